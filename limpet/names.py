@@ -1,0 +1,70 @@
+"""Names that users choose, and references such as `bbc-news@3`.
+
+A name is checked against an allow-list and is never part of a path: paths come from digests.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from limpet.errors import UsageError
+
+__all__ = ["LATEST", "Reference", "check_name", "parse_reference"]
+
+LATEST = "latest"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return `name` if it is on the allow-list.
+
+    Args:
+        kind: What is named, for the message: `task`, `alias`, `stream`.
+        name: The name as the user typed it.
+
+    Raises:
+        UsageError: The name is not `[a-z0-9][a-z0-9._-]{0,63}`.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is not a {kind} name: names are 1 to 64 of a-z, 0-9, '.', '_' and '-', "
+            "and begin with a letter or digit.",
+            f"choose a name such as {_suggest(name)!r}",
+        )
+    return name
+
+
+def _suggest(name: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("._-")[:64] or "my-task"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A task with, at most, one of a version number or an alias; neither means the current version."""
+
+    task: str
+    number: int | None = None
+    alias: str | None = None
+
+    def __str__(self) -> str:
+        if self.number is not None:
+            return f"{self.task}@{self.number}"
+        return f"{self.task}@{self.alias}" if self.alias else self.task
+
+
+def parse_reference(text: str) -> Reference:
+    """Parse `task`, `task@3`, `task@production` or `task@latest`.
+
+    Raises:
+        UsageError: The text has another form.
+    """
+    task, at, rest = text.partition("@")
+    check_name("task", task)
+    if not at:
+        return Reference(task)
+    if rest.isascii() and rest.isdigit():
+        if rest.startswith("0") or len(rest) > 9:
+            raise UsageError(f"{text!r} names no version: versions count from 1.", f"limpet adapter list --task {task}")
+        return Reference(task, number=int(rest))
+    return Reference(task, alias=check_name("alias", rest))

@@ -1,0 +1,285 @@
+"""What the registry keeps, as frozen values: the words of limpet, typed.
+
+Times are ISO 8601 in UTC, digests are `sha256:` and 64 hex digits, sizes are bytes, seconds are wall-clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+__all__ = [
+    "AliasEvent",
+    "ArmRun",
+    "BaseRecord",
+    "Environment",
+    "EvaluationRecord",
+    "FileEntry",
+    "Page",
+    "Role",
+    "SplitRecord",
+    "StepRecord",
+    "StreamRecord",
+    "TaskDefinition",
+    "TaskRecord",
+    "VersionDraft",
+    "VersionRecord",
+]
+
+Json = dict[str, Any]
+Role = Literal["adapter", "baseline"]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a version: its flat name, the digest of its bytes and its size in bytes."""
+
+    name: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class BaseRecord:
+    """The frozen pretrained model, known by its fingerprint.
+
+    `name` is the SPEC it was added by; `digest` covers weights, config and tokenizer. `location` says how to
+    find the files again: `{"kind": "sample" | "hub" | "folder" | "gguf", ...}`. `family` is `encoder`, `decoder`
+    or `encoder-decoder`; `architecture` is transformers' `model_type`.
+    """
+
+    name: str
+    digest: str
+    weights_digest: str
+    config_digest: str
+    tokenizer_digest: str
+    architecture: str
+    family: str
+    hidden_size: int
+    parameters: int
+    size: int
+    location: Json
+    created_at: str
+
+
+@dataclass(frozen=True)
+class TaskDefinition:
+    """How a task was defined; immutable once a version exists. Sizes count examples; `max_length` counts tokens."""
+
+    name: str
+    type: str
+    data: str
+    text_column: str
+    target_column: str
+    metric: str
+    train_size: int | None
+    eval_size: int | None
+    split_seed: int
+    max_length: int
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """One split of a task's data, kept as a blob of JSON lines: its digest and how many examples of each label."""
+
+    name: Literal["train", "validation", "evaluation"]
+    digest: str
+    examples: int
+    label_counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task: its definition, its label map (index = label id), its splits and the digest over all of them.
+
+    `checks` holds what was found and removed while splitting: `{"exact_duplicates": n, "near_duplicates": n,
+    "examples_read": n, "notes": [...]}`.
+    """
+
+    definition: TaskDefinition
+    labels: tuple[str, ...]
+    splits: tuple[SplitRecord, ...]
+    data_digest: str
+    checks: Json
+    created_at: str
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.definition.name
+
+    def split(self, name: str) -> SplitRecord:
+        """Return the split called `name`: `train`, `validation` or `evaluation`."""
+        return next(split for split in self.splits if split.name == name)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """All that may change the bits of a result without changing data or weights."""
+
+    python: str
+    torch: str
+    transformers: str
+    peft: str
+    limpet: str
+    device: str
+    dtype: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class VersionDraft:
+    """A version about to be registered.
+
+    What decides its identity (its digest) is the task, method, config, base, data, labels, seed and files;
+    the rest is provenance. `parent` is the version that training started from, as `task@n`. `config` is the
+    canonical JSON of the method with its resolved settings. `metrics` holds scores, each under the name of
+    its definition; `cost` holds `trainable_parameters`, `trainable_share`, `train_seconds`,
+    `examples_per_second`, `peak_memory_bytes`.
+    """
+
+    task: str
+    method: str
+    config: Json
+    base_digest: str
+    data_digest: str
+    labels: tuple[str, ...]
+    seed: int
+    environment: Environment
+    metrics: Json
+    cost: Json
+    parent: str | None = None
+    role: Role = "adapter"
+    lineage: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """One immutable adapter of one task, as registered."""
+
+    task: str
+    number: int
+    digest: str
+    method: str
+    config: Json
+    base_digest: str
+    data_digest: str
+    labels: tuple[str, ...]
+    seed: int
+    created_at: str
+    aliases: tuple[str, ...]
+    parent: str | None
+    role: Role
+    lineage: Json
+    metrics: Json
+    cost: Json
+    files: tuple[FileEntry, ...]
+    environment: Environment
+
+    @property
+    def reference(self) -> str:
+        """`task@number`."""
+        return f"{self.task}@{self.number}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True)
+class AliasEvent:
+    """One move of an alias: who, when, from which version to which, and why. Never changed, never deleted."""
+
+    task: str
+    alias: str
+    action: Literal["promote", "rollback"]
+    from_number: int | None
+    to_number: int
+    actor: str
+    reason: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """One evaluation of a task: which head, on which backbone state, on which data, in which order.
+
+    `version` gives the head and label map; `state` gives the method's tensors. They differ only for arms whose
+    later tasks change an earlier task's backbone. `predictions_digest` names the blob with the predictions,
+    `plan_digest` the batch plan, `logits_digest` the bytes of all logits in plan order.
+    """
+
+    id: int
+    task: str
+    version: str
+    state: str
+    kind: Literal["full", "audit"]
+    split: Literal["validation", "evaluation"]
+    metric: str
+    score: float
+    examples: int
+    predictions_digest: str
+    logits_digest: str
+    plan_digest: str
+    data_digest: str
+    base_digest: str
+    environment: Environment
+    seconds: float
+    created_at: str
+
+
+@dataclass(frozen=True)
+class StreamRecord:
+    """An ordered list of tasks with the arms that learn it; `spec` is the stream file as canonical JSON."""
+
+    name: str
+    spec: Json
+    digest: str
+    base_digest: str
+    tasks: tuple[str, ...]
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """One arm of a stream under one seed. `sweep` keeps every candidate with its validation scores."""
+
+    id: int
+    stream: str
+    name: str
+    strategy: str
+    method: str
+    seed: int
+    settings: Json
+    sweep: tuple[Json, ...]
+    chosen: Json
+    finished: bool
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One addition to an arm: the task learned, the version made, what it cost, and the row of evaluations.
+
+    `row` maps a task's name to its evaluation after this step; a task that was not evaluated is absent.
+    `base_unchanged` is null where the arm's method trains a copy of the base.
+    """
+
+    arm_run: int
+    index: int
+    task: str
+    version: str
+    base_unchanged: bool | None
+    row: Mapping[str, EvaluationRecord]
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Page(Generic[Item]):
+    """One page of a list, and the cursor of the next one (null on the last)."""
+
+    items: tuple[Item, ...]
+    cursor: str | None

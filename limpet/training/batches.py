@@ -1,0 +1,80 @@
+"""Token ids, and which examples share a batch: shuffled for training, fixed for evaluation.
+
+Another batch size, order or padding may change the last bits of a score. So an evaluation has a plan, decided by
+the token lengths alone, and the plan's digest is kept with the predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limpet.registry.canonical import digest_json
+
+__all__ = ["BatchPlan", "collate", "encode", "evaluation_plan", "training_batches"]
+
+_PAD_TO = 8
+_BUCKET = 16  # batches that are sorted by length together: less padding, still shuffled
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The order of an evaluation: indices of each batch, and the length (tokens) each is padded to."""
+
+    batches: tuple[tuple[int, ...], ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over batches and padded lengths."""
+        return digest_json({"batches": self.batches, "lengths": self.lengths})
+
+
+def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """Turn texts into token ids, cut at `max_length` tokens, special tokens included, without padding."""
+    encoded = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
+    return [list(ids) for ids in encoded["input_ids"]]
+
+
+def evaluation_plan(lengths: Sequence[int], batch_size: int = 32) -> BatchPlan:
+    """Sort by length, then by index, and cut into batches: the same lengths always give the same plan."""
+    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    batches = tuple(tuple(order[i : i + batch_size]) for i in range(0, len(order), batch_size))
+    padded = tuple(_round_up(max(lengths[index] for index in batch)) for batch in batches)
+    return BatchPlan(batches, padded)
+
+
+def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Shuffle into batches of similar length; (seed, epoch) alone decide the order."""
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(lengths))
+    batches: list[list[int]] = []
+    for start in range(0, len(order), batch_size * _BUCKET):
+        bucket = sorted(order[start : start + batch_size * _BUCKET], key=lambda index: lengths[index])
+        batches += [[int(i) for i in bucket[j : j + batch_size]] for j in range(0, len(bucket), batch_size)]
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def collate(ids: Sequence[Sequence[int]], pad_id: int, side: str, length: int | None = None) -> dict[str, Tensor]:
+    """Pad token ids on `side` (`left` or `right`) to `length`, by default the longest rounded up to 8.
+
+    Returns:
+        `input_ids` and `attention_mask`, both (batch, length), int64.
+    """
+    width = length or _round_up(max(len(row) for row in ids))
+    input_ids = torch.full((len(ids), width), pad_id, dtype=torch.int64)
+    attention_mask = torch.zeros((len(ids), width), dtype=torch.int64)
+    for index, row in enumerate(ids):
+        where = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        input_ids[index, where] = torch.tensor(row, dtype=torch.int64)
+        attention_mask[index, where] = 1
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def _round_up(length: int) -> int:
+    return -(-length // _PAD_TO) * _PAD_TO

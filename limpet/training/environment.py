@@ -1,0 +1,57 @@
+"""The environment of a result: all that may change its bits without changing data or weights."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from importlib.metadata import version
+
+from limpet.registry.values import Environment
+
+__all__ = ["bf16_is_fast", "current_environment", "default_device"]
+
+
+def default_device() -> str:
+    """Return the device that models run on: `cuda`, `mps` or `cpu`, as accelerate chooses it."""
+    from accelerate.state import PartialState
+
+    return str(PartialState().device.type)
+
+
+@cache
+def bf16_is_fast() -> bool:
+    """Tell whether this processor or accelerator multiplies bfloat16 matrices in hardware."""
+    import torch
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    if not capabilities.startswith("AVX512"):
+        return False
+    # torch has no public question for the AVX512-BF16 and AMX units; these two are what it asks itself
+    return bool(torch._C._cpu._is_avx512_bf16_supported() or torch._C._cpu._is_amx_tile_supported())
+
+
+def current_environment(dtype: str) -> Environment:
+    """Describe this process, computing in `dtype` (`float32`, or `bfloat16` for bf16 autocast)."""
+    import torch
+
+    return Environment(
+        python=platform.python_version(),
+        torch=torch.__version__,
+        transformers=version("transformers"),
+        peft=version("peft"),
+        limpet=version("limpet"),
+        device=_device_name(),
+        dtype=dtype,
+        threads=torch.get_num_threads(),
+    )
+
+
+@cache
+def _device_name() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda:{torch.cuda.get_device_name()}"
+    return f"cpu:{platform.machine()}:{torch.backends.cpu.get_cpu_capability()}"
