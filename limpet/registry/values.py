@@ -46,8 +46,8 @@ class BaseRecord:
     """The frozen pretrained model, known by its fingerprint.
 
     `name` is the SPEC it was added by; `digest` covers weights, config and tokenizer. `location` says how to
-    find the files again: `{"kind": "sample" | "hub" | "folder" | "gguf", ...}`. `family` is `encoder`, `decoder`
-    or `encoder-decoder`; `architecture` is transformers' `model_type`.
+    find the files again: `{"kind": "sample" | "hub" | "folder" | "gguf", ...}`. `family` is `encoder`,
+    `decoder` or `encoder-decoder`; `architecture` is transformers' `model_type`.
     """
 
     name: str
@@ -66,7 +66,10 @@ class BaseRecord:
 
 @dataclass(frozen=True)
 class TaskDefinition:
-    """How a task was defined; immutable once a version exists. Sizes count examples; `max_length` counts tokens."""
+    """How a task was defined; immutable once a version exists.
+
+    Sizes count examples; `max_length` counts tokens.
+    """
 
     name: str
     type: str
@@ -82,7 +85,7 @@ class TaskDefinition:
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """One split of a task's data, kept as a blob of JSON lines: its digest and how many examples of each label."""
+    """One split of a task's data, a blob of JSON lines: its digest and how many examples of each label."""
 
     name: Literal["train", "validation", "evaluation"]
     digest: str
@@ -207,8 +210,8 @@ class AliasEvent:
 class EvaluationRecord:
     """One evaluation of a task: which head, on which backbone state, on which data, in which order.
 
-    `version` gives the head and label map; `state` gives the method's tensors. They differ only for arms whose
-    later tasks change an earlier task's backbone. `predictions_digest` names the blob with the predictions,
+    `version` gives the head and label map; `state` gives the method's tensors. They differ only for arms
+    whose later tasks change an earlier task's backbone. `predictions_digest` names the blob with the predictions,
     `plan_digest` the batch plan, `logits_digest` the bytes of all logits in plan order.
     """
 

@@ -1,0 +1,1 @@
+"""The Alembic environment of a home's database, shipped in the package."""

@@ -1,0 +1,165 @@
+"""Blobs on an object store by fsspec, with verified copies in the cache of this machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limpet.errors import IntegrityError, UnavailableError
+from limpet.registry.blobs import Blob, LocalBlobs, blob_key
+from limpet.registry.canonical import CHUNK, digest_bytes
+
+__all__ = ["RemoteBlobs", "open_remote"]
+
+
+def open_remote(url: str, cache: Path) -> RemoteBlobs:
+    """Open an fsspec URL as a blob store; each URL has a cache folder of its own.
+
+    Raises:
+        UnavailableError: fsspec has no file system for the URL, or its package is missing.
+    """
+    import fsspec
+
+    try:
+        system, root = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise UnavailableError(
+            f"The blob store {url} can't be opened: {error}.", "limpet init --blobs FOLDER"
+        ) from error
+    name = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return RemoteBlobs(system, str(root).rstrip("/"), LocalBlobs(cache / "blobs" / name))
+
+
+@dataclass(frozen=True)
+class RemoteBlobs:
+    """Blobs behind an fsspec file system; an object store makes an upload visible whole or not at all."""
+
+    system: Any
+    root: str
+    cache: LocalBlobs
+
+    def put(self, path: Path) -> Blob:
+        """Store a file's bytes, first in the cache, then in the remote store.
+
+        Raises:
+            UnavailableError: The remote store can't be reached.
+        """
+        # the cache's copy is what is uploaded: the caller's file may change between hashing and sending
+        blob = self.cache.put(path)
+        self._upload(blob)
+        return blob
+
+    def put_bytes(self, data: bytes) -> str:
+        """Store `data` and return its digest."""
+        blob = Blob(self.cache.put_bytes(data), len(data))
+        self._upload(blob)
+        return blob.digest
+
+    def path(self, digest: str) -> Path:
+        """Return the cache's copy with these bytes, fetched if need be, hashed just now.
+
+        Raises:
+            IntegrityError: The remote file is missing, or its bytes are not those of the digest.
+            UnavailableError: The remote store can't be reached.
+        """
+        if self.cache.exists(digest):
+            try:
+                return self.cache.path(digest)
+            except IntegrityError:
+                # only the copy rotted: fetch it again
+                (self.cache.root / blob_key(digest)).unlink(missing_ok=True)
+        self.cache.put_bytes(self._fetch(digest))
+        return self.cache.path(digest)
+
+    def read(self, digest: str) -> bytes:
+        """Return the bytes, hashed just now; errors as in `path`."""
+        return self.path(digest).read_bytes()
+
+    def exists(self, digest: str) -> bool:
+        """Say whether something is stored under the digest, unverified."""
+        return self.size(digest) is not None
+
+    def size(self, digest: str) -> int | None:
+        """Return how many bytes the remote store has under the digest, null if nothing."""
+        with self._reached():
+            try:
+                return int(self.system.size(self._key(digest)))
+            except FileNotFoundError:
+                return None
+
+    def rehash(self, digest: str) -> str:
+        """Return the digest of the bytes in the remote store; the cache is not asked."""
+        sha = hashlib.sha256()
+        with self._reached():
+            try:
+                with self.system.open(self._key(digest), "rb") as file:
+                    while chunk := file.read(CHUNK):
+                        sha.update(chunk)
+            except FileNotFoundError as error:
+                raise _missing(digest) from error
+        return "sha256:" + sha.hexdigest()
+
+    def digests(self) -> Iterator[str]:
+        """Yield the digest of every blob in its place."""
+        yield from (digest for name in self._names() if (digest := _digest_of(name)) is not None)
+
+    def strays(self) -> Iterator[str]:
+        """Yield the name of every file under the root that is not a blob in its place."""
+        yield from (name for name in self._names() if _digest_of(name) is None)
+
+    def _key(self, digest: str) -> str:
+        return f"{self.root}/{blob_key(digest)}"
+
+    def _upload(self, blob: Blob) -> None:
+        if self.size(blob.digest) == blob.size:
+            return
+        key = self._key(blob.digest)
+        with self._reached():
+            self.system.makedirs(key.rpartition("/")[0], exist_ok=True)
+            self.system.put_file(str(self.cache.path(blob.digest)), key)
+        if self.size(blob.digest) != blob.size:
+            raise UnavailableError(f"The blob store kept {blob.digest} incomplete.", "run the command again")
+
+    def _fetch(self, digest: str) -> bytes:
+        with self._reached():
+            try:
+                data: bytes = self.system.cat_file(self._key(digest))
+            except FileNotFoundError as error:
+                raise _missing(digest) from error
+        if (found := digest_bytes(data)) != digest:
+            raise IntegrityError(f"The bytes stored as {digest} hash to {found}.", "limpet verify --deep")
+        return data
+
+    def _names(self) -> list[str]:
+        with self._reached():
+            found = self.system.find(self.root)
+        prefix = self.system._strip_protocol(self.root).rstrip("/") + "/"
+        return sorted(str(name).removeprefix(prefix) for name in found)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UnavailableError(
+                f"The blob store {self.root} can't be reached: {error}.",
+                "check the network, then run the command again",
+            ) from error
+
+
+def _digest_of(name: str) -> str | None:
+    digest = "sha256:" + name.removeprefix("sha256/").replace("/", "")
+    try:
+        return digest if blob_key(digest) == name else None
+    except IntegrityError:
+        return None
+
+
+def _missing(digest: str) -> IntegrityError:
+    return IntegrityError(
+        f"The file {digest} is missing, though the registry has it.", "limpet verify --deep"
+    )
