@@ -1,0 +1,193 @@
+"""What a report says, as frozen values, and their JSON: the form that `limpet report --json` promises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from limpet.forgetting.matrix import Row
+from limpet.registry.values import Environment, Json
+
+__all__ = [
+    "ArmReport",
+    "BaseReport",
+    "Comparison",
+    "Cost",
+    "Interval",
+    "McNemar",
+    "Report",
+    "SeedSummary",
+    "TaskReport",
+    "VersionReport",
+]
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class BaseReport:
+    """The base of the stream; `unchanged` is None where no arm checked it, because each trained a copy."""
+
+    name: str
+    digest: str
+    unchanged: bool | None
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """One task of the stream: what is measured, on how many examples, of which data."""
+
+    name: str
+    metric: str
+    eval_examples: int
+    data_digest: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an arm cost: bytes on disk for each task, seconds and examples per second of each step.
+
+    `trainable_parameters` and `trainable_share` are those of the largest step: heads grow with their labels.
+    """
+
+    trainable_parameters: int
+    trainable_share: float
+    bytes_per_task: int
+    train_seconds: tuple[float, ...]
+    examples_per_second: tuple[float, ...]
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """A task before and after: examples lost and gained since it was learned, exact McNemar p-value."""
+
+    task: str
+    lost: int
+    gained: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class VersionReport:
+    """The version that a step made."""
+
+    reference: str
+    digest: str
+    method: str
+    size: int
+    created_at: str
+
+
+@dataclass(frozen=True)
+class ArmReport:
+    """One arm of the stream under one seed.
+
+    `matrix[i][j]` is the score on task j after step i, None where it was not evaluated; a stream in
+    progress has fewer rows than columns, and `metrics` are then those of the tasks learned so far.
+    `negative_flip_rate`, `positive_flip_rate` and `mcnemar` have one entry for each earlier task, in task
+    order. `task_identity` says whether the task of an example was given (`oracle`) or inferred (`routed`).
+    """
+
+    name: str
+    strategy: str
+    method: str
+    seed: int
+    task_identity: str
+    matrix: tuple[Row, ...]
+    metrics: Mapping[str, float | None]
+    intervals: Mapping[str, Interval]
+    identical_predictions: bool | None
+    negative_flip_rate: tuple[float | None, ...]
+    positive_flip_rate: tuple[float | None, ...]
+    mcnemar: tuple[McNemar, ...]
+    cost: Cost
+    versions: tuple[VersionReport, ...]
+    sweep: tuple[Json, ...]
+    chosen: Json
+    finished: bool
+
+    @property
+    def label(self) -> str:
+        """The arm's name with its seed."""
+        return f"{self.name}, seed {self.seed}"
+
+    def to_json(self) -> Json:
+        """Return the arm as the contract has it: versions by reference, null where undefined."""
+        return {
+            "name": self.name,
+            "strategy": self.strategy,
+            "method": self.method,
+            "seed": self.seed,
+            "task_identity": self.task_identity,
+            "matrix": [list(row) for row in self.matrix],
+            "metrics": dict(self.metrics),
+            "intervals": {key: list(interval) for key, interval in self.intervals.items()},
+            "identical_predictions": self.identical_predictions,
+            "negative_flip_rate": list(self.negative_flip_rate),
+            "positive_flip_rate": list(self.positive_flip_rate),
+            "mcnemar": [asdict(entry) for entry in self.mcnemar],
+            "cost": _lists(asdict(self.cost)),
+            "versions": [version.reference for version in self.versions],
+            "sweep": list(self.sweep),
+            "chosen": dict(self.chosen),
+            "finished": self.finished,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arm `a` less arm `b` on one metric, over the seeds both have: paired interval, randomisation p."""
+
+    a: str
+    b: str
+    metric: str
+    difference: float
+    interval: Interval
+    p_value: float
+
+
+@dataclass(frozen=True)
+class SeedSummary:
+    """An arm over its seeds: the mean of one metric and its t-interval, None for a single seed."""
+
+    arm: str
+    metric: str
+    seeds: tuple[int, ...]
+    mean: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was measured on one stream.
+
+    `spec` is the stream file and `environments` are where the versions were made; they are for readers and
+    stand in the HTML and Markdown forms, not in the JSON.
+    """
+
+    stream: str
+    base: BaseReport
+    tasks: tuple[TaskReport, ...]
+    arms: tuple[ArmReport, ...]
+    comparisons: tuple[Comparison, ...]
+    seeds: tuple[SeedSummary, ...]
+    environments: tuple[Environment, ...]
+    spec: Json
+
+    def to_json(self) -> Json:
+        """Return the report as `limpet report --json` prints it."""
+        return {
+            "schema": 1,
+            "stream": self.stream,
+            "base": asdict(self.base),
+            "tasks": [asdict(task) for task in self.tasks],
+            "arms": [arm.to_json() for arm in self.arms],
+            "comparisons": [_lists(asdict(comparison)) for comparison in self.comparisons],
+            "seeds": [_lists(asdict(summary)) for summary in self.seeds],
+        }
+
+
+def _lists(values: dict[str, Any]) -> Json:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

@@ -1,0 +1,331 @@
+"""Intervals and p-values: how far a number may be chance.
+
+Everything resamples evaluation examples, task by task (stratified), and is decided by its seed. The same
+seed draws the same examples of a task for every arm and every step, which is what makes differences paired.
+A metric of the matrix is computed on each resampled matrix by the very function that computes it on the
+measured one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from limpet.errors import UsageError
+from limpet.forgetting.metrics import Rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+__all__ = [
+    "LEVEL",
+    "RESAMPLES",
+    "Column",
+    "MatrixMetric",
+    "bootstrap_matrices",
+    "difference_p_value",
+    "knows_metric",
+    "mcnemar_exact",
+    "paired_interval",
+    "percentile_interval",
+    "replicates",
+    "score_interval",
+    "swapped_matrices",
+    "t_interval",
+]
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+_CHUNK = 4_000_000  # resampled examples held at once: 32 MB
+_ROUNDING = 1e-12
+
+MatrixMetric = Callable[[Rows], float | None]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a score matrix, example by example.
+
+    Args:
+        task: The task's name; it decides which examples a seed draws.
+        metric: `accuracy` or `macro-f1`.
+        targets: What is right, one for each example.
+        predictions: Predictions of the examples after each step; None where the task was not evaluated.
+    """
+
+    task: str
+    metric: str
+    targets: tuple[int, ...]
+    predictions: tuple[tuple[int, ...] | None, ...]
+
+
+def knows_metric(metric: str) -> bool:
+    """Tell whether a metric can be resampled: whether it is known here how it is made of examples."""
+    return metric in ("accuracy", "macro-f1")
+
+
+def score_interval(
+    metric: str,
+    predictions: Sequence[int],
+    targets: Sequence[int],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of one score over its examples (Efron & Tibshirani 1993).
+
+    Args:
+        metric: `accuracy` or `macro-f1`.
+        predictions: One for each example.
+        targets: What is right, one for each example.
+        seed: Decides which examples are drawn.
+        resamples: How often the examples are drawn again.
+        level: Coverage of the interval, in 0 to 1.
+
+    Raises:
+        UsageError: There is no such metric, or predictions and targets differ in length or are empty.
+    """
+    column = Column("", metric, tuple(targets), (tuple(predictions),))
+    return percentile_interval(_bootstrap_column(column, seed, resamples)[:, 0], level)
+
+
+def bootstrap_matrices(columns: Sequence[Column], seed: int = 0, resamples: int = RESAMPLES) -> list[Rows]:
+    """Return score matrices of resampled examples, each task resampled on its own (Efron & Tibshirani 1993).
+
+    One draw of a task's examples fills its whole column, so steps stay paired within a matrix; the same
+    seed draws the same examples for another arm, so arms stay paired too.
+
+    Args:
+        columns: The tasks learned so far, as many as there are steps.
+        seed: Decides which examples are drawn.
+        resamples: How many matrices.
+
+    Raises:
+        UsageError: As for `score_interval`.
+    """
+    import numpy as np
+
+    scores = np.stack([_bootstrap_column(column, seed, resamples) for column in columns], axis=2)
+    return [_rows(matrix) for matrix in scores]
+
+
+def swapped_matrices(
+    a: Sequence[Column], b: Sequence[Column], seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[list[Rows], list[Rows]]:
+    """Return pairs of matrices in which each example's predictions were exchanged between two arms by a coin.
+
+    Were the arms alike, an exchange would change nothing but chance (Fisher 1935; Noreen 1989, approximate
+    randomisation). For a mean of examples this is the sign-flip test.
+
+    Args:
+        a: Columns of one arm.
+        b: Columns of the other, of the same tasks and examples.
+        seed: Decides the coins.
+        resamples: How many pairs.
+
+    Raises:
+        UsageError: The arms do not have the same tasks, steps and examples.
+    """
+    import numpy as np
+
+    pairs = [_swapped_column(left, right, seed, resamples) for left, right in zip(a, b, strict=True)]
+    left, right = (np.stack([pair[side] for pair in pairs], axis=2) for side in (0, 1))
+    return [_rows(matrix) for matrix in left], [_rows(matrix) for matrix in right]
+
+
+def replicates(metric: MatrixMetric, matrices: Sequence[Rows]) -> Array | None:
+    """Return a metric of every resampled matrix; None where the metric is undefined.
+
+    Args:
+        metric: A function of `limpet.forgetting.metrics`.
+        matrices: Resampled score matrices.
+
+    Returns:
+        One value for each matrix, (resamples,).
+    """
+    import numpy as np
+
+    values = [metric(matrix) for matrix in matrices]
+    known = [value for value in values if value is not None]
+    return np.array(known, dtype=np.float64) if known and len(known) == len(values) else None
+
+
+def percentile_interval(values: Array, level: float = LEVEL) -> tuple[float, float]:
+    """Return the interval that holds the middle `level` of bootstrap replicates (Efron & Tibshirani 1993).
+
+    It is degenerate where every example agrees: a score of 1.0 has the interval [1.0, 1.0].
+    """
+    import numpy as np
+
+    tail = (1 - level) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def paired_interval(a: Array, b: Array, level: float = LEVEL) -> tuple[float, float]:
+    """Return the bootstrap interval of a difference, from replicates that drew the same examples.
+
+    Args:
+        a: Replicates of one arm, (resamples,).
+        b: Replicates of the other with the same seed, (resamples,).
+        level: Coverage of the interval, in 0 to 1.
+    """
+    return percentile_interval(a - b, level)
+
+
+def difference_p_value(observed: float, exchanged: Array) -> float:
+    """Return the two-sided p-value of a difference under random exchange.
+
+    The measured labelling counts as one of the exchanges, so the value is never 0 (Phipson & Smyth 2010).
+
+    Args:
+        observed: The measured difference.
+        exchanged: Differences after exchange, (resamples,).
+    """
+    import numpy as np
+
+    as_far = int(np.count_nonzero(np.abs(exchanged) >= abs(observed) - _ROUNDING))
+    return (1 + as_far) / (1 + len(exchanged))
+
+
+def mcnemar_exact(lost: int, gained: int) -> float:
+    """Return the exact two-sided McNemar p-value of the same task before and after (McNemar 1947).
+
+    Args:
+        lost: Examples that were right and are wrong now.
+        gained: Examples that were wrong and are right now.
+    """
+    from scipy.stats import binomtest
+
+    if lost + gained == 0:
+        return 1.0
+    return float(binomtest(lost, lost + gained, 0.5).pvalue)
+
+
+def t_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
+    """Return Student's t-interval of a mean over seeds; None for fewer than two.
+
+    Args:
+        values: One value for each seed.
+        level: Coverage of the interval, in 0 to 1.
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return None
+    array = np.asarray(values, dtype=np.float64)
+    half = float(t.ppf((1 + level) / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array)))
+    return float(array.mean()) - half, float(array.mean()) + half
+
+
+def _bootstrap_column(column: Column, seed: int, resamples: int) -> Array:
+    """Scores of each step on resampled examples: (resamples, steps), nan where not evaluated."""
+    import numpy as np
+
+    indicators, evaluated = _indicators(column)
+    examples = indicators.shape[1]
+    generator = _generator(seed, column.task)
+    sums = []
+    for size in _chunks(resamples, examples):
+        drawn = generator.integers(0, examples, (size, examples)) + np.arange(size)[:, None] * examples
+        counts = np.bincount(drawn.ravel(), minlength=size * examples).reshape(size, examples)
+        sums.append(counts.astype(np.float64) @ indicators.T)
+    return _spread(column, _scores(column.metric, np.concatenate(sums), len(evaluated), examples), evaluated)
+
+
+def _swapped_column(a: Column, b: Column, seed: int, resamples: int) -> tuple[Array, Array]:
+    """Scores of each step of both arms after the exchange: (resamples, steps) each."""
+    import numpy as np
+
+    left, evaluated = _indicators(a)
+    right, evaluated_too = _indicators(b)
+    if (a.task, a.targets, evaluated) != (b.task, b.targets, evaluated_too):
+        raise UsageError(
+            f"Two arms can't be compared on task {a.task!r}: their evaluated steps or examples differ.",
+            "compare arms of one stream that are equally far",
+        )
+    examples = left.shape[1]
+    generator = _generator(seed, a.task)
+    kept = []
+    for size in _chunks(resamples, examples):
+        keep = generator.integers(0, 2, (size, examples)).astype(np.float64)
+        kept.append(keep @ (left - right).T)
+    sums = np.concatenate(kept) + right.sum(axis=1)
+    other = left.sum(axis=1) + right.sum(axis=1) - sums
+    first, second = (_scores(a.metric, part, len(evaluated), examples) for part in (sums, other))
+    return _spread(a, first, evaluated), _spread(a, second, evaluated)
+
+
+def _indicators(column: Column) -> tuple[Array, tuple[int, ...]]:
+    """What a score sums up, for each evaluated step: (steps * channels, examples), and those steps.
+
+    Accuracy has one channel, right or wrong. Macro-F1 has three for each label: true positive, wrong,
+    present.
+    """
+    import numpy as np
+
+    if not knows_metric(column.metric):
+        raise UsageError(f"the metric {column.metric!r} can't be resampled.", "use accuracy or macro-f1")
+    evaluated = tuple(step for step, row in enumerate(column.predictions) if row is not None)
+    rows = [row for row in column.predictions if row is not None]
+    targets = np.asarray(column.targets)
+    if not len(targets) or any(len(row) != len(targets) for row in rows):
+        raise UsageError(
+            f"task {column.task!r} needs one prediction for each of its examples, and at least one example.",
+            "evaluate the task again",
+        )
+    predictions = np.asarray(rows).reshape(len(rows), 1, len(targets))
+    if column.metric == "accuracy":
+        channels = predictions == targets
+    else:
+        labels = np.unique(targets)[:, None]
+        predicted = predictions == labels
+        present = np.broadcast_to(targets == labels, predicted.shape)
+        channels = np.concatenate([predicted & present, predicted != present, present], axis=1)
+    return channels.astype(np.float64).reshape(-1, len(targets)), evaluated
+
+
+def _scores(metric: str, sums: Array, steps: int, examples: int) -> Array:
+    """Scores from summed channels: (resamples, steps * channels) to (resamples, steps)."""
+    import numpy as np
+
+    if metric == "accuracy":
+        return sums / examples
+    true_positive, wrong, present = np.moveaxis(sums.reshape(len(sums), steps, 3, -1), 2, 0)
+    occurs = present > 0
+    f1 = np.divide(2 * true_positive, 2 * true_positive + wrong, out=np.zeros_like(wrong), where=occurs)
+    mean: Array = f1.sum(axis=2) / occurs.sum(axis=2)
+    return mean
+
+
+def _spread(column: Column, scores: Array, evaluated: tuple[int, ...]) -> Array:
+    """Put the scores of evaluated steps among all steps, nan elsewhere."""
+    import numpy as np
+
+    spread = np.full((len(scores), len(column.predictions)), np.nan)
+    spread[:, list(evaluated)] = scores
+    return spread
+
+
+def _rows(matrix: Array) -> Rows:
+    return [[None if cell != cell else cell for cell in row] for row in matrix.tolist()]
+
+
+def _chunks(resamples: int, examples: int) -> Iterator[int]:
+    at_once = max(1, _CHUNK // examples)
+    for start in range(0, resamples, at_once):
+        yield min(at_once, resamples - start)
+
+
+def _generator(seed: int, task: str) -> np.random.Generator:
+    """A generator of its own for each task: the same for every arm, independent between tasks."""
+    import numpy as np
+
+    return np.random.default_rng([seed, zlib.crc32(task.encode())])
