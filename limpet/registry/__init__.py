@@ -1,1 +1,1 @@
-"""What is kept: blobs by digest, and in the database bases, tasks, versions, aliases, evaluations, streams."""
+"""What is kept: bytes by their digest; bases, tasks, versions, aliases, evaluations and streams in tables."""

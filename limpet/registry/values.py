@@ -211,8 +211,8 @@ class EvaluationRecord:
     """One evaluation of a task: which head, on which backbone state, on which data, in which order.
 
     `version` gives the head and label map; `state` gives the method's tensors. They differ only for arms
-    whose later tasks change an earlier task's backbone. `predictions_digest` names the blob with the predictions,
-    `plan_digest` the batch plan, `logits_digest` the bytes of all logits in plan order.
+    whose later tasks change an earlier task's backbone. `predictions_digest` names the blob with the
+    predictions, `plan_digest` the batch plan, `logits_digest` the bytes of all logits in plan order.
     """
 
     id: int

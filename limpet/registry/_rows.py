@@ -1,0 +1,159 @@
+"""Rows found by name, and rows turned into values; shared by the modules of the registry."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from limpet.errors import IntegrityError, NotFoundError
+from limpet.names import LATEST, Reference, parse_reference
+from limpet.registry.canonical import digest_bytes, digest_json
+from limpet.registry.schema import AliasRow, EnvironmentRow, TaskRow, VersionRow
+from limpet.registry.values import Environment, FileEntry, VersionRecord
+
+__all__ = [
+    "PRODUCTION",
+    "environment_id",
+    "find_task",
+    "find_version",
+    "load_manifest",
+    "parse",
+    "references",
+    "version_records",
+]
+
+PRODUCTION = "production"
+
+
+def parse(ref: str | Reference) -> Reference:
+    """Return a reference, parsed if it is a text."""
+    return ref if isinstance(ref, Reference) else parse_reference(ref)
+
+
+def find_task(session: Session, name: str) -> TaskRow:
+    """Return the row of a task.
+
+    Raises:
+        NotFoundError: There is none; the hint has the nearest names.
+    """
+    row = session.scalar(select(TaskRow).where(TaskRow.name == name))
+    if row is None:
+        near = difflib.get_close_matches(name, session.scalars(select(TaskRow.name)).all(), n=3, cutoff=0.5)
+        hint = (
+            f"did you mean {' or '.join(near)}? limpet task list"
+            if near
+            else f"limpet task add {name} --data SPEC"
+        )
+        raise NotFoundError(f"There is no task {name!r} in this home.", hint)
+    return row
+
+
+def find_version(session: Session, ref: str | Reference) -> VersionRow:
+    """Return the row of the version that a reference means now.
+
+    A bare task means its alias `production` if that is set, else `latest`: the newest version with the role
+    `adapter`.
+
+    Raises:
+        NotFoundError: There is no such task, version or alias.
+    """
+    reference = parse(ref)
+    task = find_task(session, reference.task)
+    row: VersionRow | None
+    if reference.number is not None:
+        row = session.scalar(
+            select(VersionRow).where(VersionRow.task_id == task.id, VersionRow.number == reference.number)
+        )
+    elif reference.alias is not None and reference.alias != LATEST:
+        row = _by_alias(session, task.id, reference.alias)
+    else:
+        row = _by_alias(session, task.id, PRODUCTION) if reference.alias is None else None
+        row = row or session.scalar(
+            select(VersionRow)
+            .where(VersionRow.task_id == task.id, VersionRow.role == "adapter")
+            .order_by(VersionRow.number.desc())
+            .limit(1)
+        )
+    if row is None:
+        raise NotFoundError(_missing(reference), f"limpet adapter list --task {reference.task}")
+    return row
+
+
+def _by_alias(session: Session, task_id: int, alias: str) -> VersionRow | None:
+    return session.scalar(
+        select(VersionRow)
+        .join(AliasRow, AliasRow.version_id == VersionRow.id)
+        .where(AliasRow.task_id == task_id, AliasRow.name == alias)
+    )
+
+
+def _missing(reference: Reference) -> str:
+    if reference.number is not None:
+        return f"The task {reference.task!r} has no version {reference.number}."
+    if reference.alias is not None and reference.alias != LATEST:
+        return f"The task {reference.task!r} has no alias {reference.alias!r}."
+    return f"The task {reference.task!r} has no adapter yet."
+
+
+def environment_id(session: Session, environment: Environment) -> int:
+    """Return the id of an environment's row, inserted if it is new."""
+    content = asdict(environment)
+    digest = digest_json(content)
+    found = session.scalar(select(EnvironmentRow.id).where(EnvironmentRow.digest == digest))
+    if found is not None:
+        return found
+    row = EnvironmentRow(digest=digest, content=content)
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def references(session: Session, version_ids: Iterable[int]) -> dict[int, str]:
+    """Return `task@number` for each version id."""
+    rows = session.execute(
+        select(VersionRow.id, TaskRow.name, VersionRow.number)
+        .join(TaskRow, TaskRow.id == VersionRow.task_id)
+        .where(VersionRow.id.in_(set(version_ids)))
+    )
+    return {id_: f"{task}@{number}" for id_, task, number in rows}
+
+
+def load_manifest(row: VersionRow) -> dict[str, Any]:
+    """Return a version's manifest after checking its digest.
+
+    Raises:
+        IntegrityError: The manifest is not the one that was registered.
+    """
+    if digest_bytes(row.manifest.encode("utf-8", "surrogatepass")) != row.manifest_digest:
+        raise IntegrityError(f"The manifest of version {row.digest} was changed.", "limpet verify --deep")
+    manifest: dict[str, Any] = json.loads(row.manifest)
+    return manifest
+
+
+def version_records(session: Session, rows: Sequence[VersionRow]) -> tuple[VersionRecord, ...]:
+    """Return the values of version rows, in their order, with one query for all aliases."""
+    aliases: dict[int, list[str]] = {row.id: [] for row in rows}
+    found = select(AliasRow.version_id, AliasRow.name).where(AliasRow.version_id.in_(aliases))
+    for version_id, name in session.execute(found.order_by(AliasRow.name)):
+        aliases[version_id].append(name)
+    return tuple(_record(row, tuple(aliases[row.id])) for row in rows)
+
+
+def _record(row: VersionRow, aliases: tuple[str, ...]) -> VersionRecord:
+    manifest = load_manifest(row)
+    return VersionRecord(
+        **{
+            **manifest,
+            "labels": tuple(manifest["labels"]),
+            "files": tuple(FileEntry(**file) for file in manifest["files"]),
+            "environment": Environment(**manifest["environment"]),
+        },
+        number=row.number,
+        aliases=aliases,
+    )

@@ -1,0 +1,84 @@
+"""The tasks of a home: immutable definitions with their splits."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from sqlalchemy import select
+
+from limpet.errors import ConflictError, IntegrityError
+from limpet.names import check_name
+from limpet.registry._rows import find_task
+from limpet.registry.canonical import digest_json
+from limpet.registry.schema import TaskRow
+from limpet.registry.store import Store
+from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
+
+__all__ = ["add", "get", "list_all"]
+
+
+def add(store: Store, record: TaskRecord) -> TaskRecord:
+    """Keep a task, whose split blobs are stored already; the same task again is returned as it is.
+
+    Raises:
+        ConflictError: The name stands for another definition or other data.
+        IntegrityError: A split's blob is not in the store.
+        UsageError: The name is not on the allow-list.
+    """
+    check_name("task", record.name)
+    for split in record.splits:
+        if not store.blobs.exists(split.digest):
+            raise IntegrityError(
+                f"The split {split.name!r} of task {record.name!r} is not stored.",
+                f"limpet task add {record.name} --data SPEC",
+            )
+    content = asdict(record)
+    with store.database.write() as session:
+        row = session.scalar(select(TaskRow).where(TaskRow.name == record.name))
+        if row is None:
+            row = TaskRow(name=record.name, **content)
+            session.add(row)
+            session.flush()
+        elif difference := _difference(row, record):
+            raise ConflictError(
+                f"There is a task {record.name!r} already, with another {difference}; a task never changes.",
+                f"limpet task show {record.name}, or choose another name",
+            )
+        return _record(row)
+
+
+def get(store: Store, name: str) -> TaskRecord:
+    """Return a task.
+
+    Raises:
+        NotFoundError: There is none; the hint has the nearest names.
+    """
+    with store.database.read() as session:
+        return _record(find_task(session, name))
+
+
+def list_all(store: Store) -> tuple[TaskRecord, ...]:
+    """Return every task, in the order they were added."""
+    with store.database.read() as session:
+        return tuple(_record(row) for row in session.scalars(select(TaskRow).order_by(TaskRow.id)))
+
+
+def _difference(row: TaskRow, record: TaskRecord) -> str:
+    ours, theirs = row.definition, asdict(record.definition)
+    for name, value in theirs.items():
+        if ours[name] != value:
+            return f"{name} ({ours[name]!r}, not {value!r})"
+    if row.data_digest != record.data_digest:
+        return f"data digest ({row.data_digest}): the data behind it changed"
+    return "" if digest_json(row.labels) == digest_json(record.labels) else "label map"
+
+
+def _record(row: TaskRow) -> TaskRecord:
+    return TaskRecord(
+        definition=TaskDefinition(**row.definition),
+        labels=tuple(row.labels),
+        splits=tuple(SplitRecord(**split) for split in row.splits),
+        data_digest=row.data_digest,
+        checks=row.checks,
+        created_at=row.created_at,
+    )

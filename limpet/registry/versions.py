@@ -1,0 +1,239 @@
+"""Versions: immutable adapters of a task, numbered without gaps, known by their digest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from limpet.errors import NotFoundError, UsageError
+from limpet.names import LATEST, Reference, check_name
+from limpet.registry._rows import (
+    PRODUCTION,
+    environment_id,
+    find_task,
+    find_version,
+    references,
+    version_records,
+)
+from limpet.registry._where import parse_where
+from limpet.registry.canonical import canonical_json, digest_bytes, digest_json
+from limpet.registry.clock import utc_now
+from limpet.registry.schema import AliasRow, BaseRow, TaskRow, VersionFileRow, VersionRow
+from limpet.registry.store import Store
+from limpet.registry.values import FileEntry, Page, VersionDraft, VersionRecord
+
+__all__ = ["MANIFEST_FILE", "current", "files", "find", "identity", "register", "resolve"]
+
+MANIFEST_FILE = "manifest.json"
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_IDENTITY = ("task", "method", "config", "base_digest", "data_digest", "labels", "seed")
+_LARGEST_PAGE = 1000
+
+
+def register(store: Store, draft: VersionDraft, files: Mapping[str, Path]) -> tuple[VersionRecord, bool]:
+    """Keep an adapter as the next version of its task, durably, whole or not at all.
+
+    Args:
+        store: The open home.
+        draft: What the version is and where it comes from.
+        files: Its files by flat name, such as `adapter_model.safetensors`.
+
+    Returns:
+        The version, and whether it was made now: the same identity again gives the version there is.
+
+    Raises:
+        NotFoundError: The task, base, parent or one of the files is unknown.
+        UsageError: A file name, the role or a value can't be kept.
+        LimpetError: The disk is full or can't be written.
+    """
+    _check_draft(draft, files)
+    # files are durable before the database speaks of them: a kill in between leaves blobs that nothing names
+    entries = tuple(_store_file(store, name, files[name]) for name in sorted(files))
+    digest = identity(draft, entries)
+    with store.database.write() as session:
+        task = find_task(session, draft.task)
+        row = session.scalar(
+            select(VersionRow).where(VersionRow.task_id == task.id, VersionRow.digest == digest)
+        )
+        created = row is None
+        if row is None:
+            row = _insert(session, task, draft, entries, digest)
+        return version_records(session, [row])[0], created
+
+
+def identity(version: VersionDraft | VersionRecord, entries: Sequence[FileEntry]) -> str:
+    """Return the digest that is a version's identity."""
+    parts: dict[str, Any] = {name: getattr(version, name) for name in _IDENTITY}
+    parts["files"] = sorted((asdict(entry) for entry in entries), key=lambda file: str(file["name"]))
+    return digest_json(parts)
+
+
+def resolve(store: Store, ref: str | Reference) -> VersionRecord:
+    """Return the version that a reference means now.
+
+    A bare task means its alias `production` if that is set, else `latest`: the newest version with the role
+    `adapter`.
+
+    Raises:
+        NotFoundError: There is no such task, version or alias.
+        IntegrityError: The version's manifest was changed.
+    """
+    with store.database.read() as session:
+        return version_records(session, [find_version(session, ref)])[0]
+
+
+def find(
+    store: Store,
+    task: str | None = None,
+    method: str | None = None,
+    alias: str | None = None,
+    where: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[VersionRecord]:
+    """Return a page of versions, newest first; versions added meanwhile never shift the next page.
+
+    Args:
+        store: The open home.
+        task: Only of this task.
+        method: Only of this method.
+        alias: Only under this alias; `latest` gives each task's newest adapter.
+        where: Comparisons such as `score >= 0.9`, joined by `and`.
+        limit: Versions on a page, 1 to 1000.
+        cursor: The cursor of the page before.
+
+    Raises:
+        NotFoundError: There is no such task.
+        UsageError: The limit, cursor or condition has another form.
+    """
+    if not 1 <= limit <= _LARGEST_PAGE:
+        raise UsageError(f"A page can't have {limit} versions.", f"choose --limit from 1 to {_LARGEST_PAGE}")
+    query = select(VersionRow).order_by(VersionRow.id.desc()).limit(limit + 1)
+    if method is not None:
+        query = query.where(VersionRow.method == method)
+    if where is not None:
+        query = query.where(parse_where(where))
+    if cursor is not None:
+        query = query.where(VersionRow.id < _parse_cursor(cursor))
+    if alias is not None:
+        query = _under_alias(query, alias)
+    with store.database.read() as session:
+        if task is not None:
+            query = query.where(VersionRow.task_id == find_task(session, check_name("task", task)).id)
+        rows = session.scalars(query).all()
+        more = len(rows) > limit
+        return Page(version_records(session, rows[:limit]), str(rows[limit - 1].id) if more else None)
+
+
+def current(store: Store) -> tuple[VersionRecord, ...]:
+    """Return each task's current version (`production`, else `latest`), in the order they were registered."""
+    newest = _newest_adapters().subquery()
+    with store.database.read() as session:
+        promoted = select(AliasRow.task_id, AliasRow.version_id).where(AliasRow.name == PRODUCTION)
+        chosen = dict(session.execute(select(newest.c.task_id, newest.c.id)).tuples().all())
+        chosen.update(session.execute(promoted).tuples().all())
+        rows = session.scalars(
+            select(VersionRow).where(VersionRow.id.in_(chosen.values())).order_by(VersionRow.id)
+        )
+        return version_records(session, rows.all())
+
+
+def files(store: Store, version: VersionRecord) -> dict[str, Path]:
+    """Return a local path for each file of a version, every byte hashed just now.
+
+    Raises:
+        IntegrityError: A file is missing or its bytes are not those that were registered.
+    """
+    return {file.name: store.blobs.path(file.digest) for file in version.files}
+
+
+def _check_draft(draft: VersionDraft, files: Mapping[str, Path]) -> None:
+    check_name("task", draft.task)
+    if draft.role not in ("adapter", "baseline"):
+        raise UsageError(f"A version can't have the role {draft.role!r}.", "choose adapter or baseline")
+    if not files:
+        raise UsageError(
+            f"A version of {draft.task!r} without files was to be registered.", "give its folder of files"
+        )
+    for name in files:
+        if not _FILE_NAME.fullmatch(name) or name == MANIFEST_FILE:
+            raise UsageError(
+                f"A version can't have a file {name!r}: names are flat, of letters, digits, '.', '_', '-'; "
+                f"{MANIFEST_FILE} is limpet's own.",
+                "rename the file",
+            )
+    # refused before a single file is copied
+    canonical_json(asdict(draft))
+
+
+def _store_file(store: Store, name: str, path: Path) -> FileEntry:
+    blob = store.blobs.put(path)
+    return FileEntry(name, blob.digest, blob.size)
+
+
+def _insert(
+    session: Session, task: TaskRow, draft: VersionDraft, entries: Sequence[FileEntry], digest: str
+) -> VersionRow:
+    if session.scalar(select(BaseRow.id).where(BaseRow.digest == draft.base_digest).limit(1)) is None:
+        raise NotFoundError(
+            f"This home knows no base with the fingerprint {draft.base_digest}.", "limpet base add SPEC"
+        )
+    parent = None if draft.parent is None else find_version(session, draft.parent)
+    manifest = asdict(draft)
+    manifest["parent"] = None if parent is None else references(session, [parent.id])[parent.id]
+    manifest |= {"digest": digest, "created_at": utc_now(), "files": [asdict(entry) for entry in entries]}
+    text = canonical_json(manifest)
+    newest = session.scalar(select(func.max(VersionRow.number)).where(VersionRow.task_id == task.id))
+    row = VersionRow(
+        task_id=task.id,
+        number=(newest or 0) + 1,
+        digest=digest,
+        manifest=text.decode("utf-8"),
+        manifest_digest=digest_bytes(text),
+        method=draft.method,
+        role=draft.role,
+        seed=draft.seed,
+        score=draft.metrics.get("score"),
+        size=sum(entry.size for entry in entries),
+        trainable_parameters=draft.cost.get("trainable_parameters"),
+        base_digest=draft.base_digest,
+        data_digest=draft.data_digest,
+        parent_id=None if parent is None else parent.id,
+        environment_id=environment_id(session, draft.environment),
+        created_at=manifest["created_at"],
+    )
+    session.add(row)
+    session.flush()
+    session.add_all(VersionFileRow(version_id=row.id, **asdict(entry)) for entry in entries)
+    return row
+
+
+def _newest_adapters() -> Select[int, int]:
+    numbers = (
+        select(VersionRow.task_id, func.max(VersionRow.number).label("number"))
+        .where(VersionRow.role == "adapter")
+        .group_by(VersionRow.task_id)
+        .subquery()
+    )
+    return select(VersionRow.task_id, VersionRow.id).join(
+        numbers, (VersionRow.task_id == numbers.c.task_id) & (VersionRow.number == numbers.c.number)
+    )
+
+
+def _under_alias(query: Select[VersionRow], alias: str) -> Select[VersionRow]:
+    check_name("alias", alias)
+    if alias == LATEST:
+        return query.where(VersionRow.id.in_(select(_newest_adapters().subquery().c.id)))
+    return query.where(VersionRow.id.in_(select(AliasRow.version_id).where(AliasRow.name == alias)))
+
+
+def _parse_cursor(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise UsageError(f"{cursor!r} is not a cursor.", "use the cursor that the page before printed")
+    return int(cursor)
