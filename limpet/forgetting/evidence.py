@@ -1,0 +1,261 @@
+"""What the kept evaluations of an arm show: metrics, intervals, flips, identity, and arms against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import TypeVar
+
+from limpet.forgetting import metrics, statistics
+from limpet.forgetting.matrix import Row, ScoreMatrix
+from limpet.forgetting.report_values import (
+    ArmReport,
+    Comparison,
+    Cost,
+    Interval,
+    McNemar,
+    SeedSummary,
+    VersionReport,
+)
+from limpet.forgetting.statistics import Column, MatrixMetric
+from limpet.registry.values import ArmRun, EvaluationRecord, VersionRecord
+
+__all__ = ["Course", "Outcomes", "arm_report", "compare", "over_seeds"]
+
+_SEED = 0  # the examples drawn, and so every interval, are the same whenever a report is made
+_INTERVALS: dict[str, MatrixMetric] = {
+    "average_accuracy": metrics.average_accuracy,
+    "bwt_gem": metrics.bwt_gem,
+    "forgetting_max": metrics.forgetting_max,
+}
+_COMPARED = ("average_accuracy", "forgetting_max")
+_OVER_SEEDS = ("average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_max")
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The kept predictions of one evaluation and what was right, in the order of the task's examples."""
+
+    predictions: tuple[int, ...]
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Course:
+    """The course of one arm under one seed: the evaluations of each step, and the versions that were made.
+
+    Args:
+        arm: The arm's run.
+        tasks: The tasks of the stream, in order; the columns.
+        cells: Evaluation of each task after each step, None where there was none; the rows.
+        versions: The version that each step made.
+        read: Reads the kept predictions of an evaluation.
+    """
+
+    arm: ArmRun
+    tasks: tuple[str, ...]
+    cells: tuple[tuple[EvaluationRecord | None, ...], ...]
+    versions: tuple[VersionRecord, ...]
+    read: Callable[[EvaluationRecord], Outcomes]
+
+    @property
+    def steps(self) -> int:
+        """How many tasks have been learned."""
+        return len(self.cells)
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The score matrix."""
+        scores = [[cell.score if cell else None for cell in row] for row in self.cells]
+        return ScoreMatrix.of(self.tasks, scores).rows
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The tasks learned so far, example by example; empty where a metric can't be resampled."""
+        columns = [self._column(index) for index in range(self.steps)]
+        known = [column for column in columns if column is not None]
+        return tuple(known) if len(known) == self.steps else ()
+
+    @cached_property
+    def resampled(self) -> list[metrics.Rows]:
+        """Score matrices of resampled examples."""
+        return statistics.bootstrap_matrices(self.columns, _SEED) if self.columns else []
+
+    def outcome(self, step: int, task: int) -> Outcomes | None:
+        """Return the predictions of a task after a step; None where it was not evaluated."""
+        cell = self.cells[step][task]
+        return self.read(cell) if cell else None
+
+    def _column(self, task: int) -> Column | None:
+        evaluated = [row[task] for row in self.cells if row[task] is not None]
+        outcomes = [self.outcome(step, task) for step in range(self.steps)]
+        targets = {outcome.targets for outcome in outcomes if outcome is not None}
+        if not evaluated or len(targets) != 1 or not statistics.knows_metric(str(evaluated[0] and evaluated[0].metric)):
+            return None
+        predictions = tuple(outcome.predictions if outcome else None for outcome in outcomes)
+        return Column(self.tasks[task], str(evaluated[0] and evaluated[0].metric), targets.pop(), predictions)
+
+
+def arm_report(course: Course) -> ArmReport:
+    """Return all that one arm shows under one seed."""
+    earlier = range(course.steps - 1)
+    return ArmReport(
+        name=course.arm.name,
+        strategy=course.arm.strategy,
+        method=course.arm.method,
+        seed=course.arm.seed,
+        task_identity="oracle",
+        matrix=course.rows,
+        metrics=metrics.all_metrics(course.rows),
+        intervals=_intervals(course),
+        identical_predictions=_identical(course),
+        negative_flip_rate=tuple(_flip_rate(course, task, metrics.negative_flip_rate) for task in earlier),
+        positive_flip_rate=tuple(_flip_rate(course, task, metrics.positive_flip_rate) for task in earlier),
+        mcnemar=tuple(entry for task in earlier if (entry := _mcnemar(course, task)) is not None),
+        cost=_cost(course.versions),
+        versions=tuple(
+            VersionReport(version.reference, version.digest, version.method, version.size, version.created_at)
+            for version in course.versions
+        ),
+        sweep=course.arm.sweep,
+        chosen=course.arm.chosen,
+        finished=course.arm.finished,
+    )
+
+
+def compare(courses: Sequence[Course]) -> tuple[Comparison, ...]:
+    """Compare every pair of arms that are equally far, the isolated arm first.
+
+    With several seeds, a metric is averaged over the seeds that both arms have, in the measured matrices and in
+    each resampled one alike; for a mean of examples that is the mean over seeds of each example.
+    """
+    arms = _by_arm(courses)
+    order = sorted(arms, key=lambda name: arms[name][0].arm.strategy != "isolated")
+    found = [
+        _compare(arms[a], arms[b], key) for a, b in combinations(order, 2) for key in _COMPARED
+    ]
+    return tuple(comparison for comparison in found if comparison is not None)
+
+
+def over_seeds(courses: Sequence[Course]) -> tuple[SeedSummary, ...]:
+    """Return each arm's mean over its seeds, with a t-interval where there are several."""
+    summaries = []
+    for name, runs in _by_arm(courses).items():
+        farthest = max(run.steps for run in runs)
+        equal = [run for run in runs if run.steps == farthest]
+        for key in _OVER_SEEDS:
+            values = _all_known(metrics.all_metrics(run.rows)[key] for run in equal)
+            if values:
+                seeds = tuple(run.arm.seed for run in equal)
+                mean = sum(values) / len(values)
+                summaries.append(SeedSummary(name, key, seeds, mean, statistics.t_interval(values)))
+    return tuple(summaries)
+
+
+def _by_arm(courses: Sequence[Course]) -> dict[str, list[Course]]:
+    arms: dict[str, list[Course]] = {}
+    for course in courses:
+        if course.steps:
+            arms.setdefault(course.arm.name, []).append(course)
+    return arms
+
+
+def _intervals(course: Course) -> dict[str, Interval]:
+    if not course.resampled:
+        return {}
+    found: dict[str, MatrixMetric] = dict(_INTERVALS)
+    for index, task in enumerate(course.tasks[: course.steps]):
+        found[f"score:{task}"] = _last_score(index)
+    values = {key: statistics.replicates(metric, course.resampled) for key, metric in found.items()}
+    return {key: statistics.percentile_interval(known) for key, known in values.items() if known is not None}
+
+
+def _last_score(task: int) -> MatrixMetric:
+    return lambda rows: rows[-1][task]
+
+
+def _identical(course: Course) -> bool | None:
+    """Whether every evaluation of an earlier task repeats the one made when it was learned."""
+    pairs = [
+        (course.cells[task][task], course.cells[step][task])
+        for task in range(course.steps - 1)
+        for step in range(task + 1, course.steps)
+    ]
+    known = [_same(learned, now) for learned, now in pairs if learned and now]
+    if not all(known):
+        return False
+    last = course.cells[-1] if course.cells else ()
+    evaluated = all(last[task] and course.cells[task][task] for task in range(course.steps - 1))
+    return True if known and evaluated else None
+
+
+def _same(learned: EvaluationRecord, now: EvaluationRecord) -> bool:
+    # equal bits are promised only inside one environment and batch plan; across them predictions must be equal
+    same_conditions = (learned.environment, learned.plan_digest) == (now.environment, now.plan_digest)
+    same_logits = learned.logits_digest == now.logits_digest or not same_conditions
+    return learned.predictions_digest == now.predictions_digest and same_logits
+
+
+def _flip_rate(
+    course: Course, task: int, rate: Callable[[Sequence[int], Sequence[int], Sequence[int]], float | None]
+) -> float | None:
+    learned, now = course.outcome(task, task), course.outcome(course.steps - 1, task)
+    return rate(learned.predictions, now.predictions, now.targets) if learned and now else None
+
+
+def _mcnemar(course: Course, task: int) -> McNemar | None:
+    learned, now = course.outcome(task, task), course.outcome(course.steps - 1, task)
+    if not learned or not now:
+        return None
+    triples = list(zip(learned.predictions, now.predictions, now.targets, strict=True))
+    lost = sum(before == right != after for before, after, right in triples)
+    gained = sum(before != right == after for before, after, right in triples)
+    return McNemar(course.tasks[task], lost, gained, statistics.mcnemar_exact(lost, gained))
+
+
+def _cost(versions: Sequence[VersionRecord]) -> Cost:
+    costs = [version.cost for version in versions]
+    sizes = [version.size for version in versions]
+    return Cost(
+        trainable_parameters=_largest(costs, "trainable_parameters"),
+        trainable_share=_largest(costs, "trainable_share"),
+        bytes_per_task=round(sum(sizes) / len(sizes)) if sizes else None,
+        train_seconds=tuple(cost.get("train_seconds") for cost in costs),
+        examples_per_second=tuple(cost.get("examples_per_second") for cost in costs),
+        peak_memory_bytes=_largest(costs, "peak_memory_bytes"),
+    )
+
+
+def _largest(costs: Sequence[Mapping[str, Number | None]], key: str) -> Number | None:
+    known = [value for cost in costs if (value := cost.get(key)) is not None]
+    return max(known) if known else None
+
+
+def _compare(a: Sequence[Course], b: Sequence[Course], key: str) -> Comparison | None:
+    pairs = _pairs(a, b)
+    values = _all_known(
+        metrics.all_metrics(run.rows)[key] for pair in pairs for run in pair
+    )
+    if not values:
+        return None
+    difference = sum(values[0::2]) / len(pairs) - sum(values[1::2]) / len(pairs)
+    metric = _INTERVALS[key]
+    drawn = [[statistics.replicates(metric, run.resampled) for run in pair] for pair in pairs]
+    exchanged = [
+        [statistics.replicates(metric, side) for side in statistics.swapped_matrices(x.columns, y.columns, _SEED)]
+        for x, y in pairs
+    ]
+    first, second = _mean_of(drawn, 0), _mean_of(drawn, 1)
+    chance = _mean_of(exchanged, 0) - _mean_of(exchanged, 1)
+    return Comparison(
+        a=a[0].arm.name,
+        b=b[0].arm.name,
+        metric=key,
+        difference=difference,
+        interval=statistics.paired_interval(first, second),
+        p_value=statistics.difference_p_value(difference, chance),
+    )

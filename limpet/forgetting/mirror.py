@@ -1,0 +1,95 @@
+"""The MLflow mirror of a home: one way, idempotent, resumable.
+
+The registry is the truth. `sync` sends what MLflow does not have yet; cut off anywhere, the next one completes it
+without making anything twice. Training and registration never wait for a tracking server: they call `sync_after`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from limpet.errors import LimpetError, UsageError
+from limpet.forgetting.mirror_runs import push_stream
+from limpet.forgetting.mirror_server import Tracking, connect, tracking_uri
+from limpet.forgetting.mirror_versions import all_versions, logged_model, push_aliases, push_registered
+from limpet.registry import streams, tasks
+from limpet.registry.store import Store
+
+__all__ = ["MirrorReport", "sync", "sync_after"]
+
+OFF = "off"
+
+
+@dataclass(frozen=True)
+class MirrorReport:
+    """What a sync did.
+
+    `pushed` counts `streams`, `arms`, `steps`, `versions` and `aliases` that were sent, `skipped` the streams and
+    versions that were there already. `notes` say what MLflow has under another name.
+    """
+
+    uri: str
+    experiment: str
+    pushed: Mapping[str, int]
+    skipped: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+def sync(store: Store, again: bool = False) -> MirrorReport:
+    """Bring the mirror up to date.
+
+    Args:
+        store: The home.
+        again: Look up everything in MLflow anew, also what was sent before: heals what was deleted there.
+
+    Raises:
+        UsageError: The home's mirror is off.
+        UnavailableError: The tracking server can't be reached, or refused something.
+        ConflictError: Another process kept the mirror busy.
+    """
+    if store.settings.mlflow == OFF:
+        raise UsageError("The MLflow mirror of this home is off.", "remove `mlflow = \"off\"` from limpet.toml")
+    pushed: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    notes: list[str] = []
+    with connect(store, again) as tracking:
+        for stream in streams.list_all(store):
+            sent = push_stream(tracking, stream)
+            pushed += sent
+            skipped["streams"] += not sent
+        for task in tasks.list_all(store):
+            _push_task(tracking, task.name, pushed, skipped, notes)
+        return MirrorReport(tracking_uri(store), tracking.experiment, dict(pushed), dict(skipped), tuple(notes))
+
+
+def _push_task(
+    tracking: Tracking, task: str, pushed: Counter[str], skipped: Counter[str], notes: list[str]
+) -> None:
+    records = all_versions(tracking, task)
+    # oldest first, so that MLflow counts them as limpet does
+    for version in records:
+        logged_model(tracking, version.reference, None)
+        if push_registered(tracking, version):
+            pushed["versions"] += 1
+        else:
+            skipped["versions"] += 1
+    moved, renamed = push_aliases(tracking, task, records)
+    pushed["aliases"] += moved
+    notes.extend(renamed)
+
+
+def sync_after(store: Store) -> str | None:
+    """Bring the mirror up to date after something was registered, whatever happens to the tracking server.
+
+    Returns:
+        A warning of one line if it could not be done now; the next sync catches up. None otherwise.
+    """
+    if store.settings.mlflow == OFF:
+        return None
+    try:
+        sync(store)
+    except (LimpetError, OSError) as error:
+        return f"The MLflow mirror is behind: {' '.join(str(error).split())} It catches up at the next sync."
+    return None

@@ -1,0 +1,173 @@
+"""The forgetting monitor: evaluates a task again, under its fixed batch plan, and keeps what it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from limpet.registry import evaluations, streams, tasks, versions
+from limpet.registry.canonical import canonical_json
+from limpet.registry.store import Store
+from limpet.registry.values import EvaluationRecord, StepRecord, TaskRecord, VersionDraft, VersionRecord
+from limpet.training.backbone import Backbone
+from limpet.training.data import read_split
+from limpet.training.environment import current_environment
+from limpet.training.evaluate import Outcome, encode_texts, run
+from limpet.training.model import active, version_files
+from limpet.training.progress import SILENT, Progress
+from limpet.training.scoring import score
+
+__all__ = ["GROWTH", "Added", "Measured", "add_version", "after_addition", "evaluate", "measure"]
+
+GROWTH = "home"
+"""The stream of the home's own growth, made by `limpet train` and `adapter register`."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An outcome with the score it amounts to, and the digest of the batch plan it was computed by."""
+
+    outcome: Outcome
+    score: float
+    targets: tuple[int, ...]
+    plan_digest: str
+
+
+@dataclass(frozen=True)
+class Added:
+    """A version with its own evaluation; `created` is false where identical bytes were registered before."""
+
+    version: VersionRecord
+    created: bool
+    evaluation: EvaluationRecord
+
+
+def measure(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    split: Literal["validation", "evaluation"],
+    max_length: int,
+    method: str,
+    state: Mapping[str, Path],
+    head: Mapping[str, Path],
+    progress: Progress = SILENT,
+) -> Measured:
+    """Score a task on one split with a method's tensors (`state`) and a head; nothing is kept."""
+    examples = read_split(store, task, split)
+    texts = [example.text for example in examples]
+    targets = tuple(example.target for example in examples)
+    encoded = encode_texts(backbone.tokenizer, backbone.record.family, texts, max_length)
+    with active(backbone, method, state, head) as model:
+        outcome = run(model, model.head, encoded, backbone.model.device, progress, f"evaluate {task.name}")
+    value = score(task.definition.metric, outcome.predictions, targets)
+    return Measured(outcome, value, targets, encoded.plan.digest)
+
+
+def evaluate(
+    store: Store,
+    backbone: Backbone,
+    version: VersionRecord,
+    state: VersionRecord | None = None,
+    progress: Progress = SILENT,
+) -> EvaluationRecord:
+    """Evaluate a version on its task's evaluation split, and keep predictions and environment.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        version: Gives task, head and label map.
+        state: Gives the method's tensors; by default the version itself.
+        progress: Told of every batch.
+
+    Raises:
+        IntegrityError: A file is corrupt, or a version belongs to another base.
+    """
+    state = state or version
+    measured = measure(
+        store,
+        backbone,
+        tasks.get(store, version.task),
+        "evaluation",
+        int(version.config["max_length"]),
+        state.method,
+        version_files(store, backbone, state),
+        version_files(store, backbone, version),
+        progress,
+    )
+    return _keep(store, backbone, version, state, measured)
+
+
+def add_version(
+    store: Store,
+    backbone: Backbone,
+    draft: VersionDraft,
+    files: Mapping[str, Path],
+    progress: Progress = SILENT,
+) -> Added:
+    """Score a learned adapter on its evaluation split, register it with that score, and keep the evaluation.
+
+    Raises:
+        IntegrityError: A file does not fit the base, or the base was changed.
+    """
+    task = tasks.get(store, draft.task)
+    length = int(draft.config["max_length"])
+    measured = measure(store, backbone, task, "evaluation", length, draft.method, files, files, progress)
+    backbone.check_unchanged()
+    metrics = {**draft.metrics, "score": measured.score, task.definition.metric: measured.score}
+    version, created = versions.register(store, replace(draft, metrics=metrics), files)
+    return Added(version, created, _keep(store, backbone, version, version, measured))
+
+
+def after_addition(store: Store, backbone: Backbone, added: Added, progress: Progress = SILENT) -> StepRecord:
+    """Evaluate every other task's current version again, and keep the row in the home's growth.
+
+    Raises:
+        IntegrityError: A file is corrupt, or the base was changed.
+    """
+    new = added.version
+    others = [
+        version
+        for version in versions.current(store)
+        if version.task != new.task and version.base_digest == backbone.record.digest
+    ]
+    row = {version.task: evaluate(store, backbone, version, progress=progress).id for version in others}
+    backbone.check_unchanged()
+    streams.extend(store, GROWTH, new.task, backbone.record.digest)
+    arm = streams.arm_run(store, GROWTH, "isolated", "isolated", "any", 0, {})
+    return streams.add_step(
+        store,
+        arm.id,
+        index=len(streams.steps(store, arm.id)),
+        task=new.task,
+        version=new.reference,
+        base_unchanged=True,
+        row=row | {new.task: added.evaluation.id},
+    )
+
+
+def _keep(
+    store: Store, backbone: Backbone, version: VersionRecord, state: VersionRecord, measured: Measured
+) -> EvaluationRecord:
+    task = tasks.get(store, version.task)
+    outcome = measured.outcome
+    predictions = {"schema": 1, "predictions": outcome.predictions, "targets": measured.targets}
+    return evaluations.add(
+        store,
+        version=version.reference,
+        state=state.reference,
+        kind="full",
+        split="evaluation",
+        metric=task.definition.metric,
+        score=measured.score,
+        examples=len(measured.targets),
+        predictions_digest=store.blobs.put_bytes(canonical_json(predictions)),
+        logits_digest=outcome.logits_digest,
+        plan_digest=measured.plan_digest,
+        data_digest=task.split("evaluation").digest,
+        base_digest=backbone.record.digest,
+        environment=current_environment("float32"),
+        seconds=outcome.seconds,
+    )

@@ -1,0 +1,188 @@
+"""A stream file: which tasks, in which order, learned by which arms, under which seeds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from limpet.errors import NotFoundError, UsageError
+from limpet.names import check_name
+
+__all__ = ["STRATEGIES", "ArmSpec", "StreamSpec", "TaskSpec", "parse_stream", "read_stream"]
+
+STRATEGIES = ("isolated", "sequential")
+_STREAM_KEYS = {"name", "base", "tasks", "seeds", "training", "arms"}
+_TRAINING_KEYS = {"epochs": int, "max_length": int, "batch_size": int, "lr": float, "dtype": str}
+_ARM_KEYS = {"name", "strategy", "method", "set", "sweep"}
+_TASK_KEYS = {
+    "name": str,
+    "data": str,
+    "type": str,
+    "text": str,
+    "label": str,
+    "target": str,
+    "metric": str,
+    "train_size": int,
+    "eval_size": int,
+    "split_seed": int,
+    "max_length": int,
+}
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task of the stream: its name, and its definition where the file gives one."""
+
+    name: str
+    definition: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """One way to learn the stream. `settings` and `sweep` hold keys of the loop (`lr`, ...) and of the method."""
+
+    name: str
+    strategy: str
+    method: str
+    settings: Mapping[str, Any]
+    sweep: Mapping[str, tuple[Any, ...]]
+
+    def candidates(self) -> list[dict[str, Any]]:
+        """Every combination of the swept values; one empty candidate where nothing is swept."""
+        keys = list(self.sweep)
+        return [dict(zip(keys, values, strict=True)) for values in itertools.product(*self.sweep.values())]
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """A stream file, checked. `source` is its content, as it is kept with the stream."""
+
+    name: str
+    base: str | None
+    tasks: tuple[TaskSpec, ...]
+    seeds: tuple[int, ...]
+    training: Mapping[str, Any]
+    arms: tuple[ArmSpec, ...]
+    source: Mapping[str, Any]
+
+
+def read_stream(path: Path) -> StreamSpec:
+    """Read and check a stream file.
+
+    Raises:
+        NotFoundError: There is no such file.
+        UsageError: It is not YAML, or says something that a stream has not.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no stream file {str(path)!r}.", "limpet stream list") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} can't be read as YAML: {error}", "check it against docs/streams.md") from error
+    return parse_stream(content)
+
+
+def parse_stream(content: Any) -> StreamSpec:
+    """Check the content of a stream file.
+
+    Raises:
+        UsageError: It says something that a stream has not; the message names the key.
+    """
+    top = _mapping("the stream", content, _STREAM_KEYS)
+    name = check_name("stream", str(_required("the stream", top, "name")))
+    if name == "home":
+        raise _wrong("the name 'home' belongs to the home's own growth.", "choose another name")
+    task_list = _list("tasks", _required("the stream", top, "tasks"))
+    tasks = tuple(_task(item) for item in task_list)
+    arms = tuple(_arm(item) for item in _list("arms", _required("the stream", top, "arms")))
+    for kind, names in (("task", [task.name for task in tasks]), ("arm", [arm.name for arm in arms])):
+        repeated = sorted({n for n in names if names.count(n) > 1})
+        if repeated:
+            raise _wrong(f"the {kind} {repeated[0]!r} stands twice.", f"give every {kind} once")
+    seeds = _list("seeds", top.get("seeds", [0]))
+    if not all(isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**31 for seed in seeds):
+        raise _wrong(f"seeds must be whole numbers from 0, not {seeds}.", "seeds: [0, 1, 2]")
+    if len(set(seeds)) < len(seeds):
+        raise _wrong(f"a seed stands twice in {seeds}.", "seeds: [0, 1, 2]")
+    training = _typed("training", top.get("training") or {}, _TRAINING_KEYS)
+    base = top.get("base")
+    return StreamSpec(name, str(base) if base else None, tasks, tuple(seeds), training, arms, top)
+
+
+def _task(item: Any) -> TaskSpec:
+    if isinstance(item, str):
+        return TaskSpec(check_name("task", item), {})
+    content = _typed("a task", item, _TASK_KEYS)
+    name = check_name("task", str(_required("a task", content, "name")))
+    return TaskSpec(name, {key: value for key, value in content.items() if key != "name"})
+
+
+def _arm(item: Any) -> ArmSpec:
+    content = _mapping("an arm", item, _ARM_KEYS)
+    name = check_name("arm", str(_required("an arm", content, "name")))
+    strategy = str(_required(f"arm {name!r}", content, "strategy"))
+    if strategy not in STRATEGIES:
+        raise _wrong(
+            f"arm {name!r} has the strategy {strategy!r}; there are {', '.join(STRATEGIES)}.",
+            f"strategy: {STRATEGIES[0]}",
+        )
+    sweep = _mapping(f"sweep of arm {name!r}", content.get("sweep") or {}, None)
+    return ArmSpec(
+        name,
+        strategy,
+        str(_required(f"arm {name!r}", content, "method")),
+        {key: _number(value) for key, value in _mapping(f"set of arm {name!r}", content.get("set") or {}, None).items()},
+        {key: tuple(_number(value) for value in _list(f"sweep {key}", values)) for key, values in sweep.items()},
+    )
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-3 as a string: it wants 1.0e-3
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _typed(what: str, content: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+    checked = _mapping(what, content, set(kinds))
+    for key, value in checked.items():
+        value = _number(value) if kinds[key] is float else value
+        if kinds[key] is float and isinstance(value, int):
+            value = float(value)
+        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+            raise _wrong(f"{key} in {what} must be {kinds[key].__name__}, not {value!r}.", f"{key}: ...")
+        checked[key] = value
+    return checked
+
+
+def _mapping(what: str, content: Any, keys: set[str] | None) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise _wrong(f"{what} must be a mapping, not {content!r}.", "key: value")
+    unknown = sorted(str(key) for key in content if keys is not None and key not in keys)
+    if unknown:
+        raise _wrong(f"{what} has an unknown key {unknown[0]!r}.", f"the keys are {', '.join(sorted(keys or ()))}")
+    return {str(key): value for key, value in content.items()}
+
+
+def _list(what: str, content: Any) -> list[Any]:
+    if not isinstance(content, list) or not content:
+        raise _wrong(f"{what} must be a list with at least one entry, not {content!r}.", f"{what}: [...]")
+    return content
+
+
+def _required(what: str, content: Mapping[str, Any], key: str) -> Any:
+    if content.get(key) is None:
+        raise _wrong(f"{what} has no {key!r}.", f"{key}: ...")
+    return content[key]
+
+
+def _wrong(message: str, hint: str) -> UsageError:
+    return UsageError(f"the stream file is wrong: {message}", hint)

@@ -1,0 +1,535 @@
+"""A home as people use it: the nouns and verbs of the command line, typed.
+
+Everything heavy is imported by the verb that needs it, so opening a home and reading its registry is quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limpet.errors import GateError, InterruptedRunError, NotFoundError, UsageError
+from limpet.registry import aliases, bases, exchange, gate_refusals, streams, tasks, verify, versions
+from limpet.registry.settings import Settings, load_settings
+from limpet.registry.store import HOME_FOLDER, Store, create_store, find_home, open_store
+
+if TYPE_CHECKING:
+    from limpet.forgetting.gate import GateRules
+    from limpet.forgetting.mirror import MirrorReport
+    from limpet.forgetting.monitor import Added
+    from limpet.forgetting.report_values import Report
+    from limpet.registry.values import (
+        AliasEvent,
+        BaseRecord,
+        EvaluationRecord,
+        Page,
+        StepRecord,
+        StreamRecord,
+        TaskRecord,
+        VersionRecord,
+    )
+    from limpet.registry.verify import Problem
+    from limpet.training.backbone import Backbone
+    from limpet.training.learn import TrainingSettings
+    from limpet.training.predict import Prediction
+    from limpet.training.progress import Progress
+
+__all__ = ["DEFAULT_BASE", "Home", "MethodInfo", "Trained", "init", "open_home"]
+
+DEFAULT_BASE = "sample:minilm"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What an addition came to.
+
+    `created` is false where identical bytes were registered before; `row` maps every task that was evaluated to its
+    score now; `promoted` is the alias's move; `warnings` are sentences about what could not be done beside it.
+    """
+
+    version: VersionRecord
+    created: bool
+    row: Mapping[str, float]
+    promoted: AliasEvent | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A method's line in the capability table; `works` is null where no base was added yet."""
+
+    name: str
+    summary: str
+    works: bool | None
+    reason: str
+    task_types: tuple[str, ...]
+    mergeable: bool
+    mixed_batches: bool
+    servable: bool
+    quantised_base: bool
+    trains_base_copy: bool
+    learning_rate: float
+
+
+def init(
+    path: str | Path | None = None,
+    *,
+    base: str | None = None,
+    db: str | None = None,
+    blobs: str | None = None,
+    mlflow: str | None = None,
+    progress: Progress | None = None,
+) -> Home:
+    """Make a home and open it.
+
+    Args:
+        path: The folder; by default `.limpet` here.
+        base: A base SPEC, fetched and fingerprinted at once; by default `sample:minilm`, fetched when first needed.
+        db: A database URL; by default SQLite in the home.
+        blobs: An fsspec URL; by default a folder in the home.
+        mlflow: A tracking URI, or `off`; by default SQLite in the home.
+        progress: Told what goes on.
+
+    Raises:
+        ConflictError: There is a home already.
+    """
+    folder = Path(path) if path else Path.cwd() / HOME_FOLDER
+    settings = load_settings(folder, base=base, db=db, blobs=blobs, mlflow=mlflow)
+    if base is not None:
+        _check_base_spec(settings, base)
+    home = Home(create_store(folder, replace(settings, base=settings.base or DEFAULT_BASE)))
+    if base is not None:
+        home.base.add(base)
+    return home
+
+
+def open_home(path: str | Path | None = None, **settings: str | None) -> Home:
+    """Open a home: the one at `path`, else at `LIMPET_HOME`, else the nearest `.limpet/` upward.
+
+    Args:
+        path: The home's folder.
+        **settings: `base`, `db`, `blobs` or `mlflow`, over the environment and `limpet.toml`.
+
+    Raises:
+        NotFoundError: There is no home.
+    """
+    return Home(open_store(Path(path) if path else find_home(Path.cwd()), **settings))
+
+
+def _check_base_spec(settings: Settings, spec: str) -> None:
+    """Find a wrong SPEC before a home is made for it."""
+    from limpet.training import bases as base_files
+
+    base_files.resolve(spec)
+
+
+class Home:
+    """An open home. Nouns are attributes (`home.task.add(...)`), the rest are verbs (`home.train(...)`)."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.base = _Bases(self)
+        self.task = _Tasks(self)
+        self.adapter = _Adapters(self)
+        self.stream = _Streams(self)
+        self._backbone: Backbone | None = None
+
+    @property
+    def path(self) -> Path:
+        """The home's folder."""
+        return self.store.path
+
+    def train(
+        self,
+        task: str,
+        settings: TrainingSettings | None = None,
+        *,
+        start_from: str | None = None,
+        resume: bool = False,
+        monitor: bool = True,
+        promote: str | None = None,
+        max_forgetting: float | None = None,
+        progress: Progress | None = None,
+    ) -> Trained:
+        """Learn a task, register the version, and evaluate every earlier task again.
+
+        Args:
+            task: The task's name.
+            settings: How to learn; with `resume`, None takes those of the interrupted run.
+            start_from: A version whose tensors training begins with.
+            resume: Go on from the newest checkpoint of the task.
+            monitor: Evaluate the other tasks' current versions, and keep the row.
+            promote: An alias to move to the new version, if the gate lets it.
+            max_forgetting: The gate's limit on `forgetting_max`.
+            progress: Told of every step.
+
+        Raises:
+            GateError: The limit was crossed; the version is kept, and its promotion refused.
+            InterruptedRunError: A signal came; `resume` goes on from the checkpoint.
+            IntegrityError: The base is not the one on record, or was changed.
+        """
+        from limpet.forgetting.gate import GateRules
+        from limpet.forgetting.monitor import add_version
+        from limpet.training.learn import Start, TrainingSettings, discard, learn, unfinished_run
+        from limpet.training.progress import SILENT
+
+        progress = progress or SILENT
+        _check_gate(monitor, promote, max_forgetting)
+        record = tasks.get(self.store, task)
+        if resume:
+            settings, start_from = self._resumed(task, settings, start_from, unfinished_run, progress)
+        backbone = self.backbone(progress)
+        start = Start.from_version(self.store, backbone, start_from) if start_from else None
+        try:
+            staged = learn(
+                self.store,
+                backbone,
+                record,
+                settings or TrainingSettings(),
+                start=start,
+                resume=resume,
+                progress=progress,
+            )
+        except InterruptedRunError as error:
+            error.hint = f"limpet train {task} --resume"
+            raise
+        added = add_version(self.store, backbone, staged.draft, staged.files, progress)
+        discard(staged)
+        return self._after(added, monitor, promote, GateRules(max_forgetting=max_forgetting), progress)
+
+    def evaluate(
+        self, references: Sequence[str] = (), *, progress: Progress | None = None
+    ) -> tuple[EvaluationRecord, ...]:
+        """Evaluate versions on their tasks' evaluation splits; without references, every task's current version.
+
+        Raises:
+            NotFoundError: There is no such version, or no version at all.
+        """
+        from limpet.forgetting import monitor
+        from limpet.training.progress import SILENT
+
+        chosen = [versions.resolve(self.store, reference) for reference in references]
+        chosen = chosen or list(versions.current(self.store))
+        if not chosen:
+            raise NotFoundError("this home has no version yet.", "limpet train TASK")
+        backbone = self.backbone(progress)
+        return tuple(
+            monitor.evaluate(self.store, backbone, version, progress=progress or SILENT) for version in chosen
+        )
+
+    def predict(self, task: str, texts: Sequence[str]) -> tuple[Prediction, ...]:
+        """Classify texts with a version of a task: `task`, `task@3` or `task@alias`.
+
+        Raises:
+            NotFoundError: There is no such version.
+            IntegrityError: A file is corrupt, or the base is another.
+        """
+        version = versions.resolve(self.store, task)
+        from limpet.training.predict import predict
+
+        return predict(self.store, self.backbone(), version, texts)
+
+    def report(self, stream: str | None = None) -> Report:
+        """Gather what is known of a stream; by default of the one that moved last.
+
+        Raises:
+            NotFoundError: There is no such stream.
+        """
+        from limpet.forgetting import report
+
+        return report.build(self.store, stream)
+
+    def gate(self, stream: str | None = None, rules: GateRules | None = None) -> Report:
+        """Hold a stream's isolated arms against the rules; where it has none, all its arms.
+
+        Raises:
+            GateError: A rule was crossed.
+        """
+        from limpet.forgetting.gate import GateRules, check
+
+        report = self.report(stream)
+        isolated = [arm for arm in report.arms if arm.strategy == "isolated"]
+        crossings = [
+            crossing for arm in isolated or report.arms for crossing in check(arm, rules or GateRules())
+        ]
+        if crossings:
+            details = " ".join(crossing.detail for crossing in crossings)
+            raise GateError(f"the gate is crossed: {details}", f"limpet report {report.stream}")
+        return report
+
+    def methods(self) -> tuple[MethodInfo, ...]:
+        """Every method with what it can do, and whether it works on this home's base."""
+        from limpet.training import methods
+
+        try:
+            base = bases.get(self.store)
+        except NotFoundError:
+            base = None
+        return tuple(_method_info(methods.get(name), base) for name in methods.names())
+
+    def verify(self) -> tuple[Problem, ...]:
+        """Re-read every file of the home's base and registry, and name what is wrong."""
+        for record in bases.list_all(self.store):
+            self.base.verify(record.name)
+        return verify.verify(self.store, deep=True)
+
+    def sync(self) -> MirrorReport:
+        """Bring the MLflow mirror up to date.
+
+        Raises:
+            UnavailableError: The tracking server can't be reached.
+        """
+        from limpet.forgetting import mirror
+
+        return mirror.sync(self.store)
+
+    def backbone(self, progress: Progress | None = None) -> Backbone:
+        """Load the home's base, once; it is checked against its fingerprint every time it is asked for.
+
+        Raises:
+            IntegrityError: The files are not those of the fingerprint.
+        """
+        from limpet.training import bases as base_files
+        from limpet.training.backbone import load_backbone
+
+        record = self.base.ensure(progress)
+        if self._backbone is None or self._backbone.record.digest != record.digest:
+            self._backbone = load_backbone(self.store, record)
+        else:
+            base_files.check(self.store, record)
+        return self._backbone
+
+    def _resumed(
+        self, task: str, settings: TrainingSettings | None, start_from: str | None, find: Any, progress: Progress
+    ) -> tuple[TrainingSettings | None, str | None]:
+        try:
+            found, parent = find(self.store, task)
+        except NotFoundError:
+            progress.note(f"{task} has no unfinished run; it begins anew")
+            return settings, start_from
+        if settings is not None and settings != found:
+            raise UsageError(
+                f"the interrupted run of {task!r} had other settings: {_describe_difference(found, settings)}.",
+                f"limpet train {task} --resume, with no other options",
+            )
+        return found, parent
+
+    def _after(
+        self, added: Added, monitored: bool, promote: str | None, rules: GateRules, progress: Progress
+    ) -> Trained:
+        """Evaluate the others, hold the gate, promote, mirror: what follows every addition."""
+        from limpet.forgetting import monitor
+        from limpet.forgetting.gate import check
+        from limpet.forgetting.mirror import sync_after
+
+        version = added.version
+        row = {version.task: added.evaluation.score}
+        crossings = []
+        if monitored:
+            step: StepRecord = monitor.after_addition(self.store, self.backbone(), added, progress)
+            row = {task: evaluation.score for task, evaluation in step.row.items()}
+            arm = self.report(monitor.GROWTH).arms[0]
+            crossings = list(check(arm, rules))
+        for crossing in crossings:
+            gate_refusals.record(self.store, version.reference, crossing.rule, crossing.detail)
+        promoted = None
+        if promote and not crossings:
+            promoted = aliases.promote(self.store, version.reference, promote, reason="train --promote")
+            version = versions.resolve(self.store, version.reference)
+        warning = sync_after(self.store)
+        if crossings:
+            details = " ".join(crossing.detail for crossing in crossings)
+            raise GateError(
+                f"{version.reference} is kept, but may not be promoted: {details}",
+                f"limpet report {monitor.GROWTH}",
+            )
+        return Trained(version, added.created, row, promoted, (warning,) if warning else ())
+
+
+class _Bases:
+    """`home.base`: the frozen pretrained model, by its fingerprint."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def add(self, spec: str) -> BaseRecord:
+        """Fetch a base, fingerprint it and keep the fingerprint."""
+        from limpet.training import bases as base_files
+
+        return bases.add(self._home.store, base_files.describe(base_files.resolve(spec)))
+
+    def show(self, name: str | None = None) -> BaseRecord:
+        """Return a base's record; by default the home's."""
+        return bases.get(self._home.store, name)
+
+    def verify(self, name: str | None = None) -> BaseRecord:
+        """Read all bytes of a base again and compare; raises IntegrityError where they differ."""
+        from limpet.training import bases as base_files
+
+        record = bases.get(self._home.store, name)
+        base_files.check(self._home.store, record, reread=True)
+        return record
+
+    def ensure(self, progress: Progress | None = None) -> BaseRecord:
+        """Return the home's base, added now if it was only named so far."""
+        store = self._home.store
+        try:
+            return bases.get(store)
+        except NotFoundError:
+            spec = store.settings.base or DEFAULT_BASE
+            if progress:
+                progress.note(f"fetching the base {spec}")
+            return self.add(spec)
+
+
+class _Tasks:
+    """`home.task`: datasets with their type, labels, metric and splits."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def add(self, name: str, data: str, **options: Any) -> TaskRecord:
+        """Read a dataset, split it and keep it; `options` are those of `limpet.training.data.build_task`."""
+        from limpet.training.data import add_task
+
+        return add_task(self._home.store, name, data, **options)
+
+    def list(self) -> tuple[TaskRecord, ...]:
+        """All tasks, oldest first."""
+        return tasks.list_all(self._home.store)
+
+    def show(self, name: str) -> TaskRecord:
+        """Return one task."""
+        return tasks.get(self._home.store, name)
+
+
+class _Adapters:
+    """`home.adapter`: the versions, and the aliases that point at them."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def register(
+        self, task: str, folder: str | Path, *, promote: str | None = None, progress: Progress | None = None
+    ) -> Trained:
+        """Register an adapter that was trained elsewhere, in peft's format; see `limpet.training.adopt`."""
+        from limpet.forgetting.gate import GateRules
+        from limpet.forgetting.monitor import add_version
+        from limpet.training.adopt import adopt
+        from limpet.training.progress import SILENT
+
+        home, progress = self._home, progress or SILENT
+        record = tasks.get(home.store, task)
+        backbone = home.backbone(progress)
+        with adopt(home.store, backbone, record, Path(folder), progress) as (draft, files):
+            added = add_version(home.store, backbone, draft, files, progress)
+        return home._after(added, True, promote, GateRules(), progress)
+
+    def list(
+        self,
+        task: str | None = None,
+        method: str | None = None,
+        alias: str | None = None,
+        where: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[VersionRecord]:
+        """One page of versions, newest first."""
+        return versions.find(self._home.store, task, method, alias, where, limit, cursor)
+
+    def show(self, reference: str) -> VersionRecord:
+        """Return one version: `task`, `task@3`, `task@alias`."""
+        return versions.resolve(self._home.store, reference)
+
+    def promote(
+        self, reference: str, alias: str, *, expect: str | None = None, reason: str = ""
+    ) -> AliasEvent:
+        """Move an alias to a version, if it stands at `expect` (`task@2` or `none`)."""
+        return aliases.promote(self._home.store, reference, alias, expect=expect, reason=reason)
+
+    def rollback(self, task: str, alias: str, *, reason: str = "") -> AliasEvent:
+        """Move an alias back to the version before."""
+        return aliases.rollback(self._home.store, task, alias, reason=reason)
+
+    def history(self, task: str, alias: str | None = None) -> tuple[AliasEvent, ...]:
+        """Every move of a task's aliases, oldest first."""
+        return aliases.history(self._home.store, task, alias)
+
+    def export(self, reference: str, folder: str | Path) -> Path:
+        """Write a version's files into a new folder that plain peft loads."""
+        return exchange.export(self._home.store, reference, Path(folder))
+
+
+class _Streams:
+    """`home.stream`: sequential task training by several arms."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def run(self, file: str | Path, *, progress: Progress | None = None) -> tuple[Report, tuple[str, ...]]:
+        """Run a stream file, or go on where an earlier run had stopped.
+
+        Returns:
+            The report, and warnings about what could not be done beside it.
+        """
+        from limpet.forgetting.mirror import sync_after
+        from limpet.forgetting.stream import run_stream
+        from limpet.forgetting.stream_spec import read_stream
+        from limpet.training.progress import SILENT
+
+        home, progress = self._home, progress or SILENT
+        spec = read_stream(Path(file))
+        if spec.base and spec.base != (home.store.settings.base or DEFAULT_BASE):
+            raise UsageError(
+                f"the stream is for the base {spec.base!r}, but this home's is {home.store.settings.base!r}.",
+                f"limpet init --home FOLDER --base {spec.base}",
+            )
+        try:
+            run_stream(home.store, home.backbone(progress), spec, progress)
+        except InterruptedRunError as error:
+            error.hint = f"limpet stream run {file}"
+            raise
+        progress.note("mirroring to MLflow")
+        warning = sync_after(home.store)
+        return home.report(spec.name), (warning,) if warning else ()
+
+    def list(self) -> tuple[StreamRecord, ...]:
+        """All streams, oldest first."""
+        return streams.list_all(self._home.store)
+
+    def show(self, name: str) -> StreamRecord:
+        """Return one stream."""
+        return streams.get(self._home.store, name)
+
+
+def _check_gate(monitor: bool, promote: str | None, max_forgetting: float | None) -> None:
+    if max_forgetting is not None and not monitor:
+        raise UsageError("a limit on forgetting needs the monitor.", "leave out --no-monitor")
+    if promote is not None:
+        aliases.check_alias(promote)
+
+
+def _describe_difference(found: Any, given: Any) -> str:
+    names = [name for name in vars(found) if getattr(found, name) != getattr(given, name)]
+    return ", ".join(f"{name} {getattr(found, name)!r}, not {getattr(given, name)!r}" for name in names)
+
+
+def _method_info(method: Any, base: BaseRecord | None) -> MethodInfo:
+    can = method.capabilities
+    works = None if base is None else base.family in can.families
+    reason = "" if works is not False or base is None else f"not for {base.family} models"
+    return MethodInfo(
+        name=method.name,
+        summary=method.summary,
+        works=works,
+        reason=reason,
+        task_types=tuple(sorted(can.task_types)),
+        mergeable=can.mergeable,
+        mixed_batches=can.mixed_batches,
+        servable=can.servable,
+        quantised_base=can.quantised_base,
+        trains_base_copy=can.trains_base_copy,
+        learning_rate=method.learning_rate,
+    )

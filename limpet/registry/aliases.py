@@ -1,0 +1,191 @@
+"""Aliases: movable names on versions, moved by compare-and-set, with a history that is never lost."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from limpet.errors import ConflictError, GateError, NotFoundError, UsageError
+from limpet.names import LATEST, Reference, check_name
+from limpet.registry._rows import find_task, find_version, parse
+from limpet.registry.clock import utc_now
+from limpet.registry.gate_refusals import refusals_of
+from limpet.registry.schema import AliasEventRow, AliasRow, TaskRow, VersionRow
+from limpet.registry.store import Store
+from limpet.registry.values import AliasEvent
+
+__all__ = ["history", "promote", "rollback"]
+
+
+def promote(
+    store: Store,
+    ref: str | Reference,
+    alias: str,
+    expect: str | None = None,
+    reason: str = "",
+    actor: str | None = None,
+) -> AliasEvent:
+    """Move an alias to a version; where it stands there already, the move that brought it is returned.
+
+    Args:
+        store: The open home.
+        ref: The version to move it to.
+        alias: The alias, such as `production`.
+        expect: Where the alias must stand now: `task@2`, or `none` for not set; null means anywhere.
+        reason: Why, for the history.
+        actor: Who, for the history; null means the user that runs this.
+
+    Raises:
+        ConflictError: The alias stands elsewhere than expected, or the version is a baseline.
+        GateError: The version crossed a rule of the gate.
+        NotFoundError: There is no such version.
+        UsageError: The alias is `latest` or a number, or `expect` has another form.
+    """
+    reference = parse(ref)
+    _check_alias(alias)
+    expected = _parse_expect(expect, reference.task)
+    with store.database.write() as session:
+        task = find_task(session, reference.task)
+        version = find_version(session, reference)
+        pointer = session.get(AliasRow, (task.id, alias))
+        stands = None if pointer is None else session.get_one(VersionRow, pointer.version_id)
+        if expect is not None and expected != (stands.number if stands else None):
+            now = f"stands at {task.name}@{stands.number}" if stands else "is not set"
+            raise ConflictError(
+                f"The alias {task.name}@{alias} {now}, not as expected ({expect}): somebody moved it.",
+                f"limpet adapter history {task.name}",
+            )
+        _refuse(session, task, version)
+        if stands is not None and stands.id == version.id:
+            return _events(session, task, alias)[-1]
+        return _move(session, task, alias, "promote", version, reason, actor)
+
+
+def rollback(store: Store, task: str, alias: str, reason: str = "", actor: str | None = None) -> AliasEvent:
+    """Move an alias back to where it stood before the last promote that is not rolled back yet.
+
+    Raises:
+        ConflictError: There is nothing before it.
+        NotFoundError: There is no such task or alias.
+    """
+    _check_alias(alias)
+    with store.database.write() as session:
+        row = find_task(session, task)
+        if session.get(AliasRow, (row.id, alias)) is None:
+            raise NotFoundError(f"The task {task!r} has no alias {alias!r}.", f"limpet adapter history {task}")
+        before = _undone(_events(session, row, alias))
+        if before is None:
+            raise ConflictError(
+                f"The alias {task}@{alias} can't go back: no version stood there before this one.",
+                f"limpet adapter promote {task}@N {alias}",
+            )
+        version = find_version(session, Reference(task, number=before))
+        return _move(session, row, alias, "rollback", version, reason, actor)
+
+
+def history(store: Store, task: str, alias: str | None = None) -> tuple[AliasEvent, ...]:
+    """Return every move of a task's aliases, or of one of them, oldest first.
+
+    Raises:
+        NotFoundError: There is no such task.
+    """
+    with store.database.read() as session:
+        return _events(session, find_task(session, task), alias)
+
+
+def _check_alias(alias: str) -> None:
+    check_name("alias", alias)
+    if alias == LATEST:
+        raise UsageError("The alias latest always means the newest adapter and can't be moved.", "choose another alias")
+    if alias.isdigit():
+        raise UsageError(f"The alias {alias!r} would read as a version's number.", "choose an alias with a letter")
+
+
+def _parse_expect(expect: str | None, task: str) -> int | None:
+    if expect is None or expect == "none":
+        return None
+    reference = parse(expect)
+    if reference.task != task or reference.number is None:
+        raise UsageError(f"{expect!r} names no version of {task!r}.", f"write --expect {task}@2, or --expect none")
+    return reference.number
+
+
+def _refuse(session: Session, task: TaskRow, version: VersionRow) -> None:
+    if version.role != "adapter":
+        raise ConflictError(
+            f"{task.name}@{version.number} is a baseline of a comparison, not an adapter to promote.",
+            f"limpet adapter list --task {task.name} --where 'role = adapter'",
+        )
+    if refusals := refusals_of(session, version.id):
+        raise GateError(
+            f"{task.name}@{version.number} crossed the gate's rule {refusals[0].rule}: {refusals[0].detail}.",
+            "train another version; limpet report shows the numbers",
+        )
+
+
+def _move(
+    session: Session,
+    task: TaskRow,
+    alias: str,
+    action: Literal["promote", "rollback"],
+    version: VersionRow,
+    reason: str,
+    actor: str | None,
+) -> AliasEvent:
+    pointer = session.get(AliasRow, (task.id, alias))
+    before = None if pointer is None else pointer.version_id
+    if pointer is None:
+        session.add(AliasRow(task_id=task.id, name=alias, version_id=version.id))
+    else:
+        pointer.version_id = version.id
+    session.add(
+        AliasEventRow(
+            task_id=task.id,
+            alias=alias,
+            action=action,
+            from_version_id=before,
+            to_version_id=version.id,
+            actor=actor or getpass.getuser(),
+            reason=reason,
+            created_at=utc_now(),
+        )
+    )
+    session.flush()
+    return _events(session, task, alias)[-1]
+
+
+def _events(session: Session, task: TaskRow, alias: str | None) -> tuple[AliasEvent, ...]:
+    query = select(AliasEventRow).where(AliasEventRow.task_id == task.id).order_by(AliasEventRow.id)
+    if alias is not None:
+        query = query.where(AliasEventRow.alias == alias)
+    rows = session.scalars(query).all()
+    ids = {id_ for row in rows for id_ in (row.from_version_id, row.to_version_id)}
+    found = select(VersionRow.id, VersionRow.number).where(VersionRow.id.in_(ids))
+    numbers = dict(session.execute(found).tuples().all())
+    return tuple(
+        AliasEvent(
+            task=task.name,
+            alias=row.alias,
+            action="rollback" if row.action == "rollback" else "promote",
+            from_number=None if row.from_version_id is None else numbers[row.from_version_id],
+            to_number=numbers[row.to_version_id],
+            actor=row.actor,
+            reason=row.reason,
+            created_at=row.created_at,
+        )
+        for row in rows
+    )
+
+
+def _undone(events: tuple[AliasEvent, ...]) -> int | None:
+    """Return the number that the last promote not rolled back yet came from: two rollbacks undo two promotes."""
+    stack: list[int | None] = []
+    for event in events:
+        if event.action == "promote":
+            stack.append(event.from_number)
+        else:
+            stack.pop()
+    return stack[-1] if stack else None

@@ -1,0 +1,80 @@
+"""The base in memory: loaded once, frozen, and checked to be the same after every use."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from limpet.errors import IntegrityError
+from limpet.registry.canonical import canonical_json
+from limpet.registry.store import Store
+from limpet.registry.values import BaseRecord
+from limpet.training import bases
+
+__all__ = ["Backbone", "load_backbone", "module_digest"]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A base with its transformers model (float32, evaluation mode, no gradients) and tokenizer.
+
+    `loaded_digest` covers every parameter and buffer as they were loaded.
+    """
+
+    record: BaseRecord
+    model: Any
+    tokenizer: Any
+    loaded_digest: str
+
+    def check_unchanged(self) -> None:
+        """Compare every parameter and buffer with what was loaded.
+
+        Raises:
+            IntegrityError: A tensor of the base was trained, drifted or was left modified.
+        """
+        if module_digest(self.model) != self.loaded_digest:
+            raise IntegrityError(
+                f"the base {self.record.name!r} was changed in memory: a parameter or buffer differs from what "
+                "was loaded. Nothing was registered.",
+                "limpet base verify",
+            )
+
+
+def load_backbone(store: Store, record: BaseRecord) -> Backbone:
+    """Check the base's files against its fingerprint, then load them.
+
+    Raises:
+        IntegrityError: The files are not those of the fingerprint.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = bases.check(store, record)
+    # a base without a pooler gets a random one; seeding it makes two loads equal
+    torch.manual_seed(0)
+    # on CPU, torch's fused attention is slower than plain products at small head sizes
+    attention = "sdpa" if torch.cuda.is_available() else "eager"
+    model = AutoModel.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=attention, use_safetensors=True, local_files_only=True
+    )
+    model = model.eval().requires_grad_(False)
+    if torch.cuda.is_available():
+        model = model.cuda()
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return Backbone(record, model, tokenizer, module_digest(model))
+
+
+def module_digest(module: nn.Module) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every parameter and buffer, sorted by name."""
+    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        total.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]))
+        total.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return f"sha256:{total.hexdigest()}"

@@ -1,0 +1,108 @@
+"""Checkpoints of the loop: one safetensors file, replaced atomically, from which training goes on bit for bit.
+
+The file holds the trained tensors, the best ones so far, the optimizer's state, and the loop's counters as JSON in
+the header. No generator state is needed: the loop seeds torch anew at every step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from limpet.errors import IntegrityError
+
+__all__ = ["Checkpoint", "LoopState"]
+
+
+@dataclass
+class LoopState:
+    """Where the loop is: epoch and batch to do next, steps done, the best score and the history of epochs."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    loss_sum: float = 0.0
+    best_score: float | None = None
+    best_epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Checkpoint:
+    """The checkpoint file of one run, written at most every `interval` seconds unless asked.
+
+    Args:
+        path: The file; its folder exists.
+        interval: Seconds between periodic checkpoints; 0 writes one after every step.
+    """
+
+    def __init__(self, path: Path, interval: float) -> None:
+        self._path = path
+        self._interval = interval
+        self._written = time.monotonic()
+
+    def due(self) -> bool:
+        """Tell whether the last one is older than the interval."""
+        return time.monotonic() - self._written >= self._interval
+
+    def save(self, state: LoopState, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+        """Write the file beside its old self, flush it to disk, and rename."""
+        tensors = {f"parameter/{name}": tensor for name, tensor in parameters.items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+        for name, parameter in parameters.items():
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}/{name}"] = value
+        counters = asdict(state)
+        del counters["best"]
+        # clones: safetensors refuses tensors that share memory
+        copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+        temporary = self._path.with_suffix(".tmp")
+        save_file(copies, temporary, metadata={"state": json.dumps(counters)})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+        self._written = time.monotonic()
+
+    def load(self, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> LoopState:
+        """Restore tensors and optimizer in place; without a file, return the beginning.
+
+        Raises:
+            IntegrityError: The file can't be read, or belongs to another model.
+        """
+        if not self._path.exists():
+            return LoopState()
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                counters: dict[str, Any] = json.loads(file.metadata()["state"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            state = LoopState(**counters)
+            with torch.no_grad():
+                for name, parameter in parameters.items():
+                    parameter.copy_(tensors[f"parameter/{name}"])
+        except Exception as error:
+            raise IntegrityError(
+                f"the checkpoint can't be read: {error}", "train again without --resume"
+            ) from error
+        state.best = {
+            key.removeprefix("best/"): tensor for key, tensor in tensors.items() if key.startswith("best/")
+        }
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition("/")
+            if kind.startswith("optimizer."):
+                parameter = parameters[name]
+                # step counters stay on the CPU, as torch keeps them
+                device = tensor.device if tensor.dim() == 0 else parameter.device
+                optimizer.state[parameter][kind.removeprefix("optimizer.")] = tensor.to(device)
+        return state

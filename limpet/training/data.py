@@ -1,0 +1,364 @@
+"""A task's data: read, cleaned of duplicates, split, digested and kept.
+
+The three splits never share a text, and no validation or training example nearly equals an evaluation example.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, cast
+
+from limpet.errors import DataError, UsageError
+from limpet.names import check_name
+from limpet.registry import tasks
+from limpet.registry.canonical import canonical_json, digest_bytes, digest_json
+from limpet.registry.clock import utc_now
+from limpet.registry.store import Store
+from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
+from limpet.training.duplicates import Shingles, normalise
+from limpet.training.sources import Source, read_source
+from limpet.training.splits import draw, room
+from limpet.training.task_types import TaskType, task_type
+
+__all__ = ["DEFAULT_MAX_LENGTH", "Example", "add_task", "build_task", "read_split"]
+
+DEFAULT_MAX_LENGTH = 128
+_EVALUATION_SHARE = 0.3
+_VALIDATION_SHARE = 0.2
+_VALIDATION_LIMIT = 500
+_DRAWS = {"evaluation": 0, "validation": 1, "train": 2}
+
+SplitName = Literal["train", "validation", "evaluation"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example of a split: its text and its encoded target, which for classification is the label's index."""
+
+    text: str
+    target: Any
+
+    @property
+    def label(self) -> int:
+        """The label id of a classification example."""
+        return cast(int, self.target)
+
+
+class _Row(NamedTuple):
+    text: str
+    target: str
+    part: str
+
+
+def build_task(
+    name: str,
+    data: str,
+    *,
+    type: str = "classification",
+    text_column: str | None = None,
+    target_column: str | None = None,
+    metric: str | None = None,
+    train_size: int | None = None,
+    eval_size: int | None = None,
+    split_seed: int = 0,
+    max_length: int = DEFAULT_MAX_LENGTH,
+) -> tuple[TaskRecord, dict[str, bytes]]:
+    """Read a task's data and split it.
+
+    An official evaluation split is kept; else 30 % of the examples are drawn for one. Validation examples are
+    drawn from the training data and not counted in `train_size`: `min(500, max(2 x labels, 20 % of train_size))`.
+
+    Args:
+        name: The task's name.
+        data: The data SPEC.
+        type: The type of task, one of `TASK_TYPES`.
+        text_column: The column of the texts; null finds it.
+        target_column: The column of the targets; null finds it.
+        metric: What the task is scored by; null takes the type's default.
+        train_size: How many training examples to draw; null takes all.
+        eval_size: How many evaluation examples to draw; null takes all, or 30 % where there is no official split.
+        split_seed: Seeds every draw.
+        max_length: Longest text in tokens.
+
+    Returns:
+        The record, and each split as canonical JSON lines.
+
+    Raises:
+        UsageError: An argument or the SPEC's form is wrong.
+        NotFoundError: There is no such data.
+        DataError: The data can't serve as such a task.
+    """
+    kind = task_type(type)
+    _check_numbers(train_size=train_size, eval_size=eval_size, max_length=max_length)
+    if split_seed < 0:
+        raise UsageError(f"The split seed is {split_seed}, and seeds are 0 or more.", "--split-seed 0")
+    metric = kind.metric(metric)
+    check_name("task", name)
+    source = read_source(data, text_column, target_column, kind.target_columns)
+    splitter = _Splitter(source, kind, split_seed)
+    places = splitter.split(train_size, eval_size)
+    definition = TaskDefinition(
+        name=name,
+        type=type,
+        data=data,
+        text_column=source.text_column,
+        target_column=source.target_column,
+        metric=metric,
+        train_size=train_size,
+        eval_size=eval_size,
+        split_seed=split_seed,
+        max_length=max_length,
+    )
+    return _record(definition, kind, splitter, places)
+
+
+def _check_numbers(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"{option} is {number}, and it must be 1 or more.", f"{option} 100")
+
+
+def _record(
+    definition: TaskDefinition, kind: TaskType, splitter: _Splitter, places: dict[SplitName, list[int]]
+) -> tuple[TaskRecord, dict[str, bytes]]:
+    splits, contents = [], {}
+    for name, drawn in places.items():
+        rows = [splitter.rows[place] for place in drawn]
+        content = b"".join(
+            canonical_json({"text": row.text, kind.key: kind.encode(row.target, splitter.labels)}) + b"\n"
+            for row in rows
+        )
+        counts = Counter(row.target for row in rows)
+        label_counts = {label: counts[label] for label in splitter.labels}
+        splits.append(SplitRecord(name, digest_bytes(content), len(rows), label_counts))
+        contents[name] = content
+    identity = {
+        "type": definition.type,
+        "metric": definition.metric,
+        "labels": list(splitter.labels),
+        "splits": {split.name: split.digest for split in splits},
+    }
+    record = TaskRecord(
+        definition=definition,
+        labels=splitter.labels,
+        splits=tuple(splits),
+        data_digest=digest_json(identity),
+        checks=splitter.checks,
+        created_at=utc_now(),
+    )
+    return record, contents
+
+
+class _Splitter:
+    """The rows of a source on their way into splits, with the count of all that was left out."""
+
+    def __init__(self, source: Source, kind: TaskType, seed: int) -> None:
+        self.seed = seed
+        self.where = source.pools["train"].where
+        self.checks: dict[str, Any] = {
+            "examples_read": sum(len(pool.texts) for pool in source.pools.values()),
+            "empty_texts": 0,
+            "exact_duplicates": 0,
+            "conflicting_labels": 0,
+            "near_duplicates": 0,
+            "notes": list(source.notes),
+        }
+        self.rows, normalised = self._without_duplicates(self._read(source, kind))
+        self._strata = [row.target if kind.labelled else "" for row in self.rows]
+        self._shingles = Shingles(normalised)
+        parts = {row.part for row in self.rows}
+        for part in source.pools:
+            if part not in parts:
+                raise DataError(
+                    f"{source.pools[part].where} gives no example for the {part} split.", "limpet task add --help"
+                )
+        self.labels = self._label_map() if kind.labelled else ()
+
+    def _read(self, source: Source, kind: TaskType) -> list[_Row]:
+        rows = []
+        for part, pool in source.pools.items():
+            for number, (text, cell) in enumerate(zip(pool.texts, pool.targets, strict=True), 1):
+                if text is not None and not isinstance(text, str):
+                    raise DataError(
+                        f"{pool.where}: column {source.text_column!r} holds {type(text).__name__} and not text "
+                        f"(row {number}).",
+                        "--text COL",
+                    )
+                if text is None or not text.strip():
+                    self.checks["empty_texts"] += 1
+                    continue
+                try:
+                    target = kind.read(cell)
+                except DataError as error:
+                    message = f"{pool.where}, row {number}, column {source.target_column!r}: {error.message}"
+                    raise DataError(message, error.hint) from error
+                if target is None:
+                    raise DataError(
+                        f"{pool.where}: row {number} has no label in column {source.target_column!r}.",
+                        "fill it in or take the row out, or name another column with --label COL",
+                    )
+                rows.append(_Row(text, target, part))
+        return rows
+
+    def _without_duplicates(self, rows: list[_Row]) -> tuple[list[_Row], list[str]]:
+        # what was given for evaluation stays there, and its copies elsewhere go
+        rows.sort(key=lambda row: _DRAWS[row.part])
+        kept: dict[str, _Row] = {}
+        conflicts = set()
+        for row in rows:
+            key = normalise(row.text)
+            first = kept.setdefault(key, row)
+            if first is not row:
+                self.checks["exact_duplicates"] += 1
+                if first.target != row.target:
+                    conflicts.add(key)
+        self.checks["conflicting_labels"] = len(conflicts)
+        return list(kept.values()), list(kept)
+
+    def _label_map(self) -> tuple[str, ...]:
+        by_part: dict[str, set[str]] = {}
+        for row in self.rows:
+            by_part.setdefault(row.part, set()).add(row.target)
+        known = by_part["train"]
+        if len(known) < 2:
+            raise DataError(
+                f"{self.where} has a single label, {min(known)!r}: there is nothing to tell apart.",
+                "name another column with --label COL",
+            )
+        for part in ("evaluation", "validation"):
+            if unknown := sorted(by_part.get(part, set()) - known):
+                raise DataError(
+                    f"Only the {part} split has the {_plural('label', unknown)}: no training example shows it.",
+                    "add training examples of it, or take it out of that split",
+                )
+        counts = Counter(row.target for row in self.rows)
+        if len(counts) > 2 and max(counts.values()) == 1:
+            raise DataError(
+                f"Every example of {self.where} has a label of its own ({len(counts)} labels).",
+                "name another column with --label COL",
+            )
+        return tuple(sorted(known))
+
+    def split(self, train_size: int | None, eval_size: int | None) -> dict[SplitName, list[int]]:
+        """Draw evaluation, then validation, then training examples; near duplicates of each leave what is left."""
+        pools = {part: [at for at, row in enumerate(self.rows) if row.part == part] for part in _DRAWS}
+        official = bool(pools["evaluation"])
+        evaluation = self._draw_evaluation(pools, eval_size, official)
+        pools["train"] = self._left(pools["train"], evaluation)
+        pools["validation"] = self._left(pools["validation"], evaluation)
+        validation = self._draw_validation(pools, train_size)
+        pools["train"] = self._left(pools["train"], validation)
+        train = self._draw_train(pools["train"], train_size)
+        self._check_drawn(train, validation, evaluation)
+        return {"train": train, "validation": validation, "evaluation": evaluation}
+
+    def _draw(self, part: str, pool: list[int], size: int, keep: int) -> list[int]:
+        return draw(self._strata, pool, size, (self.seed, _DRAWS[part]), keep)
+
+    def _draw_evaluation(self, pools: dict[str, list[int]], size: int | None, official: bool) -> list[int]:
+        pool, keep = (pools["evaluation"], 0) if official else (pools["train"], 1)
+        most = room(self._strata, pool, keep)
+        if size is None:
+            size = len(pool) if official else min(most, max(1, round(_EVALUATION_SHARE * len(pool))))
+        if size > most or most == 0:
+            raise DataError(
+                f"{size} evaluation examples were asked for, and {self.where} has {most} to give.",
+                f"--eval-size {most}" if most else "add examples of each label",
+            )
+        return self._draw("evaluation", pool, size, keep)
+
+    def _draw_validation(self, pools: dict[str, list[int]], train_size: int | None) -> list[int]:
+        given = bool(pools["validation"])
+        pool, keep = (pools["validation"], 0) if given else (pools["train"], 1)
+        basis = len(pools["train"]) if train_size is None else train_size
+        share = max(2 * len(self.labels), round(_VALIDATION_SHARE * basis), 1)
+        size = min(_VALIDATION_LIMIT, share, room(self._strata, pool, keep))
+        if size == 0:
+            raise DataError(
+                f"{self.where} has too few examples: none is left for the validation split.",
+                "add examples of each label, or ask for a smaller --eval-size",
+            )
+        return self._draw("validation", pool, size, keep)
+
+    def _draw_train(self, pool: list[int], size: int | None) -> list[int]:
+        if size is None:
+            size = len(pool)
+        if size > len(pool):
+            raise DataError(
+                f"{size} training examples were asked for, and {self.where} has {len(pool)} left after "
+                "evaluation, validation and duplicates.",
+                f"--train-size {len(pool)}",
+            )
+        if size < len(self.labels):
+            raise DataError(
+                f"{size} training examples can't show all {len(self.labels)} labels.",
+                f"--train-size {10 * len(self.labels)}",
+            )
+        return self._draw("train", pool, size, 0)
+
+    def _left(self, pool: list[int], taken: list[int]) -> list[int]:
+        """Return the pool without what was taken and without near duplicates of it."""
+        taken_set = set(taken)
+        rest = [place for place in pool if place not in taken_set]
+        near = self._shingles.resembling(rest, taken)
+        self.checks["near_duplicates"] += len(near)
+        return [place for place in rest if place not in near]
+
+    def _check_drawn(self, train: list[int], validation: list[int], evaluation: list[int]) -> None:
+        shown = {self._strata[place] for place in train}
+        if missing := sorted(set(self.labels) - shown):
+            raise DataError(
+                f"The {_plural('label', missing)} has no training example left: all nearly equal evaluation or "
+                "validation examples.",
+                "add training examples of it, or ask for a smaller --eval-size",
+            )
+        for name, drawn in (("validation", validation), ("evaluation", evaluation)):
+            unseen = sorted(set(self.labels) - {self._strata[place] for place in drawn})
+            if unseen:
+                self.checks["notes"].append(f"the {name} split has no example of the {_plural('label', unseen)}")
+
+
+def _plural(noun: str, names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"{noun}{'s' if len(names) > 1 else ''} {shown}"
+
+
+def add_task(store: Store, name: str, data: str, **options: Any) -> TaskRecord:
+    """Build a task and keep it with its splits.
+
+    Args:
+        store: The home.
+        name: The task's name.
+        data: The data SPEC.
+        **options: The keyword arguments of `build_task`.
+
+    Returns:
+        The record as kept; an identical task that was there before is returned as it is.
+
+    Raises:
+        ConflictError: Another task has this name.
+    """
+    record, contents = build_task(name, data, **options)
+    for content in contents.values():
+        store.blobs.put_bytes(content)
+    return tasks.add(store, record)
+
+
+def read_split(store: Store, task: TaskRecord, name: str) -> list[Example]:
+    """Return the examples of a task's split, in the order that its digest covers.
+
+    Args:
+        store: The home.
+        task: The task.
+        name: `train`, `validation` or `evaluation`.
+
+    Raises:
+        IntegrityError: The split's bytes are missing or changed.
+    """
+    key = task_type(task.definition.type).key
+    lines = store.blobs.read(task.split(name).digest).splitlines()
+    return [Example(row["text"], row[key]) for row in map(json.loads, lines)]

@@ -1,0 +1,53 @@
+"""A `.gguf` file as a transformers folder: dequantised once, then an ordinary frozen base in safetensors."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+from limpet.errors import IntegrityError, UnavailableError
+
+__all__ = ["convert_gguf"]
+
+
+def convert_gguf(path: Path, folder: Path) -> None:
+    """Write the model and the tokenizer of a `.gguf` file into `folder`, as float32 safetensors.
+
+    Float32 holds every dequantised weight exactly, so that nothing is rounded a second time.
+
+    Args:
+        path: The file to read.
+        folder: An existing, empty folder.
+
+    Raises:
+        UnavailableError: The package `gguf` isn't installed.
+        IntegrityError: The file isn't a GGUF file that transformers can read.
+    """
+    try:
+        import gguf  # noqa: F401
+    except ImportError as error:
+        raise UnavailableError(
+            f"{path.name} is a GGUF file, and the package gguf that reads it is not installed.",
+            "pip install 'limpet[gguf]'",
+        ) from error
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise IntegrityError(f"{path} is not a GGUF file: it doesn't begin with the letters GGUF.", f"file {path}")
+    # the converter draws its progress bar on stderr, piped or not
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+            model = AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True
+            )
+        except (ValueError, KeyError, RuntimeError, OSError) as error:
+            raise IntegrityError(
+                f"{path} could not be read as a GGUF model: {error}.",
+                "convert it to a safetensors folder and name that folder as the base",
+            ) from error
+        model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)

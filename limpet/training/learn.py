@@ -1,0 +1,341 @@
+"""Learning one task: from settings to the files of an adapter, staged for registration.
+
+A run is known by the digest of all that decides its result. Its folder keeps the settings, the checkpoint and, at
+the end, the staged files; so a run that was killed goes on, and one that had ended is not run again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limpet.errors import ConflictError, NotFoundError, UsageError
+from limpet.registry import versions
+from limpet.registry.canonical import digest_file, digest_json
+from limpet.registry.store import Store
+from limpet.registry.values import Environment, TaskRecord, VersionDraft
+from limpet.training import methods
+from limpet.training.backbone import Backbone
+from limpet.training.checkpoint import Checkpoint
+from limpet.training.data import read_split
+from limpet.training.environment import bf16_is_fast, current_environment
+from limpet.training.evaluate import encode_texts, run
+from limpet.training.heads import build_head, load_head, save_head
+from limpet.training.loop import Fitted, LoopSettings, fit
+from limpet.training.model import TaskModel, base_modules, version_files
+from limpet.training.progress import SILENT, Progress
+from limpet.training.scoring import score
+
+__all__ = ["Staged", "Start", "TrainingSettings", "discard", "learn", "unfinished_run"]
+
+_CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a task is to be learned.
+
+    `learning_rate` None means the method's own; `max_length` (tokens) None means the task's; `dtype` is `auto`,
+    `bfloat16` or `float32`; `max_seconds` ends training early.
+    """
+
+    method: str = "lora"
+    method_settings: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 3
+    learning_rate: float | None = None
+    batch_size: int = 16
+    seed: int = 0
+    max_length: int | None = None
+    dtype: str = "auto"
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            UsageError: A value makes no sense.
+        """
+        checks = {
+            "epochs": self.epochs >= 1,
+            "batch_size": self.batch_size >= 1,
+            "learning_rate": self.learning_rate is None or 0 < self.learning_rate < 10,
+            "seed": 0 <= self.seed < 2**31,
+            "max_length": self.max_length is None or self.max_length >= 2,
+            "dtype": self.dtype in ("auto", "bfloat16", "float32"),
+            "max_seconds": self.max_seconds is None or self.max_seconds > 0,
+        }
+        for name, fine in checks.items():
+            if not fine:
+                raise UsageError(
+                    f"{getattr(self, name)!r} is out of range for {name}.", "limpet train --help shows the ranges"
+                )
+
+
+@dataclass(frozen=True)
+class Start:
+    """The adapter that training begins with instead of new tensors; `reference` is its version, if it has one."""
+
+    method: str
+    task: str
+    labels: tuple[str, ...]
+    files: Mapping[str, Path]
+    digest: str
+    reference: str | None
+
+    @classmethod
+    def from_version(cls, store: Store, backbone: Backbone, reference: str) -> Start:
+        """Begin with a registered version."""
+        version = versions.resolve(store, reference)
+        files = version_files(store, backbone, version)
+        digest = digest_json({file.name: file.digest for file in version.files})
+        return cls(version.method, version.task, version.labels, files, digest, version.reference)
+
+    @classmethod
+    def from_staged(cls, staged: Staged) -> Start:
+        """Begin with what was just learned and is not registered."""
+        draft, files = staged.draft, staged.files
+        digest = digest_json({name: digest_file(path) for name, path in files.items()})
+        return cls(draft.method, draft.task, draft.labels, files, digest, None)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A learned adapter that is not registered yet: its files, and the draft of its version."""
+
+    folder: Path
+    draft: VersionDraft
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The adapter's files by name."""
+        return {path.name: path for path in sorted((self.folder / "files").iterdir())}
+
+
+def learn(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    settings: TrainingSettings,
+    *,
+    start: Start | None = None,
+    lineage: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    progress: Progress = SILENT,
+) -> Staged:
+    """Learn `task` by `settings` and stage the result.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory; it is checked to be unchanged afterwards.
+        task: What is learned.
+        settings: How.
+        start: The adapter to begin with.
+        lineage: Recorded with the version (stream, arm); no part of its identity.
+        resume: Go on from a checkpoint of the same run, if there is one.
+        progress: Told of every step.
+
+    Raises:
+        ConflictError: Another process is at the same run.
+        InterruptedRunError: A signal came; a checkpoint was kept.
+        IntegrityError: The base was changed.
+    """
+    method = methods.get(settings.method)
+    config = _resolve(method, backbone, task, settings, start)
+    identity = {
+        "task": task.name,
+        "method": method.name,
+        "config": config,
+        "base": backbone.record.digest,
+        "data": task.data_digest,
+        "seed": settings.seed,
+        "start": start.digest if start else None,
+    }
+    folder = _run_folder(store, digest_json(identity))
+    with _locked(folder, task):
+        if (folder / "staged" / "draft.json").exists():
+            return _read_staged(folder / "staged")
+        if not resume:
+            (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        parent = start.reference if start else None
+        _write_json(folder / "run.json", {"task": task.name, "settings": asdict(settings), "parent": parent})
+        return _train(store, backbone, task, settings, config, start, dict(lineage or {}), folder, progress)
+
+
+def discard(staged: Staged) -> None:
+    """Remove a run's folder, once its version is registered or not wanted."""
+    shutil.rmtree(staged.folder.parent, ignore_errors=True)
+
+
+def unfinished_run(store: Store, task: str) -> tuple[TrainingSettings, str | None]:
+    """Return settings and parent version of the newest unfinished run of a task, for `--resume`.
+
+    Raises:
+        NotFoundError: The task has no unfinished run.
+    """
+    runs = sorted((store.path / "runs").glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in runs:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["task"] == task:
+            return TrainingSettings(**content["settings"]), content["parent"]
+    raise NotFoundError(f"task {task!r} has no unfinished training run.", f"limpet train {task}")
+
+
+def _resolve(
+    method: methods.Method,
+    backbone: Backbone,
+    task: TaskRecord,
+    settings: TrainingSettings,
+    start: Start | None,
+) -> dict[str, Any]:
+    if start is not None and start.method != method.name:
+        raise UsageError(
+            f"{start.reference} was learned by {start.method!r}, so {method.name!r} can't go on from it.",
+            f"--method {start.method}",
+        )
+    dtype = settings.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if bf16_is_fast() else "float32"
+    return {
+        "method": method.resolve(backbone.model, settings.method_settings),
+        "training": {
+            "epochs": settings.epochs,
+            "learning_rate": settings.learning_rate or method.learning_rate,
+            "batch_size": settings.batch_size,
+            "dtype": dtype,
+            "max_seconds": settings.max_seconds,
+        },
+        "max_length": settings.max_length or task.definition.max_length,
+    }
+
+
+def _train(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    settings: TrainingSettings,
+    config: dict[str, Any],
+    start: Start | None,
+    lineage: dict[str, Any],
+    folder: Path,
+    progress: Progress,
+) -> Staged:
+    method = methods.get(settings.method)
+    frozen = base_modules(backbone)
+    # the method's and the head's initial values come from the seed alone
+    torch.manual_seed(settings.seed)
+    if start is None:
+        module = method.attach(backbone.model, config["method"])
+    else:
+        module = method.load(backbone.model, start.files)
+    try:
+        continues = start is not None and start.task == task.name and start.labels == task.labels
+        head = load_head(start.files) if start and continues else build_head(task, backbone.record)
+        model = TaskModel(module, head.to(backbone.model.device), frozen)
+        fitted, environment = _fit(store, backbone, task, settings, config, model, folder, progress)
+        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        staging = folder / "staging"
+        shutil.rmtree(staging, ignore_errors=True)
+        files = staging / "files"
+        files.mkdir(parents=True)
+        method.save(module, config["method"], backbone.record.name, files)
+        save_head(head, files)
+        _write_json(files / "labels.json", list(task.labels))
+    finally:
+        method.detach(module)
+    backbone.check_unchanged()
+    draft = VersionDraft(
+        task=task.name,
+        method=method.name,
+        config=config,
+        base_digest=backbone.record.digest,
+        data_digest=task.data_digest,
+        labels=task.labels,
+        seed=settings.seed,
+        environment=environment,
+        metrics={f"validation_{task.definition.metric}": fitted.best_score, "history": list(fitted.history)},
+        cost={
+            "trainable_parameters": trainable,
+            "trainable_share": trainable / backbone.record.parameters,
+            "train_seconds": fitted.seconds,
+            "examples_per_second": fitted.examples_per_second,
+            "peak_memory_bytes": fitted.peak_memory_bytes,
+        },
+        parent=start.reference if start else None,
+        lineage=lineage,
+    )
+    _write_json(staging / "draft.json", asdict(draft))
+    staging.rename(folder / "staged")
+    return _read_staged(folder / "staged")
+
+
+def _fit(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    settings: TrainingSettings,
+    config: dict[str, Any],
+    model: TaskModel,
+    folder: Path,
+    progress: Progress,
+) -> tuple[Fitted, Environment]:
+    train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
+    family, length = backbone.record.family, config["max_length"]
+    encoded = encode_texts(backbone.tokenizer, family, [example.text for example in train], length)
+    held_back = encode_texts(backbone.tokenizer, family, [example.text for example in validation], length)
+    targets = [example.target for example in validation]
+
+    def validate(prepared: Any) -> float:
+        outcome = run(prepared, model.head, held_back, backbone.model.device)
+        return score(task.definition.metric, outcome.predictions, targets)
+
+    training = config["training"]
+    loop = LoopSettings(
+        epochs=training["epochs"],
+        learning_rate=training["learning_rate"],
+        batch_size=training["batch_size"],
+        seed=settings.seed,
+        dtype=training["dtype"],
+        max_seconds=training["max_seconds"],
+    )
+    interval = float(os.environ.get("LIMPET_CHECKPOINT_SECONDS", _CHECKPOINT_SECONDS))
+    checkpoint = Checkpoint(folder / "checkpoint.safetensors", interval)
+    fitted = fit(model, encoded, [example.target for example in train], loop, validate, checkpoint, progress)
+    return fitted, current_environment(loop.dtype)
+
+
+def _run_folder(store: Store, digest: str) -> Path:
+    folder = store.path / "runs" / digest.removeprefix("sha256:")[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _locked(folder: Path, task: TaskRecord) -> Iterator[None]:
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(
+                f"another process is learning {task.name!r} with these settings.", "wait for it to end"
+            ) from None
+        yield
+
+
+def _read_staged(folder: Path) -> Staged:
+    content = json.loads((folder / "draft.json").read_text(encoding="utf-8"))
+    draft = VersionDraft(**content)
+    environment = Environment(**content["environment"])
+    return Staged(folder, replace(draft, labels=tuple(draft.labels), environment=environment))
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

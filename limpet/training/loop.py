@@ -1,0 +1,207 @@
+"""The loop that every method and every baseline is trained by, so that a comparison compares methods and not loops.
+
+AdamW, linear warm-up and decay, gradient clipping, the best epoch on validation data kept. accelerate carries
+devices and bf16. Every step seeds torch by (seed, step), so a resumed run draws the numbers an undisturbed one would.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limpet.errors import InterruptedRunError, TrainingError
+from limpet.training.batches import collate, training_batches
+from limpet.training.checkpoint import Checkpoint, LoopState
+from limpet.training.evaluate import Encoded
+from limpet.training.memory import peak_memory, reset_peak_memory
+from limpet.training.model import TaskModel
+from limpet.training.progress import Progress
+
+__all__ = ["Fitted", "LoopSettings", "fit", "new_accelerator"]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Settings of the loop; `learning_rate` is the peak, `warmup` a share of all steps, `max_seconds` a budget."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    seed: int
+    dtype: str
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    max_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training gave; the model holds the best epoch's tensors."""
+
+    best_score: float
+    best_epoch: int
+    history: tuple[dict[str, float], ...]
+    steps: int
+    seconds: float
+    examples_per_second: float
+    peak_memory_bytes: int
+
+
+def new_accelerator(dtype: str) -> Any:
+    """Make an accelerator that computes in `dtype`: `float32`, or `bfloat16` by autocast."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # accelerate keeps the first precision for the whole process unless told to forget it
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision="bf16" if dtype == "bfloat16" else "no")
+
+
+def fit(
+    model: TaskModel,
+    data: Encoded,
+    targets: Sequence[int],
+    settings: LoopSettings,
+    validate: Callable[[Any], float],
+    checkpoint: Checkpoint,
+    progress: Progress,
+) -> Fitted:
+    """Train the parameters of `model` that require gradients, and leave the best epoch's values in it.
+
+    Args:
+        model: The backbone with a method attached, and a head.
+        data: The training examples as token ids.
+        targets: Their label ids.
+        settings: Of the loop.
+        validate: Scores the prepared model on validation data; higher is better.
+        checkpoint: Where to write the state, and to resume from if it has one.
+        progress: Told of every step.
+
+    Raises:
+        InterruptedRunError: SIGINT or SIGTERM came; a checkpoint was written.
+        TrainingError: The loss is not finite.
+    """
+    accelerator = new_accelerator(settings.dtype)
+    parameters = {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}
+    optimizer = torch.optim.AdamW(
+        list(parameters.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    # the optimizer is prepared after loading, so that its state is restored by parameter
+    state = checkpoint.load(parameters, optimizer)
+    prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
+    total = settings.epochs * math.ceil(len(targets) / settings.batch_size)
+    reset_peak_memory()
+    progress.start("train", total)
+    with _stop_signals() as stopped:
+        while state.epoch < settings.epochs and not _over_budget(state, settings):
+            prepared.train()
+            batches = training_batches(
+                [len(row) for row in data.ids], settings.batch_size, settings.seed, state.epoch
+            )
+            started = time.perf_counter() - state.seconds
+            for batch in batches[state.batch :]:
+                inputs = collate([data.ids[i] for i in batch], data.pad_id, data.side)
+                inputs = {key: tensor.to(accelerator.device) for key, tensor in inputs.items()}
+                labels = torch.tensor([targets[i] for i in batch], device=accelerator.device)
+                torch.manual_seed(_step_seed(settings.seed, state.step))
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.learning_rate * _schedule(state.step, total, settings.warmup)
+                loss = model.head.loss(prepared(**inputs), labels)
+                accelerator.backward(loss)
+                accelerator.clip_grad_norm_(list(parameters.values()), settings.clip_norm)
+                prepared_optimizer.step()
+                prepared_optimizer.zero_grad()
+                _count(state, loss, len(batch), time.perf_counter() - started)
+                progress.advance(state.step, f"loss {loss.item():.3f}, {state.examples / state.seconds:.0f} examples/s")
+                if stopped.is_set() or checkpoint.due():
+                    checkpoint.save(state, parameters, optimizer)
+                if stopped.is_set():
+                    progress.finish()
+                    raise InterruptedRunError(f"training was interrupted at step {state.step} of {total}.")
+                if _over_budget(state, settings):
+                    break
+            _end_epoch(state, validate(prepared), parameters)
+    progress.finish()
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(state.best[name])
+    # undo accelerate's wrapping of forward, so that the model computes in its own dtype again
+    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    optimizer.zero_grad(set_to_none=True)
+    return Fitted(
+        best_score=float(state.best_score or 0.0),
+        best_epoch=state.best_epoch,
+        history=tuple(state.history),
+        steps=state.step,
+        seconds=state.seconds,
+        examples_per_second=state.examples / state.seconds if state.seconds else 0.0,
+        peak_memory_bytes=peak_memory(),
+    )
+
+
+def _schedule(step: int, total: int, warmup: float) -> float:
+    """Linear warm-up over a share `warmup` of all steps, then linear decay to 0; a factor in (0, 1]."""
+    warm = max(1, round(total * warmup))
+    return min((step + 1) / warm, (total - step) / max(1, total - warm + 1))
+
+
+def _step_seed(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+
+
+def _over_budget(state: LoopState, settings: LoopSettings) -> bool:
+    return settings.max_seconds is not None and state.seconds >= settings.max_seconds
+
+
+def _count(state: LoopState, loss: Tensor, examples: int, seconds: float) -> None:
+    value = loss.item()
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"the loss became {value} at step {state.step + 1}; nothing was registered.",
+            "train again with a smaller --lr",
+        )
+    state.loss_sum += value
+    state.batch += 1
+    state.step += 1
+    state.examples += examples
+    state.seconds = seconds
+
+
+def _end_epoch(state: LoopState, score: float, parameters: dict[str, Any]) -> None:
+    state.history.append({"epoch": state.epoch + 1, "loss": state.loss_sum / max(1, state.batch), "validation": score})
+    if state.best_score is None or score > state.best_score:
+        state.best_score, state.best_epoch = score, state.epoch + 1
+        state.best = {name: parameter.detach().cpu().clone() for name, parameter in parameters.items()}
+    state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Turn the first SIGINT or SIGTERM into an event; a second SIGINT interrupts at once."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

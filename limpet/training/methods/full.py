@@ -1,0 +1,66 @@
+"""Full fine-tuning: every weight of a copy of the base is trained. The baseline that PEFT is held against."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from limpet.errors import IntegrityError
+from limpet.training.methods import Capabilities, resolve_settings
+
+__all__ = ["METHOD", "Full"]
+
+_FILE = "model.safetensors"
+
+
+class Full:
+    """All weights are trained, on a copy; the base itself stays as it is."""
+
+    name = "full"
+    summary = "every weight of a copy of the base: the baseline"
+    capabilities = Capabilities(
+        task_types=frozenset({"classification"}),
+        families=frozenset({"encoder", "decoder"}),
+        mergeable=False,
+        mixed_batches=False,
+        servable=False,
+        quantised_base=False,
+        trains_base_copy=True,
+    )
+    learning_rate = 3e-5
+
+    def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Full fine-tuning has no settings of its own; see `Method.resolve`."""
+        return resolve_settings(self.name, {}, settings)
+
+    def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
+        """See `Method.attach`."""
+        module: nn.Module = copy.deepcopy(backbone)
+        return module.requires_grad_(True)
+
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+        """See `Method.save`."""
+        tensors = {name: t.detach().cpu().clone().contiguous() for name, t in sorted(module.state_dict().items())}
+        save_file(tensors, folder / _FILE, metadata={"format": "pt"})
+
+    def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
+        """See `Method.load`."""
+        if _FILE not in files:
+            raise IntegrityError(f"the version has no {_FILE}.", "limpet verify")
+        module: nn.Module = copy.deepcopy(backbone)
+        try:
+            module.load_state_dict(load_file(files[_FILE]))
+        except RuntimeError as error:
+            raise IntegrityError(f"the weights do not fit this base: {error}", "limpet base show") from error
+        return module
+
+    def detach(self, module: nn.Module) -> None:
+        """The copy is dropped with its last reference; the base was never touched."""
+
+
+METHOD = Full()

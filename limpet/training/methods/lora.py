@@ -1,0 +1,104 @@
+"""LoRA: a low-rank update beside frozen weights (Hu et al. 2021, arXiv 2106.09685), through peft."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from limpet.errors import UsageError
+from limpet.training.methods import Capabilities, _peft, resolve_settings
+
+__all__ = ["METHOD", "Lora"]
+
+_DEFAULTS: dict[str, Any] = {
+    "r": 8,
+    "alpha": 16,
+    "dropout": 0.0,
+    "target_modules": "all-linear",
+    "rslora": False,
+    "dora": False,
+}
+
+
+class Lora:
+    """h = W x + (alpha / r) B A x, with A (r, in) and B (out, r) trained and W frozen."""
+
+    name = "lora"
+    summary = "low-rank update of linear layers (Hu et al. 2021)"
+    capabilities = Capabilities(
+        task_types=frozenset({"classification"}),
+        families=frozenset({"encoder", "decoder"}),
+        mergeable=True,
+        mixed_batches=True,
+        servable=True,
+        quantised_base=True,
+        trains_base_copy=False,
+    )
+    learning_rate = 1e-3
+
+    def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return rank, alpha and the targets by name; see `Method.resolve`."""
+        config = resolve_settings(self.name, _DEFAULTS, settings)
+        if config["r"] < 1:
+            raise UsageError(f"LoRA's rank must be at least 1, not {config['r']}.", "--set r=8")
+        if not 0 <= config["dropout"] < 1:
+            raise UsageError(f"LoRA's dropout must be in [0, 1), not {config['dropout']}.", "--set dropout=0.1")
+        targets, excluded = _targets(backbone, str(config.pop("target_modules")))
+        return config | {"target_modules": targets, "exclude_modules": excluded}
+
+    def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
+        """See `Method.attach`."""
+        from peft import LoraConfig
+
+        return _peft.attach(
+            backbone,
+            LoraConfig(
+                task_type="FEATURE_EXTRACTION",
+                r=config["r"],
+                lora_alpha=config["alpha"],
+                lora_dropout=config["dropout"],
+                target_modules=list(config["target_modules"]),
+                exclude_modules=list(config["exclude_modules"]) or None,
+                use_rslora=config["rslora"],
+                use_dora=config["dora"],
+            ),
+        )
+
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+        """See `Method.save`."""
+        _peft.save(module, base_name, folder)
+
+    def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
+        """See `Method.load`."""
+        return _peft.load(backbone, files)
+
+    def detach(self, module: nn.Module) -> None:
+        """See `Method.detach`."""
+        _peft.detach(module)
+
+
+def _targets(backbone: Any, wanted: str) -> tuple[list[str], list[str]]:
+    """Choose target modules by their last name, and the modules that share a name but must stay as they are.
+
+    peft matches by suffix, so `dense` would also hit a pooler; such modules are excluded by their full name.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    linear = [name for name, module in backbone.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    in_blocks = [name for name in linear if "pooler" not in name.split(".")]
+    known = sorted({name.rsplit(".", 1)[-1] for name in in_blocks})
+    targets = known if wanted == "all-linear" else sorted({part.strip() for part in wanted.split(",")})
+    unknown = sorted(set(targets) - set(known))
+    if unknown:
+        raise UsageError(
+            f"this base has no linear layers called {', '.join(unknown)}; it has {', '.join(known)}.",
+            f"--set target_modules={known[0] if known else 'all-linear'}",
+        )
+    excluded = sorted(set(linear) - set(in_blocks))
+    return targets, [name for name in excluded if name.rsplit(".", 1)[-1] in targets]
+
+
+METHOD = Lora()

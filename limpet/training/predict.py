@@ -1,0 +1,49 @@
+"""Answers of a version for new texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from limpet.errors import UsageError
+from limpet.registry.store import Store
+from limpet.registry.values import VersionRecord
+from limpet.training.backbone import Backbone
+from limpet.training.evaluate import encode_texts, run
+from limpet.training.model import active, version_files
+
+__all__ = ["Prediction", "predict"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one text: the label, its probability, and the logits in the order of the label map."""
+
+    text: str
+    label: str
+    probability: float
+    logits: tuple[float, ...]
+
+
+def predict(
+    store: Store, backbone: Backbone, version: VersionRecord, texts: Sequence[str]
+) -> tuple[Prediction, ...]:
+    """Classify `texts` with a version, in float32.
+
+    Raises:
+        UsageError: There is no text.
+        IntegrityError: A file is corrupt, or the version belongs to another base.
+    """
+    if not texts:
+        raise UsageError("there is no text to classify.", f'limpet predict {version.task} "some text"')
+    files = version_files(store, backbone, version)
+    encoded = encode_texts(backbone.tokenizer, backbone.record.family, texts, int(version.config["max_length"]))
+    with active(backbone, version.method, files, files) as model:
+        outcome = run(model, model.head, encoded, backbone.model.device)
+    probabilities = torch.softmax(outcome.logits, dim=-1)
+    return tuple(
+        Prediction(text, version.labels[label], float(row[label]), tuple(float(value) for value in logits))
+        for text, label, row, logits in zip(texts, outcome.predictions, probabilities, outcome.logits, strict=True)
+    )
