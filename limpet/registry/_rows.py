@@ -25,6 +25,7 @@ __all__ = [
     "load_manifest",
     "parse",
     "references",
+    "version_record",
     "version_records",
 ]
 
@@ -142,10 +143,15 @@ def version_records(session: Session, rows: Sequence[VersionRow]) -> tuple[Versi
     found = select(AliasRow.version_id, AliasRow.name).where(AliasRow.version_id.in_(aliases))
     for version_id, name in session.execute(found.order_by(AliasRow.name)):
         aliases[version_id].append(name)
-    return tuple(_record(row, tuple(aliases[row.id])) for row in rows)
+    return tuple(version_record(row, tuple(aliases[row.id])) for row in rows)
 
 
-def _record(row: VersionRow, aliases: tuple[str, ...]) -> VersionRecord:
+def version_record(row: VersionRow, aliases: tuple[str, ...]) -> VersionRecord:
+    """Return the value of one version row.
+
+    Raises:
+        IntegrityError: The manifest is not the one that was registered.
+    """
     manifest = load_manifest(row)
     return VersionRecord(
         **{

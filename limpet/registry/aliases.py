@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from typing import Literal
 
 from sqlalchemy import select
@@ -75,7 +76,9 @@ def rollback(store: Store, task: str, alias: str, reason: str = "", actor: str |
     with store.database.write() as session:
         row = find_task(session, task)
         if session.get(AliasRow, (row.id, alias)) is None:
-            raise NotFoundError(f"The task {task!r} has no alias {alias!r}.", f"limpet adapter history {task}")
+            raise NotFoundError(
+                f"The task {task!r} has no alias {alias!r}.", f"limpet adapter history {task}"
+            )
         before = _undone(_events(session, row, alias))
         if before is None:
             raise ConflictError(
@@ -99,9 +102,13 @@ def history(store: Store, task: str, alias: str | None = None) -> tuple[AliasEve
 def _check_alias(alias: str) -> None:
     check_name("alias", alias)
     if alias == LATEST:
-        raise UsageError("The alias latest always means the newest adapter and can't be moved.", "choose another alias")
+        raise UsageError(
+            "The alias latest always means the newest adapter and can't be moved.", "choose another alias"
+        )
     if alias.isdigit():
-        raise UsageError(f"The alias {alias!r} would read as a version's number.", "choose an alias with a letter")
+        raise UsageError(
+            f"The alias {alias!r} would read as a version's number.", "choose an alias with a letter"
+        )
 
 
 def _parse_expect(expect: str | None, task: str) -> int | None:
@@ -109,7 +116,9 @@ def _parse_expect(expect: str | None, task: str) -> int | None:
         return None
     reference = parse(expect)
     if reference.task != task or reference.number is None:
-        raise UsageError(f"{expect!r} names no version of {task!r}.", f"write --expect {task}@2, or --expect none")
+        raise UsageError(
+            f"{expect!r} names no version of {task!r}.", f"write --expect {task}@2, or --expect none"
+        )
     return reference.number
 
 
@@ -148,13 +157,21 @@ def _move(
             action=action,
             from_version_id=before,
             to_version_id=version.id,
-            actor=actor or getpass.getuser(),
+            actor=actor or _user(),
             reason=reason,
             created_at=utc_now(),
         )
     )
     session.flush()
     return _events(session, task, alias)[-1]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        # a container may run as a number that has no name
+        return f"uid {os.getuid()}"
 
 
 def _events(session: Session, task: TaskRow, alias: str | None) -> tuple[AliasEvent, ...]:
@@ -181,11 +198,11 @@ def _events(session: Session, task: TaskRow, alias: str | None) -> tuple[AliasEv
 
 
 def _undone(events: tuple[AliasEvent, ...]) -> int | None:
-    """Return the number that the last promote not rolled back yet came from: two rollbacks undo two promotes."""
+    """Return the number that the last promote came from, of those that no rollback has undone."""
     stack: list[int | None] = []
     for event in events:
         if event.action == "promote":
             stack.append(event.from_number)
-        else:
+        elif stack:
             stack.pop()
     return stack[-1] if stack else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from limpet.errors import IntegrityError, UnavailableError
 from limpet.registry.blobs import Blob, LocalBlobs, blob_key
-from limpet.registry.canonical import CHUNK, digest_bytes
+from limpet.registry.canonical import CHUNK, digest_file
 
 __all__ = ["RemoteBlobs", "open_remote"]
 
@@ -72,7 +73,7 @@ class RemoteBlobs:
             except IntegrityError:
                 # only the copy rotted: fetch it again
                 (self.cache.root / blob_key(digest)).unlink(missing_ok=True)
-        self.cache.put_bytes(self._fetch(digest))
+        self._fetch(digest)
         return self.cache.path(digest)
 
     def read(self, digest: str) -> bytes:
@@ -124,15 +125,18 @@ class RemoteBlobs:
         if self.size(blob.digest) != blob.size:
             raise UnavailableError(f"The blob store kept {blob.digest} incomplete.", "run the command again")
 
-    def _fetch(self, digest: str) -> bytes:
-        with self._reached():
-            try:
-                data: bytes = self.system.cat_file(self._key(digest))
-            except FileNotFoundError as error:
-                raise _missing(digest) from error
-        if (found := digest_bytes(data)) != digest:
-            raise IntegrityError(f"The bytes stored as {digest} hash to {found}.", "limpet verify --deep")
-        return data
+    def _fetch(self, digest: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "copy"
+            with self._reached():
+                try:
+                    self.system.get_file(self._key(digest), str(copy))
+                except FileNotFoundError as error:
+                    raise _missing(digest) from error
+            found = digest_file(copy)
+            if found != digest:
+                raise IntegrityError(f"The bytes stored as {digest} hash to {found}.", "limpet verify --deep")
+            self.cache.put(copy)
 
     def _names(self) -> list[str]:
         with self._reached():

@@ -14,8 +14,8 @@ __all__ = ["LARGEST_HEADER", "check_header", "read_header"]
 
 LARGEST_HEADER = 100_000_000
 _BITS = {
-    "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
-    "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32,
+    "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8,
+    "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32,
     "F32": 32, "C64": 64, "F64": 64, "I64": 64, "U64": 64,
 }  # fmt: skip
 _LARGEST_COUNT = 2**63 - 1
@@ -28,8 +28,8 @@ def check_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         path: A safetensors file.
 
     Raises:
-        IntegrityError: The header is too large, is not JSON of the right form, has a tensor whose bytes do not
-            fit its shape, or leaves a hole, an overlap or a rest in the buffer.
+        IntegrityError: The header is too large, is not JSON of the right form, has a tensor whose bytes do
+            not fit its shape, or leaves a hole, an overlap or a rest in the buffer.
     """
     return {name: (dtype, shape) for name, (dtype, shape, _, _) in read_header(path).items()}
 
@@ -63,7 +63,9 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise _bad(path, "its header does not begin with '{'")
     try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_twins, parse_constant=_refuse_constant)
+        header = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_without_twins, parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError) as error:
         raise _bad(path, f"its header is not JSON ({error})") from error
     metadata = header.pop("__metadata__", {})
@@ -82,13 +84,17 @@ def _entry(path: Path, name: str, value: Any) -> tuple[str, tuple[int, ...], int
         raise _bad(path, f"tensor {name!r} has a shape or offsets that are not counts")
     bits = math.prod(shape) * _BITS[dtype]
     if bits % 8 or bits // 8 != offsets[1] - offsets[0]:
-        raise _bad(path, f"tensor {name!r} of shape {shape} and dtype {dtype} does not fit its offsets {offsets}")
+        raise _bad(
+            path, f"tensor {name!r} of shape {shape} and dtype {dtype} does not fit its offsets {offsets}"
+        )
     return dtype, tuple(shape), offsets[0], offsets[1]
 
 
 def _counts(value: Any) -> bool:
     # a bool is an int to Python
-    return isinstance(value, list) and all(type(item) is int and 0 <= item <= _LARGEST_COUNT for item in value)
+    return isinstance(value, list) and all(
+        type(item) is int and 0 <= item <= _LARGEST_COUNT for item in value
+    )
 
 
 def _check_cover(path: Path, tensors: list[tuple[str, str, tuple[int, ...], int, int]], size: int) -> None:
@@ -114,5 +120,6 @@ def _refuse_constant(text: str) -> Any:
 
 def _bad(path: Path, why: str) -> IntegrityError:
     return IntegrityError(
-        f"{path} is not a sound safetensors file: {why}.", "download or write the file again; nothing was loaded"
+        f"{path} is not a sound safetensors file: {why}.",
+        "download or write the file again; nothing was loaded",
     )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from limpet.errors import IntegrityError, LimpetError
-from limpet.registry._rows import version_records
-from limpet.registry.canonical import check_digest, digest_bytes
+from limpet.errors import IntegrityError
+from limpet.registry._rows import version_record
+from limpet.registry.canonical import digest_bytes
 from limpet.registry.schema import (
+    AliasEventRow,
     AliasRow,
     BaseRow,
     EvaluationRow,
@@ -27,13 +26,16 @@ from limpet.registry.versions import identity
 
 __all__ = ["Problem", "verify"]
 
+# the columns that repeat the manifest, to search by
+_COPIED = ("method", "role", "seed", "size", "base_digest", "data_digest", "created_at")
+
 
 @dataclass(frozen=True)
 class Problem:
     """One thing that is not as it was recorded.
 
-    `kind` is `missing`, `size`, `changed`, `orphan`, `stray`, `manifest`, `alias` or `base`; `where` names the
-    version, task, alias or file; `detail` says what was found.
+    `kind` is `missing`, `size`, `changed`, `orphan`, `stray`, `manifest`, `alias` or `base`; `where` names
+    the version, task, alias or file; `detail` says what was found.
     """
 
     kind: str
@@ -61,16 +63,24 @@ def verify(
     """
     # before the records: what is stored meanwhile is then never taken for an orphan
     stored = list(store.blobs.digests())
-    strays = [Problem("stray", name, "is in the blob store, but is no blob in its place") for name in store.blobs.strays()]
+    strays = [
+        Problem("stray", name, "is in the blob store, but is no blob in its place")
+        for name in store.blobs.strays()
+    ]
     with store.database.read() as session:
-        problems = [*_check_versions(session), *_check_aliases(session), *_check_evaluations(session)]
+        problems = [*_check_versions(session), *_check_aliases(session)]
         needed, mentioned = _needed(session)
     for index, (digest, use) in enumerate(needed.items()):
-        problems.extend(_check_blob(store, digest, use, deep))
+        if problem := _check_blob(store, digest, use, deep):
+            problems.append(problem)
         if progress is not None:
             progress(index + 1, len(needed))
     known = needed.keys() | mentioned
-    problems += [Problem("orphan", digest, "is stored, but nothing names it") for digest in stored if digest not in known]
+    problems += [
+        Problem("orphan", digest, "is stored, but nothing names it")
+        for digest in stored
+        if digest not in known
+    ]
     return (*problems, *strays)
 
 
@@ -86,29 +96,93 @@ def _check_versions(session: Session) -> Iterator[Problem]:
         if task is None:
             yield Problem("manifest", f"version {row.digest}", "belongs to no task")
         if row.base_digest not in bases:
-            yield Problem("base", where, f"was trained on {row.base_digest}, a base that this home does not know")
+            yield Problem(
+                "base", where, f"was trained on {row.base_digest}, a base that this home does not know"
+            )
         if digest_bytes(row.manifest.encode("utf-8", "surrogatepass")) != row.manifest_digest:
             yield Problem("manifest", where, f"its manifest no longer hashes to {row.manifest_digest}")
-        elif detail := _contradiction(session, row, task, tuple(files.get(row.id, ()))):
+        elif detail := _contradiction(row, task, tuple(files.get(row.id, ()))):
             yield Problem("manifest", where, detail)
 
 
-def _contradiction(session: Session, row: VersionRow, task: str | None, files: tuple[FileEntry, ...]) -> str:
-    """Say where a manifest that hashes as recorded differs from its own digest or from the columns beside it."""
+def _contradiction(row: VersionRow, task: str | None, files: tuple[FileEntry, ...]) -> str:
+    """Say where a manifest that hashes as recorded differs from its identity or from its columns."""
     try:
-        version = version_records(session, [row])[0]
+        version = version_record(row, ())
     except (KeyError, TypeError, ValueError) as error:
         return f"its manifest has another form ({error!r})"
-    if identity(version, version.files) != row.digest or version.digest != row.digest:
+    if version.digest != row.digest or identity(version, version.files) != row.digest:
         return "its identity digest is not that of its manifest"
-    if version.task != task or tuple(sorted(version.files, key=lambda file: file.name)) != files:
-        return "its task or list of files is not that of its manifest"
-    columns = (row.method, row.role, row.seed, row.base_digest, row.data_digest, row.created_at, row.score, row.size)
-    score = version.metrics.get("score")
-    expected = replace(version)
-    if columns != (
-        expected.method, expected.role, expected.seed, expected.base_digest, expected.data_digest,
-        expected.created_at, score, expected.size,
-    ):  # fmt: skip
-        return "a column beside the manifest differs from it"
-    return ""
+    if tuple(sorted(version.files, key=lambda file: file.name)) != files:
+        return "its list of files is not that of its manifest"
+    columns = {
+        "task": task,
+        "score": row.score,
+        "trainable_parameters": row.trainable_parameters,
+        **{name: getattr(row, name) for name in _COPIED},
+    }
+    manifest = {
+        "task": version.task,
+        "score": version.metrics.get("score"),
+        "trainable_parameters": version.cost.get("trainable_parameters"),
+        **{name: getattr(version, name) for name in _COPIED},
+    }
+    wrong = [name for name, value in manifest.items() if columns[name] != value]
+    return f"its columns {', '.join(wrong)} are not those of its manifest" if wrong else ""
+
+
+def _check_aliases(session: Session) -> Iterator[Problem]:
+    tasks = dict(session.execute(select(TaskRow.id, TaskRow.name)).tuples().all())
+    versions = dict(session.execute(select(VersionRow.id, VersionRow.task_id)).tuples().all())
+    moved: dict[tuple[int, str], int] = {}
+    for event in session.scalars(select(AliasEventRow).order_by(AliasEventRow.id)):
+        moved[event.task_id, event.alias] = event.to_version_id
+    for alias in session.scalars(select(AliasRow).order_by(AliasRow.task_id, AliasRow.name)):
+        where = f"{tasks.get(alias.task_id)}@{alias.name}"
+        if versions.get(alias.version_id) != alias.task_id or alias.task_id not in tasks:
+            yield Problem("alias", where, "stands at a version that is not there, or is another task's")
+        elif moved.pop((alias.task_id, alias.name), None) != alias.version_id:
+            yield Problem("alias", where, "stands where no move in its history has brought it")
+    for task_id, name in moved.keys() - _standing(session):
+        yield Problem("alias", f"{tasks.get(task_id)}@{name}", "was moved by its history, but is not set")
+
+
+def _standing(session: Session) -> set[tuple[int, str]]:
+    return {(alias.task_id, alias.name) for alias in session.scalars(select(AliasRow))}
+
+
+def _needed(session: Session) -> tuple[dict[str, _Needed], set[str]]:
+    """Return the blobs that must be there, and the digests that are mentioned without being needed."""
+    needed: dict[str, _Needed] = {}
+    for task in session.scalars(select(TaskRow)):
+        for split in task.splits:
+            needed.setdefault(split["digest"], _Needed(f"{task.name}, split {split['name']}", None))
+    mentioned: set[str] = set()
+    for evaluation in session.scalars(select(EvaluationRow)):
+        needed.setdefault(evaluation.predictions_digest, _Needed(f"evaluation {evaluation.id}", None))
+        mentioned |= {evaluation.logits_digest, evaluation.plan_digest}
+    rows = session.execute(
+        select(VersionFileRow, VersionRow.number, TaskRow.name)
+        .join(VersionRow, VersionRow.id == VersionFileRow.version_id)
+        .join(TaskRow, TaskRow.id == VersionRow.task_id)
+        .order_by(VersionFileRow.version_id, VersionFileRow.name)
+    )
+    for file, number, task_name in rows.tuples():
+        known = needed.get(file.digest)
+        if known is None or known.size is None:
+            needed[file.digest] = _Needed(f"{task_name}@{number}, {file.name}", file.size)
+    return needed, mentioned
+
+
+def _check_blob(store: Store, digest: str, use: _Needed, deep: bool) -> Problem | None:
+    try:
+        size = store.blobs.size(digest)
+        if size is None:
+            return Problem("missing", use.where, f"{digest} is not in the blob store")
+        if use.size is not None and size != use.size:
+            return Problem("size", use.where, f"{digest} has {size} bytes, not {use.size}")
+        if deep and (found := store.blobs.rehash(digest)) != digest:
+            return Problem("changed", use.where, f"{digest} hashes to {found} now")
+    except IntegrityError as error:
+        return Problem("missing", use.where, error.message)
+    return None
