@@ -1,4 +1,4 @@
-"""What the kept evaluations of an arm show: metrics, intervals, flips, identity, and arms against each other."""
+"""What the kept evaluations show: metrics, intervals, flips and identity, and arms against each other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any
 
 from limpet.forgetting import metrics, statistics
 from limpet.forgetting.matrix import Row, ScoreMatrix
@@ -22,6 +22,12 @@ from limpet.forgetting.report_values import (
 from limpet.forgetting.statistics import Column, MatrixMetric
 from limpet.registry.values import ArmRun, EvaluationRecord, VersionRecord
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
 __all__ = ["Course", "Outcomes", "arm_report", "compare", "over_seeds"]
 
 _SEED = 0  # the examples drawn, and so every interval, are the same whenever a report is made
@@ -32,8 +38,6 @@ _INTERVALS: dict[str, MatrixMetric] = {
 }
 _COMPARED = ("average_accuracy", "forgetting_max")
 _OVER_SEEDS = ("average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_max")
-
-Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,9 @@ class Course:
         return tuple(known) if len(known) == self.steps else ()
 
     @cached_property
-    def resampled(self) -> list[metrics.Rows]:
-        """Score matrices of resampled examples."""
-        return statistics.bootstrap_matrices(self.columns, _SEED) if self.columns else []
+    def resampled(self) -> Array:
+        """Score matrices of resampled examples, (resamples, steps, tasks); needs `columns`."""
+        return statistics.bootstrap_matrices(self.columns, _SEED)
 
     def outcome(self, step: int, task: int) -> Outcomes | None:
         """Return the predictions of a task after a step; None where it was not evaluated."""
@@ -91,13 +95,14 @@ class Course:
         return self.read(cell) if cell else None
 
     def _column(self, task: int) -> Column | None:
-        evaluated = [row[task] for row in self.cells if row[task] is not None]
-        outcomes = [self.outcome(step, task) for step in range(self.steps)]
-        targets = {outcome.targets for outcome in outcomes if outcome is not None}
-        if not evaluated or len(targets) != 1 or not statistics.knows_metric(str(evaluated[0] and evaluated[0].metric)):
+        evaluated = [row[task] for row in self.cells]
+        outcomes = [self.read(cell) if cell else None for cell in evaluated]
+        targets = {outcome.targets for outcome in outcomes if outcome}
+        names = {cell.metric for cell in evaluated if cell}
+        if len(targets) != 1 or len(names) != 1 or not all(map(statistics.knows_metric, names)):
             return None
         predictions = tuple(outcome.predictions if outcome else None for outcome in outcomes)
-        return Column(self.tasks[task], str(evaluated[0] and evaluated[0].metric), targets.pop(), predictions)
+        return Column(self.tasks[task], names.pop(), targets.pop(), predictions)
 
 
 def arm_report(course: Course) -> ArmReport:
@@ -130,14 +135,12 @@ def arm_report(course: Course) -> ArmReport:
 def compare(courses: Sequence[Course]) -> tuple[Comparison, ...]:
     """Compare every pair of arms that are equally far, the isolated arm first.
 
-    With several seeds, a metric is averaged over the seeds that both arms have, in the measured matrices and in
-    each resampled one alike; for a mean of examples that is the mean over seeds of each example.
+    With several seeds, a metric is averaged over the seeds that both arms have, in the measured matrices
+    and in each resampled one alike; for a mean of examples that is the mean over seeds of each example.
     """
     arms = _by_arm(courses)
     order = sorted(arms, key=lambda name: arms[name][0].arm.strategy != "isolated")
-    found = [
-        _compare(arms[a], arms[b], key) for a, b in combinations(order, 2) for key in _COMPARED
-    ]
+    found = [_compare(arms[a], arms[b], key) for a, b in combinations(order, 2) for key in _COMPARED]
     return tuple(comparison for comparison in found if comparison is not None)
 
 
@@ -165,17 +168,13 @@ def _by_arm(courses: Sequence[Course]) -> dict[str, list[Course]]:
 
 
 def _intervals(course: Course) -> dict[str, Interval]:
-    if not course.resampled:
+    if not course.columns:
         return {}
-    found: dict[str, MatrixMetric] = dict(_INTERVALS)
+    values = {key: statistics.replicates(metric, course.resampled) for key, metric in _INTERVALS.items()}
     for index, task in enumerate(course.tasks[: course.steps]):
-        found[f"score:{task}"] = _last_score(index)
-    values = {key: statistics.replicates(metric, course.resampled) for key, metric in found.items()}
+        if course.cells[-1][index]:
+            values[f"score:{task}"] = course.resampled[:, -1, index]
     return {key: statistics.percentile_interval(known) for key, known in values.items() if known is not None}
-
-
-def _last_score(task: int) -> MatrixMetric:
-    return lambda rows: rows[-1][task]
 
 
 def _identical(course: Course) -> bool | None:
@@ -194,7 +193,7 @@ def _identical(course: Course) -> bool | None:
 
 
 def _same(learned: EvaluationRecord, now: EvaluationRecord) -> bool:
-    # equal bits are promised only inside one environment and batch plan; across them predictions must be equal
+    # equal bits are promised inside one environment and batch plan only; elsewhere predictions must do
     same_conditions = (learned.environment, learned.plan_digest) == (now.environment, now.plan_digest)
     same_logits = learned.logits_digest == now.logits_digest or not same_conditions
     return learned.predictions_digest == now.predictions_digest and same_logits
@@ -230,32 +229,57 @@ def _cost(versions: Sequence[VersionRecord]) -> Cost:
     )
 
 
-def _largest(costs: Sequence[Mapping[str, Number | None]], key: str) -> Number | None:
+def _largest(costs: Sequence[Mapping[str, Any]], key: str) -> Any:
     known = [value for cost in costs if (value := cost.get(key)) is not None]
     return max(known) if known else None
 
 
 def _compare(a: Sequence[Course], b: Sequence[Course], key: str) -> Comparison | None:
     pairs = _pairs(a, b)
-    values = _all_known(
-        metrics.all_metrics(run.rows)[key] for pair in pairs for run in pair
-    )
-    if not values:
+    left = _all_known(metrics.all_metrics(run.rows)[key] for run, _ in pairs)
+    right = _all_known(metrics.all_metrics(run.rows)[key] for _, run in pairs)
+    if not left or not right:
         return None
-    difference = sum(values[0::2]) / len(pairs) - sum(values[1::2]) / len(pairs)
-    metric = _INTERVALS[key]
-    drawn = [[statistics.replicates(metric, run.resampled) for run in pair] for pair in pairs]
-    exchanged = [
-        [statistics.replicates(metric, side) for side in statistics.swapped_matrices(x.columns, y.columns, _SEED)]
-        for x, y in pairs
-    ]
-    first, second = _mean_of(drawn, 0), _mean_of(drawn, 1)
-    chance = _mean_of(exchanged, 0) - _mean_of(exchanged, 1)
+    difference = sum(left) / len(left) - sum(right) / len(right)
+    drawn = _over_pairs(key, [(x.resampled, y.resampled) for x, y in pairs])
+    exchanged = _over_pairs(key, [statistics.swapped_matrices(x.columns, y.columns, _SEED) for x, y in pairs])
     return Comparison(
         a=a[0].arm.name,
         b=b[0].arm.name,
         metric=key,
         difference=difference,
-        interval=statistics.paired_interval(first, second),
-        p_value=statistics.difference_p_value(difference, chance),
+        interval=statistics.percentile_interval(drawn),
+        p_value=statistics.difference_p_value(difference, exchanged),
     )
+
+
+def _over_pairs(key: str, pairs: Sequence[tuple[Array, Array]]) -> Array:
+    """Differences of a metric between two arms, averaged over the seeds: (resamples,)."""
+    import numpy as np
+
+    sides = [[statistics.replicates(_INTERVALS[key], side) for side in pair] for pair in pairs]
+    differences = [a - b for a, b in sides if a is not None and b is not None]
+    mean: Array = np.mean(differences, axis=0)
+    return mean
+
+
+def _pairs(a: Sequence[Course], b: Sequence[Course]) -> list[tuple[Course, Course]]:
+    """The runs of two arms under the same seed that evaluated the same examples at the same steps."""
+    others = {run.arm.seed: run for run in b}
+    pairs = [(run, others[run.arm.seed]) for run in a if run.arm.seed in others]
+    farthest = max((run.steps for pair in pairs for run in pair), default=0)
+    return [(x, y) for x, y in pairs if x.steps == farthest and x.columns and _layout(x) == _layout(y)]
+
+
+def _layout(course: Course) -> list[tuple[str, tuple[int, ...], list[bool]]]:
+    return [
+        (column.task, column.targets, [row is not None for row in column.predictions])
+        for column in course.columns
+    ]
+
+
+def _all_known(values: Iterable[float | None]) -> list[float]:
+    """Return the values; none of them where one is missing."""
+    listed = list(values)
+    known = [value for value in listed if value is not None]
+    return known if len(known) == len(listed) else []

@@ -49,14 +49,15 @@ class Cost:
     """What an arm cost: bytes on disk for each task, seconds and examples per second of each step.
 
     `trainable_parameters` and `trainable_share` are those of the largest step: heads grow with their labels.
+    What is not known, as of an adapter trained elsewhere, is None.
     """
 
-    trainable_parameters: int
-    trainable_share: float
-    bytes_per_task: int
-    train_seconds: tuple[float, ...]
-    examples_per_second: tuple[float, ...]
-    peak_memory_bytes: int
+    trainable_parameters: int | None
+    trainable_share: float | None
+    bytes_per_task: int | None
+    train_seconds: tuple[float | None, ...]
+    examples_per_second: tuple[float | None, ...]
+    peak_memory_bytes: int | None
 
 
 @dataclass(frozen=True)

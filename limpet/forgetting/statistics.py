@@ -31,7 +31,6 @@ __all__ = [
     "difference_p_value",
     "knows_metric",
     "mcnemar_exact",
-    "paired_interval",
     "percentile_interval",
     "replicates",
     "score_interval",
@@ -95,29 +94,31 @@ def score_interval(
     return percentile_interval(_bootstrap_column(column, seed, resamples)[:, 0], level)
 
 
-def bootstrap_matrices(columns: Sequence[Column], seed: int = 0, resamples: int = RESAMPLES) -> list[Rows]:
+def bootstrap_matrices(columns: Sequence[Column], seed: int = 0, resamples: int = RESAMPLES) -> Array:
     """Return score matrices of resampled examples, each task resampled on its own (Efron & Tibshirani 1993).
 
-    One draw of a task's examples fills its whole column, so steps stay paired within a matrix; the same
-    seed draws the same examples for another arm, so arms stay paired too.
+    One draw of a task's examples fills its whole column, so steps stay paired within a matrix; the same seed
+    draws the same examples for another arm, so arms stay paired too.
 
     Args:
         columns: The tasks learned so far, as many as there are steps.
         seed: Decides which examples are drawn.
         resamples: How many matrices.
 
+    Returns:
+        Scores, (resamples, steps, tasks); nan where a task was not evaluated.
+
     Raises:
         UsageError: As for `score_interval`.
     """
     import numpy as np
 
-    scores = np.stack([_bootstrap_column(column, seed, resamples) for column in columns], axis=2)
-    return [_rows(matrix) for matrix in scores]
+    return np.stack([_bootstrap_column(column, seed, resamples) for column in columns], axis=2)
 
 
 def swapped_matrices(
     a: Sequence[Column], b: Sequence[Column], seed: int = 0, resamples: int = RESAMPLES
-) -> tuple[list[Rows], list[Rows]]:
+) -> tuple[Array, Array]:
     """Return pairs of matrices in which each example's predictions were exchanged between two arms by a coin.
 
     Were the arms alike, an exchange would change nothing but chance (Fisher 1935; Noreen 1989, approximate
@@ -129,54 +130,50 @@ def swapped_matrices(
         seed: Decides the coins.
         resamples: How many pairs.
 
+    Returns:
+        Scores of both arms, each (resamples, steps, tasks); nan where a task was not evaluated.
+
     Raises:
         UsageError: The arms do not have the same tasks, steps and examples.
     """
     import numpy as np
 
     pairs = [_swapped_column(left, right, seed, resamples) for left, right in zip(a, b, strict=True)]
-    left, right = (np.stack([pair[side] for pair in pairs], axis=2) for side in (0, 1))
-    return [_rows(matrix) for matrix in left], [_rows(matrix) for matrix in right]
+    return np.stack([pair[0] for pair in pairs], axis=2), np.stack([pair[1] for pair in pairs], axis=2)
 
 
-def replicates(metric: MatrixMetric, matrices: Sequence[Rows]) -> Array | None:
+def replicates(metric: MatrixMetric, matrices: Array) -> Array | None:
     """Return a metric of every resampled matrix; None where the metric is undefined.
 
     Args:
         metric: A function of `limpet.forgetting.metrics`.
-        matrices: Resampled score matrices.
+        matrices: Resampled score matrices, (resamples, steps, tasks), nan where not evaluated.
 
     Returns:
         One value for each matrix, (resamples,).
     """
     import numpy as np
 
-    values = [metric(matrix) for matrix in matrices]
+    # which cells are missing is the same in every matrix, so a metric is defined for all of them or for none
+    values = [
+        metric([[None if cell != cell else cell for cell in row] for row in matrix.tolist()])
+        for matrix in matrices
+    ]
     known = [value for value in values if value is not None]
-    return np.array(known, dtype=np.float64) if known and len(known) == len(values) else None
+    return np.array(known, dtype=np.float64) if known else None
 
 
 def percentile_interval(values: Array, level: float = LEVEL) -> tuple[float, float]:
     """Return the interval that holds the middle `level` of bootstrap replicates (Efron & Tibshirani 1993).
 
-    It is degenerate where every example agrees: a score of 1.0 has the interval [1.0, 1.0].
+    Of differences between replicates that drew the same examples it is the paired interval. It is degenerate
+    where every example agrees: a score of 1.0 has the interval [1.0, 1.0].
     """
     import numpy as np
 
     tail = (1 - level) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def paired_interval(a: Array, b: Array, level: float = LEVEL) -> tuple[float, float]:
-    """Return the bootstrap interval of a difference, from replicates that drew the same examples.
-
-    Args:
-        a: Replicates of one arm, (resamples,).
-        b: Replicates of the other with the same seed, (resamples,).
-        level: Coverage of the interval, in 0 to 1.
-    """
-    return percentile_interval(a - b, level)
 
 
 def difference_p_value(observed: float, exchanged: Array) -> float:
@@ -312,10 +309,6 @@ def _spread(column: Column, scores: Array, evaluated: tuple[int, ...]) -> Array:
     spread = np.full((len(scores), len(column.predictions)), np.nan)
     spread[:, list(evaluated)] = scores
     return spread
-
-
-def _rows(matrix: Array) -> Rows:
-    return [[None if cell != cell else cell for cell in row] for row in matrix.tolist()]
 
 
 def _chunks(resamples: int, examples: int) -> Iterator[int]:

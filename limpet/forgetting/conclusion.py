@@ -1,0 +1,179 @@
+"""What a report shows, in sentences drawn from its numbers and worded by its intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from limpet.forgetting.report_values import ArmReport, Comparison, Interval, Report
+
+__all__ = ["arm_names", "conclusion", "mean_of", "mean_with_interval", "runs_of"]
+
+
+def conclusion(report: Report) -> str:
+    """Return the conclusion of a report, flattering or not.
+
+    A difference whose interval holds 0 is called no difference; nothing is said that no number shows.
+    """
+    names = arm_names(report)
+    learned = max((len(arm.matrix) for arm in report.arms), default=0)
+    if learned == 0:
+        return f"The stream {report.stream} has learned no task yet, so there is nothing to conclude."
+    sentences = _progress(report)
+    if learned == 1:
+        return " ".join([*sentences, "With one task learned there is nothing to forget yet."])
+    sentences += [_stability(report, name) for name in names]
+    sentences += [
+        _accuracy(comparison) for comparison in report.comparisons if _is_accuracy(report, comparison)
+    ]
+    sentences += _plasticity(report)
+    sentences += _shared(report)
+    return " ".join([*sentences, *_caveats(report)])
+
+
+def arm_names(report: Report) -> list[str]:
+    """Return the names of a report's arms, each once, in their order."""
+    return list(dict.fromkeys(arm.name for arm in report.arms))
+
+
+def runs_of(report: Report, name: str) -> list[ArmReport]:
+    """Return the runs of an arm, one for each seed, that are the farthest."""
+    runs = [arm for arm in report.arms if arm.name == name]
+    farthest = max((len(arm.matrix) for arm in runs), default=0)
+    return [arm for arm in runs if len(arm.matrix) == farthest]
+
+
+def mean_of(runs: Sequence[ArmReport], key: str) -> float | None:
+    """Return the mean of a metric over seeds; None where it is undefined for one of them."""
+    known = [value for arm in runs if (value := arm.metrics[key]) is not None]
+    return sum(known) / len(known) if known and len(known) == len(runs) else None
+
+
+def mean_with_interval(report: Report, name: str, key: str) -> tuple[float | None, Interval | None]:
+    """Return an arm's metric with its interval: over seeds where there are several, else over examples."""
+    runs = runs_of(report, name)
+    value = mean_of(runs, key)
+    if len(runs) == 1:
+        return value, runs[0].intervals.get(key)
+    over_seeds = (entry.interval for entry in report.seeds if (entry.arm, entry.metric) == (name, key))
+    return value, next(over_seeds, None)
+
+
+def _progress(report: Report) -> list[str]:
+    total = len(report.tasks)
+    behind = [arm for arm in report.arms if len(arm.matrix) < total]
+    if not behind:
+        return []
+    where = "; ".join(f"{arm.label}: {len(arm.matrix)} of {total} tasks" for arm in behind)
+    return [f"The stream is in progress ({where}), so what follows is about the tasks learned so far."]
+
+
+def _stability(report: Report, name: str) -> str:
+    runs = runs_of(report, name)
+    forgetting, interval = mean_with_interval(report, name, "forgetting_max")
+    if all(arm.identical_predictions for arm in runs):
+        return f"{name} forgot nothing: every earlier task is predicted exactly as when it was learned."
+    changed = (
+        ", though some predictions changed" if any(arm.identical_predictions is False for arm in runs) else ""
+    )
+    if forgetting is None:
+        return f"Whether {name} forgot can't be said: an earlier task was not evaluated again."
+    measured = f"forgetting_max {_signed(forgetting)}{_span(interval)}"
+    if interval is None or interval[0] <= 0 <= interval[1]:
+        return f"No forgetting was shown for {name} on average ({measured}){changed}.{_worst(runs)}"
+    if forgetting < 0:
+        return f"{name} gained on earlier tasks ({measured}).{_worst(runs)}"
+    return f"{name} forgot ({measured}).{_worst(runs)}"
+
+
+def _worst(runs: Sequence[ArmReport]) -> str:
+    """The task with the clearest loss, where McNemar's test finds one: a mean can hide it."""
+    lost = [(entry.p_value, entry, arm) for arm in runs for entry in arm.mcnemar if entry.lost > entry.gained]
+    if not lost:
+        return ""
+    p_value, entry, arm = min(lost, key=lambda item: item[0])
+    # as many tests as there are earlier tasks and seeds: Bonferroni
+    if p_value * sum(len(run.mcnemar) for run in runs) >= 0.05:
+        return ""
+    which = f" under seed {arm.seed}" if len(runs) > 1 else ""
+    return (
+        f" Its clearest loss is {entry.task}{which}: {entry.lost} examples lost and {entry.gained} gained "
+        f"since it was learned (McNemar {_p(p_value)})."
+    )
+
+
+def _is_accuracy(report: Report, comparison: Comparison) -> bool:
+    """Whether a comparison is about average accuracy and begins with the isolated arm, if there is one."""
+    isolated = {arm.name for arm in report.arms if arm.strategy == "isolated"}
+    return comparison.metric == "average_accuracy" and (comparison.a in isolated or not isolated)
+
+
+def _accuracy(comparison: Comparison) -> str:
+    measured = f"{_signed(comparison.difference)}{_span(comparison.interval)}, {_p(comparison.p_value)}"
+    if comparison.interval[0] <= 0 <= comparison.interval[1]:
+        arms = f"{comparison.a} and {comparison.b}"
+        return f"No difference in average accuracy was seen between {arms} ({measured})."
+    side = "above" if comparison.difference > 0 else "below"
+    return f"{comparison.a} ended {side} {comparison.b} on average accuracy ({measured})."
+
+
+def _plasticity(report: Report) -> list[str]:
+    """How well the tasks were learned in the first place: stability without it is easy."""
+    if len({len(arm.matrix) for arm in report.arms}) > 1:
+        return []
+    measured = [(name, mean_of(runs_of(report, name), "learning_accuracy")) for name in arm_names(report)]
+    known = [f"{name} {value:.3f}" for name, value in measured if value is not None]
+    return (
+        [f"Right after learning, the tasks scored on average: {', '.join(known)}."] if len(known) > 1 else []
+    )
+
+
+def _shared(report: Report) -> list[str]:
+    """Whether one shared adapter forgot: it is the isolation that prevents it, not the few weights."""
+    shared = [
+        name
+        for name in arm_names(report)
+        if runs_of(report, name)[0].strategy == "sequential" and runs_of(report, name)[0].method != "full"
+    ]
+    isolated = [arm for arm in report.arms if arm.strategy == "isolated"]
+    sentences = []
+    for name in shared:
+        _, interval = mean_with_interval(report, name, "forgetting_max")
+        if interval is None or interval[0] <= 0:
+            continue
+        kept = isolated and all(arm.identical_predictions for arm in isolated)
+        because = "; here it is the isolation that did" if kept else ""
+        method = runs_of(report, name)[0].method
+        sentences.append(
+            f"{name} trained no more than {method} does and still forgot: "
+            f"PEFT by itself does not prevent forgetting{because}."
+        )
+    return sentences
+
+
+def _caveats(report: Report) -> list[str]:
+    identities = {arm.task_identity for arm in report.arms}
+    sentences = []
+    if identities == {"oracle"}:
+        sentences.append("In every score the task was given (oracle), not inferred from the text.")
+    if report.base.unchanged is False:
+        sentences.append(
+            "The base was changed during a run that must not touch it: do not trust these versions."
+        )
+    elif report.base.unchanged:
+        sentences.append("The base's digest was unchanged after every step that must not touch it.")
+    if len({arm.seed for arm in report.arms}) == 1:
+        sentences.append("One seed: the intervals cover the choice of examples, not the luck of training.")
+    return sentences
+
+
+def _span(interval: Interval | None) -> str:
+    return f", 95 % interval {_signed(interval[0])} to {_signed(interval[1])}" if interval else ""
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.3f}"
+    return "0" if float(text) == 0 else text
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

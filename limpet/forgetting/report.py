@@ -1,0 +1,125 @@
+"""The report of a stream: reads what the registry kept, and says what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from limpet.forgetting.conclusion import conclusion
+from limpet.forgetting.evidence import Course, Outcomes, arm_report, compare, over_seeds
+from limpet.forgetting.report_values import BaseReport, Report, TaskReport
+from limpet.registry import bases, evaluations, streams, tasks, versions
+from limpet.registry.store import Store
+from limpet.registry.values import Environment, EvaluationRecord, StepRecord, StreamRecord, VersionRecord
+
+__all__ = ["Report", "build", "conclusion"]
+
+Read = Callable[[EvaluationRecord], Outcomes]
+
+
+def build(store: Store, stream_name: str | None = None) -> Report:
+    """Build the report of a stream, finished or in progress.
+
+    The stream `home` is the growth of the home itself: its tasks may be trained again, so its matrix is
+    that of the versions current now, in the order they were learned.
+
+    Args:
+        store: The open home.
+        stream_name: The stream; None is the one worked on last.
+
+    Raises:
+        NotFoundError: There is no such stream, or none at all.
+        IntegrityError: Kept predictions are missing or corrupt.
+    """
+    stream = streams.get(store, stream_name) if stream_name else streams.latest(store)
+    read = _reader(store)
+    courses, steps = (
+        _growth(store, stream, read) if stream.name == streams.HOME_STREAM else _arms(store, stream, read)
+    )
+    names = courses[0].tasks if courses else stream.tasks
+    base = bases.get(
+        store, courses[0].versions[0].base_digest if courses and courses[0].versions else stream.base_digest
+    )
+    return Report(
+        stream=stream.name,
+        base=BaseReport(base.name, base.digest, _unchanged(steps)),
+        tasks=tuple(_task(store, name) for name in names),
+        arms=tuple(arm_report(course) for course in courses),
+        comparisons=compare(courses),
+        seeds=over_seeds(courses),
+        environments=_environments(courses),
+        spec=stream.spec,
+    )
+
+
+def _arms(store: Store, stream: StreamRecord, read: Read) -> tuple[list[Course], list[StepRecord]]:
+    courses: list[Course] = []
+    every: list[StepRecord] = []
+    for arm in streams.arm_runs(store, stream.name):
+        steps = streams.steps(store, arm.id)
+        made = tuple(versions.resolve(store, step.version) for step in steps)
+        cells = tuple(tuple(step.row.get(task) for task in stream.tasks) for step in steps)
+        courses.append(Course(arm, stream.tasks, cells, made, read))
+        every += steps
+    return courses, every
+
+
+def _growth(store: Store, stream: StreamRecord, read: Read) -> tuple[list[Course], list[StepRecord]]:
+    """The home's own growth: one row for each version that is current now, at the step that made it."""
+    arms = streams.arm_runs(store, stream.name)
+    every = [step for arm in arms for step in streams.steps(store, arm.id)]
+    current = {version.reference: version for version in versions.current(store)}
+    steps = _first_of_each(step for step in every if step.version in current)
+    if not steps:
+        return [], every
+    made = tuple(current[step.version] for step in steps)
+    cells = tuple(tuple(_cell(step, version) for version in made) for step in steps)
+    # what was learned by several methods is no arm of one method
+    method = "+".join(sorted({version.method for version in made}))
+    arm = replace(arms[0], method=method)
+    return [Course(arm, tuple(version.task for version in made), cells, made, read)], every
+
+
+def _first_of_each(steps: Iterable[StepRecord]) -> list[StepRecord]:
+    first: dict[str, StepRecord] = {}
+    for step in steps:
+        first.setdefault(step.version, step)
+    return list(first.values())
+
+
+def _cell(step: StepRecord, version: VersionRecord) -> EvaluationRecord | None:
+    """The evaluation of this very version at a step; another version of the task does not count."""
+    cell = step.row.get(version.task)
+    return cell if cell is not None and cell.version == version.reference else None
+
+
+def _reader(store: Store) -> Read:
+    """Read kept predictions, each blob once: most rows of an isolated arm share theirs."""
+    kept: dict[str, Outcomes] = {}
+
+    def read(evaluation: EvaluationRecord) -> Outcomes:
+        digest = evaluation.predictions_digest
+        if digest not in kept:
+            content = evaluations.predictions(store, evaluation)
+            kept[digest] = Outcomes(tuple(content["predictions"]), tuple(content["targets"]))
+        return kept[digest]
+
+    return read
+
+
+def _task(store: Store, name: str) -> TaskReport:
+    record = tasks.get(store, name)
+    examples = record.split("evaluation").examples
+    return TaskReport(name, record.definition.metric, examples, record.data_digest)
+
+
+def _unchanged(steps: Sequence[StepRecord]) -> bool | None:
+    checked = [step.base_unchanged for step in steps if step.base_unchanged is not None]
+    return all(checked) if checked else None
+
+
+def _environments(courses: Sequence[Course]) -> tuple[Environment, ...]:
+    """The environments of all versions and evaluations, each once."""
+    found = {version.environment: None for course in courses for version in course.versions}
+    cells = (cell for course in courses for row in course.cells for cell in row)
+    return tuple(found | {cell.environment: None for cell in cells if cell is not None})
