@@ -1,7 +1,8 @@
 """The MLflow mirror of a home: one way, idempotent, resumable.
 
-The registry is the truth. `sync` sends what MLflow does not have yet; cut off anywhere, the next one completes it
-without making anything twice. Training and registration never wait for a tracking server: they call `sync_after`.
+The registry is the truth. `sync` sends what MLflow does not have yet; cut off anywhere, the next one
+completes it without making anything twice. Training and registration never wait for a tracking server: they
+call `sync_after`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ OFF = "off"
 class MirrorReport:
     """What a sync did.
 
-    `pushed` counts `streams`, `arms`, `steps`, `versions` and `aliases` that were sent, `skipped` the streams and
-    versions that were there already. `notes` say what MLflow has under another name.
+    `pushed` counts `streams`, `arms`, `steps`, `versions` and `aliases` that were sent, `skipped` the streams
+    and versions that were there already. `notes` say what MLflow has under another name.
     """
 
     uri: str
@@ -50,7 +51,7 @@ def sync(store: Store, again: bool = False) -> MirrorReport:
         ConflictError: Another process kept the mirror busy.
     """
     if store.settings.mlflow == OFF:
-        raise UsageError("The MLflow mirror of this home is off.", "remove `mlflow = \"off\"` from limpet.toml")
+        raise UsageError("The MLflow mirror of this home is off.", 'remove `mlflow = "off"` from limpet.toml')
     pushed: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     notes: list[str] = []
@@ -61,7 +62,9 @@ def sync(store: Store, again: bool = False) -> MirrorReport:
             skipped["streams"] += not sent
         for task in tasks.list_all(store):
             _push_task(tracking, task.name, pushed, skipped, notes)
-        return MirrorReport(tracking_uri(store), tracking.experiment, dict(pushed), dict(skipped), tuple(notes))
+        return MirrorReport(
+            tracking_uri(store), tracking.experiment, dict(pushed), dict(skipped), tuple(notes)
+        )
 
 
 def _push_task(

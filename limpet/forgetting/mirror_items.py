@@ -1,4 +1,4 @@
-"""What the mirror remembers in the registry: which thing of this home is which in MLflow, and what was sent of it."""
+"""What the mirror remembers in the registry: which thing is which in MLflow, and what was sent of it."""
 
 from __future__ import annotations
 

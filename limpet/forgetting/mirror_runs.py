@@ -1,8 +1,9 @@
 """Streams in MLflow: a stream is a run, its arms are runs inside it, their steps are runs inside those.
 
-The curves are on the arm's run: `score/<task>` with the step on the x axis, linked to the adapter that was active
-and the data it was scored on, and each metric of forgetting as it stood after each step. Only steps that were not
-sent yet are sent; a metric sent twice, after an interruption, is kept once by MLflow because its time is the step's.
+The curves are on the arm's run: `score/<task>` with the step on the x axis, linked to the adapter that was
+active and the data it was scored on, and each metric of forgetting as it stood after each step. Only steps
+that were not sent yet are sent; a metric sent twice, after an interruption, is kept once by MLflow because
+its time is the step's.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ __all__ = ["complete_run", "push_stream"]
 
 _METRICS_A_BATCH = 900
 _PARAMS_A_BATCH = 100
-_COSTS = ("train_seconds", "examples_per_second", "trainable_parameters", "trainable_share", "peak_memory_bytes")
+_COSTS = (
+    "train_seconds",
+    "examples_per_second",
+    "trainable_parameters",
+    "trainable_share",
+    "peak_memory_bytes",
+)
 
 
 def push_stream(tracking: Tracking, stream: StreamRecord) -> Counter[str]:
@@ -54,10 +61,16 @@ def push_stream(tracking: Tracking, stream: StreamRecord) -> Counter[str]:
 
 def _stream_facts(tracking: Tracking, stream: StreamRecord) -> tuple[dict[str, str], dict[str, str]]:
     base = bases.get(tracking.store, stream.base_digest)
-    params = {"base": base.name, "base.parameters": str(base.parameters), "base.architecture": base.architecture}
+    params = {
+        "base": base.name,
+        "base.parameters": str(base.parameters),
+        "base.architecture": base.architecture,
+    }
     for name in stream.tasks:
         definition = asdict(tasks.get(tracking.store, name).definition)
-        params |= {f"task.{name}.{field}": str(value) for field, value in definition.items() if field != "name"}
+        params |= {
+            f"task.{name}.{field}": str(value) for field, value in definition.items() if field != "name"
+        }
     tags = {
         "limpet.stream": stream.name,
         "limpet.kind": "stream",
@@ -94,8 +107,8 @@ def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, parent: str
         "limpet.sweep": json.dumps(list(arm.sweep), sort_keys=True),
     }
     complete_run(tracking, run, params | dict(flat(arm.settings)) | chosen, tags)
-    for position, (step, version) in enumerate(zip(steps, made, strict=True)):
-        if _push_step(tracking, stream, arm, steps[: position + 1], version, identity):
+    for count, version in enumerate(made, start=1):
+        if _push_step(tracking, stream, arm, steps[:count], version, identity):
             pushed["steps"] += 1
     ended = milliseconds(steps[-1].created_at) if steps else started
     _set_status(tracking, identity, not arm.finished and stream.name != streams.HOME_STREAM, ended)
@@ -124,7 +137,13 @@ def _push_step(
     started = ended - _training_milliseconds(version)
     run = tracking.run(key, f"step {number}: {step.task}", parent, started)
     identity = run.info.run_id
-    params = {"task": step.task, "version": step.version, "arm": arm.name, "method": version.method, "step": str(number)}
+    params = {
+        "task": step.task,
+        "version": step.version,
+        "arm": arm.name,
+        "method": version.method,
+        "step": str(number),
+    }
     tags = {
         "limpet.stream": stream.name,
         "limpet.kind": "step",
@@ -141,7 +160,9 @@ def _push_step(
     outputs = getattr(run, "outputs", None)
     if model not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
         tracking.client.log_outputs(identity, [LoggedModelOutput(model, number)])
-    costs = {f"cost/{name}": float(version.cost[name]) for name in _COSTS if version.cost.get(name) is not None}
+    costs = {
+        f"cost/{name}": float(version.cost[name]) for name in _COSTS if version.cost.get(name) is not None
+    }
     own = [Metric(name, value, ended, number) for name, value in costs.items()]
     own += [Metric(f"score_after_step/{task}", cell.score, ended, number) for task, cell in step.row.items()]
     _log_metrics(tracking, identity, own)

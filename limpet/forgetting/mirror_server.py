@@ -35,9 +35,9 @@ FORMAT = 1
 _TIMEOUT_SECONDS = 5
 _LOCK_SECONDS = 60
 _NOTE = (
-    "Streams of the limpet home `{home}`: a stream is a run, its arms are the runs inside it, their steps the "
-    "runs inside those. Charts of `score/<task>` have the step on the x axis. This is a mirror, written one way: "
-    "change things with `limpet`, not here."
+    "Streams of the limpet home `{home}`: a stream is a run, its arms are the runs inside it, their steps "
+    "the runs inside those. Charts of `score/<task>` have the step on the x axis. This is a mirror, written "
+    "one way: change things with `limpet`, not here."
 )
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -75,7 +75,7 @@ def milliseconds(created_at: str) -> int:
 
 @dataclass(frozen=True)
 class Tracking:
-    """An open mirror: the home it mirrors, MLflow's client, the experiment, and the id that tags what is ours."""
+    """An open mirror: the home, MLflow's client, the experiment, and the id that tags what is ours."""
 
     store: Store
     client: Any
@@ -149,14 +149,16 @@ def connect(store: Store, again: bool = False) -> Iterator[Tracking]:
         _probe(uri)
         import mlflow
         import requests
-        import sqlalchemy
+        from sqlalchemy.exc import SQLAlchemyError
 
-        failures = (mlflow.exceptions.MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError)
+        failures = (mlflow.exceptions.MlflowException, requests.RequestException, SQLAlchemyError, OSError)
         try:
             yield _open(store, uri, again)
-        except (*failures, OSError) as error:
-            why = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UnavailableError(f"The MLflow mirror at {_shown(uri)} failed: {why}", "limpet ui") from error
+        except failures as error:
+            why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise UnavailableError(
+                f"The MLflow mirror at {_shown(uri)} failed: {why}.", "limpet ui"
+            ) from error
 
 
 def _open(store: Store, uri: str, again: bool) -> Tracking:
@@ -203,8 +205,8 @@ def _experiment(client: Any, store: Store, home: str, root: str | None) -> str:
 def _set_aside_if_moved(uri: str, root: str) -> None:
     """Rename a mirror's database that was written where the home stood before.
 
-    MLflow keeps absolute artifact locations, so it would go on writing to the old place. The mirror is derived:
-    it is made again from the registry.
+    MLflow keeps absolute artifact locations, so it would go on writing to the old place. The mirror is
+    derived: it is made again from the registry.
     """
     file = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///") or not file.is_file():

@@ -1,7 +1,7 @@
-"""Versions in MLflow: each an external logged model and a version of its task's registered model, with aliases.
+"""Versions in MLflow: each a logged model, and a version of its task's registered model with aliases.
 
-The weights stay in limpet's blobs; MLflow holds the digests by which to find them. Limpet's aliases win: one that
-was set or moved in MLflow's own interface is put back.
+The weights stay in limpet's blobs; MLflow holds the digests by which to find them. Limpet's aliases win: one
+that was set or moved in MLflow's own interface is put back.
 """
 
 from __future__ import annotations
@@ -99,12 +99,13 @@ def _create_model(tracking: Tracking, version: VersionRecord, run: str) -> Any:
         "seed": str(version.seed),
         "labels": json.dumps(list(version.labels), ensure_ascii=False),
     }
+    tags = _version_tags(version) | {"mlflow.model.isExternal": "true"}
     return tracking.client.create_logged_model(
         tracking.experiment,
         # dots are illegal in the names of logged models
         name=f"{version.task.replace('.', '-')}-{version.number}",
         source_run_id=run,
-        tags=tracking.tags(f"model:{version.reference}", _version_tags(version) | {"mlflow.model.isExternal": "true"}),
+        tags=tracking.tags(f"model:{version.reference}", tags),
         params=params,
         model_type=f"limpet {version.role}",
     )
@@ -178,7 +179,7 @@ def _create_version(tracking: Tracking, name: str, key: str, version: VersionRec
         source=model.artifact_location,
         run_id=model.source_run_id,
         tags=tracking.tags(key, _version_tags(version)),
-        description=f"{version.reference}, {version.method}, {version.digest}: `limpet adapter show {version.reference}`",
+        description=f"{version.method}, {version.digest}: `limpet adapter show {version.reference}`",
         await_creation_for=0,
         model_id=model.model_id,
     )
@@ -231,14 +232,15 @@ def push_aliases(tracking: Tracking, task: str, records: list[VersionRecord]) ->
     if tracking.unchanged(key, wanted) or not (wanted or tracking.known(key)):
         return 0, notes
     name = _registered_model(tracking, task)
-    present = {alias: str(number) for alias, number in tracking.client.get_registered_model(name).aliases.items()}
-    for alias in present.keys() - wanted.keys():
+    aliases = tracking.client.get_registered_model(name).aliases
+    gone = aliases.keys() - wanted.keys()
+    for alias in gone:
         tracking.client.delete_registered_model_alias(name, alias)
-    moved = [alias for alias, number in wanted.items() if present.get(alias) != number]
+    moved = [alias for alias, number in wanted.items() if str(aliases.get(alias)) != number]
     for alias in moved:
         tracking.client.set_registered_model_alias(name, alias, wanted[alias])
     tracking.keep(key, name, wanted)
-    return len(moved) + len(present.keys() - wanted.keys()), notes
+    return len(moved) + len(gone), notes
 
 
 def _legal_alias(alias: str) -> str:
