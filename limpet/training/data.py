@@ -1,6 +1,6 @@
 """A task's data: read, cleaned of duplicates, split, digested and kept.
 
-The three splits never share a text, and no validation or training example nearly equals an evaluation example.
+The three splits never share a text, and what one of them holds has no near duplicate in another.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 from limpet.errors import DataError, UsageError
 from limpet.names import check_name
@@ -36,15 +36,10 @@ SplitName = Literal["train", "validation", "evaluation"]
 
 @dataclass(frozen=True)
 class Example:
-    """One example of a split: its text and its encoded target, which for classification is the label's index."""
+    """One example of a split: its text and its encoded target, for classification the label's index."""
 
     text: str
     target: Any
-
-    @property
-    def label(self) -> int:
-        """The label id of a classification example."""
-        return cast(int, self.target)
 
 
 class _Row(NamedTuple):
@@ -57,7 +52,7 @@ def build_task(
     name: str,
     data: str,
     *,
-    type: str = "classification",
+    type: str = "classification",  # noqa: A002 - the word of the command line and of stream files
     text_column: str | None = None,
     target_column: str | None = None,
     metric: str | None = None,
@@ -69,7 +64,8 @@ def build_task(
     """Read a task's data and split it.
 
     An official evaluation split is kept; else 30 % of the examples are drawn for one. Validation examples are
-    drawn from the training data and not counted in `train_size`: `min(500, max(2 x labels, 20 % of train_size))`.
+    drawn from the training data and not counted in `train_size`: 20 % of it, at least two for each label, at
+    most 500.
 
     Args:
         name: The task's name.
@@ -79,7 +75,7 @@ def build_task(
         target_column: The column of the targets; null finds it.
         metric: What the task is scored by; null takes the type's default.
         train_size: How many training examples to draw; null takes all.
-        eval_size: How many evaluation examples to draw; null takes all, or 30 % where there is no official split.
+        eval_size: How many evaluation examples to draw; null takes all, or 30 % without an official split.
         split_seed: Seeds every draw.
         max_length: Longest text in tokens.
 
@@ -125,7 +121,8 @@ def _check_numbers(**numbers: int | None) -> None:
 def _record(
     definition: TaskDefinition, kind: TaskType, splitter: _Splitter, places: dict[SplitName, list[int]]
 ) -> tuple[TaskRecord, dict[str, bytes]]:
-    splits, contents = [], {}
+    splits = []
+    contents: dict[str, bytes] = {}
     for name, drawn in places.items():
         rows = [splitter.rows[place] for place in drawn]
         content = b"".join(
@@ -174,7 +171,8 @@ class _Splitter:
         for part in source.pools:
             if part not in parts:
                 raise DataError(
-                    f"{source.pools[part].where} gives no example for the {part} split.", "limpet task add --help"
+                    f"{source.pools[part].where} gives no example for the {part} split.",
+                    "limpet task add --help",
                 )
         self.labels = self._label_map() if kind.labelled else ()
 
@@ -184,7 +182,7 @@ class _Splitter:
             for number, (text, cell) in enumerate(zip(pool.texts, pool.targets, strict=True), 1):
                 if text is not None and not isinstance(text, str):
                     raise DataError(
-                        f"{pool.where}: column {source.text_column!r} holds {type(text).__name__} and not text "
+                        f"{pool.where}: column {source.text_column!r} holds {type(text).__name__}, not text "
                         f"(row {number}).",
                         "--text COL",
                     )
@@ -232,7 +230,7 @@ class _Splitter:
         for part in ("evaluation", "validation"):
             if unknown := sorted(by_part.get(part, set()) - known):
                 raise DataError(
-                    f"Only the {part} split has the {_plural('label', unknown)}: no training example shows it.",
+                    f"Only the {part} split has the {_plural('label', unknown)}: no training example does.",
                     "add training examples of it, or take it out of that split",
                 )
         counts = Counter(row.target for row in self.rows)
@@ -244,7 +242,7 @@ class _Splitter:
         return tuple(sorted(known))
 
     def split(self, train_size: int | None, eval_size: int | None) -> dict[SplitName, list[int]]:
-        """Draw evaluation, then validation, then training examples; near duplicates of each leave what is left."""
+        """Draw evaluation, then validation, then training; near duplicates of each leave what is left."""
         pools = {part: [at for at, row in enumerate(self.rows) if row.part == part] for part in _DRAWS}
         official = bool(pools["evaluation"])
         evaluation = self._draw_evaluation(pools, eval_size, official)
@@ -312,14 +310,16 @@ class _Splitter:
         shown = {self._strata[place] for place in train}
         if missing := sorted(set(self.labels) - shown):
             raise DataError(
-                f"The {_plural('label', missing)} has no training example left: all nearly equal evaluation or "
+                f"The {_plural('label', missing)} has no training example left: all resemble evaluation or "
                 "validation examples.",
                 "add training examples of it, or ask for a smaller --eval-size",
             )
         for name, drawn in (("validation", validation), ("evaluation", evaluation)):
             unseen = sorted(set(self.labels) - {self._strata[place] for place in drawn})
             if unseen:
-                self.checks["notes"].append(f"the {name} split has no example of the {_plural('label', unseen)}")
+                self.checks["notes"].append(
+                    f"the {name} split has no example of the {_plural('label', unseen)}"
+                )
 
 
 def _plural(noun: str, names: Sequence[str]) -> str:

@@ -1,9 +1,9 @@
 """Exact and near duplicates of texts: what must not stand on both sides of a split.
 
-Two texts are near duplicates where the Jaccard index of their sets of word 3-grams (shingles; Broder 1997, "On the
-resemblance and containment of documents") is at least 0.7. Pairs are found through an inverted index of each
-text's rarest shingles (prefix filtering; Bayardo, Ma & Srikant 2007, "Scaling up all pairs similarity search"),
-which misses none of them and looks at few others.
+Two texts are near duplicates where the Jaccard index of their sets of word 3-grams (shingles; Broder 1997, "On
+the resemblance and containment of documents") is at least 0.7. Pairs are found through an inverted index of
+each text's rarest shingles (prefix filtering; Bayardo, Ma & Srikant 2007, "Scaling up all pairs similarity
+search"), which misses none of them and looks at few others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dt
 
 
 def normalise(text: str) -> str:
-    """Return the text without what makes no difference to a reader: letter case, spacing, compatible forms."""
+    """Return the text without what makes no difference to a reader: case, spacing, compatible forms."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

@@ -36,7 +36,9 @@ def convert_gguf(path: Path, folder: Path) -> None:
 
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
-            raise IntegrityError(f"{path} is not a GGUF file: it doesn't begin with the letters GGUF.", f"file {path}")
+            raise IntegrityError(
+                f"{path} is not a GGUF file: it doesn't begin with the letters GGUF.", f"file {path}"
+            )
     # the converter draws its progress bar on stderr, piped or not
     with contextlib.redirect_stderr(io.StringIO()):
         try:

@@ -1,7 +1,7 @@
-"""Where a task's data comes from: a data SPEC read into rows of text and target, split as its authors split it.
+"""Where a task's data comes from: a data SPEC read into texts and targets, split as its authors split it.
 
-SPEC is `sample:NAME`, `hub:org/name[:config][@revision]`, or `csv:`, `jsonl:` or `parquet:` with one path or with
-`train=PATH,eval=PATH` (and `validation=PATH`).
+SPEC is `sample:NAME`, `hub:org/name[:config][@revision]`, or `csv:`, `jsonl:` or `parquet:` with one path or
+with `train=PATH,eval=PATH` (and `validation=PATH`).
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def _choose_columns(
         if not found:
             named = f"no column {asked!r}" if asked else f"no {what} column (none of {', '.join(usual)})"
             raise DataError(
-                f"{where} has {named}; its columns are: {', '.join(map(repr, columns))}.", "--text COL --label COL"
+                f"{where} has {named}; its columns are: {', '.join(map(repr, columns))}.",
+                "--text COL --label COL",
             )
         chosen.append(found[0])
     return chosen[0], chosen[1]
@@ -155,7 +156,8 @@ def _split_paths(kind: str, paths: str) -> dict[str, Path]:
         key, _, path = piece.partition("=")
         if not path or _PARTS[key] in parts:
             raise UsageError(
-                f"{kind}:{paths} names {key!r} twice or without a path.", f"--data {kind}:train=PATH,eval=PATH"
+                f"{kind}:{paths} names {key!r} twice or without a path.",
+                f"--data {kind}:train=PATH,eval=PATH",
             )
         parts[_PARTS[key]] = Path(path).expanduser()
     if "train" not in parts:
@@ -188,7 +190,7 @@ def _load_file(kind: str, path: Path) -> Any:
     from datasets import Dataset
 
     cache_folder().mkdir(parents=True, exist_ok=True)
-    # the cache of `datasets` knows a file by its time stamp; a folder of our own can't give back yesterday's rows
+    # `datasets` knows a file in its cache by the time stamp; a folder of our own can't give back old rows
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".datasets-") as folder:
         try:
             if kind == "csv":
@@ -236,7 +238,8 @@ def _read_hub(rest: str) -> dict[str, tuple[str, Any]]:
     match = _HUB.fullmatch(rest)
     if not match:
         raise UsageError(
-            f"'hub:{rest}' is not of the form hub:org/name[:config][@revision].", "--data hub:stanfordnlp/imdb"
+            f"'hub:{rest}' is not of the form hub:org/name[:config][@revision].",
+            "--data hub:stanfordnlp/imdb",
         )
     with _quiet_datasets():
         splits = _load_hub(match["repo"], match["config"], match["revision"])
@@ -251,15 +254,18 @@ def _load_hub(repo: str, config: str | None, revision: str | None) -> dict[str, 
         return dict(load_dataset(repo, config, revision=revision))
     except DatasetNotFoundError as error:
         raise NotFoundError(
-            f"The hub has no dataset {repo!r} that can be read from here: {error}", "hf auth login, if it is private"
+            f"The hub has no dataset {repo!r} that can be read from here: {error}",
+            "hf auth login, if it is private",
         ) from error
     except (ConnectionError, TimeoutError) as error:
         raise UnavailableError(
-            f"The hub can't be reached for {repo!r}: {error}", "go online once, or use files: --data parquet:PATH"
+            f"The hub can't be reached for {repo!r}: {error}",
+            "go online once, or use files: --data parquet:PATH",
         ) from error
     except (ValueError, RuntimeError, OSError) as error:
         raise DataError(
-            f"The hub's dataset {repo!r} can't be read: {error}", f"--data hub:{repo}:CONFIG, or files: csv:PATH"
+            f"The hub's dataset {repo!r} can't be read: {error}",
+            f"--data hub:{repo}:CONFIG, or files: csv:PATH",
         ) from error
 
 
@@ -267,7 +273,8 @@ def _choose_splits(where: str, splits: dict[str, Any]) -> dict[str, tuple[str, A
     if "train" not in splits:
         if len(splits) > 1:
             raise DataError(
-                f"{where} has no split called train; its splits are: {', '.join(splits)}.", "--data csv:train=PATH"
+                f"{where} has no split called train; its splits are: {', '.join(splits)}.",
+                "--data csv:train=PATH",
             )
         splits = {"train": next(iter(splits.values()))}
     parts = {"train": (where, splits["train"])}

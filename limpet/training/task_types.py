@@ -1,6 +1,6 @@
-"""What kinds of tasks there are: their metrics, their target column, and how a target becomes a stored value.
+"""What kinds of tasks there are: their metrics, their target column, and how a target is stored.
 
-A task type is one entry of `TASK_TYPES`; the code that reads and splits data asks the entry and names no type.
+A task type is one entry of `TASK_TYPES`; the code that reads and splits data asks it and names no type.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class TaskType:
     """One kind of task.
 
     `read` turns a cell of the target column into a plain target; null where the cell is empty. `encode` turns
-    a plain target into the value that a split stores under `key`, given the task's labels. `labelled` types have
-    a label map, and their splits are stratified by target.
+    a plain target into the value that a split stores under `key`, given the task's labels. `labelled` types
+    have a label map, and their splits are stratified by target.
     """
 
     name: str
@@ -63,7 +63,7 @@ def _read_label(value: Any) -> str | None:
         value = int(value)
     if not isinstance(value, (str, int)):
         raise DataError(
-            f"a label is a {type(value).__name__} ({str(value)[:60]!r}), and one name or number was expected.",
+            f"a label is a {type(value).__name__} ({str(value)[:60]!r}), not one name or number.",
             "name another column with --label COL",
         )
     return str(value).strip() or None

@@ -1,0 +1,268 @@
+"""A base's fingerprint: one digest over its weights, its configuration and its tokenizer.
+
+The weights count as a list of tensors (name, dtype, shape, SHA-256 of the bytes), so that a model has the same
+fingerprint however it is cut into files. Bytes are streamed; no tensor is ever whole in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from limpet.errors import IntegrityError, NotFoundError
+from limpet.registry.canonical import CHUNK, canonical_json, digest_file, digest_json
+from limpet.registry.safetensors_header import read_header
+
+__all__ = [
+    "TOKENIZER_FILES",
+    "WEIGHTS_FILE",
+    "WEIGHTS_INDEX",
+    "Fingerprint",
+    "fingerprint_folder",
+    "known_tensors",
+]
+
+WEIGHTS_FILE = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+TOKENIZER_FILES = (
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "special_tokens_map.json",
+    "spiece.model",
+    "spm.model",
+    "target.spm",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+"""Files whose bytes make up the tokenizer, where they exist."""
+
+_CONFIG_FILES = ("config.json", "generation_config.json")
+# where a model came from and what wrote the file; neither changes a logit
+_PROVENANCE = ("_name_or_path", "transformers_version")
+# a file changed within the same tick of the file system's clock could keep its time stamps
+_CLOCK_TICK_NS = 50_000_000
+
+Identity = list[list[Any]]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a model folder is known by.
+
+    `digest` covers the digests of `weights`, `config` and `tokenizer`; `parameters` counts the numbers in all
+    floating-point tensors, `size` is the bytes of all files read.
+    """
+
+    digest: str
+    weights: str
+    config: str
+    tokenizer: str
+    parameters: int
+    size: int
+
+
+def fingerprint_folder(folder: Path, cache_dir: Path, reread: bool = False) -> Fingerprint:
+    """Return the fingerprint of a transformers model folder.
+
+    A folder is not read again while its files have the paths, sizes, time stamps and inodes of last time.
+
+    Args:
+        folder: Has `config.json`, safetensors weights (one file or shards) and a tokenizer.
+        cache_dir: Where fingerprints and lists of tensors are remembered.
+        reread: Read every byte, whatever is remembered.
+
+    Raises:
+        NotFoundError: There is no such folder.
+        IntegrityError: A file is missing, corrupt, or changed while it was read.
+    """
+    folder = folder.absolute()
+    if not folder.is_dir():
+        raise NotFoundError(f"There is no folder {folder}.", "limpet base show")
+    memory = cache_dir / "folders" / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()}.json"
+    identity, started = _identity(folder), time.time_ns()
+    if not reread and (remembered := _recall(memory, identity)):
+        return remembered
+    fingerprint, tensors = _read(folder)
+    if _identity(folder) != identity:
+        raise IntegrityError(
+            f"A file in {folder} changed while it was read.", "run this again when nothing writes to it"
+        )
+    _write_json(_tensors_file(cache_dir, fingerprint.weights), tensors)
+    if all(changed < started - _CLOCK_TICK_NS for _, _, _, changed, _ in identity):
+        _write_json(memory, {"identity": identity, "fingerprint": asdict(fingerprint)})
+    return fingerprint
+
+
+def known_tensors(weights_digest: str, cache_dir: Path) -> dict[str, str] | None:
+    """Return a digest of each tensor (dtype, shape, bytes) of weights read before; null if unknown."""
+    content = _read_json(_tensors_file(cache_dir, weights_digest))
+    return {name: digest_json(rest) for name, *rest in content} if isinstance(content, list) else None
+
+
+def _read(folder: Path) -> tuple[Fingerprint, list[list[Any]]]:
+    tensors = sorted(_tensors(folder))
+    weights = digest_json(tensors)
+    config = digest_json({name: _config(folder / name) for name in _existing(folder, _CONFIG_FILES)})
+    tokenizer = digest_json({name: digest_file(folder / name) for name in _existing(folder, TOKENIZER_FILES)})
+    fingerprint = Fingerprint(
+        digest=digest_json({"weights": weights, "config": config, "tokenizer": tokenizer}),
+        weights=weights,
+        config=config,
+        tokenizer=tokenizer,
+        parameters=sum(prod(shape) for _, dtype, shape, _ in tensors if dtype.startswith(("F", "BF"))),
+        size=sum(path.stat().st_size for path in _files(folder)),
+    )
+    return fingerprint, tensors
+
+
+def _config(path: Path) -> Any:
+    content = _parse(path)
+    if not isinstance(content, dict):
+        raise IntegrityError(f"{path} is not a JSON object.", "restore the file from where the model came")
+    return {key: value for key, value in content.items() if key not in _PROVENANCE}
+
+
+def _parse(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(
+            f"{path} is not JSON: {error}.", "restore the file from where the model came"
+        ) from error
+
+
+# tensors
+
+
+def _tensors(folder: Path) -> Iterator[list[Any]]:
+    """Every tensor of the weights as name, dtype, shape, SHA-256 of its bytes."""
+    shards = _shards(folder)
+    if shards is None:
+        yield from _file_tensors(folder / WEIGHTS_FILE)
+        return
+    for file, names in sorted(shards.items()):
+        found = list(_file_tensors(folder / file))
+        if {name for name, *_ in found} != names:
+            raise IntegrityError(
+                f"{folder / file} doesn't hold the tensors that {WEIGHTS_INDEX} places in it.",
+                "restore the folder from where the model came",
+            )
+        yield from found
+
+
+def _shards(folder: Path) -> dict[str, set[str]] | None:
+    """The shards, each with its tensors' names; null where there is one file for all, which goes first."""
+    if (folder / WEIGHTS_FILE).exists():
+        return None
+    index = folder / WEIGHTS_INDEX
+    if not index.exists():
+        raise IntegrityError(
+            f"{folder} has no weights: neither {WEIGHTS_FILE} nor {WEIGHTS_INDEX}.",
+            "restore the folder from where the model came",
+        )
+    content = _parse(index)
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise IntegrityError(f"{index} has no weight_map.", "restore the file from where the model came")
+    shards: dict[str, set[str]] = {}
+    for name, file in places.items():
+        if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
+            raise IntegrityError(
+                f"{index} places {name!r} in {file!r}, which is no file beside it.", "limpet base add"
+            )
+        shards.setdefault(file, set()).add(name)
+    return shards
+
+
+def _file_tensors(path: Path) -> Iterator[list[Any]]:
+    if not path.is_file():
+        raise IntegrityError(
+            f"The weights file {path} is missing.", "restore the file from where the model came"
+        )
+    header = read_header(path)
+    with path.open("rb") as file:
+        for name, (dtype, shape, start, end) in sorted(header.items(), key=lambda item: item[1][2:]):
+            file.seek(start)
+            yield [name, dtype, list(shape), _digest_next(file, end - start)]
+
+
+def _digest_next(file: BinaryIO, length: int) -> str:
+    sha = hashlib.sha256()
+    while length:
+        chunk = file.read(min(length, CHUNK))
+        if not chunk:
+            raise IntegrityError(f"{file.name} ends too early.", "restore the file from where the model came")
+        sha.update(chunk)
+        length -= len(chunk)
+    return "sha256:" + sha.hexdigest()
+
+
+# what is remembered
+
+
+def _existing(folder: Path, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if (folder / name).is_file()]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file that the fingerprint depends on."""
+    if not (folder / "config.json").is_file():
+        raise IntegrityError(f"{folder} has no config.json.", "restore the folder from where the model came")
+    shards = _shards(folder)
+    weights = [WEIGHTS_FILE] if shards is None else [WEIGHTS_INDEX, *sorted(shards)]
+    names = [*weights, *_existing(folder, _CONFIG_FILES), *_existing(folder, TOKENIZER_FILES)]
+    return [folder / name for name in names]
+
+
+def _identity(folder: Path) -> Identity:
+    identity = []
+    for path in _files(folder):
+        try:
+            stat = path.stat()
+        except FileNotFoundError as error:
+            raise IntegrityError(
+                f"The weights file {path} is missing.", "restore it from where the model came"
+            ) from error
+        changed = max(stat.st_mtime_ns, stat.st_ctime_ns)
+        identity.append([path.name, stat.st_size, stat.st_mtime_ns, changed, stat.st_ino])
+    return identity
+
+
+def _tensors_file(cache_dir: Path, weights_digest: str) -> Path:
+    return cache_dir / "tensors" / f"{weights_digest.removeprefix('sha256:')}.json"
+
+
+def _recall(memory: Path, identity: Identity) -> Fingerprint | None:
+    content = _read_json(memory)
+    if not isinstance(content, dict) or content.get("identity") != identity:
+        return None
+    return Fingerprint(**content["fingerprint"])
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None  # nothing remembered, or half a file: reading the model again is always right
+
+
+def _write_json(path: Path, content: Mapping[str, Any] | list[list[Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(canonical_json(content))
+    Path(file.name).replace(path)

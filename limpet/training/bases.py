@@ -1,0 +1,272 @@
+"""The frozen base: from a SPEC to a folder, and from a record back to the very same bytes.
+
+SPEC is `sample:NAME`, a folder, a `.gguf` file, or a hub id `org/name[@revision]`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limpet.errors import IntegrityError, NotFoundError, UnavailableError, UsageError
+from limpet.registry.canonical import digest_file
+from limpet.registry.clock import utc_now
+from limpet.registry.fingerprint import (
+    TOKENIZER_FILES,
+    WEIGHTS_FILE,
+    WEIGHTS_INDEX,
+    Fingerprint,
+    fingerprint_folder,
+    known_tensors,
+)
+from limpet.registry.store import Store
+from limpet.registry.values import BaseRecord
+from limpet.training.gguf_conversion import convert_gguf
+from limpet.training.samples import base_folder, cache_folder, new_folder
+
+__all__ = ["ResolvedBase", "check", "describe", "locate", "resolve"]
+
+_HUB = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
+_HUB_FILES = [WEIGHTS_FILE, WEIGHTS_INDEX, "model-*.safetensors", "config.json", "generation_config.json"]
+# tokenizer_config.json says how to tokenize, but only one of these says what the tokens are
+_VOCABULARIES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+)
+_FORMS = "sample:NAME, a folder, a .gguf file, or a hub id org/name[@revision]"
+
+
+@dataclass(frozen=True)
+class ResolvedBase:
+    """A SPEC made concrete: the name it is known by, the folder of its files, how to find them again."""
+
+    name: str
+    folder: Path
+    location: dict[str, Any]
+
+
+def resolve(spec: str) -> ResolvedBase:
+    """Find the model that a SPEC names, fetching, unpacking or converting it where that is needed.
+
+    Raises:
+        UsageError: The SPEC has another form, or the folder is no model that limpet can load.
+        NotFoundError: There is no such sample, folder, file or hub model.
+        UnavailableError: It can't be fetched.
+    """
+    kind, _, rest = spec.partition(":")
+    path = Path(spec).expanduser().absolute()
+    if kind == "sample" and rest:
+        location: dict[str, Any] = {"kind": "sample", "name": rest}
+        folder = base_folder(rest)
+    elif spec.endswith(".gguf"):
+        if not path.is_file():
+            raise NotFoundError(f"There is no file {path}.", f"ls {path.parent}")
+        location = {"kind": "gguf", "path": str(path), "digest": digest_file(path)}
+        folder = _converted(location)
+    elif path.is_dir():
+        location = {"kind": "folder", "path": str(path)}
+        folder = path
+    elif match := _HUB.fullmatch(spec):
+        folder = _hub_folder(match["repo"], match["revision"])
+        location = {"kind": "hub", "repo": match["repo"], "revision": folder.name}
+    elif path.is_file():
+        raise UsageError(f"{spec} is a file, and a base is {_FORMS}.", f"limpet base add {path.parent}")
+    else:
+        raise NotFoundError(f"{spec!r} is no base: a base is {_FORMS}.", "limpet base add sample:minilm")
+    _check_folder(folder)
+    return ResolvedBase(spec, folder, location)
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"{folder} has no config.json, so it is not a transformers model folder.",
+            "name the folder that save_pretrained wrote",
+        )
+    if not any((folder / name).is_file() for name in (WEIGHTS_FILE, WEIGHTS_INDEX)):
+        pickled = sorted(
+            path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}
+        )
+        if pickled:
+            raise UsageError(
+                f"{folder} has its weights in {pickled[0]}, a format that can run code when opened; limpet "
+                "opens safetensors only.",
+                "if you trust it: AutoModel.from_pretrained(FOLDER).save_pretrained(NEW) writes safetensors",
+            )
+        raise UsageError(
+            f"{folder} has no weights: no {WEIGHTS_FILE}.", "name the folder that save_pretrained wrote"
+        )
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise UsageError(
+            f"{folder} has no tokenizer: none of {', '.join(_VOCABULARIES)}.",
+            "AutoTokenizer.from_pretrained(MODEL).save_pretrained(FOLDER)",
+        )
+
+
+def _converted(location: dict[str, Any]) -> Path:
+    folder = cache_folder() / "gguf" / str(location["digest"]).removeprefix("sha256:")
+    if not folder.exists():
+        path = Path(location["path"])
+        if not path.is_file() or digest_file(path) != location["digest"]:
+            raise IntegrityError(
+                f"{path} is gone or is not the file that the base was made from.",
+                "restore the file at this path",
+            )
+        with new_folder(folder) as temporary:
+            convert_gguf(path, temporary)
+    return folder
+
+
+def _hub_folder(repo: str, revision: str | None) -> Path:
+    """The snapshot of a hub model; its last part is the commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    patterns = [*_HUB_FILES, *TOKENIZER_FILES]
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    except GatedRepoError as error:
+        raise UnavailableError(f"The hub keeps {repo} behind a form: {error}", "hf auth login") from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise NotFoundError(
+            f"The hub has no {repo}@{revision or 'main'}: {error}", "hf auth login, if it is private"
+        ) from error
+    except (LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
+        raise UnavailableError(
+            f"{repo} is not in the hub's cache here, and the hub can't be reached.",
+            f"go online once, or copy the model and name its folder: limpet base add FOLDER ({repo})",
+        ) from error
+
+
+def locate(record: BaseRecord) -> Path:
+    """Return the folder with a base's files; whether they are still the same is what `check` tells.
+
+    Raises:
+        NotFoundError: The folder is gone.
+        UnavailableError: It would have to be fetched again, and can't be.
+    """
+    location = record.location
+    if location["kind"] == "sample":
+        return base_folder(location["name"])
+    if location["kind"] == "gguf":
+        return _converted(location)
+    if location["kind"] == "hub":
+        return _hub_folder(location["repo"], location["revision"])
+    folder = Path(location["path"])
+    if not folder.is_dir():
+        raise NotFoundError(
+            f"The folder {folder} of the base {record.name!r} is gone.", "put it back at this path"
+        )
+    return folder
+
+
+def describe(resolved: ResolvedBase) -> BaseRecord:
+    """Return the record of a base: its fingerprint and the facts of its configuration.
+
+    Raises:
+        UsageError: transformers doesn't know this architecture as a text model.
+        IntegrityError: A file of the base is corrupt.
+    """
+    fingerprint = fingerprint_folder(resolved.folder, _fingerprints())
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(resolved.folder, local_files_only=True)
+        hidden_size = int(config.hidden_size)
+    except (ValueError, KeyError, AttributeError, OSError) as error:
+        raise UsageError(
+            f"{resolved.name} has a configuration that transformers can't use for a text model: {error}",
+            "choose another base, such as sample:minilm",
+        ) from error
+    return BaseRecord(
+        name=resolved.name,
+        digest=fingerprint.digest,
+        weights_digest=fingerprint.weights,
+        config_digest=fingerprint.config,
+        tokenizer_digest=fingerprint.tokenizer,
+        architecture=config.model_type,
+        family=_family(config, resolved.name),
+        hidden_size=hidden_size,
+        parameters=fingerprint.parameters,
+        size=fingerprint.size,
+        location=resolved.location,
+        created_at=utc_now(),
+    )
+
+
+def _family(config: Any, name: str) -> str:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    if config.is_encoder_decoder:
+        return "encoder-decoder"
+    # encoders stand in the causal table too (a BERT can be asked to look left only), so they are asked first
+    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return "encoder"
+    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "decoder"
+    raise UsageError(
+        f"{name} is a {config.model_type!r} model, which is no language model that transformers knows.",
+        "choose another base, such as sample:minilm",
+    )
+
+
+def check(store: Store, record: BaseRecord, reread: bool = False) -> Path:
+    """Return the folder of a base after making sure that it is the base that was recorded.
+
+    Args:
+        store: The home.
+        record: The base.
+        reread: Read every byte again, also where the files' sizes, times and inodes are unchanged.
+
+    Raises:
+        IntegrityError: The files are another model than the one recorded, or corrupt.
+        NotFoundError: The folder is gone.
+    """
+    folder = locate(record)
+    found = fingerprint_folder(folder, _fingerprints(), reread)
+    if found.digest != record.digest:
+        raise IntegrityError(
+            f"The base {record.name!r} is not what it was: {_difference(record, found)} in {folder}. "
+            f"Recorded {record.digest}, found {found.digest}.",
+            f"restore the folder from where the model came, then: limpet base verify --home {store.path}",
+        )
+    return folder
+
+
+def _difference(record: BaseRecord, found: Fingerprint) -> str:
+    parts = []
+    if found.weights != record.weights_digest:
+        parts.append(_tensor_difference(record.weights_digest, found.weights))
+    if found.config != record.config_digest:
+        parts.append("the configuration differs")
+    if found.tokenizer != record.tokenizer_digest:
+        parts.append("the tokenizer differs")
+    return " and ".join(parts)
+
+
+def _tensor_difference(before: str, now: str) -> str:
+    old, new = known_tensors(before, _fingerprints()), known_tensors(now, _fingerprints())
+    if old is None or new is None:
+        return "the weights differ"
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"{len(names)} of {len(old)} tensors differ ({shown})"
+
+
+def _fingerprints() -> Path:
+    return cache_folder() / "fingerprints"
