@@ -25,11 +25,10 @@ def bf16_is_fast() -> bool:
 
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.backends.cpu.get_cpu_capability()
-    if not capabilities.startswith("AVX512"):
+    if not hasattr(torch.cpu, "get_capabilities"):
         return False
-    # torch has no public question for the AVX512-BF16 and AMX units; these two are what it asks itself
-    return bool(torch._C._cpu._is_avx512_bf16_supported() or torch._C._cpu._is_amx_tile_supported())
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
 
 
 def current_environment(dtype: str) -> Environment:
