@@ -18,7 +18,7 @@ from limpet.registry.schema import AliasEventRow, AliasRow, TaskRow, VersionRow
 from limpet.registry.store import Store
 from limpet.registry.values import AliasEvent
 
-__all__ = ["history", "promote", "rollback"]
+__all__ = ["check_alias", "history", "promote", "rollback"]
 
 
 def promote(
@@ -46,7 +46,7 @@ def promote(
         UsageError: The alias is `latest` or a number, or `expect` has another form.
     """
     reference = parse(ref)
-    _check_alias(alias)
+    check_alias(alias)
     expected = _parse_expect(expect, reference.task)
     with store.database.write() as session:
         task = find_task(session, reference.task)
@@ -72,7 +72,7 @@ def rollback(store: Store, task: str, alias: str, reason: str = "", actor: str |
         ConflictError: There is nothing before it.
         NotFoundError: There is no such task or alias.
     """
-    _check_alias(alias)
+    check_alias(alias)
     with store.database.write() as session:
         row = find_task(session, task)
         if session.get(AliasRow, (row.id, alias)) is None:
@@ -99,7 +99,7 @@ def history(store: Store, task: str, alias: str | None = None) -> tuple[AliasEve
         return _events(session, find_task(session, task), alias)
 
 
-def _check_alias(alias: str) -> None:
+def check_alias(alias: str) -> None:
     check_name("alias", alias)
     if alias == LATEST:
         raise UsageError(
