@@ -1,7 +1,7 @@
 """A base's fingerprint: one digest over its weights, its configuration and its tokenizer.
 
-The weights count as a list of tensors (name, dtype, shape, SHA-256 of the bytes), so that a model has the same
-fingerprint however it is cut into files. Bytes are streamed; no tensor is ever whole in memory.
+The weights count as a list of tensors (name, dtype, shape, SHA-256 of the bytes), so that a model has the
+same fingerprint however it is cut into files. Bytes are streamed; no tensor is ever whole in memory.
 """
 
 from __future__ import annotations

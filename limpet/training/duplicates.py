@@ -1,8 +1,8 @@
 """Exact and near duplicates of texts: what must not stand on both sides of a split.
 
-Two texts are near duplicates where the Jaccard index of their sets of word 3-grams (shingles; Broder 1997, "On
-the resemblance and containment of documents") is at least 0.7. Pairs are found through an inverted index of
-each text's rarest shingles (prefix filtering; Bayardo, Ma & Srikant 2007, "Scaling up all pairs similarity
+Two texts are near duplicates where the Jaccard index of their sets of word 3-grams (shingles; Broder 1997,
+"On the resemblance and containment of documents") is at least 0.7. Pairs are found through an inverted index
+of each text's rarest shingles (prefix filtering; Bayardo, Ma & Srikant 2007, "Scaling up all pairs similarity
 search"), which misses none of them and looks at few others.
 """
 

@@ -32,6 +32,7 @@ def convert_gguf(path: Path, folder: Path) -> None:
             "pip install 'limpet[gguf]'",
         ) from error
     import torch
+    import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with path.open("rb") as file:
@@ -39,17 +40,20 @@ def convert_gguf(path: Path, folder: Path) -> None:
             raise IntegrityError(
                 f"{path} is not a GGUF file: it doesn't begin with the letters GGUF.", f"file {path}"
             )
+    # newer versions of transformers keep the weights packed, which can't be saved, unless told otherwise
+    packed = getattr(transformers, "GgufConfig", None)
+    options = {"quantization_config": packed(dequantize=True)} if packed else {}
     # the converter draws its progress bar on stderr, piped or not
     with contextlib.redirect_stderr(io.StringIO()):
         try:
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
             model = AutoModelForCausalLM.from_pretrained(
-                path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True
+                path.parent, gguf_file=path.name, dtype=torch.float32, **options
             )
         except (ValueError, KeyError, RuntimeError, OSError) as error:
             raise IntegrityError(
                 f"{path} could not be read as a GGUF model: {error}.",
                 "convert it to a safetensors folder and name that folder as the base",
             ) from error
-        model.save_pretrained(folder, safe_serialization=True)
+        model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
