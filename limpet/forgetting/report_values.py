@@ -80,6 +80,11 @@ class VersionReport:
     size: int
     created_at: str
 
+    @property
+    def task(self) -> str:
+        """The task that it is a version of."""
+        return self.reference.partition("@")[0]
+
 
 @dataclass(frozen=True)
 class ArmReport:
@@ -108,6 +113,11 @@ class ArmReport:
     sweep: tuple[Json, ...]
     chosen: Json
     finished: bool
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks learned so far, in order."""
+        return tuple(version.task for version in self.versions)
 
     @property
     def label(self) -> str:

@@ -1,0 +1,82 @@
+"""A report as one long CSV: a line for each number, for spreadsheets and data frames."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from limpet.forgetting.report_values import ArmReport, Comparison, Report
+
+__all__ = ["HEADER", "render_csv"]
+
+HEADER = ("stream", "arm", "seed", "kind", "key", "step", "task", "value")
+
+_Value = str | int | float | bool | None
+_Entry = tuple[str, str, int | None, str | None, _Value]
+
+
+def render_csv(report: Report) -> str:
+    """Return the report as CSV with the columns of `HEADER`; steps count from 1, undefined values are empty.
+
+    A comparison stands under the arm `A - B`, with no seed.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    metrics = {task.name: task.metric for task in report.tasks}
+    names = [task.name for task in report.tasks]
+    for arm in report.arms:
+        for kind, key, step, task, value in _arm(arm, names, metrics):
+            writer.writerow(_text(report.stream, arm.name, arm.seed, kind, key, step, task, value))
+    for comparison in report.comparisons:
+        label = f"{comparison.a} - {comparison.b}"
+        for kind, key, step, task, value in _comparison(comparison):
+            writer.writerow(_text(report.stream, label, None, kind, key, step, task, value))
+    return text.getvalue()
+
+
+def _arm(arm: ArmReport, names: list[str], metrics: dict[str, str]) -> Iterator[_Entry]:
+    for step, row in enumerate(arm.matrix, start=1):
+        for task, score in zip(names, row, strict=True):
+            yield "score", metrics[task], step, task, score
+    for key, value in arm.metrics.items():
+        yield "metric", key, None, None, value
+    for key, (low, high) in arm.intervals.items():
+        yield "interval_low", key, None, None, low
+        yield "interval_high", key, None, None, high
+    yield "metric", "identical_predictions", None, None, arm.identical_predictions
+    for task, negative, positive in zip(names, arm.negative_flip_rate, arm.positive_flip_rate, strict=False):
+        yield "flip", "negative_flip_rate", None, task, negative
+        yield "flip", "positive_flip_rate", None, task, positive
+    for entry in arm.mcnemar:
+        for key in ("lost", "gained", "p_value"):
+            yield "mcnemar", key, None, entry.task, getattr(entry, key)
+    yield from _cost(arm)
+    for step, version in enumerate(arm.versions, start=1):
+        yield "version", "reference", step, version.task, version.reference
+        yield "version", "digest", step, version.task, version.digest
+
+
+def _cost(arm: ArmReport) -> Iterator[_Entry]:
+    for key, value in asdict(arm.cost).items():
+        if not isinstance(value, tuple):
+            yield "cost", key, None, None, value
+            continue
+        for step, (task, each) in enumerate(zip(arm.tasks, value, strict=True), start=1):
+            yield "cost", key, step, task, each
+
+
+def _comparison(comparison: Comparison) -> Iterator[_Entry]:
+    yield "difference", comparison.metric, None, None, comparison.difference
+    yield "interval_low", comparison.metric, None, None, comparison.interval[0]
+    yield "interval_high", comparison.metric, None, None, comparison.interval[1]
+    yield "p_value", comparison.metric, None, None, comparison.p_value
+
+
+def _text(*values: _Value) -> list[str]:
+    return [
+        "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        for value in values
+    ]

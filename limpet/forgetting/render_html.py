@@ -1,0 +1,105 @@
+"""A report as one HTML file that needs nothing beside it: no script, no font, no link to anywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limpet.forgetting import plots, report_tables
+from limpet.forgetting.conclusion import conclusion
+from limpet.forgetting.report_tables import Table
+from limpet.forgetting.report_values import ArmReport, Report
+from limpet.registry.streams import HOME_STREAM
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["render_html"]
+
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+@dataclass(frozen=True)
+class _Plot:
+    """A figure as a data URI, and what it shows in words."""
+
+    source: str
+    words: str
+
+
+def render_html(report: Report) -> str:
+    """Return the report as one self-contained HTML document; all text of users is escaped."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    learned = [arm for arm in report.arms if arm.matrix]
+    return template.render(
+        report=report,
+        conclusion=conclusion(report),
+        matrices=[(_heatmap(arm), report_tables.matrix_table(arm)) for arm in learned],
+        curves=[_curves(arm) for arm in learned],
+        overview=_overview(report) if learned else [],
+        results=_filled(
+            report_tables.metric_table(report),
+            report_tables.comparison_table(report),
+            report_tables.flip_table(report),
+            report_tables.cost_table(report),
+            report_tables.sweep_table(report),
+        ),
+        provenance=_filled(
+            report_tables.task_table(report),
+            report_tables.version_table(report),
+            report_tables.environment_table(report),
+        ),
+        definitions=report_tables.definition_table(),
+        stream_file=_stream_file(report),
+    )
+
+
+def _filled(*tables: Table) -> list[Table]:
+    return [table for table in tables if table.rows]
+
+
+def _heatmap(arm: ArmReport) -> _Plot:
+    return _Plot(
+        _data_uri(plots.heatmap(arm)), f"Heat map of the score matrix of {arm.label}; its numbers follow."
+    )
+
+
+def _curves(arm: ArmReport) -> _Plot:
+    return _Plot(_data_uri(plots.curves(arm)), f"Score of each task after each step of {arm.label}.")
+
+
+def _overview(report: Report) -> list[_Plot]:
+    found = [_Plot(_data_uri(plots.accuracy_cost(report)), "Average accuracy of each arm against its cost.")]
+    if any(len(arm.matrix) > 1 for arm in report.arms):
+        bars = _Plot(
+            _data_uri(plots.forgetting_bars(report)), "Forgetting of each arm with its 95 % interval."
+        )
+        found.insert(0, bars)
+    return found
+
+
+def _data_uri(figure: Figure) -> str:
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    # without date and random ids, the same report is the same bytes
+    with rc_context({"svg.hashsalt": "limpet"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _stream_file(report: Report) -> str:
+    """The stream file that makes this report again; empty for the home's own growth, which has none."""
+    import yaml
+
+    if report.stream == HOME_STREAM:
+        return ""
+    return str(yaml.safe_dump(report.spec, sort_keys=False, allow_unicode=True))

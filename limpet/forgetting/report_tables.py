@@ -1,0 +1,295 @@
+"""The tables of a report as text cells, made once here; the terminal, Markdown and HTML draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from limpet.forgetting.conclusion import arm_names, mean_with_interval, runs_of
+from limpet.forgetting.metrics import DEFINITIONS
+from limpet.forgetting.report_values import ArmReport, Interval, Report
+
+__all__ = [
+    "MISSING",
+    "Table",
+    "comparison_table",
+    "cost_table",
+    "definition_table",
+    "environment_table",
+    "flip_table",
+    "matrix_table",
+    "metric_table",
+    "number",
+    "sweep_table",
+    "task_table",
+    "version_table",
+]
+
+MISSING = "-"
+_WIDEST_MATRIX = 12  # tasks; beyond that a matrix fits no screen
+_SMALLEST_CHANGE = 5e-4  # what three digits can show
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text; the first column holds names, the others values."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with a fixed count of digits; `-` where it is undefined."""
+    if value is None:
+        return MISSING
+    text = f"{value:.{digits}f}"
+    # -0.000 would suggest a loss that is not there
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def matrix_table(arm: ArmReport) -> Table:
+    """Return an arm's score matrix, with an arrow where a score changed since its task was learned.
+
+    Beyond twelve tasks it is the first and the last score of each task instead.
+    """
+    if len(arm.tasks) > _WIDEST_MATRIX:
+        return _learned_and_now(arm)
+    rows = [
+        (f"{step + 1} {task}", *(_cell(arm, step, column) for column in range(len(arm.tasks))))
+        for step, task in enumerate(arm.tasks)
+    ]
+    columns = ("after learning", *(str(column + 1) for column in range(len(arm.tasks))))
+    return Table(arm.label, columns, tuple(rows))
+
+
+def metric_table(report: Report) -> Table:
+    """Return every metric of every arm, learning beside stability, with its interval where there is one."""
+    names = arm_names(report)
+    keys = list(dict.fromkeys(key for arm in report.arms for key in arm.metrics))
+    rows = [
+        (key, *(_with_interval(*mean_with_interval(report, name, key)) for name in names)) for key in keys
+    ]
+    rows.append(("identical_predictions", *(_identical(runs_of(report, name)) for name in names)))
+    seeds = {name: len(runs_of(report, name)) for name in names}
+    what = (
+        "t-interval over seeds" if any(count > 1 for count in seeds.values()) else "bootstrap over examples"
+    )
+    headers = [f"{name} ({count} seeds)" if count > 1 else name for name, count in seeds.items()]
+    note = f"Higher is better, except for forgetting and intransigence. In brackets: 95 % interval, {what}."
+    return Table("metrics", ("metric", *headers), tuple(rows), note)
+
+
+def cost_table(report: Report) -> Table:
+    """Return what each arm cost under each seed."""
+    rows = [
+        (
+            _label(report, arm),
+            arm.method,
+            _count(arm.cost.trainable_parameters),
+            _percent(arm.cost.trainable_share),
+            _bytes(arm.cost.bytes_per_task),
+            number(_sum(arm.cost.train_seconds), 1),
+            number(_mean(arm.cost.examples_per_second), 1),
+            _bytes(arm.cost.peak_memory_bytes),
+        )
+        for arm in report.arms
+    ]
+    columns = (
+        "arm",
+        "method",
+        "trained weights",
+        "share",
+        "bytes per task",
+        "training seconds",
+        "examples per second",
+        "peak memory",
+    )
+    note = (
+        "Weights and peak memory are those of the largest step; other candidates of a sweep are not counted."
+    )
+    return Table("cost", columns, tuple(rows), note)
+
+
+def comparison_table(report: Report) -> Table:
+    """Return the differences between arms."""
+    rows = [
+        (
+            f"{entry.a} less {entry.b}",
+            entry.metric,
+            number(entry.difference),
+            _interval(entry.interval),
+            number(entry.p_value, 4),
+        )
+        for entry in report.comparisons
+    ]
+    note = (
+        "Interval: paired bootstrap over the same examples, 95 %. p-value: paired randomisation, two-sided."
+    )
+    return Table("comparisons", ("arms", "metric", "difference", "interval", "p-value"), tuple(rows), note)
+
+
+def flip_table(report: Report) -> Table:
+    """Return what became of every earlier task's examples since it was learned."""
+    rows = [
+        (_label(report, arm), task, number(negative), number(positive), *_mcnemar(arm, task))
+        for arm in report.arms
+        for task, negative, positive in zip(
+            arm.tasks, arm.negative_flip_rate, arm.positive_flip_rate, strict=False
+        )
+    ]
+    columns = (
+        "arm",
+        "earlier task",
+        "negative_flip_rate",
+        "positive_flip_rate",
+        "lost",
+        "gained",
+        "McNemar p",
+    )
+    return Table("flips", columns, tuple(rows))
+
+
+def task_table(report: Report) -> Table:
+    """Return the tasks of the stream."""
+    rows = [
+        (f"{index} {task.name}", task.metric, str(task.eval_examples), task.data_digest)
+        for index, task in enumerate(report.tasks, start=1)
+    ]
+    return Table("tasks", ("task", "metric", "evaluation examples", "data digest"), tuple(rows))
+
+
+def version_table(report: Report) -> Table:
+    """Return every version with its digest."""
+    rows = [
+        (
+            version.reference,
+            _label(report, arm),
+            version.method,
+            _bytes(version.size),
+            version.created_at,
+            version.digest,
+        )
+        for arm in report.arms
+        for version in arm.versions
+    ]
+    return Table("versions", ("version", "arm", "method", "size", "created", "digest"), tuple(rows))
+
+
+def sweep_table(report: Report) -> Table:
+    """Return every candidate of every sweep with its mean validation score."""
+    rows = [
+        (
+            _label(report, arm),
+            _settings(candidate.get("settings", {})),
+            number(candidate.get("mean")),
+            "chosen" if candidate.get("settings") == arm.chosen else "",
+        )
+        for arm in report.arms
+        for candidate in arm.sweep
+    ]
+    note = "Chosen by the mean score on validation data after the last task, never on the evaluation split."
+    return Table("sweeps", ("arm", "settings", "validation", ""), tuple(rows), note)
+
+
+def environment_table(report: Report) -> Table:
+    """Return where the versions were trained and evaluated."""
+    rows = [
+        tuple(str(value) for value in asdict(environment).values()) for environment in report.environments
+    ]
+    columns = tuple(asdict(report.environments[0])) if report.environments else ()
+    return Table("environment", columns, tuple(rows))
+
+
+def definition_table() -> Table:
+    """Return the definition behind every key."""
+    note = "R[i][j] is the score on task j after learning task i, of T tasks; higher is better."
+    return Table("definitions", ("key", "definition"), tuple(DEFINITIONS.items()), note)
+
+
+def _label(report: Report, arm: ArmReport) -> str:
+    """An arm's name, with its seed only where it has several."""
+    return arm.name if len([other for other in report.arms if other.name == arm.name]) == 1 else arm.label
+
+
+def _cell(arm: ArmReport, step: int, column: int) -> str:
+    value = arm.matrix[step][column]
+    learned = arm.matrix[column][column]
+    if value is None or learned is None or step <= column:
+        return number(value)
+    return f"{number(value)}{_arrow(value - learned)}"
+
+
+def _learned_and_now(arm: ArmReport) -> Table:
+    last = arm.matrix[-1]
+    rows = []
+    for index, task in enumerate(arm.tasks):
+        learned, now = arm.matrix[index][index], last[index]
+        arrow = "" if learned is None or now is None else _arrow(now - learned)
+        rows.append((f"{index + 1} {task}", number(learned), f"{number(now)}{arrow}"))
+    return Table(arm.label, ("task", "when learned", "now"), tuple(rows))
+
+
+def _arrow(change: float) -> str:
+    if abs(change) < _SMALLEST_CHANGE:
+        return ""
+    return "↓" if change < 0 else "↑"
+
+
+def _with_interval(value: float | None, interval: Interval | None) -> str:
+    return number(value) if value is None or interval is None else f"{number(value)} {_interval(interval)}"
+
+
+def _interval(interval: Interval) -> str:
+    # no space inside, so that a narrow terminal breaks the line before it
+    return f"[{number(interval[0])},{number(interval[1])}]"
+
+
+def _identical(runs: list[ArmReport]) -> str:
+    known = {arm.identical_predictions for arm in runs}
+    if None in known:
+        return MISSING
+    return "yes" if known == {True} else "no"
+
+
+def _mcnemar(arm: ArmReport, task: str) -> tuple[str, str, str]:
+    entry = next((entry for entry in arm.mcnemar if entry.task == task), None)
+    if entry is None:
+        return MISSING, MISSING, MISSING
+    return str(entry.lost), str(entry.gained), number(entry.p_value, 4)
+
+
+def _settings(settings: dict[str, object]) -> str:
+    return ", ".join(
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in settings.items()
+    )
+
+
+def _count(value: int | None) -> str:
+    return MISSING if value is None else f"{value:,}"
+
+
+def _percent(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2%}"
+
+
+def _bytes(value: float | None) -> str:
+    if not value:
+        return MISSING
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} GB"
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
