@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limpet.errors import ConflictError, UnavailableError, UsageError
-from limpet.forgetting.mirror_server import artifact_folder, is_local, tracking_uri
+from limpet.forgetting import mirror_items
+from limpet.forgetting.mirror_server import OFF, artifact_folder, is_local, tracking_uri
 from limpet.registry.store import Store
 
 __all__ = ["Dashboard", "free_port", "serve"]
@@ -33,7 +34,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A dashboard that answers: its address, and its process where limpet started one."""
+    """A dashboard that answers: the page with the home's streams, and its process if limpet started it."""
 
     url: str
     process: subprocess.Popen[bytes] | None
@@ -64,10 +65,10 @@ def serve(store: Store, port: int = 5000) -> Iterator[Dashboard]:
         ConflictError: Somebody listens on the port already.
         UnavailableError: The dashboard ended at once, or did not answer in time.
     """
-    if store.settings.mlflow == "off":
+    if store.settings.mlflow == OFF:
         raise UsageError("The MLflow mirror of this home is off.", 'remove `mlflow = "off"` from limpet.toml')
     if not is_local(store):
-        yield Dashboard(tracking_uri(store), None)
+        yield Dashboard(_page(store, tracking_uri(store).rstrip("/")), None)
         return
     _check_free(port)
     log = store.path / "mlflow-ui.log"
@@ -84,7 +85,7 @@ def serve(store: Store, port: int = 5000) -> Iterator[Dashboard]:
     try:
         url = f"http://{HOST}:{port}"
         _wait_until_it_answers(process, url, log)
-        yield Dashboard(url, process)
+        yield Dashboard(_page(store, url), process)
     finally:
         _stop(process)
 
@@ -104,6 +105,13 @@ def _command(store: Store, port: int) -> list[str]:
         "server",
         *(word for option in options.items() for word in option),
     ]
+
+
+def _page(store: Store, server: str) -> str:
+    """Return the address of the page with this home's streams, in the interface for trained models."""
+    item = mirror_items.find(store, "experiment")
+    page = f"experiments/{item[0]}/runs" if item else "experiments"
+    return f"{server}/#/{page}?workflowType=machine_learning"
 
 
 def _check_free(port: int) -> None:

@@ -8,19 +8,19 @@ call `sync_after`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from limpet.errors import LimpetError, UsageError
+from limpet.forgetting.mirror_notes import home_note
 from limpet.forgetting.mirror_runs import push_stream
-from limpet.forgetting.mirror_server import Tracking, connect, tracking_uri
+from limpet.forgetting.mirror_server import NOTE, OFF, Tracking, connect, home_name, tracking_uri
 from limpet.forgetting.mirror_versions import all_versions, logged_model, push_aliases, push_registered
 from limpet.registry import streams, tasks
 from limpet.registry.store import Store
+from limpet.registry.values import VersionRecord
 
 __all__ = ["MirrorReport", "sync", "sync_after"]
-
-OFF = "off"
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,23 @@ def sync(store: Store, again: bool = False) -> MirrorReport:
             sent = push_stream(tracking, stream)
             pushed += sent
             skipped["streams"] += not sent
+        served: list[VersionRecord] = []
         for task in tasks.list_all(store):
-            _push_task(tracking, task.name, pushed, skipped, notes)
+            records = all_versions(tracking, task.name)
+            served.extend(version for version in records if version.aliases)
+            _push_versions(tracking, records, pushed, skipped)
+            moved, renamed = push_aliases(tracking, task.name, records)
+            pushed["aliases"] += moved
+            notes.extend(renamed)
+        _push_note(tracking, home_note(home_name(store), served))
         return MirrorReport(
-            tracking_uri(store), tracking.experiment, dict(pushed), dict(skipped), tuple(notes)
+            tracking_uri(store), tracking.experiment, dict(+pushed), dict(+skipped), tuple(notes)
         )
 
 
-def _push_task(
-    tracking: Tracking, task: str, pushed: Counter[str], skipped: Counter[str], notes: list[str]
+def _push_versions(
+    tracking: Tracking, records: Sequence[VersionRecord], pushed: Counter[str], skipped: Counter[str]
 ) -> None:
-    records = all_versions(tracking, task)
     # oldest first, so that MLflow counts them as limpet does
     for version in records:
         logged_model(tracking, version.reference, None)
@@ -78,9 +84,12 @@ def _push_task(
             pushed["versions"] += 1
         else:
             skipped["versions"] += 1
-    moved, renamed = push_aliases(tracking, task, records)
-    pushed["aliases"] += moved
-    notes.extend(renamed)
+
+
+def _push_note(tracking: Tracking, note: str) -> None:
+    if not tracking.unchanged("note", note):
+        tracking.client.set_experiment_tag(tracking.experiment, NOTE, note)
+        tracking.keep("note", tracking.experiment, note)
 
 
 def sync_after(store: Store) -> str | None:

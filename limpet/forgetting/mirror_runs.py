@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from limpet.forgetting import metrics
+from limpet.forgetting.mirror_evidence import push_evidence
 from limpet.forgetting.mirror_server import Tracking, milliseconds
 from limpet.forgetting.mirror_versions import dataset_inputs, flat, logged_model, short_digest
 from limpet.registry import bases, streams, tasks, versions
@@ -22,6 +23,7 @@ from limpet.registry.values import ArmRun, StepRecord, StreamRecord, VersionReco
 
 __all__ = ["complete_run", "push_stream"]
 
+_HEADLINES = ("average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_max", "worst_forgetting")
 _METRICS_A_BATCH = 900
 _PARAMS_A_BATCH = 100
 _COSTS = (
@@ -50,8 +52,14 @@ def push_stream(tracking: Tracking, stream: StreamRecord) -> Counter[str]:
     known_tasks = [tasks.get(tracking.store, name) for name in stream.tasks]
     inputs = [one for task in known_tasks for one in dataset_inputs(task)]
     tracking.client.log_inputs(run.info.run_id, datasets=inputs)
-    for arm in arms:
-        pushed += _push_arm(tracking, stream, arm, run.info.run_id)
+    sent = [one for arm in arms if (one := _push_arm(tracking, stream, arm, run.info.run_id)) is not None]
+    push_evidence(
+        tracking, stream.name, run.info.run_id, [(one.arm.name, one.arm.seed, one.run) for one in sent]
+    )
+    # only now, so that a mirror cut off before the plots draws them the next time
+    for one in sent:
+        tracking.keep(one.key, one.run, one.content)
+        pushed += Counter(arms=1, steps=one.steps)
     running = stream.name != streams.HOME_STREAM and not (arms and all(arm.finished for arm in arms))
     _set_status(tracking, run.info.run_id, running, milliseconds(stream.updated_at))
     tracking.keep(key, run.info.run_id, asdict(stream))
@@ -82,13 +90,24 @@ def _stream_facts(tracking: Tracking, stream: StreamRecord) -> tuple[dict[str, s
     return params, tags
 
 
-def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, parent: str) -> Counter[str]:
+@dataclass(frozen=True)
+class _SentArm:
+    """An arm whose run and steps were just sent: what to keep of it, and how many steps were new."""
+
+    arm: ArmRun
+    key: str
+    run: str
+    content: Any
+    steps: int
+
+
+def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, parent: str) -> _SentArm | None:
+    """Send the run of an arm and its new steps; None if nothing of it changed."""
     key = f"arm:{stream.name}:{arm.id}"
     steps = streams.steps(tracking.store, arm.id)
     content = [asdict(arm), len(steps)]
-    pushed: Counter[str] = Counter()
     if tracking.unchanged(key, content):
-        return pushed
+        return None
     started = milliseconds(stream.created_at)
     made = [versions.resolve(tracking.store, step.version) for step in steps]
     if steps:
@@ -107,14 +126,13 @@ def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, parent: str
         "limpet.sweep": json.dumps(list(arm.sweep), sort_keys=True),
     }
     complete_run(tracking, run, params | dict(flat(arm.settings)) | chosen, tags)
-    for count, version in enumerate(made, start=1):
-        if _push_step(tracking, stream, arm, steps[:count], version, identity):
-            pushed["steps"] += 1
+    sent = sum(
+        _push_step(tracking, stream, arm, steps[:count], version, (identity, parent))
+        for count, version in enumerate(made, start=1)
+    )
     ended = milliseconds(steps[-1].created_at) if steps else started
     _set_status(tracking, identity, not arm.finished and stream.name != streams.HOME_STREAM, ended)
-    tracking.keep(key, identity, content)
-    pushed["arms"] += 1
-    return pushed
+    return _SentArm(arm, key, identity, content, sent)
 
 
 def _push_step(
@@ -123,9 +141,12 @@ def _push_step(
     arm: ArmRun,
     so_far: Sequence[StepRecord],
     version: VersionRecord,
-    parent: str,
+    parents: tuple[str, str],
 ) -> bool:
-    """Send the newest of an arm's steps so far; False if it is there already."""
+    """Send the newest of an arm's steps so far; False if it is there already.
+
+    `parents` are the runs of the arm and of the stream, which get the step's point on their curves.
+    """
     from mlflow.entities import LoggedModelOutput, Metric
 
     step = so_far[-1]
@@ -135,7 +156,7 @@ def _push_step(
         return False
     ended = milliseconds(step.created_at)
     started = ended - _training_milliseconds(version)
-    run = tracking.run(key, f"step {number}: {step.task}", parent, started)
+    run = tracking.run(key, f"step {number}: {step.task}", parents[0], started)
     identity = run.info.run_id
     params = {
         "task": step.task,
@@ -166,8 +187,14 @@ def _push_step(
     own = [Metric(name, value, ended, number) for name, value in costs.items()]
     own += [Metric(f"score_after_step/{task}", cell.score, ended, number) for task, cell in step.row.items()]
     _log_metrics(tracking, identity, own)
-    curves = [Metric(name, value, ended, number) for name, value in {**costs, **_stability(so_far)}.items()]
-    _log_metrics(tracking, parent, [*_scores(tracking, step, ended), *curves])
+    found = _stability(so_far)
+    curves = [Metric(name, value, ended, number) for name, value in {**costs, **found}.items()]
+    _log_metrics(tracking, parents[0], [*_scores(tracking, step, ended), *curves])
+    # on the stream's run, where arms are compared at a glance
+    headlines = {f"{key}/{arm.name} seed {arm.seed}": found[key] for key in _HEADLINES if key in found}
+    _log_metrics(
+        tracking, parents[1], [Metric(name, value, ended, number) for name, value in headlines.items()]
+    )
     _set_status(tracking, identity, False, ended)
     tracking.keep(key, identity, step.version)
     return True

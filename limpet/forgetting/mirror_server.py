@@ -24,21 +24,32 @@ from typing import Any
 from limpet.errors import ConflictError, UnavailableError
 from limpet.forgetting import mirror_items
 from limpet.registry.canonical import digest_json
-from limpet.registry.store import Store
+from limpet.registry.store import HOME_FOLDER, Store
 
-__all__ = ["KEY", "Tracking", "artifact_folder", "connect", "is_local", "milliseconds", "tracking_uri"]
+__all__ = [
+    "HOME",
+    "KEY",
+    "NOTE",
+    "OFF",
+    "Tracking",
+    "artifact_folder",
+    "connect",
+    "home_name",
+    "is_local",
+    "milliseconds",
+    "tracking_uri",
+]
 
 KEY = "limpet.key"
 HOME = "limpet.home"
+# the tag that MLflow's interface shows as a description
+NOTE = "mlflow.note.content"
+# the setting `mlflow` of a home without a mirror
+OFF = "off"
 # raised when what is sent for a thing changes, so that the next sync sends it all again
 FORMAT = 1
 _TIMEOUT_SECONDS = 5
 _LOCK_SECONDS = 60
-_NOTE = (
-    "Streams of the limpet home `{home}`: a stream is a run, its arms are the runs inside it, their steps "
-    "the runs inside those. Charts of `score/<task>` have the step on the x axis. This is a mirror, written "
-    "one way: change things with `limpet`, not here."
-)
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_CONFIGURE_LOGGING": "false",
@@ -59,6 +70,12 @@ def tracking_uri(store: Store) -> str:
 def artifact_folder(store: Store) -> Path:
     """Return the folder of plots and reports that a mirror without a server of its own keeps in the home."""
     return store.path.absolute() / "mlflow-artifacts"
+
+
+def home_name(store: Store) -> str:
+    """Return what readers call this home: the name of the folder that it serves."""
+    folder = store.path.absolute()
+    return folder.parent.name if folder.name == HOME_FOLDER else folder.name
 
 
 def is_local(store: Store) -> bool:
@@ -182,15 +199,13 @@ def _open(store: Store, uri: str, again: bool) -> Tracking:
 
 
 def _experiment(client: Any, store: Store, home: str, root: str | None) -> str:
-    # the experiment is named by the folder that the home serves, so that several homes can share one server
-    folder = store.path.absolute()
-    name = f"limpet/{folder.parent.name if folder.name == '.limpet' else folder.name}"
+    # named by the folder that the home serves, so that several homes can share one server
+    name = f"limpet-{home_name(store)}"
     for candidate in (name, f"{name}-{home}"):
         found = client.get_experiment_by_name(candidate)
         if found is None:
-            tags = {HOME: home, "mlflow.note.content": _NOTE.format(home=folder.name)}
-            # without it the interface asks what the experiment is for
-            tags["mlflow.experimentKind"] = "custom_model_development"
+            # without its kind the interface asks what the experiment is for
+            tags = {HOME: home, "mlflow.experimentKind": "custom_model_development"}
             return str(client.create_experiment(candidate, artifact_location=root, tags=tags))
         if found.tags.get(HOME) == home:
             if found.lifecycle_stage == "deleted":
@@ -214,7 +229,7 @@ def _set_aside_if_moved(uri: str, root: str) -> None:
     with closing(sqlite3.connect(file)) as connection:
         try:
             rows = connection.execute(
-                "SELECT artifact_location FROM experiments WHERE name LIKE 'limpet/%'"
+                "SELECT artifact_location FROM experiments WHERE name LIKE 'limpet-%'"
             ).fetchall()
         except sqlite3.DatabaseError:
             return
