@@ -100,6 +100,11 @@ def history(store: Store, task: str, alias: str | None = None) -> tuple[AliasEve
 
 
 def check_alias(alias: str) -> None:
+    """Refuse a name that can't be moved: `latest`, a number, or what is not on the allow-list.
+
+    Raises:
+        UsageError: The name is one of these.
+    """
     check_name("alias", alias)
     if alias == LATEST:
         raise UsageError(
@@ -181,7 +186,7 @@ def _events(session: Session, task: TaskRow, alias: str | None) -> tuple[AliasEv
     rows = session.scalars(query).all()
     ids = {id_ for row in rows for id_ in (row.from_version_id, row.to_version_id)}
     found = select(VersionRow.id, VersionRow.number).where(VersionRow.id.in_(ids))
-    numbers = dict(session.execute(found).tuples().all())
+    numbers = dict(session.execute(found).all())
     return tuple(
         AliasEvent(
             task=task.name,

@@ -131,7 +131,7 @@ def evaluation_records(session: Session, rows: Sequence[EvaluationRow]) -> tuple
     found = select(EnvironmentRow).where(EnvironmentRow.id.in_({row.environment_id for row in rows}))
     environments = {row.id: Environment(**row.content) for row in session.scalars(found)}
     found_tasks = select(TaskRow.id, TaskRow.name).where(TaskRow.id.in_({row.task_id for row in rows}))
-    tasks = dict(session.execute(found_tasks).tuples().all())
+    tasks = dict(session.execute(found_tasks).all())
     return tuple(
         EvaluationRecord(
             id=row.id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,9 @@ def write_settings(path: Path, settings: Settings) -> None:
     for name in _KEPT:
         value = getattr(settings, name)
         if value is not None:
-            # a JSON string without DEL is a TOML basic string
-            lines.append(f"{name} = {json.dumps(value).replace(chr(127), chr(92) + 'u007f')}\n")
+            # a JSON string is a TOML basic string, but for a raw DEL
+            text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            lines.append(f"{name} = {text}\n")
     temporary = path / f".{SETTINGS_FILE}.{os.getpid()}"
     try:
         # the database URL may carry a password
@@ -85,7 +87,8 @@ def write_settings(path: Path, settings: Settings) -> None:
             os.fsync(file.fileno())
         temporary.replace(path / SETTINGS_FILE)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise LimpetError(
             f"The settings can't be written to {path}: {error.strerror}.", f"check the folder: ls -ld {path}"
         ) from error

@@ -294,7 +294,7 @@ def _cell(session: Session, step_id: int, task: str, evaluation_id: int) -> Step
 def _steps(session: Session, rows: Sequence[StepRow]) -> tuple[StepRecord, ...]:
     named = references(session, [row.version_id for row in rows])
     found = select(TaskRow.id, TaskRow.name).where(TaskRow.id.in_({row.task_id for row in rows}))
-    tasks = dict(session.execute(found).tuples().all())
+    tasks = dict(session.execute(found).all())
     cells = session.execute(
         select(StepCellRow.step_id, EvaluationRow)
         .join(EvaluationRow, EvaluationRow.id == StepCellRow.evaluation_id)

@@ -86,7 +86,7 @@ def verify(
 
 def _check_versions(session: Session) -> Iterator[Problem]:
     bases = set(session.scalars(select(BaseRow.digest)))
-    tasks = dict(session.execute(select(TaskRow.id, TaskRow.name)).tuples().all())
+    tasks = dict(session.execute(select(TaskRow.id, TaskRow.name)).all())
     files: dict[int, list[FileEntry]] = {}
     for file in session.scalars(select(VersionFileRow).order_by(VersionFileRow.name)):
         files.setdefault(file.version_id, []).append(FileEntry(file.name, file.digest, file.size))
@@ -132,8 +132,8 @@ def _contradiction(row: VersionRow, task: str | None, files: tuple[FileEntry, ..
 
 
 def _check_aliases(session: Session) -> Iterator[Problem]:
-    tasks = dict(session.execute(select(TaskRow.id, TaskRow.name)).tuples().all())
-    versions = dict(session.execute(select(VersionRow.id, VersionRow.task_id)).tuples().all())
+    tasks = dict(session.execute(select(TaskRow.id, TaskRow.name)).all())
+    versions = dict(session.execute(select(VersionRow.id, VersionRow.task_id)).all())
     moved: dict[tuple[int, str], int] = {}
     for event in session.scalars(select(AliasEventRow).order_by(AliasEventRow.id)):
         moved[event.task_id, event.alias] = event.to_version_id
@@ -167,7 +167,7 @@ def _needed(session: Session) -> tuple[dict[str, _Needed], set[str]]:
         .join(TaskRow, TaskRow.id == VersionRow.task_id)
         .order_by(VersionFileRow.version_id, VersionFileRow.name)
     )
-    for file, number, task_name in rows.tuples():
+    for file, number, task_name in rows:
         known = needed.get(file.digest)
         if known is None or known.size is None:
             needed[file.digest] = _Needed(f"{task_name}@{number}, {file.name}", file.size)

@@ -136,8 +136,8 @@ def current(store: Store) -> tuple[VersionRecord, ...]:
     newest = _newest_adapters().subquery()
     with store.database.read() as session:
         promoted = select(AliasRow.task_id, AliasRow.version_id).where(AliasRow.name == PRODUCTION)
-        chosen = dict(session.execute(select(newest.c.task_id, newest.c.id)).tuples().all())
-        chosen.update(session.execute(promoted).tuples().all())
+        chosen = dict(session.execute(select(newest.c.task_id, newest.c.id)).all())
+        chosen.update(session.execute(promoted).all())
         rows = session.scalars(
             select(VersionRow).where(VersionRow.id.in_(chosen.values())).order_by(VersionRow.id)
         )

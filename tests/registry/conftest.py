@@ -1,0 +1,79 @@
+"""Homes on SQLite and on a real PostgreSQL server, which the tests start."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from limpet.registry.store import Store
+from tests.registry.homes import stock
+
+
+def _binaries() -> Path:
+    if found := shutil.which("initdb"):
+        return Path(found).parent
+    # Debian keeps them out of PATH, one folder a release
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not folders:
+        pytest.fail("PostgreSQL's initdb and pg_ctl were not found; install them: apt-get install postgresql")
+    return folders[-1]
+
+
+def _run(*command: str | Path) -> None:
+    # PostgreSQL refuses to run as root
+    prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*prefix, *map(str, command)], cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.fail(f"{command[0]} ended with {done.returncode}: {done.stdout}{done.stderr}")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server of its own on a unix socket; gives the URL of its database `postgres`."""
+    binaries = _binaries()
+    folder = Path(tempfile.mkdtemp(prefix="limpet-postgres-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    data, log = folder / "data", folder / "log"
+    try:
+        _run(binaries / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync")
+        options = f"-c listen_addresses='' -k {folder} -c fsync=off -c max_connections=60"
+        _run(binaries / "pg_ctl", "-D", data, "-l", log, "-w", "-o", options, "start")
+        try:
+            yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
+        finally:
+            _run(binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> Iterator[str]:
+    """An empty database of the server."""
+    name = f"limpet_{uuid4().hex}"
+    engine = create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield postgres.replace("/postgres?", f"/{name}?")
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A home with the base and the tasks of `homes.stock`, once on each database."""
+    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
+    store = stock(tmp_path / "home", url)
+    yield store
+    store.database.close()

@@ -1,0 +1,80 @@
+"""A home with a base and two tasks, and drafts of versions; importable by other processes of a test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from limpet.registry import bases, tasks, versions
+from limpet.registry.canonical import digest_bytes
+from limpet.registry.settings import Settings
+from limpet.registry.store import Store, create_store, open_store
+from limpet.registry.values import (
+    BaseRecord,
+    Environment,
+    SplitRecord,
+    TaskDefinition,
+    TaskRecord,
+    VersionDraft,
+    VersionRecord,
+)
+
+BASE = digest_bytes(b"base")
+DATA = digest_bytes(b"data")
+WHEN = "2026-01-02T03:04:05.000006Z"
+ENVIRONMENT = Environment("3.11", "2.13", "5.0", "0.21", "0.1", "cpu", "float32", 1)
+
+
+def a_base(name: str = "sample:tiny", digest: str = BASE) -> BaseRecord:
+    location = {"kind": "sample", "name": "tiny"}
+    return BaseRecord(name, digest, DATA, DATA, DATA, "bert", "encoder", 32, 1000, 4000, location, WHEN)
+
+
+def a_task(store: Store, name: str) -> TaskRecord:
+    rows = store.blobs.put_bytes(b'{"text":"a","label":0}\n')
+    splits = tuple(SplitRecord(split, rows, 1, {"x": 1}) for split in ("train", "validation", "evaluation"))
+    definition = TaskDefinition(
+        name, "classification", "csv:a.csv", "text", "label", "accuracy", None, None, 0, 64
+    )
+    return TaskRecord(definition, ("x", "y"), splits, DATA, {"notes": []}, WHEN)
+
+
+def stock(folder: Path, db: str | None = None) -> Store:
+    """Make a home with one base and the tasks `news` and `films`."""
+    store = create_store(folder, Settings(db=db, cache=folder.parent / "cache"))
+    bases.add(store, a_base())
+    for name in ("news", "films"):
+        tasks.add(store, a_task(store, name))
+    return store
+
+
+def draft(task: str = "news", seed: int = 0, **changes: Any) -> VersionDraft:
+    made = VersionDraft(
+        task,
+        "lora",
+        {"r": 8},
+        BASE,
+        DATA,
+        ("x", "y"),
+        seed,
+        ENVIRONMENT,
+        {"score": seed / 100},
+        {"trainable_parameters": 10},
+    )
+    return replace(made, **changes)
+
+
+def add_version(store: Store, task: str = "news", seed: int = 0, **changes: Any) -> VersionRecord:
+    return register(store, draft(task, seed, **changes))[0]
+
+
+def register(store: Store, made: VersionDraft) -> tuple[VersionRecord, bool]:
+    file = store.path / f"adapter-{made.task}-{made.seed}"
+    file.write_bytes(f"{made.task} {made.seed}".encode() * 50)
+    return versions.register(store, made, {"adapter_model.safetensors": file})
+
+
+def again(store: Store) -> Store:
+    """Open the same home anew, as another process would."""
+    return open_store(store.path)

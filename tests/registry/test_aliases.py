@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+
+from limpet.errors import ConflictError, GateError, NotFoundError, UsageError
+from limpet.registry import aliases, gate_refusals, versions
+from limpet.registry.store import Store
+from tests.registry.homes import add_version
+
+
+@pytest.fixture
+def three(home: Store) -> Store:
+    for seed in range(3):
+        add_version(home, seed=seed)
+    return home
+
+
+def test_a_promote_moves_the_alias_and_is_kept_in_the_history(three: Store) -> None:
+    first = aliases.promote(three, "news@1", "production", expect="none", reason="first", actor="ana")
+    second = aliases.promote(three, "news@2", "production", expect="news@1", reason="better")
+    assert (first.from_number, first.to_number, first.actor, first.reason) == (None, 1, "ana", "first")
+    assert (second.from_number, second.to_number, second.action) == (1, 2, "promote")
+    assert second.actor
+    assert aliases.history(three, "news") == (first, second)
+    assert versions.resolve(three, "news@production").number == 2
+
+
+def test_a_stale_expectation_moves_nothing(three: Store) -> None:
+    aliases.promote(three, "news@1", "production")
+    for expect in ("none", "news@2"):
+        with pytest.raises(ConflictError):
+            aliases.promote(three, "news@3", "production", expect=expect)
+    with pytest.raises(ConflictError, match="is not set"):
+        aliases.promote(three, "news@3", "staging", expect="news@1")
+    assert versions.resolve(three, "news@production").number == 1
+    assert len(aliases.history(three, "news")) == 1
+
+
+def test_promoting_where_it_stands_adds_no_move(three: Store) -> None:
+    event = aliases.promote(three, "news@1", "production")
+    assert aliases.promote(three, "news@1", "production", reason="again") == event
+    assert aliases.history(three, "news") == (event,)
+
+
+def test_rollbacks_undo_promotes_one_by_one(three: Store) -> None:
+    for number in (1, 2, 3):
+        aliases.promote(three, f"news@{number}", "production")
+    assert aliases.rollback(three, "news", "production", "bad").to_number == 2
+    assert aliases.rollback(three, "news", "production").to_number == 1
+    with pytest.raises(ConflictError):
+        aliases.rollback(three, "news", "production")
+    aliases.promote(three, "news@3", "production")
+    assert aliases.rollback(three, "news", "production").to_number == 1
+    assert [event.action for event in aliases.history(three, "news", "production")] == [
+        "promote", "promote", "promote", "rollback", "rollback", "promote", "rollback",
+    ]  # fmt: skip
+
+
+def test_aliases_do_not_disturb_each_other(three: Store) -> None:
+    aliases.promote(three, "news@1", "production")
+    aliases.promote(three, "news@2", "staging")
+    assert versions.resolve(three, "news@production").number == 1
+    assert len(aliases.history(three, "news", "staging")) == 1
+    assert versions.resolve(three, "news@2").aliases == ("staging",)
+
+
+@pytest.mark.parametrize("alias", ["latest", "3", "../x", "UP", "", "a" * 65])
+def test_names_that_mean_something_else_are_refused(three: Store, alias: str) -> None:
+    with pytest.raises(UsageError):
+        aliases.promote(three, "news@1", alias)
+
+
+@pytest.mark.parametrize("expect", ["films@1", "news", "news@production", "1"])
+def test_an_expectation_names_a_version_of_the_task(three: Store, expect: str) -> None:
+    with pytest.raises(UsageError):
+        aliases.promote(three, "news@1", "production", expect=expect)
+
+
+def test_a_baseline_is_not_promoted(three: Store) -> None:
+    add_version(three, seed=9, role="baseline")
+    with pytest.raises(ConflictError, match="baseline"):
+        aliases.promote(three, "news@4", "production")
+
+
+def test_a_version_that_crossed_the_gate_is_not_promoted(three: Store) -> None:
+    aliases.promote(three, "news@1", "production")
+    refusal = gate_refusals.record(three, "news@2", "max_forgetting", "0.2 > 0.1")
+    assert gate_refusals.record(three, "news@2", "max_forgetting", "0.2 > 0.1") == refusal
+    assert gate_refusals.for_version(three, "news@2") == (refusal,)
+    assert gate_refusals.for_version(three, "news@1") == ()
+    with pytest.raises(GateError, match=r"max_forgetting: 0\.2 > 0\.1"):
+        aliases.promote(three, "news@2", "production")
+    assert versions.resolve(three, "news@production").number == 1
+
+
+def test_what_is_not_there_is_not_found(three: Store) -> None:
+    for act in (
+        lambda: aliases.promote(three, "news@9", "production"),
+        lambda: aliases.promote(three, "sport@1", "production"),
+        lambda: aliases.rollback(three, "news", "production"),
+        lambda: aliases.history(three, "sport"),
+        lambda: gate_refusals.record(three, "news@9", "rule", "detail"),
+    ):
+        with pytest.raises(NotFoundError):
+            act()

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from limpet.errors import IntegrityError, LimpetError, NotFoundError, UnavailableError
+from limpet.registry.blobs import BlobStore, LocalBlobs, blob_key, open_blobs
+from limpet.registry.canonical import digest_bytes
+from limpet.registry.remote_blobs import RemoteBlobs
+
+DATA = b"limpet" * 1000
+
+
+@pytest.fixture(params=["folder", "memory://"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    url = None if request.param == "folder" else f"memory://{uuid4().hex}"
+    return open_blobs(url, tmp_path / "blobs", tmp_path / "cache")
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> LocalBlobs:
+    return LocalBlobs(tmp_path / "blobs")
+
+
+def overwrite(blobs: BlobStore, digest: str, data: bytes) -> None:
+    if isinstance(blobs, RemoteBlobs):
+        blobs.system.pipe_file(f"{blobs.root}/{blob_key(digest)}", data)
+        (blobs.cache.root / blob_key(digest)).unlink()
+    else:
+        assert isinstance(blobs, LocalBlobs)
+        file = blobs.root / blob_key(digest)
+        file.chmod(0o644)
+        file.write_bytes(data)
+
+
+def test_bytes_come_back_by_digest(blobs: BlobStore, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(DATA)
+    blob = blobs.put(tmp_path / "file")
+    assert (blob.digest, blob.size) == (digest_bytes(DATA), len(DATA))
+    assert blobs.put_bytes(DATA) == blob.digest
+    assert blobs.path(blob.digest).read_bytes() == blobs.read(blob.digest) == DATA
+    assert blobs.size(blob.digest) == len(DATA)
+    assert list(blobs.digests()) == [blob.digest]
+    assert list(blobs.strays()) == []
+
+
+def test_every_flipped_bit_is_found_on_load(blobs: BlobStore) -> None:
+    digest = blobs.put_bytes(DATA)
+    for place in (0, len(DATA) // 2, len(DATA) - 1):
+        flipped = bytearray(DATA)
+        flipped[place] ^= 1
+        overwrite(blobs, digest, bytes(flipped))
+        with pytest.raises(IntegrityError):
+            blobs.path(digest)
+        with pytest.raises(IntegrityError):
+            blobs.read(digest)
+        assert blobs.rehash(digest) != digest
+        overwrite_whole(blobs, digest)
+
+
+def overwrite_whole(blobs: BlobStore, digest: str) -> None:
+    blobs.put_bytes(DATA)
+    overwrite(blobs, digest, DATA)
+    assert blobs.read(digest) == DATA
+
+
+def test_a_missing_blob_is_an_integrity_error(blobs: BlobStore) -> None:
+    digest = digest_bytes(b"never stored")
+    assert not blobs.exists(digest)
+    for ask in (blobs.path, blobs.read, blobs.rehash):
+        with pytest.raises(IntegrityError, match="missing"):
+            ask(digest)
+
+
+def test_a_truncated_blob_is_replaced_by_storing_it_again(blobs: BlobStore) -> None:
+    digest = blobs.put_bytes(DATA)
+    overwrite(blobs, digest, DATA[:100])
+    blobs.put_bytes(DATA)
+    assert blobs.read(digest) == DATA
+
+
+def test_no_text_but_a_digest_reaches_a_path(blobs: BlobStore) -> None:
+    for name in ("../../etc/passwd", "sha256:../../etc/passwd", "sha256:" + "g" * 64, "/etc/passwd"):
+        with pytest.raises(IntegrityError):
+            blobs.path(name)
+
+
+def test_a_missing_source_is_not_found(blobs: BlobStore, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        blobs.put(tmp_path / "absent")
+    with pytest.raises(NotFoundError):
+        blobs.put(tmp_path)
+
+
+def test_storing_again_does_not_touch_the_file(local: LocalBlobs) -> None:
+    digest = local.put_bytes(DATA)
+    before = local.path(digest).stat()
+    local.put_bytes(DATA)
+    after = local.path(digest).stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_strays_are_everything_out_of_place(local: LocalBlobs) -> None:
+    digest = local.put_bytes(DATA)
+    (local.root / "tmp" / "left-by-a-kill").write_bytes(b"x")
+    (local.root / "sha256" / "extra").write_bytes(b"x")
+    (local.root / "sha256" / "ab").mkdir()
+    (local.root / "sha256" / "ab" / "link").symlink_to(local.path(digest))
+    assert list(local.strays()) == ["sha256/ab/link", "sha256/extra", "tmp/left-by-a-kill"]
+    assert list(local.digests()) == [digest]
+
+
+@pytest.fixture
+def small_files_only() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_write_that_fails_half_way_leaves_nothing(local: LocalBlobs, small_files_only: None) -> None:
+    local.put_bytes(b"small")
+    with pytest.raises(LimpetError, match="Nothing was stored"):
+        local.put_bytes(b"x" * 1_000_000)
+    assert list(local.strays()) == []
+    assert list(local.digests()) == [digest_bytes(b"small")]
+
+
+def test_a_store_that_cannot_be_made_gives_a_typed_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LimpetError, match="can't be written"):
+        LocalBlobs(tmp_path / "file" / "blobs").put_bytes(DATA)
+
+
+def test_a_rotten_copy_in_the_cache_is_fetched_again(tmp_path: Path) -> None:
+    remote = open_blobs(f"memory://{uuid4().hex}", tmp_path / "blobs", tmp_path / "cache")
+    assert isinstance(remote, RemoteBlobs)
+    digest = remote.put_bytes(DATA)
+    overwrite(remote.cache, digest, b"rotten")
+    assert remote.read(digest) == DATA
+
+
+def test_an_unknown_protocol_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError):
+        open_blobs("nosuch://bucket", tmp_path, tmp_path)

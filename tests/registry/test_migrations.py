@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+
+from limpet.errors import ConflictError
+from limpet.registry import database
+from limpet.registry.database import Database, _alembic_config, connect, database_url
+from limpet.registry.schema import TableBase
+from limpet.registry.settings import Settings
+from limpet.registry.store import Store, create_store
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path / 'empty.db'}"
+
+
+@pytest.fixture
+def empty(url: str, tmp_path: Path) -> Database:
+    return connect(database_url(url, tmp_path))
+
+
+def test_the_migrations_make_exactly_the_models(home: Store) -> None:
+    with home.database.reader.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, TableBase.metadata) == []
+
+
+def test_the_head_in_the_code_is_the_newest_migration() -> None:
+    assert ScriptDirectory.from_config(_alembic_config()).get_current_head() == database.head()
+
+
+def test_upgrading_is_repeatable_and_says_the_revision(empty: Database) -> None:
+    assert database.current(empty) is None
+    assert database.upgrade(empty) == database.head()
+    assert database.upgrade(empty) == database.head()
+    assert database.current(empty) == database.head()
+    empty.close()
+
+
+def test_a_downgrade_to_nothing_leaves_nothing(empty: Database) -> None:
+    database.upgrade(empty)
+    config = _alembic_config()
+    with empty.writer.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+    with empty.reader.connect() as connection:
+        assert inspect(connection).get_table_names() == ["alembic_version"]
+    empty.close()
+
+
+def test_a_newer_schema_is_neither_used_nor_migrated(empty: Database) -> None:
+    database.upgrade(empty)
+    with empty.writer.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    for act in (database.check_schema, database.upgrade):
+        with pytest.raises(ConflictError, match="newer"):
+            act(empty)
+    assert database.current(empty) == "9999"
+    empty.close()
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(empty: Database) -> None:
+    with empty.writer.begin() as connection:
+        # the last table of the migration is in the way
+        connection.execute(text("CREATE TABLE mirror_items (key INTEGER)"))
+    with pytest.raises(Exception, match="mirror_items"):
+        database.upgrade(empty)
+    with empty.reader.connect() as connection:
+        assert inspect(connection).get_table_names() == ["mirror_items"]
+    empty.close()
+
+
+def _init(path: Path, url: str, outcome: multiprocessing.Queue[str]) -> None:
+    try:
+        create_store(path, Settings(db=url))
+        outcome.put("made")
+    except ConflictError:
+        outcome.put("was there")
+
+
+def test_four_processes_may_make_the_same_database_at_once(url: str, tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    outcome: multiprocessing.Queue[str] = spawn.Queue()
+    workers = [spawn.Process(target=_init, args=(tmp_path / f"home{i}", url, outcome)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    assert [outcome.get(timeout=60) for _ in workers] == ["made"] * 4
+    for worker in workers:
+        worker.join()

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from limpet.errors import IntegrityError, LimpetError, NotFoundError, UsageError
+from limpet.registry import aliases, bases, versions
+from limpet.registry.blobs import LocalBlobs, blob_key
+from limpet.registry.canonical import digest_bytes
+from limpet.registry.store import Store
+from limpet.registry.values import Page, VersionRecord
+from tests.registry.homes import a_base, add_version, again, draft, register
+
+
+def names(page: Page[VersionRecord]) -> list[str]:
+    return [version.reference for version in page.items]
+
+
+def test_a_version_comes_back_as_it_was_registered(home: Store) -> None:
+    version, created = register(
+        home, draft(seed=7, lineage={"stream": "s", "step": 1}, config={"b": [1], "a": 0.1})
+    )
+    assert created
+    assert versions.resolve(again(home), "news@1") == version
+    assert (version.reference, version.parent, version.role) == ("news@1", None, "adapter")
+    assert (version.config, version.lineage) == ({"b": [1], "a": 0.1}, {"stream": "s", "step": 1})
+    assert version.size == sum(file.size for file in version.files) > 0
+    assert {name: path.read_bytes() for name, path in versions.files(home, version).items()} == {
+        "adapter_model.safetensors": b"news 7" * 50
+    }
+
+
+def test_registering_the_same_again_returns_the_same_version(home: Store) -> None:
+    version, _ = register(home, draft())
+    assert register(home, draft()) == (version, False)
+    # provenance is not identity
+    assert register(home, draft(metrics={"score": 0.1}, cost={}, lineage={"arm": "x"})) == (version, False)
+    assert names(versions.find(home)) == ["news@1"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "prefix"},
+        {"config": {"r": 16}},
+        {"data_digest": digest_bytes(b"other")},
+        {"labels": ("y", "x")},
+        {"task": "films"},
+    ],
+    ids=str,
+)
+def test_each_part_of_the_identity_makes_another_version(
+    store_with: Store, change: dict[str, object]
+) -> None:
+    file = store_with.path / "file"
+    file.write_bytes(b"same bytes")
+    first, _ = versions.register(store_with, draft(), {"adapter_model.safetensors": file})
+    second, created = versions.register(store_with, draft(**change), {"adapter_model.safetensors": file})
+    assert created
+    assert second.digest != first.digest
+    third, created = versions.register(store_with, draft(), {"other.safetensors": file})
+    assert created
+    assert third.digest != first.digest
+
+
+@pytest.fixture
+def store_with(store: Store) -> Store:
+    from limpet.registry import tasks
+    from tests.registry.homes import a_task
+
+    bases.add(store, a_base())
+    for name in ("news", "films"):
+        tasks.add(store, a_task(store, name))
+    return store
+
+
+def test_unknown_base_task_and_parent_are_refused_and_nothing_is_visible(home: Store) -> None:
+    for change in ({"base_digest": digest_bytes(b"stranger")}, {"task": "sport"}, {"parent": "news@9"}):
+        with pytest.raises(NotFoundError):
+            add_version(home, **change)
+    assert versions.find(home).items == ()
+
+
+def test_a_parent_given_by_alias_is_kept_as_the_version_it_meant(home: Store) -> None:
+    add_version(home, seed=1)
+    aliases.promote(home, "news@1", "production")
+    child = add_version(home, seed=2, parent="news@production")
+    assert child.parent == "news@1"
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "a\\b", ".hidden", "", "manifest.json", "x" * 200, "a\0b", "%2e%2e"]
+)
+def test_a_file_name_that_could_be_a_path_is_refused(store_with: Store, name: str) -> None:
+    file = store_with.path / "file"
+    file.touch()
+    with pytest.raises(UsageError):
+        versions.register(store_with, draft(), {name: file})
+
+
+def test_no_files_nan_and_unknown_roles_are_refused(store_with: Store) -> None:
+    with pytest.raises(UsageError):
+        versions.register(store_with, draft(), {})
+    for change in ({"metrics": {"score": float("nan")}}, {"role": "boss"}):
+        with pytest.raises(UsageError):
+            add_version(store_with, **change)
+    with pytest.raises(NotFoundError):
+        versions.register(store_with, draft(), {"x": store_with.path / "absent"})
+    assert versions.find(store_with).items == ()
+
+
+def test_references_resolve_to_what_they_mean_now(home: Store) -> None:
+    for seed in range(3):
+        add_version(home, seed=seed)
+    add_version(home, seed=3, role="baseline")
+    assert versions.resolve(home, "news").reference == "news@3"
+    assert versions.resolve(home, "news@latest").reference == "news@3"
+    assert versions.resolve(home, "news@4").role == "baseline"
+    aliases.promote(home, "news@2", "production")
+    assert versions.resolve(home, "news").reference == "news@2"
+    assert versions.resolve(home, "news@production").aliases == ("production",)
+    assert versions.resolve(home, "news@latest").reference == "news@3"
+    for ref in ("news@9", "news@staging", "films", "films@latest"):
+        with pytest.raises(NotFoundError):
+            versions.resolve(home, ref)
+
+
+def test_an_unknown_task_is_answered_with_the_nearest_names(home: Store) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        versions.resolve(home, "newz")
+    assert "news" in caught.value.hint
+
+
+def test_pages_stay_whole_while_versions_are_added(home: Store) -> None:
+    for seed in range(25):
+        add_version(home, seed=seed)
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = versions.find(home, limit=4, cursor=cursor)
+        seen += names(page)
+        add_version(home, "films", seed=100 + len(seen))
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert seen == [f"news@{number}" for number in range(25, 0, -1)]
+
+
+def test_the_last_page_has_no_cursor_even_when_it_is_full(home: Store) -> None:
+    for seed in range(4):
+        add_version(home, seed=seed)
+    first = versions.find(home, limit=2)
+    assert first.cursor is not None
+    assert versions.find(home, limit=2, cursor=first.cursor).cursor is None
+    assert versions.find(home, limit=4).cursor is None
+
+
+def test_filters_choose_and_combine(home: Store) -> None:
+    for seed in range(4):
+        add_version(home, seed=seed, method="lora" if seed % 2 else "prefix")
+    add_version(home, "films", seed=9, role="baseline")
+    aliases.promote(home, "news@1", "production")
+    assert names(versions.find(home, task="films")) == ["films@1"]
+    assert names(versions.find(home, method="lora", task="news")) == ["news@4", "news@2"]
+    assert names(versions.find(home, alias="production")) == ["news@1"]
+    assert names(versions.find(home, alias="latest")) == ["news@4"]
+    assert names(versions.find(home, where="score >= 0.02 and role = adapter")) == ["news@4", "news@3"]
+    assert names(versions.find(home, where="seed != 9 and number<2")) == ["news@1"]
+    assert names(versions.find(home, where="created_at > '2999'")) == []
+    assert names(versions.find(home, where="trainable_parameters == 10 AND size > 1e9")) == []
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "",
+        "score",
+        "score >=",
+        "score >= x",
+        "digest = 1",
+        "score >= 1; drop",
+        "a and",
+        "seed = nan",
+        "seed = 1e400",
+    ],
+)
+def test_a_condition_that_means_nothing_is_refused(store_with: Store, where: str) -> None:
+    with pytest.raises(UsageError):
+        versions.find(store_with, where=where)
+
+
+def test_wrong_limits_cursors_and_tasks_are_refused(store_with: Store) -> None:
+    for arguments in ({"limit": 0}, {"limit": 1001}, {"cursor": "x"}, {"cursor": "9" * 30}, {"task": "../x"}):
+        with pytest.raises(UsageError):
+            versions.find(store_with, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(NotFoundError):
+        versions.find(store_with, task="sport")
+
+
+def test_current_versions_are_the_promoted_else_the_newest_adapters(home: Store) -> None:
+    assert versions.current(home) == ()
+    add_version(home, "films", seed=0)
+    add_version(home, seed=1)
+    add_version(home, seed=2)
+    add_version(home, "films", seed=3, role="baseline")
+    assert [version.reference for version in versions.current(home)] == ["films@1", "news@2"]
+    aliases.promote(home, "news@1", "production")
+    assert [version.reference for version in versions.current(home)] == ["films@1", "news@1"]
+
+
+def test_a_flipped_bit_is_found_when_a_version_is_loaded(store_with: Store) -> None:
+    version = add_version(store_with)
+    assert isinstance(store_with.blobs, LocalBlobs)
+    file = store_with.blobs.root / blob_key(version.files[0].digest)
+    data = bytearray(file.read_bytes())
+    data[3] ^= 0x10
+    file.chmod(0o644)
+    file.write_bytes(data)
+    with pytest.raises(IntegrityError):
+        versions.files(store_with, version)
+
+
+def test_an_edited_manifest_is_found_when_a_version_is_resolved(store_with: Store) -> None:
+    add_version(store_with)
+    with sqlite3.connect(store_with.path / "limpet.db") as connection:
+        connection.execute("UPDATE versions SET manifest = replace(manifest, '\"r\":8', '\"r\":9')")
+    with pytest.raises(IntegrityError, match="manifest"):
+        versions.resolve(store_with, "news@1")
+
+
+def test_a_locked_database_is_a_conflict_not_a_traceback(
+    store_with: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("limpet.registry.database.BUSY_TIMEOUT_MS", 50)
+    other = again(store_with)
+    with store_with.database.write() as session:
+        session.connection()
+        with pytest.raises(LimpetError) as caught:
+            add_version(other)
+    assert caught.value.exit_code == 4
+    add_version(other)
+
+
+def test_a_read_only_database_is_a_typed_error(store_with: Store, tmp_path: Path) -> None:
+    with store_with.database.writer.connect() as connection:
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        connection.rollback()
+    with pytest.raises(LimpetError, match="can't be written"):
+        add_version(store_with)
