@@ -6,28 +6,33 @@ from collections.abc import Sequence
 
 from limpet.forgetting.report_values import ArmReport, Comparison, Interval, Report
 
-__all__ = ["arm_names", "conclusion", "mean_of", "mean_with_interval", "runs_of"]
+__all__ = ["arm_names", "conclusion", "mean_of", "mean_with_interval", "runs_of", "sentences"]
 
 
 def conclusion(report: Report) -> str:
-    """Return the conclusion of a report, flattering or not.
+    """Return the conclusion of a report as one paragraph."""
+    return " ".join(sentences(report))
+
+
+def sentences(report: Report) -> list[str]:
+    """Return what a report concludes, sentence by sentence, flattering or not.
 
     A difference is called one only if its interval leaves out 0 and its p-value is below 0.05.
     """
     names = arm_names(report)
     learned = max((len(arm.matrix) for arm in report.arms), default=0)
     if learned == 0:
-        return f"The stream {report.stream} has learned no task yet, so there is nothing to conclude."
-    sentences = _progress(report)
+        return [f"The stream {report.stream} has learned no task yet, so there is nothing to conclude."]
     if learned == 1:
-        return " ".join([*sentences, "With one task learned there is nothing to forget yet."])
-    sentences += [_stability(report, name) for name in names]
-    sentences += [
-        _accuracy(comparison) for comparison in report.comparisons if _is_accuracy(report, comparison)
+        return [*_progress(report), "With one task learned there is nothing to forget yet."]
+    return [
+        *_progress(report),
+        *(_stability(report, name) for name in names),
+        *(_accuracy(comparison) for comparison in report.comparisons if _is_accuracy(report, comparison)),
+        *_plasticity(report),
+        *_shared(report),
+        *_caveats(report),
     ]
-    sentences += _plasticity(report)
-    sentences += _shared(report)
-    return " ".join([*sentences, *_caveats(report)])
 
 
 def arm_names(report: Report) -> list[str]:
@@ -72,9 +77,7 @@ def _stability(report: Report, name: str) -> str:
     forgetting, interval = mean_with_interval(report, name, "forgetting_max")
     if all(arm.identical_predictions for arm in runs):
         return f"{name} forgot nothing: every earlier task is predicted exactly as when it was learned."
-    changed = (
-        ", though some predictions changed" if any(arm.identical_predictions is False for arm in runs) else ""
-    )
+    changed = ", though some predictions changed" if any(arm.identical_predictions is False for arm in runs) else ""
     if forgetting is None:
         return f"Whether {name} forgot can't be said: an earlier task was not evaluated again."
     measured = f"forgetting_max {_signed(forgetting)}{_span(interval)}"
@@ -123,9 +126,7 @@ def _plasticity(report: Report) -> list[str]:
         return []
     measured = [(name, mean_of(runs_of(report, name), "learning_accuracy")) for name in arm_names(report)]
     known = [f"{name} {value:.3f}" for name, value in measured if value is not None]
-    return (
-        [f"Right after learning, the tasks scored on average: {', '.join(known)}."] if len(known) > 1 else []
-    )
+    return [f"Right after learning, the tasks scored on average: {', '.join(known)}."] if len(known) > 1 else []
 
 
 def _shared(report: Report) -> list[str]:
@@ -136,7 +137,7 @@ def _shared(report: Report) -> list[str]:
         if runs_of(report, name)[0].strategy == "sequential" and runs_of(report, name)[0].method != "full"
     ]
     isolated = [arm for arm in report.arms if arm.strategy == "isolated"]
-    sentences = []
+    found = []
     for name in shared:
         _, interval = mean_with_interval(report, name, "forgetting_max")
         if interval is None or interval[0] <= 0:
@@ -144,27 +145,25 @@ def _shared(report: Report) -> list[str]:
         kept = isolated and all(arm.identical_predictions for arm in isolated)
         because = "; here it is the isolation that did" if kept else ""
         method = runs_of(report, name)[0].method
-        sentences.append(
+        found.append(
             f"{name} trained nothing but one shared {method} adapter and still forgot: "
             f"PEFT by itself does not prevent forgetting{because}."
         )
-    return sentences
+    return found
 
 
 def _caveats(report: Report) -> list[str]:
     identities = {arm.task_identity for arm in report.arms}
-    sentences = []
+    found = []
     if identities == {"oracle"}:
-        sentences.append("In every score the task was given (oracle), not inferred from the text.")
+        found.append("In every score the task was given (oracle), not inferred from the text.")
     if report.base.unchanged is False:
-        sentences.append(
-            "The base was changed during a run that must not touch it: do not trust these versions."
-        )
+        found.append("The base was changed during a run that must not touch it: do not trust these versions.")
     elif report.base.unchanged:
-        sentences.append("The base's digest was unchanged after every step that must not touch it.")
+        found.append("The base's digest was unchanged after every step that must not touch it.")
     if len({arm.seed for arm in report.arms}) == 1:
-        sentences.append("One seed: the intervals cover the choice of examples, not the luck of training.")
-    return sentences
+        found.append("One seed: the intervals cover the choice of examples, not the luck of training.")
+    return found
 
 
 def _span(interval: Interval | None) -> str:

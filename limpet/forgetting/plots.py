@@ -13,10 +13,8 @@ from limpet.forgetting.conclusion import arm_names, mean_of, mean_with_interval,
 from limpet.forgetting.report_values import ArmReport, Interval, Report
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
 __all__ = ["accuracy_cost", "curves", "forgetting_bars", "heatmap"]
 
@@ -37,20 +35,16 @@ def heatmap(arm: ArmReport) -> Figure:
     side = min(10.0, 2.4 + 0.62 * max(size, 2))
     figure = _figure(side + 0.9, side)
     axes = figure.subplots()
-    scores = np.array(
-        [[np.nan if cell is None else cell for cell in row[:size]] for row in arm.matrix], dtype=float
-    )
-    low, high = _range(scores)
+    scores = np.array([[np.nan if cell is None else cell for cell in row[:size]] for row in arm.matrix], dtype=float)
+    low, high = _range(float(np.nanmin(scores)), float(np.nanmax(scores)))
     image = axes.imshow(np.ma.masked_invalid(scores), cmap="viridis", vmin=low, vmax=high)
     for step, column in np.argwhere(np.isnan(scores)):
-        cell = Rectangle(
-            (column - 0.5, step - 0.5), 1, 1, fill=False, hatch="///", edgecolor="#cccccc", linewidth=0
-        )
+        cell = Rectangle((column - 0.5, step - 0.5), 1, 1, fill=False, hatch="///", edgecolor="#cccccc", linewidth=0)
         axes.add_patch(cell)
     if size <= _MOST_NUMBERS:
         for step, column in np.argwhere(~np.isnan(scores)):
             value = scores[step, column]
-            # viridis is dark below its upper third
+            # the upper third of viridis is too bright for white
             colour = "black" if (value - low) / (high - low) > 0.6 else "white"
             axes.text(column, step, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=9)
     _task_ticks(axes, arm)
@@ -81,6 +75,9 @@ def curves(arm: ArmReport) -> Figure:
         )
     steps = range(1, len(arm.tasks) + 1)
     axes.set_xticks(steps if len(steps) <= _MOST_NAMES else steps[:: len(steps) // 10])
+    scores = [score for row in arm.matrix for score in row if score is not None]
+    low, high = _range(min(scores), max(scores))
+    axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
     axes.set_xlabel("step")
     axes.set_ylabel("score")
     axes.set_title(arm.label, fontsize=11)
@@ -92,9 +89,7 @@ def curves(arm: ArmReport) -> Figure:
 
 def forgetting_bars(report: Report) -> Figure:
     """Return a bar of `forgetting_max` for each arm with its 95 % interval; left of 0 is backward gain."""
-    names = [
-        name for name in arm_names(report) if mean_of(runs_of(report, name), "forgetting_max") is not None
-    ]
+    names = [name for name in arm_names(report) if mean_of(runs_of(report, name), "forgetting_max") is not None]
     figure = _figure(6.4, 1.4 + 0.5 * max(len(names), 1))
     axes = figure.subplots()
     for position, name in enumerate(names):
@@ -148,9 +143,7 @@ def accuracy_cost(report: Report) -> Figure:
         axes.grid(alpha=0.3)
     handles = dict(zip(*reversed(by_time.get_legend_handles_labels()), strict=True))
     if handles:
-        figure.legend(
-            handles.values(), handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False
-        )
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure
 
 
@@ -177,12 +170,11 @@ def _errors(value: float, interval: Interval | None) -> list[list[float]] | None
     return [[max(0.0, value - interval[0])], [max(0.0, interval[1] - value)]] if interval else None
 
 
-def _range(scores: NDArray[np.float64]) -> tuple[float, float]:
-    """0 to 1 for shares, so that heat maps of several arms can be compared; else the range of the scores."""
-    import numpy as np
-
-    low, high = min(0.0, float(np.nanmin(scores))), max(1.0, float(np.nanmax(scores)))
-    return (low, high) if low == 0.0 and high == 1.0 else (float(np.nanmin(scores)), float(np.nanmax(scores)))
+def _range(lowest: float, highest: float) -> tuple[float, float]:
+    """0 to 1 where scores are shares, so that the plots of several arms can be compared; else their own range."""
+    if lowest >= 0 and highest <= 1:
+        return 0.0, 1.0
+    return lowest, max(highest, lowest + 1e-9)
 
 
 def _task_ticks(axes: Axes, arm: ArmReport) -> None:

@@ -77,6 +77,5 @@ def _comparison(comparison: Comparison) -> Iterator[_Entry]:
 
 def _text(*values: _Value) -> list[str]:
     return [
-        "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        for value in values
+        "" if value is None else str(value).lower() if isinstance(value, bool) else str(value) for value in values
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpet.forgetting import plots, report_tables
-from limpet.forgetting.conclusion import conclusion
+from limpet.forgetting.conclusion import sentences
 from limpet.forgetting.report_tables import Table
 from limpet.forgetting.report_values import ArmReport, Report
 from limpet.registry.streams import HOME_STREAM
@@ -34,14 +34,12 @@ def render_html(report: Report) -> str:
     """Return the report as one self-contained HTML document; all text of users is escaped."""
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     learned = [arm for arm in report.arms if arm.matrix]
     return template.render(
         report=report,
-        conclusion=conclusion(report),
+        conclusion=sentences(report),
         matrices=[(_heatmap(arm), report_tables.matrix_table(arm)) for arm in learned],
         curves=[_curves(arm) for arm in learned],
         overview=_overview(report) if learned else [],
@@ -67,9 +65,7 @@ def _filled(*tables: Table) -> list[Table]:
 
 
 def _heatmap(arm: ArmReport) -> _Plot:
-    return _Plot(
-        _data_uri(plots.heatmap(arm)), f"Heat map of the score matrix of {arm.label}; its numbers follow."
-    )
+    return _Plot(_data_uri(plots.heatmap(arm)), f"Heat map of the score matrix of {arm.label}; its numbers follow.")
 
 
 def _curves(arm: ArmReport) -> _Plot:
@@ -79,9 +75,7 @@ def _curves(arm: ArmReport) -> _Plot:
 def _overview(report: Report) -> list[_Plot]:
     found = [_Plot(_data_uri(plots.accuracy_cost(report)), "Average accuracy of each arm against its cost.")]
     if any(len(arm.matrix) > 1 for arm in report.arms):
-        bars = _Plot(
-            _data_uri(plots.forgetting_bars(report)), "Forgetting of each arm with its 95 % interval."
-        )
+        bars = _Plot(_data_uri(plots.forgetting_bars(report)), "Forgetting of each arm with its 95 % interval.")
         found.insert(0, bars)
     return found
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from limpet.forgetting import report_tables
-from limpet.forgetting.conclusion import conclusion
+from limpet.forgetting.conclusion import sentences
 from limpet.forgetting.report_tables import Table
 from limpet.forgetting.report_values import Report
 
@@ -32,7 +32,7 @@ def render_markdown(report: Report) -> str:
     parts = [
         f"# {_escape(report.stream)}",
         f"Base: {_escape(report.base.name)}, {report.base.digest}",
-        _escape(conclusion(report)),
+        "\n".join(f"- {_escape(sentence)}" for sentence in sentences(report)),
         "## score matrices" if matrices else "",
         *(_draw(table, "###") for table in matrices),
         *(_draw(table, "##") for table in tables if table.rows),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rich import box
 from rich.columns import Columns
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -15,22 +17,23 @@ from limpet.forgetting.report_values import Report
 
 __all__ = ["matrices", "render_table"]
 
+_GAP = 2
+
 
 def render_table(report: Report) -> RenderableType:
     """Return the whole report: matrices, metrics, comparisons, cost and conclusion."""
-    tables = [
+    tables = (
         report_tables.metric_table(report),
         report_tables.comparison_table(report),
         report_tables.cost_table(report),
-    ]
+    )
     parts: list[RenderableType] = [
         Text(f"{report.stream} on {report.base.name}", style="bold"),
         matrices(report),
-        *(_draw(table) for table in tables if table.rows),
-        Text(conclusion(report)),
     ]
-    spaced = [part for pair in zip(parts, [Text("")] * len(parts), strict=True) for part in pair]
-    return Group(*spaced[:-1])
+    parts += [_Fitted(table) for table in tables if table.rows]
+    spaced = [line for part in parts for line in (part, Text(""))]
+    return Group(*spaced, Text(conclusion(report)))
 
 
 def matrices(report: Report) -> RenderableType:
@@ -39,10 +42,22 @@ def matrices(report: Report) -> RenderableType:
     if not drawn:
         return Text("no task learned yet", style="dim")
     arrows = Text("↓ lower, ↑ higher than when the task was learned", style="dim")
-    return Group(Columns(drawn, padding=(1, 3)), arrows)
+    return Group(Columns(drawn, padding=(1, 2)), arrows)
 
 
-def _draw(table: Table) -> RichTable:
+@dataclass(frozen=True)
+class _Fitted:
+    """A table that keeps words whole where the terminal has room for them, and else loses nothing."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        widths = _longest_words(self.table)
+        fits = sum(widths) + _GAP * len(widths) <= options.max_width
+        yield _draw(self.table, widths if fits else [0] * len(widths))
+
+
+def _draw(table: Table, widths: list[int] | None = None) -> RichTable:
     # user text goes in as Text, which has no markup to misread
     drawn = RichTable(
         title=Text(table.title, style="bold"),
@@ -51,19 +66,25 @@ def _draw(table: Table) -> RichTable:
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
     for index, column in enumerate(table.columns):
-        # a word is never broken: names stay whole in a narrow terminal
-        longest = max(
-            len(word) for row in (table.columns, *table.rows) for word in row[index].split() or [""]
-        )
-        drawn.add_column(Text(column), justify="right" if index else "left", min_width=longest)
+        # a header is as narrow as its words, so that the numbers decide the width
+        header = column.replace(" ", "\n") if index else column
+        least = widths[index] if widths else None
+        drawn.add_column(Text(header), justify="right" if index else "left", min_width=least)
     for row in table.rows:
         drawn.add_row(*(_styled(cell) for cell in row))
     return drawn
 
 
+def _longest_words(table: Table) -> list[int]:
+    columns = zip(table.columns, *table.rows, strict=True)
+    return [max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+
+
 def _styled(cell: str) -> Text:
     if cell.endswith("↓"):
         return Text(cell, style="bold red")
-    return Text(cell, style="dim" if cell == report_tables.MISSING else "")
+    # an interval stands below its value
+    return Text(cell.replace(" [", "\n["), style="dim" if cell == report_tables.MISSING else "")

@@ -68,14 +68,10 @@ def metric_table(report: Report) -> Table:
     """Return every metric of every arm, learning beside stability, with its interval where there is one."""
     names = arm_names(report)
     keys = list(dict.fromkeys(key for arm in report.arms for key in arm.metrics))
-    rows = [
-        (key, *(_with_interval(*mean_with_interval(report, name, key)) for name in names)) for key in keys
-    ]
+    rows = [(key, *(_with_interval(*mean_with_interval(report, name, key)) for name in names)) for key in keys]
     rows.append(("identical_predictions", *(_identical(runs_of(report, name)) for name in names)))
     seeds = {name: len(runs_of(report, name)) for name in names}
-    what = (
-        "t-interval over seeds" if any(count > 1 for count in seeds.values()) else "bootstrap over examples"
-    )
+    what = "t-interval over seeds" if any(count > 1 for count in seeds.values()) else "bootstrap over examples"
     headers = [f"{name} ({count} seeds)" if count > 1 else name for name, count in seeds.items()]
     note = f"Higher is better, except for forgetting and intransigence. In brackets: 95 % interval, {what}."
     return Table("metrics", ("metric", *headers), tuple(rows), note)
@@ -106,9 +102,7 @@ def cost_table(report: Report) -> Table:
         "examples per second",
         "peak memory",
     )
-    note = (
-        "Weights and peak memory are those of the largest step; other candidates of a sweep are not counted."
-    )
+    note = "Weights and peak memory are those of the largest step; other candidates of a sweep are not counted."
     return Table("cost", columns, tuple(rows), note)
 
 
@@ -124,9 +118,7 @@ def comparison_table(report: Report) -> Table:
         )
         for entry in report.comparisons
     ]
-    note = (
-        "Interval: paired bootstrap over the same examples, 95 %. p-value: paired randomisation, two-sided."
-    )
+    note = "Interval: paired bootstrap over the same examples, 95 %. p-value: paired randomisation, two-sided."
     return Table("comparisons", ("arms", "metric", "difference", "interval", "p-value"), tuple(rows), note)
 
 
@@ -135,9 +127,7 @@ def flip_table(report: Report) -> Table:
     rows = [
         (_label(report, arm), task, number(negative), number(positive), *_mcnemar(arm, task))
         for arm in report.arms
-        for task, negative, positive in zip(
-            arm.tasks, arm.negative_flip_rate, arm.positive_flip_rate, strict=False
-        )
+        for task, negative, positive in zip(arm.tasks, arm.negative_flip_rate, arm.positive_flip_rate, strict=False)
     ]
     columns = (
         "arm",
@@ -195,9 +185,7 @@ def sweep_table(report: Report) -> Table:
 
 def environment_table(report: Report) -> Table:
     """Return where the versions were trained and evaluated."""
-    rows = [
-        tuple(str(value) for value in asdict(environment).values()) for environment in report.environments
-    ]
+    rows = [tuple(str(value) for value in asdict(environment).values()) for environment in report.environments]
     columns = tuple(asdict(report.environments[0])) if report.environments else ()
     return Table("environment", columns, tuple(rows))
 
@@ -262,8 +250,7 @@ def _mcnemar(arm: ArmReport, task: str) -> tuple[str, str, str]:
 
 def _settings(settings: dict[str, object]) -> str:
     return ", ".join(
-        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in settings.items()
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in settings.items()
     )
 
 
