@@ -251,9 +251,7 @@ class Home:
 
         report = self.report(stream)
         isolated = [arm for arm in report.arms if arm.strategy == "isolated"]
-        crossings = [
-            crossing for arm in isolated or report.arms for crossing in check(arm, rules or GateRules())
-        ]
+        crossings = [crossing for arm in isolated or report.arms for crossing in check(arm, rules or GateRules())]
         if crossings:
             details = " ".join(crossing.detail for crossing in crossings)
             raise GateError(f"the gate is crossed: {details}", f"limpet report {report.stream}")
@@ -302,7 +300,12 @@ class Home:
         return self._backbone
 
     def _resumed(
-        self, task: str, settings: TrainingSettings | None, start_from: str | None, find: Any, progress: Progress
+        self,
+        task: str,
+        settings: TrainingSettings | None,
+        start_from: str | None,
+        find: Any,
+        progress: Progress,
     ) -> tuple[TrainingSettings | None, str | None]:
         try:
             found, parent = find(self.store, task)
@@ -443,9 +446,7 @@ class _Adapters:
         """Return one version: `task`, `task@3`, `task@alias`."""
         return versions.resolve(self._home.store, reference)
 
-    def promote(
-        self, reference: str, alias: str, *, expect: str | None = None, reason: str = ""
-    ) -> AliasEvent:
+    def promote(self, reference: str, alias: str, *, expect: str | None = None, reason: str = "") -> AliasEvent:
         """Move an alias to a version, if it stands at `expect` (`task@2` or `none`)."""
         return aliases.promote(self._home.store, reference, alias, expect=expect, reason=reason)
 

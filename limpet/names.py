@@ -65,6 +65,8 @@ def parse_reference(text: str) -> Reference:
         return Reference(task)
     if rest.isascii() and rest.isdigit():
         if rest.startswith("0") or len(rest) > 9:
-            raise UsageError(f"{text!r} names no version: versions count from 1.", f"limpet adapter list --task {task}")
+            raise UsageError(
+                f"{text!r} names no version: versions count from 1.", f"limpet adapter list --task {task}"
+            )
         return Reference(task, number=int(rest))
     return Reference(task, alias=check_name("alias", rest))

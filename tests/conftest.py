@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from limpet.home import Home, init
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
+from tests.tiny import tiny_base, tiny_csv
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A new home with SQLite and a blob folder."""
     return create_store(tmp_path / "home", Settings(cache=tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT as a local folder; tests must not change it."""
+    return tiny_base(tmp_path_factory.mktemp("bases") / "tiny-bert")
+
+
+@pytest.fixture
+def home(tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home on a copy of the tiny base, with two tasks, `place` (three labels) and `wet` (two), and no mirror."""
+    monkeypatch.setenv("LIMPET_CACHE", str(tmp_path / "cache"))
+    base = tmp_path / "base"
+    shutil.copytree(base_folder, base)
+    made = init(tmp_path / "home", base=str(base), mlflow="off")
+    made.task.add("place", f"csv:{tiny_csv(tmp_path / 'place.csv')}", max_length=16)
+    made.task.add("wet", f"csv:{tiny_csv(tmp_path / 'wet.csv', labels=('sea', 'rock'), seed=1)}", max_length=16)
+    return made

@@ -15,16 +15,21 @@ from limpet.forgetting import monitor
 from limpet.forgetting.stream_spec import ArmSpec, StreamSpec, TaskSpec
 from limpet.registry import streams, tasks, versions
 from limpet.registry.store import Store
-from limpet.registry.values import ArmRun, StepRecord, StreamRecord, TaskRecord, VersionRecord
+from limpet.registry.values import ArmRun, Role, StepRecord, StreamRecord, TaskRecord, VersionRecord
 from limpet.training import data, methods
 from limpet.training.backbone import Backbone
+from limpet.training.corpora import CORPORA
 from limpet.training.learn import Staged, Start, TrainingSettings, discard, learn
 from limpet.training.progress import SILENT, Progress
-from limpet.training.corpora import CORPORA
 
 __all__ = ["run_stream"]
 
-_LOOP_KEYS = {"lr": "learning_rate", "epochs": "epochs", "batch_size": "batch_size", "max_length": "max_length"}
+_LOOP_KEYS = {
+    "lr": "learning_rate",
+    "epochs": "epochs",
+    "batch_size": "batch_size",
+    "max_length": "max_length",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def _task(store: Store, task: TaskSpec, training: Mapping[str, Any], progress: P
         definition.setdefault("max_length", training["max_length"])
     names = {"text": "text_column", "label": "target_column", "target": "target_column"}
     progress.note(f"reading {task.name} from {definition['data']}")
-    arguments = {names.get(key, key): value for key, value in definition.items()}
+    arguments: dict[str, Any] = {names.get(key) or key: value for key, value in definition.items()}
     return data.add_task(store, task.name, **arguments)
 
 
@@ -90,7 +95,7 @@ def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:
         previous = made[-1].reference if made and arm.strategy == "sequential" else None
         start = Start.from_version(run.store, run.backbone, previous) if previous else None
         staged = _learn(run, arm, seed, index, chosen, start)
-        role = "adapter" if arm.strategy == "isolated" else "baseline"
+        role: Role = "adapter" if arm.strategy == "isolated" else "baseline"
         draft = replace(staged.draft, role=role, parent=previous)
         added = monitor.add_version(run.store, run.backbone, draft, staged.files, run.progress)
         step = _evaluate_step(run, arm, record, made, added)
@@ -121,7 +126,9 @@ def _learn(
 
 
 def _describe(candidate: Mapping[str, Any]) -> str:
-    return "".join(f"{key}={value:g} " if isinstance(value, float) else f"{key}={value} " for key, value in candidate.items())
+    return "".join(
+        f"{key}={value:g} " if isinstance(value, float) else f"{key}={value} " for key, value in candidate.items()
+    )
 
 
 def _settings(spec: StreamSpec, arm: ArmSpec, candidate: Mapping[str, Any], seed: int) -> TrainingSettings:
@@ -189,7 +196,15 @@ def _validation_scores(run: _Run, arm: ArmSpec, stages: list[Staged]) -> dict[st
         state = staged if arm.strategy == "isolated" else stages[-1]
         max_length = int(staged.draft.config["max_length"])
         measured = monitor.measure(
-            run.store, run.backbone, task, "validation", max_length, arm.method, state.files, staged.files, run.progress
+            run.store,
+            run.backbone,
+            task,
+            "validation",
+            max_length,
+            arm.method,
+            state.files,
+            staged.files,
+            run.progress,
         )
         scores[task.name] = measured.score
     return scores

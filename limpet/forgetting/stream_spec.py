@@ -136,7 +136,10 @@ def _arm(item: Any) -> ArmSpec:
         name,
         strategy,
         str(_required(f"arm {name!r}", content, "method")),
-        {key: _number(value) for key, value in _mapping(f"set of arm {name!r}", content.get("set") or {}, None).items()},
+        {
+            key: _number(value)
+            for key, value in _mapping(f"set of arm {name!r}", content.get("set") or {}, None).items()
+        },
         {key: tuple(_number(value) for value in _list(f"sweep {key}", values)) for key, values in sweep.items()},
     )
 

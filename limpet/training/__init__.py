@@ -1,0 +1,1 @@
+"""How a task is learned: data, the base, methods, heads and the loop."""

@@ -58,7 +58,11 @@ def load_backbone(store: Store, record: BaseRecord) -> Backbone:
     # on CPU, torch's fused attention is slower than plain products at small head sizes
     attention = "sdpa" if torch.cuda.is_available() else "eager"
     model = AutoModel.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=attention, use_safetensors=True, local_files_only=True
+        folder,
+        dtype=torch.float32,
+        attn_implementation=attention,
+        use_safetensors=True,
+        local_files_only=True,
     )
     model = model.eval().requires_grad_(False)
     if torch.cuda.is_available():

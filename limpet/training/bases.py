@@ -91,18 +91,14 @@ def _check_folder(folder: Path) -> None:
             "name the folder that save_pretrained wrote",
         )
     if not any((folder / name).is_file() for name in (WEIGHTS_FILE, WEIGHTS_INDEX)):
-        pickled = sorted(
-            path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}
-        )
+        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
         if pickled:
             raise UsageError(
                 f"{folder} has its weights in {pickled[0]}, a format that can run code when opened; limpet "
                 "opens safetensors only.",
                 "if you trust it: AutoModel.from_pretrained(FOLDER).save_pretrained(NEW) writes safetensors",
             )
-        raise UsageError(
-            f"{folder} has no weights: no {WEIGHTS_FILE}.", "name the folder that save_pretrained wrote"
-        )
+        raise UsageError(f"{folder} has no weights: no {WEIGHTS_FILE}.", "name the folder that save_pretrained wrote")
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         raise UsageError(
             f"{folder} has no tokenizer: none of {', '.join(_VOCABULARIES)}.",
@@ -166,9 +162,7 @@ def locate(record: BaseRecord) -> Path:
         return _hub_folder(location["repo"], location["revision"])
     folder = Path(location["path"])
     if not folder.is_dir():
-        raise NotFoundError(
-            f"The folder {folder} of the base {record.name!r} is gone.", "put it back at this path"
-        )
+        raise NotFoundError(f"The folder {folder} of the base {record.name!r} is gone.", "put it back at this path")
     return folder
 
 

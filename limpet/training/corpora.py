@@ -70,9 +70,7 @@ def _rotten_tomatoes(archive: zipfile.ZipFile) -> Corpus:
     every = [(row["text"], row["category"]) for row in reader]
     reviews = [row for row in every if row[1] != "plot"]
     left_out = len(every) - len(reviews)
-    return Corpus(
-        reviews, notes=(f"{left_out} rows of category plot are left out: summaries of films, not reviews",)
-    )
+    return Corpus(reviews, notes=(f"{left_out} rows of category plot are left out: summaries of films, not reviews",))
 
 
 _READERS: dict[str, tuple[SampleWheel, Callable[[zipfile.ZipFile], Corpus]]] = {

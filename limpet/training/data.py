@@ -317,9 +317,7 @@ class _Splitter:
         for name, drawn in (("validation", validation), ("evaluation", evaluation)):
             unseen = sorted(set(self.labels) - {self._strata[place] for place in drawn})
             if unseen:
-                self.checks["notes"].append(
-                    f"the {name} split has no example of the {_plural('label', unseen)}"
-                )
+                self.checks["notes"].append(f"the {name} split has no example of the {_plural('label', unseen)}")
 
 
 def _plural(noun: str, names: Sequence[str]) -> str:

@@ -97,9 +97,7 @@ def build_head(task: TaskRecord, base: BaseRecord) -> ClassificationHead:
             f"task {task.name!r} is of type {task.definition.type!r}, and only classification can be trained.",
             "limpet task add NAME --type classification ...",
         )
-    return ClassificationHead(
-        HeadConfig("classification", _POOLING[base.family], base.hidden_size, len(task.labels))
-    )
+    return ClassificationHead(HeadConfig("classification", _POOLING[base.family], base.hidden_size, len(task.labels)))
 
 
 def save_head(head: ClassificationHead, folder: Path) -> None:

@@ -76,7 +76,8 @@ class TrainingSettings:
         for name, fine in checks.items():
             if not fine:
                 raise UsageError(
-                    f"{getattr(self, name)!r} is out of range for {name}.", "limpet train --help shows the ranges"
+                    f"{getattr(self, name)!r} is out of range for {name}.",
+                    "limpet train --help shows the ranges",
                 )
 
 

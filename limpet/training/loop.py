@@ -124,7 +124,9 @@ def fit(
                 prepared_optimizer.step()
                 prepared_optimizer.zero_grad()
                 _count(state, loss, len(batch), time.perf_counter() - started)
-                progress.advance(state.step, f"loss {loss.item():.3f}, {state.examples / state.seconds:.0f} examples/s")
+                progress.advance(
+                    state.step, f"loss {loss.item():.3f}, {state.examples / state.seconds:.0f} examples/s"
+                )
                 if stopped.is_set() or checkpoint.due():
                     checkpoint.save(state, parameters, optimizer)
                 if stopped.is_set():
@@ -180,7 +182,9 @@ def _count(state: LoopState, loss: Tensor, examples: int, seconds: float) -> Non
 
 
 def _end_epoch(state: LoopState, score: float, parameters: dict[str, Any]) -> None:
-    state.history.append({"epoch": state.epoch + 1, "loss": state.loss_sum / max(1, state.batch), "validation": score})
+    state.history.append(
+        {"epoch": state.epoch + 1, "loss": state.loss_sum / max(1, state.batch), "validation": score}
+    )
     if state.best_score is None or score > state.best_score:
         state.best_score, state.best_epoch = score, state.epoch + 1
         state.best = {name: parameter.detach().cpu().clone() for name, parameter in parameters.items()}

@@ -27,9 +27,7 @@ class Prediction:
     logits: tuple[float, ...]
 
 
-def predict(
-    store: Store, backbone: Backbone, version: VersionRecord, texts: Sequence[str]
-) -> tuple[Prediction, ...]:
+def predict(store: Store, backbone: Backbone, version: VersionRecord, texts: Sequence[str]) -> tuple[Prediction, ...]:
     """Classify `texts` with a version, in float32.
 
     Raises:

@@ -33,9 +33,7 @@ def allocate(counts: Mapping[str, int], size: int, keep: int = 0) -> dict[str, i
     limits = {stratum: max(0, count - keep) for stratum, count in counts.items()}
     if not 0 <= size <= sum(limits.values()):
         raise ValueError(f"{size} can't be drawn from {sum(limits.values())}")
-    given = {
-        stratum: min(size * count // max(total, 1), limits[stratum]) for stratum, count in counts.items()
-    }
+    given = {stratum: min(size * count // max(total, 1), limits[stratum]) for stratum, count in counts.items()}
     if size >= sum(limit > 0 for limit in limits.values()):
         given = {stratum: max(share, min(1, limits[stratum])) for stratum, share in given.items()}
 
@@ -50,9 +48,7 @@ def allocate(counts: Mapping[str, int], size: int, keep: int = 0) -> dict[str, i
     return given
 
 
-def draw(
-    strata: Sequence[str], places: Sequence[int], size: int, seed: tuple[int, int], keep: int = 0
-) -> list[int]:
+def draw(strata: Sequence[str], places: Sequence[int], size: int, seed: tuple[int, int], keep: int = 0) -> list[int]:
     """Draw a stratified sample and put it in random order.
 
     Args:

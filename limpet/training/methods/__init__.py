@@ -89,9 +89,7 @@ def get(name: str) -> Method:
     return _methods()[name]
 
 
-def resolve_settings(
-    method: str, defaults: Mapping[str, Any], settings: Mapping[str, Any]
-) -> dict[str, Any]:
+def resolve_settings(method: str, defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Lay `settings` over `defaults`; strings, as `--set` gives them, become the default's type.
 
     Raises:

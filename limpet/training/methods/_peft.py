@@ -59,9 +59,7 @@ def load(backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         settings = json.loads(files[PEFT_FILES[0]].read_text(encoding="utf-8"))
         module = attach(backbone, PeftConfig.from_peft_type(**settings))
     except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(
-            f"the adapter does not attach to this base: {error}", "limpet base show"
-        ) from error
+        raise IntegrityError(f"the adapter does not attach to this base: {error}", "limpet base show") from error
     tensors = load_file(files[PEFT_FILES[1]])
     expected = get_peft_model_state_dict(module, save_embedding_layers=False)
     problems = _differences(

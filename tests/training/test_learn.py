@@ -1,0 +1,167 @@
+"""Learning a task: the base stays as it is, the same seed gives the same bits, and an interrupted run goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limpet.errors import IntegrityError, InterruptedRunError, NotFoundError, TrainingError, UsageError
+from limpet.home import Home, open_home
+from limpet.registry import tasks
+from limpet.training import methods
+from limpet.training.backbone import module_digest
+from limpet.training.heads import ClassificationHead
+from limpet.training.learn import Staged, TrainingSettings, discard, learn, unfinished_run
+from limpet.training.methods.lora import Lora
+from tests.tiny import change_one_weight
+
+QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")
+
+
+class StopAt:
+    """Sends this process a signal after so many steps, as a person would with Ctrl-C."""
+
+    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
+        self.step, self.number, self.training = step, number, False
+
+    def start(self, description: str, total: int) -> None:
+        self.training = description == "train"
+
+    def advance(self, done: int, detail: str = "") -> None:
+        if self.training and done == self.step:
+            os.kill(os.getpid(), self.number)
+
+    def finish(self) -> None:
+        self.training = False
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def staged(home: Home, task: str = "place", settings: TrainingSettings = QUICK, **options: object) -> Staged:
+    return learn(home.store, home.backbone(), tasks.get(home.store, task), settings, **options)  # type: ignore[arg-type]
+
+
+def contents(result: Staged) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in result.files.items()}
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_tiny_task_is_learned_well_above_chance(home: Home, method: str) -> None:
+    settings = TrainingSettings(method=method, epochs=8, batch_size=8, learning_rate=5e-3, dtype="float32")
+    home.train("place", settings)
+    assert home.adapter.show("place@1").metrics["accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_base_in_memory_is_bit_for_bit_the_same_after_training(home: Home, method: str) -> None:
+    backbone = home.backbone()
+    before = module_digest(backbone.model)
+    names = [name for name, _ in backbone.model.named_modules()]
+    staged(home, settings=replace(QUICK, method=method))
+    assert module_digest(backbone.model) == before
+    assert [name for name, _ in backbone.model.named_modules()] == names
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_same_seed_gives_the_same_files(home: Home, method: str) -> None:
+    settings = replace(QUICK, method=method)
+    first = staged(home, settings=settings)
+    kept = contents(first)
+    discard(first)
+    assert contents(staged(home, settings=settings)) == kept
+
+
+def test_another_seed_gives_another_adapter(home: Home) -> None:
+    assert contents(staged(home)) != contents(staged(home, settings=replace(QUICK, seed=1)))
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("step", [1, 9, 13], ids=["first step", "last step of an epoch", "inside the second epoch"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_to_the_same_bits(home: Home, method: str, step: int, number: int) -> None:
+    settings = replace(QUICK, method=method, method_settings={"dropout": 0.1} if method == "lora" else {})
+    undisturbed = staged(home, settings=settings)
+    kept = contents(undisturbed)
+    discard(undisturbed)
+    with pytest.raises(InterruptedRunError):
+        staged(home, settings=settings, progress=StopAt(step, number))
+    assert contents(staged(home, settings=settings, resume=True)) == kept
+
+
+def test_an_interrupted_run_is_found_again_with_its_settings(home: Home) -> None:
+    with pytest.raises(InterruptedRunError):
+        staged(home, settings=replace(QUICK, seed=7), progress=StopAt(3))
+    found, parent = unfinished_run(home.store, "place")
+    assert (found.seed, found.epochs, parent) == (7, 2, None)
+    with pytest.raises(NotFoundError):
+        unfinished_run(home.store, "wet")
+
+
+def test_resume_refuses_other_settings_than_those_of_the_interrupted_run(home: Home) -> None:
+    with pytest.raises(InterruptedRunError) as interrupted:
+        home.train("place", QUICK, progress=StopAt(3))
+    assert interrupted.value.hint == "limpet train place --resume"
+    with pytest.raises(UsageError, match="seed 0, not 5"):
+        home.train("place", replace(QUICK, seed=5), resume=True)
+    assert home.train("place", resume=True).version.reference == "place@1"
+
+
+def test_a_corrupt_checkpoint_is_refused_and_a_new_run_is_possible(home: Home) -> None:
+    with pytest.raises(InterruptedRunError):
+        home.train("place", QUICK, progress=StopAt(3))
+    checkpoint = next((home.path / "runs").glob("*/checkpoint.safetensors"))
+    checkpoint.write_bytes(checkpoint.read_bytes()[:200])
+    with pytest.raises(IntegrityError, match="checkpoint"):
+        home.train("place", QUICK, resume=True)
+    assert home.train("place", QUICK).created
+
+
+def test_training_goes_on_from_another_version(home: Home) -> None:
+    first = home.train("place", QUICK).version
+    second = home.train("wet", QUICK, start_from="place@1").version
+    assert second.parent == first.reference
+    with pytest.raises(UsageError, match="can't go on"):
+        home.train("wet", replace(QUICK, method="full"), start_from="place@1")
+
+
+def test_a_loss_that_is_not_finite_ends_training_and_registers_nothing(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClassificationHead, "loss", lambda self, logits, targets: logits.sum() * float("nan"))
+    with pytest.raises(TrainingError, match="nan at step 1") as failed:
+        home.train("place", QUICK)
+    assert "--lr" in failed.value.hint
+    assert not home.adapter.list().items
+
+
+class DriftingBuffer(Lora):
+    """LoRA that leaves a mark in a buffer of the base, as batch normalisation in training mode would."""
+
+    def detach(self, module: Any) -> None:
+        backbone = module.get_base_model()
+        super().detach(module)
+        backbone.embeddings.position_ids[0, 0] += 1
+
+
+def test_a_buffer_of_the_base_that_drifts_is_caught(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "get", lambda name: DriftingBuffer())
+    with pytest.raises(IntegrityError, match="changed in memory"):
+        staged(home)
+
+
+def test_a_base_with_one_weight_changed_is_refused_by_train_and_predict(home: Home, tmp_path: Path) -> None:
+    home.train("place", QUICK)
+    change_one_weight(tmp_path / "base")
+    for again in (home, open_home(home.path)):
+        with pytest.raises(IntegrityError) as refused:
+            again.train("wet", QUICK)
+        assert refused.value.exit_code == 5
+        with pytest.raises(IntegrityError):
+            again.predict("place", ["old reef"])
