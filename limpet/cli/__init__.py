@@ -1,0 +1,100 @@
+"""The command line: `limpet NOUN VERB`, thin over `limpet.home`.
+
+Nothing heavier than click is imported here, so that `limpet --help` answers at once; a command's module is
+imported when the command is typed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from limpet.cli._command import GlobalOptions
+from limpet.cli._errors import run
+from limpet.cli._invocation import Invocation
+from limpet.errors import UsageError
+
+__all__ = ["COMMANDS", "cli", "main"]
+
+COMMANDS = {
+    "init": "Make a home, the place where limpet keeps its registry.",
+    "base": "The frozen pretrained model, known by its fingerprint.",
+    "task": "Datasets with their type, labels, metric and splits.",
+    "train": "Learn a task, register the version and evaluate every earlier task again.",
+    "adapter": "The versions of tasks, and the aliases that point at them.",
+    "evaluate": "Evaluate versions on their tasks' evaluation splits.",
+    "stream": "Sequential task training: several arms, several seeds.",
+    "report": "Show who forgot what: matrices, metrics, comparisons and cost.",
+    "gate": "Hold a stream against rules; exit code 6 where one is crossed.",
+    "predict": "Classify texts with a version of a task.",
+    "methods": "The capability table of all methods, and what works on this base.",
+    "ui": "Serve the MLflow dashboard of this home on 127.0.0.1.",
+    "verify": "Read every byte of the home again and name what is wrong.",
+    "demo": "Learn four real tasks by three arms, and show who forgot what.",
+    "db": "The schema of the home's database.",
+}
+"""Every command with its one line of help; each is the attribute `command` of the module of its name."""
+
+
+class _Cli(GlobalOptions, click.Group):
+    """The root: knows all commands by name, and imports the one that is typed."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
+        return run(super().main, args, *more, **extra)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"limpet.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UsageError(f"there is no command {args[0]!r}.", _nearest(args[0]))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _nearest(typed: str) -> str:
+    from difflib import get_close_matches
+
+    matches = get_close_matches(typed, COMMANDS, n=1)
+    return f"limpet {matches[0] if matches else '--help'}"
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"limpet {version('limpet')}")
+        ctx.exit()
+
+
+@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show limpet's version.",
+)
+@click.pass_obj
+def cli(_: Invocation) -> None:
+    """Grow one frozen model task by task, and prove that it forgets nothing."""
+
+
+def main() -> None:
+    """Run the console script `limpet`."""
+    cli.main(prog_name="limpet")

@@ -1,0 +1,77 @@
+"""How the program ends: an error is what is wrong, why, and what to type next; never a traceback unasked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from limpet.cli._invocation import Invocation
+from limpet.errors import LimpetError
+
+__all__ = ["paint", "run"]
+
+_INTERRUPTED = 130
+
+
+def run(main: Callable[..., Any], args: Sequence[str] | None, *more: Any, **extra: Any) -> Any:
+    """Run click's `main`, say on stderr what went wrong, and exit with the code of its class."""
+    typed = list(sys.argv[1:] if args is None else args)
+    invocation = Invocation()
+    try:
+        extra |= {"standalone_mode": False, "obj": invocation}
+        returned = main(typed, *more, **extra)
+        sys.exit(returned if isinstance(returned, int) else 0)
+    except Exception as error:
+        # an error of parsing comes before the options are known
+        invocation.json = invocation.json or ("--json" in typed and isinstance(error, click.UsageError))
+        sys.exit(_tell(error, invocation))
+
+
+def paint(text: str, **style: Any) -> str:
+    """Style a text for the terminal, unless NO_COLOR is set; click strips it where it writes to no terminal."""
+    import os
+
+    return text if os.environ.get("NO_COLOR") else click.style(text, **style)
+
+
+def _tell(error: Exception, invocation: Invocation) -> int:
+    kind, message, hint, code = _describe(error)
+    expected = isinstance(error, LimpetError | click.ClickException | click.Abort)
+    if invocation.debug:
+        import traceback
+
+        traceback.print_exception(error)
+    elif not expected:
+        message = f"unexpected error, {kind}: {message} --debug shows the traceback."
+    if invocation.json:
+        import json
+
+        content = {"schema": 1, "error": {"type": kind, "message": message, "hint": hint}}
+        click.echo(json.dumps(content, ensure_ascii=False), err=True)
+        return code
+    click.echo(f"{paint('error:', fg='red', bold=True)} {message}", err=True)
+    if hint:
+        click.echo(f"{paint('hint:', bold=True)} {hint}", err=True)
+    return code
+
+
+def _describe(error: Exception) -> tuple[str, str, str, int]:
+    """Return the type, message, hint and exit code of an error."""
+    if isinstance(error, LimpetError):
+        return type(error).__name__, error.message, error.hint, error.exit_code
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        path = error.ctx.command_path
+        click.echo(error.ctx.get_help(), err=True)
+        return "UsageError", f"{path!r} needs a command.", f"{path} --help", error.exit_code
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "limpet"
+        message = error.format_message()
+        return "UsageError", message[:1].lower() + message[1:], f"{path} --help", error.exit_code
+    if isinstance(error, click.ClickException):
+        return type(error).__name__, error.format_message(), "", error.exit_code
+    if isinstance(error, click.Abort):
+        return "Interrupted", "interrupted.", "", _INTERRUPTED
+    return type(error).__name__, " ".join(str(error).split()), "", 1

@@ -1,0 +1,95 @@
+"""`limpet db upgrade|current|history`."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from limpet.cli._command import Noun
+from limpet.cli._invocation import Invocation, pass_invocation
+
+if TYPE_CHECKING:
+    from limpet.registry.database import Database
+
+__all__ = ["command"]
+
+
+@click.group("db", cls=Noun)
+def command() -> None:
+    """The schema of the home's database."""
+
+
+@command.command()
+@pass_invocation
+def upgrade(invocation: Invocation) -> None:
+    """Bring the database to the schema of this limpet, in one transaction."""
+    database = _database(invocation)
+    from limpet.registry.database import current, upgrade
+
+    before = current(database)
+    _show(invocation, upgrade(database), before)
+
+
+@command.command()
+@pass_invocation
+def current(invocation: Invocation) -> None:
+    """Show the schema revision of the database, and the one that this limpet needs."""
+    database = _database(invocation)
+    from limpet.cli import _output
+    from limpet.registry.database import current, head
+
+    if invocation.json:
+        _output.emit(revision=current(database), head=head())
+    else:
+        _output.fields_table([("database", current(database)), ("limpet", head())])
+
+
+@command.command()
+@pass_invocation
+def history(invocation: Invocation) -> None:
+    """List all schema revisions, oldest first, and which of them the database has."""
+    from alembic.script import ScriptDirectory
+
+    from limpet.cli import _output
+    from limpet.registry.database import current
+
+    found = current(_database(invocation))
+    with resources.as_file(resources.files("limpet.migrations")) as folder:
+        scripts = list(reversed(list(ScriptDirectory(str(folder)).walk_revisions())))
+    names = [script.revision for script in scripts]
+    done = names.index(found) + 1 if found in names else 0
+    rows = [(script.revision, script.doc, index < done) for index, script in enumerate(scripts)]
+    if invocation.json:
+        revisions = [{"revision": name, "summary": summary, "applied": applied} for name, summary, applied in rows]
+        _output.emit(revisions=revisions, cursor=None)
+    else:
+        shown = [(name, "yes" if applied else "no", summary) for name, summary, applied in rows]
+        _output.table(("revision", "applied", "summary"), shown)
+
+
+def _show(invocation: Invocation, revision: str, before: str | None) -> None:
+    from limpet.cli import _output
+
+    if invocation.json:
+        _output.emit(revision=revision, before=before)
+    elif before == revision:
+        click.echo(f"the database has the schema {revision} already")
+    else:
+        click.echo(f"the database went from the schema {before or 'none'} to {revision}")
+
+
+def _database(invocation: Invocation) -> Database:
+    """Find the database without opening the home: an older schema must not be in the way."""
+    invocation.hush()
+    from limpet.errors import NotFoundError
+    from limpet.registry.database import connect, database_url
+    from limpet.registry.settings import SETTINGS_FILE, load_settings
+    from limpet.registry.store import find_home
+
+    folder = (invocation.home or find_home(Path.cwd())).absolute()
+    if not (folder / SETTINGS_FILE).is_file():
+        raise NotFoundError(f"there is no limpet home in {folder}.", f"limpet init --home {folder}")
+    return connect(database_url(load_settings(folder).db, folder))

@@ -1,0 +1,84 @@
+"""`limpet demo`."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from limpet.cli._command import Command
+from limpet.cli._invocation import Invocation, pass_invocation
+
+if TYPE_CHECKING:
+    from limpet.forgetting.report_values import Report
+    from limpet.home import Home
+
+__all__ = ["command"]
+
+_HOME = Path("limpet-demo") / ".limpet"
+_EXAMPLE = "The central bank raised interest rates for the third time this year."
+
+
+@click.command("demo", cls=Command)
+@pass_invocation
+def command(invocation: Invocation) -> None:
+    """Learn four real tasks by three arms, and show who forgot what.
+
+    Takes minutes. Everything goes into limpet-demo/ here, or into --home; interrupted, the same command goes on.
+    """
+    folder = invocation.home or _HOME
+    home = _open(invocation, folder)
+    with (
+        invocation.progress() as progress,
+        resources.as_file(resources.files("limpet.forgetting") / "demo.yaml") as file,
+    ):
+        report, warnings = home.stream.run(file, progress=progress)
+        progress.note("writing the report")
+        paths = _write_reports(report, folder.parent if folder.name == ".limpet" else folder)
+    _show(invocation, report, folder, paths, warnings)
+
+
+def _open(invocation: Invocation, folder: Path) -> Home:
+    """Open the demo's home; the one that an earlier, interrupted demo made is used again."""
+    invocation.hush()
+    from limpet.home import init, open_home
+
+    return open_home(folder) if (folder / "limpet.toml").exists() else init(folder)
+
+
+def _write_reports(report: Report, folder: Path) -> list[Path]:
+    from limpet.cli import _output
+    from limpet.cli.report import render_text
+
+    paths = []
+    for form in ("html", "json"):
+        path = folder / f"report.{form}"
+        _output.write(path, render_text(report, form))
+        paths.append(path)
+    return paths
+
+
+def _show(invocation: Invocation, report: Report, folder: Path, paths: list[Path], warnings: tuple[str, ...]) -> None:
+    from limpet.cli import _output
+
+    if invocation.json:
+        _output.emit(**report.to_json())
+        return
+    from limpet.forgetting.conclusion import conclusion
+    from limpet.forgetting.render_table import matrices
+
+    _output.render(matrices(report))
+    click.echo(f"\n{conclusion(report)}\n")
+    click.echo("report: " + ", ".join(str(path) for path in paths))
+    click.echo("\nnext:")
+    task = report.tasks[0].name
+    for typed in (
+        f"limpet ui --home {folder}",
+        f"limpet report --home {folder}",
+        f"limpet adapter list --home {folder}",
+        f'limpet predict {task} "{_EXAMPLE}" --home {folder}',
+    ):
+        click.echo(f"  {typed}")
+    _output.warn(warnings)

@@ -1,0 +1,39 @@
+"""`limpet init`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from limpet.cli._command import Command
+from limpet.cli._invocation import Invocation, pass_invocation
+
+__all__ = ["command"]
+
+
+@click.command("init", cls=Command)
+@click.option(
+    "--base", metavar="SPEC", help="The base: sample:NAME, a hub id, a folder, a .gguf file. [sample:minilm]"
+)
+@click.option("--db", metavar="URL", help="The database. [SQLite in the home]")
+@click.option("--blobs", metavar="URL", help="Where files are kept. [a folder in the home]")
+@click.option("--mlflow", metavar="URI", help="The tracking server, or off. [SQLite in the home]")
+@pass_invocation
+def command(invocation: Invocation, base: str | None, db: str | None, blobs: str | None, mlflow: str | None) -> None:
+    """Make a home, the place where limpet keeps its registry."""
+    invocation.hush()
+    from limpet.cli import _output
+    from limpet.home import init
+
+    folder = invocation.home or (Path(home) if (home := os.environ.get("LIMPET_HOME")) else None)
+    with invocation.progress() as progress:
+        home = init(folder, base=base, db=db, blobs=blobs, mlflow=mlflow, progress=progress)
+    settings = home.store.settings
+    if invocation.json:
+        _output.emit(home=home.path, base=settings.base, db=settings.db, blobs=settings.blobs, mlflow=settings.mlflow)
+        return
+    click.echo(f"made the home {home.path}, on the base {settings.base}")
+    if not invocation.quiet:
+        click.echo("next: limpet task add NAME --data SPEC, such as --data sample:bbc-news", err=True)

@@ -1,0 +1,82 @@
+"""`limpet stream run|list|show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from limpet.cli._command import Noun
+from limpet.cli._invocation import Invocation, pass_invocation
+
+__all__ = ["command"]
+
+
+@click.group("stream", cls=Noun)
+def command() -> None:
+    """Sequential task training: several arms, several seeds."""
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@pass_invocation
+def run(invocation: Invocation, file: Path) -> None:
+    """Run a stream file, or go on where an earlier run had stopped; ends with the report."""
+    from limpet.cli import _output
+    from limpet.forgetting.stream_spec import read_stream
+
+    read_stream(file)
+    home = invocation.open()
+    with invocation.progress() as progress:
+        report, warnings = home.stream.run(file, progress=progress)
+    if invocation.json:
+        _output.emit(**report.to_json())
+    else:
+        from limpet.forgetting.render_table import render_table
+
+        _output.render(render_table(report))
+    _output.warn(() if invocation.json else warnings)
+
+
+@command.command("list")
+@pass_invocation
+def list_(invocation: Invocation) -> None:
+    """List all streams, oldest first."""
+    from limpet.cli import _output
+
+    records = invocation.open().stream.list()
+    if invocation.json:
+        _output.emit(streams=records, cursor=None)
+        return
+    rows = [
+        (record.name, len(record.tasks), _output.short(record.digest), record.updated_at[:19].replace("T", " "))
+        for record in records
+    ]
+    _output.table(("stream", "tasks", "digest", "updated (UTC)"), rows)
+
+
+@command.command()
+@click.argument("name")
+@pass_invocation
+def show(invocation: Invocation, name: str) -> None:
+    """Show one stream: its tasks and its file."""
+    from limpet.cli import _output
+
+    record = invocation.open().stream.show(name)
+    if invocation.json:
+        _output.emit(**_output.to_json(record))
+        return
+    _output.fields_table(
+        [
+            ("stream", record.name),
+            ("digest", record.digest),
+            ("base", record.base_digest),
+            ("tasks", record.tasks),
+            ("created", record.created_at),
+            ("updated", record.updated_at),
+        ]
+    )
+    if record.spec:
+        import yaml
+
+        click.echo("\n" + yaml.safe_dump(_output.to_json(record.spec), sort_keys=False, allow_unicode=True).rstrip())

@@ -1,0 +1,112 @@
+"""`limpet task add|list|show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from limpet.cli._command import Noun
+from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.errors import UsageError
+
+if TYPE_CHECKING:
+    from limpet.registry.values import TaskRecord
+
+__all__ = ["command"]
+
+
+@click.group("task", cls=Noun)
+def command() -> None:
+    """Datasets with their type, labels, metric and splits."""
+
+
+@command.command()
+@click.argument("name")
+@click.option(
+    "--data",
+    required=True,
+    metavar="SPEC",
+    help="sample:NAME, hub:org/name, or files: csv:, jsonl:, parquet: with PATH or train=PATH,eval=PATH.",
+)
+@click.option("--type", metavar="TYPE", help="The type of task. [classification]")
+@click.option("--text", "text_column", metavar="COL", help="The column of the texts. [found by its name]")
+@click.option("--label", metavar="COL", help="The column of the labels. [found by its name]")
+@click.option("--target", metavar="COL", help="The column of the targets, where they are no labels.")
+@click.option("--metric", metavar="M", help="What the task is scored by. [the type's own]")
+@click.option("--train-size", type=int, metavar="N", help="How many training examples to draw. [all]")
+@click.option("--eval-size", type=int, metavar="N", help="How many evaluation examples to draw. [all]")
+@click.option("--split-seed", type=int, metavar="S", help="Seeds every draw. [0]")
+@click.option("--max-length", type=int, metavar="L", help="Longest text in tokens. [128]")
+@pass_invocation
+def add(invocation: Invocation, name: str, data: str, label: str | None, target: str | None, **options: Any) -> None:
+    """Read a dataset, split it and keep it as a task."""
+    if label is not None and target is not None:
+        raise UsageError("--label and --target name the same column.", f"limpet task add {name} --label {label}")
+    given = {key: value for key, value in options.items() if value is not None}
+    if (column := label or target) is not None:
+        given["target_column"] = column
+    home = invocation.open()
+    with invocation.progress() as progress:
+        progress.note(f"reading {data}")
+        record = home.task.add(name, data, **given)
+    _show(invocation, record)
+
+
+@command.command("list")
+@pass_invocation
+def list_(invocation: Invocation) -> None:
+    """List all tasks, oldest first."""
+    from limpet.cli import _output
+
+    records = invocation.open().task.list()
+    if invocation.json:
+        _output.emit(tasks=records, cursor=None)
+        return
+    rows = [
+        (
+            record.name,
+            record.definition.type,
+            len(record.labels),
+            *(record.split(split).examples for split in ("train", "validation", "evaluation")),
+            record.definition.metric,
+            _output.short(record.data_digest),
+        )
+        for record in records
+    ]
+    _output.table(("task", "type", "labels", "train", "validation", "evaluation", "metric", "data"), rows)
+
+
+@command.command()
+@click.argument("name")
+@pass_invocation
+def show(invocation: Invocation, name: str) -> None:
+    """Show a task: its definition, splits and labels."""
+    _show(invocation, invocation.open().task.show(name))
+
+
+def _show(invocation: Invocation, record: TaskRecord) -> None:
+    from limpet.cli import _output
+
+    if invocation.json:
+        _output.emit(**_output.to_json(record))
+        return
+    definition, checks = record.definition, dict(record.checks)
+    notes = checks.pop("notes", [])
+    _output.fields_table(
+        [
+            ("task", record.name),
+            ("type", f"{definition.type}, scored by {definition.metric}"),
+            ("data", f"{definition.data}, {definition.text_column} -> {definition.target_column}"),
+            ("digest", record.data_digest),
+            ("labels", record.labels),
+            ("longest text", f"{definition.max_length} tokens"),
+            ("split seed", definition.split_seed),
+            *((key.replace("_", " "), value) for key, value in checks.items()),
+            *(("note", note) for note in notes),
+            ("created", record.created_at),
+        ]
+    )
+    click.echo()
+    rows = [(split.name, split.examples, split.digest) for split in record.splits]
+    _output.table(("split", "examples", "digest"), rows)

@@ -1,0 +1,89 @@
+"""`limpet train`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from limpet.cli._command import Command
+from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.cli._trained import show_trained
+from limpet.errors import UsageError
+
+if TYPE_CHECKING:
+    from limpet.training.learn import TrainingSettings
+
+__all__ = ["command"]
+
+
+@click.command("train", cls=Command)
+@click.argument("task")
+@click.option("--method", metavar="M", help="How to learn; limpet methods lists them. [lora]")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting of the method; repeatable.")
+@click.option("--epochs", type=int, metavar="E", help="Passes over the training examples. [3]")
+@click.option("--lr", "learning_rate", type=float, metavar="X", help="Peak learning rate. [the method's own]")
+@click.option("--batch-size", type=int, metavar="B", help="Examples in a step. [16]")
+@click.option("--seed", type=int, metavar="S", help="Seeds initial values, order and dropout. [0]")
+@click.option("--max-length", type=int, metavar="L", help="Longest text in tokens. [the task's own]")
+@click.option("--dtype", metavar="T", help="auto, bfloat16 or float32. [auto]")
+@click.option("--max-seconds", type=float, metavar="S", help="End training after this long.")
+@click.option("--from", "start_from", metavar="VERSION", help="Begin with the tensors of a version.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint of an interrupted run.")
+@click.option("--no-monitor", is_flag=True, help="Do not evaluate the earlier tasks again.")
+@click.option("--promote", metavar="ALIAS", help="Move this alias to the new version, if the gate lets it.")
+@click.option(
+    "--max-forgetting", type=float, metavar="X", help="The gate's limit on forgetting_max; exit code 6 above it."
+)
+@pass_invocation
+def command(
+    invocation: Invocation,
+    task: str,
+    pairs: tuple[str, ...],
+    start_from: str | None,
+    resume: bool,
+    no_monitor: bool,
+    promote: str | None,
+    max_forgetting: float | None,
+    **options: Any,
+) -> None:
+    """Learn a task, register the version and evaluate every earlier task again."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if pairs:
+        given["method_settings"] = _parse(pairs)
+    home = invocation.open()
+    # before the base is loaded: a name mistyped is answered at once
+    home.task.show(task)
+    with invocation.progress() as progress:
+        trained = home.train(
+            task,
+            _settings(given, resume),
+            start_from=start_from,
+            resume=resume,
+            monitor=not no_monitor,
+            promote=promote,
+            max_forgetting=max_forgetting,
+            progress=progress,
+        )
+    show_trained(invocation, trained)
+
+
+def _parse(pairs: tuple[str, ...]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value):
+            raise UsageError(f"--set takes KEY=VALUE, not {pair!r}.", "--set r=8")
+        if key in settings:
+            raise UsageError(f"--set {key} stands twice.", f"--set {pair}")
+        settings[key] = value
+    return settings
+
+
+def _settings(given: dict[str, Any], resume: bool) -> TrainingSettings | None:
+    """With `--resume` alone, the settings are those of the interrupted run."""
+    if resume and not given:
+        return None
+    from limpet.training.learn import TrainingSettings
+
+    return TrainingSettings(**given)

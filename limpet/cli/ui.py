@@ -1,0 +1,39 @@
+"""`limpet ui`."""
+
+from __future__ import annotations
+
+import click
+
+from limpet.cli._command import Command
+from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.errors import LimpetError
+
+__all__ = ["command"]
+
+
+@click.command("ui", cls=Command)
+@click.option("--port", type=int, default=5000, show_default=True, metavar="P", help="A port of 127.0.0.1.")
+@click.option("--sync", is_flag=True, help="Send everything to the mirror that is missing there, first.")
+@pass_invocation
+def command(invocation: Invocation, port: int, sync: bool) -> None:
+    """Serve the MLflow dashboard of this home on 127.0.0.1, until Ctrl-C."""
+    home = invocation.open()
+    from limpet.cli import _output
+    from limpet.forgetting.dashboard import serve
+
+    with invocation.progress() as progress:
+        if sync:
+            progress.note("mirroring to MLflow")
+            try:
+                home.sync()
+            except LimpetError as error:
+                # what was sent before can still be looked at
+                _output.warn(() if invocation.json else (error.message,))
+        progress.note("starting the dashboard")
+    with serve(home.store, port) as dashboard:
+        if invocation.json:
+            _output.emit(url=dashboard.url)
+        else:
+            click.echo(dashboard.url)
+            click.echo("Ctrl-C ends it", err=True)
+        dashboard.wait()
