@@ -184,7 +184,7 @@ def _identical(course: Course) -> bool | None:
         for task in range(course.steps - 1)
         for step in range(task + 1, course.steps)
     ]
-    known = [_same(learned, now) for learned, now in pairs if learned and now]
+    known = [_same(course, learned, now) for learned, now in pairs if learned and now]
     if not all(known):
         return False
     last = course.cells[-1] if course.cells else ()
@@ -192,11 +192,12 @@ def _identical(course: Course) -> bool | None:
     return True if known and evaluated else None
 
 
-def _same(learned: EvaluationRecord, now: EvaluationRecord) -> bool:
+def _same(course: Course, learned: EvaluationRecord, now: EvaluationRecord) -> bool:
     # equal bits are promised inside one environment and batch plan only; elsewhere predictions must do
     same_conditions = (learned.environment, learned.plan_digest) == (now.environment, now.plan_digest)
     same_logits = learned.logits_digest == now.logits_digest or not same_conditions
-    return learned.predictions_digest == now.predictions_digest and same_logits
+    before, after = course.read(learned), course.read(now)
+    return same_logits and metrics.identical_predictions(before.predictions, after.predictions)
 
 
 def _flip_rate(

@@ -133,13 +133,11 @@ def accuracy_cost(report: Report) -> Figure:
         _point(by_size, report, arm, arm.cost.bytes_per_task)
     by_time.set_xlabel("training seconds, all tasks")
     by_time.set_ylabel("average_accuracy")
-    by_time.set_xlim(left=0)
     by_size.set_xlabel("bytes for each task")
-    by_size.set_xscale("log")
     by_size.xaxis.set_major_formatter(EngFormatter("B"))
-    by_size.xaxis.set_minor_formatter("")
     for axes in (by_time, by_size):
         axes.margins(x=0.15)
+        axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
     handles = dict(zip(*reversed(by_time.get_legend_handles_labels()), strict=True))
     if handles:

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+
+from limpet.forgetting.gate import GateRules, check
+from limpet.forgetting.metrics import Rows, all_metrics
+from limpet.forgetting.report_values import ArmReport, Cost
+
+STRICT = GateRules(max_forgetting=0.0, max_worst=0.0, require_identical=True)
+
+
+def arm(rows: Rows, identical: bool | None = True) -> ArmReport:
+    return ArmReport(
+        name="isolated",
+        strategy="isolated",
+        method="lora",
+        seed=0,
+        task_identity="oracle",
+        matrix=tuple(tuple(row) for row in rows),
+        metrics=all_metrics(rows),
+        intervals={},
+        identical_predictions=identical,
+        negative_flip_rate=(),
+        positive_flip_rate=(),
+        mcnemar=(),
+        cost=Cost(None, None, None, (), (), None),
+        versions=(),
+        sweep=(),
+        chosen={},
+        finished=True,
+    )
+
+
+KEPT: Rows = [[0.9, None], [0.9, 0.8]]
+LOST: Rows = [[0.9, None, None], [0.6, 0.8, None], [0.6, 0.8, 0.7]]
+
+
+def rules_crossed(of: ArmReport, rules: GateRules) -> list[str]:
+    return [crossing.rule for crossing in check(of, rules)]
+
+
+def test_an_arm_that_forgot_nothing_crosses_no_rule() -> None:
+    assert check(arm(KEPT), STRICT) == ()
+
+
+def test_no_rule_is_crossed_where_none_is_set() -> None:
+    assert check(arm(LOST, identical=False), GateRules()) == ()
+
+
+@pytest.mark.parametrize(
+    ("rules", "crossed"),
+    [
+        (GateRules(max_forgetting=0.14), ["forgetting"]),
+        (GateRules(max_forgetting=0.16), []),
+        (GateRules(max_worst=0.29), ["worst"]),
+        (GateRules(max_worst=0.31), []),
+        (GateRules(require_identical=True), ["identical"]),
+        (STRICT, ["forgetting", "worst", "identical"]),
+    ],
+)
+def test_a_limit_is_crossed_only_from_above(rules: GateRules, crossed: list[str]) -> None:
+    assert rules_crossed(arm(LOST, identical=False), rules) == crossed
+
+
+def test_a_limit_that_is_just_reached_is_not_crossed_by_rounding() -> None:
+    # 0.9 - 0.6 is 0.30000000000000004
+    assert rules_crossed(arm([[0.9, None], [0.6, 0.8]]), GateRules(max_forgetting=0.3, max_worst=0.3)) == []
+
+
+def test_a_mean_within_the_limit_does_not_hide_the_worst_task() -> None:
+    assert rules_crossed(arm(LOST), GateRules(max_forgetting=0.2, max_worst=0.2)) == ["worst"]
+
+
+def test_backward_gain_crosses_nothing() -> None:
+    assert rules_crossed(arm([[0.5, None], [0.9, 0.8]]), GateRules(max_forgetting=0, max_worst=0)) == []
+
+
+@pytest.mark.parametrize("rows", [[], [[0.9]]])
+def test_before_a_second_task_nothing_is_crossed(rows: Rows) -> None:
+    assert check(arm(rows, identical=None), STRICT) == ()
+
+
+def test_undefined_forgetting_crosses_no_limit_but_identity_needs_its_evidence() -> None:
+    assert rules_crossed(arm([[0.9, None], [None, 0.8]], identical=None), STRICT) == ["identical"]
+
+
+def test_a_crossing_says_which_arm_by_how_much_and_what_was_allowed() -> None:
+    (crossing,) = check(arm(LOST), GateRules(max_forgetting=0.05))
+    for part in ("isolated", "seed 0", "forgetting_max", "0.1500", "0.05"):
+        assert part in crossing.detail
