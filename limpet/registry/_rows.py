@@ -47,9 +47,7 @@ def find_task(session: Session, name: str) -> TaskRow:
     if row is None:
         near = difflib.get_close_matches(name, session.scalars(select(TaskRow.name)).all(), n=3, cutoff=0.5)
         hint = (
-            f"did you mean {' or '.join(near)}? limpet task list"
-            if near
-            else f"limpet task add {name} --data SPEC"
+            f"did you mean {' or '.join(near)}? limpet task list" if near else f"limpet task add {name} --data SPEC"
         )
         raise NotFoundError(f"There is no task {name!r} in this home.", hint)
     return row

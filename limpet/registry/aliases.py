@@ -76,9 +76,7 @@ def rollback(store: Store, task: str, alias: str, reason: str = "", actor: str |
     with store.database.write() as session:
         row = find_task(session, task)
         if session.get(AliasRow, (row.id, alias)) is None:
-            raise NotFoundError(
-                f"The task {task!r} has no alias {alias!r}.", f"limpet adapter history {task}"
-            )
+            raise NotFoundError(f"The task {task!r} has no alias {alias!r}.", f"limpet adapter history {task}")
         before = _undone(_events(session, row, alias))
         if before is None:
             raise ConflictError(
@@ -111,9 +109,7 @@ def check_alias(alias: str) -> None:
             "The alias latest always means the newest adapter and can't be moved.", "choose another alias"
         )
     if alias.isdigit():
-        raise UsageError(
-            f"The alias {alias!r} would read as a version's number.", "choose an alias with a letter"
-        )
+        raise UsageError(f"The alias {alias!r} would read as a version's number.", "choose an alias with a letter")
 
 
 def _parse_expect(expect: str | None, task: str) -> int | None:
@@ -121,9 +117,7 @@ def _parse_expect(expect: str | None, task: str) -> int | None:
         return None
     reference = parse(expect)
     if reference.task != task or reference.number is None:
-        raise UsageError(
-            f"{expect!r} names no version of {task!r}.", f"write --expect {task}@2, or --expect none"
-        )
+        raise UsageError(f"{expect!r} names no version of {task!r}.", f"write --expect {task}@2, or --expect none")
     return reference.number
 
 

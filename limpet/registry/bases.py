@@ -51,16 +51,12 @@ def get(store: Store, name_or_digest: str | None = None) -> BaseRecord:
     with store.database.read() as session:
         if wanted is not None:
             column = BaseRow.digest if wanted.startswith("sha256:") else BaseRow.name
-            rows = session.scalars(
-                select(BaseRow).where(column == wanted).order_by(BaseRow.id).limit(1)
-            ).all()
+            rows = session.scalars(select(BaseRow).where(column == wanted).order_by(BaseRow.id).limit(1)).all()
         else:
             rows = session.scalars(select(BaseRow).order_by(BaseRow.id).limit(2)).all()
     if not rows:
         name = repr(wanted) if wanted else "yet"
-        raise NotFoundError(
-            f"There is no base {name} in this home.", f"limpet base add {wanted or 'sample:minilm'}"
-        )
+        raise NotFoundError(f"There is no base {name} in this home.", f"limpet base add {wanted or 'sample:minilm'}")
     if len(rows) > 1:
         raise UsageError(
             "This home has several bases and its settings name none of them.",

@@ -163,9 +163,7 @@ class LocalBlobs:
 
     def strays(self) -> Iterator[str]:
         """Yield every file that is not a blob in its place, as a path inside the store."""
-        yield from (
-            str(file.relative_to(self.root)) for file in self._files() if self._digest_of(file) is None
-        )
+        yield from (str(file.relative_to(self.root)) for file in self._files() if self._digest_of(file) is None)
 
     def _files(self) -> list[Path]:
         return sorted(file for file in self.root.rglob("*") if file.is_symlink() or not file.is_dir())
@@ -243,9 +241,7 @@ def _typed_os_errors(root: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         hint = f"make room, then run the command again: df -h {root}" if full else f"ls -ld {root}"
-        raise LimpetError(
-            f"Nothing was stored, because {root} can't be written: {error.strerror}.", hint
-        ) from error
+        raise LimpetError(f"Nothing was stored, because {root} can't be written: {error.strerror}.", hint) from error
 
 
 def _unreadable(digest: str, error: OSError) -> IntegrityError:

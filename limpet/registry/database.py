@@ -165,16 +165,12 @@ def typed_errors(url: URL) -> Iterator[None]:
                 "wait for the other process, then run the command again",
             ) from error
         if "full" in why or "readonly" in why or "disk I/O" in why:
-            raise LimpetError(
-                f"Nothing was recorded: {name} can't be written ({why}).", "df -h; ls -l"
-            ) from error
+            raise LimpetError(f"Nothing was recorded: {name} can't be written ({why}).", "df -h; ls -l") from error
         raise UnavailableError(f"The database {name} can't be used: {why}.", "limpet doctor") from error
     except DatabaseError as error:
         why = str(error.orig).strip().rstrip(".")
         if "malformed" in why or "not a database" in why:
-            raise IntegrityError(
-                f"The database {name} is damaged: {why}.", "restore it from a backup"
-            ) from error
+            raise IntegrityError(f"The database {name} is damaged: {why}.", "restore it from a backup") from error
         raise
 
 

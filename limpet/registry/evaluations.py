@@ -64,9 +64,7 @@ def add(
         UsageError: The score is not a finite number.
     """
     if not abs(score) < float("inf"):
-        raise UsageError(
-            f"The score {score} of {version} is not a finite number.", "look at the model's outputs"
-        )
+        raise UsageError(f"The score {score} of {version} is not a finite number.", "look at the model's outputs")
     if not store.blobs.exists(predictions_digest):
         raise IntegrityError(f"The predictions of {version} are not stored.", f"limpet evaluate {version}")
     with store.database.write() as session:
@@ -101,16 +99,12 @@ def get(store: Store, evaluation_id: int) -> EvaluationRecord | None:
         return None if row is None else evaluation_records(session, [row])[0]
 
 
-def latest_full(
-    store: Store, version: str, state: str, split: Split = "evaluation"
-) -> EvaluationRecord | None:
+def latest_full(store: Store, version: str, state: str, split: Split = "evaluation") -> EvaluationRecord | None:
     """Return the newest full evaluation of a version on a backbone state, null if there is none."""
     return _full(store, version, state, split, newest=True)
 
 
-def first_full(
-    store: Store, version: str, state: str, split: Split = "evaluation"
-) -> EvaluationRecord | None:
+def first_full(store: Store, version: str, state: str, split: Split = "evaluation") -> EvaluationRecord | None:
     """Return the oldest full evaluation of a version on a backbone state, null if there is none."""
     return _full(store, version, state, split, newest=False)
 

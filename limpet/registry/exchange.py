@@ -57,9 +57,7 @@ def export(store: Store, ref: str | Reference, folder: Path) -> Path:
         # takes the place of an empty folder; fails where somebody has filled it meanwhile
         temporary.rename(target)
     except OSError as error:
-        raise LimpetError(
-            f"{folder} can't be written: {error.strerror}.", f"ls -ld {target.parent}"
-        ) from error
+        raise LimpetError(f"{folder} can't be written: {error.strerror}.", f"ls -ld {target.parent}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target

@@ -43,9 +43,7 @@ def record(store: Store, version: str | Reference, rule: str, detail: str) -> Ga
             if (known.rule, known.detail) == (rule, detail):
                 return known
         refusal = GateRefusal(rule, detail, utc_now())
-        session.add(
-            GateRefusalRow(version_id=row.id, rule=rule, detail=detail, created_at=refusal.created_at)
-        )
+        session.add(GateRefusalRow(version_id=row.id, rule=rule, detail=detail, created_at=refusal.created_at))
         return refusal
 
 

@@ -164,6 +164,4 @@ def _digest_of(name: str) -> str | None:
 
 
 def _missing(digest: str) -> IntegrityError:
-    return IntegrityError(
-        f"The file {digest} is missing, though the registry has it.", "limpet verify --deep"
-    )
+    return IntegrityError(f"The file {digest} is missing, though the registry has it.", "limpet verify --deep")

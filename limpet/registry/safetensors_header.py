@@ -64,9 +64,7 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise _bad(path, "its header does not begin with '{'")
     try:
-        header = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_without_twins, parse_constant=_refuse_constant
-        )
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_twins, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise _bad(path, f"its header is not JSON ({error})") from error
     metadata = header.pop("__metadata__", {})
@@ -85,17 +83,13 @@ def _entry(path: Path, name: str, value: Any) -> tuple[str, tuple[int, ...], int
         raise _bad(path, f"tensor {name!r} has a shape or offsets that are not counts")
     bits = math.prod(shape) * _BITS[dtype]
     if bits % 8 or bits // 8 != offsets[1] - offsets[0]:
-        raise _bad(
-            path, f"tensor {name!r} of shape {shape} and dtype {dtype} does not fit its offsets {offsets}"
-        )
+        raise _bad(path, f"tensor {name!r} of shape {shape} and dtype {dtype} does not fit its offsets {offsets}")
     return dtype, tuple(shape), offsets[0], offsets[1]
 
 
 def _counts(value: Any) -> bool:
     # a bool is an int to Python
-    return isinstance(value, list) and all(
-        type(item) is int and 0 <= item <= _LARGEST_COUNT for item in value
-    )
+    return isinstance(value, list) and all(type(item) is int and 0 <= item <= _LARGEST_COUNT for item in value)
 
 
 def _check_cover(path: Path, tensors: list[tuple[str, str, tuple[int, ...], int, int]], size: int) -> None:

@@ -128,6 +128,9 @@ class VersionRow(TableBase):
         UniqueConstraint("task_id", "number"),
         UniqueConstraint("task_id", "digest"),
         Index(None, "task_id", "role", "number"),
+        # lists are read newest first, by id
+        Index(None, "task_id", "id"),
+        Index(None, "method", "id"),
     )
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
@@ -135,7 +138,7 @@ class VersionRow(TableBase):
     digest: Mapped[str] = mapped_column(DIGEST)
     manifest: Mapped[str] = mapped_column(Text)
     manifest_digest: Mapped[str] = mapped_column(DIGEST)
-    method: Mapped[str] = mapped_column(Text, index=True)
+    method: Mapped[str] = mapped_column(Text)
     role: Mapped[str] = mapped_column(String(16))
     seed: Mapped[int] = mapped_column(BigInteger)
     score: Mapped[float | None] = mapped_column(Float, index=True)

@@ -104,9 +104,7 @@ def _read_file(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} is not TOML: {error}.", f"correct it, or remove the line: {path}"
-        ) from error
+        raise UsageError(f"{path} is not TOML: {error}.", f"correct it, or remove the line: {path}") from error
     names = {field.name for field in fields(Settings)}
     for name, value in table.items():
         # a table is another part's business, such as [gate]
@@ -117,7 +115,5 @@ def _read_file(path: Path) -> dict[str, str]:
                 f"{path} sets {name!r}, which is no setting.", f"the settings are {', '.join(sorted(names))}"
             )
         if not isinstance(value, str):
-            raise UsageError(
-                f"{path} sets {name!r} to {value!r}, which is not a text.", f'write {name} = "..."'
-            )
+            raise UsageError(f"{path} sets {name!r} to {value!r}, which is not a text.", f'write {name} = "..."')
     return {name: value for name, value in table.items() if isinstance(value, str)}

@@ -41,15 +41,11 @@ def create_store(path: Path, settings: Settings) -> Store:
     if (path / SETTINGS_FILE).exists():
         raise ConflictError(f"There is a limpet home in {path} already.", f"limpet base show --home {path}")
     if path.exists() and not path.is_dir():
-        raise ConflictError(
-            f"{path} is a file, where the home folder should be.", "limpet init --home FOLDER"
-        )
+        raise ConflictError(f"{path} is a file, where the home folder should be.", "limpet init --home FOLDER")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LimpetError(
-            f"The folder {path} can't be made: {error.strerror}.", f"ls -ld {path.parent}"
-        ) from error
+        raise LimpetError(f"The folder {path} can't be made: {error.strerror}.", f"ls -ld {path.parent}") from error
     store = _store(path, settings)
     upgrade(store.database)
     # last, because its presence says that the home is whole
@@ -75,9 +71,7 @@ def open_store(path: Path, **flags: str | Path | None) -> Store:
     file = store.database.url.database
     # SQLite would make an empty database where there is none
     if store.database.url.get_backend_name() == "sqlite" and not Path(str(file)).is_file():
-        raise NotFoundError(
-            f"The home {path} has lost its database {file}.", "restore the file from a backup"
-        )
+        raise NotFoundError(f"The home {path} has lost its database {file}.", "restore the file from a backup")
     check_schema(store.database)
     return store
 

@@ -123,9 +123,7 @@ def extend(store: Store, name: str, task: str, base_digest: str) -> StreamRecord
         return _stream(row)
 
 
-def arm_run(
-    store: Store, stream: str, name: str, strategy: str, method: str, seed: int, settings: Json
-) -> ArmRun:
+def arm_run(store: Store, stream: str, name: str, strategy: str, method: str, seed: int, settings: Json) -> ArmRun:
     """Return the run of an arm under a seed, made if it is new.
 
     Raises:
@@ -135,9 +133,7 @@ def arm_run(
     with store.database.write() as session:
         parent = _find_stream(session, stream)
         row = session.scalar(
-            select(ArmRunRow).where(
-                ArmRunRow.stream_id == parent.id, ArmRunRow.name == name, ArmRunRow.seed == seed
-            )
+            select(ArmRunRow).where(ArmRunRow.stream_id == parent.id, ArmRunRow.name == name, ArmRunRow.seed == seed)
         )
         if row is None:
             row = ArmRunRow(
@@ -200,9 +196,7 @@ def arm_runs(store: Store, stream: str) -> tuple[ArmRun, ...]:
     """
     with store.database.read() as session:
         parent = _find_stream(session, stream)
-        rows = session.scalars(
-            select(ArmRunRow).where(ArmRunRow.stream_id == parent.id).order_by(ArmRunRow.id)
-        )
+        rows = session.scalars(select(ArmRunRow).where(ArmRunRow.stream_id == parent.id).order_by(ArmRunRow.id))
         return tuple(_arm(row, parent.name) for row in rows)
 
 
@@ -232,9 +226,7 @@ def add_step(
     """
     with store.database.write() as session:
         made = find_version(session, version)
-        step = session.scalar(
-            select(StepRow).where(StepRow.arm_run_id == arm_run_id, StepRow.position == index)
-        )
+        step = session.scalar(select(StepRow).where(StepRow.arm_run_id == arm_run_id, StepRow.position == index))
         if step is None:
             _touch(session, arm_run_id)
             step = StepRow(
@@ -260,9 +252,7 @@ def add_step(
 def steps(store: Store, arm_run_id: int) -> tuple[StepRecord, ...]:
     """Return the steps of an arm's run, in order."""
     with store.database.read() as session:
-        rows = session.scalars(
-            select(StepRow).where(StepRow.arm_run_id == arm_run_id).order_by(StepRow.position)
-        )
+        rows = session.scalars(select(StepRow).where(StepRow.arm_run_id == arm_run_id).order_by(StepRow.position))
         return _steps(session, rows.all())
 
 
@@ -285,9 +275,7 @@ def _touch(session: Session, arm_run_id: int) -> tuple[ArmRunRow, StreamRow]:
 def _cell(session: Session, step_id: int, task: str, evaluation_id: int) -> StepCellRow:
     task_row, evaluation = find_task(session, task), session.get(EvaluationRow, evaluation_id)
     if evaluation is None or evaluation.task_id != task_row.id:
-        raise NotFoundError(
-            f"There is no evaluation {evaluation_id} of task {task!r}.", f"limpet evaluate {task}"
-        )
+        raise NotFoundError(f"There is no evaluation {evaluation_id} of task {task!r}.", f"limpet evaluate {task}")
     return StepCellRow(step_id=step_id, task_id=task_row.id, evaluation_id=evaluation_id)
 
 
@@ -302,9 +290,7 @@ def _steps(session: Session, rows: Sequence[StepRow]) -> tuple[StepRecord, ...]:
         .order_by(EvaluationRow.id)
     ).all()
     by_step: dict[int, dict[str, Any]] = {row.id: {} for row in rows}
-    for (step_id, _), record in zip(
-        cells, evaluation_records(session, [cell[1] for cell in cells]), strict=True
-    ):
+    for (step_id, _), record in zip(cells, evaluation_records(session, [cell[1] for cell in cells]), strict=True):
         by_step[step_id][record.task] = record
     return tuple(
         StepRecord(

@@ -64,8 +64,7 @@ def verify(
     # before the records: what is stored meanwhile is then never taken for an orphan
     stored = list(store.blobs.digests())
     strays = [
-        Problem("stray", name, "is in the blob store, but is no blob in its place")
-        for name in store.blobs.strays()
+        Problem("stray", name, "is in the blob store, but is no blob in its place") for name in store.blobs.strays()
     ]
     with store.database.read() as session:
         problems = [*_check_versions(session), *_check_aliases(session)]
@@ -77,9 +76,7 @@ def verify(
             progress(index + 1, len(needed))
     known = needed.keys() | mentioned
     problems += [
-        Problem("orphan", digest, "is stored, but nothing names it")
-        for digest in stored
-        if digest not in known
+        Problem("orphan", digest, "is stored, but nothing names it") for digest in stored if digest not in known
     ]
     return (*problems, *strays)
 
@@ -96,9 +93,7 @@ def _check_versions(session: Session) -> Iterator[Problem]:
         if task is None:
             yield Problem("manifest", f"version {row.digest}", "belongs to no task")
         if row.base_digest not in bases:
-            yield Problem(
-                "base", where, f"was trained on {row.base_digest}, a base that this home does not know"
-            )
+            yield Problem("base", where, f"was trained on {row.base_digest}, a base that this home does not know")
         if digest_bytes(row.manifest.encode("utf-8", "surrogatepass")) != row.manifest_digest:
             yield Problem("manifest", where, f"its manifest no longer hashes to {row.manifest_digest}")
         elif detail := _contradiction(row, task, tuple(files.get(row.id, ()))):

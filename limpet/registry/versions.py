@@ -58,9 +58,7 @@ def register(store: Store, draft: VersionDraft, files: Mapping[str, Path]) -> tu
     digest = identity(draft, entries)
     with store.database.write() as session:
         task = find_task(session, draft.task)
-        row = session.scalar(
-            select(VersionRow).where(VersionRow.task_id == task.id, VersionRow.digest == digest)
-        )
+        row = session.scalar(select(VersionRow).where(VersionRow.task_id == task.id, VersionRow.digest == digest))
         created = row is None
         if row is None:
             row = _insert(session, task, draft, entries, digest)
@@ -138,9 +136,7 @@ def current(store: Store) -> tuple[VersionRecord, ...]:
         promoted = select(AliasRow.task_id, AliasRow.version_id).where(AliasRow.name == PRODUCTION)
         chosen = dict(session.execute(select(newest.c.task_id, newest.c.id)).all())
         chosen.update(session.execute(promoted).all())
-        rows = session.scalars(
-            select(VersionRow).where(VersionRow.id.in_(chosen.values())).order_by(VersionRow.id)
-        )
+        rows = session.scalars(select(VersionRow).where(VersionRow.id.in_(chosen.values())).order_by(VersionRow.id))
         return version_records(session, rows.all())
 
 

@@ -34,9 +34,7 @@ def a_base(name: str = "sample:tiny", digest: str = BASE) -> BaseRecord:
 def a_task(store: Store, name: str) -> TaskRecord:
     rows = store.blobs.put_bytes(b'{"text":"a","label":0}\n')
     splits = tuple(SplitRecord(split, rows, 1, {"x": 1}) for split in ("train", "validation", "evaluation"))
-    definition = TaskDefinition(
-        name, "classification", "csv:a.csv", "text", "label", "accuracy", None, None, 0, 64
-    )
+    definition = TaskDefinition(name, "classification", "csv:a.csv", "text", "label", "accuracy", None, None, 0, 64)
     return TaskRecord(definition, ("x", "y"), splits, DATA, {"notes": []}, WHEN)
 
 

@@ -11,11 +11,7 @@ from limpet.errors import IntegrityError, UsageError
 from limpet.registry.canonical import canonical_json, check_digest, digest_bytes, digest_file, digest_json
 
 JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text("aé\n\0"),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text("aé\n\0"),
     lambda inner: st.lists(inner) | st.dictionaries(st.text("abc"), inner),
 )
 

@@ -23,9 +23,7 @@ def run_together(home: Store, work: Callable[..., Any]) -> list[Any]:
     spawn = multiprocessing.get_context("spawn")
     answers: multiprocessing.Queue[Any] = spawn.Queue()
     start = spawn.Barrier(PROCESSES)
-    workers = [
-        spawn.Process(target=_worker, args=(home.path, work, i, start, answers)) for i in range(PROCESSES)
-    ]
+    workers = [spawn.Process(target=_worker, args=(home.path, work, i, start, answers)) for i in range(PROCESSES)]
     for worker in workers:
         worker.start()
     found = [answers.get(timeout=240) for _ in workers]
@@ -44,10 +42,7 @@ def _worker(path: Path, work: Callable[..., Any], i: int, start: Any, answers: A
 
 
 def _register_many(store: Store, i: int, each: int = EACH) -> list[str]:
-    return [
-        add_version(store, "news" if (n + i) % 2 else "films", seed=1000 * i + n).reference
-        for n in range(each)
-    ]
+    return [add_version(store, "news" if (n + i) % 2 else "films", seed=1000 * i + n).reference for n in range(each)]
 
 
 def _register_a_hundred(store: Store, i: int) -> list[str]:

@@ -16,9 +16,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"LIMPET_{name}", raising=False)
 
 
-def test_flag_wins_over_environment_over_file_over_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flag_wins_over_environment_over_file_over_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings(tmp_path).base is None
     write_settings(tmp_path, Settings(base="from-file"))
     assert load_settings(tmp_path).base == "from-file"

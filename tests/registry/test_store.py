@@ -78,9 +78,7 @@ def test_other_databases_are_refused(url: str, tmp_path: Path) -> None:
         database_url(url, tmp_path)
 
 
-def test_a_relative_sqlite_file_is_taken_from_the_home(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_sqlite_file_is_taken_from_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = stock(tmp_path / "home", "sqlite:///data.db")
     monkeypatch.chdir("/")
     assert len(bases.list_all(again(store))) == 1

@@ -19,9 +19,7 @@ def names(page: Page[VersionRecord]) -> list[str]:
 
 
 def test_a_version_comes_back_as_it_was_registered(home: Store) -> None:
-    version, created = register(
-        home, draft(seed=7, lineage={"stream": "s", "step": 1}, config={"b": [1], "a": 0.1})
-    )
+    version, created = register(home, draft(seed=7, lineage={"stream": "s", "step": 1}, config={"b": [1], "a": 0.1}))
     assert created
     assert versions.resolve(again(home), "news@1") == version
     assert (version.reference, version.parent, version.role) == ("news@1", None, "adapter")
@@ -51,9 +49,7 @@ def test_registering_the_same_again_returns_the_same_version(home: Store) -> Non
     ],
     ids=str,
 )
-def test_each_part_of_the_identity_makes_another_version(
-    store_with: Store, change: dict[str, object]
-) -> None:
+def test_each_part_of_the_identity_makes_another_version(store_with: Store, change: dict[str, object]) -> None:
     file = store_with.path / "file"
     file.write_bytes(b"same bytes")
     first, _ = versions.register(store_with, draft(), {"adapter_model.safetensors": file})
@@ -90,9 +86,7 @@ def test_a_parent_given_by_alias_is_kept_as_the_version_it_meant(home: Store) ->
     assert child.parent == "news@1"
 
 
-@pytest.mark.parametrize(
-    "name", ["../x", "a/b", "a\\b", ".hidden", "", "manifest.json", "x" * 200, "a\0b", "%2e%2e"]
-)
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", ".hidden", "", "manifest.json", "x" * 200, "a\0b", "%2e%2e"])
 def test_a_file_name_that_could_be_a_path_is_refused(store_with: Store, name: str) -> None:
     file = store_with.path / "file"
     file.touch()
@@ -230,9 +224,7 @@ def test_an_edited_manifest_is_found_when_a_version_is_resolved(store_with: Stor
         versions.resolve(store_with, "news@1")
 
 
-def test_a_locked_database_is_a_conflict_not_a_traceback(
-    store_with: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_locked_database_is_a_conflict_not_a_traceback(store_with: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("limpet.registry.database.BUSY_TIMEOUT_MS", 50)
     other = again(store_with)
     with store_with.database.write() as session:

@@ -103,16 +103,15 @@ def _versions() -> None:
         sa.Column("parent_id", sa.Integer(), nullable=True),
         sa.Column("environment_id", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.String(length=27), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["environment_id"], ["environments.id"], name=op.f("fk_versions_environment_id")
-        ),
+        sa.ForeignKeyConstraint(["environment_id"], ["environments.id"], name=op.f("fk_versions_environment_id")),
         sa.ForeignKeyConstraint(["parent_id"], ["versions.id"], name=op.f("fk_versions_parent_id")),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_versions_task_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_versions")),
         sa.UniqueConstraint("task_id", "digest", name=op.f("uq_versions_task_id_digest")),
         sa.UniqueConstraint("task_id", "number", name=op.f("uq_versions_task_id_number")),
     )
-    op.create_index(op.f("ix_versions_method"), "versions", ["method"])
+    op.create_index(op.f("ix_versions_method_id"), "versions", ["method", "id"])
+    op.create_index(op.f("ix_versions_task_id_id"), "versions", ["task_id", "id"])
     op.create_index(op.f("ix_versions_score"), "versions", ["score"])
     op.create_index(op.f("ix_versions_task_id_role_number"), "versions", ["task_id", "role", "number"])
     op.create_table(
@@ -160,13 +159,9 @@ def _aliases() -> None:
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("created_at", sa.String(length=27), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["from_version_id"], ["versions.id"], name=op.f("fk_alias_events_from_version_id")
-        ),
+        sa.ForeignKeyConstraint(["from_version_id"], ["versions.id"], name=op.f("fk_alias_events_from_version_id")),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_alias_events_task_id")),
-        sa.ForeignKeyConstraint(
-            ["to_version_id"], ["versions.id"], name=op.f("fk_alias_events_to_version_id")
-        ),
+        sa.ForeignKeyConstraint(["to_version_id"], ["versions.id"], name=op.f("fk_alias_events_to_version_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alias_events")),
     )
     op.create_index(op.f("ix_alias_events_task_id_alias"), "alias_events", ["task_id", "alias"])
@@ -192,12 +187,8 @@ def _evaluations() -> None:
         sa.Column("environment_id", sa.Integer(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=False),
         sa.Column("created_at", sa.String(length=27), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["environment_id"], ["environments.id"], name=op.f("fk_evaluations_environment_id")
-        ),
-        sa.ForeignKeyConstraint(
-            ["state_version_id"], ["versions.id"], name=op.f("fk_evaluations_state_version_id")
-        ),
+        sa.ForeignKeyConstraint(["environment_id"], ["environments.id"], name=op.f("fk_evaluations_environment_id")),
+        sa.ForeignKeyConstraint(["state_version_id"], ["versions.id"], name=op.f("fk_evaluations_state_version_id")),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_evaluations_task_id")),
         sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_evaluations_version_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_evaluations")),
@@ -262,9 +253,7 @@ def _streams() -> None:
         sa.Column("step_id", sa.Integer(), nullable=False),
         sa.Column("task_id", sa.Integer(), nullable=False),
         sa.Column("evaluation_id", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["evaluation_id"], ["evaluations.id"], name=op.f("fk_step_cells_evaluation_id")
-        ),
+        sa.ForeignKeyConstraint(["evaluation_id"], ["evaluations.id"], name=op.f("fk_step_cells_evaluation_id")),
         sa.ForeignKeyConstraint(["step_id"], ["steps.id"], name=op.f("fk_step_cells_step_id")),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_step_cells_task_id")),
         sa.PrimaryKeyConstraint("step_id", "task_id", name=op.f("pk_step_cells")),

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError
+from limpet.registry import exchange, versions
+from limpet.registry.blobs import LocalBlobs, blob_key
+from limpet.registry.canonical import digest_bytes
+from limpet.registry.store import Store
+from tests.registry.homes import draft
+
+FILES = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"tensors", "head.json": b"[]"}
+
+
+@pytest.fixture
+def one(home: Store, tmp_path: Path) -> Store:
+    for name, data in FILES.items():
+        (tmp_path / name).write_bytes(data)
+    versions.register(home, draft(), {name: tmp_path / name for name in FILES})
+    return home
+
+
+def test_export_writes_every_file_flat_with_labels_and_manifest(one: Store, tmp_path: Path) -> None:
+    folder = exchange.export(one, "news@1", tmp_path / "deep" / "out")
+    version = versions.resolve(one, "news@1")
+    written = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(written) == {*FILES, "labels.json", "manifest.json"}
+    assert {name: written[name] for name in FILES} == FILES
+    assert json.loads(written["labels.json"]) == ["x", "y"]
+    manifest = json.loads(written["manifest.json"])
+    assert (manifest["digest"], manifest["base_digest"]) == (version.digest, version.base_digest)
+    for file in manifest["files"]:
+        assert digest_bytes(written[file["name"]]) == file["digest"]
+
+
+def test_export_fills_an_empty_folder_but_no_other(one: Store, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    exchange.export(one, "news", tmp_path / "empty")
+    for target in (tmp_path / "empty", tmp_path / "head.json"):
+        with pytest.raises(ConflictError):
+            exchange.export(one, "news", target)
+
+
+def test_export_of_a_rotten_version_leaves_nothing(one: Store, tmp_path: Path) -> None:
+    assert isinstance(one.blobs, LocalBlobs)
+    file = one.blobs.root / blob_key(digest_bytes(b"tensors"))
+    file.chmod(0o644)
+    file.write_bytes(b"tensorz")
+    before = set(tmp_path.iterdir())
+    with pytest.raises(IntegrityError):
+        exchange.export(one, "news@1", tmp_path / "out")
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_export_of_nothing_and_to_nowhere_are_typed_errors(one: Store, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        exchange.export(one, "news@2", tmp_path / "out")
+    with pytest.raises(LimpetError):
+        exchange.export(one, "news@1", tmp_path / "head.json" / "out")
