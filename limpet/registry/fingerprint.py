@@ -141,9 +141,7 @@ def _parse(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise IntegrityError(
-            f"{path} is not JSON: {error}.", "restore the file from where the model came"
-        ) from error
+        raise IntegrityError(f"{path} is not JSON: {error}.", "restore the file from where the model came") from error
 
 
 # tensors
@@ -191,9 +189,7 @@ def _shards(folder: Path) -> dict[str, set[str]] | None:
 
 def _file_tensors(path: Path) -> Iterator[list[Any]]:
     if not path.is_file():
-        raise IntegrityError(
-            f"The weights file {path} is missing.", "restore the file from where the model came"
-        )
+        raise IntegrityError(f"The weights file {path} is missing.", "restore the file from where the model came")
     header = read_header(path)
     with path.open("rb") as file:
         for name, (dtype, shape, start, end) in sorted(header.items(), key=lambda item: item[1][2:]):

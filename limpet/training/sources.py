@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import itertools
 import json
 import re
 import sys
@@ -195,8 +196,10 @@ def _load_file(kind: str, path: Path) -> Any:
         try:
             if kind == "csv":
                 # every cell as it stands: no guessing of numbers, and "NA" or "None" is a text like any other
-                options = {"converters": dict.fromkeys(_header(path), str), "encoding": "utf-8-sig"}
-                data = Dataset.from_csv(str(path), cache_dir=folder, keep_in_memory=True, **options)
+                options = {"converters": dict.fromkeys(_header(path), str), "keep_default_na": False}
+                data = Dataset.from_csv(
+                    str(path), cache_dir=folder, keep_in_memory=True, encoding="utf-8-sig", **options
+                )
             elif kind == "jsonl":
                 data = Dataset.from_json(str(path), cache_dir=folder, keep_in_memory=True)
             else:
@@ -215,6 +218,8 @@ def _header(path: Path) -> list[str]:
 
 def _unreadable(kind: str, path: Path, error: Exception) -> DataError:
     hint = f"check the file, or name another: --data {kind}:PATH"
+    if _has_no_rows(kind, path):
+        return DataError(f"{path} has no rows: there is no example to learn from.", hint)
     if kind == "jsonl":
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
@@ -229,6 +234,19 @@ def _unreadable(kind: str, path: Path, error: Exception) -> DataError:
         reason = reason.__cause__
     first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
     return DataError(f"{path} can't be read as {kind}: {first}", hint)
+
+
+def _has_no_rows(kind: str, path: Path) -> bool:
+    if kind == "parquet":
+        from pyarrow import ArrowInvalid, parquet  # type: ignore[import-untyped]
+
+        try:
+            return int(parquet.read_metadata(path).num_rows) == 0
+        except ArrowInvalid:
+            return False
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = (line for line in file if line.strip())
+        return next(itertools.islice(lines, 1 if kind == "csv" else 0, None), None) is None
 
 
 # the hub

@@ -19,7 +19,9 @@ TENSORS = {
 }
 
 
-def write_model(folder: Path, tensors: dict[str, np.ndarray] = TENSORS, config: dict[str, object] | None = None) -> Path:
+def write_model(
+    folder: Path, tensors: dict[str, np.ndarray] = TENSORS, config: dict[str, object] | None = None
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config or {"model_type": "bert", "hidden_size": 3}))
@@ -163,7 +165,7 @@ def test_a_flipped_bit_is_noticed_even_with_size_and_mtime_put_back(model: Path,
     assert fingerprint_folder(model, cache).weights != before.weights
 
 
-def test_a_file_replaced_right_after_reading_is_noticed(model: Path, cache: Path) -> None:
+def test_a_change_right_after_reading_is_noticed(model: Path, cache: Path) -> None:
     # no waiting: this is about files younger than a tick of the clock
     before = fingerprint_folder(model, cache)
     flip_bit(model / "model.safetensors")
@@ -224,7 +226,9 @@ def _misplace(folder: Path) -> None:
         (lambda folder: (folder / "model.safetensors.index.json").write_text("{}"), "no weight_map"),
     ],
 )
-def test_a_damaged_folder_is_refused_with_what_is_wrong(tmp_path: Path, cache: Path, damage: object, said: str) -> None:
+def test_a_damaged_folder_is_refused_with_what_is_wrong(
+    tmp_path: Path, cache: Path, damage: object, said: str
+) -> None:
     folder = write_shards(tmp_path / "sharded")
     damage(folder)  # type: ignore[operator]
     with pytest.raises(IntegrityError, match=said) as caught:
