@@ -54,7 +54,7 @@ class GlobalOptions(click.Command):
         records = [
             (parameter.name in shared, record)
             for parameter in self.get_params(ctx)
-            if (record := parameter.get_help_record(ctx)) is not None
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)) is not None
         ]
         for title, is_shared in (("Options", False), ("Everywhere", True)):
             if rows := [record for where, record in records if where is is_shared]:
@@ -76,3 +76,12 @@ class Noun(GlobalOptions, click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs in the order they were written."""
         return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write every verb with the first line of its help, in full."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _first_line(verb)) for name, verb in self.commands.items()])
+
+
+def _first_line(command: click.Command) -> str:
+    return (command.help or "").partition("\n")[0]

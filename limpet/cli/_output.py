@@ -15,11 +15,13 @@ import click
 from limpet.registry.values import TaskRecord, VersionRecord
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
 __all__ = ["digits", "drawn", "emit", "fields_table", "render", "short", "size", "table", "to_json", "warn", "write"]
 
 _PIPED_WIDTH = 160
+# no cell of a table is ever folded where a program reads it
+_TABLE_WIDTH = 10_000
 
 
 def emit(**content: Any) -> None:
@@ -63,7 +65,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for row in content:
         # user text goes in as Text, which has no markup to misread
         drawn.add_row(*(Text(_cell(value)) for value in row))
-    _console(None if sys.stdout.isatty() else 10_000).print(drawn)
+    _print(drawn, _TABLE_WIDTH)
 
 
 def fields_table(pairs: Iterable[tuple[str, object]]) -> None:
@@ -76,18 +78,27 @@ def fields_table(pairs: Iterable[tuple[str, object]]) -> None:
 
 def render(drawing: RenderableType) -> None:
     """Print what rich can draw; 160 columns wide where there is no terminal."""
-    _console(None if sys.stdout.isatty() else _PIPED_WIDTH).print(drawing)
+    _print(drawing, _PIPED_WIDTH)
 
 
-def drawn(drawing: RenderableType) -> str:
-    """Return what rich can draw as plain text, 160 columns wide."""
+def drawn(drawing: RenderableType, width: int = _PIPED_WIDTH) -> str:
+    """Return what rich can draw as plain text."""
     import io
 
     from rich.console import Console
 
     text = io.StringIO()
-    Console(file=text, width=_PIPED_WIDTH, highlight=False, no_color=True).print(drawing)
-    return text.getvalue()
+    Console(file=text, width=width, highlight=False, no_color=True).print(drawing)
+    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
+
+
+def _print(drawing: RenderableType, piped_width: int) -> None:
+    if not sys.stdout.isatty():
+        click.echo(drawn(drawing, piped_width), nl=False)
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(drawing)
 
 
 def write(path: Path, text: str) -> None:
@@ -129,12 +140,6 @@ def size(value: float) -> str:
             return f"{value:.3g} {unit}"
         value /= 1000
     return f"{value:.3g} GB"
-
-
-def _console(width: int | None) -> Console:
-    from rich.console import Console
-
-    return Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False)
 
 
 def _cell(value: object) -> str:

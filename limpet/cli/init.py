@@ -27,7 +27,7 @@ def command(invocation: Invocation, base: str | None, db: str | None, blobs: str
     from limpet.cli import _output
     from limpet.home import init
 
-    folder = invocation.home or (Path(home) if (home := os.environ.get("LIMPET_HOME")) else None)
+    folder = invocation.home or _folder_of_environment()
     with invocation.progress() as progress:
         home = init(folder, base=base, db=db, blobs=blobs, mlflow=mlflow, progress=progress)
     settings = home.store.settings
@@ -37,3 +37,8 @@ def command(invocation: Invocation, base: str | None, db: str | None, blobs: str
     click.echo(f"made the home {home.path}, on the base {settings.base}")
     if not invocation.quiet:
         click.echo("next: limpet task add NAME --data SPEC, such as --data sample:bbc-news", err=True)
+
+
+def _folder_of_environment() -> Path | None:
+    folder = os.environ.get("LIMPET_HOME")
+    return Path(folder).expanduser() if folder else None

@@ -39,7 +39,9 @@ def command() -> None:
 @click.option("--split-seed", type=int, metavar="S", help="Seeds every draw. [0]")
 @click.option("--max-length", type=int, metavar="L", help="Longest text in tokens. [128]")
 @pass_invocation
-def add(invocation: Invocation, name: str, data: str, label: str | None, target: str | None, **options: Any) -> None:
+def add(
+    invocation: Invocation, /, name: str, data: str, label: str | None, target: str | None, **options: Any
+) -> None:
     """Read a dataset, split it and keep it as a task."""
     if label is not None and target is not None:
         raise UsageError("--label and --target name the same column.", f"limpet task add {name} --label {label}")

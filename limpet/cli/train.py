@@ -38,6 +38,7 @@ __all__ = ["command"]
 @pass_invocation
 def command(
     invocation: Invocation,
+    /,
     task: str,
     pairs: tuple[str, ...],
     start_from: str | None,
