@@ -132,9 +132,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: Path
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise UnavailableError(
-                f"The dashboard ended at once with exit code {process.returncode}.", f"read {log}"
-            )
+            raise UnavailableError(f"The dashboard ended at once with exit code {process.returncode}.", f"read {log}")
         with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{url}/health", timeout=2):
             return
         time.sleep(0.2)

@@ -69,9 +69,7 @@ def sync(store: Store, again: bool = False) -> MirrorReport:
             pushed["aliases"] += moved
             notes.extend(renamed)
         _push_note(tracking, home_note(home_name(store), served))
-        return MirrorReport(
-            tracking_uri(store), tracking.experiment, dict(+pushed), dict(+skipped), tuple(notes)
-        )
+        return MirrorReport(tracking_uri(store), tracking.experiment, dict(+pushed), dict(+skipped), tuple(notes))
 
 
 def _push_versions(

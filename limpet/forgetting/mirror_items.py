@@ -19,9 +19,7 @@ def find(store: Store, key: str) -> tuple[str, str] | None:
 def keep(store: Store, key: str, mlflow_id: str, content_digest: str) -> None:
     """Remember that a thing is in MLflow as `mlflow_id`, with the content of this digest."""
     with store.database.write() as session:
-        session.merge(
-            MirrorItemRow(key=key, mlflow_id=mlflow_id, content_digest=content_digest, synced_at=utc_now())
-        )
+        session.merge(MirrorItemRow(key=key, mlflow_id=mlflow_id, content_digest=content_digest, synced_at=utc_now()))
 
 
 def forget_all(store: Store, but: str) -> None:

@@ -40,8 +40,6 @@ def stream_note(report: Report) -> str:
     """Return the Markdown note of a stream's run."""
     tasks = [task.name for task in report.tasks]
     lines = [
-        conclusion(report),
-        "",
         f"| arm | {' | '.join(_KEYS)} | largest fall in one step |",
         f"|---|{'---|' * len(_KEYS)}---|",
     ]
@@ -50,7 +48,9 @@ def stream_note(report: Report) -> str:
         lines.append(f"| {arm.label} | {values} | {_described(largest_fall(arm, tasks))} |")
     lines += [
         "",
-        "Charts of `score/<task>` are on the runs of the arms, with `matrix.png` among their artifacts; "
+        conclusion(report),
+        "",
+        "The curves `score/<task>` are on the runs of the arms, with `matrix.png` among their artifacts; "
         "`report.html` is among the artifacts of this run.",
     ]
     return "\n".join(lines)
@@ -64,8 +64,8 @@ def home_note(name: str, served: Sequence[VersionRecord]) -> str:
         served: Every version that an alias stands for.
     """
     lines = [
-        f"Streams of the limpet home `{name}`: a stream is a run, its arms are the runs inside it, their steps "
-        "the runs inside those. This is a mirror, written one way: change things with limpet, not here.",
+        f"Streams of the limpet home `{name}`: a stream is a run, its arms are the runs inside it (unfold "
+        "it to see their curves), their steps the runs inside those. A mirror: change things with limpet, not here.",
     ]
     if served:
         lines += ["", "| alias | version | method | digest |", "|---|---|---|---|"]

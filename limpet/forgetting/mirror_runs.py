@@ -23,7 +23,6 @@ from limpet.registry.values import ArmRun, StepRecord, StreamRecord, VersionReco
 
 __all__ = ["complete_run", "push_stream"]
 
-_HEADLINES = ("average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_max", "worst_forgetting")
 _METRICS_A_BATCH = 900
 _PARAMS_A_BATCH = 100
 _COSTS = (
@@ -53,9 +52,7 @@ def push_stream(tracking: Tracking, stream: StreamRecord) -> Counter[str]:
     inputs = [one for task in known_tasks for one in dataset_inputs(task)]
     tracking.client.log_inputs(run.info.run_id, datasets=inputs)
     sent = [one for arm in arms if (one := _push_arm(tracking, stream, arm, run.info.run_id)) is not None]
-    push_evidence(
-        tracking, stream.name, run.info.run_id, [(one.arm.name, one.arm.seed, one.run) for one in sent]
-    )
+    push_evidence(tracking, stream.name, run.info.run_id, [(one.arm.name, one.arm.seed, one.run) for one in sent])
     # only now, so that a mirror cut off before the plots draws them the next time
     for one in sent:
         tracking.keep(one.key, one.run, one.content)
@@ -76,9 +73,7 @@ def _stream_facts(tracking: Tracking, stream: StreamRecord) -> tuple[dict[str, s
     }
     for name in stream.tasks:
         definition = asdict(tasks.get(tracking.store, name).definition)
-        params |= {
-            f"task.{name}.{field}": str(value) for field, value in definition.items() if field != "name"
-        }
+        params |= {f"task.{name}.{field}": str(value) for field, value in definition.items() if field != "name"}
     tags = {
         "limpet.stream": stream.name,
         "limpet.kind": "stream",
@@ -127,7 +122,7 @@ def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, parent: str
     }
     complete_run(tracking, run, params | dict(flat(arm.settings)) | chosen, tags)
     sent = sum(
-        _push_step(tracking, stream, arm, steps[:count], version, (identity, parent))
+        _push_step(tracking, stream, arm, steps[:count], version, identity)
         for count, version in enumerate(made, start=1)
     )
     ended = milliseconds(steps[-1].created_at) if steps else started
@@ -141,12 +136,9 @@ def _push_step(
     arm: ArmRun,
     so_far: Sequence[StepRecord],
     version: VersionRecord,
-    parents: tuple[str, str],
+    parent: str,
 ) -> bool:
-    """Send the newest of an arm's steps so far; False if it is there already.
-
-    `parents` are the runs of the arm and of the stream, which get the step's point on their curves.
-    """
+    """Send the newest of an arm's steps so far, its points on the arm's curves too; False if it is there."""
     from mlflow.entities import LoggedModelOutput, Metric
 
     step = so_far[-1]
@@ -156,7 +148,7 @@ def _push_step(
         return False
     ended = milliseconds(step.created_at)
     started = ended - _training_milliseconds(version)
-    run = tracking.run(key, f"step {number}: {step.task}", parents[0], started)
+    run = tracking.run(key, f"step {number}: {step.task}", parent, started)
     identity = run.info.run_id
     params = {
         "task": step.task,
@@ -181,20 +173,12 @@ def _push_step(
     outputs = getattr(run, "outputs", None)
     if model not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
         tracking.client.log_outputs(identity, [LoggedModelOutput(model, number)])
-    costs = {
-        f"cost/{name}": float(version.cost[name]) for name in _COSTS if version.cost.get(name) is not None
-    }
+    costs = {f"cost/{name}": float(version.cost[name]) for name in _COSTS if version.cost.get(name) is not None}
     own = [Metric(name, value, ended, number) for name, value in costs.items()]
     own += [Metric(f"score_after_step/{task}", cell.score, ended, number) for task, cell in step.row.items()]
     _log_metrics(tracking, identity, own)
-    found = _stability(so_far)
-    curves = [Metric(name, value, ended, number) for name, value in {**costs, **found}.items()]
-    _log_metrics(tracking, parents[0], [*_scores(tracking, step, ended), *curves])
-    # on the stream's run, where arms are compared at a glance
-    headlines = {f"{key}/{arm.name} seed {arm.seed}": found[key] for key in _HEADLINES if key in found}
-    _log_metrics(
-        tracking, parents[1], [Metric(name, value, ended, number) for name, value in headlines.items()]
-    )
+    curves = [Metric(name, value, ended, number) for name, value in {**costs, **_stability(so_far)}.items()]
+    _log_metrics(tracking, parent, [*_scores(tracking, step, ended), *curves])
     _set_status(tracking, identity, False, ended)
     tracking.keep(key, identity, step.version)
     return True

@@ -173,9 +173,7 @@ def connect(store: Store, again: bool = False) -> Iterator[Tracking]:
             yield _open(store, uri, again)
         except failures as error:
             why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-            raise UnavailableError(
-                f"The MLflow mirror at {_shown(uri)} failed: {why}.", "limpet ui"
-            ) from error
+            raise UnavailableError(f"The MLflow mirror at {_shown(uri)} failed: {why}.", "limpet ui") from error
 
 
 def _open(store: Store, uri: str, again: bool) -> Tracking:

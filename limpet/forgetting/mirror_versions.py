@@ -165,9 +165,7 @@ def push_registered(tracking: Tracking, version: VersionRecord) -> bool:
         return False
     name = _registered_model(tracking, version.task)
     model = tracking.client.get_logged_model(logged_model(tracking, version.reference, None))
-    found = tracking.client.search_model_versions(
-        f"name = '{name}' AND tags.`{KEY}` = '{key}'", max_results=1
-    )
+    found = tracking.client.search_model_versions(f"name = '{name}' AND tags.`{KEY}` = '{key}'", max_results=1)
     number = found[0].version if found else _create_version(tracking, name, key, version, model)
     tracking.keep(key, str(number), version.digest)
     return True
