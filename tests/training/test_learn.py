@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from limpet.errors import IntegrityError, InterruptedRunError, NotFoundError, TrainingError, UsageError
 from limpet.home import Home, open_home
@@ -16,7 +18,7 @@ from limpet.registry import tasks
 from limpet.training import methods
 from limpet.training.backbone import module_digest
 from limpet.training.heads import ClassificationHead
-from limpet.training.learn import Staged, TrainingSettings, discard, learn, unfinished_run
+from limpet.training.learn import Staged, Start, TrainingSettings, discard, learn, unfinished_run
 from limpet.training.methods.lora import Lora
 from tests.tiny import change_one_weight
 
@@ -123,7 +125,23 @@ def test_a_corrupt_checkpoint_is_refused_and_a_new_run_is_possible(home: Home) -
     assert home.train("place", QUICK).created
 
 
-def test_training_goes_on_from_another_version(home: Home) -> None:
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_training_that_goes_on_from_a_version_moves_its_tensors(home: Home, method: str) -> None:
+    settings = replace(QUICK, method=method)
+    home.train("place", settings)
+    start = Start.from_version(home.store, home.backbone(), "place@1")
+    further = staged(home, "wet", settings, start=start)
+    fresh = staged(home, "wet", settings)
+    (name,) = [name for name in further.files if name in ("adapter_model.safetensors", "model.safetensors")]
+    ends = [load_file(files[name]) for files in (start.files, further.files, fresh.files)]
+    # those that take part in the answer: a base has a pooler, which a mean does not read
+    moved = [key for key in ends[0] if "pooler" not in key and not torch.equal(ends[0][key], ends[1][key])]
+    assert len(moved) >= 0.9 * len([key for key in ends[0] if "pooler" not in key])
+    assert all(not torch.equal(ends[1][key], ends[2][key]) for key in moved)
+    assert further.draft.cost["trainable_parameters"] == fresh.draft.cost["trainable_parameters"]
+
+
+def test_a_version_names_the_one_that_training_began_with(home: Home) -> None:
     first = home.train("place", QUICK).version
     second = home.train("wet", QUICK, start_from="place@1").version
     assert second.parent == first.reference

@@ -57,7 +57,8 @@ def load(backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         raise IntegrityError(f"the adapter has no {' and no '.join(missing)}.", "limpet verify")
     try:
         settings = json.loads(files[PEFT_FILES[0]].read_text(encoding="utf-8"))
-        module = attach(backbone, PeftConfig.from_peft_type(**settings))
+        # a configuration for inference would freeze the adapter, and training could not go on from it
+        module = attach(backbone, PeftConfig.from_peft_type(**settings | {"inference_mode": False}))
     except (KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"the adapter does not attach to this base: {error}", "limpet base show") from error
     tensors = load_file(files[PEFT_FILES[1]])

@@ -52,7 +52,7 @@ class Full:
         """See `Method.load`."""
         if _FILE not in files:
             raise IntegrityError(f"the version has no {_FILE}.", "limpet verify")
-        module: nn.Module = copy.deepcopy(backbone)
+        module = self.attach(backbone, {})
         try:
             module.load_state_dict(load_file(files[_FILE]))
         except RuntimeError as error:
