@@ -10,6 +10,7 @@ import click
 
 from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.errors import InterruptedRunError
 
 if TYPE_CHECKING:
     from limpet.forgetting.report_values import Report
@@ -34,7 +35,11 @@ def command(invocation: Invocation) -> None:
         invocation.progress() as progress,
         resources.as_file(resources.files("limpet.forgetting") / "demo.yaml") as file,
     ):
-        report, warnings = home.stream.run(file, progress=progress)
+        try:
+            report, warnings = home.stream.run(file, progress=progress)
+        except InterruptedRunError as error:
+            error.hint = f"limpet demo --home {folder}" if invocation.home else "limpet demo"
+            raise
         progress.note("writing the report")
         paths = _write_reports(report, folder.parent if folder.name == ".limpet" else folder)
     _show(invocation, report, folder, paths, warnings)
@@ -66,11 +71,14 @@ def _show(invocation: Invocation, report: Report, folder: Path, paths: list[Path
     if invocation.json:
         _output.emit(**report.to_json())
         return
-    from limpet.forgetting.conclusion import conclusion
+    from limpet.forgetting.conclusion import sentences
     from limpet.forgetting.render_table import matrices
 
     _output.render(matrices(report))
-    click.echo(f"\n{conclusion(report)}\n")
+    click.echo()
+    for sentence in sentences(report):
+        click.echo(f"- {sentence}")
+    click.echo()
     click.echo("report: " + ", ".join(str(path) for path in paths))
     click.echo("\nnext:")
     task = report.tasks[0].name

@@ -23,9 +23,7 @@ def command() -> None:
 def run(invocation: Invocation, file: Path) -> None:
     """Run a stream file, or go on where an earlier run had stopped; ends with the report."""
     from limpet.cli import _output
-    from limpet.forgetting.stream_spec import read_stream
 
-    read_stream(file)
     home = invocation.open()
     with invocation.progress() as progress:
         report, warnings = home.stream.run(file, progress=progress)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from contextlib import suppress
+
 import click
 
 from limpet.cli._command import Command
@@ -30,10 +33,15 @@ def command(invocation: Invocation, port: int, sync: bool) -> None:
                 # what was sent before can still be looked at
                 _output.warn(() if invocation.json else (error.message,))
         progress.note("starting the dashboard")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # by default these would end limpet at once, and leave the server behind
+        signal.signal(number, signal.default_int_handler)
     with serve(home.store, port) as dashboard:
         if invocation.json:
             _output.emit(url=dashboard.url)
         else:
             click.echo(dashboard.url)
             click.echo("Ctrl-C ends it", err=True)
-        dashboard.wait()
+        # this is how it is meant to end, so it is no error
+        with suppress(KeyboardInterrupt):
+            dashboard.wait()
