@@ -274,8 +274,7 @@ def _pairs(a: Sequence[Course], b: Sequence[Course]) -> list[tuple[Course, Cours
 
 def _layout(course: Course) -> list[tuple[str, tuple[int, ...], list[bool]]]:
     return [
-        (column.task, column.targets, [row is not None for row in column.predictions])
-        for column in course.columns
+        (column.task, column.targets, [row is not None for row in column.predictions]) for column in course.columns
     ]
 
 

@@ -56,9 +56,7 @@ def _above(rule: str, key: str, arm: ArmReport, limit: float | None) -> Crossing
     value = arm.metrics[key]
     if limit is None or value is None or value <= limit + _ROUNDING:
         return None
-    return Crossing(
-        rule, f"arm {arm.name}, seed {arm.seed}: {key} is {value:.4f}, above the limit of {limit:g}."
-    )
+    return Crossing(rule, f"arm {arm.name}, seed {arm.seed}: {key} is {value:.4f}, above the limit of {limit:g}.")
 
 
 def _not_identical(arm: ArmReport) -> Crossing | None:

@@ -38,8 +38,7 @@ Scores = Sequence[float | None]
 DEFINITIONS: dict[str, str] = {
     "average_accuracy": "mean over j of R[T][j] (Lopez-Paz & Ranzato 2017, ACC)",
     "learning_accuracy": "mean of R[i][i]; plasticity (Riemer et al. 2019)",
-    "bwt_gem": "1/(T-1) sum over i<T of (R[T][i] - R[i][i]); negative = forgetting "
-    "(Lopez-Paz & Ranzato 2017, BWT)",
+    "bwt_gem": "1/(T-1) sum over i<T of (R[T][i] - R[i][i]); negative = forgetting (Lopez-Paz & Ranzato 2017, BWT)",
     "bwt_diaz": "sum over i>=2, j<i of (R[i][j] - R[j][j]), divided by T(T-1)/2 (Diaz-Rodriguez et al. 2018)",
     "fwt_gem": "1/(T-1) sum over i=2..T of (R[i-1][i] - b[i]), b = score before any training "
     "(Lopez-Paz & Ranzato 2017, FWT)",
@@ -52,8 +51,7 @@ DEFINITIONS: dict[str, str] = {
     "(Chaudhry et al. 2018, I)",
     "negative_flip_rate": "share of a task's evaluation examples that were right after learning it and are "
     "wrong now (Yan et al. 2021, NFR)",
-    "positive_flip_rate": "share of a task's evaluation examples that were wrong after learning it and are "
-    "right now",
+    "positive_flip_rate": "share of a task's evaluation examples that were wrong after learning it and are right now",
     "identical_predictions": "every earlier task's predictions equal, example by example, those recorded "
     "when it was learned",
 }
@@ -141,9 +139,7 @@ def intransigence(rows: Rows, joint: Scores | None) -> float | None:
     return _mean(_difference(_at(joint, k), _cell(rows, k, k)) for k in range(len(rows)))
 
 
-def all_metrics(
-    rows: Rows, baseline: Scores | None = None, joint: Scores | None = None
-) -> dict[str, float | None]:
+def all_metrics(rows: Rows, baseline: Scores | None = None, joint: Scores | None = None) -> dict[str, float | None]:
     """Return every metric of the matrix by its key, in the order they are printed.
 
     `learning_accuracy` comes second, because stability without plasticity is easy and says nothing.
@@ -201,9 +197,7 @@ _OF_THE_MATRIX: dict[str, Callable[[Rows], float | None]] = {
 }
 
 
-def _flips(
-    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], right_before: bool
-) -> float | None:
+def _flips(learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], right_before: bool) -> float | None:
     triples = list(zip(learned, now, targets, strict=True))
     flips = sum((a == y) is right_before and (b == y) is not right_before for a, b, y in triples)
     return flips / len(triples) if triples else None

@@ -156,8 +156,7 @@ def replicates(metric: MatrixMetric, matrices: Array) -> Array | None:
 
     # which cells are missing is the same in every matrix, so a metric is defined for all of them or for none
     values = [
-        metric([[None if cell != cell else cell for cell in row] for row in matrix.tolist()])
-        for matrix in matrices
+        metric([[None if cell != cell else cell for cell in row] for row in matrix.tolist()]) for matrix in matrices
     ]
     known = [value for value in values if value is not None]
     return np.array(known, dtype=np.float64) if known else None

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from limpet.forgetting import plots
+from limpet.forgetting.report_values import Report
+
+EVERY: list[Callable[[Report], Figure]] = [
+    lambda report: plots.heatmap(report.arms[1]),
+    lambda report: plots.curves(report.arms[1]),
+    plots.forgetting_bars,
+    plots.accuracy_cost,
+]
+
+
+def picture(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=60)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("draw", EVERY)
+def test_every_plot_is_drawn_without_pyplot(grown: Report, draw: Callable[[Report], Figure]) -> None:
+    pyplot = sys.modules.pop("matplotlib.pyplot", None)
+    try:
+        assert picture(draw(grown)).startswith(b"\x89PNG")
+        assert "matplotlib.pyplot" not in sys.modules
+    finally:
+        if pyplot:
+            sys.modules["matplotlib.pyplot"] = pyplot
+
+
+def test_a_heat_map_shows_the_matrix_and_leaves_out_what_was_not_evaluated(grown: Report) -> None:
+    axes = plots.heatmap(grown.arms[1]).axes[0]
+    shown = np.ma.filled(axes.images[0].get_array(), np.nan)
+    expected = [[np.nan if cell is None else cell for cell in row] for row in grown.arms[1].matrix]
+    np.testing.assert_array_equal(shown, np.array(expected, dtype=float))
+    assert [text.get_text() for text in axes.texts].count("0.450") == 1
+    assert len(axes.texts) == 10 and len(axes.patches) == 6
+
+
+def test_heat_maps_of_shares_have_one_scale(grown: Report) -> None:
+    limits = {plots.heatmap(arm).axes[0].images[0].get_clim() for arm in grown.arms}
+    assert limits == {(0.0, 1.0)}
+
+
+def test_scores_that_are_no_shares_have_their_own_scale(grown: Report) -> None:
+    arm = replace(
+        grown.arms[0],
+        matrix=((-2.0, None, None, None), (-3.0, -1.0, None, None)),
+        versions=grown.arms[0].versions[:2],
+    )
+    assert plots.heatmap(arm).axes[0].images[0].get_clim() == (-3.0, -1.0)
+
+
+def test_a_curve_begins_where_its_task_was_learned(grown: Report) -> None:
+    lines: list[Any] = plots.curves(grown.arms[1]).axes[0].get_lines()
+    assert [list(line.get_xdata()) for line in lines] == [[1, 2, 3, 4], [2, 3, 4], [3, 4], [4]]
+    assert list(lines[0].get_ydata()) == [0.95, 0.75, 0.6, 0.45]
+    # told apart without colour
+    assert len({line.get_marker() for line in lines}) == 4
+
+
+def test_each_arm_has_its_bar_of_forgetting(grown: Report) -> None:
+    axes = plots.forgetting_bars(grown).axes[0]
+    assert [bar.get_width() for bar in axes.patches if hasattr(bar, "get_width")] == pytest.approx([0, 0.3, 13 / 30])
+    assert [label.get_text() for label in axes.get_yticklabels()] == [arm.name for arm in grown.arms]
+
+
+def test_accuracy_stands_against_time_and_size(grown: Report) -> None:
+    axes = plots.accuracy_cost(grown).axes
+    assert len(axes) == 2
+    assert [list(line.get_xdata()) for line in axes[0].get_lines()][0] == [50.0]
+
+
+@pytest.mark.parametrize("draw", EVERY[2:])
+def test_a_stream_without_arms_has_empty_plots(grown: Report, draw: Callable[[Report], Figure]) -> None:
+    assert picture(draw(replace(grown, arms=(), comparisons=(), seeds=())))

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from limpet.forgetting.metrics import DEFINITIONS
+from limpet.forgetting.render_csv import HEADER, render_csv
+from limpet.forgetting.render_html import render_html
+from limpet.forgetting.render_markdown import render_markdown
+from limpet.forgetting.render_table import render_table
+from limpet.forgetting.report_tables import cost_table, matrix_table, metric_table, number, version_table
+from limpet.forgetting.report_values import Report, VersionReport
+
+EVIL = "<script>alert('x')</script>|[bold]*`"
+
+
+def empty(report: Report) -> Report:
+    return replace(report, arms=(), comparisons=(), seeds=(), environments=())
+
+
+def short(report: Report) -> Report:
+    """The same stream after one task."""
+    arms = [
+        replace(
+            arm,
+            matrix=arm.matrix[:1],
+            versions=arm.versions[:1],
+            negative_flip_rate=(),
+            positive_flip_rate=(),
+            mcnemar=(),
+            cost=replace(arm.cost, train_seconds=(1.0,), examples_per_second=(None,)),
+        )
+        for arm in report.arms
+    ]
+    return replace(report, arms=tuple(arms), comparisons=())
+
+
+def long(report: Report, count: int = 60) -> Report:
+    """An arm of many tasks."""
+    arm = report.arms[0]
+    rows = tuple(tuple(0.9 if j <= i else None for j in range(count)) for i in range(count))
+    made = tuple(VersionReport(f"task-{n}@1", "sha256:" + "0" * 64, "lora", 10, "2026") for n in range(count))
+    cost = replace(arm.cost, train_seconds=(1.0,) * count, examples_per_second=(1.0,) * count)
+    tasks = tuple(replace(report.tasks[0], name=f"task-{n}") for n in range(count))
+    return replace(report, tasks=tasks, arms=(replace(arm, matrix=rows, versions=made, cost=cost),), comparisons=())
+
+
+def printed(report: Report, width: int) -> str:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(render_table(report))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+# -- numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.12345, "0.123"), (None, "-"), (-0.0, "0.000"), (-0.0001, "0.000"), (-0.25, "-0.250")]
+)
+def test_numbers_have_three_digits_and_no_negative_zero(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_a_matrix_marks_what_is_not_as_it_was_learned(grown: Report) -> None:
+    rows = matrix_table(grown.arms[1]).rows
+    assert rows[3] == ("4 election-tweets", "0.450↓", "0.750↓", "0.550↓", "0.900")
+    assert rows[0] == ("1 bbc-news", "0.950", "-", "-", "-")
+
+
+def test_a_matrix_of_many_tasks_becomes_a_list_of_them(grown: Report) -> None:
+    table = matrix_table(long(grown).arms[0])
+    assert table.columns == ("task", "when learned", "now")
+    assert table.rows[59] == ("60 task-59", "0.900", "0.900")
+
+
+def test_learning_accuracy_stands_right_below_average_accuracy(grown: Report) -> None:
+    keys = [row[0] for row in metric_table(grown).rows]
+    assert keys[:2] == ["average_accuracy", "learning_accuracy"]
+    assert metric_table(grown).rows[0][1] == "0.875 [0.800,0.938]"
+
+
+def test_unknown_costs_are_not_shown_as_0(grown: Report) -> None:
+    cost = replace(grown.arms[0].cost, trainable_parameters=None, trainable_share=None, peak_memory_bytes=0)
+    changed = replace(grown, arms=(replace(grown.arms[0], cost=cost),))
+    (row,) = cost_table(changed).rows
+    assert (row[2], row[3], row[7]) == ("-", "-", "-")
+
+
+# -- the terminal
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_no_line_is_wider_than_the_terminal(grown: Report, width: int) -> None:
+    assert all(len(line) <= width for line in printed(grown, width).splitlines())
+
+
+def test_80_columns_lose_no_number_and_break_no_name(grown: Report) -> None:
+    text = printed(grown, 80)
+    for part in ("average_anytime_accuracy", "sequential-shared", "[-0.550,-0.317]", "337,920", "1 GB", "0.0005"):
+        assert part in text
+
+
+def test_matrices_stand_side_by_side_where_there_is_room(grown: Report) -> None:
+    def titles(width: int) -> list[str]:
+        return [line for line in printed(grown, width).splitlines() if "isolated, seed 0" in line]
+
+    assert "sequential-shared, seed 0" in titles(180)[0]
+    assert "sequential-full, seed 0" not in titles(80)[0]
+
+
+@pytest.mark.parametrize("change", [empty, short, long])
+def test_every_form_can_show_every_state(grown: Report, change: object) -> None:
+    assert callable(change)
+    changed = change(grown)
+    assert changed.stream in printed(changed, 80)
+    assert render_markdown(changed).startswith("# four-topics\n")
+    assert render_csv(changed).startswith("stream,")
+    assert "</html>" in render_html(changed)
+
+
+# -- csv
+
+
+def test_the_csv_has_one_line_for_each_number(grown: Report) -> None:
+    lines = list(csv.DictReader(io.StringIO(render_csv(grown))))
+    assert tuple(lines[0]) == HEADER
+    cells = [line for line in lines if line["kind"] == "score" and line["arm"] == "sequential-full"]
+    assert len(cells) == 16
+    assert {(line["step"], line["task"]): line["value"] for line in cells}[("4", "bbc-news")] == "0.45"
+    assert sum(line["value"] == "" for line in cells) == 6
+    found = {(line["arm"], line["kind"], line["key"]): line["value"] for line in lines}
+    assert found[("isolated", "metric", "identical_predictions")] == "true"
+    assert float(found[("isolated - sequential-full", "difference", "average_accuracy")]) == pytest.approx(0.2125)
+
+
+# -- markdown
+
+
+def test_markdown_tables_have_as_many_cells_in_every_line(grown: Report) -> None:
+    tables = re.findall(r"(?:^\|.*\n?)+", render_markdown(grown), flags=re.MULTILINE)
+    assert len(tables) >= 9
+    for table in tables:
+        assert len({len(re.split(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+
+
+def test_markdown_escapes_text_of_users(grown: Report) -> None:
+    text = render_markdown(replace(grown, stream=EVIL))
+    assert "<script>" not in text.replace("\\<", "")
+    assert "[bold]" not in text
+
+
+# -- html
+
+
+class Page(HTMLParser):
+    """Collects tags and what they refer to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.references: list[str] = []
+        self.words = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.references += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        self.words += any(name == "alt" and value for name, value in attrs)
+
+
+@pytest.fixture(scope="module")
+def html(grown: Report) -> str:
+    return render_html(grown)
+
+
+def test_the_page_needs_nothing_beside_it(html: str) -> None:
+    page = Page()
+    page.feed(html)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert page.references and all(reference.startswith("data:image/") for reference in page.references)
+    assert "http" not in re.sub(r"data:image/[^\"]*", "", html)
+    assert "@import" not in html
+
+
+def test_every_picture_has_words(html: str) -> None:
+    page = Page()
+    page.feed(html)
+    # a heat map and curves for each arm, forgetting, and accuracy against cost
+    assert page.tags.count("img") == page.words == 8
+
+
+def test_the_page_says_everything(grown: Report, html: str) -> None:
+    parts = [row[0] for row in version_table(grown).rows]
+    parts += [version.digest for arm in grown.arms for version in arm.versions]
+    parts += [*DEFINITIONS, grown.base.digest, "lr=3e-05", "chosen", "0.21.2", "limpet stream run four-topics.yaml"]
+    for part in parts:
+        assert part in html, part
+
+
+def test_the_page_is_the_same_bytes_each_time(grown: Report, html: str) -> None:
+    assert render_html(grown) == html
+
+
+def test_the_page_fits_a_phone_and_paper(html: str) -> None:
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
+    assert "@media print" in html
+
+
+def test_text_of_users_is_escaped(grown: Report) -> None:
+    arms = tuple(replace(arm, name=EVIL) for arm in grown.arms)
+    text = render_html(replace(grown, stream=EVIL, arms=arms, spec={"name": EVIL}))
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_markup_of_the_terminal_is_printed_as_it_is(grown: Report) -> None:
+    assert "[bold]" in printed(replace(grown, stream="[bold]", arms=(replace(grown.arms[0], name="[red]"),)), 120)
