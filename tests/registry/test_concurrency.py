@@ -19,11 +19,12 @@ EACH = 12
 
 def run_together(home: Store, work: Callable[..., Any]) -> list[Any]:
     """Run `work(store, i)` in eight processes that begin at the same moment; return what each returned."""
-    # a forked child must not share open connections with its parent
-    spawn = multiprocessing.get_context("spawn")
-    answers: multiprocessing.Queue[Any] = spawn.Queue()
-    start = spawn.Barrier(PROCESSES)
-    workers = [spawn.Process(target=_worker, args=(home.path, work, i, start, answers)) for i in range(PROCESSES)]
+    # children of a server that has imported, but opened nothing: no connection is shared with the parent
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    answers: multiprocessing.Queue[Any] = context.Queue()
+    start = context.Barrier(PROCESSES)
+    workers = [context.Process(target=_worker, args=(home.path, work, i, start, answers)) for i in range(PROCESSES)]
     for worker in workers:
         worker.start()
     found = [answers.get(timeout=240) for _ in workers]
