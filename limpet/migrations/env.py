@@ -6,12 +6,7 @@ from alembic import context
 
 from limpet.registry.schema import TableBase
 
-context.configure(
-    connection=context.config.attributes["connection"],
-    target_metadata=TableBase.metadata,
-    # SQLite's tables are made in the same transaction as the revision number, or not at all
-    transactional_ddl=True,
-    render_as_batch=True,
-)
+# the caller's transaction is open: tables and revision number are committed together, or not at all
+context.configure(connection=context.config.attributes["connection"], target_metadata=TableBase.metadata)
 with context.begin_transaction():
     context.run_migrations()
