@@ -1,0 +1,75 @@
+"""A training process killed with SIGKILL: nothing half-made is visible, and `--resume` ends at the same digest."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from limpet.home import Home, open_home
+from limpet.registry import versions
+
+TRAIN = ["train", "place", "--method", "lora", "--epochs", "40", "--batch-size", "8", "--set", "dropout=0.1"]
+
+
+def limpet(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "limpet", *arguments, "--home", str(home), "--json"]
+    environment = os.environ | {"LIMPET_CHECKPOINT_SECONDS": "0", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def kill_after_steps(home: Home, steps: int) -> None:
+    """Start training, and kill it once so many checkpoints were seen."""
+    process = limpet(home.path, *TRAIN)
+    seen: set[int] = set()
+    while len(seen) < steps:
+        assert process.poll() is None, process.communicate()
+        for path in (home.path / "runs").glob("*/checkpoint.safetensors"):
+            seen.add(path.stat().st_mtime_ns)
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("kills", [[3], [1, 20]], ids=["killed once", "killed twice"])
+def test_a_killed_run_resumed_ends_at_the_digest_of_an_undisturbed_one(home: Home, kills: list[int]) -> None:
+    for steps in kills:
+        kill_after_steps(home, steps)
+        assert not home.adapter.list().items
+        TRAIN_RESUMED = [*TRAIN, "--resume"] if steps != kills[-1] else ["train", "place", "--resume"]
+    process = limpet(home.path, *TRAIN_RESUMED)
+    printed, said = process.communicate()
+    assert process.returncode == 0, said
+    resumed = json.loads(printed)["version"]["digest"]
+    undisturbed = limpet(home.path, *TRAIN)
+    printed, said = undisturbed.communicate()
+    assert undisturbed.returncode == 0, said
+    again = json.loads(printed)
+    assert again["version"]["digest"] == resumed
+    assert again["created"] is False
+    assert open_home(home.path).verify() == ()
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_times_always_ends_at_the_same_digest(home: Home) -> None:
+    draw = random.Random(0)
+    for _ in range(20):
+        process = limpet(home.path, *TRAIN, "--resume")
+        try:
+            process.communicate(timeout=draw.uniform(1.0, 9.0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+    final = limpet(home.path, *TRAIN, "--resume")
+    printed, said = final.communicate()
+    assert final.returncode == 0, said
+    assert versions.resolve(home.store, "place@1").digest == json.loads(printed)["version"]["digest"]
+    assert home.verify() == ()

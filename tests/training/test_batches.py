@@ -1,0 +1,47 @@
+"""Batches: every example once, a fixed plan for evaluation, padding on the side the model wants."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limpet.training.batches import collate, evaluation_plan, training_batches
+
+lengths = st.lists(st.integers(1, 70), min_size=1, max_size=200)
+
+
+@given(lengths, st.integers(1, 40), st.integers(0, 5), st.integers(0, 3))
+def test_training_sees_every_example_once_an_epoch(sizes: list[int], batch: int, seed: int, epoch: int) -> None:
+    batches = training_batches(sizes, batch, seed, epoch)
+    assert sorted(index for one in batches for index in one) == list(range(len(sizes)))
+    assert max(map(len, batches)) <= batch
+    assert batches == training_batches(sizes, batch, seed, epoch)
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    sizes = [10] * 64
+    orders = [training_batches(sizes, 8, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+@given(lengths, st.integers(1, 40))
+def test_an_evaluation_plan_holds_every_example_once_and_pads_to_the_longest(sizes: list[int], batch: int) -> None:
+    plan = evaluation_plan(sizes, batch)
+    assert sorted(index for one in plan.batches for index in one) == list(range(len(sizes)))
+    for indices, length in zip(plan.batches, plan.lengths, strict=True):
+        assert max(sizes[index] for index in indices) <= length < max(sizes[index] for index in indices) + 8
+    assert plan.digest == evaluation_plan(list(sizes), batch).digest
+
+
+def test_another_length_gives_another_plan() -> None:
+    assert evaluation_plan([5, 9, 30]).digest != evaluation_plan([5, 9, 33]).digest
+
+
+def test_padding_goes_to_the_side_asked_for() -> None:
+    right = collate([[1, 2, 3], [4]], pad_id=0, side="right")
+    left = collate([[1, 2, 3], [4]], pad_id=0, side="left")
+    assert right["input_ids"].shape == (2, 8)
+    assert right["attention_mask"].tolist()[1] == [1, 0, 0, 0, 0, 0, 0, 0]
+    assert left["input_ids"].tolist()[0] == [0, 0, 0, 0, 0, 1, 2, 3]
+    assert left["attention_mask"].dtype == torch.int64

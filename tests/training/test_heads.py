@@ -1,0 +1,54 @@
+"""Heads: pooling leaves padding out, and a head comes back from its files as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from limpet.errors import IntegrityError, UsageError
+from limpet.training.heads import HEAD_FILES, ClassificationHead, HeadConfig, load_head, pool, save_head
+
+HIDDEN = torch.arange(2 * 4 * 3, dtype=torch.float32).view(2, 4, 3)
+RIGHT = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
+LEFT = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+
+
+def test_mean_pooling_is_the_mean_over_the_text_only() -> None:
+    pooled = pool("mean", HIDDEN, None, RIGHT)
+    torch.testing.assert_close(pooled[0], HIDDEN[0, :2].mean(dim=0))
+    torch.testing.assert_close(pooled[1], HIDDEN[1].mean(dim=0))
+
+
+@pytest.mark.parametrize(("mask", "position"), [(RIGHT, 1), (LEFT, 3)], ids=["padded right", "padded left"])
+def test_last_pooling_takes_the_last_token_of_the_text(mask: torch.Tensor, position: int) -> None:
+    assert torch.equal(pool("last", HIDDEN, None, mask)[0], HIDDEN[0, position])
+
+
+def test_pooling_ignores_virtual_tokens_in_front_of_the_text() -> None:
+    longer = torch.cat([torch.full((2, 5, 3), 99.0), HIDDEN], dim=1)
+    assert torch.equal(pool("mean", longer, None, RIGHT), pool("mean", HIDDEN, None, RIGHT))
+
+
+def test_a_pooler_that_the_base_has_not_is_an_error() -> None:
+    with pytest.raises(UsageError, match="pooler"):
+        pool("pooler", HIDDEN, None, RIGHT)
+
+
+def test_a_head_comes_back_from_its_files_bit_for_bit(tmp_path: Path) -> None:
+    head = ClassificationHead(HeadConfig("classification", "mean", 3, 5))
+    save_head(head, tmp_path)
+    again = load_head({name: tmp_path / name for name in HEAD_FILES})
+    assert again.config == head.config
+    assert torch.equal(again(HIDDEN, None, RIGHT), head.eval()(HIDDEN, None, RIGHT))
+
+
+def test_a_head_whose_tensors_do_not_fit_its_configuration_is_refused(tmp_path: Path) -> None:
+    save_head(ClassificationHead(HeadConfig("classification", "mean", 3, 5)), tmp_path)
+    text = (tmp_path / "head.json").read_text(encoding="utf-8")
+    (tmp_path / "head.json").write_text(text.replace('"labels": 5', '"labels": 4'), encoding="utf-8")
+    with pytest.raises(IntegrityError):
+        load_head({name: tmp_path / name for name in HEAD_FILES})
+    with pytest.raises(IntegrityError, match=r"head\.json"):
+        load_head({})
