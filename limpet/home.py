@@ -492,7 +492,8 @@ class _Streams:
         except InterruptedRunError as error:
             error.hint = f"limpet stream run {file}"
             raise
-        progress.note("mirroring to MLflow")
+        if home.store.settings.mlflow != "off":
+            progress.note("mirroring to MLflow")
         warning = sync_after(home.store)
         return home.report(spec.name), (warning,) if warning else ()
 
