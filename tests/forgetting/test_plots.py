@@ -69,6 +69,12 @@ def test_a_curve_begins_where_its_task_was_learned(grown: Report) -> None:
     assert len({line.get_marker() for line in lines}) == 4
 
 
+def test_a_score_before_learning_is_no_part_of_a_curve(grown: Report) -> None:
+    arm = replace(grown.arms[0], matrix=((0.9, 0.2), (0.9, 0.8)), versions=grown.arms[0].versions[:2])
+    lines: list[Any] = plots.curves(arm).axes[0].get_lines()
+    assert [list(line.get_xdata()) for line in lines] == [[1, 2], [2]]
+
+
 def test_each_arm_has_its_bar_of_forgetting(grown: Report) -> None:
     axes = plots.forgetting_bars(grown).axes[0]
     assert [bar.get_width() for bar in axes.patches if hasattr(bar, "get_width")] == pytest.approx([0, 0.3, 13 / 30])
@@ -78,7 +84,7 @@ def test_each_arm_has_its_bar_of_forgetting(grown: Report) -> None:
 def test_accuracy_stands_against_time_and_size(grown: Report) -> None:
     axes = plots.accuracy_cost(grown).axes
     assert len(axes) == 2
-    assert [list(line.get_xdata()) for line in axes[0].get_lines()][0] == [50.0]
+    assert list(axes[0].get_lines()[0].get_xdata()) == [50.0]
 
 
 @pytest.mark.parametrize("draw", EVERY[2:])

@@ -205,7 +205,7 @@ def test_several_seeds_are_averaged_and_have_a_t_interval(store: Store, tmp_path
     # standard deviation 0.1 over three seeds
     assert summary.interval == pytest.approx((0.3 - 0.248414, 0.3 + 0.248414), abs=1e-5)
     entry = made.comparisons[0]
-    assert entry.difference == pytest.approx((0.85 - (0.5 + 0.6 + 0.7) / 6 - 0.4))
+    assert entry.difference == pytest.approx(0.85 - (0.5 + 0.6 + 0.7) / 6 - 0.4)
 
 
 def test_only_seeds_that_both_arms_have_are_compared(store: Store, tmp_path: Path) -> None:
@@ -213,6 +213,15 @@ def test_only_seeds_that_both_arms_have_are_compared(store: Store, tmp_path: Pat
     for seed in (0, 1):
         learn(store, tmp_path, "small", "isolated", seed, [[18 + seed], [18 + seed, 16]])
     learn(store, tmp_path, "small", "sequential-shared", 1, [[19], [9, 16]])
+    assert report.build(store, "small").comparisons[0].difference == pytest.approx(0.25)
+
+
+def test_only_the_seeds_that_are_farthest_are_compared(store: Store, tmp_path: Path) -> None:
+    new_stream(store)
+    learn(store, tmp_path, "small", "isolated", 0, [[18], [18, 16]])
+    learn(store, tmp_path, "small", "isolated", 1, [[18]])
+    learn(store, tmp_path, "small", "sequential-shared", 0, [[18], [8, 16]])
+    learn(store, tmp_path, "small", "sequential-shared", 1, [[2]])
     assert report.build(store, "small").comparisons[0].difference == pytest.approx(0.25)
 
 
@@ -341,6 +350,16 @@ def test_a_home_reports_the_versions_current_now(store: Store, tmp_path: Path, g
     assert home.matrix == ((0.8, None), (0.8, 0.95))
     assert home.identical_predictions is True
     assert home.method == "lora"
+
+
+def test_learning_the_same_again_does_not_move_a_version(store: Store, tmp_path: Path, growth: int) -> None:
+    base = add_base(store)
+    news, r8 = (add_version(store, task, base, tmp_path, 0) for task in TASKS[:2])
+    add_growth(store, growth, (news, 15))
+    add_growth(store, growth, (r8, 16), (news, 15))
+    add_growth(store, growth, (news, 15), (r8, 16))
+    (home,) = report.build(store, "home").arms
+    assert [version.reference for version in home.versions] == ["bbc-news@1", "reuters-r8@1"]
 
 
 def test_after_a_rollback_what_was_not_measured_is_null(store: Store, tmp_path: Path, growth: int) -> None:

@@ -74,6 +74,11 @@ def test_a_matrix_marks_what_is_not_as_it_was_learned(grown: Report) -> None:
     assert rows[0] == ("1 bbc-news", "0.950", "-", "-", "-")
 
 
+def test_a_score_before_learning_is_not_marked_as_lost(grown: Report) -> None:
+    arm = replace(grown.arms[0], matrix=((0.9, 0.2), (0.9, 0.8)), versions=grown.arms[0].versions[:2])
+    assert matrix_table(arm).rows[0][1:] == ("0.900", "0.200")
+
+
 def test_a_matrix_of_many_tasks_becomes_a_list_of_them(grown: Report) -> None:
     table = matrix_table(long(grown).arms[0])
     assert table.columns == ("task", "when learned", "now")
