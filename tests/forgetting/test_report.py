@@ -360,6 +360,7 @@ def test_learning_the_same_again_does_not_move_a_version(store: Store, tmp_path:
     add_growth(store, growth, (news, 15), (r8, 16))
     (home,) = report.build(store, "home").arms
     assert [version.reference for version in home.versions] == ["bbc-news@1", "reuters-r8@1"]
+    assert home.matrix == ((0.75, None), (0.75, 0.8))
 
 
 def test_after_a_rollback_what_was_not_measured_is_null(store: Store, tmp_path: Path, growth: int) -> None:
