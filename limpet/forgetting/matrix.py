@@ -52,16 +52,6 @@ class ScoreMatrix:
         """
         return cls(tuple(tasks), tuple(tuple(row) for row in rows))
 
-    @property
-    def learned(self) -> tuple[str, ...]:
-        """The tasks learned so far."""
-        return self.tasks[: len(self.rows)]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every task of the stream has been learned."""
-        return len(self.rows) == len(self.tasks)
-
 
 def _check_row(index: int, row: Row, width: int) -> None:
     if len(row) != width:
