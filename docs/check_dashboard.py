@@ -52,7 +52,7 @@ class Looker:
 
     def open(self, page: str) -> None:
         self.driver.get("about:blank")
-        self.driver.get(f"{self.address}/#/{page}")
+        self.driver.get(f"{self.address}/#/{page}?workflowType=machine_learning")
         self.until(lambda: len(self.text()) > 50)
         # the assistant's panel covers a third of the window
         for button in self.find("//button[@aria-label='Close']"):
@@ -87,6 +87,11 @@ class Looker:
     def picture(self, name: str) -> None:
         # charts and pictures fade in
         time.sleep(2)
+        # where this machine keeps its files is no part of the picture
+        self.driver.execute_script(
+            "for (const e of document.querySelectorAll('div, span'))"
+            " if (/^Path: /.test(e.innerText)) e.style.visibility = 'hidden'"
+        )
         self.driver.save_screenshot(str(self.images / f"dashboard-{name}.png"))
 
 
@@ -133,7 +138,7 @@ def look(looker: Looker, store: Store, stream: str) -> None:
 
 def _look_at_runs(looker: Looker, experiment: str, stream: str, labels: list[str], tasks: tuple[str, ...]) -> None:
     """The list of runs with the arms unfolded, then the charts of the same runs."""
-    looker.open(f"experiments/{experiment}/runs?workflowType=machine_learning")
+    looker.open(f"experiments/{experiment}/runs")
     unfold = f"//div[@role='gridcell'][.//a//span[text()='{stream}']]//button"
     looker.expect(f"stream {stream}", lambda: looker.find(unfold))
     if buttons := looker.find(unfold):
@@ -141,7 +146,8 @@ def _look_at_runs(looker: Looker, experiment: str, stream: str, labels: list[str
     for label in labels:
         looker.expect(f"arm {label}", lambda label=label: label in looker.text())
     looker.picture("runs")
-    looker.open(f"experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART")
+    for switch in looker.find("//input[@value='CHART']"):
+        looker.driver.execute_script("arguments[0].click()", switch)
     looker.expect("charts", lambda: looker.find("//input[@placeholder='Search metric charts']"))
     for box in looker.find("//input[@placeholder='Search metric charts']"):
         box.send_keys("score/")

@@ -168,12 +168,20 @@ def connect(store: Store, again: bool = False) -> Iterator[Tracking]:
         import requests
         from sqlalchemy.exc import SQLAlchemyError
 
-        failures = (mlflow.exceptions.MlflowException, requests.RequestException, SQLAlchemyError, OSError)
+        failures = (
+            mlflow.exceptions.MlflowException,
+            requests.RequestException,
+            SQLAlchemyError,
+            OSError,
+            ImportError,
+        )
         try:
             yield _open(store, uri, again)
         except failures as error:
             why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-            raise UnavailableError(f"The MLflow mirror at {_shown(uri)} failed: {why}.", "limpet ui") from error
+            raise UnavailableError(
+                f"The MLflow mirror at {_shown(uri)} failed: {why}.", "limpet ui --sync"
+            ) from error
 
 
 def _open(store: Store, uri: str, again: bool) -> Tracking:
@@ -248,7 +256,7 @@ def _probe(uri: str) -> None:
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or error
         raise UnavailableError(
-            f"The MLflow server {_shown(uri)} can't be reached: {why}.", "start it, then type: limpet ui"
+            f"The MLflow server {_shown(uri)} can't be reached: {why}.", "start it, then type: limpet ui --sync"
         ) from error
 
 
@@ -270,7 +278,7 @@ def _alone(store: Store) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise ConflictError(
                         f"Another process has been writing the mirror of this home for {_LOCK_SECONDS} s.",
-                        "wait for it, then type: limpet ui",
+                        "wait for it, then type: limpet ui --sync",
                     ) from None
                 time.sleep(0.2)
         yield

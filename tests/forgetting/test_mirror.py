@@ -1,0 +1,387 @@
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limpet.errors import ConflictError, UnavailableError, UsageError
+from limpet.forgetting import mirror
+from limpet.forgetting.dashboard import free_port, serve
+from limpet.forgetting.mirror_server import tracking_uri
+from limpet.registry import aliases, streams, tasks, versions
+from limpet.registry.settings import Settings
+from limpet.registry.store import Store, create_store, open_store
+from tests.forgetting.grown_home import TASKS, add_base, add_task, add_version, grow
+
+ALL = {"streams": 1, "arms": 3, "steps": 12, "versions": 12}
+SYNC = "import sys; from pathlib import Path; from limpet.registry.store import open_store; "
+SYNC += "from limpet.forgetting import mirror; mirror.sync(open_store(Path(sys.argv[1])))"
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's own empty database, which takes it seconds to make."""
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    script = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
+    subprocess.run([sys.executable, "-c", script, f"sqlite:///{file}"], check=True, capture_output=True)
+    return file
+
+
+@pytest.fixture
+def store(store: Store, empty_database: Path) -> Store:
+    shutil.copy(empty_database, store.path / "mlflow.db")
+    return store
+
+
+@pytest.fixture
+def home(store: Store, tmp_path: Path) -> Store:
+    """A home in which three arms have learned four tasks."""
+    grow(store, tmp_path)
+    return store
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Store:
+    """Such a home with its mirror, for tests that only look."""
+    folder = tmp_path_factory.mktemp("mirrored")
+    store = create_store(folder / "home", Settings(cache=folder / "cache"))
+    shutil.copy(empty_database, store.path / "mlflow.db")
+    grow(store, folder)
+    assert mirror.sync(store).pushed == ALL
+    return store
+
+
+class Mlflow:
+    """What MLflow has, read by its own client."""
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(uri)
+        self.experiment = experiment
+
+    def runs(self) -> list[Any]:
+        return list(self.client.search_runs([self.experiment], max_results=1000))
+
+    def run(self, name: str) -> Any:
+        (found,) = [run for run in self.runs() if run.info.run_name == name]
+        return found
+
+    def children(self, run: Any) -> list[str]:
+        parent = run.info.run_id
+        return [
+            child.info.run_name
+            for child in reversed(self.runs())
+            if child.data.tags.get("mlflow.parentRunId") == parent
+        ]
+
+    def curve(self, run: Any, key: str) -> list[tuple[int, float]]:
+        return sorted(
+            (point.step, round(point.value, 6)) for point in self.client.get_metric_history(run.info.run_id, key)
+        )
+
+    def models(self) -> list[Any]:
+        return list(self.client.search_logged_models([self.experiment], max_results=1000))
+
+    def numbers(self, name: str) -> dict[str, int]:
+        """Limpet's version by MLflow's number."""
+        found = self.client.search_model_versions(f"name = '{name}'")
+        return {version.tags["limpet.version"]: int(version.version) for version in found}
+
+    def everything(self) -> Counter[str]:
+        """How much there is of each kind; what is made twice shows here."""
+        runs = self.runs()
+        points = sum(
+            len(self.client.get_metric_history(run.info.run_id, key)) for run in runs for key in run.data.metrics
+        )
+        registered = self.client.search_model_versions(max_results=1000)
+        outputs = sum(len(run.outputs.model_outputs) for run in runs)
+        inputs = sum(len(run.inputs.dataset_inputs) for run in runs)
+        return Counter(
+            runs=len(runs),
+            models=len(self.models()),
+            registered=len(registered),
+            points=points,
+            outputs=outputs,
+            inputs=inputs,
+        )
+
+
+def mlflow_of(store: Store) -> Mlflow:
+    from limpet.forgetting.mirror_items import find
+
+    item = find(store, "experiment")
+    assert item is not None
+    return Mlflow(tracking_uri(store), item[0])
+
+
+def test_a_stream_is_a_run_with_its_arms_inside_and_their_steps_inside_those(mirrored: Store) -> None:
+    there = mlflow_of(mirrored)
+    stream = there.run("four-topics")
+    arms = ["isolated, seed 0", "sequential-full, seed 0", "sequential-shared, seed 0"]
+    assert sorted(there.children(stream)) == arms
+    for arm in arms:
+        steps = [f"step {number}: {task}" for number, task in enumerate(TASKS, start=1)]
+        assert sorted(there.children(there.run(arm))) == steps
+    assert {run.info.status for run in there.runs()} == {"FINISHED"}
+
+
+def test_an_arm_has_a_curve_for_each_task_with_the_step_on_the_x_axis(mirrored: Store) -> None:
+    there = mlflow_of(mirrored)
+    arm = there.run("sequential-full, seed 0")
+    assert there.curve(arm, "score/bbc-news") == [(1, 0.95), (2, 0.75), (3, 0.6), (4, 0.45)]
+    assert there.curve(arm, "score/election-tweets") == [(4, 0.9)]
+    # undefined after one task, so there is no point, and no zero
+    assert [step for step, _ in there.curve(arm, "bwt_gem")] == [2, 3, 4]
+    assert there.curve(there.run("isolated, seed 0"), "bwt_gem") == [(2, 0.0), (3, 0.0), (4, 0.0)]
+    assert arm.data.params["chosen.lr"] == "3e-05"
+
+
+def test_a_score_is_linked_to_the_adapter_that_was_active_and_to_the_data(mirrored: Store) -> None:
+    there = mlflow_of(mirrored)
+    arm = streams.arm_runs(mirrored, "four-topics")[1]
+    last = streams.steps(mirrored, arm.id)[-1]
+    (model,) = [model for model in there.models() if model.tags["limpet.version"] == last.version]
+    scored = {metric.key: (metric.value, metric.dataset_name) for metric in model.metrics}
+    assert scored["score/bbc-news"] == (0.45, "bbc-news/evaluation")
+    assert scored["score/election-tweets"] == (0.9, "election-tweets/evaluation")
+
+
+def test_a_step_names_its_data_by_digest_and_the_version_it_made(mirrored: Store) -> None:
+    there = mlflow_of(mirrored)
+    version = versions.resolve(mirrored, "bbc-news@1")
+    runs = [run for run in there.runs() if run.data.tags.get("limpet.version") == "bbc-news@1"]
+    (run,) = [run for run in runs if run.data.tags["limpet.kind"] == "step"]
+    digests = {tag.value for one in run.inputs.dataset_inputs for tag in one.tags if tag.key == "limpet.digest"}
+    assert digests == {split.digest for split in tasks.get(mirrored, "bbc-news").splits}
+    (output,) = run.outputs.model_outputs
+    model = there.client.get_logged_model(output.model_id)
+    assert model.tags["limpet.digest"] == version.digest
+    assert model.tags["mlflow.model.isExternal"] == "true"
+    assert model.source_run_id == run.info.run_id
+
+
+def test_heat_maps_and_the_report_are_artifacts_and_the_note_says_who_forgot(mirrored: Store, tmp_path: Path) -> None:
+    there = mlflow_of(mirrored)
+    stream, arm = there.run("four-topics"), there.run("sequential-shared, seed 0")
+    picture = there.client.download_artifacts(arm.info.run_id, "matrix.png", str(tmp_path))
+    assert Path(picture).read_bytes().startswith(b"\x89PNG")
+    page = there.client.download_artifacts(stream.info.run_id, "report.html", str(tmp_path))
+    assert "four-topics" in Path(page).read_text(encoding="utf-8")
+    note = stream.data.tags["mlflow.note.content"]
+    assert "| isolated, seed 0 | 0.875 | 0.875 | 0.000 | 0.000 | none |" in note
+    assert "bbc-news, 0.900 to 0.500 at step 2 (reuters-r8)" in note
+
+
+def test_a_second_sync_sends_nothing_and_one_from_scratch_makes_nothing_twice(home: Store) -> None:
+    mirror.sync(home)
+    before = mlflow_of(home).everything()
+    assert mirror.sync(home).pushed == {}
+    assert mlflow_of(home).everything() == before
+    assert mirror.sync(home, again=True).pushed == ALL
+    assert mlflow_of(home).everything() == before
+
+
+def test_a_stream_that_went_on_gets_only_its_new_steps(store: Store, tmp_path: Path) -> None:
+    grow(store, tmp_path, steps=2)
+    assert mirror.sync(store).pushed == {"streams": 1, "arms": 3, "steps": 6, "versions": 6}
+    assert mlflow_of(store).run("four-topics").info.status == "RUNNING"
+    grow(store, tmp_path, steps=4)
+    assert mirror.sync(store).pushed == {"streams": 1, "arms": 3, "steps": 6, "versions": 6}
+    there = mlflow_of(store)
+    assert len(there.runs()) == 1 + 3 + 12
+    arm = there.run("isolated, seed 0")
+    assert there.curve(arm, "score/bbc-news") == [(step, 0.95) for step in (1, 2, 3, 4)]
+    assert arm.info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("items", [4, 21])
+def test_a_sync_killed_in_the_middle_is_completed_without_doubles(home: Store, items: int) -> None:
+    from sqlalchemy import func, select
+
+    from limpet.registry.schema import MirrorItemRow
+
+    process = subprocess.Popen([sys.executable, "-c", SYNC, str(home.path)])
+    sent = 0
+    while process.poll() is None and sent < items:
+        with home.database.read() as session:
+            sent = session.scalar(select(func.count()).select_from(MirrorItemRow)) or 0
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    mirror.sync(home)
+    there = mlflow_of(home).everything()
+    assert (there["runs"], there["models"], there["registered"]) == (16, 12, 12)
+    # what an undisturbed mirror of the same home has
+    (home.path / "mlflow.db").unlink()
+    mirror.sync(home)
+    assert mlflow_of(home).everything() == there
+
+
+def test_aliases_are_set_moved_and_removed_as_in_the_registry(home: Store) -> None:
+    aliases.promote(home, "bbc-news@1", "production", reason="first")
+    mirror.sync(home)
+    there = mlflow_of(home)
+    there.client.set_registered_model_alias("limpet-bbc-news", "somebody-elses", "2")
+    assert there.client.get_model_version_by_alias("limpet-bbc-news", "production").version == 1
+    add_version(home, "bbc-news", add_base(home), home.path, seed=9)
+    aliases.promote(home, "bbc-news@4", "production", reason="better")
+    assert mirror.sync(home).pushed == {"versions": 1, "aliases": 2}
+    model = there.client.get_registered_model("limpet-bbc-news")
+    number = there.numbers("limpet-bbc-news")["bbc-news@4"]
+    assert {alias: int(n) for alias, n in model.aliases.items()} == {"production": number}
+
+
+def test_an_alias_that_mlflow_reserves_gets_a_legal_name_and_a_note(home: Store) -> None:
+    aliases.promote(home, "bbc-news@1", "v2", reason="a name that MLflow keeps to itself")
+    report = mirror.sync(home)
+    assert list(mlflow_of(home).client.get_registered_model("limpet-bbc-news").aliases) == ["limpet-v2"]
+    assert report.notes == ("bbc-news@v2 is limpet-v2 in MLflow, where v2 is not a legal alias",)
+
+
+def test_versions_have_the_numbers_that_limpet_gave_them(mirrored: Store) -> None:
+    numbers = mlflow_of(mirrored).numbers("limpet-rotten-tomatoes")
+    assert numbers == {f"rotten-tomatoes@{number}": number for number in (1, 2, 3)}
+
+
+def test_a_version_that_no_stream_made_has_a_run_of_its_own(store: Store, tmp_path: Path) -> None:
+    base = add_base(store)
+    add_task(store, "bbc-news")
+    add_version(store, "bbc-news", base, tmp_path, seed=0)
+    assert mirror.sync(store).pushed == {"versions": 1}
+    there = mlflow_of(store)
+    (run,) = there.runs()
+    assert (run.info.run_name, run.data.metrics["score"]) == ("bbc-news@1", 0.9)
+    assert len(run.inputs.dataset_inputs) == 3
+    assert there.models()[0].source_run_id == run.info.run_id
+
+
+def test_a_run_deleted_in_mlflow_comes_back_when_everything_is_looked_up_again(home: Store) -> None:
+    mirror.sync(home)
+    there = mlflow_of(home)
+    before = there.everything()
+    there.client.delete_run(there.run("isolated, seed 0").info.run_id)
+    mirror.sync(home, again=True)
+    assert there.everything() == before
+
+
+def test_a_home_that_was_moved_keeps_its_artifacts_where_it_is_now(home: Store, tmp_path: Path) -> None:
+    mirror.sync(home)
+    home.database.close()
+    moved = tmp_path / "elsewhere"
+    home.path.rename(moved)
+    store = open_store(moved)
+    assert mirror.sync(store).pushed == ALL
+    run = mlflow_of(store).run("four-topics")
+    assert run.info.artifact_uri.startswith(moved.as_uri())
+    assert not home.path.exists()
+
+
+def test_syncing_prints_nothing_and_leaves_the_environment_alone(store: Store, tmp_path: Path) -> None:
+    grow(store, tmp_path, steps=1)
+    # the database is made in the same breath, which is when MLflow talks most
+    (store.path / "mlflow.db").unlink()
+    script = SYNC.replace("mirror.sync", "import os; before = dict(os.environ); mirror.sync")
+    script += "; assert dict(os.environ) == before"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(store.path)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not (tmp_path / "mlruns").exists()
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_server_that_is_down_costs_a_warning_and_the_mirror_catches_up(home: Store) -> None:
+    down = replace(home, settings=replace(home.settings, mlflow=f"http://127.0.0.1:{free_port()}"))
+    started = time.monotonic()
+    warning = mirror.sync_after(down)
+    assert time.monotonic() - started < 8
+    assert warning is not None
+    assert "can't be reached" in warning
+    assert "\n" not in warning
+    with pytest.raises(UnavailableError):
+        mirror.sync(down)
+    assert mirror.sync_after(home) is None
+    assert len(mlflow_of(home).runs()) == 16
+
+
+def test_a_mirror_that_is_off_is_never_asked(store: Store) -> None:
+    off = replace(store, settings=replace(store.settings, mlflow="off"))
+    assert mirror.sync_after(off) is None
+    with pytest.raises(UsageError):
+        mirror.sync(off)
+    with pytest.raises(UsageError), serve(off):
+        pass
+
+
+def test_two_homes_share_a_server_without_mixing(store: Store, tmp_path: Path) -> None:
+    """Through HTTP, as to a server of a team; the server is that of a third home."""
+    homes = []
+    with serve(store, port := free_port()):
+        uri = f"http://127.0.0.1:{port}"
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            # the same folder name, so that the names on the server collide
+            home = create_store(tmp_path / name / "work", Settings(mlflow=uri, cache=tmp_path / "cache"))
+            grow(home, tmp_path, steps=2, arms={"isolated": ("isolated", "lora")})
+            aliases.promote(home, "bbc-news@1", "production", reason=name)
+            pushed = mirror.sync(home).pushed
+            assert pushed == {"streams": 1, "arms": 1, "steps": 2, "versions": 2, "aliases": 1}
+            mirror.sync(home, again=True)
+            homes.append(home)
+        for home in homes:
+            there = mlflow_of(home)
+            assert len(there.runs()) == 4
+            assert len(there.models()) == 2
+            arm = there.run("isolated, seed 0")
+            assert there.curve(arm, "score/bbc-news") == [(1, 0.95), (2, 0.95)]
+            assert [file.path for file in there.client.list_artifacts(arm.info.run_id)] == ["matrix.png"]
+        names = sorted(model.name for model in mlflow_of(homes[0]).client.search_registered_models())
+        assert len(names) == 4
+        assert names[0] == "limpet-bbc-news"
+        assert names[1].startswith("limpet-bbc-news-")
+
+
+def test_the_dashboard_answers_on_this_machine_alone_and_stops_with_the_block(home: Store) -> None:
+    import urllib.request
+
+    import psutil
+
+    mirror.sync(home)
+    port = free_port()
+    with serve(home, port) as dashboard:
+        assert dashboard.process is not None
+        server = psutil.Process(dashboard.process.pid)
+        processes = [server, *server.children(recursive=True)]
+        listening = {c.laddr.ip for p in processes for c in p.net_connections("tcp") if c.status == "LISTEN"}
+        assert listening == {"127.0.0.1"}
+        assert dashboard.url.startswith(f"http://127.0.0.1:{port}/#/experiments/")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+            assert answer.status == 200
+    assert not any(process.is_running() for process in processes)
+
+
+def test_a_port_that_is_taken_is_said_so_with_one_that_is_free(store: Store) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConflictError, match=str(port)) as caught, serve(store, port):
+            pass
+    assert "limpet ui --port" in caught.value.hint
+
+
+def test_no_second_process_writes_the_mirror_meanwhile(home: Store) -> None:
+    processes = [subprocess.Popen([sys.executable, "-c", SYNC, str(home.path)]) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    there = mlflow_of(home).everything()
+    assert (there["runs"], there["models"], there["registered"]) == (16, 12, 12)
