@@ -39,23 +39,23 @@ def paint(text: str, **style: Any) -> str:
 
 def _tell(error: Exception, invocation: Invocation) -> int:
     kind, message, hint, code = _describe(error)
-    expected = isinstance(error, LimpetError | click.ClickException | click.Abort)
-    if invocation.debug:
-        import traceback
-
-        traceback.print_exception(error)
-    elif not expected:
-        message = f"unexpected error, {kind}: {message} --debug shows the traceback."
+    trace = _traceback(error) if invocation.debug else ""
     if invocation.json:
         import json
 
-        content = {"schema": 1, "error": {"type": kind, "message": message, "hint": hint}}
-        click.echo(json.dumps(content, ensure_ascii=False), err=True)
+        content = {"type": kind, "message": message, "hint": hint} | ({"traceback": trace} if trace else {})
+        click.echo(json.dumps({"schema": 1, "error": content}, ensure_ascii=False), err=True)
         return code
-    click.echo(f"{paint('error:', fg='red', bold=True)} {message}", err=True)
+    click.echo(f"{trace}{paint('error:', fg='red', bold=True)} {message}", err=True)
     if hint:
         click.echo(f"{paint('hint:', bold=True)} {hint}", err=True)
     return code
+
+
+def _traceback(error: Exception) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))
 
 
 def _describe(error: Exception) -> tuple[str, str, str, int]:
@@ -74,4 +74,6 @@ def _describe(error: Exception) -> tuple[str, str, str, int]:
         return type(error).__name__, error.format_message(), "", error.exit_code
     if isinstance(error, click.Abort):
         return "Interrupted", "interrupted.", "", _INTERRUPTED
-    return type(error).__name__, " ".join(str(error).split()), "", 1
+    kind = type(error).__name__
+    said = " ".join(str(error).split())
+    return kind, f"unexpected error, {kind}: {said}; --debug shows the traceback.", "", 1

@@ -1,0 +1,103 @@
+"""What people read, and the lists that programs read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Limpet
+
+
+def test_lists_are_paged_newest_first(grown: Limpet) -> None:
+    first = grown.ok("adapter", "list", "--limit", 2, "--json").json
+    second = grown.ok("adapter", "list", "--limit", 2, "--cursor", first["cursor"], "--json").json
+    found = [(item["task"], item["version"]) for page in (first, second) for item in page["adapters"]]
+    assert found == [("place", 2), ("wet", 1), ("place", 1)]
+    assert second["cursor"] is None
+    assert "--cursor" in grown.ok("adapter", "list", "--limit", 2).stderr
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (["--task", "place"], ["place@2", "place@1"]),
+        (["--alias", "production"], ["wet@1"]),
+        (["--alias", "latest"], ["place@2", "wet@1"]),
+        (["--method", "full"], []),
+        (["--where", "seed = 1 and score >= 0"], ["place@2"]),
+    ],
+)
+def test_lists_are_filtered(grown: Limpet, filters: list[str], expected: list[str]) -> None:
+    lines = grown.ok("adapter", "list", *filters).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["version", *expected]
+
+
+def test_tables_have_short_digests_and_show_has_whole_ones(grown: Limpet) -> None:
+    digest = grown.ok("adapter", "show", "wet", "--json").json["digest"]
+    listed = grown.ok("adapter", "list").stdout
+    assert digest.removeprefix("sha256:")[:12] in listed
+    assert digest not in listed
+    assert digest in grown.ok("adapter", "show", "wet").stdout
+
+
+def test_show_of_a_task_has_its_splits(grown: Limpet) -> None:
+    shown = grown.ok("task", "show", "wet").stdout
+    assert "rock, sea" in shown
+    assert [line.split()[:2] for line in shown.splitlines()[-3:]] == [
+        ["train", "50"],
+        ["validation", "13"],
+        ["evaluation", "27"],
+    ]
+
+
+def test_methods_say_what_works_here(grown: Limpet) -> None:
+    methods = {method["name"]: method for method in grown.ok("methods", "--json").json["methods"]}
+    assert methods["lora"]["works"] is True
+    assert methods["full"]["trains_base_copy"] is True
+    assert "lora" in grown.ok("methods").stdout
+
+
+def test_history_of_a_task_without_moves_is_empty(grown: Limpet) -> None:
+    assert grown.ok("adapter", "history", "place", "--json").json["events"] == []
+    assert len(grown.ok("adapter", "history", "wet", "production").stdout.splitlines()) == 2
+
+
+def test_evaluate_takes_named_versions_or_all_current_ones(copy: Limpet) -> None:
+    everything = copy.ok("evaluate", "--json").json["evaluations"]
+    assert [record["version"] for record in everything] == ["wet@1", "place@2"]
+    named = copy.ok("evaluate", "place@1").stdout.splitlines()
+    assert [line.split()[0] for line in named] == ["version", "place@1"]
+
+
+def test_predict_reads_one_text_a_line(grown: Limpet, tmp_path: Path) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_bytes(b"\xef\xbb\xbfa wave\r\n\r\n  \nold [red]iron[/red]\n")
+    from_file = grown.ok("predict", "place", "--file", file, "--json").json["predictions"]
+    assert [answer["text"] for answer in from_file] == ["a wave", "old [red]iron[/red]"]
+    from_stdin = grown.ok("predict", "place", "--file", "-", "--json", stdin=file.read_bytes()).json
+    assert from_stdin["predictions"] == from_file
+    assert "old [red]iron[/red]" in grown.ok("predict", "place", "--file", file).stdout
+
+
+def test_predict_refuses_what_is_no_text(grown: Limpet, tmp_path: Path) -> None:
+    (tmp_path / "latin1.txt").write_bytes("grün".encode("latin-1"))
+    outcome = grown("predict", "place", "--file", tmp_path / "latin1.txt")
+    assert outcome.code == 2
+    assert "byte 2" in outcome.stderr
+    (tmp_path / "empty.txt").touch()
+    assert grown("predict", "place", "--file", tmp_path / "empty.txt").code == 2
+    assert grown("predict", "place", "--file", tmp_path).code == 2
+
+
+def test_db_shows_the_schema(grown: Limpet) -> None:
+    current = grown.ok("db", "current", "--json").json
+    assert current["revision"] == current["head"]
+    revisions = grown.ok("db", "history", "--json").json["revisions"]
+    assert revisions[-1]["revision"] == current["head"]
+    assert all(revision["applied"] for revision in revisions)
+    upgraded = grown.ok("db", "upgrade", "--json").json
+    assert upgraded == {"schema": 1, "revision": current["head"], "before": current["head"]}
+    assert "already" in grown.ok("db", "upgrade").stdout
+    assert current["head"] in grown.ok("db", "current").stdout
+    assert current["head"] in grown.ok("db", "history").stdout
