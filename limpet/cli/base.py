@@ -28,7 +28,11 @@ def add(invocation: Invocation, spec: str) -> None:
 
     SPEC is sample:NAME, a hub id with optional @revision, a folder or a .gguf file.
     """
-    _show(invocation, invocation.open().base.add(spec))
+    home = invocation.open()
+    with invocation.progress() as progress:
+        progress.note(f"fetching and fingerprinting {spec}")
+        record = home.base.add(spec)
+    _show(invocation, record)
 
 
 @command.command()

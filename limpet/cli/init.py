@@ -29,6 +29,8 @@ def command(invocation: Invocation, base: str | None, db: str | None, blobs: str
 
     folder = invocation.home or _folder_of_environment()
     with invocation.progress() as progress:
+        if base is not None:
+            progress.note(f"fetching and fingerprinting {base}")
         home = init(folder, base=base, db=db, blobs=blobs, mlflow=mlflow, progress=progress)
     settings = home.store.settings
     if invocation.json:

@@ -149,19 +149,22 @@ def test_6_a_crossed_gate_keeps_the_version_and_refuses_its_promotion(copy: Limp
     assert copy.ok("adapter", "show", "wet@2", "--json").json["aliases"] == []
 
 
-def test_130_a_signal_during_training_keeps_a_checkpoint(copy: Limpet) -> None:
+def test_130_a_signal_during_training_keeps_a_checkpoint(copy: Limpet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMPET_CHECKPOINT_SECONDS", "0.1")
     process = started(copy, "train", "place", "--epochs", 100_000, "--seed", 3)
     deadline = time.monotonic() + 120
-    while not list(copy.home.glob("runs/*/run.json")):
+    while not list(copy.home.glob("runs/*/checkpoint.safetensors")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
-    time.sleep(2)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stdout == ""
     assert stderr.endswith("hint: limpet train place --resume\n")
     assert "Traceback" not in stderr
+    other = copy("train", "place", "--resume", "--epochs", 2)
+    assert other.code == 2
+    assert "epochs 100000, not 2" in other.stderr
 
 
 def test_130_an_interrupted_command_says_so_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
