@@ -171,7 +171,7 @@ class Home:
             IntegrityError: The base is not the one on record, or was changed.
         """
         from limpet.forgetting.gate import GateRules
-        from limpet.forgetting.monitor import add_version
+        from limpet.forgetting.monitor import add_version, check_growth
         from limpet.training.learn import Start, TrainingSettings, discard, learn, unfinished_run
         from limpet.training.progress import SILENT
 
@@ -181,6 +181,7 @@ class Home:
         if resume:
             settings, start_from = self._resumed(task, settings, start_from, unfinished_run, progress)
         backbone = self.backbone(progress)
+        check_growth(self.store, backbone)
         start = Start.from_version(self.store, backbone, start_from) if start_from else None
         try:
             staged = learn(
@@ -323,7 +324,7 @@ class Home:
         self, added: Added, monitored: bool, promote: str | None, rules: GateRules, progress: Progress
     ) -> Trained:
         """Evaluate the others, hold the gate, promote, mirror: what follows every addition."""
-        from limpet.forgetting import monitor
+        from limpet.forgetting import monitor, report
         from limpet.forgetting.gate import check
         from limpet.forgetting.mirror import sync_after
 
@@ -333,8 +334,8 @@ class Home:
         if monitored:
             step: StepRecord = monitor.after_addition(self.store, self.backbone(), added, progress)
             row = {task: evaluation.score for task, evaluation in step.row.items()}
-            arm = self.report(monitor.GROWTH).arms[0]
-            crossings = list(check(arm, rules))
+            growth = report.build(self.store, streams.HOME_STREAM, added=version)
+            crossings = [crossing for arm in growth.arms for crossing in check(arm, rules)]
         for crossing in crossings:
             gate_refusals.record(self.store, version.reference, crossing.rule, crossing.detail)
         promoted = None
@@ -346,7 +347,7 @@ class Home:
             details = " ".join(crossing.detail for crossing in crossings)
             raise GateError(
                 f"{version.reference} is kept, but may not be promoted: {details}",
-                f"limpet report {monitor.GROWTH}",
+                f"limpet report {streams.HOME_STREAM}",
             )
         return Trained(version, added.created, row, promoted, (warning,) if warning else ())
 
@@ -419,13 +420,14 @@ class _Adapters:
     ) -> Trained:
         """Register an adapter that was trained elsewhere, in peft's format; see `limpet.training.adopt`."""
         from limpet.forgetting.gate import GateRules
-        from limpet.forgetting.monitor import add_version
+        from limpet.forgetting.monitor import add_version, check_growth
         from limpet.training.adopt import adopt
         from limpet.training.progress import SILENT
 
         home, progress = self._home, progress or SILENT
         record = tasks.get(home.store, task)
         backbone = home.backbone(progress)
+        check_growth(home.store, backbone)
         with adopt(home.store, backbone, record, Path(folder), progress) as (draft, files):
             added = add_version(home.store, backbone, draft, files, progress)
         return home._after(added, True, promote, GateRules(), progress)

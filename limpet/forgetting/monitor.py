@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from limpet.errors import ConflictError
 from limpet.registry import evaluations, streams, tasks, versions
 from limpet.registry.canonical import canonical_json
 from limpet.registry.store import Store
@@ -19,10 +20,7 @@ from limpet.training.model import active, version_files
 from limpet.training.progress import SILENT, Progress
 from limpet.training.scoring import score
 
-__all__ = ["GROWTH", "Added", "Measured", "add_version", "after_addition", "evaluate", "measure"]
-
-GROWTH = "home"
-"""The stream of the home's own growth, made by `limpet train` and `adapter register`."""
+__all__ = ["Added", "Measured", "add_version", "after_addition", "check_growth", "evaluate", "measure"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +119,21 @@ def add_version(
     return Added(version, created, _keep(store, backbone, version, version, measured))
 
 
+def check_growth(store: Store, backbone: Backbone) -> None:
+    """Find out before training that the home grows on another base: scores on two bases are no one matrix.
+
+    Raises:
+        ConflictError: The home's growth began on another base.
+    """
+    for stream in streams.list_all(store):
+        if stream.name == streams.HOME_STREAM and stream.base_digest != backbone.record.digest:
+            raise ConflictError(
+                f"this home has grown on the base {stream.base_digest[:19]}..., and its base is now "
+                f"{backbone.record.digest[:19]}...",
+                "limpet init --home FOLDER --base SPEC makes a home for the other base",
+            )
+
+
 def after_addition(store: Store, backbone: Backbone, added: Added, progress: Progress = SILENT) -> StepRecord:
     """Evaluate every other task's current version again, and keep the row in the home's growth.
 
@@ -135,8 +148,8 @@ def after_addition(store: Store, backbone: Backbone, added: Added, progress: Pro
     ]
     row = {version.task: evaluate(store, backbone, version, progress=progress).id for version in others}
     backbone.check_unchanged()
-    streams.extend(store, GROWTH, new.task, backbone.record.digest)
-    arm = streams.arm_run(store, GROWTH, "isolated", "isolated", "any", 0, {})
+    streams.extend(store, streams.HOME_STREAM, new.task, backbone.record.digest)
+    arm = streams.arm_run(store, streams.HOME_STREAM, "isolated", "isolated", "any", 0, {})
     return streams.add_step(
         store,
         arm.id,

@@ -17,7 +17,7 @@ __all__ = ["Report", "build", "conclusion"]
 Read = Callable[[EvaluationRecord], Outcomes]
 
 
-def build(store: Store, stream_name: str | None = None) -> Report:
+def build(store: Store, stream_name: str | None = None, added: VersionRecord | None = None) -> Report:
     """Build the report of a stream, finished or in progress.
 
     The stream `home` is the growth of the home itself: its tasks may be trained again, so its matrix is
@@ -26,6 +26,8 @@ def build(store: Store, stream_name: str | None = None) -> Report:
     Args:
         store: The open home.
         stream_name: The stream; None is the one worked on last.
+        added: In the home's growth, counts as its task's current version, whatever its aliases say: the gate
+            judges an addition before it is promoted.
 
     Raises:
         NotFoundError: There is no such stream, or none at all.
@@ -34,7 +36,7 @@ def build(store: Store, stream_name: str | None = None) -> Report:
     stream = streams.get(store, stream_name) if stream_name else streams.latest(store)
     read = _reader(store)
     courses, steps = (
-        _growth(store, stream, read) if stream.name == streams.HOME_STREAM else _arms(store, stream, read)
+        _growth(store, stream, read, added) if stream.name == streams.HOME_STREAM else _arms(store, stream, read)
     )
     names = courses[0].tasks if courses else stream.tasks
     base = bases.get(
@@ -64,11 +66,16 @@ def _arms(store: Store, stream: StreamRecord, read: Read) -> tuple[list[Course],
     return courses, every
 
 
-def _growth(store: Store, stream: StreamRecord, read: Read) -> tuple[list[Course], list[StepRecord]]:
+def _growth(
+    store: Store, stream: StreamRecord, read: Read, added: VersionRecord | None
+) -> tuple[list[Course], list[StepRecord]]:
     """The home's own growth: one row for each version that is current now, at the step that made it."""
     arms = streams.arm_runs(store, stream.name)
     every = [step for arm in arms for step in streams.steps(store, arm.id)]
     current = {version.reference: version for version in versions.current(store)}
+    if added is not None:
+        current = {name: version for name, version in current.items() if version.task != added.task}
+        current[added.reference] = added
     steps = _first_of_each(step for step in every if step.version in current)
     if not steps:
         return [], every

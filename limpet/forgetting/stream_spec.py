@@ -12,6 +12,7 @@ import yaml
 
 from limpet.errors import NotFoundError, UsageError
 from limpet.names import check_name
+from limpet.registry.streams import HOME_STREAM
 
 __all__ = ["STRATEGIES", "ArmSpec", "StreamSpec", "TaskSpec", "parse_stream", "read_stream"]
 
@@ -95,8 +96,8 @@ def parse_stream(content: Any) -> StreamSpec:
     """
     top = _mapping("the stream", content, _STREAM_KEYS)
     name = check_name("stream", str(_required("the stream", top, "name")))
-    if name == "home":
-        raise _wrong("the name 'home' belongs to the home's own growth.", "choose another name")
+    if name == HOME_STREAM:
+        raise _wrong(f"the name {name!r} belongs to the home's own growth.", "choose another name")
     task_list = _list("tasks", _required("the stream", top, "tasks"))
     tasks = tuple(_task(item) for item in task_list)
     arms = tuple(_arm(item) for item in _list("arms", _required("the stream", top, "arms")))

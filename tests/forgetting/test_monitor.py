@@ -1,0 +1,101 @@
+"""The monitor: after every addition, every earlier task is evaluated again, and what changed is seen."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from limpet.errors import ConflictError, GateError, IntegrityError
+from limpet.forgetting.gate import GateRules
+from limpet.home import Home, open_home
+from limpet.registry import evaluations, gate_refusals, streams
+from limpet.training.learn import TrainingSettings
+from tests.tiny import tiny_base, tiny_csv
+
+QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")
+
+
+def test_every_earlier_task_is_evaluated_again_with_the_same_bits(home: Home) -> None:
+    home.train("place", QUICK)
+    added = home.train("wet", QUICK)
+    assert set(added.row) == {"place", "wet"}
+    arm = home.report("home").arms[0]
+    assert arm.matrix[0][1] is None
+    assert arm.matrix[0][0] == arm.matrix[1][0]
+    assert arm.identical_predictions is True
+    first, second = streams.steps(home.store, streams.arm_runs(home.store, "home")[0].id)
+    assert first.row["place"].logits_digest == second.row["place"].logits_digest
+    assert first.row["place"].plan_digest == second.row["place"].plan_digest
+    assert first.row["place"].id != second.row["place"].id
+
+
+def test_an_evaluation_keeps_predictions_and_environment(home: Home) -> None:
+    home.train("place", QUICK)
+    (evaluation,) = home.evaluate(["place"])
+    kept = evaluations.predictions(home.store, evaluation)
+    right = sum(a == b for a, b in zip(kept["predictions"], kept["targets"], strict=True))
+    assert right / evaluation.examples == evaluation.score
+    assert evaluation.environment.threads >= 1
+    assert evaluation.environment.dtype == "float32"
+
+
+def test_the_gate_lets_an_isolated_adapter_through(home: Home) -> None:
+    home.train("place", QUICK)
+    added = home.train("wet", QUICK, max_forgetting=0.0, promote="production")
+    assert added.promoted is not None
+    assert home.gate("home", GateRules(0.0, 0.0, True)).arms[0].metrics["bwt_gem"] == 0.0
+
+
+def test_a_crossed_gate_keeps_the_version_and_refuses_its_promotion(home: Home) -> None:
+    home.train("place", QUICK)
+    with pytest.raises(GateError) as crossed:
+        home.train("wet", QUICK, max_forgetting=-0.5, promote="production")
+    assert crossed.value.exit_code == 6
+    assert home.adapter.show("wet@1").aliases == ()
+    assert gate_refusals.for_version(home.store, "wet@1")
+    with pytest.raises(GateError):
+        home.adapter.promote("wet@1", "production")
+
+
+def test_the_gate_judges_a_retrained_task_before_it_is_promoted(home: Home) -> None:
+    home.train("place", QUICK, promote="production")
+    home.train("wet", QUICK)
+    with pytest.raises(GateError, match="place@2"):
+        home.train("place", TrainingSettings(epochs=1, seed=1, dtype="float32"), max_forgetting=-0.5)
+    assert home.adapter.show("place").reference == "place@1"
+
+
+def test_a_byte_of_a_head_that_changed_on_disk_is_found_before_it_is_used(home: Home) -> None:
+    version = home.train("place", QUICK).version
+    digest = next(file.digest for file in version.files if file.name == "head.safetensors")
+    path = home.store.blobs.path(digest)
+    path.chmod(0o644)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError):
+        home.train("wet", QUICK)
+    with pytest.raises(IntegrityError):
+        home.predict("place", ["old reef"])
+
+
+def test_another_base_is_refused_before_any_training(home: Home, tmp_path: Path) -> None:
+    home.train("place", QUICK)
+    other = tiny_base(tmp_path / "other", seed=9)
+    second = open_home(home.path, base=str(other))
+    second.base.add(str(other))
+    with pytest.raises(ConflictError, match="has grown on"):
+        second.train("wet", QUICK)
+    with pytest.raises(IntegrityError, match="trained on the base"):
+        second.predict("place", ["old reef"])
+
+
+def test_the_home_can_be_copied_and_goes_on_growing(home: Home, tmp_path: Path) -> None:
+    home.train("place", QUICK)
+    shutil.copytree(home.path, tmp_path / "copy")
+    copy = open_home(tmp_path / "copy")
+    copy.task.add("more", f"csv:{tiny_csv(tmp_path / 'more.csv', seed=5)}", max_length=16)
+    assert set(copy.train("more", QUICK).row) == {"place", "more"}
+    assert len(home.adapter.list().items) == 1
