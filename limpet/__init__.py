@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from limpet.home import Home, init
-    from limpet.home import open_home as open
+    from limpet.home import open_home as open  # noqa: A004
 
 __all__ = ["Home", "init", "open"]
 

@@ -25,9 +25,9 @@ def limpet(home: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def kill_after_steps(home: Home, steps: int) -> None:
-    """Start training, and kill it once so many checkpoints were seen."""
-    process = limpet(home.path, *TRAIN)
+def kill_after_steps(home: Home, steps: int, resume: bool) -> None:
+    """Start training or go on with it, and kill it once so many checkpoints were written."""
+    process = limpet(home.path, *TRAIN, *(["--resume"] if resume else []))
     seen: set[int] = set()
     while len(seen) < steps:
         assert process.poll() is None, process.communicate()
@@ -41,11 +41,10 @@ def kill_after_steps(home: Home, steps: int) -> None:
 
 @pytest.mark.parametrize("kills", [[3], [1, 20]], ids=["killed once", "killed twice"])
 def test_a_killed_run_resumed_ends_at_the_digest_of_an_undisturbed_one(home: Home, kills: list[int]) -> None:
-    for steps in kills:
-        kill_after_steps(home, steps)
+    for index, steps in enumerate(kills):
+        kill_after_steps(home, steps, resume=index > 0)
         assert not home.adapter.list().items
-        TRAIN_RESUMED = [*TRAIN, "--resume"] if steps != kills[-1] else ["train", "place", "--resume"]
-    process = limpet(home.path, *TRAIN_RESUMED)
+    process = limpet(home.path, "train", "place", "--resume")
     printed, said = process.communicate()
     assert process.returncode == 0, said
     resumed = json.loads(printed)["version"]["digest"]

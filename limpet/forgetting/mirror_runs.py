@@ -23,6 +23,8 @@ from limpet.registry.values import ArmRun, StepRecord, StreamRecord, VersionReco
 
 __all__ = ["complete_run", "push_stream"]
 
+# Okabe & Ito 2008, as in the report's plots; MLflow's own choice is random, and gives two arms one colour
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _METRICS_A_BATCH = 900
 _PARAMS_A_BATCH = 100
 _COSTS = (
@@ -51,7 +53,10 @@ def push_stream(tracking: Tracking, stream: StreamRecord) -> Counter[str]:
     known_tasks = [tasks.get(tracking.store, name) for name in stream.tasks]
     inputs = [one for task in known_tasks for one in dataset_inputs(task)]
     tracking.client.log_inputs(run.info.run_id, datasets=inputs)
-    sent = [one for arm in arms if (one := _push_arm(tracking, stream, arm, run.info.run_id)) is not None]
+    names = list(dict.fromkeys(arm.name for arm in arms))
+    colours = {name: _COLOURS[position % len(_COLOURS)] for position, name in enumerate(names)}
+    pieces = (_push_arm(tracking, stream, arm, run.info.run_id, colours[arm.name]) for arm in arms)
+    sent = [piece for piece in pieces if piece is not None]
     push_evidence(tracking, stream.name, run.info.run_id, [(one.arm.name, one.arm.seed, one.run) for one in sent])
     # only now, so that a mirror cut off before the plots draws them the next time
     for one in sent:
@@ -77,6 +82,8 @@ def _stream_facts(tracking: Tracking, stream: StreamRecord) -> tuple[dict[str, s
     tags = {
         "limpet.stream": stream.name,
         "limpet.kind": "stream",
+        # it has no curves of its own to be told apart by
+        "mlflow.runColor": "#777777",
         "limpet.base_digest": stream.base_digest,
         "limpet.spec_digest": stream.digest,
         "limpet.tasks": json.dumps(list(stream.tasks)),
@@ -96,7 +103,7 @@ class _SentArm:
     steps: int
 
 
-def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, parent: str) -> _SentArm | None:
+def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, parent: str, colour: str) -> _SentArm | None:
     """Send the run of an arm and its new steps; None if nothing of it changed."""
     key = f"arm:{stream.name}:{arm.id}"
     steps = streams.steps(tracking.store, arm.id)
@@ -118,6 +125,7 @@ def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, parent: str
         "limpet.arm": arm.name,
         "limpet.base_digest": stream.base_digest,
         "limpet.versions": json.dumps([step.version for step in steps]),
+        "mlflow.runColor": colour,
         "limpet.sweep": json.dumps(list(arm.sweep), sort_keys=True),
     }
     complete_run(tracking, run, params | dict(flat(arm.settings)) | chosen, tags)

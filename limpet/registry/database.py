@@ -166,7 +166,7 @@ def typed_errors(url: URL) -> Iterator[None]:
             ) from error
         if "full" in why or "readonly" in why or "disk I/O" in why:
             raise LimpetError(f"Nothing was recorded: {name} can't be written ({why}).", "df -h; ls -l") from error
-        raise UnavailableError(f"The database {name} can't be used: {why}.", "limpet doctor") from error
+        raise UnavailableError(f"The database {name} can't be used: {why}.", "limpet db current") from error
     except DatabaseError as error:
         why = str(error.orig).strip().rstrip(".")
         if "malformed" in why or "not a database" in why:

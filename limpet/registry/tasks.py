@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, IntegrityError
 from limpet.names import check_name
@@ -14,7 +15,17 @@ from limpet.registry.schema import TaskRow
 from limpet.registry.store import Store
 from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
 
-__all__ = ["add", "get", "list_all"]
+__all__ = ["add", "check_new", "get", "list_all"]
+
+
+def check_new(store: Store, record: TaskRecord) -> TaskRecord | None:
+    """Return the task that is kept under this name if it is the same one, and null if the name is free.
+
+    Raises:
+        ConflictError: The name stands for another definition or other data.
+    """
+    with store.database.read() as session:
+        return _same(session, record)
 
 
 def add(store: Store, record: TaskRecord) -> TaskRecord:
@@ -32,19 +43,25 @@ def add(store: Store, record: TaskRecord) -> TaskRecord:
                 f"The split {split.name!r} of task {record.name!r} is not stored.",
                 f"limpet task add {record.name} --data SPEC",
             )
-    content = asdict(record)
     with store.database.write() as session:
-        row = session.scalar(select(TaskRow).where(TaskRow.name == record.name))
-        if row is None:
-            row = TaskRow(name=record.name, **content)
-            session.add(row)
-            session.flush()
-        elif difference := _difference(row, record):
-            raise ConflictError(
-                f"There is a task {record.name!r} already, with another {difference}; a task never changes.",
-                f"limpet task show {record.name}, or choose another name",
-            )
+        if same := _same(session, record):
+            return same
+        row = TaskRow(name=record.name, **asdict(record))
+        session.add(row)
+        session.flush()
         return _record(row)
+
+
+def _same(session: Session, record: TaskRecord) -> TaskRecord | None:
+    row = session.scalar(select(TaskRow).where(TaskRow.name == record.name))
+    if row is None:
+        return None
+    if difference := _difference(row, record):
+        raise ConflictError(
+            f"There is a task {record.name!r} already, with another {difference}; a task never changes.",
+            f"limpet task show {record.name}, or choose another name",
+        )
+    return _record(row)
 
 
 def get(store: Store, name: str) -> TaskRecord:

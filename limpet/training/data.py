@@ -341,6 +341,8 @@ def add_task(store: Store, name: str, data: str, **options: Any) -> TaskRecord:
         ConflictError: Another task has this name.
     """
     record, contents = build_task(name, data, **options)
+    # a conflict is found before anything is written, so that it leaves nothing behind
+    tasks.check_new(store, record)
     for content in contents.values():
         store.blobs.put_bytes(content)
     return tasks.add(store, record)

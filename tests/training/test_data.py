@@ -384,6 +384,14 @@ def test_adding_the_same_task_again_returns_the_first(store: Store, reviews: str
     assert add_task(store, "reviews", reviews) == add_task(store, "reviews", reviews)
 
 
+def test_a_conflict_leaves_nothing_behind(store: Store, reviews: str) -> None:
+    add_task(store, "reviews", reviews)
+    kept = set(store.blobs.digests())
+    with pytest.raises(ConflictError):
+        add_task(store, "reviews", reviews, split_seed=1)
+    assert set(store.blobs.digests()) == kept
+
+
 def test_another_definition_or_other_data_under_the_name_is_a_conflict(store: Store, reviews: str) -> None:
     add_task(store, "reviews", reviews)
     with pytest.raises(ConflictError):

@@ -57,7 +57,7 @@ class Method(Protocol):
         """Write the method's files into `folder`."""
 
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
-        """Return the module that `files` describe, trainable as after `attach`; IntegrityError where they do not fit."""
+        """Return the module that `files` describe, trainable as after `attach`, or raise IntegrityError."""
 
     def detach(self, module: nn.Module) -> None:
         """Leave the backbone as it was before `attach` or `load`."""
