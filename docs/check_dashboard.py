@@ -54,9 +54,6 @@ class Looker:
         self.driver.get("about:blank")
         self.driver.get(f"{self.address}/#/{page}?workflowType=machine_learning")
         self.until(lambda: len(self.text()) > 50)
-        # the assistant's panel covers a third of the window
-        for button in self.find("//button[@aria-label='Close']"):
-            button.click()
 
     def find(self, path: str) -> list[Any]:
         return list(self.driver.find_elements("xpath", path))
@@ -87,6 +84,10 @@ class Looker:
     def picture(self, name: str) -> None:
         # charts and pictures fade in
         time.sleep(2)
+        # MLflow's advertisements cover what is looked at
+        for button in self.find("//button[@aria-label='Close']"):
+            self.driver.execute_script("arguments[0].click()", button)
+        time.sleep(1)
         # where this machine keeps its files is no part of the picture
         self.driver.execute_script(
             "for (const e of document.querySelectorAll('div, span'))"

@@ -123,7 +123,8 @@ def add_step(store: Store, arm: ArmRun, made: Sequence[VersionRecord], right: Se
         row[version.task] = evaluation.id
     last = made[-1]
     unchanged = None if arm.method == "full" else True
-    streams.add_step(store, arm.id, len(made) - 1, last.task, last.reference, unchanged, row)
+    index = len(streams.steps(store, arm.id))
+    streams.add_step(store, arm.id, index, last.task, last.reference, unchanged, row)
 
 
 def grow(

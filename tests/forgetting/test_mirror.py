@@ -20,7 +20,7 @@ from limpet.forgetting.mirror_server import tracking_uri
 from limpet.registry import aliases, streams, tasks, versions
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, open_store
-from tests.forgetting.grown_home import TASKS, add_base, add_task, add_version, grow
+from tests.forgetting.grown_home import TASKS, add_base, add_step, add_task, add_version, grow
 
 ALL = {"streams": 1, "arms": 3, "steps": 12, "versions": 12}
 SYNC = "import sys; from pathlib import Path; from limpet.registry.store import open_store; "
@@ -251,6 +251,32 @@ def test_an_alias_that_mlflow_reserves_gets_a_legal_name_and_a_note(home: Store)
 def test_versions_have_the_numbers_that_limpet_gave_them(mirrored: Store) -> None:
     numbers = mlflow_of(mirrored).numbers("limpet-rotten-tomatoes")
     assert numbers == {f"rotten-tomatoes@{number}": number for number in (1, 2, 3)}
+
+
+def test_the_growth_of_a_home_is_a_run_that_a_task_learned_again_does_not_break(store: Store, tmp_path: Path) -> None:
+    base = add_base(store)
+    for task in TASKS[:2]:
+        add_task(store, task)
+        streams.extend(store, streams.HOME_STREAM, task, base.digest)
+    arm = streams.arm_run(store, streams.HOME_STREAM, "isolated", "isolated", "any", 0, {})
+    first, second = (add_version(store, task, base, tmp_path, seed=0) for task in TASKS[:2])
+    again = add_version(store, TASKS[0], base, tmp_path, seed=1)
+    add_step(store, arm, [first], [19])
+    add_step(store, arm, [first, second], [19, 18])
+    add_step(store, arm, [second, again], [18, 17])
+    assert mirror.sync(store).pushed == {"streams": 1, "arms": 1, "steps": 3, "versions": 3}
+    there = mlflow_of(store)
+    run = there.run("isolated, seed 0")
+    assert there.curve(run, "score/bbc-news") == [(1, 0.95), (2, 0.95), (3, 0.85)]
+    # after learning bbc-news there are two scores now, so no metric of forgetting has a third point
+    assert there.curve(run, "bwt_gem") == [(2, 0.0)]
+    assert {run.info.status for run in there.runs()} == {"FINISHED"}
+
+
+def test_arms_have_colours_that_a_colour_blind_reader_tells_apart(mirrored: Store) -> None:
+    there = mlflow_of(mirrored)
+    arms = [run for run in there.runs() if run.data.tags["limpet.kind"] == "arm"]
+    assert len({run.data.tags["mlflow.runColor"] for run in arms}) == 3
 
 
 def test_a_version_that_no_stream_made_has_a_run_of_its_own(store: Store, tmp_path: Path) -> None:
