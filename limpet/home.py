@@ -275,14 +275,14 @@ class Home:
         return verify.verify(self.store, deep=True)
 
     def sync(self) -> MirrorReport:
-        """Bring the MLflow mirror up to date.
+        """Bring the MLflow mirror up to date, and restore in it what was deleted there.
 
         Raises:
             UnavailableError: The tracking server can't be reached.
         """
         from limpet.forgetting import mirror
 
-        return mirror.sync(self.store)
+        return mirror.sync(self.store, again=True)
 
     def backbone(self, progress: Progress | None = None) -> Backbone:
         """Load the home's base, once; it is checked against its fingerprint every time it is asked for.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,10 +86,15 @@ def _show(invocation: Invocation, report: Report, folder: Path, paths: list[Path
     click.echo("\nnext:")
     task = report.tasks[0].name
     for typed in (
-        f"limpet ui --home {folder}",
-        f"limpet report --home {folder}",
-        f"limpet adapter list --home {folder}",
-        f'limpet predict {task} "{_EXAMPLE}" --home {folder}',
+        f"ui --home {folder}",
+        f"report --home {folder}",
+        f"adapter list --home {folder}",
+        f'predict {task} "{_EXAMPLE}" --home {folder}',
     ):
-        click.echo(f"  {typed}")
+        click.echo(f"  {_program()} {typed}")
     _output.warn(warnings)
+
+
+def _program() -> str:
+    """What to type for `limpet` here: its path where the environment it is installed in is not active."""
+    return "limpet" if shutil.which("limpet") else os.path.relpath(sys.argv[0])
