@@ -1,0 +1,259 @@
+"""The documentation is true: its commands run, print what the pages show, and exist; its links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from limpet.cli import COMMANDS, cli
+from limpet.forgetting.metrics import DEFINITIONS
+from limpet.forgetting.stream_spec import parse_stream
+from limpet.registry.settings import load_settings
+from tests.docs.pages import PAGES, ROOT, File, blocks, prose, steps
+from tests.docs.warm import limpet_on_path
+from tests.tiny import tiny_base
+
+TUTORIAL, ADAPTERS = ROOT / "docs" / "tutorial.md", ROOT / "docs" / "adapters.md"
+# the pages speak of this folder, and of the sample base where its wheel is unpacked
+FOLDER, SAMPLE_BASE = "/home/ada/support", "~/.cache/limpet/bases/minilm-0.1.0"
+BLOCKER = """\
+import sys
+
+class NoLimpet:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "limpet":
+            raise ImportError("this script must not need limpet")
+
+sys.meta_path.insert(0, NoLimpet())
+"""
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A reader's machine: a folder, and a PATH with `limpet` and a `python` that cannot import limpet."""
+
+    folder: Path
+    base: Path
+    environment: dict[str, str]
+
+    def type(self, line: str) -> tuple[int, list[str]]:
+        """Return exit code and printed lines of a command line, its paths and digests as the pages write them."""
+        line = line.replace(SAMPLE_BASE, shlex.quote(str(self.base)))
+        done = subprocess.run(
+            ["bash", "-c", line],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        )
+        said = done.stdout.replace(str(self.folder), FOLDER).replace(str(self.base), "sample:minilm")
+        said = re.sub(r"sha256:[0-9a-f]{64}", "sha256:...", said)
+        return done.returncode, said.rstrip("\n").splitlines()
+
+    def save(self, file: File) -> None:
+        (self.folder / file.name).write_text(file.text, encoding="utf-8")
+
+    def ok(self, line: str) -> list[str]:
+        code, said = self.type(line)
+        assert code == 0, f"$ {line}\n" + "\n".join(said)
+        return said
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for the PATH, with `limpet` and `python`."""
+    folder = tmp_path_factory.mktemp("bin")
+    blocked = folder / "blocked"
+    blocked.mkdir()
+    (blocked / "sitecustomize.py").write_text(BLOCKER, encoding="utf-8")
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={blocked} exec {sys.executable} "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    with limpet_on_path(folder):
+        yield folder
+
+
+@pytest.fixture
+def shell(commands: Path, base_folder: Path, tmp_path: Path) -> Shell:
+    """A new folder with the tutorial's files in it; the home's base is a tiny one, and it has no mirror."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LIMPET_")}
+    folder = tmp_path / "support"
+    folder.mkdir()
+    environment = kept | {
+        "PATH": f"{commands}:{os.environ['PATH']}",
+        "LIMPET_BASE": str(base_folder),
+        "LIMPET_CACHE": str(tmp_path / "cache"),
+        "LIMPET_MLFLOW": "off",
+        "LOGNAME": "ada",
+        "OMP_NUM_THREADS": "1",
+    }
+    made = Shell(folder, base_folder, environment)
+    for step in steps(TUTORIAL):
+        if isinstance(step, File):
+            made.save(step)
+    return made
+
+
+def shape(lines: list[str] | tuple[str, ...]) -> list[str]:
+    """What of an output is the same on every machine and base: the words, and where numbers and digests stand."""
+    text = "\n".join(lines)
+    text = re.sub(r"sha256:\S+|\b[0-9a-f]{12}\b", "DIGEST", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d[T ][\d:.]+Z?", "TIME", text)
+    text = re.sub(r"[\d.]+ (kB|MB|GB|B)\b", "SIZE", text)
+    text = re.sub(r"\b\d\.\d+", "SCORE", text)
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def follow(page: Path, shell: Shell) -> None:
+    """Save and type everything that a page says; where it shows output, insist on its shape."""
+    for step in steps(page):
+        if isinstance(step, File):
+            shell.save(step)
+            continue
+        said = shell.ok(step.line)
+        if step.printed:
+            assert shape(said) == shape(step.printed), step.line
+
+
+def test_the_tutorial_does_what_it_says(shell: Shell) -> None:
+    follow(TUTORIAL, shell)
+    assert "identical_predictions" in (shell.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_tour_of_the_readme_runs_and_so_does_its_python(shell: Shell) -> None:
+    page = ROOT / "README.md"
+    follow(page, shell)
+    (source,) = [block.text for block in blocks(page) if block.info == "python"]
+    (shell.folder / "tour.py").write_text(source, encoding="utf-8")
+    said = shell.ok(f"{shlex.quote(sys.executable)} tour.py 2> log.txt")
+    assert said[0].startswith("team@2 {")
+    assert said[-1] == "0.0"
+
+
+def test_an_export_gives_plain_peft_the_logits_of_limpet(shell: Shell) -> None:
+    follow(ADAPTERS, shell)
+    plain = json.loads((shell.folder / "plain.json").read_text(encoding="utf-8"))
+    own = json.loads((shell.folder / "limpet.json").read_text(encoding="utf-8"))["predictions"]
+    assert plain["labels"] == [answer["label"] for answer in own]
+    assert len(plain["logits"]) == 2
+    for theirs, answer in zip(plain["logits"], own, strict=True):
+        assert theirs == pytest.approx(answer["logits"], abs=1e-5)
+    assert "registered team@3 (lora" in (shell.folder / "register.txt").read_text(encoding="utf-8")
+
+
+def test_scripts_of_the_pages_cannot_import_limpet(shell: Shell) -> None:
+    code, said = shell.type("python -c 'import limpet'")
+    assert code == 1
+    assert said[-1] == "ImportError: this script must not need limpet"
+
+
+def test_every_error_says_what_the_page_says(shell: Shell) -> None:
+    """Commands run in the page's order; `echo $?` shows the exit code of the command above it."""
+    del shell.environment["LIMPET_BASE"]
+    tiny_base(shell.folder / "rock")
+    code, codes = 0, []
+    for step in steps(ROOT / "docs" / "errors.md"):
+        if isinstance(step, File):
+            shell.save(step)
+        elif step.line == "echo $?":
+            assert step.printed == (str(code),)
+            codes.append(code)
+        else:
+            code, said = shell.type(step.line)
+            assert tuple(said) == step.printed, step.line
+    assert len(codes) >= 10
+    assert set(codes) == {1, 2, 3, 4, 5, 6}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#\s]+)", prose(page)):
+        assert (page.parent / target).exists(), target
+
+
+def _typed_commands(page: Path) -> list[list[str]]:
+    """Every `limpet ...` of a page, in words: lines of console and sh blocks, and inline code."""
+    lines = re.findall(r"`([^`]+)`", prose(page))
+    for block in blocks(page):
+        # what is typed on the page of errors is wrong on purpose
+        if block.info == "sh" or (block.info == "console" and page.name != "errors.md"):
+            lines += block.text.splitlines()
+    typed = (re.match(r"(?:\$ )?limpet\s(.*)", " ".join(line.split())) for line in lines)
+    return [match[1].split() for match in typed if match]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_the_pages_exists_with_its_options(page: Path) -> None:
+    for words in _typed_commands(page):
+        context = click.Context(cli, info_name="limpet")
+        command: click.Command = cli
+        while words and isinstance(command, click.Group) and not words[0].startswith("-"):
+            found = command.get_command(context, words[0])
+            assert found is not None, f"{page.name}: limpet {' '.join(words)}"
+            command, words = found, words[1:]
+        known = {name for parameter in command.params for name in parameter.opts} | {"--help", "--version"}
+        options = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert options <= known, f"{page.name}: {command.name} has no {options - known}"
+
+
+def test_the_pages_mention_every_command() -> None:
+    typed = {words[0] for page in PAGES for words in _typed_commands(page) if words}
+    assert set(COMMANDS) <= typed
+
+
+def test_the_stream_of_the_streams_page_is_a_stream() -> None:
+    (stream,) = [block.text for block in blocks(ROOT / "docs" / "streams.md") if block.info == "yaml"]
+    spec = parse_stream(yaml.safe_load(stream))
+    assert [arm.name for arm in spec.arms] == ["isolated", "sequential-full", "sequential-shared"]
+
+
+def test_every_metric_has_its_line_on_the_monitor_page() -> None:
+    text = prose(ROOT / "docs" / "monitor.md")
+    assert all(f"| `{key}` |" in text for key in DEFINITIONS)
+
+
+def test_every_environment_variable_is_on_the_home_page_and_read_by_the_program() -> None:
+    listed = set(re.findall(r"`(LIMPET_[A-Z]+(?:_[A-Z]+)*)`", prose(ROOT / "docs" / "home.md")))
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "limpet").rglob("*.py"))
+    read = set(re.findall(r"environ(?:\.get\(|\[)\"(LIMPET_[A-Z_]+)\"", source))
+    # the settings' variables are built from their names
+    settings = {f"LIMPET_{name.upper()}" for name in vars(load_settings(ROOT / "nowhere"))}
+    assert listed == read | settings
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = _project()
+    wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    names = {re.split(r"[\[<>=;]", one)[0] for one in wanted}
+    lines = prose(ROOT / "docs" / "dependencies.md").splitlines()
+    listed = {name for line in lines if line.startswith("| `") for name in re.findall(r"`([A-Za-z0-9-]+)`", line)}
+    assert names <= listed
+
+
+def test_the_changelog_has_the_current_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    first = re.search(r"^## \[([^\]]+)\] - \d{4}-\d\d-\d\d$", text, re.MULTILINE)
+    assert first is not None
+    assert first[1] == _project()["version"]
+
+
+def _project() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project
