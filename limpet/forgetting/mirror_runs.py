@@ -18,13 +18,12 @@ from limpet.forgetting import metrics
 from limpet.forgetting.mirror_evidence import push_evidence
 from limpet.forgetting.mirror_server import Tracking, milliseconds
 from limpet.forgetting.mirror_versions import dataset_inputs, flat, logged_model, short_digest
+from limpet.forgetting.plots import COLOURS
 from limpet.registry import bases, streams, tasks, versions
 from limpet.registry.values import ArmRun, StepRecord, StreamRecord, VersionRecord
 
 __all__ = ["complete_run", "push_stream"]
 
-# Okabe & Ito 2008, as in the report's plots; MLflow's own choice is random, and gives two arms one colour
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _METRICS_A_BATCH = 900
 _PARAMS_A_BATCH = 100
 _COSTS = (
@@ -54,7 +53,7 @@ def push_stream(tracking: Tracking, stream: StreamRecord) -> Counter[str]:
     inputs = [one for task in known_tasks for one in dataset_inputs(task)]
     tracking.client.log_inputs(run.info.run_id, datasets=inputs)
     names = list(dict.fromkeys(arm.name for arm in arms))
-    colours = {name: _COLOURS[position % len(_COLOURS)] for position, name in enumerate(names)}
+    colours = {name: COLOURS[position % len(COLOURS)] for position, name in enumerate(names)}
     pieces = (_push_arm(tracking, stream, arm, run.info.run_id, colours[arm.name]) for arm in arms)
     sent = [piece for piece in pieces if piece is not None]
     push_evidence(tracking, stream.name, run.info.run_id, [(one.arm.name, one.arm.seed, one.run) for one in sent])

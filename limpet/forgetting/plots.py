@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["accuracy_cost", "curves", "forgetting_bars", "heatmap"]
+__all__ = ["COLOURS", "accuracy_cost", "curves", "forgetting_bars", "heatmap"]
 
 # Okabe & Ito 2008, the yellow left out: it vanishes on white
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _MARKERS = "osD^vPX*<>"
 _DASHES = ("-", "--", "-.", ":")
 _MOST_NUMBERS = 12  # tasks up to which the numbers fit into the cells of a heat map
@@ -68,9 +68,9 @@ def curves(arm: ArmReport) -> Figure:
         axes.plot(
             [step for step, _ in points],
             [score for _, score in points],
-            color=_COLOURS[index % len(_COLOURS)],
+            color=COLOURS[index % len(COLOURS)],
             marker=_MARKERS[index % len(_MARKERS)],
-            linestyle=_DASHES[index // len(_COLOURS) % len(_DASHES)],
+            linestyle=_DASHES[index // len(COLOURS) % len(_DASHES)],
             label=task,
         )
     steps = range(1, len(arm.tasks) + 1)
@@ -99,7 +99,7 @@ def forgetting_bars(report: Report) -> Figure:
         axes.barh(
             position,
             value,
-            color=_COLOURS[arm_names(report).index(name) % len(_COLOURS)],
+            color=COLOURS[arm_names(report).index(name) % len(COLOURS)],
             height=0.6,
             alpha=0.85,
         )
@@ -154,7 +154,7 @@ def _point(axes: Axes, report: Report, arm: ArmReport, cost: float | None) -> No
         [cost],
         [accuracy],
         yerr=_errors(accuracy, arm.intervals.get("average_accuracy")),
-        color=_COLOURS[position % len(_COLOURS)],
+        color=COLOURS[position % len(COLOURS)],
         marker=_MARKERS[position % len(_MARKERS)],
         linestyle="none",
         capsize=4,
