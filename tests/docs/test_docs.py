@@ -84,7 +84,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     blocked.mkdir()
     (blocked / "sitecustomize.py").write_text(BLOCKER, encoding="utf-8")
     python = folder / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={blocked} exec {sys.executable} "$@"\n', encoding="utf-8")
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{blocked}" exec "{sys.executable}" "$@"\n', encoding="utf-8")
     python.chmod(0o755)
     with limpet_on_path(folder):
         yield folder

@@ -21,7 +21,6 @@ from typing import NoReturn
 from tests.docs.pages import ROOT
 
 CLIENT = """\
-#!{python} -ISs
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
@@ -39,8 +38,10 @@ def limpet_on_path(folder: Path) -> Iterator[Path]:
     # the path of a socket may have no more than about a hundred characters
     with tempfile.TemporaryDirectory(prefix="limpet-") as short:
         address = f"{short}/socket"
-        script = folder / "limpet"
-        script.write_text(CLIENT.format(python=sys.executable, address=address), encoding="utf-8")
+        client, script = folder / "client.py", folder / "limpet"
+        client.write_text(CLIENT.format(address=address), encoding="utf-8")
+        # -ISs: a client that imports no more than it needs starts in a hundredth of a second
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -ISs "{client}" "$@"\n', encoding="utf-8")
         script.chmod(0o755)
         command = [sys.executable, "-m", __name__, address]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
@@ -107,6 +108,7 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str], streams
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     os.chdir(folder)
+    os.environ.clear()
     os.environ.update(environment)
     from limpet.cli import main
 
