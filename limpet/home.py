@@ -214,7 +214,7 @@ class Home:
         chosen = [versions.resolve(self.store, reference) for reference in references]
         chosen = chosen or list(versions.current(self.store))
         if not chosen:
-            raise NotFoundError("this home has no version yet.", "limpet train TASK")
+            raise NotFoundError("This home has no version yet.", "limpet train TASK")
         backbone = self.backbone(progress)
         return tuple(
             monitor.evaluate(self.store, backbone, version, progress=progress or SILENT) for version in chosen
@@ -255,7 +255,7 @@ class Home:
         crossings = [crossing for arm in isolated or report.arms for crossing in check(arm, rules or GateRules())]
         if crossings:
             details = " ".join(crossing.detail for crossing in crossings)
-            raise GateError(f"the gate is crossed: {details}", f"limpet report {report.stream}")
+            raise GateError(f"The gate is crossed: {details}", f"limpet report {report.stream}")
         return report
 
     def methods(self) -> tuple[MethodInfo, ...]:
@@ -274,15 +274,15 @@ class Home:
             self.base.verify(record.name)
         return verify.verify(self.store, deep=True)
 
-    def sync(self) -> MirrorReport:
-        """Bring the MLflow mirror up to date, and restore in it what was deleted there.
+    def sync(self, *, again: bool = False) -> MirrorReport:
+        """Bring the MLflow mirror up to date; with `again`, look everything up and restore what was deleted there.
 
         Raises:
             UnavailableError: The tracking server can't be reached.
         """
         from limpet.forgetting import mirror
 
-        return mirror.sync(self.store, again=True)
+        return mirror.sync(self.store, again=again)
 
     def backbone(self, progress: Progress | None = None) -> Backbone:
         """Load the home's base, once; it is checked against its fingerprint every time it is asked for.
@@ -315,7 +315,7 @@ class Home:
             return settings, start_from
         if settings is not None and settings != found:
             raise UsageError(
-                f"the interrupted run of {task!r} had other settings: {_describe_difference(found, settings)}.",
+                f"The interrupted run of {task!r} had other settings: {_describe_difference(found, settings)}.",
                 f"limpet train {task} --resume, with no other options",
             )
         return found, parent
@@ -486,7 +486,7 @@ class _Streams:
         spec = read_stream(Path(file))
         if spec.base and spec.base != (home.store.settings.base or DEFAULT_BASE):
             raise UsageError(
-                f"the stream is for the base {spec.base!r}, but this home's is {home.store.settings.base!r}.",
+                f"The stream is for the base {spec.base!r}, but this home's is {home.store.settings.base!r}.",
                 f"limpet init --home FOLDER --base {spec.base}",
             )
         try:
@@ -510,7 +510,7 @@ class _Streams:
 
 def _check_gate(monitor: bool, promote: str | None, max_forgetting: float | None) -> None:
     if max_forgetting is not None and not monitor:
-        raise UsageError("a limit on forgetting needs the monitor.", "leave out --no-monitor")
+        raise UsageError("A limit on forgetting needs the monitor.", "leave out --no-monitor")
     if promote is not None:
         aliases.check_alias(promote)
 

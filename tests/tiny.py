@@ -74,4 +74,3 @@ def change_one_weight(folder: Path, amount: float = 1e-3) -> str:
     tensors[name].view(-1)[0] += amount
     save_file(tensors, path, metadata={"format": "pt"})
     return name
-

@@ -91,5 +91,5 @@ def _database(invocation: Invocation) -> Database:
 
     folder = (invocation.home or find_home(Path.cwd())).absolute()
     if not (folder / SETTINGS_FILE).is_file():
-        raise NotFoundError(f"there is no limpet home in {folder}.", f"limpet init --home {folder}")
+        raise NotFoundError(f"There is no limpet home in {folder}.", f"limpet init --home {folder}")
     return connect(database_url(load_settings(folder).db, folder))

@@ -31,7 +31,7 @@ def command(
     """
     if max_forgetting is None and max_worst is None and not require_identical:
         raise UsageError(
-            "the gate needs a rule: --max-forgetting X, --max-worst X or --require-identical.",
+            "The gate needs a rule: --max-forgetting X, --max-worst X or --require-identical.",
             "limpet gate --require-identical",
         )
     home = invocation.open()

@@ -26,7 +26,7 @@ def command(invocation: Invocation, task: str, texts: tuple[str, ...], file: str
     """
     if bool(texts) == (file is not None):
         raise UsageError(
-            "predict takes texts or --file, and one of them.", f"limpet predict {task} 'a text to classify'"
+            "Predict takes texts or --file, and one of them.", f"limpet predict {task} 'a text to classify'"
         )
     from limpet.cli import _output
 
@@ -45,7 +45,7 @@ def _read(name: str) -> tuple[str, ...]:
         content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         lines = content.decode("utf-8-sig").splitlines()
     except FileNotFoundError:
-        raise NotFoundError(f"there is no file {name!r}.", "ls") from None
+        raise NotFoundError(f"There is no file {name!r}.", "ls") from None
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{name} is not UTF-8: byte {error.start} can't be read.", f"iconv -f latin1 -t utf-8 {name}"

@@ -9,6 +9,7 @@ import click
 from limpet.cli._command import Noun
 from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.errors import UsageError
+from limpet.names import check_name
 
 if TYPE_CHECKING:
     from limpet.registry.values import TaskRecord
@@ -45,6 +46,7 @@ def add(
     """Read a dataset, split it and keep it as a task."""
     if label is not None and target is not None:
         raise UsageError("--label and --target name the same column.", f"limpet task add {name} --label {label}")
+    check_name("task", name)
     given = {key: value for key, value in options.items() if value is not None}
     if (column := label or target) is not None:
         given["target_column"] = column

@@ -16,22 +16,21 @@ __all__ = ["command"]
 
 @click.command("ui", cls=Command)
 @click.option("--port", type=int, default=5000, show_default=True, metavar="P", help="A port of 127.0.0.1.")
-@click.option("--sync", is_flag=True, help="Send everything to the mirror that is missing there, first.")
+@click.option("--sync", is_flag=True, help="Look every run and model up, and restore what was deleted.")
 @pass_invocation
 def command(invocation: Invocation, port: int, sync: bool) -> None:
-    """Serve the MLflow dashboard of this home on 127.0.0.1, until Ctrl-C."""
+    """Bring the MLflow dashboard of this home up to date, and serve it on 127.0.0.1 until Ctrl-C."""
     home = invocation.open()
     from limpet.cli import _output
     from limpet.forgetting.dashboard import serve
 
     with invocation.progress() as progress:
-        if sync:
-            progress.note("mirroring to MLflow")
-            try:
-                home.sync()
-            except LimpetError as error:
-                # what was sent before can still be looked at
-                _output.warn(() if invocation.json else (error.message,))
+        progress.note("mirroring to MLflow")
+        try:
+            home.sync(again=sync)
+        except LimpetError as error:
+            # what was sent before can still be looked at
+            _output.warn(() if invocation.json else (error.message,))
         progress.note("starting the dashboard")
     for number in (signal.SIGTERM, signal.SIGHUP):
         # by default these would end limpet at once, and leave the server behind

@@ -128,7 +128,7 @@ def check_growth(store: Store, backbone: Backbone) -> None:
     for stream in streams.list_all(store):
         if stream.name == streams.HOME_STREAM and stream.base_digest != backbone.record.digest:
             raise ConflictError(
-                f"this home has grown on the base {stream.base_digest[:19]}..., and its base is now "
+                f"This home has grown on the base {stream.base_digest[:19]}..., and its base is now "
                 f"{backbone.record.digest[:19]}...",
                 "limpet init --home FOLDER --base SPEC makes a home for the other base",
             )

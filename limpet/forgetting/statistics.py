@@ -268,13 +268,13 @@ def _indicators(column: Column) -> tuple[Array, tuple[int, ...]]:
     import numpy as np
 
     if not knows_metric(column.metric):
-        raise UsageError(f"the metric {column.metric!r} can't be resampled.", "use accuracy or macro-f1")
+        raise UsageError(f"The metric {column.metric!r} can't be resampled.", "use accuracy or macro-f1")
     evaluated = tuple(step for step, row in enumerate(column.predictions) if row is not None)
     rows = [row for row in column.predictions if row is not None]
     targets = np.asarray(column.targets)
     if not len(targets) or any(len(row) != len(targets) for row in rows):
         raise UsageError(
-            f"task {column.task!r} needs one prediction for each of its examples, and at least one example.",
+            f"Task {column.task!r} needs one prediction for each of its examples, and at least one example.",
             "evaluate the task again",
         )
     predictions = np.asarray(rows).reshape(len(rows), 1, len(targets))

@@ -82,7 +82,7 @@ def read_stream(path: Path) -> StreamSpec:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise NotFoundError(f"there is no stream file {str(path)!r}.", "limpet stream list") from None
+        raise NotFoundError(f"There is no stream file {str(path)!r}.", "limpet stream list") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path} can't be read as YAML: {error}", "check it against docs/streams.md") from error
     return parse_stream(content)
@@ -189,4 +189,4 @@ def _required(what: str, content: Mapping[str, Any], key: str) -> Any:
 
 
 def _wrong(message: str, hint: str) -> UsageError:
-    return UsageError(f"the stream file is wrong: {message}", hint)
+    return UsageError(f"The stream file is wrong: {message}", hint)

@@ -58,7 +58,7 @@ def _same(session: Session, record: TaskRecord) -> TaskRecord | None:
         return None
     if difference := _difference(row, record):
         raise ConflictError(
-            f"There is a task {record.name!r} already, with another {difference}; a task never changes.",
+            f"There is a task {record.name!r} already, and it differs in {difference}; a task never changes.",
             f"limpet task show {record.name}, or choose another name",
         )
     return _record(row)
@@ -86,8 +86,8 @@ def _difference(row: TaskRow, record: TaskRecord) -> str:
         if ours[name] != value:
             return f"{name} ({ours[name]!r}, not {value!r})"
     if row.data_digest != record.data_digest:
-        return f"data digest ({row.data_digest}): the data behind it changed"
-    return "" if digest_json(row.labels) == digest_json(record.labels) else "label map"
+        return f"its data digest ({row.data_digest}): the data behind it changed"
+    return "" if digest_json(row.labels) == digest_json(record.labels) else "its label map"
 
 
 def _record(row: TaskRow) -> TaskRecord:

@@ -109,7 +109,7 @@ def adopt(
 
 def _read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
-        raise NotFoundError(f"there is no folder {str(folder)!r}.", "limpet adapter register TASK FOLDER")
+        raise NotFoundError(f"There is no folder {str(folder)!r}.", "limpet adapter register TASK FOLDER")
     for name in PEFT_FILES:
         if not (folder / name).is_file():
             held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
@@ -132,7 +132,7 @@ def _method_of(config: Mapping[str, Any]) -> methods.Method:
     known = [name for name in methods.names() if not methods.get(name).capabilities.trains_base_copy]
     if kind not in known:
         raise UsageError(
-            f"adapters of peft type {config.get('peft_type')!r} can't be registered; {', '.join(known)} can.",
+            f"Adapters of peft type {config.get('peft_type')!r} can't be registered; {', '.join(known)} can.",
             "limpet methods",
         )
     return methods.get(kind)
@@ -177,7 +177,7 @@ def _split_head(tensors: Mapping[str, Tensor], backbone: Backbone) -> tuple[dict
     head = {name.removeprefix(_PREFIX).split(".", 1)[1]: tensors[name] for name in heads}
     if heads and set(head) - {"weight", "bias"}:
         raise UsageError(
-            f"the adapter's head has more than one layer ({', '.join(sorted(head))}), which limpet can't take over.",
+            f"The adapter's head has more than one layer ({', '.join(sorted(head))}), which limpet can't take over.",
             "train the adapter on the backbone (task_type FEATURE_EXTRACTION); a head is then fitted here",
         )
     own = {name for name, _ in backbone.model.named_parameters()}
@@ -191,7 +191,7 @@ def _split_head(tensors: Mapping[str, Tensor], backbone: Backbone) -> tuple[dict
 def _check_labels(count: int, task: TaskRecord) -> None:
     if count != len(task.labels):
         raise IntegrityError(
-            f"the adapter's head has {count} labels, but task {task.name!r} has {len(task.labels)}.",
+            f"The adapter's head has {count} labels, but task {task.name!r} has {len(task.labels)}.",
             f"limpet task show {task.name}",
         )
 
@@ -200,7 +200,7 @@ def _check_label_order(folder: Path, task: TaskRecord) -> None:
     path = folder / "labels.json"
     if path.is_file() and tuple(json.loads(path.read_text(encoding="utf-8"))) != task.labels:
         raise IntegrityError(
-            f"the adapter's label map is not that of task {task.name!r}.", f"limpet task show {task.name}"
+            f"The adapter's label map is not that of task {task.name!r}.", f"limpet task show {task.name}"
         )
 
 

@@ -38,7 +38,7 @@ class Backbone:
         """
         if module_digest(self.model) != self.loaded_digest:
             raise IntegrityError(
-                f"the base {self.record.name!r} was changed in memory: a parameter or buffer differs from what "
+                f"The base {self.record.name!r} was changed in memory: a parameter or buffer differs from what "
                 "was loaded. Nothing was registered.",
                 "limpet base verify",
             )

@@ -92,7 +92,7 @@ class Checkpoint:
                 for name, parameter in parameters.items():
                     parameter.copy_(tensors[f"parameter/{name}"])
         except Exception as error:
-            raise IntegrityError(f"the checkpoint can't be read: {error}", "train again without --resume") from error
+            raise IntegrityError(f"The checkpoint can't be read: {error}", "train again without --resume") from error
         state.best = {key.removeprefix("best/"): tensor for key, tensor in tensors.items() if key.startswith("best/")}
         for key, tensor in tensors.items():
             kind, _, name = key.partition("/")

@@ -82,7 +82,7 @@ def pool(pooling: str, hidden: Tensor, pooler_output: Tensor | None, attention_m
         last = (attention_mask * positions).argmax(dim=1)
         return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
     if pooler_output is None:
-        raise UsageError("this head reads the base's pooler, but the base has none.", "train the task again")
+        raise UsageError("This head reads the base's pooler, but the base has none.", "train the task again")
     return pooler_output
 
 
@@ -94,7 +94,7 @@ def build_head(task: TaskRecord, base: BaseRecord) -> ClassificationHead:
     """
     if task.definition.type != "classification":
         raise UsageError(
-            f"task {task.name!r} is of type {task.definition.type!r}, and only classification can be trained.",
+            f"Task {task.name!r} is of type {task.definition.type!r}, and only classification can be trained.",
             "limpet task add NAME --type classification ...",
         )
     return ClassificationHead(HeadConfig("classification", _POOLING[base.family], base.hidden_size, len(task.labels)))
@@ -116,11 +116,11 @@ def load_head(files: Mapping[str, Path]) -> ClassificationHead:
     """
     missing = [name for name in HEAD_FILES if name not in files]
     if missing:
-        raise IntegrityError(f"the adapter has no {' and no '.join(missing)}.", "limpet verify")
+        raise IntegrityError(f"The adapter has no {' and no '.join(missing)}.", "limpet verify")
     try:
         config = HeadConfig(**json.loads(files["head.json"].read_text(encoding="utf-8")))
         head = ClassificationHead(config)
         head.linear.load_state_dict(load_file(files["head.safetensors"]))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise IntegrityError(f"the adapter's head can't be read: {error}", "limpet verify") from error
+        raise IntegrityError(f"The adapter's head can't be read: {error}", "limpet verify") from error
     return head.eval()

@@ -64,21 +64,19 @@ class TrainingSettings:
         Raises:
             UsageError: A value makes no sense.
         """
-        checks = {
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 1,
-            "learning_rate": self.learning_rate is None or 0 < self.learning_rate < 10,
-            "seed": 0 <= self.seed < 2**31,
-            "max_length": self.max_length is None or self.max_length >= 2,
-            "dtype": self.dtype in ("auto", "bfloat16", "float32"),
-            "max_seconds": self.max_seconds is None or self.max_seconds > 0,
+        ranges = {
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "learning_rate": (self.learning_rate is None or 0 < self.learning_rate < 10, "above 0 and below 10"),
+            "seed": (0 <= self.seed < 2**31, "0 to 2147483647"),
+            "max_length": (self.max_length is None or self.max_length >= 2, "2 or more"),
+            "dtype": (self.dtype in ("auto", "bfloat16", "float32"), "auto, bfloat16 or float32"),
+            "max_seconds": (self.max_seconds is None or self.max_seconds > 0, "above 0"),
         }
-        for name, fine in checks.items():
+        for name, (fine, allowed) in ranges.items():
             if not fine:
-                raise UsageError(
-                    f"{getattr(self, name)!r} is out of range for {name}.",
-                    "limpet train --help shows the ranges",
-                )
+                words = name.replace("_", " ")
+                raise UsageError(f"The {words} can't be {getattr(self, name)!r}.", f"it must be {allowed}")
 
 
 @dataclass(frozen=True)
@@ -187,7 +185,7 @@ def unfinished_run(store: Store, task: str) -> tuple[TrainingSettings, str | Non
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["task"] == task:
             return TrainingSettings(**content["settings"]), content["parent"]
-    raise NotFoundError(f"task {task!r} has no unfinished training run.", f"limpet train {task}")
+    raise NotFoundError(f"Task {task!r} has no unfinished training run.", f"limpet train {task}")
 
 
 def _resolve(
@@ -326,7 +324,7 @@ def _locked(folder: Path, task: TaskRecord) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConflictError(
-                f"another process is learning {task.name!r} with these settings.", "wait for it to end"
+                f"Another process is learning {task.name!r} with these settings.", "wait for it to end"
             ) from None
         yield
 

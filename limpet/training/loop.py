@@ -131,7 +131,7 @@ def fit(
                     checkpoint.save(state, parameters, optimizer)
                 if stopped.is_set():
                     progress.finish()
-                    raise InterruptedRunError(f"training was interrupted at step {state.step} of {total}.")
+                    raise InterruptedRunError(f"Training was interrupted at step {state.step} of {total}.")
                 if _over_budget(state, settings):
                     break
             _end_epoch(state, validate(prepared), parameters)
@@ -171,7 +171,7 @@ def _count(state: LoopState, loss: Tensor, examples: int, seconds: float) -> Non
     value = loss.item()
     if not math.isfinite(value):
         raise TrainingError(
-            f"the loss became {value} at step {state.step + 1}; nothing was registered.",
+            f"The loss became {value} at step {state.step + 1}; nothing was registered.",
             "train again with a smaller --lr",
         )
     state.loss_sum += value

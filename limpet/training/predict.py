@@ -35,7 +35,7 @@ def predict(store: Store, backbone: Backbone, version: VersionRecord, texts: Seq
         IntegrityError: A file is corrupt, or the version belongs to another base.
     """
     if not texts:
-        raise UsageError("there is no text to classify.", f'limpet predict {version.task} "some text"')
+        raise UsageError("There is no text to classify.", f'limpet predict {version.task} "some text"')
     files = version_files(store, backbone, version)
     encoded = encode_texts(backbone.tokenizer, backbone.record.family, texts, int(version.config["max_length"]))
     with active(backbone, version.method, files, files) as model:

@@ -41,5 +41,5 @@ def score(metric: str, predictions: Sequence[int], targets: Sequence[int]) -> fl
         UsageError: There is no such metric.
     """
     if metric not in _METRICS:
-        raise UsageError(f"there is no metric {metric!r}.", f"choose one of {', '.join(_METRICS)}")
+        raise UsageError(f"There is no metric {metric!r}.", f"choose one of {', '.join(_METRICS)}")
     return _METRICS[metric](predictions, targets)

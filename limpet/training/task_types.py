@@ -57,13 +57,13 @@ def _read_label(value: Any) -> str | None:
             return None
         if not value.is_integer():
             raise DataError(
-                f"the label {value!r} is a fraction, and classes are names or whole numbers.",
+                f"The label {value!r} is a fraction, and classes are names or whole numbers.",
                 "name another column with --label COL",
             )
         value = int(value)
     if not isinstance(value, (str, int)):
         raise DataError(
-            f"a label is a {type(value).__name__} ({str(value)[:60]!r}), not one name or number.",
+            f"A label is a {type(value).__name__} ({str(value)[:60]!r}), not one name or number.",
             "name another column with --label COL",
         )
     return str(value).strip() or None

@@ -85,7 +85,7 @@ def get(name: str) -> Method:
         UsageError: There is no such method.
     """
     if name not in _methods():
-        raise UsageError(f"there is no method {name!r}; there are {', '.join(names())}.", "limpet methods")
+        raise UsageError(f"There is no method {name!r}; there are {', '.join(names())}.", "limpet methods")
     return _methods()[name]
 
 
@@ -99,7 +99,7 @@ def resolve_settings(method: str, defaults: Mapping[str, Any], settings: Mapping
     for key, value in settings.items():
         if key not in defaults:
             known = ", ".join(sorted(defaults)) or "none"
-            raise UsageError(f"method {method!r} has no setting {key!r}; it has {known}.", "limpet methods")
+            raise UsageError(f"Method {method!r} has no setting {key!r}; it has {known}.", "limpet methods")
         resolved[key] = _coerce(method, key, value, type(defaults[key]))
     return resolved
 
@@ -114,6 +114,6 @@ def _coerce(method: str, key: str, value: Any, kind: type) -> Any:
         return kind(value)
     except (KeyError, TypeError, ValueError):
         raise UsageError(
-            f"setting {key!r} of method {method!r} must be {kind.__name__}, not {value!r}.",
+            f"Setting {key!r} of method {method!r} must be {kind.__name__}, not {value!r}.",
             f"--set {key}=<{kind.__name__}>",
         ) from None

@@ -54,13 +54,13 @@ def load(backbone: Any, files: Mapping[str, Path]) -> nn.Module:
 
     missing = [name for name in PEFT_FILES if name not in files]
     if missing:
-        raise IntegrityError(f"the adapter has no {' and no '.join(missing)}.", "limpet verify")
+        raise IntegrityError(f"The adapter has no {' and no '.join(missing)}.", "limpet verify")
     try:
         settings = json.loads(files[PEFT_FILES[0]].read_text(encoding="utf-8"))
         # a configuration for inference would freeze the adapter, and training could not go on from it
         module = attach(backbone, PeftConfig.from_peft_type(**settings | {"inference_mode": False}))
     except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"the adapter does not attach to this base: {error}", "limpet base show") from error
+        raise IntegrityError(f"The adapter does not attach to this base: {error}", "limpet base show") from error
     tensors = load_file(files[PEFT_FILES[1]])
     expected = get_peft_model_state_dict(module, save_embedding_layers=False)
     problems = _differences(
@@ -69,7 +69,7 @@ def load(backbone: Any, files: Mapping[str, Path]) -> nn.Module:
     )
     if problems:
         detach(module)
-        raise IntegrityError(f"the adapter's tensors do not fit this base: {problems}", "limpet base show")
+        raise IntegrityError(f"The adapter's tensors do not fit this base: {problems}", "limpet base show")
     set_peft_model_state_dict(module, tensors)
     return module
 

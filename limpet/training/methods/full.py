@@ -51,12 +51,12 @@ class Full:
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
         if _FILE not in files:
-            raise IntegrityError(f"the version has no {_FILE}.", "limpet verify")
+            raise IntegrityError(f"The version has no {_FILE}.", "limpet verify")
         module = self.attach(backbone, {})
         try:
             module.load_state_dict(load_file(files[_FILE]))
         except RuntimeError as error:
-            raise IntegrityError(f"the weights do not fit this base: {error}", "limpet base show") from error
+            raise IntegrityError(f"The weights do not fit this base: {error}", "limpet base show") from error
         return module
 
     def detach(self, module: nn.Module) -> None:

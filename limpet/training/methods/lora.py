@@ -94,7 +94,7 @@ def _targets(backbone: Any, wanted: str) -> tuple[list[str], list[str]]:
     unknown = sorted(set(targets) - set(known))
     if unknown:
         raise UsageError(
-            f"this base has no linear layers called {', '.join(unknown)}; it has {', '.join(known)}.",
+            f"This base has no linear layers called {', '.join(unknown)}; it has {', '.join(known)}.",
             f"--set target_modules={known[0] if known else 'all-linear'}",
         )
     excluded = sorted(set(linear) - set(in_blocks))
