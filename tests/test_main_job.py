@@ -1,4 +1,4 @@
-"""The main job on the real base and real corpora: two tasks, two arms, what is kept, and what plain peft makes of it."""
+"""The main job on the real base and real corpora: two tasks, two arms, what is kept, what plain peft makes of it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ COMMANDS = {
     "gate": "Hold a stream against rules; exit code 6 where one is crossed.",
     "predict": "Classify texts with a version of a task.",
     "methods": "The capability table of all methods, and what works on this base.",
-    "ui": "Serve the MLflow dashboard of this home on 127.0.0.1, until Ctrl-C.",
+    "ui": "Bring the MLflow dashboard of this home up to date, and serve it on 127.0.0.1 until Ctrl-C.",
     "verify": "Read every byte of the home again and name what is wrong.",
     "demo": "Learn four real tasks by three arms, and show who forgot what.",
     "db": "The schema of the home's database.",

@@ -85,7 +85,7 @@ def test_the_module_runs_as_the_console_script_does() -> None:
 def test_a_mistyped_command_is_answered_with_the_nearest() -> None:
     result = CliRunner().invoke(cli, ["adpter"])
     assert result.exit_code == 2
-    assert result.stderr == "error: there is no command 'adpter'.\nhint: limpet adapter\n"
+    assert result.stderr == "error: There is no command 'adpter'.\nhint: limpet adapter\n"
 
 
 def test_a_noun_alone_shows_its_verbs_and_is_a_usage_error() -> None:

@@ -109,7 +109,7 @@ def test_the_demo_runs_and_goes_on_and_says_what_to_type_next(
     assert first.exit_code == 0, first.stderr
     assert "- isolated forgot nothing" in first.stdout
     assert "report: limpet-demo/report.html, limpet-demo/report.json" in first.stdout
-    assert "limpet ui --home limpet-demo/.limpet" in first.stdout
+    assert "ui --home limpet-demo/.limpet" in first.stdout
     report = json.loads((tmp_path / "limpet-demo" / "report.json").read_text())
     assert [arm["name"] for arm in report["arms"]] == ["isolated", "sequential-full", "sequential-shared"]
     second = limpet.ok("demo", "--json")
