@@ -10,7 +10,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -101,47 +101,38 @@ def fit(
     # the optimizer is prepared after loading, so that its state is restored by parameter
     state = checkpoint.load(parameters, optimizer)
     prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
+    learner = _Learner(accelerator, model, prepared, prepared_optimizer, parameters)
     total = settings.epochs * math.ceil(len(targets) / settings.batch_size)
+    lengths = [len(row) for row in data.ids]
     reset_peak_memory()
     progress.start("train", total)
     with _stop_signals() as stopped:
+
+        def stop_if_asked() -> None:
+            if stopped.is_set() or checkpoint.due():
+                checkpoint.save(state, parameters, optimizer)
+            if stopped.is_set():
+                progress.finish()
+                raise InterruptedRunError(f"Training was interrupted at step {state.step} of {total}.")
+
         while state.epoch < settings.epochs and not _over_budget(state, settings):
-            prepared.train()
-            batches = training_batches(
-                [len(row) for row in data.ids], settings.batch_size, settings.seed, state.epoch
-            )
+            learner.prepared.train()
             started = time.perf_counter() - state.seconds
+            batches = training_batches(lengths, settings.batch_size, settings.seed, state.epoch)
             for batch in batches[state.batch :]:
-                inputs = collate([data.ids[i] for i in batch], data.pad_id, data.side)
-                inputs = {key: tensor.to(accelerator.device) for key, tensor in inputs.items()}
-                labels = torch.tensor([targets[i] for i in batch], device=accelerator.device)
                 torch.manual_seed(_step_seed(settings.seed, state.step))
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * _schedule(state.step, total, settings.warmup)
-                loss = model.head.loss(prepared(**inputs), labels)
-                accelerator.backward(loss)
-                accelerator.clip_grad_norm_(list(parameters.values()), settings.clip_norm)
-                prepared_optimizer.step()
-                prepared_optimizer.zero_grad()
+                learning_rate = settings.learning_rate * _schedule(state.step, total, settings.warmup)
+                inputs = collate([data.ids[i] for i in batch], data.pad_id, data.side)
+                loss = learner.step(inputs, [targets[i] for i in batch], learning_rate, settings.clip_norm)
                 _count(state, loss, len(batch), time.perf_counter() - started)
-                progress.advance(
-                    state.step, f"loss {loss.item():.3f}, {state.examples / state.seconds:.0f} examples/s"
-                )
-                if stopped.is_set() or checkpoint.due():
-                    checkpoint.save(state, parameters, optimizer)
-                if stopped.is_set():
-                    progress.finish()
-                    raise InterruptedRunError(f"Training was interrupted at step {state.step} of {total}.")
+                progress.advance(state.step, f"loss {loss:.3f}, {state.examples / state.seconds:.0f} examples/s")
+                stop_if_asked()
                 if _over_budget(state, settings):
                     break
-            _end_epoch(state, validate(prepared), parameters)
+            _end_epoch(state, validate(learner.prepared), parameters)
+            stop_if_asked()
     progress.finish()
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(state.best[name])
-    # undo accelerate's wrapping of forward, so that the model computes in its own dtype again
-    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
-    optimizer.zero_grad(set_to_none=True)
+    learner.finish(state.best)
     return Fitted(
         best_score=float(state.best_score or 0.0),
         best_epoch=state.best_epoch,
@@ -151,6 +142,40 @@ def fit(
         examples_per_second=state.examples / state.seconds if state.seconds else 0.0,
         peak_memory_bytes=peak_memory(),
     )
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """The model and its optimizer in accelerate's hands."""
+
+    accelerator: Any
+    model: TaskModel
+    prepared: Any
+    optimizer: Any
+    parameters: Mapping[str, Tensor]
+
+    def step(
+        self, inputs: dict[str, Tensor], targets: Sequence[int], learning_rate: float, clip_norm: float
+    ) -> float:
+        """One optimizer step on one batch; returns the loss."""
+        device = self.accelerator.device
+        logits = self.prepared(**{key: tensor.to(device) for key, tensor in inputs.items()})
+        loss = self.model.head.loss(logits, torch.tensor(targets, device=device))
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(list(self.parameters.values()), clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(loss.item())
+
+    def finish(self, best: Mapping[str, Tensor]) -> None:
+        """Leave the best values in the model, no gradients, and its forward as it was before accelerate's."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(best[name])
+        self.accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=False)
+        self.optimizer.zero_grad(set_to_none=True)
 
 
 def _schedule(step: int, total: int, warmup: float) -> float:
@@ -167,14 +192,13 @@ def _over_budget(state: LoopState, settings: LoopSettings) -> bool:
     return settings.max_seconds is not None and state.seconds >= settings.max_seconds
 
 
-def _count(state: LoopState, loss: Tensor, examples: int, seconds: float) -> None:
-    value = loss.item()
-    if not math.isfinite(value):
+def _count(state: LoopState, loss: float, examples: int, seconds: float) -> None:
+    if not math.isfinite(loss):
         raise TrainingError(
-            f"The loss became {value} at step {state.step + 1}; nothing was registered.",
+            f"The loss became {loss} at step {state.step + 1}; nothing was registered.",
             "train again with a smaller --lr",
         )
-    state.loss_sum += value
+    state.loss_sum += loss
     state.batch += 1
     state.step += 1
     state.examples += examples

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -114,17 +115,20 @@ def test_strays_are_everything_out_of_place(local: LocalBlobs) -> None:
     assert list(local.digests()) == [digest]
 
 
-@pytest.fixture
+@contextmanager
 def small_files_only() -> Iterator[None]:
+    """Refuse files over 4 KiB, as a full disk would; no longer than needed, for pytest writes files of its own."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_write_that_fails_half_way_leaves_nothing(local: LocalBlobs, small_files_only: None) -> None:
+def test_a_write_that_fails_half_way_leaves_nothing(local: LocalBlobs) -> None:
     local.put_bytes(b"small")
-    with pytest.raises(LimpetError, match="Nothing was stored"):
+    with small_files_only(), pytest.raises(LimpetError, match="Nothing was stored"):
         local.put_bytes(b"x" * 1_000_000)
     assert list(local.strays()) == []
     assert list(local.digests()) == [digest_bytes(b"small")]

@@ -20,6 +20,7 @@ from limpet.training.backbone import module_digest
 from limpet.training.heads import ClassificationHead
 from limpet.training.learn import Staged, Start, TrainingSettings, discard, learn, unfinished_run
 from limpet.training.methods.lora import Lora
+from limpet.training.scoring import score
 from tests.tiny import change_one_weight
 
 QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")
@@ -95,6 +96,24 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(home: Home, method: str, st
     with pytest.raises(InterruptedRunError):
         staged(home, settings=settings, progress=StopAt(step, number))
     assert contents(staged(home, settings=settings, resume=True)) == kept
+
+
+def test_a_signal_during_the_last_validation_is_heard(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = []
+
+    def stop_in_the_last(metric: str, predictions: Any, targets: Any) -> float:
+        scored.append(metric)
+        if len(scored) == QUICK.epochs:
+            os.kill(os.getpid(), signal.SIGINT)
+        return score(metric, predictions, targets)
+
+    undisturbed = staged(home)
+    kept = contents(undisturbed)
+    discard(undisturbed)
+    monkeypatch.setattr("limpet.training.learn.score", stop_in_the_last)
+    with pytest.raises(InterruptedRunError):
+        staged(home)
+    assert contents(staged(home, resume=True)) == kept
 
 
 def test_an_interrupted_run_is_found_again_with_its_settings(home: Home) -> None:
