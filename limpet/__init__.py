@@ -1,26 +1,34 @@
 """Limpet grows one frozen model task by task, and proves that it forgets nothing.
 
-`limpet.init()` makes a home, `limpet.open()` opens one; see `limpet.home.Home` for its nouns and verbs, and
-`limpet.errors` for what they raise.
+`limpet.init()` makes a home, `limpet.open()` opens one; see `limpet.home.Home` for its nouns and verbs,
+`TrainingSettings` and `GateRules` for what they take, and `limpet.errors` for what they raise.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from limpet.forgetting.gate import GateRules
     from limpet.home import Home, init
     from limpet.home import open_home as open  # noqa: A004
+    from limpet.training.learn import TrainingSettings
 
-__all__ = ["Home", "init", "open"]
+__all__ = ["GateRules", "Home", "TrainingSettings", "init", "open"]
 
-_NAMES = {"Home": "Home", "init": "init", "open": "open_home"}
+_PLACES = {
+    "GateRules": ("limpet.forgetting.gate", "GateRules"),
+    "Home": ("limpet.home", "Home"),
+    "TrainingSettings": ("limpet.training.learn", "TrainingSettings"),
+    "init": ("limpet.home", "init"),
+    "open": ("limpet.home", "open_home"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    # the registry's imports are paid for by those who open a home, not by `limpet --help`
-    if name in _NAMES:
-        from limpet import home
-
-        return getattr(home, _NAMES[name])
+    # imports are paid for by those who use a name, not by `limpet --help`
+    if name in _PLACES:
+        module, attribute = _PLACES[name]
+        return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'limpet' has no attribute {name!r}")

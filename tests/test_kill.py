@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from limpet.home import Home, open_home
-from limpet.registry import versions
+from limpet.registry import streams, versions
 
 TRAIN = ["train", "place", "--method", "lora", "--epochs", "40", "--batch-size", "8", "--set", "dropout=0.1"]
 
@@ -55,6 +55,27 @@ def test_a_killed_run_resumed_ends_at_the_digest_of_an_undisturbed_one(home: Hom
     assert again["version"]["digest"] == resumed
     assert again["created"] is False
     assert open_home(home.path).verify() == ()
+
+
+def test_two_tasks_may_be_trained_at_once(home: Home) -> None:
+    quick = ["--epochs", "3", "--batch-size", "8"]
+    together = [limpet(home.path, "train", task, *quick) for task in ("place", "wet")]
+    for process in together:
+        printed, said = process.communicate()
+        assert process.returncode == 0, said
+        assert json.loads(printed)["version"]["version"] == 1
+    (arm,) = streams.arm_runs(home.store, streams.HOME_STREAM)
+    assert {step.version for step in streams.steps(home.store, arm.id)} == {"place@1", "wet@1"}
+
+
+def test_the_same_run_is_not_trained_twice_at_once(home: Home) -> None:
+    together = [limpet(home.path, *TRAIN) for _ in range(2)]
+    for process in together:
+        process.wait()
+    codes = sorted(process.returncode for process in together)
+    # the second either finds the first at it, or comes when it has ended and gets the same version
+    assert codes in ([0, 0], [0, 4]), [process.communicate() for process in together]
+    assert [version.number for version in home.adapter.list(task="place").items] == [1]
 
 
 @pytest.mark.slow

@@ -153,7 +153,7 @@ def after_addition(store: Store, backbone: Backbone, added: Added, progress: Pro
     return streams.add_step(
         store,
         arm.id,
-        index=len(streams.steps(store, arm.id)),
+        index=None,
         task=new.task,
         version=new.reference,
         base_unchanged=True,

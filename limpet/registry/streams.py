@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, NotFoundError
@@ -203,7 +203,7 @@ def arm_runs(store: Store, stream: str) -> tuple[ArmRun, ...]:
 def add_step(
     store: Store,
     arm_run_id: int,
-    index: int,
+    index: int | None,
     task: str,
     version: str,
     base_unchanged: bool | None,
@@ -214,7 +214,7 @@ def add_step(
     Args:
         store: The open home.
         arm_run_id: The run of the arm.
-        index: The step's place in the arm.
+        index: The step's place in the arm; null for the next one, whoever else adds steps meanwhile.
         task: The task that was learned.
         version: The version that was made, as `task@n`.
         base_unchanged: Whether the base's digest was the same afterwards; null where a copy is trained.
@@ -226,6 +226,8 @@ def add_step(
     """
     with store.database.write() as session:
         made = find_version(session, version)
+        if index is None:
+            index = session.scalar(select(func.count()).where(StepRow.arm_run_id == arm_run_id)) or 0
         step = session.scalar(select(StepRow).where(StepRow.arm_run_id == arm_run_id, StepRow.position == index))
         if step is None:
             _touch(session, arm_run_id)

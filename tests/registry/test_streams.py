@@ -160,6 +160,13 @@ def test_steps_keep_their_rows_and_are_added_once(grown: Store) -> None:
         streams.add_step(grown, arm.id, 0, "films", "films@1", True, {})
 
 
+def test_a_step_without_a_place_is_the_next_one(grown: Store) -> None:
+    arm = streams.arm_run(grown, "two", "isolated", "isolated", "lora", 0, {})
+    news = evaluate(grown, "news@1")
+    for place in (0, 1):
+        assert streams.add_step(grown, arm.id, None, "news", "news@1", True, {"news": news.id}).index == place
+
+
 def test_a_step_with_anything_unknown_is_refused_whole(grown: Store) -> None:
     arm = streams.arm_run(grown, "two", "isolated", "isolated", "lora", 0, {})
     news = evaluate(grown, "news@1")
