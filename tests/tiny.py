@@ -15,39 +15,50 @@ TOPICS = {
 FILLER = ["the", "a", "of", "and", "in", "old", "new", "far", "near", "big"]
 
 
-def tiny_base(folder: Path, *, seed: int = 0, hidden: int = 32) -> Path:
-    """Save a random two-layer BERT with its own word vocabulary into `folder`."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILLER, *itertools.chain.from_iterable(TOPICS.values()))
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILLER, *itertools.chain.from_iterable(TOPICS.values())]
-    vocabulary = {word: index for index, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+
+def tiny_base(folder: Path, kind: str = "bert", *, seed: int = 0, hidden: int = 32, shard_size: str = "5GB") -> Path:
+    """Save a random two-layer model of a kind (`bert`, `llama`, `gpt2`, `t5`) and a tokenizer of whole words."""
+    import torch
+    import transformers
+
+    sizes = {"hidden_size": hidden, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 2 * hidden}
+    words = {"vocab_size": len(WORDS)}
+    torch.manual_seed(seed)
+    model: transformers.PreTrainedModel
+    if kind == "bert":
+        model = transformers.BertModel(transformers.BertConfig(**words, **sizes, max_position_embeddings=64))
+    elif kind == "llama":
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**words, **sizes))
+    elif kind == "gpt2":
+        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**words, n_embd=hidden, n_layer=2, n_head=2))
+    else:
+        config = transformers.T5Config(**words, d_model=hidden, d_kv=4, d_ff=2 * hidden, num_layers=2, num_heads=2)
+        model = transformers.T5ForConditionalGeneration(config)
+    model.save_pretrained(folder, max_shard_size=shard_size)
+    _save_tokenizer(folder, framed=kind == "bert")
+    return folder
+
+
+def _save_tokenizer(folder: Path, framed: bool) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    fast = PreTrainedTokenizerFast(
+    if framed:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",
-    )
-    torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=hidden,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=2 * hidden,
-        max_position_embeddings=64,
-    )
-    BertModel(config).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
+    ).save_pretrained(folder)
 
 
 def tiny_csv(path: Path, *, labels: tuple[str, ...] = ("sea", "sky", "rock"), rows: int = 90, seed: int = 0) -> Path:

@@ -14,6 +14,7 @@ _ENVIRONMENT = {
     # this one also holds transformers' bar of loading weights
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
 }
 _LOGGERS = ("mlflow", "alembic", "datasets", "transformers", "peft", "accelerate", "torch", "huggingface_hub")

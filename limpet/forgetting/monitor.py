@@ -57,7 +57,7 @@ def measure(
     examples = read_split(store, task, split)
     texts = [example.text for example in examples]
     targets = tuple(example.target for example in examples)
-    encoded = encode_texts(backbone.tokenizer, backbone.record.family, texts, max_length)
+    encoded = encode_texts(backbone.tokenizer, texts, max_length)
     with active(backbone, method, state, head) as model:
         outcome = run(model, model.head, encoded, backbone.model.device, progress, f"evaluate {task.name}")
     value = score(task.definition.metric, outcome.predictions, targets)

@@ -55,7 +55,7 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Pro
         for candidate in arm.candidates():
             # a wrong setting is found before the first minute of training
             settings = _settings(spec, arm, candidate, seed=0)
-            methods.get(arm.method).resolve(backbone.model, settings.method_settings)
+            methods.get_for(arm.method, backbone.record).resolve(backbone.model, settings.method_settings)
     records = tuple(_task(store, task, spec.training, progress) for task in spec.tasks)
     names = tuple(task.name for task in records)
     streams.create(store, spec.name, dict(spec.source), backbone.record.digest, names)

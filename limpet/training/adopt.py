@@ -62,7 +62,7 @@ def adopt(
         IntegrityError: Its tensors do not fit this base, or a file is corrupt.
     """
     config = _read_config(folder)
-    method = _method_of(config)
+    method = methods.get_for(_method_of(config), backbone.record)
     with tempfile.TemporaryDirectory(prefix="limpet-adopt-") as name:
         staging = Path(name)
         head_config = _take_over(folder, staging, config, backbone, task)
@@ -127,7 +127,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _method_of(config: Mapping[str, Any]) -> methods.Method:
+def _method_of(config: Mapping[str, Any]) -> str:
     kind = str(config.get("peft_type", "")).lower()
     known = [name for name in methods.names() if not methods.get(name).capabilities.trains_base_copy]
     if kind not in known:
@@ -135,7 +135,7 @@ def _method_of(config: Mapping[str, Any]) -> methods.Method:
             f"Adapters of peft type {config.get('peft_type')!r} can't be registered; {', '.join(known)} can.",
             "limpet methods",
         )
-    return methods.get(kind)
+    return kind
 
 
 def _take_over(
@@ -217,10 +217,10 @@ def _fit_head(
     module.requires_grad_(False)
     torch.manual_seed(0)
     head = build_head(task, backbone.record).to(backbone.model.device)
-    family, length = backbone.record.family, task.definition.max_length
+    length = task.definition.max_length
     train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
-    encoded = encode_texts(backbone.tokenizer, family, [example.text for example in train], length)
-    held_back = encode_texts(backbone.tokenizer, family, [example.text for example in validation], length)
+    encoded = encode_texts(backbone.tokenizer, [example.text for example in train], length)
+    held_back = encode_texts(backbone.tokenizer, [example.text for example in validation], length)
     targets = [example.target for example in validation]
     model = TaskModel(module, head, frozen)
 

@@ -60,8 +60,11 @@ def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: 
     return [batches[index] for index in generator.permutation(len(batches))]
 
 
-def collate(ids: Sequence[Sequence[int]], pad_id: int, side: str, length: int | None = None) -> dict[str, Tensor]:
-    """Pad token ids on `side` (`left` or `right`) to `length`, by default the longest rounded up to 8.
+def collate(ids: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> dict[str, Tensor]:
+    """Pad token ids on the right to `length`, by default the longest rounded up to 8.
+
+    On the right for decoders too: a causal model's tokens never see what follows them, and keep their positions,
+    so padding can't change an answer. On the left, absolute positions would be those of the padding.
 
     Returns:
         `input_ids` and `attention_mask`, both (batch, length), int64.
@@ -70,9 +73,8 @@ def collate(ids: Sequence[Sequence[int]], pad_id: int, side: str, length: int | 
     input_ids = torch.full((len(ids), width), pad_id, dtype=torch.int64)
     attention_mask = torch.zeros((len(ids), width), dtype=torch.int64)
     for index, row in enumerate(ids):
-        where = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
-        input_ids[index, where] = torch.tensor(row, dtype=torch.int64)
-        attention_mask[index, where] = 1
+        input_ids[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
+        attention_mask[index, : len(row)] = 1
     return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 

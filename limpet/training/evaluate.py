@@ -19,12 +19,11 @@ __all__ = ["Encoded", "Outcome", "encode_texts", "run"]
 
 @dataclass(frozen=True)
 class Encoded:
-    """Texts as token ids with their batch plan; `pad_id` and `side` say how rows are padded."""
+    """Texts as token ids with their batch plan; `pad_id` fills up their rows."""
 
     ids: tuple[list[int], ...]
     plan: BatchPlan
     pad_id: int
-    side: str
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,10 @@ class Outcome:
     seconds: float
 
 
-def encode_texts(tokenizer: Any, family: str, texts: Sequence[str], max_length: int) -> Encoded:
-    """Tokenise `texts` and plan their batches; decoders are padded on the left, so the last token is last."""
+def encode_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
+    """Tokenise `texts` and plan their batches."""
     ids = encode(tokenizer, texts, max_length)
-    side = "left" if family == "decoder" else "right"
-    return Encoded(tuple(ids), evaluation_plan([len(row) for row in ids]), tokenizer.pad_token_id, side)
+    return Encoded(tuple(ids), evaluation_plan([len(row) for row in ids]), tokenizer.pad_token_id)
 
 
 def run(
@@ -65,7 +63,7 @@ def run(
     done = 0
     with torch.inference_mode():
         for batch, length in zip(encoded.plan.batches, encoded.plan.lengths, strict=True):
-            inputs = collate([encoded.ids[index] for index in batch], encoded.pad_id, encoded.side, length)
+            inputs = collate([encoded.ids[index] for index in batch], encoded.pad_id, length)
             logits = model(**{key: tensor.to(device) for key, tensor in inputs.items()}).float().cpu()
             digest.update(logits.contiguous().numpy().data)
             for index, row in zip(batch, logits, strict=True):

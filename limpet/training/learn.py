@@ -147,7 +147,7 @@ def learn(
         InterruptedRunError: A signal came; a checkpoint was kept.
         IntegrityError: The base was changed.
     """
-    method = methods.get(settings.method)
+    method = methods.get_for(settings.method, backbone.record)
     config = _resolve(method, backbone, task, settings, start)
     identity = {
         "task": task.name,
@@ -287,9 +287,9 @@ def _fit(
     progress: Progress,
 ) -> tuple[Fitted, Environment]:
     train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
-    family, length = backbone.record.family, config["max_length"]
-    encoded = encode_texts(backbone.tokenizer, family, [example.text for example in train], length)
-    held_back = encode_texts(backbone.tokenizer, family, [example.text for example in validation], length)
+    length = config["max_length"]
+    encoded = encode_texts(backbone.tokenizer, [example.text for example in train], length)
+    held_back = encode_texts(backbone.tokenizer, [example.text for example in validation], length)
     targets = [example.target for example in validation]
 
     def validate(prepared: Any) -> float:

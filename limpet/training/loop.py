@@ -122,7 +122,7 @@ def fit(
             for batch in batches[state.batch :]:
                 torch.manual_seed(_step_seed(settings.seed, state.step))
                 learning_rate = settings.learning_rate * _schedule(state.step, total, settings.warmup)
-                inputs = collate([data.ids[i] for i in batch], data.pad_id, data.side)
+                inputs = collate([data.ids[i] for i in batch], data.pad_id)
                 loss = learner.step(inputs, [targets[i] for i in batch], learning_rate, settings.clip_norm)
                 _count(state, loss, len(batch), time.perf_counter() - started)
                 progress.advance(state.step, f"loss {loss:.3f}, {state.examples / state.seconds:.0f} examples/s")

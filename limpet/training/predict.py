@@ -37,7 +37,7 @@ def predict(store: Store, backbone: Backbone, version: VersionRecord, texts: Seq
     if not texts:
         raise UsageError("There is no text to classify.", f'limpet predict {version.task} "some text"')
     files = version_files(store, backbone, version)
-    encoded = encode_texts(backbone.tokenizer, backbone.record.family, texts, int(version.config["max_length"]))
+    encoded = encode_texts(backbone.tokenizer, texts, int(version.config["max_length"]))
     with active(backbone, version.method, files, files) as model:
         outcome = run(model, model.head, encoded, backbone.model.device)
     probabilities = torch.softmax(outcome.logits, dim=-1)

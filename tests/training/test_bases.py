@@ -17,7 +17,7 @@ from limpet.registry.canonical import digest_file
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
 from limpet.training.bases import check, describe, locate, resolve
-from tests.training.tiny_models import WORDS, save_tiny
+from tests.tiny import WORDS, tiny_base
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return save_tiny(tmp_path / "model")
+    return tiny_base(tmp_path / "model", hidden=8)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def change_a_weight(folder: Path, by: float = 1e-3) -> str:
     [("bert", "encoder"), ("llama", "decoder"), ("gpt2", "decoder"), ("t5", "encoder-decoder")],
 )
 def test_a_folder_is_described_by_its_configuration_and_fingerprint(tmp_path: Path, kind: str, family: str) -> None:
-    folder = save_tiny(tmp_path / kind, kind)
+    folder = tiny_base(tmp_path / kind, kind, hidden=8)
     found = describe(resolve(str(folder)))
     assert (found.architecture, found.family, found.hidden_size) == (kind, family, 8)
     assert found.location == {"kind": "folder", "path": str(folder)}
@@ -62,14 +62,14 @@ def test_a_folder_is_described_by_its_configuration_and_fingerprint(tmp_path: Pa
 
 
 def test_shards_are_the_same_base_as_one_file(tmp_path: Path) -> None:
-    whole = describe(resolve(str(save_tiny(tmp_path / "whole"))))
-    shards = save_tiny(tmp_path / "shards", shard_size="4KB")
+    whole = describe(resolve(str(tiny_base(tmp_path / "whole", hidden=8))))
+    shards = tiny_base(tmp_path / "shards", shard_size="4KB", hidden=8)
     assert len(list(shards.glob("*.safetensors"))) > 1
     assert describe(resolve(str(shards))).digest == whole.digest
 
 
 def test_the_same_shapes_with_other_weights_are_another_base(tmp_path: Path) -> None:
-    one, two = (describe(resolve(str(save_tiny(tmp_path / f"{seed}", seed=seed)))) for seed in (0, 1))
+    one, two = (describe(resolve(str(tiny_base(tmp_path / f"{seed}", seed=seed, hidden=8)))) for seed in (0, 1))
     assert one.config_digest == two.config_digest
     assert one.tokenizer_digest == two.tokenizer_digest
     assert one.digest != two.digest
@@ -132,7 +132,7 @@ def test_rereading_finds_what_a_stale_memory_hides(
     ("file", "change", "said"),
     [
         ("config.json", ('"gelu"', '"relu"'), "the configuration differs"),
-        ("tokenizer.json", ('"w7"', '"v7"'), "the tokenizer differs"),
+        ("tokenizer.json", ('"clay"', '"v7"'), "the tokenizer differs"),
     ],
 )
 def test_a_changed_configuration_or_tokenizer_is_refused(
@@ -235,7 +235,7 @@ def write_gguf(path: Path, seed: int = 0) -> Path:
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(4)
-    words = [*WORDS, "w", "0"]
+    words = [*WORDS, "w", "0", "w0"]
     writer.add_vocab_size(len(words))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
@@ -351,7 +351,7 @@ def test_a_hub_model_that_is_nowhere_is_said_to_be_unreachable(tmp_path: Path) -
 
 
 def test_a_folder_goes_before_a_hub_model_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_tiny(tmp_path / "org" / "tiny")
+    tiny_base(tmp_path / "org" / "tiny", hidden=8)
     monkeypatch.chdir(tmp_path)
     found = resolve("org/tiny")
     assert found.location == {"kind": "folder", "path": str(tmp_path / "org" / "tiny")}

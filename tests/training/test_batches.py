@@ -1,4 +1,4 @@
-"""Batches: every example once, a fixed plan for evaluation, padding on the side the model wants."""
+"""Batches: every example once, a fixed plan for evaluation, padding behind the text."""
 
 from __future__ import annotations
 
@@ -38,10 +38,9 @@ def test_another_length_gives_another_plan() -> None:
     assert evaluation_plan([5, 9, 30]).digest != evaluation_plan([5, 9, 33]).digest
 
 
-def test_padding_goes_to_the_side_asked_for() -> None:
-    right = collate([[1, 2, 3], [4]], pad_id=0, side="right")
-    left = collate([[1, 2, 3], [4]], pad_id=0, side="left")
-    assert right["input_ids"].shape == (2, 8)
-    assert right["attention_mask"].tolist()[1] == [1, 0, 0, 0, 0, 0, 0, 0]
-    assert left["input_ids"].tolist()[0] == [0, 0, 0, 0, 0, 1, 2, 3]
-    assert left["attention_mask"].dtype == torch.int64
+def test_padding_stands_behind_the_text_and_is_masked() -> None:
+    batch = collate([[1, 2, 3], [4]], pad_id=9)
+    assert batch["input_ids"].tolist()[1] == [4, 9, 9, 9, 9, 9, 9, 9]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
+    assert batch["attention_mask"].dtype == torch.int64
+    assert collate([[1, 2, 3]], pad_id=9, length=16)["input_ids"].shape == (1, 16)

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 from torch import nn
 
 from limpet.errors import UsageError
+from limpet.registry.values import BaseRecord
 
-__all__ = ["Capabilities", "Method", "get", "names", "resolve_settings"]
+__all__ = ["Capabilities", "Method", "get", "get_for", "names", "resolve_settings"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,20 @@ def get(name: str) -> Method:
     if name not in _methods():
         raise UsageError(f"There is no method {name!r}; there are {', '.join(names())}.", "limpet methods")
     return _methods()[name]
+
+
+def get_for(name: str, base: BaseRecord) -> Method:
+    """Return the method of that name, if it works on models like `base`.
+
+    Raises:
+        UsageError: There is no such method, or it does not work on this family of models.
+    """
+    method = get(name)
+    if base.family not in method.capabilities.families:
+        raise UsageError(
+            f"Method {name!r} does not work on {base.family} models such as {base.name!r}.", "limpet methods"
+        )
+    return method
 
 
 def resolve_settings(method: str, defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
