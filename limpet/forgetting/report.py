@@ -69,9 +69,22 @@ def _arms(store: Store, stream: StreamRecord, read: Read) -> tuple[list[Course],
 def _growth(
     store: Store, stream: StreamRecord, read: Read, added: VersionRecord | None
 ) -> tuple[list[Course], list[StepRecord]]:
-    """The home's own growth: one row for each version that is current now, at the step that made it."""
+    """The home's own growth: one row for each version that is current now, at the step that made it.
+
+    A current version may have been made by an isolated arm of any stream; its tasks are evaluated again like the
+    others, so they belong into the matrix.
+    """
     arms = streams.arm_runs(store, stream.name)
-    every = [step for arm in arms for step in streams.steps(store, arm.id)]
+    isolated = [
+        arm
+        for other in streams.list_all(store)
+        if other.base_digest == stream.base_digest
+        for arm in streams.arm_runs(store, other.name)
+        if arm.strategy == "isolated"
+    ]
+    every = sorted(
+        (step for arm in isolated for step in streams.steps(store, arm.id)), key=lambda step: step.created_at
+    )
     current = {version.reference: version for version in versions.current(store)}
     if added is not None:
         current = {name: version for name, version in current.items() if version.task != added.task}

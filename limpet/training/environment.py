@@ -8,14 +8,7 @@ from importlib.metadata import version
 
 from limpet.registry.values import Environment
 
-__all__ = ["bf16_is_fast", "current_environment", "default_device"]
-
-
-def default_device() -> str:
-    """Return the device that models run on: `cuda`, `mps` or `cpu`, as accelerate chooses it."""
-    from accelerate.state import PartialState
-
-    return str(PartialState().device.type)
+__all__ = ["bf16_is_fast", "current_environment"]
 
 
 @cache

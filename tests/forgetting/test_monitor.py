@@ -99,3 +99,19 @@ def test_the_home_can_be_copied_and_goes_on_growing(home: Home, tmp_path: Path) 
     copy.task.add("more", f"csv:{tiny_csv(tmp_path / 'more.csv', seed=5)}", max_length=16)
     assert set(copy.train("more", QUICK).row) == {"place", "more"}
     assert len(home.adapter.list().items) == 1
+
+
+def test_tasks_that_a_stream_learned_are_watched_like_the_others(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "stream.yaml").write_text(
+        "{name: one, tasks: [place], training: {epochs: 1, dtype: float32}, "
+        "arms: [{name: isolated, strategy: isolated, method: lora}]}",
+        encoding="utf-8",
+    )
+    home.stream.run(tmp_path / "stream.yaml")
+    home.train("wet", QUICK)
+    report = home.report("home")
+    assert [task.name for task in report.tasks] == ["place", "wet"]
+    assert report.arms[0].matrix[1][0] == report.arms[0].matrix[0][0]
+    assert report.arms[0].identical_predictions is True
+    with pytest.raises(GateError):
+        home.train("wet", TrainingSettings(epochs=1, seed=3, dtype="float32"), max_forgetting=-0.5)
