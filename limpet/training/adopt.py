@@ -26,15 +26,13 @@ from limpet.registry.values import TaskRecord, VersionDraft
 from limpet.training import methods
 from limpet.training.backbone import Backbone
 from limpet.training.checkpoint import Checkpoint
-from limpet.training.data import read_split
 from limpet.training.environment import current_environment
-from limpet.training.evaluate import encode_texts, run
 from limpet.training.heads import HEAD_FILES, ClassificationHead, HeadConfig, build_head, load_head, save_head
-from limpet.training.loop import LoopSettings, fit
+from limpet.training.learn import fit_task
+from limpet.training.loop import LoopSettings
 from limpet.training.methods._peft import PEFT_FILES
 from limpet.training.model import TaskModel, base_modules
 from limpet.training.progress import Progress
-from limpet.training.scoring import score
 
 __all__ = ["adopt"]
 
@@ -217,19 +215,9 @@ def _fit_head(
     module.requires_grad_(False)
     torch.manual_seed(0)
     head = build_head(task, backbone.record).to(backbone.model.device)
-    length = task.definition.max_length
-    train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
-    encoded = encode_texts(backbone.tokenizer, [example.text for example in train], length)
-    held_back = encode_texts(backbone.tokenizer, [example.text for example in validation], length)
-    targets = [example.target for example in validation]
     model = TaskModel(module, head, frozen)
-
-    def validate(prepared: Any) -> float:
-        outcome = run(prepared, head, held_back, backbone.model.device)
-        return score(task.definition.metric, outcome.predictions, targets)
-
     loop = LoopSettings(_HEAD_EPOCHS, _HEAD_LEARNING_RATE, 16, seed=0, dtype="float32")
     checkpoint = Checkpoint(staging / "head.checkpoint", interval=float("inf"))
-    fit(model, encoded, [example.target for example in train], loop, validate, checkpoint, progress)
+    fit_task(store, backbone, task, model, task.definition.max_length, loop, checkpoint, progress)
     save_head(head, staging)
     return {"head_epochs": _HEAD_EPOCHS, "head_learning_rate": _HEAD_LEARNING_RATE}

@@ -35,7 +35,7 @@ from limpet.training.model import TaskModel, base_modules, version_files
 from limpet.training.progress import SILENT, Progress
 from limpet.training.scoring import score
 
-__all__ = ["Staged", "Start", "TrainingSettings", "discard", "learn", "unfinished_run"]
+__all__ = ["Staged", "Start", "TrainingSettings", "discard", "fit_task", "learn", "unfinished_run"]
 
 _CHECKPOINT_SECONDS = 20.0
 
@@ -286,16 +286,6 @@ def _fit(
     folder: Path,
     progress: Progress,
 ) -> tuple[Fitted, Environment]:
-    train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
-    length = config["max_length"]
-    encoded = encode_texts(backbone.tokenizer, [example.text for example in train], length)
-    held_back = encode_texts(backbone.tokenizer, [example.text for example in validation], length)
-    targets = [example.target for example in validation]
-
-    def validate(prepared: Any) -> float:
-        outcome = run(prepared, model.head, held_back, backbone.model.device)
-        return score(task.definition.metric, outcome.predictions, targets)
-
     training = config["training"]
     loop = LoopSettings(
         epochs=training["epochs"],
@@ -307,8 +297,36 @@ def _fit(
     )
     interval = float(os.environ.get("LIMPET_CHECKPOINT_SECONDS", _CHECKPOINT_SECONDS))
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", interval)
-    fitted = fit(model, encoded, [example.target for example in train], loop, validate, checkpoint, progress)
+    fitted = fit_task(store, backbone, task, model, config["max_length"], loop, checkpoint, progress)
     return fitted, current_environment(loop.dtype)
+
+
+def fit_task(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    model: TaskModel,
+    max_length: int,
+    loop: LoopSettings,
+    checkpoint: Checkpoint,
+    progress: Progress,
+) -> Fitted:
+    """Fit what is trainable in `model` on a task's training split; its validation split chooses the epoch.
+
+    Raises:
+        InterruptedRunError: A signal came; a checkpoint was kept.
+        TrainingError: The loss is not finite.
+    """
+    train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
+    encoded = encode_texts(backbone.tokenizer, [example.text for example in train], max_length)
+    held_back = encode_texts(backbone.tokenizer, [example.text for example in validation], max_length)
+    targets = [example.target for example in validation]
+
+    def validate(prepared: Any) -> float:
+        outcome = run(prepared, model.head, held_back, backbone.model.device)
+        return score(task.definition.metric, outcome.predictions, targets)
+
+    return fit(model, encoded, [example.target for example in train], loop, validate, checkpoint, progress)
 
 
 def _run_folder(store: Store, digest: str) -> Path:
