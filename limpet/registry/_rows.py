@@ -130,7 +130,7 @@ def load_manifest(row: VersionRow) -> dict[str, Any]:
         IntegrityError: The manifest is not the one that was registered.
     """
     if digest_bytes(row.manifest.encode("utf-8", "surrogatepass")) != row.manifest_digest:
-        raise IntegrityError(f"The manifest of version {row.digest} was changed.", "limpet verify --deep")
+        raise IntegrityError(f"The manifest of version {row.digest} was changed.", "limpet verify")
     manifest: dict[str, Any] = json.loads(row.manifest)
     return manifest
 

@@ -246,11 +246,11 @@ def _typed_os_errors(root: Path) -> Iterator[None]:
 
 def _unreadable(digest: str, error: OSError) -> IntegrityError:
     why = "missing" if isinstance(error, FileNotFoundError) else f"unreadable ({error.strerror})"
-    return IntegrityError(f"The file {digest} is {why}, though the registry has it.", "limpet verify --deep")
+    return IntegrityError(f"The file {digest} is {why}, though the registry has it.", "limpet verify")
 
 
 def _differs(digest: str, found: str) -> IntegrityError:
     return IntegrityError(
         f"The bytes stored as {digest} hash to {found}: the file was changed or the disk is failing.",
-        "limpet verify --deep",
+        "limpet verify",
     )

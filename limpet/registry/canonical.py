@@ -58,5 +58,5 @@ def check_digest(digest: str) -> str:
         IntegrityError: It is not `sha256:` and 64 lower-case hex digits.
     """
     if not _DIGEST.fullmatch(digest):
-        raise IntegrityError(f"{digest[:80]!r} is not a digest: a record was changed.", "limpet verify --deep")
+        raise IntegrityError(f"{digest[:80]!r} is not a digest: a record was changed.", "limpet verify")
     return digest

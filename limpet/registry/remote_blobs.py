@@ -135,7 +135,7 @@ class RemoteBlobs:
                     raise _missing(digest) from error
             found = digest_file(copy)
             if found != digest:
-                raise IntegrityError(f"The bytes stored as {digest} hash to {found}.", "limpet verify --deep")
+                raise IntegrityError(f"The bytes stored as {digest} hash to {found}.", "limpet verify")
             self.cache.put(copy)
 
     def _names(self) -> list[str]:
@@ -164,4 +164,4 @@ def _digest_of(name: str) -> str | None:
 
 
 def _missing(digest: str) -> IntegrityError:
-    return IntegrityError(f"The file {digest} is missing, though the registry has it.", "limpet verify --deep")
+    return IntegrityError(f"The file {digest} is missing, though the registry has it.", "limpet verify")
