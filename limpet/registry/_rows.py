@@ -15,7 +15,7 @@ from limpet.errors import IntegrityError, NotFoundError
 from limpet.names import LATEST, Reference, parse_reference
 from limpet.registry.canonical import digest_bytes, digest_json
 from limpet.registry.schema import AliasRow, EnvironmentRow, TaskRow, VersionRow
-from limpet.registry.values import Environment, FileEntry, VersionRecord
+from limpet.registry.values import Environment, FileEntry, Tombstone, VersionRecord
 
 __all__ = [
     "PRODUCTION",
@@ -25,6 +25,7 @@ __all__ = [
     "load_manifest",
     "parse",
     "references",
+    "tombstone_of",
     "version_record",
     "version_records",
 ]
@@ -53,14 +54,14 @@ def find_task(session: Session, name: str) -> TaskRow:
     return row
 
 
-def find_version(session: Session, ref: str | Reference) -> VersionRow:
+def find_version(session: Session, ref: str | Reference, *, deleted: bool = False) -> VersionRow:
     """Return the row of the version that a reference means now.
 
     A bare task means its alias `production` if that is set, else `latest`: the newest version with the role
-    `adapter`.
+    `adapter`. With `deleted`, a number may also name a version that was deleted.
 
     Raises:
-        NotFoundError: There is no such task, version or alias.
+        NotFoundError: There is no such task, version or alias, or the version was deleted.
     """
     reference = parse(ref)
     task = find_task(session, reference.task)
@@ -75,13 +76,25 @@ def find_version(session: Session, ref: str | Reference) -> VersionRow:
         row = _by_alias(session, task.id, PRODUCTION) if reference.alias is None else None
         row = row or session.scalar(
             select(VersionRow)
-            .where(VersionRow.task_id == task.id, VersionRow.role == "adapter")
+            .where(VersionRow.task_id == task.id, VersionRow.role == "adapter", VersionRow.deleted_at.is_(None))
             .order_by(VersionRow.number.desc())
             .limit(1)
         )
     if row is None:
         raise NotFoundError(_missing(reference), f"limpet adapter list --task {reference.task}")
+    if (tombstone := tombstone_of(row)) and not deleted:
+        raise NotFoundError(
+            f"{reference} was deleted by {tombstone.actor} on {tombstone.created_at[:10]}: {tombstone.reason}.",
+            f"limpet adapter list --task {reference.task}",
+        )
     return row
+
+
+def tombstone_of(row: VersionRow) -> Tombstone | None:
+    """Return the tombstone of a version that was deleted, null for every other."""
+    if row.deleted_at is None:
+        return None
+    return Tombstone(row.deleted_at, row.deleted_by or "", row.deleted_because or "")
 
 
 def _by_alias(session: Session, task_id: int, alias: str) -> VersionRow | None:
@@ -160,4 +173,5 @@ def version_record(row: VersionRow, aliases: tuple[str, ...]) -> VersionRecord:
         },
         number=row.number,
         aliases=aliases,
+        deleted=tombstone_of(row),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from typing import Literal
 
 from sqlalchemy import select
@@ -11,7 +9,9 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, GateError, NotFoundError, UsageError
 from limpet.names import LATEST, Reference, check_name
+from limpet.registry import log
 from limpet.registry._rows import find_task, find_version, parse
+from limpet.registry.actor import current_actor
 from limpet.registry.clock import utc_now
 from limpet.registry.gate_refusals import refusals_of
 from limpet.registry.schema import AliasEventRow, AliasRow, TaskRow, VersionRow
@@ -48,7 +48,7 @@ def promote(
     reference = parse(ref)
     check_alias(alias)
     expected = _parse_expect(expect, reference.task)
-    with store.database.write() as session:
+    with store.database.write("promote") as session:
         task = find_task(session, reference.task)
         version = find_version(session, reference)
         pointer = session.get(AliasRow, (task.id, alias))
@@ -73,7 +73,7 @@ def rollback(store: Store, task: str, alias: str, reason: str = "", actor: str |
         NotFoundError: There is no such task or alias.
     """
     check_alias(alias)
-    with store.database.write() as session:
+    with store.database.write("rollback") as session:
         row = find_task(session, task)
         if session.get(AliasRow, (row.id, alias)) is None:
             raise NotFoundError(f"The task {task!r} has no alias {alias!r}.", f"limpet adapter history {task}")
@@ -156,21 +156,16 @@ def _move(
             action=action,
             from_version_id=before,
             to_version_id=version.id,
-            actor=actor or _user(),
+            actor=actor or current_actor(),
             reason=reason,
             created_at=utc_now(),
         )
     )
     session.flush()
-    return _events(session, task, alias)[-1]
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        # a container may run as a number that has no name
-        return f"uid {os.getuid()}"
+    event = _events(session, task, alias)[-1]
+    detail = {"from": event.from_number, "to": event.to_number, "reason": reason}
+    log.record(session, action, f"{task.name}@{alias}", detail, event.actor)
+    return event
 
 
 def _events(session: Session, task: TaskRow, alias: str | None) -> tuple[AliasEvent, ...]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from sqlalchemy import select
 
 from limpet.errors import IntegrityError, NotFoundError, UsageError
+from limpet.registry import log
 from limpet.registry.schema import BaseRow
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
@@ -20,12 +21,13 @@ def add(store: Store, record: BaseRecord) -> BaseRecord:
     Raises:
         IntegrityError: The name is kept with another fingerprint: the files behind it were changed.
     """
-    with store.database.write() as session:
+    with store.database.write("base") as session:
         row = session.scalar(select(BaseRow).where(BaseRow.name == record.name))
         if row is None:
             row = BaseRow(**asdict(record))
             session.add(row)
             session.flush()
+            log.record(session, "base add", row.name, {"digest": row.digest})
         elif row.digest != record.digest:
             raise IntegrityError(
                 f"The base {record.name!r} has the fingerprint {record.digest} now, but this home knows it "

@@ -14,6 +14,8 @@ from typing import IO, Protocol
 
 from limpet.errors import IntegrityError, LimpetError, NotFoundError
 from limpet.registry.canonical import CHUNK, check_digest, digest_bytes, digest_file
+from limpet.registry.durable import sync_file
+from limpet.registry.failpoints import reach
 
 __all__ = ["Blob", "BlobStore", "LocalBlobs", "blob_key", "open_blobs"]
 
@@ -184,15 +186,20 @@ class LocalBlobs:
             temporary = self.root / "tmp" / secrets.token_hex(16)
             try:
                 with open(temporary, "xb", opener=_open_read_only) as file:
+                    reach("blob.opened")
                     blob = fill(file)
                     file.flush()
+                    reach("blob.filled")
                     os.fsync(file.fileno())
+                reach("blob.synced")
                 target = self.root / blob_key(blob.digest)
                 # a file of another size is the remains of a broken disk: the good bytes replace it
                 if self.size(blob.digest) != blob.size:
                     _make_folder(target.parent)
                     temporary.replace(target)
-                _sync_folder(target.parent)
+                    reach("blob.renamed")
+                sync_file(target.parent)
+                reach("blob.kept")
             finally:
                 temporary.unlink(missing_ok=True)
         return blob
@@ -223,15 +230,7 @@ def _make_folder(folder: Path) -> None:
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     # the entry of a new folder is lost by a power cut unless its parent is synced
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_file(folder.parent)
 
 
 @contextmanager

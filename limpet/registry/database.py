@@ -6,12 +6,13 @@ transaction is one short insert after the files are durable, so that waiting for
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
@@ -28,6 +29,9 @@ from limpet.errors import (
     UnavailableError,
     UsageError,
 )
+from limpet.registry.clock import utc_now
+from limpet.registry.durable import sync_file
+from limpet.registry.failpoints import reach
 from limpet.registry.schema import HEAD
 
 if TYPE_CHECKING:
@@ -66,14 +70,23 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self, operation: str = "") -> Iterator[Session]:
         """Give a session that holds the write lock from its first statement; commits at the end, or nothing.
+
+        Args:
+            operation: What the transaction is for; names its failpoints.
 
         Raises:
             ConflictError: Another process kept the lock for longer than a minute.
         """
-        with typed_errors(self.url), Session(self.writer, expire_on_commit=False) as session, session.begin():
-            yield session
+        with typed_errors(self.url), Session(self.writer, expire_on_commit=False) as session:
+            with session.begin():
+                session.connection()
+                reach(f"{operation}.begun")
+                yield session
+                session.flush()
+                reach(f"{operation}.written")
+            reach(f"{operation}.committed")
 
     def close(self) -> None:
         """Close all connections."""
@@ -207,20 +220,79 @@ def check_schema(database: Database) -> None:
 def upgrade(database: Database) -> str:
     """Bring a database, empty or older, to the schema of this program, in one transaction.
 
+    An older SQLite file is copied first, to `limpet.db.0001-20260102T030405.backup` beside it.
+
     Returns:
         The revision that it has now.
 
     Raises:
         ConflictError: Its schema is newer than this program.
+        IntegrityError: Its rows contradict each other; nothing was changed.
     """
     from alembic import command
 
     config = _alembic_config()
-    with typed_errors(database.url), database.writer.begin() as connection:
-        _refuse_newer(_revision(connection), database.url.render_as_string(hide_password=True))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    is_sqlite = database.url.get_backend_name() == "sqlite"
+    with typed_errors(database.url), database.writer.connect() as connection:
+        if is_sqlite:
+            # a table that others refer to can only be rebuilt while nobody looks; checked again before the commit
+            _sqlite(connection).execute("PRAGMA foreign_keys = OFF")
+        try:
+            with connection.begin():
+                found = _revision(connection)
+                _refuse_newer(found, database.url.render_as_string(hide_password=True))
+                if found == HEAD:
+                    return HEAD
+                if found is not None and is_sqlite:
+                    _back_up(database.url, found)
+                reach("migrate.begun")
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                if is_sqlite:
+                    _check_references(connection, database.url)
+                reach("migrate.written")
+            reach("migrate.committed")
+        finally:
+            if is_sqlite:
+                _sqlite(connection).execute("PRAGMA foreign_keys = ON")
     return HEAD
+
+
+def _sqlite(connection: Connection) -> sqlite3.Connection:
+    return cast(sqlite3.Connection, connection.connection.dbapi_connection)
+
+
+def _back_up(url: URL, revision: str) -> None:
+    """Copy an SQLite file, whole and durable, before its schema is changed."""
+    file = Path(str(url.database))
+    when = utc_now()[:19].replace("-", "").replace(":", "")
+    backup = file.with_name(f"{file.name}.{revision}-{when}.backup")
+    temporary = backup.with_name(f".{backup.name}.{secrets.token_hex(8)}")
+    reach("migrate.backup")
+    try:
+        # the caller holds the write lock: the copy is of one state, the newest
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(temporary)) as copy:
+            source.backup(copy)
+        sync_file(temporary)
+        temporary.replace(backup)
+        sync_file(backup.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise LimpetError(
+            f"The database {file} can't be copied before its schema is changed, so nothing was changed: {error}.",
+            f"df -h {file.parent}; ls -ld {file.parent}",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    reach("migrate.backed-up")
+
+
+def _check_references(connection: Connection, url: URL) -> None:
+    if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
+        raise IntegrityError(
+            f"{len(broken)} rows of {url.database} name rows that are not there, the first in {broken[0][0]}: "
+            "the database was not changed.",
+            "restore it from a backup",
+        )
 
 
 def _revision(connection: Connection) -> str | None:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -32,18 +33,23 @@ __all__ = [
     "EnvironmentRow",
     "EvaluationRow",
     "GateRefusalRow",
+    "LogEventRow",
     "MirrorItemRow",
+    "PolicyRow",
+    "ProbeRow",
     "StepCellRow",
     "StepRow",
     "StreamRow",
     "TableBase",
     "TaskRow",
     "VersionFileRow",
+    "VersionNoteRow",
     "VersionRow",
+    "VersionTagRow",
 ]
 
 # the newest Alembic revision, here so that opening a home need not import Alembic; a test compares them
-HEAD = "0001"
+HEAD = "0002"
 
 DIGEST = String(71)
 NAME = String(64)
@@ -126,7 +132,15 @@ class VersionRow(TableBase):
     __tablename__ = "versions"
     __table_args__ = (
         UniqueConstraint("task_id", "number"),
-        UniqueConstraint("task_id", "digest"),
+        # a tombstone keeps its number for ever, and gives its identity free
+        Index(
+            "uq_versions_task_id_digest",
+            "task_id",
+            "digest",
+            unique=True,
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
         Index(None, "task_id", "role", "number"),
         # lists are read newest first, by id
         Index(None, "task_id", "id"),
@@ -149,6 +163,9 @@ class VersionRow(TableBase):
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
     environment_id: Mapped[int] = mapped_column(ForeignKey("environments.id"))
     created_at: Mapped[str] = mapped_column(TIME)
+    deleted_at: Mapped[str | None] = mapped_column(TIME)
+    deleted_by: Mapped[str | None] = mapped_column(Text)
+    deleted_because: Mapped[str | None] = mapped_column(Text)
 
 
 class VersionFileRow(TableBase):
@@ -159,6 +176,37 @@ class VersionFileRow(TableBase):
     name: Mapped[str] = mapped_column(String(128), primary_key=True)
     digest: Mapped[str] = mapped_column(DIGEST, index=True)
     size: Mapped[int] = mapped_column(BigInteger)
+
+
+class VersionTagRow(TableBase):
+    """A tag of a version: a name with a value, which may be changed and taken away."""
+
+    __tablename__ = "version_tags"
+    __table_args__ = (Index(None, "name", "value"),)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(NAME, primary_key=True)
+    value: Mapped[str] = mapped_column(String(256))
+
+
+class VersionNoteRow(TableBase):
+    """A note that somebody left on a version; only ever inserted."""
+
+    __tablename__ = "version_notes"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
+    text: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[str] = mapped_column(TIME)
+
+
+class ProbeRow(TableBase):
+    """A version's probe: the blob with a few fixed inputs and the logits that they gave when it was registered."""
+
+    __tablename__ = "probes"
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    digest: Mapped[str] = mapped_column(DIGEST, index=True)
+    environment_id: Mapped[int] = mapped_column(ForeignKey("environments.id"))
+    created_at: Mapped[str] = mapped_column(TIME)
 
 
 class AliasRow(TableBase):
@@ -195,6 +243,28 @@ class GateRefusalRow(TableBase):
     rule: Mapped[str] = mapped_column(Text)
     detail: Mapped[str] = mapped_column(Text)
     created_at: Mapped[str] = mapped_column(TIME)
+
+
+class PolicyRow(TableBase):
+    """One rule of the home: protected aliases, retention. Kept here, so that it holds for everyone who writes."""
+
+    __tablename__ = "policies"
+    key: Mapped[str] = mapped_column(NAME, primary_key=True)
+    value: Mapped[Any] = mapped_column(CanonicalJson)
+
+
+class LogEventRow(TableBase):
+    """Who did what; only ever inserted. `digest` covers the row and the digest of the row before."""
+
+    __tablename__ = "log_events"
+    __table_args__ = (Index(None, "subject", "id"),)
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    created_at: Mapped[str] = mapped_column(TIME)
+    actor: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(String(32))
+    subject: Mapped[str] = mapped_column(Text)
+    detail: Mapped[Any] = mapped_column(CanonicalJson)
+    digest: Mapped[str] = mapped_column(DIGEST)
 
 
 class EvaluationRow(TableBase):

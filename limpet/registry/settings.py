@@ -12,9 +12,10 @@ from typing import Any
 
 from limpet.errors import LimpetError, UsageError
 
-__all__ = ["SETTINGS_FILE", "Settings", "default_cache", "load_settings", "write_settings"]
+__all__ = ["DEFAULT_BASE", "SETTINGS_FILE", "Settings", "default_cache", "load_settings", "write_settings"]
 
 SETTINGS_FILE = "limpet.toml"
+DEFAULT_BASE = "sample:minilm"
 # the cache belongs to the machine, not to the home: it is never written to limpet.toml
 _KEPT = ("base", "db", "blobs", "mlflow")
 

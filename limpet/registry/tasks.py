@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, IntegrityError
 from limpet.names import check_name
+from limpet.registry import log
 from limpet.registry._rows import find_task
 from limpet.registry.canonical import digest_json
 from limpet.registry.schema import TaskRow
@@ -43,12 +44,13 @@ def add(store: Store, record: TaskRecord) -> TaskRecord:
                 f"The split {split.name!r} of task {record.name!r} is not stored.",
                 f"limpet task add {record.name} --data SPEC",
             )
-    with store.database.write() as session:
+    with store.database.write("task") as session:
         if same := _same(session, record):
             return same
         row = TaskRow(name=record.name, **asdict(record))
         session.add(row)
         session.flush()
+        log.record(session, "task add", row.name, {"data_digest": row.data_digest})
         return _record(row)
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "Environment",
     "EvaluationRecord",
     "FileEntry",
+    "LogEvent",
     "Page",
     "Role",
     "SplitRecord",
@@ -23,6 +24,7 @@ __all__ = [
     "StreamRecord",
     "TaskDefinition",
     "TaskRecord",
+    "Tombstone",
     "VersionDraft",
     "VersionRecord",
 ]
@@ -159,8 +161,17 @@ class VersionDraft:
 
 
 @dataclass(frozen=True)
+class Tombstone:
+    """What is left to know of a deletion: when, by whom, and why."""
+
+    created_at: str
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class VersionRecord:
-    """One immutable adapter of one task, as registered."""
+    """One immutable adapter of one task, as registered; `deleted` is null unless it was deleted since."""
 
     task: str
     number: int
@@ -180,6 +191,7 @@ class VersionRecord:
     cost: Json
     files: tuple[FileEntry, ...]
     environment: Environment
+    deleted: Tombstone | None = None
 
     @property
     def reference(self) -> str:
@@ -204,6 +216,17 @@ class AliasEvent:
     actor: str
     reason: str
     created_at: str
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    """One event of the home's log: who did what to what, when. Never changed, never deleted."""
+
+    created_at: str
+    actor: str
+    action: str
+    subject: str
+    detail: Json
 
 
 @dataclass(frozen=True)

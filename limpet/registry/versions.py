@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import NotFoundError, UsageError
 from limpet.names import LATEST, Reference, check_name
+from limpet.registry import log
 from limpet.registry._rows import (
     PRODUCTION,
     environment_id,
@@ -24,11 +25,12 @@ from limpet.registry._rows import (
 from limpet.registry._where import parse_where
 from limpet.registry.canonical import canonical_json, digest_bytes, digest_json
 from limpet.registry.clock import utc_now
+from limpet.registry.failpoints import reach
 from limpet.registry.schema import AliasRow, BaseRow, TaskRow, VersionFileRow, VersionRow
 from limpet.registry.store import Store
 from limpet.registry.values import FileEntry, Page, VersionDraft, VersionRecord
 
-__all__ = ["MANIFEST_FILE", "current", "files", "find", "identity", "register", "resolve"]
+__all__ = ["MANIFEST_FILE", "current", "files", "find", "identity", "look_up", "register", "resolve"]
 
 MANIFEST_FILE = "manifest.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -56,9 +58,14 @@ def register(store: Store, draft: VersionDraft, files: Mapping[str, Path]) -> tu
     # files are durable before the database speaks of them: a kill in between leaves blobs that nothing names
     entries = tuple(_store_file(store, name, files[name]) for name in sorted(files))
     digest = identity(draft, entries)
-    with store.database.write() as session:
+    reach("register.stored")
+    with store.database.write("register") as session:
         task = find_task(session, draft.task)
-        row = session.scalar(select(VersionRow).where(VersionRow.task_id == task.id, VersionRow.digest == digest))
+        row = session.scalar(
+            select(VersionRow).where(
+                VersionRow.task_id == task.id, VersionRow.digest == digest, VersionRow.deleted_at.is_(None)
+            )
+        )
         created = row is None
         if row is None:
             row = _insert(session, task, draft, entries, digest)
@@ -79,11 +86,22 @@ def resolve(store: Store, ref: str | Reference) -> VersionRecord:
     `adapter`.
 
     Raises:
-        NotFoundError: There is no such task, version or alias.
+        NotFoundError: There is no such task, version or alias, or the version was deleted.
         IntegrityError: The version's manifest was changed.
     """
     with store.database.read() as session:
         return version_records(session, [find_version(session, ref)])[0]
+
+
+def look_up(store: Store, ref: str | Reference) -> VersionRecord:
+    """Return the version that a reference means now, also one that was deleted: for what was, not for use.
+
+    Raises:
+        NotFoundError: There is no such task, version or alias.
+        IntegrityError: The version's manifest was changed.
+    """
+    with store.database.read() as session:
+        return version_records(session, [find_version(session, ref, deleted=True)])[0]
 
 
 def find(
@@ -112,7 +130,7 @@ def find(
     """
     if not 1 <= limit <= _LARGEST_PAGE:
         raise UsageError(f"A page can't have {limit} versions.", f"choose --limit from 1 to {_LARGEST_PAGE}")
-    query = select(VersionRow).order_by(VersionRow.id.desc()).limit(limit + 1)
+    query = select(VersionRow).where(VersionRow.deleted_at.is_(None)).order_by(VersionRow.id.desc()).limit(limit + 1)
     if method is not None:
         query = query.where(VersionRow.method == method)
     if where is not None:
@@ -207,13 +225,14 @@ def _insert(
     session.add(row)
     session.flush()
     session.add_all(VersionFileRow(version_id=row.id, **asdict(entry)) for entry in entries)
+    log.record(session, "register", f"{task.name}@{row.number}", {"digest": digest, "method": draft.method})
     return row
 
 
 def _newest_adapters() -> Select[int, int]:
     numbers = (
         select(VersionRow.task_id, func.max(VersionRow.number).label("number"))
-        .where(VersionRow.role == "adapter")
+        .where(VersionRow.role == "adapter", VersionRow.deleted_at.is_(None))
         .group_by(VersionRow.task_id)
         .subquery()
     )

@@ -5,14 +5,19 @@ Everything heavy is imported by the verb that needs it, so opening a home and re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import GateError, InterruptedRunError, NotFoundError, UsageError
-from limpet.registry import aliases, bases, exchange, gate_refusals, streams, tasks, verify, versions
-from limpet.registry.settings import Settings, load_settings
+from limpet.home._adapters import Adapters
+from limpet.home._bases import Bases
+from limpet.home._results import MethodInfo, Trained, method_info
+from limpet.home._streams import Streams
+from limpet.home._tasks import Tasks
+from limpet.registry import aliases, bases, gate_refusals, streams, tasks, verify, versions
+from limpet.registry.settings import DEFAULT_BASE, Settings, load_settings
 from limpet.registry.store import HOME_FOLDER, Store, create_store, find_home, open_store
 
 if TYPE_CHECKING:
@@ -20,57 +25,14 @@ if TYPE_CHECKING:
     from limpet.forgetting.mirror import MirrorReport
     from limpet.forgetting.monitor import Added
     from limpet.forgetting.report_values import Report
-    from limpet.registry.values import (
-        AliasEvent,
-        BaseRecord,
-        EvaluationRecord,
-        Page,
-        StepRecord,
-        StreamRecord,
-        TaskRecord,
-        VersionRecord,
-    )
+    from limpet.registry.values import EvaluationRecord, StepRecord
     from limpet.registry.verify import Problem
     from limpet.training.backbone import Backbone
     from limpet.training.learn import TrainingSettings
     from limpet.training.predict import Prediction
     from limpet.training.progress import Progress
 
-__all__ = ["DEFAULT_BASE", "Home", "MethodInfo", "Trained", "init", "open_home"]
-
-DEFAULT_BASE = "sample:minilm"
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What an addition came to.
-
-    `created` is false where identical bytes were registered before; `row` maps every task that was evaluated to its
-    score now; `promoted` is the alias's move; `warnings` are sentences about what could not be done beside it.
-    """
-
-    version: VersionRecord
-    created: bool
-    row: Mapping[str, float]
-    promoted: AliasEvent | None
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class MethodInfo:
-    """A method's line in the capability table; `works` is null where no base was added yet."""
-
-    name: str
-    summary: str
-    works: bool | None
-    reason: str
-    task_types: tuple[str, ...]
-    mergeable: bool
-    mixed_batches: bool
-    servable: bool
-    quantised_base: bool
-    trains_base_copy: bool
-    learning_rate: float
+__all__ = ["Home", "MethodInfo", "Trained", "init", "open_home"]
 
 
 def init(
@@ -130,10 +92,10 @@ class Home:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.base = _Bases(self)
-        self.task = _Tasks(self)
-        self.adapter = _Adapters(self)
-        self.stream = _Streams(self)
+        self.base = Bases(self)
+        self.task = Tasks(self)
+        self.adapter = Adapters(self)
+        self.stream = Streams(self)
         self._backbone: Backbone | None = None
 
     @property
@@ -198,7 +160,7 @@ class Home:
             raise
         added = add_version(self.store, backbone, staged.draft, staged.files, progress)
         discard(staged)
-        return self._after(added, monitor, promote, GateRules(max_forgetting=max_forgetting), progress)
+        return self.after_addition(added, monitor, promote, GateRules(max_forgetting=max_forgetting), progress)
 
     def evaluate(
         self, references: Sequence[str] = (), *, progress: Progress | None = None
@@ -266,7 +228,7 @@ class Home:
             base = bases.get(self.store)
         except NotFoundError:
             base = None
-        return tuple(_method_info(methods.get(name), base) for name in methods.names())
+        return tuple(method_info(methods.get(name), base) for name in methods.names())
 
     def verify(self) -> tuple[Problem, ...]:
         """Re-read every file of the home's base and registry, and name what is wrong."""
@@ -320,7 +282,7 @@ class Home:
             )
         return found, parent
 
-    def _after(
+    def after_addition(
         self, added: Added, monitored: bool, promote: str | None, rules: GateRules, progress: Progress
     ) -> Trained:
         """Evaluate the others, hold the gate, promote, mirror: what follows every addition."""
@@ -352,162 +314,6 @@ class Home:
         return Trained(version, added.created, row, promoted, (warning,) if warning else ())
 
 
-class _Bases:
-    """`home.base`: the frozen pretrained model, by its fingerprint."""
-
-    def __init__(self, home: Home) -> None:
-        self._home = home
-
-    def add(self, spec: str) -> BaseRecord:
-        """Fetch a base, fingerprint it and keep the fingerprint."""
-        from limpet.training import bases as base_files
-
-        return bases.add(self._home.store, base_files.describe(base_files.resolve(spec)))
-
-    def show(self, name: str | None = None) -> BaseRecord:
-        """Return a base's record; by default the home's."""
-        return bases.get(self._home.store, name)
-
-    def verify(self, name: str | None = None) -> BaseRecord:
-        """Read all bytes of a base again and compare; raises IntegrityError where they differ."""
-        from limpet.training import bases as base_files
-
-        record = bases.get(self._home.store, name)
-        base_files.check(self._home.store, record, reread=True)
-        return record
-
-    def ensure(self, progress: Progress | None = None) -> BaseRecord:
-        """Return the home's base, added now if it was only named so far."""
-        store = self._home.store
-        try:
-            return bases.get(store)
-        except NotFoundError:
-            spec = store.settings.base or DEFAULT_BASE
-            if progress:
-                progress.note(f"fetching the base {spec}")
-            return self.add(spec)
-
-
-class _Tasks:
-    """`home.task`: datasets with their type, labels, metric and splits."""
-
-    def __init__(self, home: Home) -> None:
-        self._home = home
-
-    def add(self, name: str, data: str, **options: Any) -> TaskRecord:
-        """Read a dataset, split it and keep it; `options` are those of `limpet.training.data.build_task`."""
-        from limpet.training.data import add_task
-
-        return add_task(self._home.store, name, data, **options)
-
-    def list(self) -> tuple[TaskRecord, ...]:
-        """All tasks, oldest first."""
-        return tasks.list_all(self._home.store)
-
-    def show(self, name: str) -> TaskRecord:
-        """Return one task."""
-        return tasks.get(self._home.store, name)
-
-
-class _Adapters:
-    """`home.adapter`: the versions, and the aliases that point at them."""
-
-    def __init__(self, home: Home) -> None:
-        self._home = home
-
-    def register(
-        self, task: str, folder: str | Path, *, promote: str | None = None, progress: Progress | None = None
-    ) -> Trained:
-        """Register an adapter that was trained elsewhere, in peft's format; see `limpet.training.adopt`."""
-        from limpet.forgetting.gate import GateRules
-        from limpet.forgetting.monitor import add_version, check_growth
-        from limpet.training.adopt import adopt
-        from limpet.training.progress import SILENT
-
-        home, progress = self._home, progress or SILENT
-        record = tasks.get(home.store, task)
-        backbone = home.backbone(progress)
-        check_growth(home.store, backbone)
-        with adopt(home.store, backbone, record, Path(folder), progress) as (draft, files):
-            added = add_version(home.store, backbone, draft, files, progress)
-        return home._after(added, True, promote, GateRules(), progress)
-
-    def list(
-        self,
-        task: str | None = None,
-        method: str | None = None,
-        alias: str | None = None,
-        where: str | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> Page[VersionRecord]:
-        """One page of versions, newest first."""
-        return versions.find(self._home.store, task, method, alias, where, limit, cursor)
-
-    def show(self, reference: str) -> VersionRecord:
-        """Return one version: `task`, `task@3`, `task@alias`."""
-        return versions.resolve(self._home.store, reference)
-
-    def promote(self, reference: str, alias: str, *, expect: str | None = None, reason: str = "") -> AliasEvent:
-        """Move an alias to a version, if it stands at `expect` (`task@2` or `none`)."""
-        return aliases.promote(self._home.store, reference, alias, expect=expect, reason=reason)
-
-    def rollback(self, task: str, alias: str, *, reason: str = "") -> AliasEvent:
-        """Move an alias back to the version before."""
-        return aliases.rollback(self._home.store, task, alias, reason=reason)
-
-    def history(self, task: str, alias: str | None = None) -> tuple[AliasEvent, ...]:
-        """Every move of a task's aliases, oldest first."""
-        return aliases.history(self._home.store, task, alias)
-
-    def export(self, reference: str, folder: str | Path) -> Path:
-        """Write a version's files into a new folder that plain peft loads."""
-        return exchange.export(self._home.store, reference, Path(folder))
-
-
-class _Streams:
-    """`home.stream`: sequential task training by several arms."""
-
-    def __init__(self, home: Home) -> None:
-        self._home = home
-
-    def run(self, file: str | Path, *, progress: Progress | None = None) -> tuple[Report, tuple[str, ...]]:
-        """Run a stream file, or go on where an earlier run had stopped.
-
-        Returns:
-            The report, and warnings about what could not be done beside it.
-        """
-        from limpet.forgetting.mirror import sync_after
-        from limpet.forgetting.stream import run_stream
-        from limpet.forgetting.stream_spec import read_stream
-        from limpet.training.progress import SILENT
-
-        home, progress = self._home, progress or SILENT
-        spec = read_stream(Path(file))
-        if spec.base and spec.base != (home.store.settings.base or DEFAULT_BASE):
-            raise UsageError(
-                f"The stream is for the base {spec.base!r}, but this home's is {home.store.settings.base!r}.",
-                f"limpet init --home FOLDER --base {spec.base}",
-            )
-        try:
-            run_stream(home.store, home.backbone(progress), spec, progress)
-        except InterruptedRunError as error:
-            error.hint = f"limpet stream run {file}"
-            raise
-        if home.store.settings.mlflow != "off":
-            progress.note("mirroring to MLflow")
-        warning = sync_after(home.store)
-        return home.report(spec.name), (warning,) if warning else ()
-
-    def list(self) -> tuple[StreamRecord, ...]:
-        """All streams, oldest first."""
-        return streams.list_all(self._home.store)
-
-    def show(self, name: str) -> StreamRecord:
-        """Return one stream."""
-        return streams.get(self._home.store, name)
-
-
 def _check_gate(monitor: bool, promote: str | None, max_forgetting: float | None) -> None:
     if max_forgetting is not None and not monitor:
         raise UsageError("A limit on forgetting needs the monitor.", "leave out --no-monitor")
@@ -518,22 +324,3 @@ def _check_gate(monitor: bool, promote: str | None, max_forgetting: float | None
 def _describe_difference(found: Any, given: Any) -> str:
     names = [name for name in vars(found) if getattr(found, name) != getattr(given, name)]
     return ", ".join(f"{name} {getattr(found, name)!r}, not {getattr(given, name)!r}" for name in names)
-
-
-def _method_info(method: Any, base: BaseRecord | None) -> MethodInfo:
-    can = method.capabilities
-    works = None if base is None else base.family in can.families
-    reason = "" if works is not False or base is None else f"not for {base.family} models"
-    return MethodInfo(
-        name=method.name,
-        summary=method.summary,
-        works=works,
-        reason=reason,
-        task_types=tuple(sorted(can.task_types)),
-        mergeable=can.mergeable,
-        mixed_batches=can.mixed_batches,
-        servable=can.servable,
-        quantised_base=can.quantised_base,
-        trains_base_copy=can.trains_base_copy,
-        learning_rate=method.learning_rate,
-    )
