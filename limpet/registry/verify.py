@@ -11,15 +11,8 @@ from sqlalchemy.orm import Session
 from limpet.errors import IntegrityError
 from limpet.registry._rows import version_record
 from limpet.registry.canonical import digest_bytes
-from limpet.registry.schema import (
-    AliasEventRow,
-    AliasRow,
-    BaseRow,
-    EvaluationRow,
-    TaskRow,
-    VersionFileRow,
-    VersionRow,
-)
+from limpet.registry.needed import NeededBlob, mentioned_digests, needed_blobs
+from limpet.registry.schema import AliasEventRow, AliasRow, BaseRow, TaskRow, VersionFileRow, VersionRow
 from limpet.registry.store import Store
 from limpet.registry.values import FileEntry
 from limpet.registry.versions import identity
@@ -43,14 +36,6 @@ class Problem:
     detail: str
 
 
-@dataclass(frozen=True)
-class _Needed:
-    """A blob that a record names; `size` is null where only the digest was recorded."""
-
-    where: str
-    size: int | None
-
-
 def verify(
     store: Store, deep: bool = True, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Problem, ...]:
@@ -68,7 +53,7 @@ def verify(
     ]
     with store.database.read() as session:
         problems = [*_check_versions(session), *_check_aliases(session)]
-        needed, mentioned = _needed(session)
+        needed, mentioned = needed_blobs(session), mentioned_digests(session)
     for index, (digest, use) in enumerate(needed.items()):
         if problem := _check_blob(store, digest, use, deep):
             problems.append(problem)
@@ -146,30 +131,7 @@ def _standing(session: Session) -> set[tuple[int, str]]:
     return {(alias.task_id, alias.name) for alias in session.scalars(select(AliasRow))}
 
 
-def _needed(session: Session) -> tuple[dict[str, _Needed], set[str]]:
-    """Return the blobs that must be there, and the digests that are mentioned without being needed."""
-    needed: dict[str, _Needed] = {}
-    for task in session.scalars(select(TaskRow)):
-        for split in task.splits:
-            needed.setdefault(split["digest"], _Needed(f"{task.name}, split {split['name']}", None))
-    mentioned: set[str] = set()
-    for evaluation in session.scalars(select(EvaluationRow)):
-        needed.setdefault(evaluation.predictions_digest, _Needed(f"evaluation {evaluation.id}", None))
-        mentioned |= {evaluation.logits_digest, evaluation.plan_digest}
-    rows = session.execute(
-        select(VersionFileRow, VersionRow.number, TaskRow.name)
-        .join(VersionRow, VersionRow.id == VersionFileRow.version_id)
-        .join(TaskRow, TaskRow.id == VersionRow.task_id)
-        .order_by(VersionFileRow.version_id, VersionFileRow.name)
-    )
-    for file, number, task_name in rows:
-        known = needed.get(file.digest)
-        if known is None or known.size is None:
-            needed[file.digest] = _Needed(f"{task_name}@{number}, {file.name}", file.size)
-    return needed, mentioned
-
-
-def _check_blob(store: Store, digest: str, use: _Needed, deep: bool) -> Problem | None:
+def _check_blob(store: Store, digest: str, use: NeededBlob, deep: bool) -> Problem | None:
     try:
         size = store.blobs.size(digest)
         if size is None:
