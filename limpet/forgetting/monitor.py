@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from limpet.errors import ConflictError
-from limpet.registry import evaluations, streams, tasks, versions
+from limpet.registry import evaluations, probes, streams, tasks, versions
 from limpet.registry.canonical import canonical_json
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, StepRecord, TaskRecord, VersionDraft, VersionRecord
+from limpet.training import probe
 from limpet.training.backbone import Backbone
 from limpet.training.data import read_split
 from limpet.training.environment import current_environment
@@ -105,17 +106,21 @@ def add_version(
     files: Mapping[str, Path],
     progress: Progress = SILENT,
 ) -> Added:
-    """Score a learned adapter on its evaluation split, register it with that score, and keep the evaluation.
+    """Score a learned adapter on its evaluation split, register it with that score; keep the evaluation and a probe.
 
     Raises:
-        IntegrityError: A file does not fit the base, or the base was changed.
+        IntegrityError: A file does not fit the base, an answer is not finite, or the base was changed.
     """
     task = tasks.get(store, draft.task)
     length = int(draft.config["max_length"])
     measured = measure(store, backbone, task, "evaluation", length, draft.method, files, files, progress)
+    answers = probe.compute(backbone, draft.method, files, probe.probe_inputs(store, task), length)
     backbone.check_unchanged()
     metrics = {**draft.metrics, "score": measured.score, task.definition.metric: measured.score}
     version, created = versions.register(store, replace(draft, metrics=metrics), files)
+    # the same version again keeps the answers of its first day
+    if probes.of(store, version.reference) is None:
+        probes.keep(store, version.reference, answers)
     return Added(version, created, _keep(store, backbone, version, version, measured))
 
 

@@ -1,0 +1,100 @@
+"""Probes: kept once, byte for byte, and never trusted unread."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import pytest
+
+from limpet.errors import ConflictError, IntegrityError, NotFoundError
+from limpet.registry import probes
+from limpet.registry.canonical import canonical_json, digest_bytes
+from limpet.registry.store import Store
+from tests.registry.homes import ENVIRONMENT, add_version
+
+
+def float32(value: float) -> float:
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
+LOGITS = ((float32(0.1), float32(-3.3e-12)), (float32(2 / 3), -0.0))
+DATA = probes.write(("a wave", "é"), LOGITS, 16, ENVIRONMENT)
+
+
+def test_the_logits_come_back_as_the_same_float32_bits(home: Store) -> None:
+    add_version(home)
+    probes.keep(home, "news@1", DATA)
+    kept = probes.of(home, "news@1")
+    assert kept is not None
+    assert [[value.hex() for value in row] for row in kept.logits] == [[v.hex() for v in row] for row in LOGITS]
+    assert (kept.inputs, kept.max_length, kept.environment) == (("a wave", "é"), 16, ENVIRONMENT)
+    assert kept.digest == digest_bytes(DATA)
+
+
+def test_a_probe_is_kept_once(home: Store) -> None:
+    add_version(home)
+    assert probes.of(home, "news@1") is None
+    probes.keep(home, "news@1", DATA)
+    probes.keep(home, "news@1", DATA)
+    with pytest.raises(ConflictError, match="another probe"):
+        probes.keep(home, "news@1", probes.write(("a wave",), ((0.5,),), 16, ENVIRONMENT))
+    assert probes.of(home, "news@1") == probes.parse(DATA)
+    with pytest.raises(NotFoundError):
+        probes.keep(home, "news@2", DATA)
+
+
+def test_one_probe_may_serve_two_versions(home: Store) -> None:
+    add_version(home)
+    add_version(home, seed=1)
+    probes.keep(home, "news@1", DATA)
+    probes.keep(home, "news@2", DATA)
+    assert probes.of(home, "news@1") == probes.of(home, "news@2")
+
+
+def changed(**changes: Any) -> bytes:
+    return canonical_json({**json.loads(DATA), **changes})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff",
+        DATA + b" ",
+        DATA.replace(b"0.1", b"NaN"),
+        DATA.replace(b"0.1", b"1e999"),
+        b'{"schema":1,' + DATA[1:],
+        b"[" * 100_000,
+        changed(schema=2),
+        changed(schema=1, more=1),
+        changed(inputs=[]),
+        changed(inputs=["a", 1]),
+        changed(inputs=["a"] * 65, logits=[[0.5]] * 65),
+        changed(inputs=["a"]),
+        changed(max_length=0),
+        changed(max_length=True),
+        changed(logits=[[0.5], [0.5, 0.5]]),
+        changed(logits=[[], []]),
+        changed(logits=[[0.1, 0.5], [0.5, 0.5]]),
+        changed(logits=[[1, 0.5], [0.5, 0.5]]),
+        changed(logits=[[1e300, 0.5], [0.5, 0.5]]),
+        changed(environment={}),
+        changed(environment={**json.loads(DATA)["environment"], "threads": "1"}),
+        json.dumps({**json.loads(DATA), "inputs": ["\ud800", "b"]}).encode(),
+        changed(inputs=["a" * 1_000_000, "b"]),
+    ],
+)
+def test_what_is_no_probe_is_refused(data: bytes) -> None:
+    assert data != DATA
+    with pytest.raises(IntegrityError):
+        probes.parse(data)
+
+
+@pytest.mark.parametrize("row", [(float("nan"),), (float("inf"),), (0.1,), ()])
+def test_logits_that_are_not_finite_float32_are_never_written(row: tuple[float, ...]) -> None:
+    with pytest.raises(IntegrityError):
+        probes.write(("a",), (row,), 16, ENVIRONMENT)
