@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
-from limpet.errors import IntegrityError, LimpetError, NotFoundError
+from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError
 from limpet.registry.canonical import CHUNK, check_digest, digest_bytes, digest_file
 from limpet.registry.durable import sync_file
 from limpet.registry.failpoints import reach
 
-__all__ = ["Blob", "BlobStore", "LocalBlobs", "blob_key", "open_blobs"]
+__all__ = [
+    "Blob",
+    "BlobStore",
+    "LocalBlobs",
+    "blob_key",
+    "check_stored",
+    "check_stray",
+    "digest_of_key",
+    "open_blobs",
+]
 
 
 @dataclass(frozen=True)
@@ -29,10 +39,17 @@ class Blob:
 
 
 class BlobStore(Protocol):
-    """Where bytes are kept by their digest."""
+    """Where bytes are kept by their digest.
+
+    Bytes that are there already are not written again, but count as new from then on: a gc that waits out its grace
+    period leaves them to whoever stored them last.
+    """
 
     def put(self, path: Path) -> Blob:
-        """Store a file's bytes durably; bytes that are there already are left alone."""
+        """Store a file's bytes durably."""
+
+    def put_all(self, paths: Sequence[Path]) -> tuple[Blob, ...]:
+        """Store the bytes of several files durably."""
 
     def put_bytes(self, data: bytes) -> str:
         """Store `data` durably and return its digest."""
@@ -55,8 +72,54 @@ class BlobStore(Protocol):
     def digests(self) -> Iterator[str]:
         """Yield the digest of everything stored."""
 
+    def modified(self, digest: str) -> float | None:
+        """Return when the bytes were last stored, in seconds since the epoch; null if unknown or not there."""
+
+    def remove(self, digest: str) -> None:
+        """Remove the bytes under the digest, if they are there."""
+
     def strays(self) -> Iterator[str]:
         """Yield the name of every file in the store that is not a blob in its place."""
+
+    def stray_modified(self, name: str) -> float | None:
+        """Return when a stray file was last written, in seconds since the epoch; null if unknown or not there."""
+
+    def remove_stray(self, name: str) -> None:
+        """Remove a file that `strays` named, if it is still there; IntegrityError for the name of a blob."""
+
+
+def check_stored(blobs: BlobStore, digests: Iterable[str]) -> None:
+    """Refuse to record digests whose bytes are no longer stored; call it inside the write transaction.
+
+    A gc removes bytes only while it holds the write lock: what is there now stays, once it is recorded.
+
+    Raises:
+        ConflictError: A gc has taken some of the bytes away since they were stored.
+    """
+    for digest in digests:
+        if not blobs.exists(digest):
+            raise ConflictError(f"The file {digest} was taken away by a gc meanwhile.", "run the command again")
+
+
+def digest_of_key(name: str) -> str | None:
+    """Return the digest whose place inside a store is `name`, null if `name` is no blob's place."""
+    digest = "sha256:" + name.removeprefix("sha256/").replace("/", "")
+    try:
+        return digest if blob_key(digest) == name else None
+    except IntegrityError:
+        return None
+
+
+def check_stray(name: str) -> str:
+    """Return `name` if it lies inside a store.
+
+    Raises:
+        IntegrityError: It lies outside.
+    """
+    place = PurePosixPath(name)
+    if not name or place.is_absolute() or ".." in place.parts:
+        raise IntegrityError(f"{name!r} is no file of the blob store.", "limpet verify")
+    return name
 
 
 def blob_key(digest: str) -> str:
@@ -89,20 +152,22 @@ class LocalBlobs:
     root: Path
 
     def put(self, path: Path) -> Blob:
-        """Store a file's bytes durably; bytes that are there already are left alone.
+        """Store a file's bytes durably.
 
         Raises:
             NotFoundError: There is no such file.
             LimpetError: The store can't be written, for example because the disk is full.
         """
-        try:
-            source = path.open("rb")
-        except (FileNotFoundError, IsADirectoryError) as error:
-            raise NotFoundError(f"There is no file {path}.", f"ls -l {path.parent}") from error
-        except OSError as error:
-            raise LimpetError(f"{path} can't be read: {error.strerror}.", f"ls -l {path}") from error
-        with source:
-            return self._store(lambda file: _copy(source, file))
+        return self.put_all((path,))[0]
+
+    def put_all(self, paths: Sequence[Path]) -> tuple[Blob, ...]:
+        """Store the bytes of several files durably; raises as `put`."""
+        blobs: list[Blob] = []
+        for path in paths:
+            with _opened(path) as source, _typed_os_errors(self.root):
+                blobs.append(self._place(source))
+        self._sync_folders(blobs)
+        return tuple(blobs)
 
     def put_bytes(self, data: bytes) -> str:
         """Store `data` durably and return its digest.
@@ -110,10 +175,10 @@ class LocalBlobs:
         Raises:
             LimpetError: The store can't be written.
         """
-        digest = digest_bytes(data)
-        if self.size(digest) != len(data):
-            self._store(lambda file: _write(data, file))
-        return digest
+        with _typed_os_errors(self.root):
+            blob = self._place(io.BytesIO(data))
+        self._sync_folders([blob])
+        return blob.digest
 
     def path(self, digest: str) -> Path:
         """Return the file with these bytes, hashed just now.
@@ -161,48 +226,100 @@ class LocalBlobs:
 
     def digests(self) -> Iterator[str]:
         """Yield the digest of every blob in its place."""
-        yield from (digest for file in self._files() if (digest := self._digest_of(file)) is not None)
+        yield from (digest for name in self._names("") if (digest := self._digest_of(name)) is not None)
+
+    def modified(self, digest: str) -> float | None:
+        """Return when the bytes were last stored, in seconds since the epoch; null if nothing is there."""
+        return _modified(self.root / blob_key(digest))
+
+    def remove(self, digest: str) -> None:
+        """Remove the bytes under the digest, if they are there.
+
+        Raises:
+            LimpetError: The file can't be removed.
+        """
+        _remove(self.root / blob_key(digest))
 
     def strays(self) -> Iterator[str]:
         """Yield every file that is not a blob in its place, as a path inside the store."""
-        yield from (str(file.relative_to(self.root)) for file in self._files() if self._digest_of(file) is None)
+        yield from (name for name in self._names("") if self._digest_of(name) is None)
 
-    def _files(self) -> list[Path]:
-        return sorted(file for file in self.root.rglob("*") if file.is_symlink() or not file.is_dir())
+    def stray_modified(self, name: str) -> float | None:
+        """Return when a stray file was last written, in seconds since the epoch; null if nothing is there."""
+        return _modified(self._stray(name))
 
-    def _digest_of(self, file: Path) -> str | None:
-        parts = file.relative_to(self.root).parts
-        if len(parts) != 3 or parts[0] != "sha256" or file.is_symlink():
-            return None
-        digest = f"sha256:{parts[1]}{parts[2]}"
+    def remove_stray(self, name: str) -> None:
+        """Remove a file that `strays` named, if it is still there; of a link, the link itself.
+
+        Raises:
+            IntegrityError: The name is a blob's, or lies outside the store.
+            LimpetError: The file can't be removed.
+        """
+        _remove(self._stray(name))
+
+    def _names(self, folder: str) -> Iterator[str]:
+        place = self.root / folder
+        if not place.is_dir():
+            return
+        with os.scandir(place) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            # a link is never followed: what it points at is not the store's
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._names(f"{folder}{entry.name}/")
+            else:
+                yield f"{folder}{entry.name}"
+
+    def _digest_of(self, name: str) -> str | None:
+        digest = digest_of_key(name)
+        return None if digest is None or (self.root / name).is_symlink() else digest
+
+    def _stray(self, name: str) -> Path:
+        file = self.root / check_stray(name)
+        if self._digest_of(name) is not None or not file.parent.resolve().is_relative_to(self.root.resolve()):
+            raise IntegrityError(f"{name!r} is no stray file of the blob store.", "limpet verify")
+        return file
+
+    def _place(self, source: IO[bytes]) -> Blob:
+        """Put a source's bytes in their place, durable but for the folder's entry."""
+        _make_folder(self.root / "tmp")
+        temporary = self.root / "tmp" / secrets.token_hex(16)
         try:
-            return digest if blob_key(digest) == "/".join(parts) else None
-        except IntegrityError:
-            return None
-
-    def _store(self, fill: Callable[[IO[bytes]], Blob]) -> Blob:
-        with _typed_os_errors(self.root):
-            _make_folder(self.root / "tmp")
-            temporary = self.root / "tmp" / secrets.token_hex(16)
-            try:
-                with open(temporary, "xb", opener=_open_read_only) as file:
-                    reach("blob.opened")
-                    blob = fill(file)
-                    file.flush()
-                    reach("blob.filled")
-                    os.fsync(file.fileno())
-                reach("blob.synced")
-                target = self.root / blob_key(blob.digest)
-                # a file of another size is the remains of a broken disk: the good bytes replace it
-                if self.size(blob.digest) != blob.size:
-                    _make_folder(target.parent)
-                    temporary.replace(target)
-                    reach("blob.renamed")
-                sync_file(target.parent)
-                reach("blob.kept")
-            finally:
-                temporary.unlink(missing_ok=True)
+            with open(temporary, "xb", opener=_open_read_only) as file:
+                reach("blob.opened")
+                blob = _copy(source, file)
+                if self._renew(blob):
+                    return blob
+                file.flush()
+                reach("blob.filled")
+                os.fsync(file.fileno())
+            reach("blob.synced")
+            target = self.root / blob_key(blob.digest)
+            _make_folder(target.parent)
+            temporary.replace(target)
+            reach("blob.renamed")
+        finally:
+            temporary.unlink(missing_ok=True)
         return blob
+
+    def _renew(self, blob: Blob) -> bool:
+        """Say whether the bytes are there already; if so, they count as stored now."""
+        file = self.root / blob_key(blob.digest)
+        try:
+            # a file of another size is the remains of a broken disk: the good bytes replace it
+            if file.stat().st_size != blob.size:
+                return False
+            os.utime(file)
+        except (FileNotFoundError, PermissionError):
+            # a gc was quicker, or the file is another user's: a new file takes its place
+            return False
+        return True
+
+    def _sync_folders(self, blobs: Iterable[Blob]) -> None:
+        with _typed_os_errors(self.root):
+            for folder in {(self.root / blob_key(blob.digest)).parent for blob in blobs}:
+                sync_file(folder)
+        reach("blob.kept")
 
 
 def _open_read_only(name: str, flags: int) -> int:
@@ -219,9 +336,30 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> Blob:
     return Blob("sha256:" + sha.hexdigest(), size)
 
 
-def _write(data: bytes, target: IO[bytes]) -> Blob:
-    target.write(data)
-    return Blob(digest_bytes(data), len(data))
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        source = path.open("rb")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise NotFoundError(f"There is no file {path}.", f"ls -l {path.parent}") from error
+    except OSError as error:
+        raise LimpetError(f"{path} can't be read: {error.strerror}.", f"ls -l {path}") from error
+    with source:
+        yield source
+
+
+def _modified(file: Path) -> float | None:
+    try:
+        return file.lstat().st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise LimpetError(f"{file} can't be removed: {error.strerror}.", f"ls -ld {file.parent}") from error
 
 
 def _make_folder(folder: Path) -> None:

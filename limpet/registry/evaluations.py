@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry._rows import environment_id, find_version, references
+from limpet.registry.blobs import check_stored
 from limpet.registry.clock import utc_now
 from limpet.registry.schema import EnvironmentRow, EvaluationRow, TaskRow
 from limpet.registry.store import Store
@@ -61,6 +62,7 @@ def add(
     Raises:
         NotFoundError: A version is unknown.
         IntegrityError: The predictions are not in the blob store.
+        ConflictError: A gc took the predictions away meanwhile.
         UsageError: The score is not a finite number.
     """
     if not abs(score) < float("inf"):
@@ -68,6 +70,7 @@ def add(
     if not store.blobs.exists(predictions_digest):
         raise IntegrityError(f"The predictions of {version} are not stored.", f"limpet evaluate {version}")
     with store.database.write() as session:
+        check_stored(store.blobs, [predictions_digest])
         head, backbone = find_version(session, version), find_version(session, state)
         row = EvaluationRow(
             task_id=head.task_id,

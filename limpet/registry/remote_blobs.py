@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from limpet.errors import IntegrityError, UnavailableError
-from limpet.registry.blobs import Blob, LocalBlobs, blob_key
+from limpet.registry.blobs import Blob, LocalBlobs, blob_key, check_stray, digest_of_key
 from limpet.registry.canonical import CHUNK, digest_file
 
 __all__ = ["RemoteBlobs", "open_remote"]
+
+_FRESH_SECONDS = 3600
 
 
 def open_remote(url: str, cache: Path) -> RemoteBlobs:
@@ -26,7 +30,8 @@ def open_remote(url: str, cache: Path) -> RemoteBlobs:
     import fsspec
 
     try:
-        system, root = fsspec.core.url_to_fs(url)
+        # a remembered listing would hide what another process has stored or removed since
+        system, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise UnavailableError(
             f"The blob store {url} can't be opened: {error}.", "limpet init --blobs FOLDER"
@@ -49,10 +54,15 @@ class RemoteBlobs:
         Raises:
             UnavailableError: The remote store can't be reached.
         """
+        return self.put_all((path,))[0]
+
+    def put_all(self, paths: Sequence[Path]) -> tuple[Blob, ...]:
+        """Store the bytes of several files; raises as `put`."""
         # the cache's copy is what is uploaded: the caller's file may change between hashing and sending
-        blob = self.cache.put(path)
-        self._upload(blob)
-        return blob
+        blobs = self.cache.put_all(paths)
+        for blob in blobs:
+            self._upload(blob)
+        return blobs
 
     def put_bytes(self, data: bytes) -> str:
         """Store `data` and return its digest."""
@@ -106,17 +116,60 @@ class RemoteBlobs:
 
     def digests(self) -> Iterator[str]:
         """Yield the digest of every blob in its place."""
-        yield from (digest for name in self._names() if (digest := _digest_of(name)) is not None)
+        yield from (digest for name in self._names() if (digest := digest_of_key(name)) is not None)
+
+    def modified(self, digest: str) -> float | None:
+        """Return when the bytes were last uploaded, in seconds since the epoch; null if the store does not say."""
+        return self._modified(self._key(digest))
+
+    def remove(self, digest: str) -> None:
+        """Remove the bytes under the digest, if they are there, and this machine's copy of them."""
+        self._remove(self._key(digest))
+        self.cache.remove(digest)
 
     def strays(self) -> Iterator[str]:
         """Yield the name of every file under the root that is not a blob in its place."""
-        yield from (name for name in self._names() if _digest_of(name) is None)
+        yield from (name for name in self._names() if digest_of_key(name) is None)
+
+    def stray_modified(self, name: str) -> float | None:
+        """Return when a stray file was last written, in seconds since the epoch; null if the store does not say."""
+        return self._modified(self._stray(name))
+
+    def remove_stray(self, name: str) -> None:
+        """Remove a file that `strays` named, if it is still there.
+
+        Raises:
+            IntegrityError: The name is a blob's, or lies outside the store.
+        """
+        self._remove(self._stray(name))
 
     def _key(self, digest: str) -> str:
         return f"{self.root}/{blob_key(digest)}"
 
+    def _stray(self, name: str) -> str:
+        if digest_of_key(check_stray(name)) is not None:
+            raise IntegrityError(f"{name!r} is no stray file of the blob store.", "limpet verify")
+        return f"{self.root}/{name}"
+
+    def _modified(self, key: str) -> float | None:
+        with self._reached():
+            try:
+                when: datetime = self.system.modified(key)
+            except (FileNotFoundError, NotImplementedError):
+                return None
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+    def _remove(self, key: str) -> None:
+        with self._reached(), suppress(FileNotFoundError):
+            self.system.rm_file(key)
+
+    def _is_fresh(self, digest: str) -> bool:
+        modified = self._modified(self._key(digest))
+        return modified is None or time.time() - modified < _FRESH_SECONDS
+
     def _upload(self, blob: Blob) -> None:
-        if self.size(blob.digest) == blob.size:
+        # an object can't be touched: an old one is sent again, so that a gc takes it for new
+        if self.size(blob.digest) == blob.size and self._is_fresh(blob.digest):
             return
         key = self._key(blob.digest)
         with self._reached():
@@ -153,14 +206,6 @@ class RemoteBlobs:
                 f"The blob store {self.root} can't be reached: {error}.",
                 "check the network, then run the command again",
             ) from error
-
-
-def _digest_of(name: str) -> str | None:
-    digest = "sha256:" + name.removeprefix("sha256/").replace("/", "")
-    try:
-        return digest if blob_key(digest) == name else None
-    except IntegrityError:
-        return None
 
 
 def _missing(digest: str) -> IntegrityError:

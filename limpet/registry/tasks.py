@@ -11,6 +11,7 @@ from limpet.errors import ConflictError, IntegrityError
 from limpet.names import check_name
 from limpet.registry import log
 from limpet.registry._rows import find_task
+from limpet.registry.blobs import check_stored
 from limpet.registry.canonical import digest_json
 from limpet.registry.schema import TaskRow
 from limpet.registry.store import Store
@@ -33,7 +34,7 @@ def add(store: Store, record: TaskRecord) -> TaskRecord:
     """Keep a task, whose split blobs are stored already; the same task again is returned as it is.
 
     Raises:
-        ConflictError: The name stands for another definition or other data.
+        ConflictError: The name stands for another definition or other data, or a gc took a split away meanwhile.
         IntegrityError: A split's blob is not in the store.
         UsageError: The name is not on the allow-list.
     """
@@ -47,6 +48,7 @@ def add(store: Store, record: TaskRecord) -> TaskRecord:
     with store.database.write("task") as session:
         if same := _same(session, record):
             return same
+        check_stored(store.blobs, (split.digest for split in record.splits))
         row = TaskRow(name=record.name, **asdict(record))
         session.add(row)
         session.flush()

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from limpet.errors import NotFoundError, UsageError
+from limpet.errors import ConflictError, NotFoundError, UsageError
 from limpet.names import LATEST, Reference, check_name
 from limpet.registry import log
 from limpet.registry._rows import (
@@ -36,6 +36,7 @@ MANIFEST_FILE = "manifest.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _IDENTITY = ("task", "method", "config", "base_digest", "data_digest", "labels", "seed")
 _LARGEST_PAGE = 1000
+_TRIES = 5
 
 
 def register(store: Store, draft: VersionDraft, files: Mapping[str, Path]) -> tuple[VersionRecord, bool]:
@@ -52,24 +53,28 @@ def register(store: Store, draft: VersionDraft, files: Mapping[str, Path]) -> tu
     Raises:
         NotFoundError: The task, base, parent or one of the files is unknown.
         UsageError: A file name, the role or a value can't be kept.
+        ConflictError: A gc without a grace period takes the files away as fast as they are stored.
         LimpetError: The disk is full or can't be written.
     """
     _check_draft(draft, files)
-    # files are durable before the database speaks of them: a kill in between leaves blobs that nothing names
-    entries = tuple(_store_file(store, name, files[name]) for name in sorted(files))
-    digest = identity(draft, entries)
-    reach("register.stored")
-    with store.database.write("register") as session:
-        task = find_task(session, draft.task)
-        row = session.scalar(
-            select(VersionRow).where(
-                VersionRow.task_id == task.id, VersionRow.digest == digest, VersionRow.deleted_at.is_(None)
-            )
-        )
-        created = row is None
-        if row is None:
-            row = _insert(session, task, draft, entries, digest)
-        return version_records(session, [row])[0], created
+    for _ in range(_TRIES):
+        # files are durable before the database speaks of them: a kill in between leaves blobs that nothing names
+        entries = _store_files(store, files)
+        digest = identity(draft, entries)
+        reach("register.stored")
+        with store.database.write("register") as session:
+            task = find_task(session, draft.task)
+            row = _live(session, task, digest)
+            if row is not None:
+                return version_records(session, [row])[0], False
+            # no gc removes anything while this transaction is open
+            if all(store.blobs.exists(entry.digest) for entry in entries):
+                row = _insert(session, task, draft, entries, digest)
+                return version_records(session, [row])[0], True
+    raise ConflictError(
+        f"A file of the version of {draft.task!r} was taken away by a gc meanwhile, {_TRIES} times.",
+        "run the command again",
+    )
 
 
 def identity(version: VersionDraft | VersionRecord, entries: Sequence[FileEntry]) -> str:
@@ -186,9 +191,18 @@ def _check_draft(draft: VersionDraft, files: Mapping[str, Path]) -> None:
     canonical_json(asdict(draft))
 
 
-def _store_file(store: Store, name: str, path: Path) -> FileEntry:
-    blob = store.blobs.put(path)
-    return FileEntry(name, blob.digest, blob.size)
+def _store_files(store: Store, files: Mapping[str, Path]) -> tuple[FileEntry, ...]:
+    names = sorted(files)
+    blobs = store.blobs.put_all([files[name] for name in names])
+    return tuple(FileEntry(name, blob.digest, blob.size) for name, blob in zip(names, blobs, strict=True))
+
+
+def _live(session: Session, task: TaskRow, digest: str) -> VersionRow | None:
+    return session.scalar(
+        select(VersionRow).where(
+            VersionRow.task_id == task.id, VersionRow.digest == digest, VersionRow.deleted_at.is_(None)
+        )
+    )
 
 
 def _insert(

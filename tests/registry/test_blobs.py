@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -97,12 +100,90 @@ def test_a_missing_source_is_not_found(blobs: BlobStore, tmp_path: Path) -> None
         blobs.put(tmp_path)
 
 
-def test_storing_again_does_not_touch_the_file(local: LocalBlobs) -> None:
+def test_storing_again_leaves_the_bytes_alone_and_renews_the_time(local: LocalBlobs, tmp_path: Path) -> None:
     digest = local.put_bytes(DATA)
-    before = local.path(digest).stat()
-    local.put_bytes(DATA)
-    after = local.path(digest).stat()
-    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    file = local.path(digest)
+    (tmp_path / "file").write_bytes(DATA)
+    for store_again in (lambda: local.put_bytes(DATA), lambda: local.put(tmp_path / "file")):
+        os.utime(file, (1000, 1000))
+        before = file.stat()
+        store_again()
+        assert file.stat().st_ino == before.st_ino
+        assert (local.modified(digest) or 0) > time.time() - 60
+    assert list(local.strays()) == []
+
+
+def test_an_old_remote_blob_is_uploaded_again_and_a_new_one_is_not(tmp_path: Path) -> None:
+    remote = open_blobs(f"memory://{uuid4().hex}", tmp_path / "blobs", tmp_path / "cache")
+    assert isinstance(remote, RemoteBlobs)
+    digest = remote.put_bytes(DATA)
+    kept = remote.system.store[f"{remote.root}/{blob_key(digest)}"]
+    kept.modified = datetime.now(UTC) - timedelta(minutes=50)
+    remote.put_bytes(DATA)
+    assert time.time() - (remote.modified(digest) or 0) > 2000
+    kept.modified = datetime.now(UTC) - timedelta(minutes=70)
+    remote.put_bytes(DATA)
+    assert time.time() - (remote.modified(digest) or 0) < 60
+
+
+def test_what_is_removed_is_gone_and_can_be_stored_again(blobs: BlobStore) -> None:
+    digest, other = blobs.put_bytes(DATA), blobs.put_bytes(b"other")
+    assert abs((blobs.modified(digest) or 0) - time.time()) < 60
+    blobs.remove(digest)
+    blobs.remove(digest)
+    assert not blobs.exists(digest)
+    assert blobs.modified(digest) is None
+    assert list(blobs.digests()) == [other]
+    with pytest.raises(IntegrityError, match="missing"):
+        blobs.read(digest)
+    assert blobs.put_bytes(DATA) == digest
+    assert blobs.read(digest) == DATA
+
+
+def test_strays_are_removed_by_name_and_nothing_else_is(blobs: BlobStore, tmp_path: Path) -> None:
+    digest = blobs.put_bytes(DATA)
+    (tmp_path / "outside").write_bytes(b"x")
+    if isinstance(blobs, LocalBlobs):
+        (blobs.root / "left").write_bytes(b"x")
+        (blobs.root / "link").symlink_to(tmp_path)
+    else:
+        assert isinstance(blobs, RemoteBlobs)
+        blobs.system.pipe_file(f"{blobs.root}/left", b"x")
+    assert abs((blobs.stray_modified("left") or 0) - time.time()) < 60
+    for name in ("../outside", str(tmp_path / "outside"), "sha256/../../outside", blob_key(digest), ""):
+        with pytest.raises(IntegrityError):
+            blobs.remove_stray(name)
+    if isinstance(blobs, LocalBlobs):
+        with pytest.raises(IntegrityError):
+            blobs.remove_stray("link/outside")
+    for name in list(blobs.strays()):
+        blobs.remove_stray(name)
+        blobs.remove_stray(name)
+        assert blobs.stray_modified(name) is None
+    assert list(blobs.strays()) == []
+    assert (tmp_path / "outside").exists()
+    assert blobs.read(digest) == DATA
+
+
+def test_each_folder_is_synced_once_and_after_all_files_are_in_their_place(
+    local: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{index}" for index in range(80)]
+    for index, path in enumerate(paths):
+        path.write_bytes(bytes([index]))
+    local.put_all(paths[:40])
+    synced: list[Path] = []
+    here: list[bool] = []
+
+    def note(folder: Path) -> None:
+        synced.append(folder)
+        here.append(all(local.exists(digest_bytes(path.read_bytes())) for path in paths))
+
+    monkeypatch.setattr("limpet.registry.blobs.sync_file", note)
+    local.put_all(paths)
+    folders = [folder for folder in synced if folder.parent.name == "sha256"]
+    assert len(folders) == len({digest_bytes(path.read_bytes())[:9] for path in paths}) < len(paths)
+    assert all(ok for ok, folder in zip(here, synced, strict=True) if folder.parent.name == "sha256")
 
 
 def test_strays_are_everything_out_of_place(local: LocalBlobs) -> None:

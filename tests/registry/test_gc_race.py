@@ -1,0 +1,100 @@
+"""What is stored may be taken away before it is recorded: nothing is ever recorded without its bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from limpet.errors import ConflictError
+from limpet.registry import evaluations, tasks, versions
+from limpet.registry.blobs import check_stored
+from limpet.registry.canonical import digest_bytes
+from limpet.registry.store import Store
+from limpet.registry.verify import verify
+from tests.registry.homes import BASE, DATA, ENVIRONMENT, a_task, add_version
+
+
+def take_away(store: Store, digests: list[str], times: int) -> Callable[[str], None]:
+    """Return a `reach` that removes blobs the first so many times that a transaction of any kind begins."""
+    left = [times]
+
+    def reach(place: str) -> None:
+        if place.endswith(".begun") and left[0]:
+            left[0] -= 1
+            for digest in digests or list(store.blobs.digests()):
+                store.blobs.remove(digest)
+
+    return reach
+
+
+def test_a_version_whose_files_were_taken_away_is_stored_again(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [digest_bytes(b"news 1" * 50)]
+    monkeypatch.setattr("limpet.registry.database.reach", take_away(home, files, 2))
+    version = add_version(home, seed=1)
+    assert [file.digest for file in version.files] == files
+    assert versions.find(home).items == (version,)
+    assert verify(home) == ()
+
+
+def test_a_version_whose_files_are_always_taken_away_is_a_conflict_and_leaves_nothing(
+    home: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("limpet.registry.database.reach", take_away(home, [digest_bytes(b"news 1" * 50)], 100))
+        with pytest.raises(ConflictError, match="taken away by a gc meanwhile"):
+            add_version(home, seed=1)
+    assert versions.find(home).items == ()
+    assert add_version(home, seed=1).reference == "news@1"
+    assert verify(home) == ()
+
+
+def test_a_task_whose_splits_were_taken_away_is_a_conflict_and_can_be_added_again(
+    home: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("limpet.registry.database.reach", take_away(home, [], 1))
+        with pytest.raises(ConflictError, match="taken away by a gc meanwhile"):
+            tasks.add(home, a_task(home, "sport"))
+    assert [task.name for task in tasks.list_all(home)] == ["news", "films"]
+    tasks.add(home, a_task(home, "sport"))
+    assert verify(home) == ()
+
+
+def test_an_evaluation_whose_predictions_were_taken_away_is_a_conflict(
+    home: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = add_version(home, seed=1)
+    predictions = json.dumps({"predictions": [0, 1]}).encode()
+    arguments: dict[str, Any] = {
+        "version": version.reference,
+        "state": version.reference,
+        "kind": "full",
+        "split": "evaluation",
+        "metric": "accuracy",
+        "score": 0.5,
+        "examples": 2,
+        "logits_digest": DATA,
+        "plan_digest": DATA,
+        "data_digest": DATA,
+        "base_digest": BASE,
+        "environment": ENVIRONMENT,
+        "seconds": 0.1,
+    }
+    digest = home.blobs.put_bytes(predictions)
+    with monkeypatch.context() as patch:
+        patch.setattr("limpet.registry.database.reach", take_away(home, [digest], 1))
+        with pytest.raises(ConflictError, match="taken away by a gc meanwhile"):
+            evaluations.add(home, predictions_digest=digest, **arguments)
+    assert evaluations.latest_full(home, version.reference, version.reference) is None
+    evaluations.add(home, predictions_digest=home.blobs.put_bytes(predictions), **arguments)
+    assert verify(home) == ()
+
+
+def test_what_is_stored_passes_and_what_is_not_is_named(home: Store) -> None:
+    digest = home.blobs.put_bytes(b"here")
+    check_stored(home.blobs, [digest])
+    with pytest.raises(ConflictError, match=digest_bytes(b"gone")):
+        check_stored(home.blobs, [digest, digest_bytes(b"gone")])
