@@ -25,12 +25,20 @@ def command() -> None:
 @command.command()
 @pass_invocation
 def upgrade(invocation: Invocation) -> None:
-    """Bring the database to the schema of this limpet, in one transaction."""
+    """Bring the database to the schema of this limpet, in one transaction; an SQLite file is copied before."""
     database = _database(invocation)
-    from limpet.registry.database import current, upgrade
+    from limpet.cli import _output
+    from limpet.registry.database import upgrade
 
-    before = current(database)
-    _show(invocation, upgrade(database), before)
+    done = upgrade(database)
+    if invocation.json:
+        _output.emit(revision=done.revision, before=done.before, backup=done.backup)
+    elif done.before == done.revision:
+        click.echo(f"the database has the schema {done.revision} already")
+    else:
+        click.echo(f"the database went from the schema {done.before or 'none'} to {done.revision}")
+        if done.backup is not None:
+            click.echo(f"as it was before, it is kept in {done.backup}")
 
 
 @command.command()
@@ -68,17 +76,6 @@ def history(invocation: Invocation) -> None:
     else:
         shown = [(name, "yes" if applied else "no", summary) for name, summary, applied in rows]
         _output.table(("revision", "applied", "summary"), shown)
-
-
-def _show(invocation: Invocation, revision: str, before: str | None) -> None:
-    from limpet.cli import _output
-
-    if invocation.json:
-        _output.emit(revision=revision, before=before)
-    elif before == revision:
-        click.echo(f"the database has the schema {revision} already")
-    else:
-        click.echo(f"the database went from the schema {before or 'none'} to {revision}")
 
 
 def _database(invocation: Invocation) -> Database:

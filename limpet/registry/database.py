@@ -6,7 +6,9 @@ transaction is one short insert after the files are durable, so that waiting for
 
 from __future__ import annotations
 
+import glob
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Database",
+    "Upgrade",
     "check_schema",
     "connect",
     "current",
@@ -217,17 +220,25 @@ def check_schema(database: Database) -> None:
     )
 
 
-def upgrade(database: Database) -> str:
+@dataclass(frozen=True)
+class Upgrade:
+    """What an upgrade did: the schema revision before (null for an empty database) and now, and the copy it made."""
+
+    before: str | None
+    revision: str
+    backup: Path | None = None
+
+
+def upgrade(database: Database) -> Upgrade:
     """Bring a database, empty or older, to the schema of this program, in one transaction.
 
-    An older SQLite file is copied first, to `limpet.db.0001-20260102T030405.backup` beside it.
-
-    Returns:
-        The revision that it has now.
+    An older SQLite file is copied first, to `limpet.db.0001-20260102T030405.backup` beside it. The log of a database
+    with an older schema gets an event `migrate`.
 
     Raises:
         ConflictError: Its schema is newer than this program.
         IntegrityError: Its rows contradict each other; nothing was changed.
+        LimpetError: The copy, or the new schema, can't be written; nothing was changed.
     """
     from alembic import command
 
@@ -242,27 +253,36 @@ def upgrade(database: Database) -> str:
                 found = _revision(connection)
                 _refuse_newer(found, database.url.render_as_string(hide_password=True))
                 if found == HEAD:
-                    return HEAD
-                if found is not None and is_sqlite:
-                    _back_up(database.url, found)
+                    return Upgrade(found, HEAD)
+                backup = _back_up(database.url, found) if found is not None and is_sqlite else None
                 reach("migrate.begun")
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
                 if is_sqlite:
                     _check_references(connection, database.url)
+                if found is not None:
+                    _record(connection, found)
                 reach("migrate.written")
             reach("migrate.committed")
         finally:
             if is_sqlite:
                 _sqlite(connection).execute("PRAGMA foreign_keys = ON")
-    return HEAD
+    return Upgrade(found, HEAD, backup)
 
 
 def _sqlite(connection: Connection) -> sqlite3.Connection:
     return cast(sqlite3.Connection, connection.connection.dbapi_connection)
 
 
-def _back_up(url: URL, revision: str) -> None:
+def _record(connection: Connection, before: str) -> None:
+    from limpet.registry import log
+
+    # the caller's transaction is open: the event is kept if the schema is
+    with Session(connection) as session:
+        log.record(session, "migrate", "database", {"from": before, "to": HEAD})
+
+
+def _back_up(url: URL, revision: str) -> Path:
     """Copy an SQLite file, whole and durable, before its schema is changed."""
     file = Path(str(url.database))
     when = utc_now()[:19].replace("-", "").replace(":", "")
@@ -270,9 +290,12 @@ def _back_up(url: URL, revision: str) -> None:
     temporary = backup.with_name(f".{backup.name}.{secrets.token_hex(8)}")
     reach("migrate.backup")
     try:
-        # the caller holds the write lock: the copy is of one state, the newest
+        # the caller holds the write lock: what others began to copy was left by a death, and this copy is the newest
+        for left in file.parent.glob(f".{glob.escape(file.name)}.*.backup.*"):
+            left.unlink()
         with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(temporary)) as copy:
             source.backup(copy)
+        shutil.copymode(file, temporary)
         sync_file(temporary)
         temporary.replace(backup)
         sync_file(backup.parent)
@@ -284,6 +307,7 @@ def _back_up(url: URL, revision: str) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     reach("migrate.backed-up")
+    return backup
 
 
 def _check_references(connection: Connection, url: URL) -> None:

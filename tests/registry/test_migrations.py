@@ -43,8 +43,8 @@ def test_the_head_in_the_code_is_the_newest_migration() -> None:
 
 def test_upgrading_is_repeatable_and_says_the_revision(empty: Database) -> None:
     assert database.current(empty) is None
-    assert database.upgrade(empty) == database.head()
-    assert database.upgrade(empty) == database.head()
+    assert database.upgrade(empty) == database.Upgrade(None, database.head())
+    assert database.upgrade(empty) == database.Upgrade(database.head(), database.head())
     assert database.current(empty) == database.head()
     empty.close()
 
