@@ -81,8 +81,14 @@ class BlobStore(Protocol):
     def strays(self) -> Iterator[str]:
         """Yield the name of every file in the store that is not a blob in its place."""
 
+    def stray_size(self, name: str) -> int | None:
+        """Return how many bytes a stray file has, null if it is not there."""
+
     def stray_modified(self, name: str) -> float | None:
         """Return when a stray file was last written, in seconds since the epoch; null if unknown or not there."""
+
+    def stray_size(self, name: str) -> int | None:
+        """Return the bytes of a stray file, null if it is not there."""
 
     def remove_stray(self, name: str) -> None:
         """Remove a file that `strays` named, if it is still there; IntegrityError for the name of a blob."""
@@ -230,7 +236,8 @@ class LocalBlobs:
 
     def modified(self, digest: str) -> float | None:
         """Return when the bytes were last stored, in seconds since the epoch; null if nothing is there."""
-        return _modified(self.root / blob_key(digest))
+        found = _status(self.root / blob_key(digest))
+        return None if found is None else found.st_mtime
 
     def remove(self, digest: str) -> None:
         """Remove the bytes under the digest, if they are there.
@@ -244,9 +251,22 @@ class LocalBlobs:
         """Yield every file that is not a blob in its place, as a path inside the store."""
         yield from (name for name in self._names("") if self._digest_of(name) is None)
 
+    def stray_size(self, name: str) -> int | None:
+        """Return how many bytes a stray file has, null if it is not there."""
+        found = _status(self._stray(name))
+        return None if found is None else found.st_size
+
     def stray_modified(self, name: str) -> float | None:
         """Return when a stray file was last written, in seconds since the epoch; null if nothing is there."""
-        return _modified(self._stray(name))
+        found = _status(self._stray(name))
+        return None if found is None else found.st_mtime
+
+    def stray_size(self, name: str) -> int | None:
+        """Return the bytes of a stray file, of a link its own; null if nothing is there."""
+        try:
+            return self._stray(name).lstat().st_size
+        except FileNotFoundError:
+            return None
 
     def remove_stray(self, name: str) -> None:
         """Remove a file that `strays` named, if it is still there; of a link, the link itself.
@@ -348,9 +368,9 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         yield source
 
 
-def _modified(file: Path) -> float | None:
+def _status(file: Path) -> os.stat_result | None:
     try:
-        return file.lstat().st_mtime
+        return file.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
 

@@ -96,11 +96,7 @@ class RemoteBlobs:
 
     def size(self, digest: str) -> int | None:
         """Return how many bytes the remote store has under the digest, null if nothing."""
-        with self._reached():
-            try:
-                return int(self.system.size(self._key(digest)))
-            except FileNotFoundError:
-                return None
+        return self._size(self._key(digest))
 
     def rehash(self, digest: str) -> str:
         """Return the digest of the bytes in the remote store; the cache is not asked."""
@@ -131,9 +127,17 @@ class RemoteBlobs:
         """Yield the name of every file under the root that is not a blob in its place."""
         yield from (name for name in self._names() if digest_of_key(name) is None)
 
+    def stray_size(self, name: str) -> int | None:
+        """Return how many bytes a stray file has, null if it is not there."""
+        return self._size(self._stray(name))
+
     def stray_modified(self, name: str) -> float | None:
         """Return when a stray file was last written, in seconds since the epoch; null if the store does not say."""
         return self._modified(self._stray(name))
+
+    def stray_size(self, name: str) -> int | None:
+        """Return the bytes of a stray file, null if it is not there."""
+        return self._size(self._stray(name))
 
     def remove_stray(self, name: str) -> None:
         """Remove a file that `strays` named, if it is still there.
@@ -150,6 +154,20 @@ class RemoteBlobs:
         if digest_of_key(check_stray(name)) is not None:
             raise IntegrityError(f"{name!r} is no stray file of the blob store.", "limpet verify")
         return f"{self.root}/{name}"
+
+    def _size(self, key: str) -> int | None:
+        with self._reached():
+            try:
+                return int(self.system.size(key))
+            except FileNotFoundError:
+                return None
+
+    def _size(self, key: str) -> int | None:
+        with self._reached():
+            try:
+                return int(self.system.size(key))
+            except FileNotFoundError:
+                return None
 
     def _modified(self, key: str) -> float | None:
         with self._reached():

@@ -150,6 +150,7 @@ def test_strays_are_removed_by_name_and_nothing_else_is(blobs: BlobStore, tmp_pa
         assert isinstance(blobs, RemoteBlobs)
         blobs.system.pipe_file(f"{blobs.root}/left", b"x")
     assert abs((blobs.stray_modified("left") or 0) - time.time()) < 60
+    assert (blobs.stray_size("left"), blobs.stray_size("absent"), blobs.stray_modified("absent")) == (1, None, None)
     for name in ("../outside", str(tmp_path / "outside"), "sha256/../../outside", blob_key(digest), ""):
         with pytest.raises(IntegrityError):
             blobs.remove_stray(name)
