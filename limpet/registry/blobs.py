@@ -87,9 +87,6 @@ class BlobStore(Protocol):
     def stray_modified(self, name: str) -> float | None:
         """Return when a stray file was last written, in seconds since the epoch; null if unknown or not there."""
 
-    def stray_size(self, name: str) -> int | None:
-        """Return the bytes of a stray file, null if it is not there."""
-
     def remove_stray(self, name: str) -> None:
         """Remove a file that `strays` named, if it is still there; IntegrityError for the name of a blob."""
 
@@ -260,13 +257,6 @@ class LocalBlobs:
         """Return when a stray file was last written, in seconds since the epoch; null if nothing is there."""
         found = _status(self._stray(name))
         return None if found is None else found.st_mtime
-
-    def stray_size(self, name: str) -> int | None:
-        """Return the bytes of a stray file, of a link its own; null if nothing is there."""
-        try:
-            return self._stray(name).lstat().st_size
-        except FileNotFoundError:
-            return None
 
     def remove_stray(self, name: str) -> None:
         """Remove a file that `strays` named, if it is still there; of a link, the link itself.

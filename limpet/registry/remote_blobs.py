@@ -135,10 +135,6 @@ class RemoteBlobs:
         """Return when a stray file was last written, in seconds since the epoch; null if the store does not say."""
         return self._modified(self._stray(name))
 
-    def stray_size(self, name: str) -> int | None:
-        """Return the bytes of a stray file, null if it is not there."""
-        return self._size(self._stray(name))
-
     def remove_stray(self, name: str) -> None:
         """Remove a file that `strays` named, if it is still there.
 
@@ -154,13 +150,6 @@ class RemoteBlobs:
         if digest_of_key(check_stray(name)) is not None:
             raise IntegrityError(f"{name!r} is no stray file of the blob store.", "limpet verify")
         return f"{self.root}/{name}"
-
-    def _size(self, key: str) -> int | None:
-        with self._reached():
-            try:
-                return int(self.system.size(key))
-            except FileNotFoundError:
-                return None
 
     def _size(self, key: str) -> int | None:
         with self._reached():
