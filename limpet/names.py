@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from limpet.errors import UsageError
 
-__all__ = ["LATEST", "Reference", "check_name", "parse_reference"]
+__all__ = ["LATEST", "Reference", "check_alias", "check_name", "parse_reference"]
 
 LATEST = "latest"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -37,6 +37,22 @@ def check_name(kind: str, name: str) -> str:
 
 def _suggest(name: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("._-")[:64] or "my-task"
+
+
+def check_alias(alias: str) -> str:
+    """Return `alias` if it can be moved: on the allow-list, and neither `latest` nor a number.
+
+    Raises:
+        UsageError: The name is one of these.
+    """
+    check_name("alias", alias)
+    if alias == LATEST:
+        raise UsageError(
+            "The alias latest always means the newest adapter and can't be moved.", "choose another alias"
+        )
+    if alias.isdigit():
+        raise UsageError(f"The alias {alias!r} would read as a version's number.", "choose an alias with a letter")
+    return alias
 
 
 @dataclass(frozen=True)

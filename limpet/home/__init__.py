@@ -128,6 +128,7 @@ class Home:
             progress: Told of every step.
 
         Raises:
+            ConflictError: The alias to move is protected.
             GateError: The limit was crossed; the version is kept, and its promotion refused.
             InterruptedRunError: A signal came; `resume` goes on from the checkpoint.
             IntegrityError: The base is not the one on record, or was changed.
@@ -138,7 +139,9 @@ class Home:
         from limpet.training.progress import SILENT
 
         progress = progress or SILENT
-        _check_gate(monitor, promote, max_forgetting)
+        _check_gate(monitor, max_forgetting)
+        if promote is not None:
+            aliases.check_unprotected(self.store, task, promote)
         record = tasks.get(self.store, task)
         if resume:
             settings, start_from = self._resumed(task, settings, start_from, unfinished_run, progress)
@@ -314,11 +317,9 @@ class Home:
         return Trained(version, added.created, row, promoted, (warning,) if warning else ())
 
 
-def _check_gate(monitor: bool, promote: str | None, max_forgetting: float | None) -> None:
+def _check_gate(monitor: bool, max_forgetting: float | None) -> None:
     if max_forgetting is not None and not monitor:
         raise UsageError("A limit on forgetting needs the monitor.", "leave out --no-monitor")
-    if promote is not None:
-        aliases.check_alias(promote)
 
 
 def _describe_difference(found: Any, given: Any) -> str:

@@ -32,6 +32,8 @@ class Adapters:
         from limpet.training.progress import SILENT
 
         home, progress = self._home, progress or SILENT
+        if promote is not None:
+            aliases.check_unprotected(home.store, task, promote)
         record = tasks.get(home.store, task)
         backbone = home.backbone(progress)
         check_growth(home.store, backbone)
@@ -59,9 +61,9 @@ class Adapters:
         """Move an alias to a version, if it stands at `expect` (`task@2` or `none`)."""
         return aliases.promote(self._home.store, reference, alias, expect=expect, reason=reason)
 
-    def rollback(self, task: str, alias: str, *, reason: str = "") -> AliasEvent:
-        """Move an alias back to the version before."""
-        return aliases.rollback(self._home.store, task, alias, reason=reason)
+    def rollback(self, task: str, alias: str, *, expect: str | None = None, reason: str = "") -> AliasEvent:
+        """Move an alias back to the version before, if it stands at `expect` (`task@2`)."""
+        return aliases.rollback(self._home.store, task, alias, reason=reason, expect=expect)
 
     def history(self, task: str, alias: str | None = None) -> tuple[AliasEvent, ...]:
         """Every move of a task's aliases, oldest first."""

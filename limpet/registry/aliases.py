@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, GateError, NotFoundError, UsageError
-from limpet.names import LATEST, Reference, check_name
+from limpet.names import Reference, check_alias
 from limpet.registry import log
-from limpet.registry._rows import find_task, find_version, parse
+from limpet.registry._rows import find_task, find_version, parse, tombstone_of
 from limpet.registry.actor import current_actor
 from limpet.registry.clock import utc_now
 from limpet.registry.gate_refusals import refusals_of
+from limpet.registry.policy import policy_of
 from limpet.registry.schema import AliasEventRow, AliasRow, TaskRow, VersionRow
 from limpet.registry.store import Store
 from limpet.registry.values import AliasEvent
 
-__all__ = ["check_alias", "history", "promote", "rollback"]
+__all__ = ["check_unprotected", "history", "promote", "rollback", "rollback_targets"]
 
 
 def promote(
@@ -40,7 +42,8 @@ def promote(
         actor: Who, for the history; null means the user that runs this.
 
     Raises:
-        ConflictError: The alias stands elsewhere than expected, or the version is a baseline.
+        ConflictError: The alias stands elsewhere than expected, the version is a baseline, or the alias is protected
+            and moves only with an expectation and a reason.
         GateError: The version crossed a rule of the gate.
         NotFoundError: There is no such version.
         UsageError: The alias is `latest` or a number, or `expect` has another form.
@@ -51,40 +54,71 @@ def promote(
     with store.database.write("promote") as session:
         task = find_task(session, reference.task)
         version = find_version(session, reference)
-        pointer = session.get(AliasRow, (task.id, alias))
-        stands = None if pointer is None else session.get_one(VersionRow, pointer.version_id)
-        if expect is not None and expected != (stands.number if stands else None):
-            now = f"stands at {task.name}@{stands.number}" if stands else "is not set"
-            raise ConflictError(
-                f"The alias {task.name}@{alias} {now}, not as expected ({expect}): somebody moved it.",
-                f"limpet adapter history {task.name}",
-            )
+        stands = _stands(session, task, alias)
+        _check_expected(task, alias, stands, expect, expected)
         _refuse(session, task, version)
         if stands is not None and stands.id == version.id:
             return _events(session, task, alias)[-1]
+        _check_protection(session, task, alias, stands, f"promote {task.name}@{version.number}", expect, reason)
         return _move(session, task, alias, "promote", version, reason, actor)
 
 
-def rollback(store: Store, task: str, alias: str, reason: str = "", actor: str | None = None) -> AliasEvent:
+def rollback(
+    store: Store, task: str, alias: str, reason: str = "", actor: str | None = None, expect: str | None = None
+) -> AliasEvent:
     """Move an alias back to where it stood before the last promote that is not rolled back yet.
 
+    Args:
+        store: The open home.
+        task: The task.
+        alias: The alias.
+        reason: Why, for the history.
+        actor: Who, for the history; null means the user that runs this.
+        expect: Where the alias must stand now, as `task@2`; null means anywhere.
+
     Raises:
-        ConflictError: There is nothing before it.
+        ConflictError: There is nothing before it, the version before was deleted, the alias stands elsewhere than
+            expected, or it is protected and moves only with an expectation and a reason.
         NotFoundError: There is no such task or alias.
     """
     check_alias(alias)
+    expected = _parse_expect(expect, task)
     with store.database.write("rollback") as session:
         row = find_task(session, task)
-        if session.get(AliasRow, (row.id, alias)) is None:
+        stands = _stands(session, row, alias)
+        if stands is None:
             raise NotFoundError(f"The task {task!r} has no alias {alias!r}.", f"limpet adapter history {task}")
-        before = _undone(_events(session, row, alias))
-        if before is None:
-            raise ConflictError(
-                f"The alias {task}@{alias} can't go back: no version stood there before this one.",
-                f"limpet adapter promote {task}@N {alias}",
-            )
-        version = find_version(session, Reference(task, number=before))
+        _check_expected(row, alias, stands, expect, expected)
+        version = _before(session, row, alias)
+        _check_protection(session, row, alias, stands, f"rollback {task}", expect, reason)
         return _move(session, row, alias, "rollback", version, reason, actor)
+
+
+def _before(session: Session, task: TaskRow, alias: str) -> VersionRow:
+    """Return the version that a rollback of an alias goes to."""
+    query = select(AliasEventRow).where(AliasEventRow.task_id == task.id, AliasEventRow.alias == alias)
+    before = _undone(session.scalars(query.order_by(AliasEventRow.id)))
+    if before is None:
+        raise ConflictError(
+            f"The alias {task.name}@{alias} can't go back: no version stood there before this one.",
+            f"limpet adapter promote {task.name}@N {alias}",
+        )
+    version = session.get_one(VersionRow, before)
+    if tombstone := tombstone_of(version):
+        raise ConflictError(
+            f"The alias {task.name}@{alias} can't go back to {task.name}@{version.number}, which was deleted by "
+            f"{tombstone.actor} on {tombstone.created_at[:10]}: {tombstone.reason}.",
+            f"limpet adapter promote {task.name}@N {alias}",
+        )
+    return version
+
+
+def rollback_targets(session: Session) -> set[int]:
+    """Return the row ids of the versions that a rollback of some alias would go to."""
+    moves: dict[tuple[int, str], list[AliasEventRow]] = {}
+    for event in session.scalars(select(AliasEventRow).order_by(AliasEventRow.id)):
+        moves.setdefault((event.task_id, event.alias), []).append(event)
+    return {before for events in moves.values() if (before := _undone(events)) is not None}
 
 
 def history(store: Store, task: str, alias: str | None = None) -> tuple[AliasEvent, ...]:
@@ -97,21 +131,6 @@ def history(store: Store, task: str, alias: str | None = None) -> tuple[AliasEve
         return _events(session, find_task(session, task), alias)
 
 
-def check_alias(alias: str) -> None:
-    """Refuse a name that can't be moved: `latest`, a number, or what is not on the allow-list.
-
-    Raises:
-        UsageError: The name is one of these.
-    """
-    check_name("alias", alias)
-    if alias == LATEST:
-        raise UsageError(
-            "The alias latest always means the newest adapter and can't be moved.", "choose another alias"
-        )
-    if alias.isdigit():
-        raise UsageError(f"The alias {alias!r} would read as a version's number.", "choose an alias with a letter")
-
-
 def _parse_expect(expect: str | None, task: str) -> int | None:
     if expect is None or expect == "none":
         return None
@@ -119,6 +138,56 @@ def _parse_expect(expect: str | None, task: str) -> int | None:
     if reference.task != task or reference.number is None:
         raise UsageError(f"{expect!r} names no version of {task!r}.", f"write --expect {task}@2, or --expect none")
     return reference.number
+
+
+def check_unprotected(store: Store, task: str, alias: str) -> None:
+    """Find out before work begins that its end could not move an alias, because it is protected.
+
+    Raises:
+        ConflictError: The alias is protected.
+        UsageError: The alias is `latest` or a number.
+    """
+    check_alias(alias)
+    with store.database.read() as session:
+        if alias in policy_of(session).protected_aliases:
+            raise ConflictError(
+                f"The alias {alias} is protected: it moves only by hand, with an expectation and a reason.",
+                f"leave it out, then: limpet adapter promote {task}@N {alias} --expect {task}@M --reason TEXT",
+            )
+
+
+def _stands(session: Session, task: TaskRow, alias: str) -> VersionRow | None:
+    pointer = session.get(AliasRow, (task.id, alias))
+    return None if pointer is None else session.get_one(VersionRow, pointer.version_id)
+
+
+def _check_expected(
+    task: TaskRow, alias: str, stands: VersionRow | None, expect: str | None, expected: int | None
+) -> None:
+    if expect is not None and expected != (stands.number if stands else None):
+        now = f"stands at {task.name}@{stands.number}" if stands else "is not set"
+        raise ConflictError(
+            f"The alias {task.name}@{alias} {now}, not as expected ({expect}): somebody moved it.",
+            f"limpet adapter history {task.name}",
+        )
+
+
+def _check_protection(
+    session: Session,
+    task: TaskRow,
+    alias: str,
+    stands: VersionRow | None,
+    move: str,
+    expect: str | None,
+    reason: str,
+) -> None:
+    if (expect is not None and reason.strip()) or alias not in policy_of(session).protected_aliases:
+        return
+    now = f"{task.name}@{stands.number}" if stands else "none"
+    raise ConflictError(
+        f"The alias {task.name}@{alias} is protected: it moves only with --expect and --reason.",
+        f"limpet adapter {move} {alias} --expect {now} --reason TEXT",
+    )
 
 
 def _refuse(session: Session, task: TaskRow, version: VersionRow) -> None:
@@ -191,12 +260,12 @@ def _events(session: Session, task: TaskRow, alias: str | None) -> tuple[AliasEv
     )
 
 
-def _undone(events: tuple[AliasEvent, ...]) -> int | None:
-    """Return the number that the last promote came from, of those that no rollback has undone."""
+def _undone(events: Iterable[AliasEventRow]) -> int | None:
+    """Return the row id of the version that the last promote came from, of those that no rollback has undone."""
     stack: list[int | None] = []
     for event in events:
         if event.action == "promote":
-            stack.append(event.from_number)
+            stack.append(event.from_version_id)
         elif stack:
             stack.pop()
     return stack[-1] if stack else None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-__all__ = ["utc_now"]
+__all__ = ["utc_ago", "utc_now"]
 
 
 def utc_now() -> str:
     """Return the time now: ISO 8601, UTC, microseconds and `Z`, so that text order is time order."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return utc_ago(0)
+
+
+def utc_ago(seconds: float) -> str:
+    """Return the time some seconds ago, in the form of `utc_now`."""
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
