@@ -1,4 +1,4 @@
-"""`limpet adapter export`."""
+"""`limpet adapter export|import`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,48 @@ import click
 from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
 
-__all__ = ["export"]
+__all__ = ["export", "import_"]
 
 
 @click.command(cls=Command)
 @click.argument("version")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--without-data", is_flag=True, help="Leave the task's examples out of the bundle.")
 @pass_invocation
-def export(invocation: Invocation, version: str, folder: Path) -> None:
-    """Write a version's files into a new folder that plain peft loads."""
+def export(invocation: Invocation, version: str, path: Path, without_data: bool) -> None:
+    """Write a version's files into a new folder that plain peft loads, or into one bundle.
+
+    PATH is the folder; if it ends in .limpet, it is a bundle, which another home takes in with
+    limpet adapter import.
+    """
     from limpet.cli import _output
 
     home = invocation.open()
     record = home.adapter.show(version)
     # by number: an alias may move in between
-    path = home.adapter.export(record.reference, folder)
+    written = home.adapter.export(record.reference, path, data=not without_data)
     if invocation.json:
-        names = sorted(file.name for file in path.iterdir())
-        _output.emit(task=record.task, version=record.number, digest=record.digest, path=path, files=names)
+        names = sorted(file.name for file in written.iterdir()) if written.is_dir() else None
+        _output.emit(task=record.task, version=record.number, digest=record.digest, path=written, files=names)
     else:
-        click.echo(f"wrote {record.reference} to {path}")
+        click.echo(f"wrote {record.reference} to {written}")
+
+
+@click.command("import", cls=Command)
+@click.argument("file", type=click.Path(path_type=Path))
+@pass_invocation
+def import_(invocation: Invocation, file: Path) -> None:
+    """Take a version in from a bundle that another home has exported.
+
+    The base must be known here. The task must be known, or come with its data. Nothing is evaluated.
+    """
+    from limpet.cli import _output
+
+    version, created = invocation.open().adapter.import_bundle(file)
+    if invocation.json:
+        _output.emit(version=version, created=created)
+        return
+    state = "imported" if created else "the same bytes were registered before as"
+    click.echo(f"{state} {version.reference} ({version.method}, {_output.short(version.digest)})")
+    if created and not invocation.quiet:
+        click.echo(f"it was not evaluated here: limpet evaluate {version.reference}", err=True)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from limpet.cli._adapter_aliases import history, promote, rollback
-from limpet.cli._adapter_exchange import export
+from limpet.cli._adapter_exchange import export, import_
+from limpet.cli._adapter_life import delete, note, tag
 from limpet.cli._command import Noun
 from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.cli._trained import show_trained
 
 if TYPE_CHECKING:
+    from limpet.registry.lineage import Lineage
     from limpet.registry.values import VersionRecord
 
 __all__ = ["command"]
@@ -88,19 +90,28 @@ def show(invocation: Invocation, version: str) -> None:
     """
     from limpet.cli import _output
 
-    record = invocation.open().adapter.show(version)
+    adapter = invocation.open().adapter
+    record = adapter.show(version)
+    # by its number from here on: an alias may move meanwhile
+    ref = record.reference
+    lineage, tags, notes = adapter.lineage(ref), adapter.tags(ref), adapter.notes(ref)
     if invocation.json:
-        _output.emit(**_output.to_json(record))
+        more = {"lineage": record.lineage | vars(lineage), "tags": tags, "notes": notes}
+        _output.emit(**_output.to_json(record) | more)
         return
-    _output.fields_table(_lines(record))
+    _output.fields_table([*_lines(record), *_origin(lineage), ("tags", tags or None)])
+    for note in notes:
+        click.echo(f"note by {note.actor}, {note.created_at[:19].replace('T', ' ')}: {note.text}")
     click.echo()
     _output.table(("file", "size", "digest"), [(file.name, file.size, file.digest) for file in record.files])
 
 
 def _lines(record: VersionRecord) -> list[tuple[str, object]]:
     metrics = {name: value for name, value in record.metrics.items() if name != "history"}
+    gone = record.deleted
     return [
         ("version", record.reference),
+        *([("deleted", f"{gone.created_at} by {gone.actor}: {gone.reason}")] if gone else []),
         ("digest", record.digest),
         ("aliases", record.aliases or None),
         ("role", record.role),
@@ -111,7 +122,6 @@ def _lines(record: VersionRecord) -> list[tuple[str, object]]:
         ("labels", record.labels),
         ("seed", record.seed),
         ("parent", record.parent),
-        ("lineage", record.lineage or None),
         ("metrics", metrics),
         ("cost", record.cost),
         ("environment", vars(record.environment)),
@@ -119,5 +129,10 @@ def _lines(record: VersionRecord) -> list[tuple[str, object]]:
     ]
 
 
-for _verb in (history, promote, rollback, export):
+def _origin(lineage: Lineage) -> list[tuple[str, object]]:
+    steps = [f"step {step.step} of {step.stream}, arm {step.arm}, seed {step.seed}" for step in lineage.steps]
+    return [("made by", "; ".join(steps) or None), ("mlflow run", lineage.mlflow_run)]
+
+
+for _verb in (history, promote, rollback, delete, tag, note, export, import_):
     command.add_command(_verb)

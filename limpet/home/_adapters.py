@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limpet.registry import aliases, exchange, tasks, versions
+from limpet.errors import UsageError
+from limpet.registry import aliases, deletion, exchange, lineage, notes, tags, tasks, versions
+from limpet.registry.bundle import SUFFIX
 
 if TYPE_CHECKING:
     from limpet.home import Home
     from limpet.home._results import Trained
+    from limpet.registry.lineage import Lineage
+    from limpet.registry.notes import Note
     from limpet.registry.values import AliasEvent, Page, VersionRecord
     from limpet.training.progress import Progress
 
@@ -54,8 +59,34 @@ class Adapters:
         return versions.find(self._home.store, task, method, alias, where, limit, cursor)
 
     def show(self, reference: str) -> VersionRecord:
-        """Return one version: `task`, `task@3`, `task@alias`."""
-        return versions.resolve(self._home.store, reference)
+        """Return one version, `task`, `task@3`, `task@alias`; by its number also one that was deleted."""
+        return versions.look_up(self._home.store, reference)
+
+    def lineage(self, reference: str) -> Lineage:
+        """Return where a version comes from: parent, data, steps of streams, its run in MLflow."""
+        return lineage.get(self._home.store, reference)
+
+    def tags(self, reference: str) -> dict[str, str]:
+        """Return the tags of a version."""
+        return tags.get(self._home.store, reference)
+
+    def tag(self, reference: str, values: Mapping[str, str], remove: Sequence[str] = ()) -> dict[str, str]:
+        """Set tags of a version, take others away, and return all that it has."""
+        return tags.change(self._home.store, reference, values, remove)
+
+    def notes(self, reference: str) -> tuple[Note, ...]:
+        """Return the notes on a version, oldest first."""
+        return notes.get(self._home.store, reference)
+
+    def note(self, reference: str, text: str) -> Note:
+        """Leave a note on a version."""
+        return notes.add(self._home.store, reference, text)
+
+    def delete(self, reference: str, reason: str, *, dry_run: bool = False) -> VersionRecord:
+        """Delete a version, `task@3`; with `dry_run`, only say what it would be or why it can't be deleted."""
+        if dry_run:
+            return deletion.check_deletable(self._home.store, reference, reason)
+        return deletion.delete(self._home.store, reference, reason)
 
     def promote(self, reference: str, alias: str, *, expect: str | None = None, reason: str = "") -> AliasEvent:
         """Move an alias to a version, if it stands at `expect` (`task@2` or `none`)."""
@@ -69,6 +100,27 @@ class Adapters:
         """Every move of a task's aliases, oldest first."""
         return aliases.history(self._home.store, task, alias)
 
-    def export(self, reference: str, folder: str | Path) -> Path:
-        """Write a version's files into a new folder that plain peft loads."""
-        return exchange.export(self._home.store, reference, Path(folder))
+    def export(self, reference: str, path: str | Path, *, data: bool = True) -> Path:
+        """Write a version's files into a new folder that plain peft loads, or into one bundle.
+
+        Args:
+            reference: The version.
+            path: The folder; a path that ends in `.limpet` is a bundle.
+            data: Whether a bundle brings the task's examples.
+
+        Raises:
+            UsageError: `data` is false for a folder, which never has them.
+        """
+        target = Path(path)
+        if target.suffix == SUFFIX:
+            return exchange.export_bundle(self._home.store, reference, target, data)
+        if not data:
+            raise UsageError(
+                f"A folder never has the task's data; only a bundle can be without it, and {str(path)!r} is none.",
+                f"limpet adapter export {reference} FILE{SUFFIX} --without-data",
+            )
+        return exchange.export(self._home.store, reference, target)
+
+    def import_bundle(self, path: str | Path) -> tuple[VersionRecord, bool]:
+        """Take a version in from a bundle, and say whether it was made now; nothing is evaluated."""
+        return exchange.import_bundle(self._home.store, Path(path))

@@ -1,21 +1,43 @@
-"""Versions leave the home: a flat folder that plain peft reads."""
+"""Versions leave the home and come into another: a flat folder that plain peft reads, or one bundle."""
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
-from pathlib import Path
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path, PurePath
+from typing import Any
 
-from limpet.errors import ConflictError, LimpetError
+from sqlalchemy import select
+
+from limpet.errors import ConflictError, LimpetError, NotFoundError, UsageError
 from limpet.names import Reference
+from limpet.registry import bases, log, probes, tasks, versions
 from limpet.registry._rows import find_version, version_records
+from limpet.registry.bundle import pack, unpack
+from limpet.registry.canonical import canonical_json, digest_bytes
+from limpet.registry.failpoints import reach
+from limpet.registry.incoming import (
+    BASE_FILE,
+    LABELS_FILE,
+    PROBE_FILE,
+    RESERVED_FILES,
+    TASK_FILE,
+    IncomingVersion,
+    check_entries,
+    split_file,
+)
+from limpet.registry.schema import LogEventRow, ProbeRow
 from limpet.registry.store import Store
+from limpet.registry.values import BaseRecord, FileEntry, VersionDraft, VersionRecord
 from limpet.registry.versions import MANIFEST_FILE
 
-__all__ = ["LABELS_FILE", "export"]
-
-LABELS_FILE = "labels.json"
+__all__ = ["LABELS_FILE", "export", "export_bundle", "import_bundle"]
 
 
 def export(store: Store, ref: str | Reference, folder: Path) -> Path:
@@ -38,11 +60,9 @@ def export(store: Store, ref: str | Reference, folder: Path) -> Path:
         NotFoundError: There is no such version.
         LimpetError: The folder can't be written.
     """
-    with store.database.read() as session:
-        row = find_version(session, ref)
-        version, manifest = version_records(session, [row])[0], row.manifest
+    version, manifest = _version(store, ref)
     target = folder.absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise ConflictError(f"{folder} is not an empty folder.", "choose a new folder")
     temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}"
     try:
@@ -50,9 +70,7 @@ def export(store: Store, ref: str | Reference, folder: Path) -> Path:
         for file in version.files:
             (temporary / file.name).write_bytes(store.blobs.read(file.digest))
         if not (temporary / LABELS_FILE).exists():
-            (temporary / LABELS_FILE).write_text(
-                json.dumps(list(version.labels), ensure_ascii=False), encoding="utf-8"
-            )
+            (temporary / LABELS_FILE).write_bytes(_labels(version))
         (temporary / MANIFEST_FILE).write_text(manifest, encoding="utf-8")
         # takes the place of an empty folder; fails where somebody has filled it meanwhile
         temporary.rename(target)
@@ -61,3 +79,178 @@ def export(store: Store, ref: str | Reference, folder: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def export_bundle(store: Store, ref: str | Reference, path: Path, data: bool = True) -> Path:
+    """Write a version into one file that another home can import, the same bytes for the same version.
+
+    The bundle has the version's files, its labels, manifest and probe, its task, and what the base is; see
+    `limpet.registry.bundle` for the format.
+
+    Args:
+        store: The open home.
+        ref: The version.
+        path: The file to make.
+        data: Whether the task's splits come along, so that a home that does not know the task can take it in.
+
+    Returns:
+        The path, absolute.
+
+    Raises:
+        ConflictError: There is something at `path` already.
+        IntegrityError: A file is missing or was changed.
+        NotFoundError: There is no such version.
+        UsageError: One of its files has a name that bundles use themselves, or can't be in a bundle.
+        LimpetError: The file can't be written.
+    """
+    version, manifest = _version(store, ref)
+    if taken := sorted(RESERVED_FILES & {file.name for file in version.files}):
+        raise UsageError(
+            f"{version.reference} has a file {taken[0]}, a name that bundles use themselves.",
+            f"limpet adapter export {version.reference} FOLDER",
+        )
+    task = tasks.get(store, version.task)
+    documents = {
+        MANIFEST_FILE: manifest.encode("utf-8"),
+        TASK_FILE: canonical_json(asdict(task)),
+        BASE_FILE: canonical_json(_portable(bases.get(store, version.base_digest))),
+    }
+    if (probe := probes.of(store, version.reference)) is not None:
+        documents[PROBE_FILE] = store.blobs.read(probe.digest)
+    if LABELS_FILE not in {file.name for file in version.files}:
+        documents[LABELS_FILE] = _labels(version)
+    contents: dict[FileEntry, Path | bytes] = {
+        FileEntry(name, digest_bytes(content), len(content)): content for name, content in documents.items()
+    }
+    contents |= {file: store.blobs.path(file.digest) for file in version.files}
+    for split in task.splits if data else ():
+        file = store.blobs.path(split.digest)
+        contents[FileEntry(split_file(split.name), split.digest, file.stat().st_size)] = file
+    return pack(path, version.task, version.digest, contents)
+
+
+def import_bundle(store: Store, path: Path) -> tuple[VersionRecord, bool]:
+    """Take the version of a bundle into the home; all of the bundle is checked before anything is kept.
+
+    The version gets the next number of its task here, and the identity (digest) that it has elsewhere. Numbers
+    belong to one home, so it has no parent; where it comes from is in its lineage.
+
+    Args:
+        store: The open home.
+        path: The bundle.
+
+    Returns:
+        The version, and whether it was made now: importing again gives the version there is.
+
+    Raises:
+        NotFoundError: There is no such file, or this home lacks the base, or the task and its data.
+        ConflictError: The task has another definition here.
+        IntegrityError: The bundle is not sound.
+        LimpetError: The home can't be written.
+    """
+    with _temporary_folder() as folder:
+        incoming = check_entries(*unpack(path, folder))
+        _check_base(store, incoming)
+        known = tasks.check_new(store, incoming.task) is not None
+        if not known and not incoming.splits:
+            raise NotFoundError(
+                f"There is no task {incoming.task.name!r} in this home, and the bundle does not bring its data.",
+                f"limpet task add {incoming.task.name} --data SPEC, or export without --without-data",
+            )
+        reach("import.checked")
+        if not known:
+            for split in incoming.splits.values():
+                store.blobs.put(split)
+            reach("import.unpacked")
+            tasks.add(store, incoming.task)
+            reach("import.task")
+        version, created = versions.register(store, _as_imported(incoming), incoming.files)
+        reach("import.registered")
+        _keep_probe(store, version, incoming)
+        _record(store, version, incoming)
+    return version, created
+
+
+def _version(store: Store, ref: str | Reference) -> tuple[VersionRecord, str]:
+    with store.database.read() as session:
+        row = find_version(session, ref)
+        return version_records(session, [row])[0], row.manifest
+
+
+def _labels(version: VersionRecord) -> bytes:
+    return json.dumps(list(version.labels), ensure_ascii=False).encode("utf-8")
+
+
+def _portable(base: BaseRecord) -> dict[str, Any]:
+    """Say what a base is, without a word about this machine."""
+    kind = base.location["kind"]
+    # a folder's name is a path; its last part tells people what it was
+    name = base.name if kind in ("sample", "hub") else PurePath(base.name.partition("@")[0]).name
+    facts = ("weights_digest", "config_digest", "tokenizer_digest", "architecture", "family", "hidden_size")
+    return {
+        "schema": 1,
+        "name": re.sub(r"[^A-Za-z0-9._/:@-]", "-", name).lstrip("._/:@-")[:200] or "base",
+        "kind": kind,
+        "revision": base.location.get("revision"),
+        "digest": base.digest,
+        **{fact: getattr(base, fact) for fact in (*facts, "parameters", "size")},
+    }
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="limpet-import-"))
+    except OSError as error:
+        raise LimpetError(
+            f"The bundle can't be unpacked, because no temporary folder can be made: {error.strerror}.",
+            "df -h; set TMPDIR to a folder with room",
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_base(store: Store, incoming: IncomingVersion) -> None:
+    if any(base.digest == incoming.base.digest for base in bases.list_all(store)):
+        return
+    name = incoming.base.name
+    spec = name if incoming.base.kind in ("sample", "hub") else f"PATH, where PATH is a copy of {name!r}"
+    raise NotFoundError(
+        f"The bundle's version was trained on the base {name!r} ({incoming.base.digest}), which this home does not "
+        "know.",
+        f"limpet base add {spec}",
+    )
+
+
+def _as_imported(incoming: IncomingVersion) -> VersionDraft:
+    draft = incoming.draft
+    origin = {
+        "parent": draft.parent,
+        "manifest_digest": incoming.manifest_digest,
+        "created_at": incoming.created_at,
+        # streams and runs belong to their home as numbers do; of what was imported there, this home knows nothing
+        "lineage": {name: value for name, value in draft.lineage.items() if name != "imported"},
+    }
+    return replace(draft, parent=None, lineage={"imported": origin})
+
+
+def _keep_probe(store: Store, version: VersionRecord, incoming: IncomingVersion) -> None:
+    if incoming.probe is None:
+        return
+    with store.database.read() as session:
+        row = find_version(session, version.reference)
+        known = session.scalar(select(ProbeRow.digest).where(ProbeRow.version_id == row.id)) is not None
+    # a version that was here before keeps what it answered here
+    if not known:
+        probes.keep(store, version.reference, incoming.probe)
+
+
+def _record(store: Store, version: VersionRecord, incoming: IncomingVersion) -> None:
+    """Log the import, once: an import that died before this is logged when it is repeated."""
+    with store.database.write() as session:
+        told = select(LogEventRow).where(LogEventRow.subject == version.reference, LogEventRow.action == "import")
+        if not any(event.detail["manifest_digest"] == incoming.manifest_digest for event in session.scalars(told)):
+            detail = {"digest": incoming.digest, "manifest_digest": incoming.manifest_digest}
+            log.record(session, "import", version.reference, detail)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limpet.errors import IntegrityError
+from limpet.registry.strict_json import refuse_constant, without_twins
 
 __all__ = ["LARGEST_HEADER", "check_header", "read_header"]
 
@@ -20,70 +21,89 @@ _BITS = {
     "F32": 32, "C64": 64, "F64": 64, "I64": 64, "U64": 64,
 }  # fmt: skip
 _LARGEST_COUNT = 2**63 - 1
+# a million dimensions of 2**63 each would keep a processor busy for hours
+_MOST_DIMENSIONS = 32
 
 
-def check_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+def check_header(path: Path, name: str = "") -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return each tensor's dtype and shape, after the whole header was found sound.
 
     Args:
         path: A safetensors file.
+        name: What to call it in an error; its path if empty.
 
     Raises:
         IntegrityError: The header is too large, is not JSON of the right form, has a tensor whose bytes do
             not fit its shape, or leaves a hole, an overlap or a rest in the buffer.
     """
-    return {name: (dtype, shape) for name, (dtype, shape, _, _) in read_header(path).items()}
+    return {name: (dtype, shape) for name, (dtype, shape, _, _) in read_header(path, name).items()}
 
 
-def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
+def read_header(path: Path, name: str = "") -> dict[str, tuple[str, tuple[int, ...], int, int]]:
     """Return each tensor's dtype, shape, and the offsets in the file where its bytes begin and end, checked.
 
     Raises:
         IntegrityError: As in `check_header`.
     """
+    what = name or str(path)
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
             head = file.read(8)
             if len(head) < 8:
-                raise _bad(path, f"it has {size} bytes, too few for a header")
+                raise _bad(what, f"it has {size} bytes, too few for a header")
             (length,) = struct.unpack("<Q", head)
             if length > LARGEST_HEADER:
-                raise _bad(path, f"its header claims {length} bytes, more than {LARGEST_HEADER}")
+                raise _bad(what, f"its header claims {length} bytes, more than {LARGEST_HEADER}")
             if length > size - 8:
-                raise _bad(path, f"its header claims {length} bytes, but only {size - 8} follow")
+                raise _bad(what, f"its header claims {length} bytes, but only {size - 8} follow")
             raw = file.read(length)
     except OSError as error:
-        raise _bad(path, f"it can't be read ({error.strerror})") from error
-    tensors = [(name, *_entry(path, name, value)) for name, value in _parse(path, raw).items()]
-    _check_cover(path, tensors, size - 8 - length)
-    return {name: (dtype, shape, 8 + length + a, 8 + length + b) for name, dtype, shape, a, b in tensors}
+        raise _bad(what, f"it can't be read ({error.strerror})") from error
+    tensors = [(key, *_entry(what, key, value)) for key, value in _parse(what, raw).items()]
+    _check_cover(what, tensors, size - 8 - length)
+    return {key: (dtype, shape, 8 + length + a, 8 + length + b) for key, dtype, shape, a, b in tensors}
 
 
-def _parse(path: Path, raw: bytes) -> dict[str, Any]:
+def _parse(what: str, raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
-        raise _bad(path, "its header does not begin with '{'")
+        raise _bad(what, "its header does not begin with '{'")
     try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_twins, parse_constant=_refuse_constant)
+        header = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=without_twins,
+            parse_constant=refuse_constant,
+            parse_int=_count,
+        )
+        # half a surrogate can be written in JSON, but is no text
+        for name in header:
+            name.encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise _bad(path, f"its header is not JSON ({error})") from error
+        raise _bad(what, f"its header is not JSON ({error})") from error
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _bad(path, "its __metadata__ is not a table of texts")
+        raise _bad(what, "its __metadata__ is not a table of texts")
     return dict(header)
 
 
-def _entry(path: Path, name: str, value: Any) -> tuple[str, tuple[int, ...], int, int]:
+def _count(digits: str) -> int:
+    if digits.startswith("-"):
+        raise ValueError(f"{digits[:20]} is negative")
+    return int(digits)
+
+
+def _entry(what: str, name: str, value: Any) -> tuple[str, tuple[int, ...], int, int]:
+    name = name[:100]
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        raise _bad(path, f"tensor {name!r} has not exactly dtype, shape and data_offsets")
+        raise _bad(what, f"tensor {name!r} has not exactly dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BITS:
-        raise _bad(path, f"tensor {name!r} has the unknown dtype {dtype!r}")
-    if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
-        raise _bad(path, f"tensor {name!r} has a shape or offsets that are not counts")
+        raise _bad(what, f"tensor {name!r} has the unknown dtype {str(dtype)[:20]!r}")
+    if not _counts(shape) or len(shape) > _MOST_DIMENSIONS or not _counts(offsets) or len(offsets) != 2:
+        raise _bad(what, f"tensor {name!r} has a shape or offsets that are not counts")
     bits = math.prod(shape) * _BITS[dtype]
     if bits % 8 or bits // 8 != offsets[1] - offsets[0]:
-        raise _bad(path, f"tensor {name!r} of shape {shape} and dtype {dtype} does not fit its offsets {offsets}")
+        raise _bad(what, f"tensor {name!r} of shape {shape} and dtype {dtype} does not fit its offsets {offsets}")
     return dtype, tuple(shape), offsets[0], offsets[1]
 
 
@@ -92,29 +112,18 @@ def _counts(value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is int and 0 <= item <= _LARGEST_COUNT for item in value)
 
 
-def _check_cover(path: Path, tensors: list[tuple[str, str, tuple[int, ...], int, int]], size: int) -> None:
+def _check_cover(what: str, tensors: list[tuple[str, str, tuple[int, ...], int, int]], size: int) -> None:
     end = 0
     for name, _, _, start, stop in sorted(tensors, key=lambda tensor: tensor[3:]):
         if start != end:
-            raise _bad(path, f"tensor {name!r} begins at {start}, where {end} was due: a hole or an overlap")
+            raise _bad(what, f"tensor {name[:100]!r} begins at {start}, where {end} was due: a hole or an overlap")
         end = stop
     if end != size:
-        raise _bad(path, f"its tensors cover {end} bytes of a buffer of {size}")
+        raise _bad(what, f"its tensors cover {end} bytes of a buffer of {size}")
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return table
-
-
-def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _bad(path: Path, why: str) -> IntegrityError:
+def _bad(what: str, why: str) -> IntegrityError:
     return IntegrityError(
-        f"{path} is not a sound safetensors file: {why}.",
+        f"{what} is not a sound safetensors file: {why}.",
         "download or write the file again; nothing was loaded",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import select
@@ -17,7 +18,19 @@ from limpet.registry.schema import TaskRow
 from limpet.registry.store import Store
 from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
 
-__all__ = ["add", "check_new", "get", "list_all"]
+__all__ = ["add", "check_new", "data_digest", "get", "list_all"]
+
+
+def data_digest(definition: TaskDefinition, labels: Sequence[str], splits: Iterable[SplitRecord]) -> str:
+    """Return the digest of what scores on a task depend on: type, metric, labels and the bytes of every split."""
+    return digest_json(
+        {
+            "type": definition.type,
+            "metric": definition.metric,
+            "labels": list(labels),
+            "splits": {split.name: split.digest for split in splits},
+        }
+    )
 
 
 def check_new(store: Store, record: TaskRecord) -> TaskRecord | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from limpet.errors import DataError, UsageError
 from limpet.names import check_name
 from limpet.registry import tasks
-from limpet.registry.canonical import canonical_json, digest_bytes, digest_json
+from limpet.registry.canonical import canonical_json, digest_bytes
 from limpet.registry.clock import utc_now
 from limpet.registry.store import Store
 from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
@@ -133,17 +133,11 @@ def _record(
         label_counts = {label: counts[label] for label in splitter.labels}
         splits.append(SplitRecord(name, digest_bytes(content), len(rows), label_counts))
         contents[name] = content
-    identity = {
-        "type": definition.type,
-        "metric": definition.metric,
-        "labels": list(splitter.labels),
-        "splits": {split.name: split.digest for split in splits},
-    }
     record = TaskRecord(
         definition=definition,
         labels=splitter.labels,
         splits=tuple(splits),
-        data_digest=digest_json(identity),
+        data_digest=tasks.data_digest(definition, splitter.labels, splits),
         checks=splitter.checks,
         created_at=utc_now(),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,18 @@ from limpet.registry.values import (
 )
 
 BASE = digest_bytes(b"base")
-DATA = digest_bytes(b"data")
+ROWS = b'{"label":0,"text":"a"}\n'
+LABELS = ("x", "y")
+SPLITS = tuple(SplitRecord(split, digest_bytes(ROWS), 1, {"x": 1}) for split in ("train", "validation", "evaluation"))
 WHEN = "2026-01-02T03:04:05.000006Z"
 ENVIRONMENT = Environment("3.11", "2.13", "5.0", "0.21", "0.1", "cpu", "float32", 1)
+
+
+def a_definition(name: str) -> TaskDefinition:
+    return TaskDefinition(name, "classification", "csv:a.csv", "text", "label", "accuracy", None, None, 0, 64)
+
+
+DATA = tasks.data_digest(a_definition("any"), LABELS, SPLITS)
 
 
 def a_base(name: str = "sample:tiny", digest: str = BASE) -> BaseRecord:
@@ -32,10 +43,8 @@ def a_base(name: str = "sample:tiny", digest: str = BASE) -> BaseRecord:
 
 
 def a_task(store: Store, name: str) -> TaskRecord:
-    rows = store.blobs.put_bytes(b'{"text":"a","label":0}\n')
-    splits = tuple(SplitRecord(split, rows, 1, {"x": 1}) for split in ("train", "validation", "evaluation"))
-    definition = TaskDefinition(name, "classification", "csv:a.csv", "text", "label", "accuracy", None, None, 0, 64)
-    return TaskRecord(definition, ("x", "y"), splits, DATA, {"notes": []}, WHEN)
+    store.blobs.put_bytes(ROWS)
+    return TaskRecord(a_definition(name), LABELS, SPLITS, DATA, {"notes": []}, WHEN)
 
 
 def stock(folder: Path, db: str | None = None) -> Store:
@@ -54,7 +63,7 @@ def draft(task: str = "news", seed: int = 0, **changes: Any) -> VersionDraft:
         {"r": 8},
         BASE,
         DATA,
-        ("x", "y"),
+        LABELS,
         seed,
         ENVIRONMENT,
         {"score": seed / 100},
@@ -67,9 +76,15 @@ def add_version(store: Store, task: str = "news", seed: int = 0, **changes: Any)
     return register(store, draft(task, seed, **changes))[0]
 
 
+def adapter_bytes(task: str, seed: int) -> bytes:
+    """A safetensors file with one small tensor, another one for each task and seed."""
+    header = json.dumps({task: {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]}}).encode()
+    return struct.pack("<Q", len(header)) + header + struct.pack("<16f", *range(seed, seed + 16))
+
+
 def register(store: Store, made: VersionDraft) -> tuple[VersionRecord, bool]:
     file = store.path / f"adapter-{made.task}-{made.seed}"
-    file.write_bytes(f"{made.task} {made.seed}".encode() * 50)
+    file.write_bytes(adapter_bytes(made.task, made.seed))
     return versions.register(store, made, {"adapter_model.safetensors": file})
 
 
