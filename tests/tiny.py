@@ -18,27 +18,103 @@ FILLER = ["the", "a", "of", "and", "in", "old", "new", "far", "near", "big"]
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILLER, *itertools.chain.from_iterable(TOPICS.values()))
 
 
+KINDS = (
+    "bert",
+    "roberta",
+    "distilbert",
+    "electra",
+    "deberta-v2",
+    "modernbert",
+    "albert",
+    "gpt2",
+    "llama",
+    "qwen2",
+    "opt",
+    "t5",
+    "bart",
+)
+"""Architectures of tiny bases, as transformers calls them."""
+_FRAMED = {"bert", "roberta", "distilbert", "electra", "deberta-v2", "modernbert", "albert", "bart"}
+_NAMES = {
+    "bert": "Bert",
+    "roberta": "Roberta",
+    "distilbert": "DistilBert",
+    "electra": "Electra",
+    "deberta-v2": "DebertaV2",
+    "modernbert": "ModernBert",
+    "albert": "Albert",
+    "gpt2": "GPT2",
+    "llama": "Llama",
+    "qwen2": "Qwen2",
+    "opt": "OPT",
+    "t5": "T5",
+    "bart": "Bart",
+}
+# saved with the head that they are published with; AutoModel leaves it away
+_HEADS = {
+    "gpt2": "LMHeadModel",
+    "llama": "ForCausalLM",
+    "qwen2": "ForCausalLM",
+    "opt": "ForCausalLM",
+    "t5": "ForConditionalGeneration",
+    "bart": "ForConditionalGeneration",
+}
+
+
 def tiny_base(folder: Path, kind: str = "bert", *, seed: int = 0, hidden: int = 32, shard_size: str = "5GB") -> Path:
-    """Save a random two-layer model of a kind (`bert`, `llama`, `gpt2`, `t5`) and a tokenizer of whole words."""
+    """Save a random two-layer model of one of `KINDS` and a tokenizer of whole words."""
     import torch
     import transformers
 
-    sizes = {"hidden_size": hidden, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 2 * hidden}
-    words = {"vocab_size": len(WORDS)}
     torch.manual_seed(seed)
-    model: transformers.PreTrainedModel
-    if kind == "bert":
-        model = transformers.BertModel(transformers.BertConfig(**words, **sizes, max_position_embeddings=64))
-    elif kind == "llama":
-        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**words, **sizes))
-    elif kind == "gpt2":
-        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**words, n_embd=hidden, n_layer=2, n_head=2))
-    else:
-        config = transformers.T5Config(**words, d_model=hidden, d_kv=4, d_ff=2 * hidden, num_layers=2, num_heads=2)
-        model = transformers.T5ForConditionalGeneration(config)
+    config = getattr(transformers, f"{_NAMES[kind]}Config")(**_sizes(kind, hidden))
+    model: transformers.PreTrainedModel = getattr(transformers, f"{_NAMES[kind]}{_HEADS.get(kind, 'Model')}")(config)
     model.save_pretrained(folder, max_shard_size=shard_size)
-    _save_tokenizer(folder, framed=kind == "bert")
+    _save_tokenizer(folder, framed=kind in _FRAMED)
     return folder
+
+
+def _sizes(kind: str, hidden: int) -> dict[str, object]:
+    """The configuration of two narrow layers with two heads; every architecture has its own words for them."""
+    words = {"vocab_size": len(WORDS), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    usual = {"hidden_size": hidden, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 2 * hidden}
+    places = {"max_position_embeddings": 64}
+    if kind == "distilbert":
+        return {**words, **places, "dim": hidden, "n_layers": 2, "n_heads": 2, "hidden_dim": 2 * hidden}
+    if kind == "electra":
+        return {**words, **usual, **places, "embedding_size": hidden // 2}
+    if kind == "albert":
+        return {**words, **usual, **places, "embedding_size": hidden // 2}
+    if kind == "deberta-v2":
+        relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16}
+        return {**words, **usual, **places, **relative, "share_att_key": True, "norm_rel_ebd": "layer_norm"}
+    if kind == "modernbert":
+        return {**words, **usual, **places, "cls_token_id": 2, "sep_token_id": 3, "local_attention": 16}
+    if kind == "gpt2":
+        return {**words, "n_embd": hidden, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    if kind == "opt":
+        return {**words, **places, **usual, "ffn_dim": 2 * hidden, "word_embed_proj_dim": hidden}
+    if kind == "t5":
+        start = {"decoder_start_token_id": 0, "feed_forward_proj": "relu"}
+        return {
+            **words,
+            **start,
+            "d_model": hidden,
+            "d_kv": hidden // 2,
+            "d_ff": 2 * hidden,
+            "num_layers": 2,
+            "num_heads": 2,
+        }
+    if kind == "bart":
+        sides = {
+            f"{side}_{key}": value
+            for side in ("encoder", "decoder")
+            for key, value in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 2 * hidden))
+        }
+        return {**words, **places, **sides, "d_model": hidden, "decoder_start_token_id": 3}
+    if kind in ("llama", "qwen2"):
+        return {**words, **usual, **places, "num_key_value_heads": 1}
+    return {**words, **usual, **places}
 
 
 def _save_tokenizer(folder: Path, framed: bool) -> None:

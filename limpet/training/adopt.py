@@ -68,12 +68,12 @@ def adopt(
         frozen = base_modules(backbone)
         module: Any = method.load(backbone.model, files)
         try:
+            parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
             method.save(module, {}, backbone.record.name, staging)
             trained: dict[str, Any] = {}
             if head_config is None:
                 progress.note("the folder has no head: fitting one, with the adapter as it is")
                 trained = _fit_head(store, backbone, task, module, frozen, staging, progress)
-            parameters = sum(p.numel() for n, p in module.named_parameters() if "lora_" in n)
         finally:
             method.detach(module)
         backbone.check_unchanged()
@@ -84,7 +84,7 @@ def adopt(
             task=task.name,
             method=method.name,
             config={
-                "method": {"r": config["r"], "alpha": config["lora_alpha"]},
+                "method": method.recorded(config),
                 "training": {"source": "registered"} | trained,
                 "max_length": task.definition.max_length,
             },
@@ -126,14 +126,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _method_of(config: Mapping[str, Any]) -> str:
-    kind = str(config.get("peft_type", "")).lower()
-    known = [name for name in methods.names() if not methods.get(name).capabilities.trains_base_copy]
-    if kind not in known:
+    method = methods.for_peft_type(str(config.get("peft_type", "")))
+    if method is None:
+        known = sorted(kind for name in methods.names() if (kind := methods.get(name).peft_type))
         raise UsageError(
             f"Adapters of peft type {config.get('peft_type')!r} can't be registered; {', '.join(known)} can.",
             "limpet methods",
         )
-    return kind
+    return method.name
 
 
 def _take_over(

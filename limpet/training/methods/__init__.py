@@ -1,12 +1,17 @@
 """Methods: the ways to learn a task, one module each, found by their presence in this folder.
 
 A method attaches itself to the frozen backbone, says what it saves, and takes itself off again. Nothing outside
-its module names it; adding one is one file here and one test.
+its module names it; adding one is one file here and one test. A module whose name does not begin with `_` offers
+`METHODS`, one or several.
+
+What works on which architecture was found by trying, and is kept in `works.json` beside this file.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import json
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,15 +24,29 @@ from torch import nn
 from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord
 
-__all__ = ["Capabilities", "Method", "get", "get_for", "names", "resolve_settings"]
+__all__ = [
+    "TABLE",
+    "Capabilities",
+    "Method",
+    "for_peft_type",
+    "get",
+    "get_for",
+    "names",
+    "nearest",
+    "obstacle",
+    "resolve_settings",
+]
+
+TABLE = Path(__file__).with_name("works.json")
+"""Architecture to method to the reason why it does not work there; an empty reason means that it works."""
 
 
 @dataclass(frozen=True)
 class Capabilities:
     """What a method can do, for the table of `limpet methods`.
 
-    `families` are those of BaseRecord; `trains_base_copy` is true for baselines that learn on a copy of the base
-    and save all of it; `servable` means that LoRA servers can load its files.
+    `families` are those of BaseRecord, for architectures that were never tried; `trains_base_copy` is true for
+    baselines that learn on a copy of the base; `servable` means that LoRA servers can load its files.
     """
 
     task_types: frozenset[str]
@@ -47,6 +66,18 @@ class Method(Protocol):
     capabilities: Capabilities
     learning_rate: float
     """The learning rate that is used where none is given."""
+    settings: Mapping[str, Any]
+    """Its settings with their defaults; null stands for a default that depends on the base."""
+    peft_type: str | None
+    """What peft calls the adapters it saves; null where it saves none."""
+    alternatives: tuple[str, ...]
+    """Methods to use where this one does not work, the nearest first."""
+
+    def virtual_tokens(self, config: Mapping[str, Any]) -> int:
+        """Return how many positions of the base it takes from the text."""
+
+    def recorded(self, peft_config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of a foreign `adapter_config.json` is worth keeping as the version's configuration."""
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the full configuration for this backbone as plain JSON, or raise UsageError."""
@@ -69,39 +100,73 @@ def _methods() -> dict[str, Method]:
     found: dict[str, Method] = {}
     for module in pkgutil.iter_modules(__path__):
         if not module.name.startswith("_"):
-            method: Method = importlib.import_module(f"{__name__}.{module.name}").METHOD
-            found[method.name] = method
+            for method in importlib.import_module(f"{__name__}.{module.name}").METHODS:
+                found[method.name] = method
     return found
 
 
+@cache
+def _tried() -> dict[str, dict[str, str]]:
+    table: dict[str, dict[str, str]] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return table
+
+
 def names() -> tuple[str, ...]:
-    """The names of all methods, sorted."""
-    return tuple(sorted(_methods()))
+    """The names of all methods, sorted; those of peft that have no module of their own come last."""
+    return tuple(sorted(_methods(), key=lambda name: (":" in name, name)))
 
 
 def get(name: str) -> Method:
-    """Return the method of that name.
+    """Return the method of that name; `peft:LOHA` is `peft:loha`.
 
     Raises:
         UsageError: There is no such method.
     """
-    if name not in _methods():
-        raise UsageError(f"There is no method {name!r}; there are {', '.join(names())}.", "limpet methods")
-    return _methods()[name]
+    known = name.lower() if name.lower().startswith("peft:") else name
+    if known not in _methods():
+        close = difflib.get_close_matches(known, _methods(), n=1)
+        short = [own for own in names() if ":" not in own]
+        meant = f" Did you mean {close[0]}?" if close else ""
+        raise UsageError(
+            f"There is no method {name!r}; there are {', '.join(short)} and peft:<NAME>.{meant}", "limpet methods"
+        )
+    return _methods()[known]
 
 
 def get_for(name: str, base: BaseRecord) -> Method:
     """Return the method of that name, if it works on models like `base`.
 
     Raises:
-        UsageError: There is no such method, or it does not work on this family of models.
+        UsageError: There is no such method, or it does not work on this architecture.
     """
     method = get(name)
-    if base.family not in method.capabilities.families:
+    reason = obstacle(method, base)
+    if reason:
+        other = nearest(method, base)
         raise UsageError(
-            f"Method {name!r} does not work on {base.family} models such as {base.name!r}.", "limpet methods"
+            f"Method {method.name!r} does not work on {base.architecture} models such as {base.name!r}: {reason}.",
+            f"--method {other}" if other else "limpet methods",
         )
     return method
+
+
+def obstacle(method: Method, base: BaseRecord) -> str:
+    """Return why a method does not work on models like `base`; an empty string means that it does."""
+    if base.architecture in _tried():
+        return _tried()[base.architecture].get(method.name, "")
+    if base.family not in method.capabilities.families:
+        return f"it is not for {base.family} models"
+    return ""
+
+
+def nearest(method: Method, base: BaseRecord) -> str | None:
+    """Return the first of a method's alternatives that works on models like `base`."""
+    return next((name for name in method.alternatives if not obstacle(get(name), base)), None)
+
+
+def for_peft_type(peft_type: str) -> Method | None:
+    """Return the method that saves adapters of that peft type, if there is one."""
+    return next((method for method in _methods().values() if method.peft_type == peft_type), None)
 
 
 def resolve_settings(method: str, defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,8 +179,12 @@ def resolve_settings(method: str, defaults: Mapping[str, Any], settings: Mapping
     for key, value in settings.items():
         if key not in defaults:
             known = ", ".join(sorted(defaults)) or "none"
-            raise UsageError(f"Method {method!r} has no setting {key!r}; it has {known}.", "limpet methods")
-        resolved[key] = _coerce(method, key, value, type(defaults[key]))
+            close = difflib.get_close_matches(key, defaults, n=1)
+            meant = f" Did you mean {close[0]}?" if close else ""
+            raise UsageError(f"Method {method!r} has no setting {key!r}; it has {known}.{meant}", "limpet methods")
+        # a default of null means "chosen by the base", and such settings are whole numbers
+        kind = int if defaults[key] is None else type(defaults[key])
+        resolved[key] = _coerce(method, key, value, kind)
     return resolved
 
 

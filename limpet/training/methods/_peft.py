@@ -11,41 +11,66 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from limpet.errors import IntegrityError
+from limpet.errors import IntegrityError, UsageError
+from limpet.training.methods._restore import remember
 
-__all__ = ["PEFT_FILES", "attach", "detach", "load", "save"]
+__all__ = ["PEFT_FILES", "attach", "canonical", "detach", "linear_targets", "load", "save"]
 
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_ADAPTER = "default"
+_BEFORE = "_limpet_before"
+# what peft and the models raise for a configuration that does not suit the model
+_REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError)
 
 
 def attach(backbone: Any, config: Any) -> nn.Module:
-    """Wrap the backbone in a peft model; the modules that `config` targets are replaced in place."""
+    """Wrap the backbone in a peft model; the modules that `config` targets are replaced in place.
+
+    Raises:
+        UsageError: peft refuses the configuration for this base; the base is as before.
+    """
     from peft import get_peft_model
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        module: nn.Module = get_peft_model(backbone, config)
+    before = remember(backbone)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            module: nn.Module = get_peft_model(backbone, config)
+    except (*_REFUSALS, TypeError, ValueError) as error:
+        before.restore()
+        kind = getattr(config.peft_type, "value", config.peft_type)
+        raise UsageError(
+            f"peft's {kind} does not attach to this base: {_first_line(error)}", "limpet methods"
+        ) from error
+    # kept beside the module's own attributes, or torch would take the modules in it for children
+    vars(module)[_BEFORE] = before
     return module
 
 
-def save(module: Any, base_name: str, folder: Path) -> None:
+def save(module: Any, base_name: str, folder: Path, overrides: Mapping[str, Any] | None = None) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`, the same bytes for the same adapter.
 
     peft keeps target modules in a set, whose order changes from process to process; here lists are sorted.
     """
     from peft import get_peft_model_state_dict
 
-    config = module.peft_config["default"].to_dict()
-    config |= {"inference_mode": True, "base_model_name_or_path": base_name}
-    text = json.dumps(_canonical(config), indent=2, sort_keys=True)
+    config = module.peft_config[_ADAPTER].to_dict()
+    config |= {"inference_mode": True, "base_model_name_or_path": base_name, **(overrides or {})}
+    text = json.dumps(canonical(config), indent=2, sort_keys=True)
     (folder / PEFT_FILES[0]).write_text(text + "\n", encoding="utf-8")
     state = get_peft_model_state_dict(module, save_embedding_layers=False)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
+    # clones: some methods share one tensor between layers, and safetensors refuses shared memory
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in sorted(state.items())}
     save_file(tensors, folder / PEFT_FILES[1], metadata={"format": "pt"})
 
 
-def load(backbone: Any, files: Mapping[str, Path]) -> nn.Module:
+def load(backbone: Any, files: Mapping[str, Path], overrides: Mapping[str, Any] | None = None) -> nn.Module:
     """Attach the adapter in `files`; every tensor must be expected, present and of the right shape.
+
+    Args:
+        backbone: The base's model.
+        files: The adapter's files by name.
+        overrides: Fields of peft's configuration that are not to be as the file has them.
 
     Raises:
         IntegrityError: A file is missing, the configuration is not peft's, or tensors do not fit this base.
@@ -58,8 +83,9 @@ def load(backbone: Any, files: Mapping[str, Path]) -> nn.Module:
     try:
         settings = json.loads(files[PEFT_FILES[0]].read_text(encoding="utf-8"))
         # a configuration for inference would freeze the adapter, and training could not go on from it
-        module = attach(backbone, PeftConfig.from_peft_type(**settings | {"inference_mode": False}))
-    except (KeyError, TypeError, ValueError) as error:
+        settings |= {"inference_mode": False, **(overrides or {})}
+        module: Any = attach(backbone, PeftConfig.from_peft_type(**settings))
+    except (KeyError, TypeError, ValueError, UsageError) as error:
         raise IntegrityError(f"The adapter does not attach to this base: {error}", "limpet base show") from error
     tensors = load_file(files[PEFT_FILES[1]])
     expected = get_peft_model_state_dict(module, save_embedding_layers=False)
@@ -75,23 +101,50 @@ def load(backbone: Any, files: Mapping[str, Path]) -> nn.Module:
 
 
 def detach(module: Any) -> None:
-    """Put the base's own modules back."""
-    backbone = module.unload()
-    # peft leaves its configuration on the model, and warns of a second adapter at the next attach
-    if hasattr(backbone, "peft_config"):
-        del backbone.peft_config
+    """Put the base back as it was before `attach`."""
+    vars(module)[_BEFORE].restore()
 
 
-def _canonical(value: Any) -> Any:
+def linear_targets(backbone: Any, wanted: str) -> tuple[list[str], list[str]]:
+    """Choose target modules by their last name, and the modules that share a name but must stay as they are.
+
+    peft matches by suffix, so `dense` would also hit a pooler; such modules are excluded by their full name.
+
+    Raises:
+        UsageError: The base has no linear layer of a name that is wanted.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    linear = [name for name, module in backbone.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    in_blocks = [name for name in linear if "pooler" not in name.split(".")]
+    known = sorted({name.rsplit(".", 1)[-1] for name in in_blocks})
+    targets = known if wanted == "all-linear" else sorted({part.strip() for part in wanted.split(",")})
+    unknown = sorted(set(targets) - set(known))
+    if unknown:
+        raise UsageError(
+            f"This base has no linear layers called {', '.join(unknown)}; it has {', '.join(known)}.",
+            f"--set target_modules={known[0] if known else 'all-linear'}",
+        )
+    excluded = sorted(set(linear) - set(in_blocks))
+    return targets, [name for name in excluded if name.rsplit(".", 1)[-1] in targets]
+
+
+def canonical(value: Any) -> Any:
+    """Return a configuration's value as plain JSON, sets sorted."""
     if isinstance(value, set | frozenset):
         return sorted(value)
     if isinstance(value, dict):
-        return {str(key): _canonical(item) for key, item in value.items()}
+        return {str(key): canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
+        return [canonical(item) for item in value]
     if hasattr(value, "value"):
         return value.value
     return value
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
 def _differences(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> str:

@@ -13,7 +13,7 @@ from torch import nn
 from limpet.errors import IntegrityError
 from limpet.training.methods import Capabilities, resolve_settings
 
-__all__ = ["METHOD", "Full"]
+__all__ = ["METHODS", "Full"]
 
 _FILE = "model.safetensors"
 
@@ -25,7 +25,7 @@ class Full:
     summary = "every weight of a copy of the base: the baseline"
     capabilities = Capabilities(
         task_types=frozenset({"classification"}),
-        families=frozenset({"encoder", "decoder"}),
+        families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=False,
         servable=False,
@@ -33,6 +33,17 @@ class Full:
         trains_base_copy=True,
     )
     learning_rate = 3e-5
+    settings: Mapping[str, Any] = {}
+    peft_type = None
+    alternatives = ("partial", "lora")
+
+    def virtual_tokens(self, config: Mapping[str, Any]) -> int:
+        """See `Method.virtual_tokens`."""
+        return 0
+
+    def recorded(self, peft_config: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Method.recorded`."""
+        return {}
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Full fine-tuning has no settings of its own; see `Method.resolve`."""
@@ -63,4 +74,4 @@ class Full:
         """The copy is dropped with its last reference; the base was never touched."""
 
 
-METHOD = Full()
+METHODS = (Full(),)

@@ -11,7 +11,7 @@ from torch import nn
 from limpet.errors import UsageError
 from limpet.training.methods import Capabilities, _peft, resolve_settings
 
-__all__ = ["METHOD", "Lora"]
+__all__ = ["METHODS", "Lora"]
 
 _DEFAULTS: dict[str, Any] = {
     "r": 8,
@@ -30,7 +30,7 @@ class Lora:
     summary = "low-rank update of linear layers (Hu et al. 2021)"
     capabilities = Capabilities(
         task_types=frozenset({"classification"}),
-        families=frozenset({"encoder", "decoder"}),
+        families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=True,
         mixed_batches=True,
         servable=True,
@@ -38,6 +38,17 @@ class Lora:
         trains_base_copy=False,
     )
     learning_rate = 1e-3
+    settings = _DEFAULTS
+    peft_type = "LORA"
+    alternatives = ("bottleneck", "ia3")
+
+    def virtual_tokens(self, config: Mapping[str, Any]) -> int:
+        """See `Method.virtual_tokens`."""
+        return 0
+
+    def recorded(self, peft_config: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Method.recorded`."""
+        return {"r": peft_config["r"], "alpha": peft_config["lora_alpha"]}
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return rank, alpha and the targets by name; see `Method.resolve`."""
@@ -46,7 +57,7 @@ class Lora:
             raise UsageError(f"LoRA's rank must be at least 1, not {config['r']}.", "--set r=8")
         if not 0 <= config["dropout"] < 1:
             raise UsageError(f"LoRA's dropout must be in [0, 1), not {config['dropout']}.", "--set dropout=0.1")
-        targets, excluded = _targets(backbone, str(config.pop("target_modules")))
+        targets, excluded = _peft.linear_targets(backbone, str(config.pop("target_modules")))
         return config | {"target_modules": targets, "exclude_modules": excluded}
 
     def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
@@ -80,25 +91,4 @@ class Lora:
         _peft.detach(module)
 
 
-def _targets(backbone: Any, wanted: str) -> tuple[list[str], list[str]]:
-    """Choose target modules by their last name, and the modules that share a name but must stay as they are.
-
-    peft matches by suffix, so `dense` would also hit a pooler; such modules are excluded by their full name.
-    """
-    from transformers.pytorch_utils import Conv1D
-
-    linear = [name for name, module in backbone.named_modules() if isinstance(module, nn.Linear | Conv1D)]
-    in_blocks = [name for name in linear if "pooler" not in name.split(".")]
-    known = sorted({name.rsplit(".", 1)[-1] for name in in_blocks})
-    targets = known if wanted == "all-linear" else sorted({part.strip() for part in wanted.split(",")})
-    unknown = sorted(set(targets) - set(known))
-    if unknown:
-        raise UsageError(
-            f"This base has no linear layers called {', '.join(unknown)}; it has {', '.join(known)}.",
-            f"--set target_modules={known[0] if known else 'all-linear'}",
-        )
-    excluded = sorted(set(linear) - set(in_blocks))
-    return targets, [name for name in excluded if name.rsplit(".", 1)[-1] in targets]
-
-
-METHOD = Lora()
+METHODS = (Lora(),)

@@ -1,0 +1,85 @@
+"""One bottleneck adapter: h + up(act(down(h))) on the output h of a projection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from torch.nn.functional import gelu, relu, silu
+
+from limpet.training.methods._bottleneck.config import BottleneckConfig
+
+__all__ = ["BottleneckLayer"]
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": gelu, "relu": relu, "swish": silu}
+
+
+class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
+    """A projection of the base, followed by an adapter.
+
+    The sublayer adds its residual to what this returns, so the adapter stands where Houlsby et al. put it: after
+    the projection back, before the skip connection. Up-projection and its bias begin at zero: the identity.
+
+    Args:
+        base_layer: The projection; any module with `out_features`, or transformers' Conv1D.
+        adapter_name: peft's name of the adapter.
+        config: How it is built.
+    """
+
+    adapter_layer_names = ("bottleneck_down", "bottleneck_up")
+    other_param_names = ()
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: BottleneckConfig) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.bottleneck_down = nn.ModuleDict()
+        self.bottleneck_up = nn.ModuleDict()
+        self.activations: dict[str, str] = {}
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, config)
+
+    def update_layer(self, adapter_name: str, config: BottleneckConfig) -> None:
+        """Add an adapter of that name."""
+        base = self.get_base_layer()
+        # transformers' Conv1D calls it nf
+        features = int(base.out_features if hasattr(base, "out_features") else base.nf)
+        width = config.width(features)
+        down, up = nn.Linear(features, width), nn.Linear(width, features)
+        nn.init.zeros_(up.weight)
+        nn.init.zeros_(up.bias)
+        self.bottleneck_down[adapter_name] = down
+        self.bottleneck_up[adapter_name] = up
+        self.activations[adapter_name] = config.activation
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the projection of `hidden`, adapted by every active adapter in turn."""
+        result: Tensor = self.base_layer(hidden, *args, **kwargs)
+        if self.disable_adapters:
+            return result
+        for name in self.active_adapters:
+            if name in self.bottleneck_down:
+                down, up = self.bottleneck_down[name], self.bottleneck_up[name]
+                inner = _ACTIVATIONS[self.activations[name]](down(result.to(down.weight.dtype)))
+                result = result + up(inner).to(result.dtype)
+        return result
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """A bottleneck is not linear, so no weight of the base can take it in.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError("a bottleneck adapter has an activation and can't be merged into the base")
+
+    def unmerge(self) -> None:
+        """Nothing was merged."""
+
+    def __repr__(self) -> str:
+        return "bottleneck." + super().__repr__()
+

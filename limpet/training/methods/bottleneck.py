@@ -1,0 +1,88 @@
+"""Bottleneck adapters: small layers with a skip connection inside every block (Houlsby et al. 2019, arXiv 1902.00751).
+
+Pfeiffer et al. 2021 (arXiv 2005.00247) keep only the one after the feed-forward block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from limpet.errors import UsageError
+from limpet.training.methods import Capabilities, _peft, resolve_settings
+
+__all__ = ["METHODS", "Bottleneck"]
+
+_DEFAULTS: dict[str, Any] = {
+    "placement": "houlsby",
+    "reduction_factor": 16.0,
+    "size": None,
+    "activation": "gelu",
+}
+
+
+class Bottleneck:
+    """h + up(act(down(h))) after attention and feed-forward blocks, before the residual sum; begins as the identity."""
+
+    name = "bottleneck"
+    summary = "small layers inside every block (Houlsby et al. 2019, Pfeiffer et al. 2021)"
+    capabilities = Capabilities(
+        task_types=frozenset({"classification"}),
+        families=frozenset({"encoder", "decoder", "encoder-decoder"}),
+        mergeable=False,
+        mixed_batches=False,
+        servable=False,
+        quantised_base=False,
+        trains_base_copy=False,
+    )
+    learning_rate = 1e-3
+    settings = _DEFAULTS
+    peft_type = "BOTTLENECK"
+    alternatives = ("lora", "ia3")
+
+    def virtual_tokens(self, config: Mapping[str, Any]) -> int:
+        """See `Method.virtual_tokens`."""
+        return 0
+
+    def recorded(self, peft_config: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Method.recorded`."""
+        return {name: peft_config.get(name, default) for name, default in _DEFAULTS.items()}
+
+    def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the adapter's shape and the pattern of its places; see `Method.resolve`."""
+        from limpet.training.methods._bottleneck import BottleneckConfig, places
+
+        config = resolve_settings(self.name, _DEFAULTS, settings)
+        try:
+            BottleneckConfig(**config)
+            pattern = places(backbone.config.model_type, config["placement"])
+        except ValueError as error:
+            raise UsageError(f"The bottleneck's {error}.", "--set placement=pfeiffer --set size=24") from error
+        return config | {"target_modules": pattern}
+
+    def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
+        """See `Method.attach`."""
+        from limpet.training.methods._bottleneck import BottleneckConfig
+
+        return _peft.attach(backbone, BottleneckConfig(task_type="FEATURE_EXTRACTION", **config))
+
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+        """See `Method.save`."""
+        _peft.save(module, base_name, folder)
+
+    def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
+        """See `Method.load`."""
+        # its import is what makes peft know the files' peft_type
+        from limpet.training.methods import _bottleneck as _bottleneck
+
+        return _peft.load(backbone, files)
+
+    def detach(self, module: nn.Module) -> None:
+        """See `Method.detach`."""
+        _peft.detach(module)
+
+
+METHODS = (Bottleneck(),)
