@@ -15,7 +15,7 @@ from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
 from limpet.training import bases
 
-__all__ = ["Backbone", "load_backbone", "module_digest"]
+__all__ = ["Backbone", "load_backbone", "module_digest", "positions"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,17 @@ def load_backbone(store: Store, record: BaseRecord) -> Backbone:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Backbone(record, model, tokenizer, module_digest(model))
+
+
+def positions(model: Any) -> int | None:
+    """Return how many tokens a model has positions for; null where it has no such limit."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if not limit:
+        return None
+    # RoBERTa numbers its positions from behind the padding's
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    paddings = [table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None]
+    return int(limit) - (paddings[0] + 1 if paddings else 0)
 
 
 def module_digest(module: nn.Module) -> str:

@@ -25,6 +25,15 @@ class Encoded:
     plan: BatchPlan
     pad_id: int
 
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How many tokens every text has."""
+        return tuple(len(row) for row in self.ids)
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return token ids and mask, both (batch, length), of some texts, padded to the longest of them."""
+        return collate([self.ids[index] for index in indices], self.pad_id)
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -22,7 +22,7 @@ from limpet.registry.values import BaseRecord, TaskRecord
 __all__ = ["HEAD_FILES", "ClassificationHead", "HeadConfig", "build_head", "load_head", "pool", "save_head"]
 
 HEAD_FILES = ("head.json", "head.safetensors")
-_POOLING = {"encoder": "mean", "decoder": "last", "encoder-decoder": "mean"}
+_POOLING = {"encoder": "mean", "decoder": "last", "encoder-decoder": "last"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,10 @@ class ClassificationHead(nn.Module):
 
     def forward(self, hidden: Tensor, pooler_output: Tensor | None, attention_mask: Tensor) -> Tensor:
         """Return logits (batch, labels) in float32."""
-        pooled = pool(self.config.pooling, hidden, pooler_output, attention_mask)
+        return self.classify(pool(self.config.pooling, hidden, pooler_output, attention_mask))
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Return logits (batch, labels) in float32 for pooled hidden states (batch, hidden)."""
         logits: Tensor = self.linear(self.dropout(pooled))
         return logits.float()
 

@@ -24,20 +24,23 @@ from limpet.registry.canonical import digest_file, digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, TaskRecord, VersionDraft
 from limpet.training import methods
-from limpet.training.backbone import Backbone
+from limpet.training.backbone import Backbone, positions
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.data import read_split
 from limpet.training.environment import bf16_is_fast, current_environment
 from limpet.training.evaluate import encode_texts, run
+from limpet.training.features import HeadModel, extract
 from limpet.training.heads import build_head, load_head, save_head
 from limpet.training.loop import Fitted, LoopSettings, fit
 from limpet.training.model import TaskModel, base_modules, version_files
 from limpet.training.progress import SILENT, Progress
+from limpet.training.samples import cache_folder
 from limpet.training.scoring import score
 
 __all__ = ["Staged", "Start", "TrainingSettings", "discard", "fit_task", "learn", "unfinished_run"]
 
 _CHECKPOINT_SECONDS = 20.0
+_LEARNED = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -203,8 +206,9 @@ def _resolve(
     dtype = settings.dtype
     if dtype == "auto":
         dtype = "bfloat16" if bf16_is_fast() else "float32"
+    resolved = method.resolve(backbone.model, settings.method_settings)
     return {
-        "method": method.resolve(backbone.model, settings.method_settings),
+        "method": resolved,
         "training": {
             "epochs": settings.epochs,
             "learning_rate": settings.learning_rate or method.learning_rate,
@@ -212,8 +216,23 @@ def _resolve(
             "dtype": dtype,
             "max_seconds": settings.max_seconds,
         },
-        "max_length": settings.max_length or task.definition.max_length,
+        "max_length": _max_length(method, backbone, resolved, settings.max_length or task.definition.max_length),
     }
+
+
+def _max_length(method: methods.Method, backbone: Backbone, config: Mapping[str, Any], wanted: int) -> int:
+    """Leave room for the method's virtual tokens among the positions that the base has."""
+    taken = method.virtual_tokens(config)
+    room = positions(backbone.model)
+    if not taken or room is None:
+        return wanted
+    if room - taken < 2:
+        raise UsageError(
+            f"{method.name!r} takes {taken} of the {room} positions of {backbone.record.name!r}, which leaves no "
+            "room for a text.",
+            f"--set virtual_tokens={max(1, room // 4)}",
+        )
+    return min(wanted, room - taken)
 
 
 def _train(
@@ -297,8 +316,22 @@ def _fit(
     )
     interval = float(os.environ.get("LIMPET_CHECKPOINT_SECONDS", _CHECKPOINT_SECONDS))
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", interval)
-    fitted = fit_task(store, backbone, task, model, config["max_length"], loop, checkpoint, progress)
+    # only where nothing is attached are the features those of the base alone, and worth keeping for the next run
+    key = _features_key(backbone, model, config) if model.module is backbone.model else None
+    fitted = fit_task(store, backbone, task, model, config["max_length"], loop, checkpoint, progress, key)
     return fitted, current_environment(loop.dtype)
+
+
+def _features_key(backbone: Backbone, model: TaskModel, config: Mapping[str, Any]) -> str:
+    """Return the digest of all that decides a text's features, this environment included."""
+    return digest_json(
+        {
+            "base": backbone.record.digest,
+            "max_length": config["max_length"],
+            "pooling": model.head.config.pooling,
+            "environment": asdict(current_environment("float32")),
+        }
+    )
 
 
 def fit_task(
@@ -310,8 +343,22 @@ def fit_task(
     loop: LoopSettings,
     checkpoint: Checkpoint,
     progress: Progress,
+    features_key: str | None = None,
 ) -> Fitted:
     """Fit what is trainable in `model` on a task's training split; its validation split chooses the epoch.
+
+    Where that is nothing but the head, the texts pass the backbone once, not in every epoch.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        task: What is learned.
+        model: The backbone with a method attached, and a head.
+        max_length: Longest text in tokens.
+        loop: Settings of the loop.
+        checkpoint: Where to write the state, and to resume from.
+        progress: Told of every step.
+        features_key: Under what to keep features in the cache; null where they are not those of the base alone.
 
     Raises:
         InterruptedRunError: A signal came; a checkpoint was kept.
@@ -322,11 +369,33 @@ def fit_task(
     held_back = encode_texts(backbone.tokenizer, [example.text for example in validation], max_length)
     targets = [example.target for example in validation]
 
+    if not any(parameter.requires_grad for parameter in model.module.parameters()):
+        device = backbone.model.device
+        known = [None, None] if features_key is None else [_features_file(task, s, features_key) for s in _LEARNED]
+        features, unseen = (
+            extract(model, texts, device, kept, progress)
+            for texts, kept in zip((encoded, held_back), known, strict=True)
+        )
+
+        def validate_head(prepared: Any) -> float:
+            prepared.eval()
+            with torch.inference_mode():
+                logits = prepared(features=unseen.values.to(device)).float().cpu()
+            return score(task.definition.metric, tuple(model.head.predict(logits)), targets)
+
+        labels = [example.target for example in train]
+        return fit(HeadModel(model.head), features, labels, loop, validate_head, checkpoint, progress)
+
     def validate(prepared: Any) -> float:
         outcome = run(prepared, model.head, held_back, backbone.model.device)
         return score(task.definition.metric, outcome.predictions, targets)
 
     return fit(model, encoded, [example.target for example in train], loop, validate, checkpoint, progress)
+
+
+def _features_file(task: TaskRecord, split: str, key: str) -> Path:
+    digest = next(one.digest for one in task.splits if one.name == split)
+    return cache_folder() / "features" / f"{digest_json([key, digest]).removeprefix('sha256:')}.safetensors"
 
 
 def _run_folder(store: Store, digest: str) -> Path:

@@ -14,21 +14,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from limpet.errors import InterruptedRunError, TrainingError
-from limpet.training.batches import collate, training_batches
+from limpet.training.batches import training_batches
 from limpet.training.checkpoint import Checkpoint, LoopState
-from limpet.training.evaluate import Encoded
 from limpet.training.memory import peak_memory, reset_peak_memory
-from limpet.training.model import TaskModel
 from limpet.training.progress import Progress
 
 __all__ = ["Fitted", "LoopSettings", "fit", "new_accelerator"]
+
+
+class TrainingData(Protocol):
+    """Examples that can be drawn in batches: token ids, or features that were extracted before."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """How many tokens every example has; batches are made of similar lengths."""
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return the model's inputs for some examples."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +79,8 @@ def new_accelerator(dtype: str) -> Any:
 
 
 def fit(
-    model: TaskModel,
-    data: Encoded,
+    model: Any,
+    data: TrainingData,
     targets: Sequence[int],
     settings: LoopSettings,
     validate: Callable[[Any], float],
@@ -81,8 +90,8 @@ def fit(
     """Train the parameters of `model` that require gradients, and leave the best epoch's values in it.
 
     Args:
-        model: The backbone with a method attached, and a head.
-        data: The training examples as token ids.
+        model: The backbone with a method attached, and a head; or a head alone.
+        data: The training examples, as this model takes them.
         targets: Their label ids.
         settings: Of the loop.
         validate: Scores the prepared model on validation data; higher is better.
@@ -103,7 +112,7 @@ def fit(
     prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
     learner = _Learner(accelerator, model, prepared, prepared_optimizer, parameters)
     total = settings.epochs * math.ceil(len(targets) / settings.batch_size)
-    lengths = [len(row) for row in data.ids]
+    lengths = list(data.lengths)
     reset_peak_memory()
     progress.start("train", total)
     with _stop_signals() as stopped:
@@ -122,8 +131,7 @@ def fit(
             for batch in batches[state.batch :]:
                 torch.manual_seed(_step_seed(settings.seed, state.step))
                 learning_rate = settings.learning_rate * _schedule(state.step, total, settings.warmup)
-                inputs = collate([data.ids[i] for i in batch], data.pad_id)
-                loss = learner.step(inputs, [targets[i] for i in batch], learning_rate, settings.clip_norm)
+                loss = learner.step(data.batch(batch), [targets[i] for i in batch], learning_rate, settings.clip_norm)
                 _count(state, loss, len(batch), time.perf_counter() - started)
                 progress.advance(state.step, f"loss {loss:.3f}, {state.examples / state.seconds:.0f} examples/s")
                 stop_if_asked()
@@ -149,7 +157,7 @@ class _Learner:
     """The model and its optimizer in accelerate's hands."""
 
     accelerator: Any
-    model: TaskModel
+    model: Any
     prepared: Any
     optimizer: Any
     parameters: Mapping[str, Tensor]

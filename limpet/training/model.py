@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from limpet.errors import IntegrityError
@@ -14,7 +16,7 @@ from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.backbone import Backbone
-from limpet.training.heads import ClassificationHead, load_head
+from limpet.training.heads import ClassificationHead, load_head, pool
 
 __all__ = ["TaskModel", "active", "base_modules", "check_base", "version_files"]
 
@@ -36,10 +38,19 @@ class TaskModel(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return logits (batch, labels) in float32 for token ids and mask, both (batch, length)."""
-        output = self.module(input_ids=input_ids, attention_mask=attention_mask)
+        return self.head.classify(self.features(input_ids, attention_mask))
+
+    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return what the head reads: pooled hidden states (batch, hidden)."""
+        config: Any = self.module.config
+        decoder = {}
+        if config.is_encoder_decoder:
+            # the decoder reads the text too, one place later, as the sequence classifiers of T5 and BART do
+            start = torch.full_like(input_ids[:, :1], config.decoder_start_token_id)
+            decoder["decoder_input_ids"] = torch.cat([start, input_ids[:, :-1]], dim=1)
+        output = self.module(input_ids=input_ids, attention_mask=attention_mask, **decoder)
         pooler_output = getattr(output, "pooler_output", None)
-        logits: Tensor = self.head(output.last_hidden_state, pooler_output, attention_mask)
-        return logits
+        return pool(self.head.config.pooling, output.last_hidden_state, pooler_output, attention_mask)
 
     def train(self, mode: bool = True) -> TaskModel:
         """Switch the method's and the head's modules; the frozen base is left in evaluation mode."""

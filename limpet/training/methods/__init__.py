@@ -102,7 +102,9 @@ def _methods() -> dict[str, Method]:
         if not module.name.startswith("_"):
             for method in importlib.import_module(f"{__name__}.{module.name}").METHODS:
                 found[method.name] = method
-    return found
+    # what has a module of its own is not offered a second time
+    own = {method.peft_type for name, method in found.items() if ":" not in name}
+    return {name: method for name, method in found.items() if ":" not in name or method.peft_type not in own}
 
 
 @cache
@@ -124,7 +126,8 @@ def get(name: str) -> Method:
     """
     known = name.lower() if name.lower().startswith("peft:") else name
     if known not in _methods():
-        close = difflib.get_close_matches(known, _methods(), n=1)
+        own = for_peft_type(known.removeprefix("peft:").upper())
+        close = [own.name] if own else difflib.get_close_matches(known, _methods(), n=1)
         short = [own for own in names() if ":" not in own]
         meant = f" Did you mean {close[0]}?" if close else ""
         raise UsageError(

@@ -84,7 +84,7 @@ def load(backbone: Any, files: Mapping[str, Path], overrides: Mapping[str, Any] 
         settings = json.loads(files[PEFT_FILES[0]].read_text(encoding="utf-8"))
         # a configuration for inference would freeze the adapter, and training could not go on from it
         settings |= {"inference_mode": False, **(overrides or {})}
-        module: Any = attach(backbone, PeftConfig.from_peft_type(**settings))
+        module = attach(backbone, PeftConfig.from_peft_type(**settings))
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise IntegrityError(f"The adapter does not attach to this base: {error}", "limpet base show") from error
     tensors = load_file(files[PEFT_FILES[1]])

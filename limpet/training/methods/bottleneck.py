@@ -1,4 +1,4 @@
-"""Bottleneck adapters: small layers with a skip connection inside every block (Houlsby et al. 2019, arXiv 1902.00751).
+"""Bottleneck adapters: small layers with a skip connection in every block (Houlsby et al. 2019, arXiv 1902.00751).
 
 Pfeiffer et al. 2021 (arXiv 2005.00247) keep only the one after the feed-forward block.
 """
@@ -25,7 +25,7 @@ _DEFAULTS: dict[str, Any] = {
 
 
 class Bottleneck:
-    """h + up(act(down(h))) after attention and feed-forward blocks, before the residual sum; begins as the identity."""
+    """h + up(act(down(h))) after attention and feed-forward, before the residual sum; begins as the identity."""
 
     name = "bottleneck"
     summary = "small layers inside every block (Houlsby et al. 2019, Pfeiffer et al. 2021)"
@@ -53,15 +53,15 @@ class Bottleneck:
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the adapter's shape and the pattern of its places; see `Method.resolve`."""
-        from limpet.training.methods._bottleneck import BottleneckConfig, places
+        from limpet.training.methods._bottleneck import BottleneckConfig, pattern
 
         config = resolve_settings(self.name, _DEFAULTS, settings)
         try:
             BottleneckConfig(**config)
-            pattern = places(backbone.config.model_type, config["placement"])
+            targets = pattern(backbone.config.model_type, config["placement"])
         except ValueError as error:
             raise UsageError(f"The bottleneck's {error}.", "--set placement=pfeiffer --set size=24") from error
-        return config | {"target_modules": pattern}
+        return config | {"target_modules": targets}
 
     def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
         """See `Method.attach`."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 from limpet.training.methods._bottleneck._register import register
 from limpet.training.methods._bottleneck.config import ACTIVATIONS, PLACEMENTS, BottleneckConfig
 from limpet.training.methods._bottleneck.layer import BottleneckLayer
-from limpet.training.methods._bottleneck.model import BottleneckModel
-from limpet.training.methods._bottleneck.places import PLACES, places
+from limpet.training.methods._bottleneck.model import BottleneckModel, pattern
 
-__all__ = ["ACTIVATIONS", "PLACEMENTS", "PLACES", "BottleneckConfig", "BottleneckLayer", "BottleneckModel", "places"]
+__all__ = ["ACTIVATIONS", "PLACEMENTS", "BottleneckConfig", "BottleneckLayer", "BottleneckModel", "pattern"]
 
 register(BottleneckConfig, BottleneckModel)

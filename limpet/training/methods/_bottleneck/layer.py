@@ -44,7 +44,9 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     def update_layer(self, adapter_name: str, config: BottleneckConfig) -> None:
         """Add an adapter of that name."""
-        base = self.get_base_layer()
+        # peft's half of this class is unknown to the type checker
+        own: Any = self
+        base = own.get_base_layer()
         # transformers' Conv1D calls it nf
         features = int(base.out_features if hasattr(base, "out_features") else base.nf)
         width = config.width(features)
@@ -54,17 +56,18 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         self.bottleneck_down[adapter_name] = down
         self.bottleneck_up[adapter_name] = up
         self.activations[adapter_name] = config.activation
-        self._move_adapter_to_device_of_base_layer(adapter_name)
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+        own._move_adapter_to_device_of_base_layer(adapter_name)
+        own.set_adapter(own.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the projection of `hidden`, adapted by every active adapter in turn."""
+        own: Any = self
         result: Tensor = self.base_layer(hidden, *args, **kwargs)
-        if self.disable_adapters:
+        if own.disable_adapters:
             return result
-        for name in self.active_adapters:
+        for name in own.active_adapters:
             if name in self.bottleneck_down:
-                down, up = self.bottleneck_down[name], self.bottleneck_up[name]
+                down, up = own.bottleneck_down[name], own.bottleneck_up[name]
                 inner = _ACTIVATIONS[self.activations[name]](down(result.to(down.weight.dtype)))
                 result = result + up(inner).to(result.dtype)
         return result
@@ -82,4 +85,3 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return "bottleneck." + super().__repr__()
-

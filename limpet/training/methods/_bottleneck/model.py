@@ -9,9 +9,21 @@ from torch import nn
 
 from limpet.training.methods._bottleneck.config import BottleneckConfig
 from limpet.training.methods._bottleneck.layer import BottleneckLayer
-from limpet.training.methods._bottleneck.places import places
+from limpet.training.methods._places import find
 
-__all__ = ["BottleneckModel"]
+__all__ = ["BottleneckModel", "pattern"]
+
+
+def pattern(architecture: str, placement: str) -> str:
+    """Return the pattern of all projections that take an adapter.
+
+    Raises:
+        ValueError: The places of this architecture are not known.
+    """
+    places = find(architecture)
+    if placement == "houlsby":
+        return f"({places.attention})|({places.feed_forward})"
+    return places.feed_forward
 
 
 class BottleneckModel(BaseTuner):  # type: ignore[misc]
@@ -21,9 +33,11 @@ class BottleneckModel(BaseTuner):  # type: ignore[misc]
     tuner_layer_cls = BottleneckLayer
     target_module_mapping: dict[str, Any] = {}  # noqa: RUF012 -- peft reads it from the class
 
-    def _prepare_adapter_config(self, peft_config: BottleneckConfig, model_config: dict[str, Any]) -> BottleneckConfig:
+    def _prepare_adapter_config(
+        self, peft_config: BottleneckConfig, model_config: dict[str, Any]
+    ) -> BottleneckConfig:
         if peft_config.target_modules is None:
-            peft_config.target_modules = places(str(model_config.get("model_type")), peft_config.placement)
+            peft_config.target_modules = pattern(str(model_config.get("model_type")), peft_config.placement)
         return peft_config
 
     def _create_and_replace(

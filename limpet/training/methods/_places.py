@@ -1,0 +1,65 @@
+"""Where the parts of a block are, by architecture: no rule finds these modules by their kind alone.
+
+A table by transformers' `model_type`. Each pattern has to match a module's whole name. In an encoder-decoder the
+patterns hit both halves; cross-attention is left as it is, but for its keys and values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PLACES", "Places", "find"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Patterns of modules: the last projection of attention, that of the feed-forward block, keys and values."""
+
+    attention: str
+    feed_forward: str
+    keys_and_values: str
+
+
+_BERT = Places(
+    r".*layer\.\d+\.attention\.output\.dense", r".*layer\.\d+\.output\.dense", r".*attention\.self\.(key|value)"
+)
+_LLAMA = Places(
+    r".*layers\.\d+\.self_attn\.o_proj", r".*layers\.\d+\.mlp\.down_proj", r".*self_attn\.(k_proj|v_proj)"
+)
+_OPT = Places(r".*layers\.\d+\.self_attn\.out_proj", r".*layers\.\d+\.fc2", r".*_attn\.(k_proj|v_proj)")
+
+PLACES: dict[str, Places] = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "electra": _BERT,
+    "deberta-v2": Places(_BERT.attention, _BERT.feed_forward, r".*attention\.self\.(key_proj|value_proj)"),
+    "distilbert": Places(
+        r".*layer\.\d+\.attention\.out_lin", r".*layer\.\d+\.ffn\.lin2", r".*attention\.(k_lin|v_lin)"
+    ),
+    # keys and values share a projection with the queries here and in GPT-2
+    "modernbert": Places(r".*layers\.\d+\.attn\.Wo", r".*layers\.\d+\.mlp\.Wo", r".*attn\.Wqkv"),
+    # one layer is used again and again, and so is what is added to it
+    "albert": Places(
+        r".*albert_layers\.\d+\.attention\.dense",
+        r".*albert_layers\.\d+\.ffn_output",
+        r".*attention\.(key|value)",
+    ),
+    "gpt2": Places(r".*h\.\d+\.attn\.c_proj", r".*h\.\d+\.mlp\.c_proj", r".*attn\.c_attn"),
+    "llama": _LLAMA,
+    "qwen2": _LLAMA,
+    "opt": _OPT,
+    "t5": Places(r".*layer\.\d+\.SelfAttention\.o", r".*layer\.\d+\.DenseReluDense\.wo", r".*Attention\.(k|v)"),
+    "bart": _OPT,
+}
+"""Architecture to its places."""
+
+
+def find(architecture: str) -> Places:
+    """Return the places of an architecture.
+
+    Raises:
+        ValueError: The table has no such architecture.
+    """
+    if architecture not in PLACES:
+        raise ValueError(f"places are known for {', '.join(PLACES)}, not for {architecture}")
+    return PLACES[architecture]

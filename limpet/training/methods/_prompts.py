@@ -1,0 +1,72 @@
+"""What methods share that put virtual tokens before the text: their width, and loading what was trained.
+
+What is saved is the prompt itself, not the network that it may have been computed by; so it is loaded as peft loads
+it for inference, and made trainable.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from limpet.errors import UsageError
+from limpet.training.methods import _peft
+
+__all__ = ["check_count", "check_takes_past", "embeddings", "load", "shape"]
+
+
+def embeddings(backbone: Any) -> nn.Embedding:
+    """Return the base's word embeddings; a virtual token is as wide as one of them, not as the hidden states."""
+    found: nn.Embedding = backbone.get_input_embeddings()
+    return found
+
+
+def shape(backbone: Any) -> dict[str, int]:
+    """Return what peft wants to know of the base, and does not find in every architecture's configuration."""
+    return {
+        "token_dim": embeddings(backbone).embedding_dim,
+        "num_attention_heads": int(backbone.config.num_attention_heads),
+        "num_layers": int(backbone.config.num_hidden_layers),
+    }
+
+
+def check_count(config: Mapping[str, Any]) -> None:
+    """Refuse prompts of no length.
+
+    Raises:
+        UsageError: There is not one virtual token.
+    """
+    if config["virtual_tokens"] < 1:
+        raise UsageError(
+            f"There must be at least 1 virtual token, not {config['virtual_tokens']}.", "--set virtual_tokens=20"
+        )
+
+
+def check_takes_past(backbone: Any) -> None:
+    """Refuse models that peft would run without the prefix, or with one in the wrong half.
+
+    Raises:
+        UsageError: The base takes no past keys and values.
+    """
+    what = ""
+    if backbone.config.is_encoder_decoder:
+        what = "its encoder takes"
+    elif "past_key_values" not in inspect.signature(type(backbone).forward).parameters:
+        what = f"{backbone.config.model_type} models take"
+    if what:
+        raise UsageError(f"{what} no past keys and values, and a prefix is nothing else", "--method prompt")
+
+
+def load(backbone: Any, files: Mapping[str, Path], overrides: Mapping[str, Any] | None = None) -> nn.Module:
+    """Attach the prompt in `files`, trainable.
+
+    Raises:
+        IntegrityError: It does not fit this base.
+    """
+    module = _peft.load(backbone, files, {"inference_mode": True, **(overrides or {})})
+    module.get_submodule("prompt_encoder").requires_grad_(True)
+    return module
