@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from limpet.errors import ConflictError, NotFoundError, UsageError
 from limpet.names import LATEST, Reference, check_name
 from limpet.registry import log
+from limpet.registry._order import fetch_page, parse_order
 from limpet.registry._rows import (
     PRODUCTION,
     environment_id,
@@ -117,39 +118,44 @@ def find(
     where: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
+    sort: str | None = None,
+    deleted: bool = False,
 ) -> Page[VersionRecord]:
-    """Return a page of versions, newest first; versions added meanwhile never shift the next page.
+    """Return a page of versions; versions added meanwhile never shift the next page.
 
     Args:
         store: The open home.
         task: Only of this task.
         method: Only of this method.
         alias: Only under this alias; `latest` gives each task's newest adapter.
-        where: Comparisons such as `score >= 0.9`, joined by `and`.
+        where: Comparisons such as `score >= 0.9` or `tag.owner = ada`, joined by `and`.
         limit: Versions on a page, 1 to 1000.
         cursor: The cursor of the page before.
+        sort: `score`, `number`, `size`, `created_at`, `seed` or `trainable_parameters`, smallest first, or with `-`
+            before it largest first; versions without a value come last. Null means newest first.
+        deleted: List deleted versions too.
 
     Raises:
         NotFoundError: There is no such task.
-        UsageError: The limit, cursor or condition has another form.
+        UsageError: The limit, cursor, condition or order has another form.
     """
     if not 1 <= limit <= _LARGEST_PAGE:
         raise UsageError(f"A page can't have {limit} versions.", f"choose --limit from 1 to {_LARGEST_PAGE}")
-    query = select(VersionRow).where(VersionRow.deleted_at.is_(None)).order_by(VersionRow.id.desc()).limit(limit + 1)
+    order = parse_order(sort)
+    query = select(VersionRow)
+    if not deleted:
+        query = query.where(VersionRow.deleted_at.is_(None))
     if method is not None:
         query = query.where(VersionRow.method == method)
     if where is not None:
         query = query.where(parse_where(where))
-    if cursor is not None:
-        query = query.where(VersionRow.id < _parse_cursor(cursor))
     if alias is not None:
         query = _under_alias(query, alias)
     with store.database.read() as session:
         if task is not None:
             query = query.where(VersionRow.task_id == find_task(session, check_name("task", task)).id)
-        rows = session.scalars(query).all()
-        more = len(rows) > limit
-        return Page(version_records(session, rows[:limit]), str(rows[limit - 1].id) if more else None)
+        rows, following = fetch_page(session, query, order, limit, cursor)
+        return Page(version_records(session, rows), following)
 
 
 def current(store: Store) -> tuple[VersionRecord, ...]:
@@ -260,9 +266,3 @@ def _under_alias(query: Select[VersionRow], alias: str) -> Select[VersionRow]:
     if alias == LATEST:
         return query.where(VersionRow.id.in_(select(_newest_adapters().subquery().c.id)))
     return query.where(VersionRow.id.in_(select(AliasRow.version_id).where(AliasRow.name == alias)))
-
-
-def _parse_cursor(cursor: str) -> int:
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise UsageError(f"{cursor!r} is not a cursor.", "use the cursor that the page before printed")
-    return int(cursor)
