@@ -42,7 +42,11 @@ def register(invocation: Invocation, task: str, folder: Path) -> None:
 @click.option("--task", metavar="TASK", help="Only versions of this task.")
 @click.option("--method", metavar="M", help="Only versions of this method.")
 @click.option("--alias", metavar="ALIAS", help="Only versions that this alias points at.")
-@click.option("--where", metavar="CONDITION", help="Such as 'score >= 0.9 and seed = 0'.")
+@click.option("--where", metavar="CONDITION", help="Such as 'score >= 0.9 and tag.owner = ada'.")
+@click.option(
+    "--sort", metavar="FIELD", help="Such as score, or -score for the largest first; newest first if not given."
+)
+@click.option("--deleted", is_flag=True, help="Deleted versions too.")
 @click.option("--limit", type=int, default=50, show_default=True, metavar="N", help="Versions on a page.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where the page before ended.")
 @pass_invocation
@@ -52,13 +56,16 @@ def list_(
     method: str | None,
     alias: str | None,
     where: str | None,
+    sort: str | None,
+    deleted: bool,
     limit: int,
     cursor: str | None,
 ) -> None:
     """List versions, newest first."""
     from limpet.cli import _output
 
-    page = invocation.open().adapter.list(task, method, alias, where, limit, cursor)
+    adapter = invocation.open().adapter
+    page = adapter.list(task, method, alias, where, limit, cursor, sort=sort, deleted=deleted)
     if invocation.json:
         _output.emit(adapters=page.items, cursor=page.cursor)
         return
@@ -72,10 +79,12 @@ def list_(
             _output.size(version.size),
             _output.short(version.digest),
             version.created_at[:19].replace("T", " "),
+            *([version.deleted.reason if version.deleted else None] if deleted else []),
         )
         for version in page.items
     ]
-    _output.table(("version", "method", "role", "score", "aliases", "size", "digest", "created (UTC)"), rows)
+    columns = ("version", "method", "role", "score", "aliases", "size", "digest", "created (UTC)")
+    _output.table((*columns, "deleted because") if deleted else columns, rows)
     if page.cursor:
         click.echo(f"more: --cursor {page.cursor}", err=True)
 
@@ -100,8 +109,8 @@ def show(invocation: Invocation, version: str) -> None:
         _output.emit(**_output.to_json(record) | more)
         return
     _output.fields_table([*_lines(record), *_origin(lineage), ("tags", tags or None)])
-    for note in notes:
-        click.echo(f"note by {note.actor}, {note.created_at[:19].replace('T', ' ')}: {note.text}")
+    for left in notes:
+        click.echo(f"note by {left.actor}, {left.created_at[:19].replace('T', ' ')}: {left.text}")
     click.echo()
     _output.table(("file", "size", "digest"), [(file.name, file.size, file.digest) for file in record.files])
 

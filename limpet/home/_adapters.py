@@ -54,9 +54,12 @@ class Adapters:
         where: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        *,
+        sort: str | None = None,
+        deleted: bool = False,
     ) -> Page[VersionRecord]:
-        """One page of versions, newest first."""
-        return versions.find(self._home.store, task, method, alias, where, limit, cursor)
+        """One page of versions, newest first or by `sort`, such as `-score`; with `deleted`, those deleted too."""
+        return versions.find(self._home.store, task, method, alias, where, limit, cursor, sort, deleted)
 
     def show(self, reference: str) -> VersionRecord:
         """Return one version, `task`, `task@3`, `task@alias`; by its number also one that was deleted."""
