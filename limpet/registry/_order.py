@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, literal, tuple_
+from sqlalchemy import Row, Select, literal, tuple_
 from sqlalchemy.orm import Session
 
 from limpet.errors import UsageError
@@ -25,6 +25,7 @@ SORTS = tuple(_COLUMNS)
 """What versions can be sorted by."""
 
 _LONGEST_CURSOR = 200
+_VALUE = "sorted_by"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Order:
     column: Any
     descending: bool
 
-    def sorted(self, query: Select[VersionRow], *, after: tuple[Any, int] | None) -> Select[VersionRow]:
+    def sorted(self, query: Select[Any], *, after: tuple[Any, int] | None) -> Select[Any]:
         """Return the query for the rows that have a value, in order."""
         keys = [VersionRow.id] if self.column is VersionRow.id else [self.column, VersionRow.id]
         query = query.order_by(*(key.desc() if self.descending else key.asc() for key in keys))
@@ -49,7 +50,7 @@ class Order:
         )
         return query.where(place < start if self.descending else place > start)
 
-    def nulls(self, query: Select[VersionRow], *, after: int | None) -> Select[VersionRow]:
+    def nulls(self, query: Select[Any], *, after: int | None) -> Select[Any]:
         """Return the query for the rows without a value, in order."""
         query = query.where(self.column.is_(None))
         query = query.order_by(VersionRow.id.desc() if self.descending else VersionRow.id.asc())
@@ -75,26 +76,27 @@ def parse_order(text: str | None) -> Order:
 
 
 def fetch_page(
-    session: Session, query: Select[VersionRow], order: Order, limit: int, cursor: str | None
-) -> tuple[Sequence[VersionRow], str | None]:
-    """Return the rows of one page, and the cursor of the next one (null on the last).
+    session: Session, query: Select[Any], order: Order, limit: int, cursor: str | None
+) -> tuple[Sequence[Row[Any]], str | None]:
+    """Return the rows of one page of a query for columns of versions, and the cursor of the next (null on the last).
 
     Raises:
         UsageError: The cursor is none of this order.
     """
     after = None if cursor is None else _parse_cursor(order, cursor)
-    rows: list[VersionRow] = []
+    rows: list[Row[Any]] = []
+    query = query.add_columns(order.column.label(_VALUE))
     # two queries, because a database reads an index from end to end only without a rule for nulls
     if after is None or after[0] is not None:
-        rows += session.scalars(order.sorted(query, after=after).limit(limit + 1))
+        rows += session.execute(order.sorted(query, after=after).limit(limit + 1))
     if order.column.nullable and len(rows) <= limit:
         last = after[1] if after is not None and after[0] is None else None
-        rows += session.scalars(order.nulls(query, after=last).limit(limit + 1 - len(rows)))
+        rows += session.execute(order.nulls(query, after=last).limit(limit + 1 - len(rows)))
     return rows[:limit], _cursor(order, rows[limit - 1]) if len(rows) > limit else None
 
 
-def _cursor(order: Order, row: VersionRow) -> str:
-    text = json.dumps([order.name, getattr(row, order.column.key), row.id], separators=(",", ":"))
+def _cursor(order: Order, row: Row[Any]) -> str:
+    text = json.dumps([order.name, getattr(row, _VALUE), row.id], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 

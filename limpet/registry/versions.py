@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, NotFoundError, UsageError
 from limpet.names import LATEST, Reference, check_name
-from limpet.registry import log
+from limpet.registry import _resolve, log
 from limpet.registry._order import fetch_page, parse_order
 from limpet.registry._rows import (
     PRODUCTION,
@@ -38,6 +38,17 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _IDENTITY = ("task", "method", "config", "base_digest", "data_digest", "labels", "seed")
 _LARGEST_PAGE = 1000
 _TRIES = 5
+# what a value is made of; the other columns are there to search by
+_KEPT: tuple[Any, ...] = (
+    VersionRow.id,
+    VersionRow.number,
+    VersionRow.digest,
+    VersionRow.manifest,
+    VersionRow.manifest_digest,
+    VersionRow.deleted_at,
+    VersionRow.deleted_by,
+    VersionRow.deleted_because,
+)
 
 
 def register(store: Store, draft: VersionDraft, files: Mapping[str, Path]) -> tuple[VersionRecord, bool]:
@@ -96,7 +107,7 @@ def resolve(store: Store, ref: str | Reference) -> VersionRecord:
         IntegrityError: The version's manifest was changed.
     """
     with store.database.read() as session:
-        return version_records(session, [find_version(session, ref)])[0]
+        return _resolve.resolve(session, ref)
 
 
 def look_up(store: Store, ref: str | Reference) -> VersionRecord:
@@ -107,7 +118,7 @@ def look_up(store: Store, ref: str | Reference) -> VersionRecord:
         IntegrityError: The version's manifest was changed.
     """
     with store.database.read() as session:
-        return version_records(session, [find_version(session, ref, deleted=True)])[0]
+        return _resolve.resolve(session, ref, deleted=True)
 
 
 def find(
@@ -142,7 +153,7 @@ def find(
     if not 1 <= limit <= _LARGEST_PAGE:
         raise UsageError(f"A page can't have {limit} versions.", f"choose --limit from 1 to {_LARGEST_PAGE}")
     order = parse_order(sort)
-    query = select(VersionRow)
+    query = select(*_KEPT)
     if not deleted:
         query = query.where(VersionRow.deleted_at.is_(None))
     if method is not None:
@@ -160,13 +171,15 @@ def find(
 
 def current(store: Store) -> tuple[VersionRecord, ...]:
     """Return each task's current version (`production`, else `latest`), in the order they were registered."""
-    newest = _newest_adapters().subquery()
+    promoted = (
+        select(AliasRow.version_id)
+        .where(AliasRow.task_id == TaskRow.id, AliasRow.name == PRODUCTION)
+        .scalar_subquery()
+    )
+    chosen = func.coalesce(promoted, _resolve.newest_adapter(TaskRow.id))
+    query = select(*_KEPT).select_from(TaskRow).join(VersionRow, VersionRow.id == chosen).order_by(VersionRow.id)
     with store.database.read() as session:
-        promoted = select(AliasRow.task_id, AliasRow.version_id).where(AliasRow.name == PRODUCTION)
-        chosen = dict(session.execute(select(newest.c.task_id, newest.c.id)).all())
-        chosen.update(session.execute(promoted).all())
-        rows = session.scalars(select(VersionRow).where(VersionRow.id.in_(chosen.values())).order_by(VersionRow.id))
-        return version_records(session, rows.all())
+        return version_records(session, session.execute(query).all())
 
 
 def files(store: Store, version: VersionRecord) -> dict[str, Path]:
@@ -218,7 +231,8 @@ def _insert(
         raise NotFoundError(
             f"This home knows no base with the fingerprint {draft.base_digest}.", "limpet base add SPEC"
         )
-    parent = None if draft.parent is None else find_version(session, draft.parent)
+    # deleted while its child was trained: the child comes from it all the same
+    parent = None if draft.parent is None else find_version(session, draft.parent, deleted=True)
     manifest = asdict(draft)
     manifest["parent"] = None if parent is None else references(session, [parent.id])[parent.id]
     manifest |= {"digest": digest, "created_at": utc_now(), "files": [asdict(entry) for entry in entries]}
@@ -249,20 +263,8 @@ def _insert(
     return row
 
 
-def _newest_adapters() -> Select[int, int]:
-    numbers = (
-        select(VersionRow.task_id, func.max(VersionRow.number).label("number"))
-        .where(VersionRow.role == "adapter", VersionRow.deleted_at.is_(None))
-        .group_by(VersionRow.task_id)
-        .subquery()
-    )
-    return select(VersionRow.task_id, VersionRow.id).join(
-        numbers, (VersionRow.task_id == numbers.c.task_id) & (VersionRow.number == numbers.c.number)
-    )
-
-
-def _under_alias(query: Select[VersionRow], alias: str) -> Select[VersionRow]:
+def _under_alias(query: Select[Any], alias: str) -> Select[Any]:
     check_name("alias", alias)
     if alias == LATEST:
-        return query.where(VersionRow.id.in_(select(_newest_adapters().subquery().c.id)))
+        return query.where(VersionRow.id.in_(select(_resolve.newest_adapter(TaskRow.id)).select_from(TaskRow)))
     return query.where(VersionRow.id.in_(select(AliasRow.version_id).where(AliasRow.name == alias)))
