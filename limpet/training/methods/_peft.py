@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from limpet.errors import IntegrityError
+from limpet.training.peft_fields import field_problems
 
 __all__ = ["PEFT_FILES", "attach", "detach", "load", "save"]
 
@@ -57,6 +58,9 @@ def load(backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         raise IntegrityError(f"The adapter has no {' and no '.join(missing)}.", "limpet verify")
     try:
         settings = json.loads(files[PEFT_FILES[0]].read_text(encoding="utf-8"))
+        # peft would fail halfway, with some modules of the base replaced
+        if wrong := [f"{name} {what}" for name, what in field_problems(settings)]:
+            raise ValueError("; ".join(wrong))
         # a configuration for inference would freeze the adapter, and training could not go on from it
         module = attach(backbone, PeftConfig.from_peft_type(**settings | {"inference_mode": False}))
     except (KeyError, TypeError, ValueError) as error:
