@@ -47,9 +47,9 @@ def a_task(store: Store, name: str) -> TaskRecord:
     return TaskRecord(a_definition(name), LABELS, SPLITS, DATA, {"notes": []}, WHEN)
 
 
-def stock(folder: Path, db: str | None = None) -> Store:
+def stock(folder: Path, db: str | None = None, blobs: str | None = None) -> Store:
     """Make a home with one base and the tasks `news` and `films`."""
-    store = create_store(folder, Settings(db=db, cache=folder.parent / "cache"))
+    store = create_store(folder, Settings(db=db, blobs=blobs, cache=folder.parent / "cache"))
     bases.add(store, a_base())
     for name in ("news", "films"):
         tasks.add(store, a_task(store, name))
