@@ -21,6 +21,7 @@ from limpet.registry.remote_blobs import RemoteBlobs
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, open_store
 from limpet.registry.verify import verify
+from tests.registry.bundles import adapter_files, add_sound_version
 from tests.registry.homes import adapter_bytes, add_version, draft, register, stock
 from tests.registry.s3 import SECRET, Proxy
 from tests.registry.test_concurrency import PROCESSES, run_together
@@ -73,13 +74,13 @@ def test_a_version_is_used_on_another_machine(far: Store, tmp_path: Path) -> Non
 
 
 def test_what_is_exported_and_imported_goes_through_the_store(far: Store, tmp_path: Path) -> None:
-    add_version(far, seed=1, config={"r": 8, "max_length": 64})
+    made = add_sound_version(far, seed=1)
     there = elsewhere(far, tmp_path)
-    folder = exchange.export(there, "news@1", tmp_path / "out")
-    assert (folder / "adapter_model.safetensors").read_bytes() == adapter_bytes("news", 1)
-    bundle = exchange.export_bundle(there, "news@1", tmp_path / "news.limpet")
+    folder = exchange.export(there, made.reference, tmp_path / "out")
+    assert {file.name: (folder / file.name).read_bytes() for file in made.files} == adapter_files(1)
+    bundle = exchange.export_bundle(there, made.reference, tmp_path / "news.limpet")
     other = stock(tmp_path / "other", blobs=f"{far.settings.blobs}-other")
-    assert exchange.import_bundle(other, bundle)[0].digest == versions.resolve(far, "news@1").digest
+    assert exchange.import_bundle(other, bundle)[0].digest == made.digest
     assert verify(other) == ()
 
 
