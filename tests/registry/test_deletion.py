@@ -106,3 +106,8 @@ def test_a_rollback_never_goes_to_a_deleted_version(three: Store) -> None:
     with pytest.raises(ConflictError, match=r"can.t go back to news@1, which was deleted by ana on .*: leaked data"):
         aliases.rollback(three, "news", "production")
     assert versions.resolve(three, "news@production").number == 2
+
+
+def test_a_version_whose_parent_was_deleted_while_it_was_trained_is_kept_with_its_lineage(lone: Store) -> None:
+    deletion.delete(lone, "news@1", "not wanted")
+    assert add_version(lone, seed=5, parent="news@1").parent == "news@1"
