@@ -113,14 +113,14 @@ def adopt(
 
 
 def _method_of(config: Mapping[str, Any]) -> str:
-    kind = config.get("peft_type")
+    kind = str(config.get("peft_type"))
     known = [name for name in methods.names() if not methods.get(name).capabilities.trains_base_copy]
     if kind not in map(str.upper, known):
         raise UsageError(
             f"Adapters of peft type {config.get('peft_type')!r} can't be registered; {', '.join(known)} can.",
             "limpet methods",
         )
-    return str(kind).lower()
+    return kind.lower()
 
 
 def _take_over(
