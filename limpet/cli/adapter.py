@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from limpet.cli._adapter_aliases import history, promote, rollback
+from limpet.cli._adapter_diff import diff
 from limpet.cli._adapter_exchange import export, import_
 from limpet.cli._adapter_life import delete, note, tag
 from limpet.cli._command import Noun
@@ -143,5 +144,5 @@ def _origin(lineage: Lineage) -> list[tuple[str, object]]:
     return [("made by", "; ".join(steps) or None), ("mlflow run", lineage.mlflow_run)]
 
 
-for _verb in (history, promote, rollback, delete, tag, note, export, import_):
+for _verb in (diff, history, promote, rollback, delete, tag, note, export, import_):
     command.add_command(_verb)

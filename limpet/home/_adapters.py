@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
-from limpet.registry import aliases, deletion, exchange, lineage, notes, tags, tasks, versions
+from limpet.registry import aliases, deletion, diff, exchange, lineage, notes, tags, tasks, versions
 from limpet.registry.bundle import SUFFIX
 
 if TYPE_CHECKING:
     from limpet.home import Home
     from limpet.home._results import Trained
+    from limpet.registry.diff import VersionDifference
     from limpet.registry.lineage import Lineage
     from limpet.registry.notes import Note
     from limpet.registry.values import AliasEvent, Page, VersionRecord
@@ -90,6 +91,10 @@ class Adapters:
         if dry_run:
             return deletion.check_deletable(self._home.store, reference, reason)
         return deletion.delete(self._home.store, reference, reason)
+
+    def diff(self, a: str, b: str) -> VersionDifference:
+        """What tells two versions apart, of one task or of two; see `limpet.registry.diff`."""
+        return diff.compare(self._home.store, a, b)
 
     def promote(self, reference: str, alias: str, *, expect: str | None = None, reason: str = "") -> AliasEvent:
         """Move an alias to a version, if it stands at `expect` (`task@2` or `none`)."""

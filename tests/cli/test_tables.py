@@ -132,3 +132,20 @@ def test_db_shows_the_schema(grown: Limpet) -> None:
     assert "already" in grown.ok("db", "upgrade").stdout
     assert current["head"] in grown.ok("db", "current").stdout
     assert current["head"] in grown.ok("db", "history").stdout
+
+
+def test_two_versions_are_told_apart(grown: Limpet) -> None:
+    found = grown.ok("adapter", "diff", "place@1", "place@2", "--json").json
+    assert (found["a"], found["b"]) == ("place@1", "place@2")
+    fields = {field["name"]: (field["a"], field["b"]) for field in found["fields"]}
+    assert fields["config.method.r"] == (8, 4)
+    assert fields["seed"] == (0, 1)
+    assert {tensor["name"] for tensor in found["tensors"]} == {"head: bias", "head: weight"}
+    assert all(0 <= one["inputs"] <= 1 for one in found["overlaps"])
+    shown = grown.ok("adapter", "diff", "place@1", "place@2").stdout
+    assert "config.method.r" in shown
+    assert "input overlap" in shown
+    assert grown.ok("adapter", "diff", "place@1", "wet@1", "--json").json["reshaped"] == [
+        "head: bias",
+        "head: weight",
+    ]
