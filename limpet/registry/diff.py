@@ -133,7 +133,7 @@ def overlap(a: NDArray[float64], b: NDArray[float64]) -> float | None:
     smaller = min(left.shape[1], right.shape[1])
     if not smaller:
         return None
-    similarity = float(np.square(left.T @ right).sum()) / smaller
+    similarity: float = float(np.square(left.T @ right).sum()) / smaller
     return min(1.0, similarity)
 
 
