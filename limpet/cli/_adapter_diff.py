@@ -8,6 +8,7 @@ import click
 
 from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.cli._plain import plain
 
 if TYPE_CHECKING:
     from limpet.registry.diff import VersionDifference
@@ -71,7 +72,7 @@ def _show(found: VersionDifference) -> None:
         (f"only in {found.b}", found.only_b),
     ):
         if names:
-            click.echo(f"\n{title}: {', '.join(names)}")
+            click.echo(f"\n{title}: {plain(', '.join(names))}")
 
 
 def _text(value: object) -> object:

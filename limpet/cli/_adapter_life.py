@@ -9,6 +9,7 @@ import click
 from limpet.cli._command import Command
 from limpet.cli._confirm import confirm, destructive
 from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.cli._plain import plain
 from limpet.errors import UsageError
 
 __all__ = ["delete", "note", "tag"]
@@ -30,8 +31,7 @@ def delete(invocation: Invocation, version: str, reason: str, dry_run: bool, yes
     # refused before anybody is asked
     record = adapter.delete(version, reason, dry_run=True)
     if not dry_run:
-        score = _output.digits(record.metrics.get("score"))
-        confirm(f"Delete {record.reference} ({record.method}, score {score}, {_output.short(record.digest)})?", yes)
+        confirm(f"Delete {record.reference} for good?", yes)
         record = adapter.delete(version, reason)
     if invocation.json:
         _output.emit(dry_run=dry_run, **_output.to_json(record))
@@ -68,7 +68,7 @@ def note(invocation: Invocation, version: str, text: str) -> None:
     if invocation.json:
         _output.emit(version=version, note=left)
     else:
-        click.echo(f"{left.actor} left a note on {version}")
+        click.echo(f"{plain(left.actor)} left a note on {version}")
 
 
 def _parse(pairs: Sequence[str]) -> dict[str, str]:

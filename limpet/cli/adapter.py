@@ -13,6 +13,7 @@ from limpet.cli._adapter_exchange import export, import_
 from limpet.cli._adapter_life import delete, note, tag
 from limpet.cli._command import Noun
 from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.cli._plain import plain
 from limpet.cli._trained import show_trained
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def show(invocation: Invocation, version: str) -> None:
         return
     _output.fields_table([*_lines(record), *_origin(lineage), ("tags", tags or None)])
     for left in notes:
-        click.echo(f"note by {left.actor}, {left.created_at[:19].replace('T', ' ')}: {left.text}")
+        when = left.created_at[:19].replace("T", " ")
+        click.echo(f"note by {plain(left.actor)}, {when}: {plain(left.text, lines=True)}")
     click.echo()
     _output.table(("file", "size", "digest"), [(file.name, file.size, file.digest) for file in record.files])
 
