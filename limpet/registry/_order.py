@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, literal, tuple_
+from sqlalchemy import ColumnElement, Row, Select
 from sqlalchemy.orm import Session
 
 from limpet.errors import UsageError
@@ -36,27 +36,39 @@ class Order:
     column: Any
     descending: bool
 
-    def sorted(self, query: Select[Any], *, after: tuple[Any, int] | None) -> Select[Any]:
-        """Return the query for the rows that have a value, in order."""
-        keys = [VersionRow.id] if self.column is VersionRow.id else [self.column, VersionRow.id]
-        query = query.order_by(*(key.desc() if self.descending else key.asc() for key in keys))
-        if len(keys) == 2 and self.column.nullable:
-            query = query.where(self.column.is_not(None))
-        if after is None:
-            return query
-        place, start = (
-            tuple_(*keys),
-            tuple_(*(literal(v, k.type) for v, k in zip(after[-len(keys) :], keys, strict=True))),
-        )
-        return query.where(place < start if self.descending else place > start)
+    def parts(self, query: Select[Any], after: tuple[Any, int] | None) -> Iterator[Select[Any]]:
+        """Yield queries whose rows, one after the other, are those of `query` in this order.
 
-    def nulls(self, query: Select[Any], *, after: int | None) -> Select[Any]:
-        """Return the query for the rows without a value, in order."""
-        query = query.where(self.column.is_(None))
-        query = query.order_by(VersionRow.id.desc() if self.descending else VersionRow.id.asc())
-        if after is None:
-            return query
-        return query.where(VersionRow.id < after if self.descending else VersionRow.id > after)
+        Several, because each of them is read from an index as far as the page needs, and all in one would be sorted:
+        the rows with the last page's last value, those with a value beyond it, those without one.
+
+        Args:
+            query: The rows to order.
+            after: The value and the id that the page before ended with.
+        """
+        value, id_ = after if after is not None else (None, None)
+        if self.column is VersionRow.id:
+            yield self._ordered(
+                query if id_ is None else query.where(self._beyond(VersionRow.id, id_)), VersionRow.id
+            )
+            return
+        if value is not None:
+            ties = query.where(self.column == value, self._beyond(VersionRow.id, id_))
+            yield self._ordered(ties, VersionRow.id)
+            yield self._ordered(query.where(self._beyond(self.column, value)), self.column, VersionRow.id)
+        elif after is None:
+            yield self._ordered(query.where(self.column.is_not(None)), self.column, VersionRow.id)
+        if self.column.nullable:
+            nulls = query.where(self.column.is_(None))
+            started = after is not None and value is None
+            yield self._ordered(nulls.where(self._beyond(VersionRow.id, id_)) if started else nulls, VersionRow.id)
+
+    def _ordered(self, query: Select[Any], *keys: Any) -> Select[Any]:
+        return query.order_by(*(key.desc() if self.descending else key.asc() for key in keys))
+
+    def _beyond(self, column: Any, value: Any) -> ColumnElement[bool]:
+        beyond: ColumnElement[bool] = column < value if self.descending else column > value
+        return beyond
 
 
 def parse_order(text: str | None) -> Order:
@@ -85,13 +97,10 @@ def fetch_page(
     """
     after = None if cursor is None else _parse_cursor(order, cursor)
     rows: list[Row[Any]] = []
-    query = query.add_columns(order.column.label(_VALUE))
-    # two queries, because a database reads an index from end to end only without a rule for nulls
-    if after is None or after[0] is not None:
-        rows += session.execute(order.sorted(query, after=after).limit(limit + 1))
-    if order.column.nullable and len(rows) <= limit:
-        last = after[1] if after is not None and after[0] is None else None
-        rows += session.execute(order.nulls(query, after=last).limit(limit + 1 - len(rows)))
+    for part in order.parts(query.add_columns(order.column.label(_VALUE)), after):
+        rows += session.execute(part.limit(limit + 1 - len(rows)))
+        if len(rows) > limit:
+            break
     return rows[:limit], _cursor(order, rows[limit - 1]) if len(rows) > limit else None
 
 

@@ -153,7 +153,9 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_MS}",
         "journal_mode = DELETE",
-        "synchronous = FULL",
+        # FULL, and the folder is synced once the journal is gone: else a power cut may bring the journal back,
+        # with which the next reader undoes the commit
+        "synchronous = EXTRA",
         "foreign_keys = ON",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
