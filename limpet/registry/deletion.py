@@ -24,6 +24,8 @@ __all__ = ["bury", "check_deletable", "delete"]
 def delete(store: Store, ref: str | Reference, reason: str, actor: str | None = None) -> VersionRecord:
     """Delete a version: its number stays taken, its record and evaluations stay to be read, its files go at a `gc`.
 
+    Deleted once more for the same reason, it is returned as it is.
+
     Args:
         store: The open home.
         ref: The version by its number, `task@3`: what another name means may change until the call arrives.
@@ -32,11 +34,15 @@ def delete(store: Store, ref: str | Reference, reason: str, actor: str | None = 
 
     Raises:
         ConflictError: An alias stands at the version.
-        NotFoundError: There is no such version, or it was deleted before.
+        NotFoundError: There is no such version, or it was deleted before for another reason.
         UsageError: The reason is empty, or the reference is no number.
     """
     reference, reason = _by_number(ref), check_text("reason", reason, LONGEST_REASON)
     with store.database.write("delete") as session:
+        row = find_version(session, reference, deleted=True)
+        # a command that died after its commit is typed again
+        if row.deleted_because == reason:
+            return version_records(session, [row])[0]
         row = _deletable(session, reference)
         bury(session, row, str(reference), reason, actor)
         return version_records(session, [row])[0]
