@@ -83,9 +83,15 @@ def adapter_bytes(task: str, seed: int) -> bytes:
 
 
 def register(store: Store, made: VersionDraft) -> tuple[VersionRecord, bool]:
+    return versions.register(store, made, {"adapter_model.safetensors": adapter_file(store, made)})
+
+
+def adapter_file(store: Store, made: VersionDraft) -> Path:
+    """Return the file to register for a draft, written unless it is there."""
     file = store.path / f"adapter-{made.task}-{made.seed}"
-    file.write_bytes(adapter_bytes(made.task, made.seed))
-    return versions.register(store, made, {"adapter_model.safetensors": file})
+    if not file.is_file():
+        file.write_bytes(adapter_bytes(made.task, made.seed))
+    return file
 
 
 def again(store: Store) -> Store:
