@@ -36,6 +36,7 @@ COMMANDS = {
     "log": "Show who did what in this home, newest first.",
     "gc": "Show what nothing needs any more; remove it with --yes.",
     "verify": "Read every byte of the home again and name what is wrong.",
+    "doctor": "Look at the machine and the home, and say what to type where something is wrong.",
     "demo": "Learn four real tasks by three arms, and show who forgot what.",
     "db": "The schema of the home's database.",
 }
