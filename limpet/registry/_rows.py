@@ -29,6 +29,7 @@ __all__ = [
     "parse",
     "references",
     "tombstone_of",
+    "unknown_task",
     "version_record",
     "version_records",
 ]
@@ -71,12 +72,15 @@ def find_task(session: Session, name: str) -> TaskRow:
     """
     row = session.scalar(select(TaskRow).where(TaskRow.name == name))
     if row is None:
-        near = difflib.get_close_matches(name, session.scalars(select(TaskRow.name)).all(), n=3, cutoff=0.5)
-        hint = (
-            f"did you mean {' or '.join(near)}? limpet task list" if near else f"limpet task add {name} --data SPEC"
-        )
-        raise NotFoundError(f"There is no task {name!r} in this home.", hint)
+        raise unknown_task(session, name)
     return row
+
+
+def unknown_task(session: Session, name: str) -> NotFoundError:
+    """Return the error for a task that is not there; its hint has the nearest names."""
+    near = difflib.get_close_matches(name, session.scalars(select(TaskRow.name)).all(), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? limpet task list" if near else f"limpet task add {name} --data SPEC"
+    return NotFoundError(f"There is no task {name!r} in this home.", hint)
 
 
 def find_version(session: Session, ref: str | Reference, *, deleted: bool = False) -> VersionRow:

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session
 
-from limpet.errors import ConflictError, NotFoundError, UsageError
+from limpet.errors import ConflictError, UsageError
 from limpet.names import LATEST, Reference, check_name
-from limpet.registry import _resolve, log
+from limpet.registry import _resolve
+from limpet.registry._insert import find_place, insert_version, plain
 from limpet.registry._order import fetch_page, parse_order
 from limpet.registry._rows import (
     PRODUCTION,
-    environment_id,
     find_task,
-    find_version,
-    references,
     version_records,
 )
 from limpet.registry._where import parse_where
-from limpet.registry.canonical import canonical_json, digest_bytes, digest_json
-from limpet.registry.clock import utc_now
+from limpet.registry.canonical import canonical_json, digest_json
 from limpet.registry.failpoints import reach
-from limpet.registry.schema import AliasRow, BaseRow, TaskRow, VersionFileRow, VersionRow
+from limpet.registry.schema import AliasRow, TaskRow, VersionRow
 from limpet.registry.store import Store
 from limpet.registry.values import FileEntry, Page, VersionDraft, VersionRecord
 
@@ -75,14 +70,12 @@ def register(store: Store, draft: VersionDraft, files: Mapping[str, Path]) -> tu
         digest = identity(draft, entries)
         reach("register.stored")
         with store.database.write("register") as session:
-            task = find_task(session, draft.task)
-            row = _live(session, task, digest)
-            if row is not None:
-                return version_records(session, [row])[0], False
+            place = find_place(session, draft, digest)
+            if place.same_id is not None:
+                return version_records(session, [session.get_one(VersionRow, place.same_id)])[0], False
             # no gc removes anything while this transaction is open
             if all(store.blobs.exists(entry.digest) for entry in entries):
-                row = _insert(session, task, draft, entries, digest)
-                return version_records(session, [row])[0], True
+                return insert_version(session, place, draft, entries, digest), True
     raise ConflictError(
         f"A file of the version of {draft.task!r} was taken away by a gc meanwhile, {_TRIES} times.",
         "run the command again",
@@ -92,7 +85,7 @@ def register(store: Store, draft: VersionDraft, files: Mapping[str, Path]) -> tu
 def identity(version: VersionDraft | VersionRecord, entries: Sequence[FileEntry]) -> str:
     """Return the digest that is a version's identity."""
     parts: dict[str, Any] = {name: getattr(version, name) for name in _IDENTITY}
-    parts["files"] = sorted((asdict(entry) for entry in entries), key=lambda file: str(file["name"]))
+    parts["files"] = sorted((vars(entry) for entry in entries), key=lambda file: str(file["name"]))
     return digest_json(parts)
 
 
@@ -207,60 +200,13 @@ def _check_draft(draft: VersionDraft, files: Mapping[str, Path]) -> None:
                 "rename the file",
             )
     # refused before a single file is copied
-    canonical_json(asdict(draft))
+    canonical_json(plain(draft))
 
 
 def _store_files(store: Store, files: Mapping[str, Path]) -> tuple[FileEntry, ...]:
     names = sorted(files)
     blobs = store.blobs.put_all([files[name] for name in names])
     return tuple(FileEntry(name, blob.digest, blob.size) for name, blob in zip(names, blobs, strict=True))
-
-
-def _live(session: Session, task: TaskRow, digest: str) -> VersionRow | None:
-    return session.scalar(
-        select(VersionRow).where(
-            VersionRow.task_id == task.id, VersionRow.digest == digest, VersionRow.deleted_at.is_(None)
-        )
-    )
-
-
-def _insert(
-    session: Session, task: TaskRow, draft: VersionDraft, entries: Sequence[FileEntry], digest: str
-) -> VersionRow:
-    if session.scalar(select(BaseRow.id).where(BaseRow.digest == draft.base_digest).limit(1)) is None:
-        raise NotFoundError(
-            f"This home knows no base with the fingerprint {draft.base_digest}.", "limpet base add SPEC"
-        )
-    # deleted while its child was trained: the child comes from it all the same
-    parent = None if draft.parent is None else find_version(session, draft.parent, deleted=True)
-    manifest = asdict(draft)
-    manifest["parent"] = None if parent is None else references(session, [parent.id])[parent.id]
-    manifest |= {"digest": digest, "created_at": utc_now(), "files": [asdict(entry) for entry in entries]}
-    text = canonical_json(manifest)
-    newest = session.scalar(select(func.max(VersionRow.number)).where(VersionRow.task_id == task.id))
-    row = VersionRow(
-        task_id=task.id,
-        number=(newest or 0) + 1,
-        digest=digest,
-        manifest=text.decode("utf-8"),
-        manifest_digest=digest_bytes(text),
-        method=draft.method,
-        role=draft.role,
-        seed=draft.seed,
-        score=draft.metrics.get("score"),
-        size=sum(entry.size for entry in entries),
-        trainable_parameters=draft.cost.get("trainable_parameters"),
-        base_digest=draft.base_digest,
-        data_digest=draft.data_digest,
-        parent_id=None if parent is None else parent.id,
-        environment_id=environment_id(session, draft.environment),
-        created_at=manifest["created_at"],
-    )
-    session.add(row)
-    session.flush()
-    session.add_all(VersionFileRow(version_id=row.id, **asdict(entry)) for entry in entries)
-    log.record(session, "register", f"{task.name}@{row.number}", {"digest": digest, "method": draft.method})
-    return row
 
 
 def _under_alias(query: Select[Any], alias: str) -> Select[Any]:
