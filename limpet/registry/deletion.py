@@ -39,12 +39,9 @@ def delete(store: Store, ref: str | Reference, reason: str, actor: str | None = 
     """
     reference, reason = _by_number(ref), check_text("reason", reason, LONGEST_REASON)
     with store.database.write("delete") as session:
-        row = find_version(session, reference, deleted=True)
-        # a command that died after its commit is typed again
-        if row.deleted_because == reason:
-            return version_records(session, [row])[0]
-        row = _deletable(session, reference)
-        bury(session, row, str(reference), reason, actor)
+        row = _to_delete(session, reference, reason)
+        if row.deleted_at is None:
+            bury(session, row, str(reference), reason, actor)
         return version_records(session, [row])[0]
 
 
@@ -52,8 +49,8 @@ def check_deletable(store: Store, ref: str | Reference, reason: str) -> VersionR
     """Return the version as `delete` would leave it, and change nothing; raises what `delete` would raise."""
     reference, reason = _by_number(ref), check_text("reason", reason, LONGEST_REASON)
     with store.database.read() as session:
-        record = version_records(session, [_deletable(session, reference)])[0]
-    return replace(record, deleted=Tombstone(utc_now(), current_actor(), reason))
+        record = version_records(session, [_to_delete(session, reference, reason)])[0]
+    return record if record.deleted else replace(record, deleted=Tombstone(utc_now(), current_actor(), reason))
 
 
 def bury(session: Session, row: VersionRow, reference: str, reason: str, actor: str | None) -> None:
@@ -72,7 +69,11 @@ def _by_number(ref: str | Reference) -> Reference:
     return reference
 
 
-def _deletable(session: Session, reference: Reference) -> VersionRow:
+def _to_delete(session: Session, reference: Reference, reason: str) -> VersionRow:
+    row = find_version(session, reference, deleted=True)
+    # a command that died after its commit is typed again
+    if row.deleted_because == reason:
+        return row
     row = find_version(session, reference)
     names = session.scalars(select(AliasRow.name).where(AliasRow.version_id == row.id).order_by(AliasRow.name)).all()
     if names:

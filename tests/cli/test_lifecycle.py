@@ -60,7 +60,9 @@ def test_without_a_terminal_a_deletion_needs_yes(copy: Limpet) -> None:
     assert copy.ok("adapter", "show", "place@1", "--json").json["deleted"] is None
     done = copy.ok(*words, "--yes", "--json").json
     assert (done["dry_run"], done["version"], done["deleted"]["reason"]) == (False, 1, "bad data")
-    again = copy(*words, "--yes", "--json")
+    # as after a death that left it unclear whether it was done
+    assert copy.ok(*words, "--yes", "--json").json == done
+    again = copy(*words[:-1], "another reason", "--yes", "--json")
     assert (again.code, again.error["type"]) == (3, "NotFoundError")
     assert "bad data" in again.error["message"]
     assert "place@1" not in copy.ok("adapter", "list").stdout

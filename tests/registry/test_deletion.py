@@ -53,6 +53,7 @@ def test_a_deleted_version_is_neither_deleted_nor_promoted_again(three: Store) -
     deletion.delete(three, "news@2", "not wanted")
     with pytest.raises(NotFoundError, match="not wanted"):
         deletion.delete(three, "news@2", "still not")
+    assert deletion.delete(three, "news@2", "not wanted") == versions.look_up(three, "news@2")
     with pytest.raises(NotFoundError, match="not wanted"):
         aliases.promote(three, "news@2", "production")
     assert len(log.read(three, "news@2").items) == 2
