@@ -97,7 +97,8 @@ def insert_version(
         raise NotFoundError(
             f"This home knows no base with the fingerprint {draft.base_digest}.", "limpet base add SPEC"
         )
-    parent = None if draft.parent is None else find_version(session, draft.parent)
+    # deleted while its child was trained: the child comes from it all the same
+    parent = None if draft.parent is None else find_version(session, draft.parent, deleted=True)
     manifest = plain(draft)
     manifest["parent"] = None if parent is None else references(session, [parent.id])[parent.id]
     manifest |= {"digest": digest, "created_at": utc_now(), "files": [vars(entry) for entry in entries]}
