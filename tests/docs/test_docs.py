@@ -158,6 +158,14 @@ def test_an_export_gives_plain_peft_the_logits_of_limpet(shell: Shell) -> None:
     assert "registered team@3 (lora" in (shell.folder / "register.txt").read_text(encoding="utf-8")
 
 
+def test_the_page_of_checks_does_what_it_says(shell: Shell) -> None:
+    follow(ROOT / "docs" / "verify.md", shell)
+    verified = json.loads((shell.folder / "verified.json").read_text(encoding="utf-8"))
+    assert verified["problems"] == []
+    assert (verified["checked"]["versions"], verified["checked"]["probes"]) == (2, 2)
+    assert json.loads((shell.folder / "doctor.json").read_text(encoding="utf-8"))["healthy"] is True
+
+
 def test_the_page_of_the_life_cycle_does_what_it_says(shell: Shell) -> None:
     follow(ROOT / "docs" / "lifecycle.md", shell)
     names = ("deleted", "tombstone", "removed", "version", "log")
