@@ -54,7 +54,7 @@ def test_a_killed_run_resumed_ends_at_the_digest_of_an_undisturbed_one(home: Hom
     again = json.loads(printed)
     assert again["version"]["digest"] == resumed
     assert again["created"] is False
-    assert open_home(home.path).verify() == ()
+    assert open_home(home.path).verify().problems == ()
 
 
 def test_two_tasks_may_be_trained_at_once(home: Home) -> None:
@@ -92,4 +92,4 @@ def test_a_run_killed_at_random_times_always_ends_at_the_same_digest(home: Home)
     printed, said = final.communicate()
     assert final.returncode == 0, said
     assert versions.resolve(home.store, "place@1").digest == json.loads(printed)["version"]["digest"]
-    assert home.verify() == ()
+    assert home.verify().problems == ()

@@ -32,7 +32,11 @@ COMMANDS = {
     "predict": "Classify texts with a version of a task.",
     "methods": "The capability table of all methods, and what works on this base.",
     "ui": "Bring the MLflow dashboard of this home up to date, and serve it on 127.0.0.1 until Ctrl-C.",
+    "policy": "The rules of the home: protected aliases, and which versions retention keeps.",
+    "log": "Show who did what in this home, newest first.",
+    "gc": "Show what nothing needs any more; remove it with --yes.",
     "verify": "Read every byte of the home again and name what is wrong.",
+    "doctor": "Look at the machine and the home, and say what to type where something is wrong.",
     "demo": "Learn four real tasks by three arms, and show who forgot what.",
     "db": "The schema of the home's database.",
 }

@@ -41,11 +41,12 @@ def promote(invocation: Invocation, version: str, alias: str, expect: str | None
 @click.command(cls=Command)
 @click.argument("task")
 @click.argument("alias")
+@click.option("--expect", metavar="TASK@V", help="Move only if the alias stands here now; exit code 4 otherwise.")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the history.")
 @pass_invocation
-def rollback(invocation: Invocation, task: str, alias: str, reason: str) -> None:
+def rollback(invocation: Invocation, task: str, alias: str, expect: str | None, reason: str) -> None:
     """Move an alias back to the version before."""
-    _show_event(invocation, invocation.open().adapter.rollback(task, alias, reason=reason))
+    _show_event(invocation, invocation.open().adapter.rollback(task, alias, expect=expect, reason=reason))
 
 
 def _show_event(invocation: Invocation, event: AliasEvent) -> None:

@@ -8,6 +8,7 @@ import click
 
 from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.cli._plain import plain
 
 __all__ = ["export", "import_"]
 
@@ -33,7 +34,7 @@ def export(invocation: Invocation, version: str, path: Path, without_data: bool)
         names = sorted(file.name for file in written.iterdir()) if written.is_dir() else None
         _output.emit(task=record.task, version=record.number, digest=record.digest, path=written, files=names)
     else:
-        click.echo(f"wrote {record.reference} to {written}")
+        click.echo(f"wrote {record.reference} to {plain(str(written))}")
 
 
 @click.command("import", cls=Command)

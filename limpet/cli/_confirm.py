@@ -26,7 +26,7 @@ def confirm(question: str, yes: bool) -> None:
     """Return if the answer is yes: by `--yes`, or typed on the terminal.
 
     Args:
-        question: What is about to happen, as a question: `Delete news@3?`
+        question: What is about to happen, as a question: `Delete news@3 for good?`
         yes: Whether `--yes` was typed.
 
     Raises:

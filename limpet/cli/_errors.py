@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from limpet.cli._invocation import Invocation
+from limpet.cli._plain import json_text, plain
 from limpet.errors import LimpetError
 
 __all__ = ["paint", "run"]
@@ -41,14 +42,12 @@ def _tell(error: Exception, invocation: Invocation) -> int:
     kind, message, hint, code = _describe(error)
     trace = _traceback(error) if invocation.debug else ""
     if invocation.json:
-        import json
-
         content = {"type": kind, "message": message, "hint": hint} | ({"traceback": trace} if trace else {})
-        click.echo(json.dumps({"schema": 1, "error": content}, ensure_ascii=False), err=True)
+        click.echo(json_text({"schema": 1, "error": content}), err=True)
         return code
-    click.echo(f"{trace}{paint('error:', fg='red', bold=True)} {message}", err=True)
+    click.echo(f"{trace}{paint('error:', fg='red', bold=True)} {plain(message, lines=True)}", err=True)
     if hint:
-        click.echo(f"{paint('hint:', bold=True)} {hint}", err=True)
+        click.echo(f"{paint('hint:', bold=True)} {plain(hint, lines=True)}", err=True)
     return code
 
 

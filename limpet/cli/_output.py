@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from limpet.cli._plain import json_text, plain
 from limpet.registry.values import TaskRecord, VersionRecord
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _TABLE_WIDTH = 10_000
 
 def emit(**content: Any) -> None:
     """Print one JSON object with `schema` and the given keys."""
-    click.echo(json.dumps({"schema": 1} | to_json(content), ensure_ascii=False, indent=2, allow_nan=False))
+    click.echo(json_text({"schema": 1} | to_json(content), indent=2))
 
 
 def to_json(value: Any) -> Any:
@@ -120,7 +121,7 @@ def warn(warnings: Iterable[str]) -> None:
     from limpet.cli._errors import paint
 
     for warning in warnings:
-        click.echo(f"{paint('warning:', fg='yellow', bold=True)} {warning}", err=True)
+        click.echo(f"{paint('warning:', fg='yellow', bold=True)} {plain(warning, lines=True)}", err=True)
 
 
 def short(digest: str) -> str:
@@ -146,10 +147,10 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, Mapping):
-        return json.dumps(to_json(value), ensure_ascii=False, sort_keys=True)
+        return plain(json.dumps(to_json(value), ensure_ascii=False, sort_keys=True))
     if isinstance(value, tuple | list):
-        return ", ".join(str(item) for item in value)
-    return str(value)
+        return plain(", ".join(str(item) for item in value))
+    return plain(str(value))
 
 
 def _is_number(value: object) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from limpet.cli._errors import paint
+from limpet.cli._plain import plain
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -60,6 +61,7 @@ class TerminalProgress:
         """Write one line."""
         if self._silent:
             return
+        text = plain(text)
         if self._bar is not None:
             from rich.text import Text
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from limpet.cli._adapter_aliases import history, promote, rollback
+from limpet.cli._adapter_diff import diff
 from limpet.cli._adapter_exchange import export, import_
 from limpet.cli._adapter_life import delete, note, tag
 from limpet.cli._command import Noun
 from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.cli._plain import plain
 from limpet.cli._trained import show_trained
 
 if TYPE_CHECKING:
@@ -42,7 +44,11 @@ def register(invocation: Invocation, task: str, folder: Path) -> None:
 @click.option("--task", metavar="TASK", help="Only versions of this task.")
 @click.option("--method", metavar="M", help="Only versions of this method.")
 @click.option("--alias", metavar="ALIAS", help="Only versions that this alias points at.")
-@click.option("--where", metavar="CONDITION", help="Such as 'score >= 0.9 and seed = 0'.")
+@click.option("--where", metavar="CONDITION", help="Such as 'score >= 0.9 and tag.owner = ada'.")
+@click.option(
+    "--sort", metavar="FIELD", help="Such as score, or -score for the largest first; newest first if not given."
+)
+@click.option("--deleted", is_flag=True, help="Deleted versions too.")
 @click.option("--limit", type=int, default=50, show_default=True, metavar="N", help="Versions on a page.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where the page before ended.")
 @pass_invocation
@@ -52,13 +58,16 @@ def list_(
     method: str | None,
     alias: str | None,
     where: str | None,
+    sort: str | None,
+    deleted: bool,
     limit: int,
     cursor: str | None,
 ) -> None:
     """List versions, newest first."""
     from limpet.cli import _output
 
-    page = invocation.open().adapter.list(task, method, alias, where, limit, cursor)
+    adapter = invocation.open().adapter
+    page = adapter.list(task, method, alias, where, limit, cursor, sort=sort, deleted=deleted)
     if invocation.json:
         _output.emit(adapters=page.items, cursor=page.cursor)
         return
@@ -72,10 +81,12 @@ def list_(
             _output.size(version.size),
             _output.short(version.digest),
             version.created_at[:19].replace("T", " "),
+            *([version.deleted.reason if version.deleted else None] if deleted else []),
         )
         for version in page.items
     ]
-    _output.table(("version", "method", "role", "score", "aliases", "size", "digest", "created (UTC)"), rows)
+    columns = ("version", "method", "role", "score", "aliases", "size", "digest", "created (UTC)")
+    _output.table((*columns, "deleted because") if deleted else columns, rows)
     if page.cursor:
         click.echo(f"more: --cursor {page.cursor}", err=True)
 
@@ -100,8 +111,9 @@ def show(invocation: Invocation, version: str) -> None:
         _output.emit(**_output.to_json(record) | more)
         return
     _output.fields_table([*_lines(record), *_origin(lineage), ("tags", tags or None)])
-    for note in notes:
-        click.echo(f"note by {note.actor}, {note.created_at[:19].replace('T', ' ')}: {note.text}")
+    for left in notes:
+        when = left.created_at[:19].replace("T", " ")
+        click.echo(f"note by {plain(left.actor)}, {when}: {plain(left.text, lines=True)}")
     click.echo()
     _output.table(("file", "size", "digest"), [(file.name, file.size, file.digest) for file in record.files])
 
@@ -134,5 +146,5 @@ def _origin(lineage: Lineage) -> list[tuple[str, object]]:
     return [("made by", "; ".join(steps) or None), ("mlflow run", lineage.mlflow_run)]
 
 
-for _verb in (history, promote, rollback, delete, tag, note, export, import_):
+for _verb in (diff, history, promote, rollback, delete, tag, note, export, import_):
     command.add_command(_verb)

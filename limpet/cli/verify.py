@@ -11,33 +11,46 @@ from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from limpet.registry.verify import Problem
+    from limpet.registry.problems import Problem
 
 __all__ = ["command"]
 
 
 @click.command("verify", cls=Command)
+@click.option(
+    "--deep", is_flag=True, help="Also check what the bytes say: database, tensors, configurations, predictions."
+)
+@click.option("--probe", is_flag=True, help="Also let every version answer its probe again, and compare the logits.")
 @pass_invocation
-def command(invocation: Invocation) -> None:
+def command(invocation: Invocation, deep: bool, probe: bool) -> None:
     """Read every byte of the home again and name what is wrong.
 
     Exit code 5 where anything is.
     """
     from limpet.cli import _output
 
-    problems = invocation.open().verify()
+    home = invocation.open()
+    with invocation.progress() as progress:
+        found = home.verify(deep=deep, probe=probe, progress=progress)
+        for note in found.notes:
+            progress.note(note)
     if invocation.json:
-        _output.emit(problems=problems)
-    elif problems:
-        _output.table(("problem", "where", "what"), [(p.kind, p.where, p.detail) for p in problems])
+        _output.emit(problems=found.problems, checked=found.checked)
+    elif found.problems:
+        _output.table(("problem", "where", "what"), [(p.kind, p.where, p.detail) for p in found.problems])
     else:
         click.echo("everything is as it was recorded")
-    if problems:
-        count = "1 thing is" if len(problems) == 1 else f"{len(problems)} things are"
-        raise IntegrityError(f"{count} not as recorded.", _hint(problems))
+    if found.problems:
+        count = "1 thing is" if len(found.problems) == 1 else f"{len(found.problems)} things are"
+        raise IntegrityError(f"{count} not as recorded.", _hint(found.problems))
 
 
 def _hint(problems: tuple[Problem, ...]) -> str:
-    if all(problem.kind in ("orphan", "stray") for problem in problems):
-        return "nothing recorded is harmed: a command that was cut off or refused left these files behind"
+    from limpet.registry.problems import HARMLESS
+
+    kinds = {problem.kind for problem in problems}
+    if kinds <= HARMLESS:
+        return "nothing recorded is harmed, a process that died has left files behind: limpet gc"
+    if kinds == {"probe"}:
+        return "compare the environments: limpet doctor; then restore the library, dtype or base that was recorded"
     return "restore the named files from a backup"

@@ -15,7 +15,7 @@ from limpet.errors import LimpetError, UsageError
 from limpet.forgetting.mirror_notes import home_note
 from limpet.forgetting.mirror_runs import push_stream
 from limpet.forgetting.mirror_server import NOTE, OFF, Tracking, connect, home_name, tracking_uri
-from limpet.forgetting.mirror_versions import all_versions, logged_model, push_aliases, push_registered
+from limpet.forgetting.mirror_versions import all_versions, logged_model, push_aliases, push_deletion, push_registered
 from limpet.registry import streams, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
@@ -27,8 +27,8 @@ __all__ = ["MirrorReport", "sync", "sync_after"]
 class MirrorReport:
     """What a sync did.
 
-    `pushed` counts `streams`, `arms`, `steps`, `versions` and `aliases` that were sent, `skipped` the streams
-    and versions that were there already. `notes` say what MLflow has under another name.
+    `pushed` counts `streams`, `arms`, `steps`, `versions`, `deletions` and `aliases` that were sent, `skipped` the
+    streams and versions that were there already. `notes` say what MLflow has under another name.
     """
 
     uri: str
@@ -82,6 +82,7 @@ def _push_versions(
             pushed["versions"] += 1
         else:
             skipped["versions"] += 1
+        pushed["deletions"] += push_deletion(tracking, version)
 
 
 def _push_note(tracking: Tracking, note: str) -> None:

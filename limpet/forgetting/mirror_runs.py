@@ -110,7 +110,7 @@ def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, parent: str
     if tracking.unchanged(key, content):
         return None
     started = milliseconds(stream.created_at)
-    made = [versions.resolve(tracking.store, step.version) for step in steps]
+    made = [versions.look_up(tracking.store, step.version) for step in steps]
     if steps:
         started = milliseconds(steps[0].created_at) - _training_milliseconds(made[0])
     run = tracking.run(key, f"{arm.name}, seed {arm.seed}", parent, started)

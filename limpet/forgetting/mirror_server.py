@@ -33,6 +33,7 @@ __all__ = [
     "OFF",
     "Tracking",
     "artifact_folder",
+    "check_reachable",
     "connect",
     "home_name",
     "is_local",
@@ -81,6 +82,15 @@ def home_name(store: Store) -> str:
 def is_local(store: Store) -> bool:
     """Whether the mirror is a database that `limpet ui` serves, and not a server somewhere."""
     return not tracking_uri(store).startswith(("http:", "https:", "databricks"))
+
+
+def check_reachable(store: Store) -> None:
+    """Find out whether the mirror's server answers; a mirror that is a file needs none.
+
+    Raises:
+        UnavailableError: It does not.
+    """
+    _probe(tracking_uri(store))
 
 
 def milliseconds(created_at: str) -> int:

@@ -17,19 +17,28 @@ from limpet.forgetting.mirror_server import HOME, KEY, Tracking, milliseconds
 from limpet.registry import tasks, versions
 from limpet.registry.values import TaskRecord, VersionRecord
 
-__all__ = ["all_versions", "dataset_inputs", "flat", "logged_model", "push_aliases", "push_registered"]
+__all__ = [
+    "all_versions",
+    "dataset_inputs",
+    "flat",
+    "logged_model",
+    "push_aliases",
+    "push_deletion",
+    "push_registered",
+]
 
+_DELETED = "limpet.deleted"
 _RESERVED = re.compile(r"latest|v[0-9]+")
 # MLflow knows a dataset by at most 36 characters of digest; the whole one is in a tag
 _DATASET_DIGEST = 36
 
 
 def all_versions(tracking: Tracking, task: str) -> list[VersionRecord]:
-    """Return every version of a task, oldest first."""
+    """Return every version of a task, oldest first; the deleted ones too, so that MLflow counts as limpet does."""
     found: list[VersionRecord] = []
     cursor = None
     while True:
-        page = versions.find(tracking.store, task=task, limit=500, cursor=cursor)
+        page = versions.find(tracking.store, task=task, limit=500, cursor=cursor, deleted=True)
         found.extend(page.items)
         cursor = page.cursor
         if cursor is None:
@@ -83,7 +92,7 @@ def logged_model(tracking: Tracking, reference: str, run: str | None) -> str:
     key = f"model:{reference}"
     if known := tracking.known(key):
         return known
-    version = versions.resolve(tracking.store, reference)
+    version = versions.look_up(tracking.store, reference)
     found = tracking.client.search_logged_models([tracking.experiment], tracking.filter(key), max_results=1)
     model = found[0] if found else _create_model(tracking, version, run or _own_run(tracking, version))
     if str(model.status) != "READY":
@@ -124,9 +133,10 @@ def _own_run(tracking: Tracking, version: VersionRecord) -> str:
     """Return the run of a version that no stream made, such as one trained elsewhere and registered."""
     from mlflow.entities import Metric
 
+    key = f"version:{version.reference}"
     made = milliseconds(version.created_at)
     started = made - round(1000 * float(version.cost.get("train_seconds") or 0))
-    run = tracking.run(f"version:{version.reference}", version.reference, None, started)
+    run = tracking.run(key, version.reference, None, started)
     identity = run.info.run_id
     tracking.client.log_inputs(identity, datasets=dataset_inputs(tasks.get(tracking.store, version.task)))
     metrics = [
@@ -136,6 +146,7 @@ def _own_run(tracking: Tracking, version: VersionRecord) -> str:
     ]
     tracking.client.log_batch(identity, metrics=metrics, tags=_run_tags(_version_tags(version)))
     tracking.client.set_terminated(identity, "FINISHED", end_time=made)
+    tracking.keep(key, identity, version.digest)
     return str(identity)
 
 
@@ -168,6 +179,20 @@ def push_registered(tracking: Tracking, version: VersionRecord) -> bool:
     found = tracking.client.search_model_versions(f"name = '{name}' AND tags.`{KEY}` = '{key}'", max_results=1)
     number = found[0].version if found else _create_version(tracking, name, key, version, model)
     tracking.keep(key, str(number), version.digest)
+    return True
+
+
+def push_deletion(tracking: Tracking, version: VersionRecord) -> bool:
+    """Say on what MLflow has of a deleted version that it was deleted; False if that was said, or it was not."""
+    key = f"deleted:{version.reference}"
+    if version.deleted is None or tracking.known(key):
+        return False
+    said = f"{version.deleted.created_at} by {version.deleted.actor}: {version.deleted.reason}"
+    model = logged_model(tracking, version.reference, None)
+    tracking.client.set_logged_model_tags(model, {_DELETED: said})
+    number = tracking.known(f"registered:{version.reference}")
+    tracking.client.set_model_version_tag(_registered_model(tracking, version.task), number, _DELETED, said)
+    tracking.keep(key, model, said)
     return True
 
 

@@ -59,7 +59,8 @@ def _arms(store: Store, stream: StreamRecord, read: Read) -> tuple[list[Course],
     every: list[StepRecord] = []
     for arm in streams.arm_runs(store, stream.name):
         steps = streams.steps(store, arm.id)
-        made = tuple(versions.resolve(store, step.version) for step in steps)
+        # a version that was deleted since is still evidence
+        made = tuple(versions.look_up(store, step.version) for step in steps)
         cells = tuple(tuple(step.row.get(task) for task in stream.tasks) for step in steps)
         courses.append(Course(arm, stream.tasks, cells, made, read))
         every += steps

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from limpet.errors import GateError, InterruptedRunError, NotFoundError, UsageError
 from limpet.home._adapters import Adapters
 from limpet.home._bases import Bases
+from limpet.home._policy import Policies
 from limpet.home._results import MethodInfo, Trained, method_info
 from limpet.home._streams import Streams
 from limpet.home._tasks import Tasks
-from limpet.registry import aliases, bases, gate_refusals, streams, tasks, verify, versions
+from limpet.registry import aliases, bases, gate_refusals, log, streams, tasks, versions
+from limpet.registry.gc import DAY, collect
 from limpet.registry.settings import DEFAULT_BASE, Settings, load_settings
 from limpet.registry.store import HOME_FOLDER, Store, create_store, find_home, open_store
 
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
     from limpet.forgetting.mirror import MirrorReport
     from limpet.forgetting.monitor import Added
     from limpet.forgetting.report_values import Report
-    from limpet.registry.values import EvaluationRecord, StepRecord
-    from limpet.registry.verify import Problem
+    from limpet.home._verification import Verification
+    from limpet.registry.gc import Collection
+    from limpet.registry.values import EvaluationRecord, LogEvent, Page, StepRecord
     from limpet.training.backbone import Backbone
     from limpet.training.learn import TrainingSettings
     from limpet.training.predict import Prediction
@@ -96,6 +99,7 @@ class Home:
         self.task = Tasks(self)
         self.adapter = Adapters(self)
         self.stream = Streams(self)
+        self.policy = Policies(self)
         self._backbone: Backbone | None = None
 
     @property
@@ -233,11 +237,37 @@ class Home:
             base = None
         return tuple(method_info(methods.get(name), base) for name in methods.names())
 
-    def verify(self) -> tuple[Problem, ...]:
-        """Re-read every file of the home's base and registry, and name what is wrong."""
-        for record in bases.list_all(self.store):
-            self.base.verify(record.name)
-        return verify.verify(self.store, deep=True)
+    def verify(self, *, deep: bool = False, probe: bool = False, progress: Progress | None = None) -> Verification:
+        """Re-read every file of the home's bases and registry, and name what is wrong; nothing is changed.
+
+        Args:
+            deep: Also check what the bytes say; see `limpet.registry.verify`.
+            probe: Also let every version answer its probe again; see `limpet.training.probe`.
+            progress: Told of every file and version.
+        """
+        from limpet.home._verification import verify_home
+        from limpet.training.progress import SILENT
+
+        return verify_home(self, deep, probe, progress or SILENT)
+
+    def gc(self, grace_seconds: int = DAY, *, dry_run: bool = True, progress: Progress | None = None) -> Collection:
+        """Say what nothing needs any more; without `dry_run`, remove it; see `limpet.registry.gc.collect`."""
+        from limpet.training.progress import SILENT
+
+        told = progress or SILENT
+
+        def tell(done: int, total: int) -> None:
+            if not done:
+                told.start("remove files", total)
+            told.advance(done)
+
+        report = collect(self.store, grace_seconds, dry_run, progress=tell)
+        told.finish()
+        return report
+
+    def log(self, subject: str | None = None, limit: int = 50, cursor: str | None = None) -> Page[LogEvent]:
+        """One page of the home's log, newest first: who did what to what."""
+        return log.read(self.store, subject, limit, cursor)
 
     def sync(self, *, again: bool = False) -> MirrorReport:
         """Bring the MLflow mirror up to date; with `again`, look everything up and restore what was deleted there.
@@ -264,6 +294,11 @@ class Home:
         else:
             base_files.check(self.store, record)
         return self._backbone
+
+    def loaded(self, digest: str) -> Backbone | None:
+        """Return the base of this fingerprint if it is in memory."""
+        backbone = self._backbone
+        return backbone if backbone is not None and backbone.record.digest == digest else None
 
     def _resumed(
         self,

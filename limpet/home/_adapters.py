@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
-from limpet.registry import aliases, deletion, exchange, lineage, notes, tags, tasks, versions
+from limpet.registry import aliases, deletion, diff, exchange, lineage, notes, tags, tasks, versions
 from limpet.registry.bundle import SUFFIX
 
 if TYPE_CHECKING:
     from limpet.home import Home
     from limpet.home._results import Trained
+    from limpet.registry.diff import VersionDifference
     from limpet.registry.lineage import Lineage
     from limpet.registry.notes import Note
     from limpet.registry.values import AliasEvent, Page, VersionRecord
@@ -54,9 +55,12 @@ class Adapters:
         where: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        *,
+        sort: str | None = None,
+        deleted: bool = False,
     ) -> Page[VersionRecord]:
-        """One page of versions, newest first."""
-        return versions.find(self._home.store, task, method, alias, where, limit, cursor)
+        """One page of versions, newest first or by `sort`, such as `-score`; with `deleted`, those deleted too."""
+        return versions.find(self._home.store, task, method, alias, where, limit, cursor, sort, deleted)
 
     def show(self, reference: str) -> VersionRecord:
         """Return one version, `task`, `task@3`, `task@alias`; by its number also one that was deleted."""
@@ -87,6 +91,10 @@ class Adapters:
         if dry_run:
             return deletion.check_deletable(self._home.store, reference, reason)
         return deletion.delete(self._home.store, reference, reason)
+
+    def diff(self, a: str, b: str) -> VersionDifference:
+        """What tells two versions apart, of one task or of two; see `limpet.registry.diff`."""
+        return diff.compare(self._home.store, a, b)
 
     def promote(self, reference: str, alias: str, *, expect: str | None = None, reason: str = "") -> AliasEvent:
         """Move an alias to a version, if it stands at `expect` (`task@2` or `none`)."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from itertools import islice
+from typing import Any, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,6 +20,8 @@ from limpet.registry.values import Environment, FileEntry, Tombstone, VersionRec
 
 __all__ = [
     "PRODUCTION",
+    "KeptVersion",
+    "batched",
     "environment_id",
     "find_task",
     "find_version",
@@ -26,11 +29,34 @@ __all__ = [
     "parse",
     "references",
     "tombstone_of",
+    "unknown_task",
     "version_record",
     "version_records",
 ]
 
 PRODUCTION = "production"
+_BATCH = 10_000
+
+
+class KeptVersion(Protocol):
+    """What a version's value is made of: a `VersionRow`, or a row with these columns."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def manifest(self) -> str: ...
+    @property
+    def manifest_digest(self) -> str: ...
+    @property
+    def deleted_at(self) -> str | None: ...
+    @property
+    def deleted_by(self) -> str | None: ...
+    @property
+    def deleted_because(self) -> str | None: ...
 
 
 def parse(ref: str | Reference) -> Reference:
@@ -46,12 +72,15 @@ def find_task(session: Session, name: str) -> TaskRow:
     """
     row = session.scalar(select(TaskRow).where(TaskRow.name == name))
     if row is None:
-        near = difflib.get_close_matches(name, session.scalars(select(TaskRow.name)).all(), n=3, cutoff=0.5)
-        hint = (
-            f"did you mean {' or '.join(near)}? limpet task list" if near else f"limpet task add {name} --data SPEC"
-        )
-        raise NotFoundError(f"There is no task {name!r} in this home.", hint)
+        raise unknown_task(session, name)
     return row
+
+
+def unknown_task(session: Session, name: str) -> NotFoundError:
+    """Return the error for a task that is not there; its hint has the nearest names."""
+    near = difflib.get_close_matches(name, session.scalars(select(TaskRow.name)).all(), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? limpet task list" if near else f"limpet task add {name} --data SPEC"
+    return NotFoundError(f"There is no task {name!r} in this home.", hint)
 
 
 def find_version(session: Session, ref: str | Reference, *, deleted: bool = False) -> VersionRow:
@@ -90,7 +119,7 @@ def find_version(session: Session, ref: str | Reference, *, deleted: bool = Fals
     return row
 
 
-def tombstone_of(row: VersionRow) -> Tombstone | None:
+def tombstone_of(row: KeptVersion) -> Tombstone | None:
     """Return the tombstone of a version that was deleted, null for every other."""
     if row.deleted_at is None:
         return None
@@ -128,15 +157,22 @@ def environment_id(session: Session, environment: Environment) -> int:
 
 def references(session: Session, version_ids: Iterable[int]) -> dict[int, str]:
     """Return `task@number` for each version id."""
-    rows = session.execute(
-        select(VersionRow.id, TaskRow.name, VersionRow.number)
-        .join(TaskRow, TaskRow.id == VersionRow.task_id)
-        .where(VersionRow.id.in_(set(version_ids)))
-    )
-    return {id_: f"{task}@{number}" for id_, task, number in rows}
+    query = select(VersionRow.id, TaskRow.name, VersionRow.number).join(TaskRow, TaskRow.id == VersionRow.task_id)
+    named: dict[int, str] = {}
+    for ids in batched(set(version_ids)):
+        rows = session.execute(query.where(VersionRow.id.in_(ids)))
+        named.update({id_: f"{task}@{number}" for id_, task, number in rows})
+    return named
 
 
-def load_manifest(row: VersionRow) -> dict[str, Any]:
+def batched(ids: Iterable[int]) -> Iterator[list[int]]:
+    """Yield ids in lists that one statement takes: databases have a limit on its parameters."""
+    rest = iter(ids)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
+
+
+def load_manifest(row: KeptVersion) -> dict[str, Any]:
     """Return a version's manifest after checking its digest.
 
     Raises:
@@ -148,16 +184,17 @@ def load_manifest(row: VersionRow) -> dict[str, Any]:
     return manifest
 
 
-def version_records(session: Session, rows: Sequence[VersionRow]) -> tuple[VersionRecord, ...]:
-    """Return the values of version rows, in their order, with one query for all aliases."""
+def version_records(session: Session, rows: Sequence[KeptVersion]) -> tuple[VersionRecord, ...]:
+    """Return the values of version rows, in their order, with one query for the aliases of many."""
     aliases: dict[int, list[str]] = {row.id: [] for row in rows}
-    found = select(AliasRow.version_id, AliasRow.name).where(AliasRow.version_id.in_(aliases))
-    for version_id, name in session.execute(found.order_by(AliasRow.name)):
-        aliases[version_id].append(name)
+    for ids in batched(aliases):
+        found = select(AliasRow.version_id, AliasRow.name).where(AliasRow.version_id.in_(ids))
+        for version_id, name in session.execute(found.order_by(AliasRow.name)):
+            aliases[version_id].append(name)
     return tuple(version_record(row, tuple(aliases[row.id])) for row in rows)
 
 
-def version_record(row: VersionRow, aliases: tuple[str, ...]) -> VersionRecord:
+def version_record(row: KeptVersion, aliases: tuple[str, ...]) -> VersionRecord:
     """Return the value of one version row.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The little language of `--where`: `score >= 0.9 and role = adapter`."""
+"""The little language of `--where`: `score >= 0.9 and tag.owner = ada`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_
+from sqlalchemy import ColumnElement, and_, select
 
 from limpet.errors import UsageError
-from limpet.registry.schema import VersionRow
+from limpet.names import check_name
+from limpet.registry.schema import VersionRow, VersionTagRow
 
 __all__ = ["parse_where"]
 
@@ -21,7 +22,12 @@ _NUMBERS: dict[str, Any] = {
     "size": VersionRow.size,
     "trainable_parameters": VersionRow.trainable_parameters,
 }
-_TEXTS: dict[str, Any] = {"created_at": VersionRow.created_at, "role": VersionRow.role}
+_TEXTS: dict[str, Any] = {
+    "created_at": VersionRow.created_at,
+    "role": VersionRow.role,
+    "method": VersionRow.method,
+}
+_TAG = "tag."
 _OPERATORS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -31,7 +37,11 @@ _OPERATORS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-_TERM = re.compile(r"\s*([a-z_]+)\s*(>=|<=|!=|==|=|>|<)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*")
+_TERM = re.compile(
+    r"\s*(?P<name>tag\.[a-z0-9._-]+|[a-z_]+)\s*(?P<sign>>=|<=|!=|==|=|>|<)"
+    r"\s*(?:'(?P<single>[^']*)'|\"(?P<double>[^\"]*)\"|(?P<bare>[^\s'\"]+))\s*"
+)
+_AND = re.compile(r"and\b", re.IGNORECASE)
 _HINT = "write for example --where 'score >= 0.9 and role = adapter'"
 
 
@@ -41,22 +51,35 @@ def parse_where(text: str) -> ColumnElement[bool]:
     Raises:
         UsageError: A field, operator or value is not known.
     """
-    return and_(*(_term(part) for part in re.split(r"\s+and\s+", text.strip(), flags=re.IGNORECASE)))
+    terms: list[ColumnElement[bool]] = []
+    place = 0
+    while True:
+        match = _TERM.match(text, place)
+        if match is None:
+            raise UsageError(f"{text[place:]!r} is not a comparison such as `score >= 0.9`.", _HINT)
+        terms.append(_term(match["name"], match["sign"], next(v for v in match.group(3, 4, 5) if v is not None)))
+        place = match.end()
+        if place == len(text):
+            return and_(*terms)
+        joined = _AND.match(text, place)
+        if joined is None:
+            raise UsageError(f"{text[place:]!r} does not go on with `and` after a comparison.", _HINT)
+        place = joined.end()
 
 
-def _term(text: str) -> ColumnElement[bool]:
-    match = _TERM.fullmatch(text)
-    if match is None:
-        raise UsageError(f"{text!r} is not a comparison such as `score >= 0.9`.", _HINT)
-    name, sign, value = match[1], match[2], match[3].strip("'\"")
+def _term(name: str, sign: str, value: str) -> ColumnElement[bool]:
+    compare = _OPERATORS[sign]
+    if name.startswith(_TAG):
+        tag = check_name("tag", name.removeprefix(_TAG))
+        tagged = select(VersionTagRow.version_id).where(VersionTagRow.name == tag)
+        return VersionRow.id.in_(tagged.where(compare(VersionTagRow.value, value)))
     if name in _TEXTS:
-        return _OPERATORS[sign](_TEXTS[name], value)
+        return compare(_TEXTS[name], value)
     if name not in _NUMBERS:
-        raise UsageError(
-            f"Versions can't be searched by {name!r}.", f"the fields are {', '.join([*_NUMBERS, *_TEXTS])}"
-        )
+        fields = ", ".join([*_NUMBERS, *_TEXTS, f"{_TAG}NAME"])
+        raise UsageError(f"Versions can't be searched by {name!r}.", f"the fields are {fields}")
     try:
-        return _OPERATORS[sign](_NUMBERS[name], _number(value))
+        return compare(_NUMBERS[name], _number(value))
     except ValueError as error:
         raise UsageError(f"{name} is compared with {value!r}, which is not a number.", _HINT) from error
 

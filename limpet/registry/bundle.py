@@ -198,20 +198,21 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         raise NotFoundError(f"There is no file {path}.", f"ls -l {path.parent}") from error
     except ValueError as error:
         raise NotFoundError(f"There is no file {str(path)!r}: {error}.", "limpet adapter import FILE") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _bad("it is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
         yield file
 
 
 def _plausible_size(file: IO[bytes]) -> int:
     """Return the file's size after it alone has shown that the file can be a bundle."""
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        raise _bad("it is not a regular file")
-    if status.st_size > LARGEST_BUNDLE:
-        raise _bad(f"it has {status.st_size} bytes, more than {LARGEST_BUNDLE}")
-    if status.st_size % _BLOCK or status.st_size < 4 * _BLOCK:
-        raise _bad(f"it has {status.st_size} bytes, and a bundle is made of blocks of {_BLOCK}")
-    return status.st_size
+    size = os.fstat(file.fileno()).st_size
+    if size > LARGEST_BUNDLE:
+        raise _bad(f"it has {size} bytes, more than {LARGEST_BUNDLE}")
+    if size % _BLOCK or size < 4 * _BLOCK:
+        raise _bad(f"it has {size} bytes, and a bundle is made of blocks of {_BLOCK}")
+    return size
 
 
 def _read_index(file: IO[bytes], size: int) -> Index:

@@ -11,7 +11,7 @@ import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -153,7 +153,9 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_MS}",
         "journal_mode = DELETE",
-        "synchronous = FULL",
+        # FULL, and the folder is synced once the journal is gone: else a power cut may bring the journal back,
+        # with which the next reader undoes the commit
+        "synchronous = EXTRA",
         "foreign_keys = ON",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
@@ -180,7 +182,13 @@ def typed_errors(url: URL) -> Iterator[None]:
                 f"The database {name} was held by another process for {BUSY_TIMEOUT_MS // 1000} s.",
                 "wait for the other process, then run the command again",
             ) from error
-        if "full" in why or "readonly" in why or "disk I/O" in why:
+        if "disk I/O" in why:
+            # it may have failed after the commit, where SQLite syncs the folder
+            raise LimpetError(
+                f"The disk failed under {name} ({why}): the change was kept whole or not at all.",
+                "limpet verify, then run the command again",
+            ) from error
+        if "full" in why or "readonly" in why:
             raise LimpetError(f"Nothing was recorded: {name} can't be written ({why}).", "df -h; ls -l") from error
         raise UnavailableError(f"The database {name} can't be used: {why}.", "limpet db current") from error
     except DatabaseError as error:
@@ -305,7 +313,9 @@ def _back_up(url: URL, revision: str) -> Path:
             f"df -h {file.parent}; ls -ld {file.parent}",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # a disk that failed may refuse this too; the next upgrade removes what is left
+        with suppress(OSError):
+            temporary.unlink()
     reach("migrate.backed-up")
     return backup
 

@@ -24,6 +24,8 @@ __all__ = ["bury", "check_deletable", "delete"]
 def delete(store: Store, ref: str | Reference, reason: str, actor: str | None = None) -> VersionRecord:
     """Delete a version: its number stays taken, its record and evaluations stay to be read, its files go at a `gc`.
 
+    Deleted once more for the same reason, it is returned as it is.
+
     Args:
         store: The open home.
         ref: The version by its number, `task@3`: what another name means may change until the call arrives.
@@ -32,13 +34,14 @@ def delete(store: Store, ref: str | Reference, reason: str, actor: str | None = 
 
     Raises:
         ConflictError: An alias stands at the version.
-        NotFoundError: There is no such version, or it was deleted before.
+        NotFoundError: There is no such version, or it was deleted before for another reason.
         UsageError: The reason is empty, or the reference is no number.
     """
     reference, reason = _by_number(ref), check_text("reason", reason, LONGEST_REASON)
     with store.database.write("delete") as session:
-        row = _deletable(session, reference)
-        bury(session, row, str(reference), reason, actor)
+        row = _to_delete(session, reference, reason)
+        if row.deleted_at is None:
+            bury(session, row, str(reference), reason, actor)
         return version_records(session, [row])[0]
 
 
@@ -46,8 +49,8 @@ def check_deletable(store: Store, ref: str | Reference, reason: str) -> VersionR
     """Return the version as `delete` would leave it, and change nothing; raises what `delete` would raise."""
     reference, reason = _by_number(ref), check_text("reason", reason, LONGEST_REASON)
     with store.database.read() as session:
-        record = version_records(session, [_deletable(session, reference)])[0]
-    return replace(record, deleted=Tombstone(utc_now(), current_actor(), reason))
+        record = version_records(session, [_to_delete(session, reference, reason)])[0]
+    return record if record.deleted else replace(record, deleted=Tombstone(utc_now(), current_actor(), reason))
 
 
 def bury(session: Session, row: VersionRow, reference: str, reason: str, actor: str | None) -> None:
@@ -66,7 +69,11 @@ def _by_number(ref: str | Reference) -> Reference:
     return reference
 
 
-def _deletable(session: Session, reference: Reference) -> VersionRow:
+def _to_delete(session: Session, reference: Reference, reason: str) -> VersionRow:
+    row = find_version(session, reference, deleted=True)
+    # a command that died after its commit is typed again
+    if row.deleted_because == reason:
+        return row
     row = find_version(session, reference)
     names = session.scalars(select(AliasRow.name).where(AliasRow.version_id == row.id).order_by(AliasRow.name)).all()
     if names:

@@ -155,7 +155,8 @@ def evaluation_records(session: Session, rows: Sequence[EvaluationRow]) -> tuple
 
 def _full(store: Store, version: str, state: str, split: Split, *, newest: bool) -> EvaluationRecord | None:
     with store.database.read() as session:
-        head, backbone = find_version(session, version), find_version(session, state)
+        # the evidence of a deleted version stays
+        head, backbone = (find_version(session, ref, deleted=True) for ref in (version, state))
         row = session.scalar(
             select(EvaluationRow)
             .where(

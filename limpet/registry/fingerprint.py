@@ -28,6 +28,7 @@ __all__ = [
     "Fingerprint",
     "fingerprint_folder",
     "known_tensors",
+    "remembered_fingerprint",
 ]
 
 WEIGHTS_FILE = "model.safetensors"
@@ -93,7 +94,7 @@ def fingerprint_folder(folder: Path, cache_dir: Path, reread: bool = False) -> F
     folder = folder.absolute()
     if not folder.is_dir():
         raise NotFoundError(f"There is no folder {folder}.", "limpet base show")
-    memory = cache_dir / "folders" / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()}.json"
+    memory = _memory(folder, cache_dir)
     identity, started = _identity(folder), time.time_ns()
     if not reread and (remembered := _recall(memory, identity)):
         return remembered
@@ -106,6 +107,16 @@ def fingerprint_folder(folder: Path, cache_dir: Path, reread: bool = False) -> F
     if all(changed < started - _CLOCK_TICK_NS for _, _, _, changed, _ in identity):
         _write_json(memory, {"identity": identity, "fingerprint": asdict(fingerprint)})
     return fingerprint
+
+
+def remembered_fingerprint(folder: Path, cache_dir: Path) -> Fingerprint | None:
+    """Return the fingerprint of a folder if its files are those of last time; null where they must be read.
+
+    Raises:
+        IntegrityError: A file is missing.
+    """
+    folder = folder.absolute()
+    return _recall(_memory(folder, cache_dir), _identity(folder))
 
 
 def known_tensors(weights_digest: str, cache_dir: Path) -> dict[str, str] | None:
@@ -237,6 +248,10 @@ def _identity(folder: Path) -> Identity:
         changed = max(stat.st_mtime_ns, stat.st_ctime_ns)
         identity.append([path.name, stat.st_size, stat.st_mtime_ns, changed, stat.st_ino])
     return identity
+
+
+def _memory(folder: Path, cache_dir: Path) -> Path:
+    return cache_dir / "folders" / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()}.json"
 
 
 def _tensors_file(cache_dir: Path, weights_digest: str) -> Path:

@@ -182,13 +182,16 @@ def _base(content: Any) -> IncomingBase:
 
 
 def _check_adapter(names: set[str], documents: Mapping[str, Any], copies: Mapping[str, Path]) -> None:
-    for name in sorted(names):
-        if name.endswith(".safetensors"):
-            check_header(copies[name], name)
+    headers = {name: check_header(copies[name], name) for name in sorted(names) if name.endswith(".safetensors")}
     if len(names & set(_ADAPTER)) == 1:
         raise _bad(f"of {' and '.join(_ADAPTER)} there is only one")
-    if _ADAPTER[0] in names and (wrong := peft_config.problems(documents[_ADAPTER[0]])):
-        raise _bad(f"{_ADAPTER[0]}: {'; '.join(wrong[:5])}")
+    if _ADAPTER[0] not in names:
+        return
+    config = documents[_ADAPTER[0]]
+    if wrong := peft_config.problems(config):
+        raise _bad(f"{_ADAPTER[0]}: {'; '.join(f'{name} {what}' for name, what in wrong[:5])}")
+    if peft_config.oversized(config, (shape for _, shape in headers[_ADAPTER[1]].values())):
+        raise _bad(f"{_ADAPTER[0]}: its rank is not that of a tensor")
 
 
 def _splits(task: TaskRecord, entries: Mapping[str, FileEntry], copies: Mapping[str, Path]) -> dict[str, Path]:

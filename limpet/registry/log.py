@@ -7,9 +7,9 @@ or put in between breaks the chain from there on. The database refuses to update
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import Table, insert, select
 from sqlalchemy.orm import Session
 
 from limpet.errors import UsageError
@@ -23,6 +23,10 @@ from limpet.registry.values import LogEvent, Page
 __all__ = ["broken_links", "read", "record"]
 
 _LARGEST_PAGE = 1000
+_EVENTS = cast(Table, LogEventRow.__table__)
+# made once: every change of the home runs them
+_NEWEST = select(_EVENTS.c.digest).order_by(_EVENTS.c.id.desc()).limit(1)
+_INSERT = insert(_EVENTS)
 
 
 def record(
@@ -37,11 +41,11 @@ def record(
         detail: What else there is to know, as plain JSON.
         actor: Who; null means whoever runs this.
     """
-    before = session.execute(select(LogEventRow.digest).order_by(LogEventRow.id.desc()).limit(1)).scalar()
+    # past the session, whose own rows may wait: the next event of the same transaction must find this one
+    connection = session.connection()
+    before = connection.execute(_NEWEST).scalar()
     event = LogEvent(utc_now(), actor or current_actor(), action, subject, detail or {})
-    session.add(LogEventRow(**vars(event), digest=_link(before, event)))
-    # the next event of the same transaction must find this one
-    session.flush()
+    connection.execute(_INSERT, {**vars(event), "digest": _link(before, event)})
 
 
 def read(store: Store, subject: str | None = None, limit: int = 50, cursor: str | None = None) -> Page[LogEvent]:

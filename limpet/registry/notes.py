@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 
@@ -43,7 +43,7 @@ def get(store: Store, ref: str | Reference) -> tuple[Note, ...]:
 
 
 def add(store: Store, ref: str | Reference, text: str, actor: str | None = None) -> Note:
-    """Leave a note on a version.
+    """Leave a note on a version; the newest note once more, by the same hand, is that note.
 
     Args:
         store: The open home.
@@ -58,6 +58,11 @@ def add(store: Store, ref: str | Reference, text: str, actor: str | None = None)
     note = Note(utc_now(), actor or current_actor(), check_text("note", text, _LONGEST, lines=True))
     with store.database.write("note") as session:
         row = find_version(session, ref)
+        query = select(VersionNoteRow).where(VersionNoteRow.version_id == row.id).order_by(VersionNoteRow.id.desc())
+        newest = session.scalar(query.limit(1))
+        # a command that died after its commit is typed again
+        if newest is not None and (newest.actor, newest.text) == (note.actor, note.text):
+            return replace(note, created_at=newest.created_at)
         session.add(VersionNoteRow(version_id=row.id, **vars(note)))
         reference = references(session, [row.id])[row.id]
         # the digest, not the text: with the log's chain it shows that the note is the one that was left

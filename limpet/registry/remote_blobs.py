@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import tempfile
 import time
@@ -11,14 +12,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from limpet.errors import IntegrityError, UnavailableError
+from limpet.errors import IntegrityError, LimpetError, UnavailableError, UsageError
 from limpet.registry.blobs import Blob, LocalBlobs, blob_key, check_stray, digest_of_key
 from limpet.registry.canonical import CHUNK, digest_file
 
 __all__ = ["RemoteBlobs", "open_remote"]
 
 _FRESH_SECONDS = 3600
+_S3 = ("s3", "s3a")
+# tried thrice by the client, twice by s3fs, each time up to its read timeout of 15 s: its own 25 tries take minutes
+_S3_TRIES = {"mode": "standard", "total_max_attempts": 3}
+_S3FS_TRIES = 2
 
 
 def open_remote(url: str, cache: Path) -> RemoteBlobs:
@@ -26,18 +32,36 @@ def open_remote(url: str, cache: Path) -> RemoteBlobs:
 
     Raises:
         UnavailableError: fsspec has no file system for the URL, or its package is missing.
+        UsageError: The URL holds a password.
     """
     import fsspec
 
+    parts = urlsplit(url)
+    if parts.password is not None:
+        raise UsageError(
+            "The setting blobs holds a password, which would be kept in limpet.toml and shown in errors.",
+            "put credentials where the store's fsspec package looks for them, such as AWS_SECRET_ACCESS_KEY",
+        )
     try:
         # a remembered listing would hide what another process has stored or removed since
-        system, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        options = {"use_listings_cache": False, **(_s3_options() if parts.scheme in _S3 else {})}
+        system, root = fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
-        raise UnavailableError(
-            f"The blob store {url} can't be opened: {error}.", "limpet init --blobs FOLDER"
-        ) from error
+        hint = "pip install 'limpet[s3]'" if parts.scheme in _S3 else "limpet init --blobs FOLDER"
+        raise UnavailableError(f"The blob store {url} can't be opened: {error}.", hint) from error
+    if parts.scheme in _S3:
+        system.retries = _S3FS_TRIES
     name = hashlib.sha256(url.encode()).hexdigest()[:16]
-    return RemoteBlobs(system, str(root).rstrip("/"), LocalBlobs(cache / "blobs" / name))
+    copies = LocalBlobs(cache / "blobs" / name)
+    return RemoteBlobs(system, str(root).rstrip("/"), copies, has_folders=parts.scheme not in _S3)
+
+
+def _s3_options() -> dict[str, Any]:
+    import fsspec
+
+    # every byte is hashed here: a client that refuses bytes before would hide which file is corrupt
+    ours = {"retries": _S3_TRIES, "response_checksum_validation": "when_required"}
+    return {"config_kwargs": ours | fsspec.config.conf.get("s3", {}).get("config_kwargs", {})}
 
 
 @dataclass(frozen=True)
@@ -47,6 +71,7 @@ class RemoteBlobs:
     system: Any
     root: str
     cache: LocalBlobs
+    has_folders: bool = True
 
     def put(self, path: Path) -> Blob:
         """Store a file's bytes, first in the cache, then in the remote store.
@@ -180,19 +205,20 @@ class RemoteBlobs:
             return
         key = self._key(blob.digest)
         with self._reached():
-            self.system.makedirs(key.rpartition("/")[0], exist_ok=True)
+            # where there are no folders, this would make a bucket of a mistyped name
+            if self.has_folders:
+                self.system.makedirs(key.rpartition("/")[0], exist_ok=True)
             self.system.put_file(str(self.cache.path(blob.digest)), key)
         if self.size(blob.digest) != blob.size:
             raise UnavailableError(f"The blob store kept {blob.digest} incomplete.", "run the command again")
 
     def _fetch(self, digest: str) -> None:
-        with tempfile.TemporaryDirectory() as folder:
+        with self._reached(), tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "copy"
-            with self._reached():
-                try:
-                    self.system.get_file(self._key(digest), str(copy))
-                except FileNotFoundError as error:
-                    raise _missing(digest) from error
+            try:
+                self.system.get_file(self._key(digest), str(copy))
+            except FileNotFoundError as error:
+                raise _missing(digest) from error
             found = digest_file(copy)
             if found != digest:
                 raise IntegrityError(f"The bytes stored as {digest} hash to {found}.", "limpet verify")
@@ -208,10 +234,18 @@ class RemoteBlobs:
     def _reached(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except LimpetError:
+            raise
+        except Exception as error:
+            # each file system raises exceptions of its own, few of them an OSError
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise LimpetError(
+                    f"No copy from the blob store {self.root} can be kept on this machine: {error}.", "df -h"
+                ) from error
+            why = str(error).strip().rstrip(".") or type(error).__name__
             raise UnavailableError(
-                f"The blob store {self.root} can't be reached: {error}.",
-                "check the network, then run the command again",
+                f"The blob store {self.root} can't be reached: {why}.",
+                "check its address, the credentials and the network, then run the command again",
             ) from error
 
 

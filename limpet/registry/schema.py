@@ -126,6 +126,14 @@ class EnvironmentRow(TableBase):
     content: Mapped[Any] = mapped_column(CanonicalJson)
 
 
+_LIVE = text("deleted_at IS NULL")
+
+
+def _sorted_by(column: str) -> Index:
+    """Return the index by which live versions are listed in the order of a column."""
+    return Index(None, column, "id", sqlite_where=_LIVE, postgresql_where=_LIVE)
+
+
 class VersionRow(TableBase):
     """A version: `manifest` is the whole truth, the other columns are there to search by."""
 
@@ -138,13 +146,19 @@ class VersionRow(TableBase):
             "task_id",
             "digest",
             unique=True,
-            sqlite_where=text("deleted_at IS NULL"),
-            postgresql_where=text("deleted_at IS NULL"),
+            sqlite_where=_LIVE,
+            postgresql_where=_LIVE,
         ),
         Index(None, "task_id", "role", "number"),
         # lists are read newest first, by id
         Index(None, "task_id", "id"),
         Index(None, "method", "id"),
+        _sorted_by("score"),
+        _sorted_by("number"),
+        _sorted_by("size"),
+        _sorted_by("created_at"),
+        _sorted_by("seed"),
+        _sorted_by("trainable_parameters"),
     )
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
@@ -155,7 +169,7 @@ class VersionRow(TableBase):
     method: Mapped[str] = mapped_column(Text)
     role: Mapped[str] = mapped_column(String(16))
     seed: Mapped[int] = mapped_column(BigInteger)
-    score: Mapped[float | None] = mapped_column(Float, index=True)
+    score: Mapped[float | None] = mapped_column(Float)
     size: Mapped[int] = mapped_column(BigInteger)
     trainable_parameters: Mapped[int | None] = mapped_column(BigInteger)
     base_digest: Mapped[str] = mapped_column(DIGEST)
@@ -213,6 +227,7 @@ class AliasRow(TableBase):
     """Where an alias points now."""
 
     __tablename__ = "aliases"
+    __table_args__ = (Index(None, "name", "version_id"),)
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
     name: Mapped[str] = mapped_column(NAME, primary_key=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)

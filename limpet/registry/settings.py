@@ -12,7 +12,15 @@ from typing import Any
 
 from limpet.errors import LimpetError, UsageError
 
-__all__ = ["DEFAULT_BASE", "SETTINGS_FILE", "Settings", "default_cache", "load_settings", "write_settings"]
+__all__ = [
+    "DEFAULT_BASE",
+    "SETTINGS_FILE",
+    "Settings",
+    "default_cache",
+    "load_settings",
+    "setting_sources",
+    "write_settings",
+]
 
 SETTINGS_FILE = "limpet.toml"
 DEFAULT_BASE = "sample:minilm"
@@ -64,6 +72,20 @@ def load_settings(path: Path, **flags: str | Path | None) -> Settings:
                 break
     cache = Path(values.pop("cache", default_cache())).expanduser().absolute()
     return Settings(cache=cache, **{name: str(value) for name, value in values.items()})
+
+
+def setting_sources(path: Path) -> dict[str, str]:
+    """Return where each setting of the home folder `path` comes from: `LIMPET_DB`, `limpet.toml` or `default`.
+
+    Raises:
+        UsageError: `limpet.toml` is not TOML, or sets what is no setting.
+    """
+    file = _read_file(path / SETTINGS_FILE)
+    sources = {}
+    for name in (field.name for field in fields(Settings)):
+        variable = f"LIMPET_{name.upper()}"
+        sources[name] = variable if os.environ.get(variable) else SETTINGS_FILE if file.get(name) else "default"
+    return sources
 
 
 def write_settings(path: Path, settings: Settings) -> None:

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session
 
-from limpet.errors import ConflictError, NotFoundError, UsageError
+from limpet.errors import ConflictError, UsageError
 from limpet.names import LATEST, Reference, check_name
-from limpet.registry import log
+from limpet.registry import _resolve
+from limpet.registry._insert import find_place, insert_version, plain
+from limpet.registry._order import fetch_page, parse_order
 from limpet.registry._rows import (
     PRODUCTION,
-    environment_id,
     find_task,
-    find_version,
-    references,
     version_records,
 )
 from limpet.registry._where import parse_where
-from limpet.registry.canonical import canonical_json, digest_bytes, digest_json
-from limpet.registry.clock import utc_now
+from limpet.registry.canonical import canonical_json, digest_json
 from limpet.registry.failpoints import reach
-from limpet.registry.schema import AliasRow, BaseRow, TaskRow, VersionFileRow, VersionRow
+from limpet.registry.schema import AliasRow, TaskRow, VersionRow
 from limpet.registry.store import Store
 from limpet.registry.values import FileEntry, Page, VersionDraft, VersionRecord
 
@@ -37,6 +33,17 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _IDENTITY = ("task", "method", "config", "base_digest", "data_digest", "labels", "seed")
 _LARGEST_PAGE = 1000
 _TRIES = 5
+# what a value is made of; the other columns are there to search by
+_KEPT: tuple[Any, ...] = (
+    VersionRow.id,
+    VersionRow.number,
+    VersionRow.digest,
+    VersionRow.manifest,
+    VersionRow.manifest_digest,
+    VersionRow.deleted_at,
+    VersionRow.deleted_by,
+    VersionRow.deleted_because,
+)
 
 
 def register(store: Store, draft: VersionDraft, files: Mapping[str, Path]) -> tuple[VersionRecord, bool]:
@@ -63,14 +70,12 @@ def register(store: Store, draft: VersionDraft, files: Mapping[str, Path]) -> tu
         digest = identity(draft, entries)
         reach("register.stored")
         with store.database.write("register") as session:
-            task = find_task(session, draft.task)
-            row = _live(session, task, digest)
-            if row is not None:
-                return version_records(session, [row])[0], False
+            place = find_place(session, draft, digest)
+            if place.same_id is not None:
+                return version_records(session, [session.get_one(VersionRow, place.same_id)])[0], False
             # no gc removes anything while this transaction is open
             if all(store.blobs.exists(entry.digest) for entry in entries):
-                row = _insert(session, task, draft, entries, digest)
-                return version_records(session, [row])[0], True
+                return insert_version(session, place, draft, entries, digest), True
     raise ConflictError(
         f"A file of the version of {draft.task!r} was taken away by a gc meanwhile, {_TRIES} times.",
         "run the command again",
@@ -80,7 +85,7 @@ def register(store: Store, draft: VersionDraft, files: Mapping[str, Path]) -> tu
 def identity(version: VersionDraft | VersionRecord, entries: Sequence[FileEntry]) -> str:
     """Return the digest that is a version's identity."""
     parts: dict[str, Any] = {name: getattr(version, name) for name in _IDENTITY}
-    parts["files"] = sorted((asdict(entry) for entry in entries), key=lambda file: str(file["name"]))
+    parts["files"] = sorted((vars(entry) for entry in entries), key=lambda file: str(file["name"]))
     return digest_json(parts)
 
 
@@ -95,7 +100,7 @@ def resolve(store: Store, ref: str | Reference) -> VersionRecord:
         IntegrityError: The version's manifest was changed.
     """
     with store.database.read() as session:
-        return version_records(session, [find_version(session, ref)])[0]
+        return _resolve.resolve(session, ref)
 
 
 def look_up(store: Store, ref: str | Reference) -> VersionRecord:
@@ -106,7 +111,7 @@ def look_up(store: Store, ref: str | Reference) -> VersionRecord:
         IntegrityError: The version's manifest was changed.
     """
     with store.database.read() as session:
-        return version_records(session, [find_version(session, ref, deleted=True)])[0]
+        return _resolve.resolve(session, ref, deleted=True)
 
 
 def find(
@@ -117,50 +122,57 @@ def find(
     where: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
+    sort: str | None = None,
+    deleted: bool = False,
 ) -> Page[VersionRecord]:
-    """Return a page of versions, newest first; versions added meanwhile never shift the next page.
+    """Return a page of versions; versions added meanwhile never shift the next page.
 
     Args:
         store: The open home.
         task: Only of this task.
         method: Only of this method.
         alias: Only under this alias; `latest` gives each task's newest adapter.
-        where: Comparisons such as `score >= 0.9`, joined by `and`.
+        where: Comparisons such as `score >= 0.9` or `tag.owner = ada`, joined by `and`.
         limit: Versions on a page, 1 to 1000.
         cursor: The cursor of the page before.
+        sort: `score`, `number`, `size`, `created_at`, `seed` or `trainable_parameters`, smallest first, or with `-`
+            before it largest first; versions without a value come last. Null means newest first.
+        deleted: List deleted versions too.
 
     Raises:
         NotFoundError: There is no such task.
-        UsageError: The limit, cursor or condition has another form.
+        UsageError: The limit, cursor, condition or order has another form.
     """
     if not 1 <= limit <= _LARGEST_PAGE:
         raise UsageError(f"A page can't have {limit} versions.", f"choose --limit from 1 to {_LARGEST_PAGE}")
-    query = select(VersionRow).where(VersionRow.deleted_at.is_(None)).order_by(VersionRow.id.desc()).limit(limit + 1)
+    order = parse_order(sort)
+    query = select(*_KEPT)
+    if not deleted:
+        query = query.where(VersionRow.deleted_at.is_(None))
     if method is not None:
         query = query.where(VersionRow.method == method)
     if where is not None:
         query = query.where(parse_where(where))
-    if cursor is not None:
-        query = query.where(VersionRow.id < _parse_cursor(cursor))
     if alias is not None:
         query = _under_alias(query, alias)
     with store.database.read() as session:
         if task is not None:
             query = query.where(VersionRow.task_id == find_task(session, check_name("task", task)).id)
-        rows = session.scalars(query).all()
-        more = len(rows) > limit
-        return Page(version_records(session, rows[:limit]), str(rows[limit - 1].id) if more else None)
+        rows, following = fetch_page(session, query, order, limit, cursor)
+        return Page(version_records(session, rows), following)
 
 
 def current(store: Store) -> tuple[VersionRecord, ...]:
     """Return each task's current version (`production`, else `latest`), in the order they were registered."""
-    newest = _newest_adapters().subquery()
+    promoted = (
+        select(AliasRow.version_id)
+        .where(AliasRow.task_id == TaskRow.id, AliasRow.name == PRODUCTION)
+        .scalar_subquery()
+    )
+    chosen = func.coalesce(promoted, _resolve.newest_adapter(TaskRow.id))
+    query = select(*_KEPT).select_from(TaskRow).join(VersionRow, VersionRow.id == chosen).order_by(VersionRow.id)
     with store.database.read() as session:
-        promoted = select(AliasRow.task_id, AliasRow.version_id).where(AliasRow.name == PRODUCTION)
-        chosen = dict(session.execute(select(newest.c.task_id, newest.c.id)).all())
-        chosen.update(session.execute(promoted).all())
-        rows = session.scalars(select(VersionRow).where(VersionRow.id.in_(chosen.values())).order_by(VersionRow.id))
-        return version_records(session, rows.all())
+        return version_records(session, session.execute(query).all())
 
 
 def files(store: Store, version: VersionRecord) -> dict[str, Path]:
@@ -188,7 +200,7 @@ def _check_draft(draft: VersionDraft, files: Mapping[str, Path]) -> None:
                 "rename the file",
             )
     # refused before a single file is copied
-    canonical_json(asdict(draft))
+    canonical_json(plain(draft))
 
 
 def _store_files(store: Store, files: Mapping[str, Path]) -> tuple[FileEntry, ...]:
@@ -197,72 +209,8 @@ def _store_files(store: Store, files: Mapping[str, Path]) -> tuple[FileEntry, ..
     return tuple(FileEntry(name, blob.digest, blob.size) for name, blob in zip(names, blobs, strict=True))
 
 
-def _live(session: Session, task: TaskRow, digest: str) -> VersionRow | None:
-    return session.scalar(
-        select(VersionRow).where(
-            VersionRow.task_id == task.id, VersionRow.digest == digest, VersionRow.deleted_at.is_(None)
-        )
-    )
-
-
-def _insert(
-    session: Session, task: TaskRow, draft: VersionDraft, entries: Sequence[FileEntry], digest: str
-) -> VersionRow:
-    if session.scalar(select(BaseRow.id).where(BaseRow.digest == draft.base_digest).limit(1)) is None:
-        raise NotFoundError(
-            f"This home knows no base with the fingerprint {draft.base_digest}.", "limpet base add SPEC"
-        )
-    parent = None if draft.parent is None else find_version(session, draft.parent)
-    manifest = asdict(draft)
-    manifest["parent"] = None if parent is None else references(session, [parent.id])[parent.id]
-    manifest |= {"digest": digest, "created_at": utc_now(), "files": [asdict(entry) for entry in entries]}
-    text = canonical_json(manifest)
-    newest = session.scalar(select(func.max(VersionRow.number)).where(VersionRow.task_id == task.id))
-    row = VersionRow(
-        task_id=task.id,
-        number=(newest or 0) + 1,
-        digest=digest,
-        manifest=text.decode("utf-8"),
-        manifest_digest=digest_bytes(text),
-        method=draft.method,
-        role=draft.role,
-        seed=draft.seed,
-        score=draft.metrics.get("score"),
-        size=sum(entry.size for entry in entries),
-        trainable_parameters=draft.cost.get("trainable_parameters"),
-        base_digest=draft.base_digest,
-        data_digest=draft.data_digest,
-        parent_id=None if parent is None else parent.id,
-        environment_id=environment_id(session, draft.environment),
-        created_at=manifest["created_at"],
-    )
-    session.add(row)
-    session.flush()
-    session.add_all(VersionFileRow(version_id=row.id, **asdict(entry)) for entry in entries)
-    log.record(session, "register", f"{task.name}@{row.number}", {"digest": digest, "method": draft.method})
-    return row
-
-
-def _newest_adapters() -> Select[int, int]:
-    numbers = (
-        select(VersionRow.task_id, func.max(VersionRow.number).label("number"))
-        .where(VersionRow.role == "adapter", VersionRow.deleted_at.is_(None))
-        .group_by(VersionRow.task_id)
-        .subquery()
-    )
-    return select(VersionRow.task_id, VersionRow.id).join(
-        numbers, (VersionRow.task_id == numbers.c.task_id) & (VersionRow.number == numbers.c.number)
-    )
-
-
-def _under_alias(query: Select[VersionRow], alias: str) -> Select[VersionRow]:
+def _under_alias(query: Select[Any], alias: str) -> Select[Any]:
     check_name("alias", alias)
     if alias == LATEST:
-        return query.where(VersionRow.id.in_(select(_newest_adapters().subquery().c.id)))
+        return query.where(VersionRow.id.in_(select(_resolve.newest_adapter(TaskRow.id)).select_from(TaskRow)))
     return query.where(VersionRow.id.in_(select(AliasRow.version_id).where(AliasRow.name == alias)))
-
-
-def _parse_cursor(cursor: str) -> int:
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise UsageError(f"{cursor!r} is not a cursor.", "use the cursor that the page before printed")
-    return int(cursor)

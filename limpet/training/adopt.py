@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from limpet.errors import IntegrityError, NotFoundError, UsageError
-from limpet.registry.safetensors_header import check_header
 from limpet.registry.store import Store
+from limpet.registry.strict_json import read_json
 from limpet.registry.values import TaskRecord, VersionDraft
-from limpet.training import methods
+from limpet.training import methods, peft_folder
 from limpet.training.backbone import Backbone
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.environment import current_environment
@@ -32,12 +32,14 @@ from limpet.training.learn import fit_task
 from limpet.training.loop import LoopSettings
 from limpet.training.methods._peft import PEFT_FILES
 from limpet.training.model import TaskModel, base_modules
+from limpet.training.peft_folder import PeftFolder
 from limpet.training.progress import Progress
 
 __all__ = ["adopt"]
 
 _HEAD_EPOCHS = 5
 _HEAD_LEARNING_RATE = 1e-2
+_LABELS_FILE = "labels.json"
 _PREFIX = "base_model.model."
 
 
@@ -56,14 +58,19 @@ def adopt(
 
     Raises:
         NotFoundError: A file is missing.
-        UsageError: The folder holds a kind of adapter or head that limpet does not know.
+        UsageError: The folder holds a kind of adapter or head that limpet does not know, a field of its
+            configuration is wrong, or a file is a link.
         IntegrityError: Its tensors do not fit this base, or a file is corrupt.
     """
-    config = _read_config(folder)
-    method = methods.get_for(_method_of(config), backbone.record)
     with tempfile.TemporaryDirectory(prefix="limpet-adopt-") as name:
-        staging = Path(name)
-        head_config = _take_over(folder, staging, config, backbone, task)
+        staging, copies = Path(name) / "staging", Path(name) / "copies"
+        staging.mkdir()
+        copies.mkdir()
+        peft_folder.copy_files(folder, (*PEFT_FILES, *HEAD_FILES, _LABELS_FILE), copies)
+        made = peft_folder.read(folder, copies)
+        config = made.config
+        method = methods.get_for(_method_of(config), backbone.record)
+        head_config = _take_over(folder, copies, staging, made, backbone, task)
         files = {path.name: path for path in staging.iterdir()}
         frozen = base_modules(backbone)
         module: Any = method.load(backbone.model, files)
@@ -105,26 +112,6 @@ def adopt(
         yield draft, {path.name: path for path in sorted(staging.iterdir()) if path.suffix != ".checkpoint"}
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise NotFoundError(f"There is no folder {str(folder)!r}.", "limpet adapter register TASK FOLDER")
-    for name in PEFT_FILES:
-        if not (folder / name).is_file():
-            held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-            raise NotFoundError(
-                f"{folder} is not a peft adapter: it has no {name} (it holds {held}).",
-                f"save it with model.save_pretrained({str(folder)!r})",
-            )
-    check_header(folder / PEFT_FILES[1])
-    try:
-        config = json.loads((folder / PEFT_FILES[0]).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IntegrityError(f"{folder / PEFT_FILES[0]} is not JSON: {error}", "save the adapter again") from error
-    if not isinstance(config, dict):
-        raise IntegrityError(f"{folder / PEFT_FILES[0]} is not a JSON object.", "save the adapter again")
-    return config
-
-
 def _method_of(config: Mapping[str, Any]) -> str:
     method = methods.for_peft_type(str(config.get("peft_type", "")))
     if method is None:
@@ -137,34 +124,30 @@ def _method_of(config: Mapping[str, Any]) -> str:
 
 
 def _take_over(
-    folder: Path, staging: Path, config: dict[str, Any], backbone: Backbone, task: TaskRecord
+    folder: Path, copies: Path, staging: Path, made: PeftFolder, backbone: Backbone, task: TaskRecord
 ) -> HeadConfig | None:
-    """Copy the adapter into `staging` as one of the backbone alone, its head beside it; null if it has no head."""
-    tensors = load_file(folder / PEFT_FILES[1])
-    adapter, head = _split_head(tensors, backbone)
-    settings = config | {"task_type": "FEATURE_EXTRACTION", "modules_to_save": None}
+    """Put the adapter into `staging` as one of the backbone alone, its head beside it; null if it has no head."""
+    adapter, tensors = _split_head(made.tensors, backbone)
+    brings_head = (copies / HEAD_FILES[0]).exists()
+    if brings_head and not (copies / HEAD_FILES[1]).exists():
+        raise NotFoundError(f"{folder} has {HEAD_FILES[0]} but no {HEAD_FILES[1]}.", "export the adapter again")
+    wrong = _own_head_problems(copies, backbone, task) if brings_head else _head_problems(tensors, backbone, task)
+    peft_folder.check(folder, made, adapter, backbone, *wrong)
+    settings = made.config | peft_folder.NOT_TAKEN_OVER
     (staging / PEFT_FILES[0]).write_text(json.dumps(settings), encoding="utf-8")
     save_file({name: tensor.contiguous() for name, tensor in adapter.items()}, staging / PEFT_FILES[1])
-    if (folder / HEAD_FILES[0]).exists():
+    if brings_head:
         for name in HEAD_FILES:
-            if not (folder / name).is_file():
-                raise NotFoundError(f"{folder} has {HEAD_FILES[0]} but no {name}.", "export the adapter again")
-            shutil.copyfile(folder / name, staging / name)
-        loaded = load_head({name: staging / name for name in HEAD_FILES}).config
-        _check_labels(loaded.labels, task)
-        _check_label_order(folder, task)
-        return loaded
-    if not head:
+            shutil.copyfile(copies / name, staging / name)
+        return load_head({name: staging / name for name in HEAD_FILES}).config
+    if not tensors:
         return None
-    weight = head["weight"]
-    _check_labels(weight.shape[0], task)
+    labels, width = tensors["weight"].shape
     pooling = "last" if backbone.record.family == "decoder" else "pooler"
-    made = ClassificationHead(
-        HeadConfig("classification", pooling, weight.shape[1], weight.shape[0], 0.0, bias="bias" in head)
-    )
-    made.linear.load_state_dict(head)
-    save_head(made, staging)
-    return made.config
+    head = ClassificationHead(HeadConfig("classification", pooling, width, labels, 0.0, bias="bias" in tensors))
+    head.linear.load_state_dict(tensors)
+    save_head(head, staging)
+    return head.config
 
 
 def _split_head(tensors: Mapping[str, Tensor], backbone: Backbone) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -186,20 +169,42 @@ def _split_head(tensors: Mapping[str, Tensor], backbone: Backbone) -> tuple[dict
     return rest, head
 
 
-def _check_labels(count: int, task: TaskRecord) -> None:
-    if count != len(task.labels):
-        raise IntegrityError(
-            f"The adapter's head has {count} labels, but task {task.name!r} has {len(task.labels)}.",
-            f"limpet task show {task.name}",
-        )
+def _own_head_problems(copies: Path, backbone: Backbone, task: TaskRecord) -> list[str]:
+    """Say what is wrong with the head that a folder of `adapter export` brings."""
+    problems = []
+    try:
+        config = load_head({name: copies / name for name in HEAD_FILES}).config
+        problems += _size_problems(config.labels, config.hidden_size, backbone, task)
+    except IntegrityError as error:
+        problems.append(error.message)
+    path = copies / _LABELS_FILE
+    if path.exists():
+        try:
+            labels = read_json(path.read_bytes(), _LABELS_FILE)
+        except IntegrityError as error:
+            return [*problems, error.message]
+        if labels != list(task.labels):
+            problems.append(f"the adapter's label map is not that of task {task.name!r}")
+    return problems
 
 
-def _check_label_order(folder: Path, task: TaskRecord) -> None:
-    path = folder / "labels.json"
-    if path.is_file() and tuple(json.loads(path.read_text(encoding="utf-8"))) != task.labels:
-        raise IntegrityError(
-            f"The adapter's label map is not that of task {task.name!r}.", f"limpet task show {task.name}"
-        )
+def _head_problems(head: Mapping[str, Tensor], backbone: Backbone, task: TaskRecord) -> list[str]:
+    """Say what is wrong with a classifier that peft saved with the adapter; nothing if there is none."""
+    if not head:
+        return []
+    weight, bias = head.get("weight"), head.get("bias")
+    if weight is None or weight.dim() != 2 or (bias is not None and bias.shape != weight.shape[:1]):
+        return ["the head is not one linear layer"]
+    return _size_problems(weight.shape[0], weight.shape[1], backbone, task)
+
+
+def _size_problems(labels: int, width: int, backbone: Backbone, task: TaskRecord) -> list[str]:
+    problems = []
+    if labels != len(task.labels):
+        problems.append(f"the head has {labels} labels, but task {task.name!r} has {len(task.labels)}")
+    if width != backbone.record.hidden_size:
+        problems.append(f"the head reads {width} features, and the base gives {backbone.record.hidden_size}")
+    return problems
 
 
 def _fit_head(

@@ -20,13 +20,14 @@ from limpet.registry.fingerprint import (
     Fingerprint,
     fingerprint_folder,
     known_tensors,
+    remembered_fingerprint,
 )
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
 from limpet.training.gguf_conversion import convert_gguf
-from limpet.training.samples import base_folder, cache_folder, new_folder
+from limpet.training.samples import base_folder, cache_folder, new_folder, sample_folder
 
-__all__ = ["ResolvedBase", "check", "describe", "locate", "resolve"]
+__all__ = ["ResolvedBase", "check", "describe", "find_here", "locate", "remembered", "resolve"]
 
 _HUB = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
 _HUB_FILES = [WEIGHTS_FILE, WEIGHTS_INDEX, "model-*.safetensors", "config.json", "generation_config.json"]
@@ -107,7 +108,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _converted(location: dict[str, Any]) -> Path:
-    folder = cache_folder() / "gguf" / str(location["digest"]).removeprefix("sha256:")
+    folder = _converted_folder(location)
     if not folder.exists():
         path = Path(location["path"])
         if not path.is_file() or digest_file(path) != location["digest"]:
@@ -118,6 +119,10 @@ def _converted(location: dict[str, Any]) -> Path:
         with new_folder(folder) as temporary:
             convert_gguf(path, temporary)
     return folder
+
+
+def _converted_folder(location: dict[str, Any]) -> Path:
+    return cache_folder() / "gguf" / str(location["digest"]).removeprefix("sha256:")
 
 
 def _hub_folder(repo: str, revision: str | None) -> Path:
@@ -164,6 +169,33 @@ def locate(record: BaseRecord) -> Path:
     if not folder.is_dir():
         raise NotFoundError(f"The folder {folder} of the base {record.name!r} is gone.", "put it back at this path")
     return folder
+
+
+def find_here(record: BaseRecord) -> Path | None:
+    """Return the folder with a base's files if it is on this machine; nothing is fetched or converted."""
+    location = record.location
+    if location["kind"] == "hub":
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            return Path(snapshot_download(location["repo"], revision=location["revision"], local_files_only=True))
+        except LocalEntryNotFoundError:
+            return None
+    if location["kind"] == "sample":
+        folder = sample_folder(location["name"])
+    elif location["kind"] == "gguf":
+        folder = _converted_folder(location)
+    else:
+        folder = Path(location["path"])
+    return folder if folder.is_dir() else None
+
+
+def remembered(record: BaseRecord) -> str | None:
+    """Return the digest that a base's files had when they were last read; null where they must be read again."""
+    folder = find_here(record)
+    found = None if folder is None else remembered_fingerprint(folder, _fingerprints())
+    return None if found is None else found.digest
 
 
 def describe(resolved: ResolvedBase) -> BaseRecord:

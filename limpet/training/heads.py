@@ -122,8 +122,12 @@ def load_head(files: Mapping[str, Path]) -> ClassificationHead:
         raise IntegrityError(f"The adapter has no {' and no '.join(missing)}.", "limpet verify")
     try:
         config = HeadConfig(**json.loads(files["head.json"].read_text(encoding="utf-8")))
+        tensors = load_file(files["head.safetensors"])
+        # before memory of that size is asked for
+        if (found := tuple(tensors["weight"].shape)) != (config.labels, config.hidden_size):
+            raise ValueError(f"its weight is {found}, not {(config.labels, config.hidden_size)}")
         head = ClassificationHead(config)
-        head.linear.load_state_dict(load_file(files["head.safetensors"]))
-    except (TypeError, ValueError, RuntimeError) as error:
+        head.linear.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise IntegrityError(f"The adapter's head can't be read: {error}", "limpet verify") from error
     return head.eval()

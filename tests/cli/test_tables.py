@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from limpet.registry import deletion
+from limpet.registry.store import open_store
 from tests.cli.conftest import Limpet
 
 
@@ -31,6 +33,35 @@ def test_lists_are_paged_newest_first(grown: Limpet) -> None:
 def test_lists_are_filtered(grown: Limpet, filters: list[str], expected: list[str]) -> None:
     lines = grown.ok("adapter", "list", *filters).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["version", *expected]
+
+
+def test_lists_are_sorted_and_paged_in_that_order(grown: Limpet) -> None:
+    smallest = [f"{item['task']}@{item['version']}" for item in _sorted(grown, "size", None)[0]]
+    first, cursor = _sorted(grown, "-size", None)
+    second, end = _sorted(grown, "-size", cursor)
+    assert [f"{item['task']}@{item['version']}" for item in first + second] == smallest[::-1]
+    assert end is None
+    refused = grown("adapter", "list", "--cursor", cursor)
+    assert refused.code == 2
+    assert "is not a cursor of this list" in refused.stderr
+
+
+def _sorted(limpet: Limpet, sort: str, cursor: str | None) -> tuple[list[dict[str, object]], str | None]:
+    more = ["--cursor", cursor] if cursor else []
+    limit = 3 if sort == "size" else 2
+    page = limpet.ok("adapter", "list", "--sort", sort, "--limit", limit, *more, "--json").json
+    return page["adapters"], page["cursor"]
+
+
+def test_deleted_versions_are_listed_with_the_reason_when_asked_for(copy: Limpet) -> None:
+    with_deleted = copy.ok("adapter", "list", "--deleted")
+    assert "deleted because" in with_deleted.stdout
+    deletion.delete(open_store(copy.home), "place@1", "superseded")
+    assert "place@1" not in copy.ok("adapter", "list").stdout
+    line = next(line for line in copy.ok("adapter", "list", "--deleted").stdout.splitlines() if "place@1" in line)
+    assert line.rstrip().endswith("superseded")
+    assert "superseded" in copy.ok("adapter", "show", "place@1").stdout
+    assert copy.ok("adapter", "show", "place@1", "--json").json["deleted"]["reason"] == "superseded"
 
 
 def test_tables_have_short_digests_and_show_has_whole_ones(grown: Limpet) -> None:
@@ -101,3 +132,20 @@ def test_db_shows_the_schema(grown: Limpet) -> None:
     assert "already" in grown.ok("db", "upgrade").stdout
     assert current["head"] in grown.ok("db", "current").stdout
     assert current["head"] in grown.ok("db", "history").stdout
+
+
+def test_two_versions_are_told_apart(grown: Limpet) -> None:
+    found = grown.ok("adapter", "diff", "place@1", "place@2", "--json").json
+    assert (found["a"], found["b"]) == ("place@1", "place@2")
+    fields = {field["name"]: (field["a"], field["b"]) for field in found["fields"]}
+    assert fields["config.method.r"] == (8, 4)
+    assert fields["seed"] == (0, 1)
+    assert {tensor["name"] for tensor in found["tensors"]} == {"head: bias", "head: weight"}
+    assert all(0 <= one["inputs"] <= 1 for one in found["overlaps"])
+    shown = grown.ok("adapter", "diff", "place@1", "place@2").stdout
+    assert "config.method.r" in shown
+    assert "input overlap" in shown
+    assert grown.ok("adapter", "diff", "place@1", "wet@1", "--json").json["reshaped"] == [
+        "head: bias",
+        "head: weight",
+    ]

@@ -158,6 +158,25 @@ def test_an_export_gives_plain_peft_the_logits_of_limpet(shell: Shell) -> None:
     assert "registered team@3 (lora" in (shell.folder / "register.txt").read_text(encoding="utf-8")
 
 
+def test_the_page_of_checks_does_what_it_says(shell: Shell) -> None:
+    follow(ROOT / "docs" / "verify.md", shell)
+    verified = json.loads((shell.folder / "verified.json").read_text(encoding="utf-8"))
+    assert verified["problems"] == []
+    assert (verified["checked"]["versions"], verified["checked"]["probes"]) == (2, 2)
+    assert json.loads((shell.folder / "doctor.json").read_text(encoding="utf-8"))["healthy"] is True
+
+
+def test_the_page_of_the_life_cycle_does_what_it_says(shell: Shell) -> None:
+    follow(ROOT / "docs" / "lifecycle.md", shell)
+    names = ("deleted", "tombstone", "removed", "version", "log")
+    text = {name: (shell.folder / f"{name}.txt").read_text(encoding="utf-8") for name in names}
+    assert text["deleted"].startswith("deleted team@1 (")
+    assert "by ada: labels were wrong" in text["tombstone"]
+    assert "removed 1 version and " in text["removed"]
+    assert "note by ada" in text["version"]
+    assert [line.split()[3] for line in text["log"].splitlines()[1:]] == ["note", "tag", "tag"]
+
+
 def test_scripts_of_the_pages_cannot_import_limpet(shell: Shell) -> None:
     code, said = shell.type("python -c 'import limpet'")
     assert code == 1
@@ -208,7 +227,10 @@ def test_every_command_of_the_pages_exists_with_its_options(page: Path) -> None:
             found = command.get_command(context, words[0])
             assert found is not None, f"{page.name}: limpet {' '.join(words)}"
             command, words = found, words[1:]
-        known = {name for parameter in command.params for name in parameter.opts} | {"--help", "--version"}
+        known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)} | {
+            "--help",
+            "--version",
+        }
         options = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert options <= known, f"{page.name}: {command.name} has no {options - known}"
 

@@ -17,7 +17,7 @@ from limpet.errors import ConflictError, UnavailableError, UsageError
 from limpet.forgetting import mirror
 from limpet.forgetting.dashboard import free_port, serve
 from limpet.forgetting.mirror_server import tracking_uri
-from limpet.registry import aliases, streams, tasks, versions
+from limpet.registry import aliases, deletion, lineage, streams, tasks, versions
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, open_store
 from tests.forgetting.grown_home import TASKS, add_base, add_step, add_task, add_version, grow
@@ -251,6 +251,28 @@ def test_an_alias_that_mlflow_reserves_gets_a_legal_name_and_a_note(home: Store)
 def test_versions_have_the_numbers_that_limpet_gave_them(mirrored: Store) -> None:
     numbers = mlflow_of(mirrored).numbers("limpet-rotten-tomatoes")
     assert numbers == {f"rotten-tomatoes@{number}": number for number in (1, 2, 3)}
+
+
+def test_a_deleted_version_says_so_in_mlflow_and_keeps_its_number(store: Store, tmp_path: Path) -> None:
+    base = add_base(store)
+    add_task(store, "news")
+    first, second, third = (add_version(store, "news", base, tmp_path, seed=seed) for seed in range(3))
+    deletion.delete(store, second.reference, "before it was mirrored", actor="ana")
+    mirror.sync(store)
+    gone = deletion.delete(store, first.reference, "after it was mirrored", actor="ana")
+    assert gone.deleted is not None
+    assert mirror.sync(store).pushed == {"deletions": 1}
+    there = mlflow_of(store)
+    assert there.numbers("limpet-news") == {first.reference: 1, second.reference: 2, third.reference: 3}
+    registered = there.client.search_model_versions("name = 'limpet-news'")
+    said = {one.tags["limpet.version"]: one.tags.get("limpet.deleted") for one in registered}
+    assert said[first.reference] == f"{gone.deleted.created_at} by ana: after it was mirrored"
+    assert str(said[second.reference]).endswith("by ana: before it was mirrored")
+    assert said[third.reference] is None
+    assert sorted("limpet.deleted" in model.tags for model in there.models()) == [False, True, True]
+    origin = lineage.get(store, third.reference)
+    assert origin.mlflow_run == there.run(third.reference).info.run_id
+    assert origin.mlflow_model in {model.model_id for model in there.models()}
 
 
 def test_the_growth_of_a_home_is_a_run_that_a_task_learned_again_does_not_break(store: Store, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from limpet.errors import IntegrityError, NotFoundError
 from limpet.forgetting import report
 from limpet.forgetting.metrics import DEFINITIONS
 from limpet.forgetting.report_values import ArmReport, Report
-from limpet.registry import aliases, evaluations, streams, tasks
+from limpet.registry import aliases, deletion, evaluations, streams, tasks, versions
 from limpet.registry.canonical import canonical_json, digest_json
+from limpet.registry.gc import collect
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, VersionRecord
 from tests.forgetting.grown_home import ENVIRONMENT, EXAMPLES, TASKS, add_base, add_task, add_version, grow
@@ -380,3 +381,13 @@ def test_after_a_rollback_what_was_not_measured_is_null(store: Store, tmp_path: 
 
 def test_a_home_that_has_grown_nothing_reports_no_arm(store: Store, growth: int) -> None:
     assert report.build(store, "home").arms == ()
+
+
+def test_deleted_versions_are_evidence_still(store: Store, tmp_path: Path) -> None:
+    grow(store, tmp_path)
+    before = report.build(store)
+    for version in versions.find(store).items:
+        if not version.aliases:
+            deletion.delete(store, version.reference, "not wanted")
+    collect(store, grace_seconds=0, dry_run=False)
+    assert report.build(store) == before

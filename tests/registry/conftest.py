@@ -1,4 +1,4 @@
-"""Homes on SQLite and on a real PostgreSQL server, which the tests start."""
+"""Homes on SQLite and on a real PostgreSQL server, blobs on a real S3 server; the tests start both."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, text
 
 from limpet.registry.store import Store
 from tests.registry.homes import stock
+from tests.registry.s3 import Proxy, point_to, s3_server
 
 
 def _binaries() -> Path:
@@ -77,3 +78,31 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store = stock(tmp_path / "home", url)
     yield store
     store.database.close()
+
+
+@pytest.fixture(scope="session")
+def s3_proxy() -> Iterator[Proxy]:
+    """What stands between an S3-compatible server on 127.0.0.1 and the tests."""
+    with s3_server() as port:
+        made = Proxy(port)
+        yield made
+        made.stop()
+
+
+@pytest.fixture
+def proxy(s3_proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """The proxy, to which the environment leads; whatever a test lets fail is mended after it."""
+    point_to(monkeypatch, s3_proxy.port)
+    yield s3_proxy
+    s3_proxy.mend()
+
+
+@pytest.fixture
+def s3_url(proxy: Proxy) -> str:
+    """A folder in a new bucket."""
+    import s3fs
+
+    bucket = f"limpet-{uuid4().hex}"
+    s3fs.S3FileSystem().mkdir(bucket)
+    proxy.requests.clear()
+    return f"s3://{bucket}/adapters/v1"

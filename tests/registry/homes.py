@@ -47,9 +47,9 @@ def a_task(store: Store, name: str) -> TaskRecord:
     return TaskRecord(a_definition(name), LABELS, SPLITS, DATA, {"notes": []}, WHEN)
 
 
-def stock(folder: Path, db: str | None = None) -> Store:
+def stock(folder: Path, db: str | None = None, blobs: str | None = None) -> Store:
     """Make a home with one base and the tasks `news` and `films`."""
-    store = create_store(folder, Settings(db=db, cache=folder.parent / "cache"))
+    store = create_store(folder, Settings(db=db, blobs=blobs, cache=folder.parent / "cache"))
     bases.add(store, a_base())
     for name in ("news", "films"):
         tasks.add(store, a_task(store, name))
@@ -83,9 +83,15 @@ def adapter_bytes(task: str, seed: int) -> bytes:
 
 
 def register(store: Store, made: VersionDraft) -> tuple[VersionRecord, bool]:
+    return versions.register(store, made, {"adapter_model.safetensors": adapter_file(store, made)})
+
+
+def adapter_file(store: Store, made: VersionDraft) -> Path:
+    """Return the file to register for a draft, written unless it is there."""
     file = store.path / f"adapter-{made.task}-{made.seed}"
-    file.write_bytes(adapter_bytes(made.task, made.seed))
-    return versions.register(store, made, {"adapter_model.safetensors": file})
+    if not file.is_file():
+        file.write_bytes(adapter_bytes(made.task, made.seed))
+    return file
 
 
 def again(store: Store) -> Store:

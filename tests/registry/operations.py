@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
-from limpet.registry import aliases, bases, tasks
+from limpet.registry import aliases, bases, deletion, exchange, gc, notes, policy, probes, tags, tasks
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.store import Store
+from tests.registry.bundles import add_sound_version
 from tests.registry.deaths import Operation
-from tests.registry.homes import a_base, a_task, add_version
+from tests.registry.homes import ENVIRONMENT, a_base, a_task, add_version, stock
 
+_BUNDLE = "third.limpet"
+_PROBE = probes.write(["a text"], [[0.5, -0.5]], 64, ENVIRONMENT)
 _BLOB = ("blob.opened", "blob.filled", "blob.synced", "blob.renamed", "blob.kept")
 
 
@@ -36,6 +40,22 @@ def _two_versions(store: Store) -> None:
 def _promoted_twice(store: Store) -> None:
     _two_versions(store)
     aliases.promote(store, "news@2", "live", actor="ada")
+
+
+def _with_garbage(store: Store) -> None:
+    _two_versions(store)
+    deletion.delete(store, "news@2", "wrong data", actor="ada")
+    store.blobs.put_bytes(b"nothing names this")
+
+
+def _with_bundle(store: Store) -> None:
+    """Leave a bundle in the home folder, of a version and a task that the home does not have."""
+    other = stock(store.path / "other")
+    tasks.add(other, a_task(other, "third"))
+    add_sound_version(other, "third")
+    exchange.export_bundle(other, "third@1", store.path / _BUNDLE)
+    other.database.close()
+    shutil.rmtree(other.path)
 
 
 def _roll_back(store: Store) -> None:
@@ -67,5 +87,57 @@ OPERATIONS = {
             lambda store: aliases.promote(store, "news@2", "live", expect=None, reason="better", actor="ada"),
         ),
         Operation("rollback", _transaction("rollback"), _promoted_twice, _roll_back),
+        Operation(
+            "delete",
+            _transaction("delete"),
+            _two_versions,
+            lambda store: deletion.delete(store, "news@2", "wrong data", actor="ada"),
+        ),
+        Operation(
+            "tag",
+            _transaction("tag"),
+            _two_versions,
+            lambda store: tags.change(store, "news@1", {"env": "prod", "tier": "1"}, actor="ada"),
+        ),
+        Operation(
+            "note",
+            _transaction("note"),
+            _two_versions,
+            lambda store: notes.add(store, "news@1", "looked at, fine", actor="ada"),
+        ),
+        Operation(
+            "policy",
+            _transaction("policy"),
+            _nothing,
+            lambda store: policy.change(store, protect=["production"], keep_last=3, actor="ada"),
+        ),
+        Operation(
+            "probe",
+            (*_BLOB, *_transaction("probe")),
+            _two_versions,
+            lambda store: probes.keep(store, "news@1", _PROBE),
+        ),
+        Operation(
+            "gc",
+            ("gc.marked", "gc.removed", "gc.swept", *_transaction("gc")),
+            _with_garbage,
+            lambda store: gc.collect(store, grace_seconds=0, dry_run=False, actor="ada"),
+        ),
+        Operation(
+            "import",
+            (
+                *_BLOB,
+                *_transaction("task"),
+                "register.stored",
+                *_transaction("register"),
+                *_transaction("probe"),
+                "import.checked",
+                "import.unpacked",
+                "import.task",
+                "import.registered",
+            ),
+            _with_bundle,
+            lambda store: exchange.import_bundle(store, store.path / _BUNDLE),
+        ),
     )
 }

@@ -19,9 +19,11 @@ from limpet.registry.remote_blobs import RemoteBlobs
 DATA = b"limpet" * 1000
 
 
-@pytest.fixture(params=["folder", "memory://"])
+@pytest.fixture(params=["folder", "memory", "s3"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
-    url = None if request.param == "folder" else f"memory://{uuid4().hex}"
+    if request.param == "folder":
+        return LocalBlobs(tmp_path / "blobs")
+    url = f"memory://{uuid4().hex}" if request.param == "memory" else request.getfixturevalue("s3_url")
     return open_blobs(url, tmp_path / "blobs", tmp_path / "cache")
 
 

@@ -53,6 +53,7 @@ def test_a_deleted_version_is_neither_deleted_nor_promoted_again(three: Store) -
     deletion.delete(three, "news@2", "not wanted")
     with pytest.raises(NotFoundError, match="not wanted"):
         deletion.delete(three, "news@2", "still not")
+    assert deletion.delete(three, "news@2", "not wanted") == versions.look_up(three, "news@2")
     with pytest.raises(NotFoundError, match="not wanted"):
         aliases.promote(three, "news@2", "production")
     assert len(log.read(three, "news@2").items) == 2
@@ -103,6 +104,11 @@ def test_a_rollback_never_goes_to_a_deleted_version(three: Store) -> None:
     aliases.promote(three, "news@1", "production")
     aliases.promote(three, "news@2", "production")
     deletion.delete(three, "news@1", "leaked data", actor="ana")
-    with pytest.raises(ConflictError, match="can't go back to news@1, which was deleted by ana on .*: leaked data"):
+    with pytest.raises(ConflictError, match=r"can.t go back to news@1, which was deleted by ana on .*: leaked data"):
         aliases.rollback(three, "news", "production")
     assert versions.resolve(three, "news@production").number == 2
+
+
+def test_a_version_whose_parent_was_deleted_while_it_was_trained_is_kept_with_its_lineage(lone: Store) -> None:
+    deletion.delete(lone, "news@1", "not wanted")
+    assert add_version(lone, seed=5, parent="news@1").parent == "news@1"

@@ -14,7 +14,7 @@ from limpet.registry.blobs import check_stored
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.store import Store
 from limpet.registry.verify import verify
-from tests.registry.homes import BASE, DATA, ENVIRONMENT, a_task, add_version
+from tests.registry.homes import BASE, DATA, ENVIRONMENT, a_task, adapter_bytes, add_version
 
 
 def take_away(store: Store, digests: list[str], times: int) -> Callable[[str], None]:
@@ -31,7 +31,7 @@ def take_away(store: Store, digests: list[str], times: int) -> Callable[[str], N
 
 
 def test_a_version_whose_files_were_taken_away_is_stored_again(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [digest_bytes(b"news 1" * 50)]
+    files = [digest_bytes(adapter_bytes("news", 1))]
     monkeypatch.setattr("limpet.registry.database.reach", take_away(home, files, 2))
     version = add_version(home, seed=1)
     assert [file.digest for file in version.files] == files
@@ -42,8 +42,9 @@ def test_a_version_whose_files_were_taken_away_is_stored_again(home: Store, monk
 def test_a_version_whose_files_are_always_taken_away_is_a_conflict_and_leaves_nothing(
     home: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    files = [digest_bytes(adapter_bytes("news", 1))]
     with monkeypatch.context() as patch:
-        patch.setattr("limpet.registry.database.reach", take_away(home, [digest_bytes(b"news 1" * 50)], 100))
+        patch.setattr("limpet.registry.database.reach", take_away(home, files, 100))
         with pytest.raises(ConflictError, match="taken away by a gc meanwhile"):
             add_version(home, seed=1)
     assert versions.find(home).items == ()

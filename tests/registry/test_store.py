@@ -91,7 +91,7 @@ def test_sqlite_is_set_as_promised(store: Store) -> None:
             session.connection().exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         ]
-    assert answers == ["delete", 2, 1, 60_000]
+    assert answers == ["delete", 3, 1, 60_000]
 
 
 def test_opening_a_home_imports_nothing_heavy(store: Store) -> None:

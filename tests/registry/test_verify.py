@@ -1,19 +1,27 @@
 from __future__ import annotations
 
+import json
+import math
+import os
 import sqlite3
+import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from limpet.registry import aliases, evaluations
+from limpet.registry import aliases, deletion, evaluations, log, probes, tasks, versions
 from limpet.registry.blobs import LocalBlobs, blob_key
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.store import Store
-from limpet.registry.verify import verify
-from tests.registry.homes import BASE, DATA, ENVIRONMENT, add_version, stock
+from limpet.registry.verify import contents, verify
+from tests.registry.homes import BASE, DATA, ENVIRONMENT, adapter_bytes, add_version, draft, stock
 
 OTHER = digest_bytes(b"other")
+PREDICTIONS = b'{"predictions":[0,1],"targets":[0,0]}'
+PROBE = probes.write(("a wave",), ((0.5, -0.25),), 64, ENVIRONMENT)
 
 
 @pytest.fixture
@@ -32,7 +40,7 @@ def full(tmp_path: Path) -> Store:
         metric="accuracy",
         score=0.5,
         examples=2,
-        predictions_digest=store.blobs.put_bytes(b'{"predictions":[0,1]}'),
+        predictions_digest=store.blobs.put_bytes(PREDICTIONS),
         logits_digest=OTHER,
         plan_digest=OTHER,
         data_digest=DATA,
@@ -40,13 +48,14 @@ def full(tmp_path: Path) -> Store:
         environment=ENVIRONMENT,
         seconds=1.0,
     )
-    assert verify(store) == ()
+    probes.keep(store, "news@1", PROBE)
+    assert verify(store, deep=True) == ()
     return store
 
 
 def adapter_file(store: Store) -> Path:
     assert isinstance(store.blobs, LocalBlobs)
-    file = store.blobs.root / blob_key(digest_bytes(b"news 1" * 50))
+    file = store.blobs.root / blob_key(digest_bytes(adapter_bytes("news", 1)))
     file.chmod(0o644)
     return file
 
@@ -90,18 +99,11 @@ def test_a_blob_that_nothing_names_is_an_orphan(full: Store) -> None:
 
 def test_damaged_splits_and_predictions_are_found(full: Store) -> None:
     assert isinstance(full.blobs, LocalBlobs)
-    for data in (b'{"text":"a","label":0}\n', b'{"predictions":[0,1]}'):
-        file = full.blobs.root / blob_key(digest_bytes(data))
+    for digest in (tasks.get(full, "news").split("train").digest, digest_bytes(PREDICTIONS)):
+        file = full.blobs.root / blob_key(digest)
         file.chmod(0o644)
         flip(file)
     assert sorted(problem.where for problem in verify(full)) == ["evaluation 1", "news, split train"]
-
-
-def test_a_shallow_check_looks_at_sizes_only(full: Store) -> None:
-    flip(adapter_file(full))
-    assert verify(full, deep=False) == ()
-    adapter_file(full).write_bytes(b"x")
-    assert [problem.kind for problem in verify(full, deep=False)] == ["size"]
 
 
 @pytest.mark.parametrize(
@@ -121,13 +123,28 @@ def test_a_shallow_check_looks_at_sizes_only(full: Store) -> None:
         ("UPDATE aliases SET version_id = 2", "alias", "news@production"),
         ("DELETE FROM alias_events", "alias", "news@production"),
         ("DELETE FROM aliases", "alias", "news@production"),
+        ("UPDATE versions SET deleted_at = '2026-01-02' WHERE id = 1", "alias", "news@production"),
+        ("UPDATE versions SET number = 5 WHERE id = 1", "number", "news"),
+        ("UPDATE log_events SET actor = 'eve' WHERE id = 2", "log", "event 2"),
+        ("UPDATE log_events SET detail = '{}' WHERE action = 'promote'", "log", "news@production"),
+        ("UPDATE log_events SET detail = '{' WHERE id = 2", "log", "events"),
+        ("DELETE FROM log_events WHERE id = 2", "log", "event 3"),
+        ("DELETE FROM log_events", "log", "news@production"),
+        ("UPDATE alias_events SET actor = 'eve'", "log", "news@production"),
+        ("UPDATE tasks SET splits = '[' WHERE id = 1", "database", "tasks"),
     ],
 )
 def test_each_edit_of_the_database_is_named(full: Store, statement: str, kind: str, where: str) -> None:
     full.database.close()
     with sqlite3.connect(full.path / "limpet.db") as connection:
         # who can write to the file can take this guard away, too
-        connection.execute("DROP TRIGGER alias_events_no_delete")
+        for guard in (
+            "alias_events_no_delete",
+            "alias_events_no_update",
+            "log_events_no_delete",
+            "log_events_no_update",
+        ):
+            connection.execute(f"DROP TRIGGER {guard}")
         connection.execute(statement)
     assert (kind, where) in {(problem.kind, problem.where) for problem in verify(full)}
 
@@ -147,4 +164,201 @@ def test_a_manifest_forged_with_its_own_digest_still_betrays_itself(full: Store)
 def test_progress_reaches_the_number_of_blobs(full: Store) -> None:
     calls: list[tuple[int, int]] = []
     verify(full, progress=lambda done, total: calls.append((done, total)))
-    assert calls[-1] == (4, 4)
+    assert calls[-1] == (5, 5)
+
+
+def test_a_file_that_somebody_is_writing_is_no_problem_until_it_is_an_hour_old(full: Store) -> None:
+    assert isinstance(full.blobs, LocalBlobs)
+    file = full.blobs.root / "tmp" / "half"
+    file.write_bytes(b"x")
+    assert verify(full) == ()
+    os.utime(file, (time.time() - 3601,) * 2)
+    assert [(problem.kind, problem.where) for problem in verify(full)] == [("stray", "tmp/half")]
+
+
+def test_what_a_deleted_version_has_left_may_go_but_must_be_right(full: Store) -> None:
+    deletion.delete(full, "films@1", "not wanted")
+    assert verify(full, deep=True) == ()
+    assert isinstance(full.blobs, LocalBlobs)
+    file = full.blobs.root / blob_key(digest_bytes(adapter_bytes("films", 2)))
+    file.chmod(0o644)
+    flip(file)
+    assert [problem.kind for problem in verify(full)] == ["changed"]
+    file.unlink()
+    assert verify(full, deep=True) == ()
+
+
+def test_moves_from_before_the_log_began_are_no_problem(full: Store) -> None:
+    full.database.close()
+    with sqlite3.connect(full.path / "limpet.db") as connection:
+        connection.execute("DROP TRIGGER log_events_no_delete")
+        connection.execute("DELETE FROM log_events")
+    assert {problem.kind for problem in verify(full)} == {"log"}
+    with full.database.write() as session:
+        log.record(session, "db upgrade", "database", {})
+    assert verify(full) == ()
+    aliases.promote(full, "films@1", "production")
+    assert verify(full) == ()
+
+
+def test_a_probe_that_is_gone_or_changed_is_named(full: Store) -> None:
+    assert isinstance(full.blobs, LocalBlobs)
+    file = full.blobs.root / blob_key(digest_bytes(PROBE))
+    file.chmod(0o644)
+    flip(file)
+    assert [(problem.kind, problem.where) for problem in verify(full, deep=True)] == [("changed", "news@1, probe")]
+    file.unlink()
+    assert [(problem.kind, problem.where) for problem in verify(full, deep=True)] == [("missing", "news@1, probe")]
+
+
+def test_the_contents_are_counted(full: Store) -> None:
+    assert contents(full) == {
+        "aliases": 1,
+        "bases": 1,
+        "evaluations": 1,
+        "files": 5,
+        "log_events": 6,
+        "probes": 1,
+        "tasks": 2,
+        "versions": 2,
+    }
+
+
+def test_a_sound_home_is_sound_on_each_database(home: Store) -> None:
+    version = add_version(home, seed=1)
+    aliases.promote(home, version.reference, "production")
+    probes.keep(home, version.reference, PROBE)
+    add_version(home, seed=2, parent="news@1")
+    deletion.delete(home, "news@2", "not wanted")
+    assert verify(home, deep=True) == ()
+
+
+@pytest.mark.parametrize(
+    ("statement", "where"),
+    [
+        ("UPDATE versions SET parent_id = 99 WHERE id = 1", "versions.parent_id"),
+        ("UPDATE probes SET environment_id = 99", "probes.environment_id"),
+        ("DELETE FROM versions WHERE id = 1", "evaluations.version_id"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_found_by_a_deep_check(full: Store, statement: str, where: str) -> None:
+    full.database.close()
+    with sqlite3.connect(full.path / "limpet.db") as connection:
+        connection.execute(statement)
+    assert ("database", where) in {(problem.kind, problem.where) for problem in verify(full, deep=True)}
+
+
+def test_a_reference_that_leads_nowhere_is_found_on_postgresql(postgres_url: str, tmp_path: Path) -> None:
+    store = stock(tmp_path / "home", postgres_url)
+    add_version(store, seed=1)
+    with store.database.write() as session:
+        # as the owner of the server can
+        session.execute(text("ALTER TABLE versions DROP CONSTRAINT fk_versions_parent_id"))
+        session.execute(text("UPDATE versions SET parent_id = 99"))
+    found = {(problem.kind, problem.where) for problem in verify(store, deep=True)}
+    store.database.close()
+    assert found == {("database", "versions.parent_id")}
+
+
+def test_a_damaged_index_is_found_by_a_deep_check(full: Store) -> None:
+    full.database.close()
+    with sqlite3.connect(full.path / "limpet.db") as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = replace(sql, '(digest)', '(name)') WHERE name = 'ix_version_files_digest'"
+        )
+    assert ("database", "limpet.db") in {(problem.kind, problem.where) for problem in verify(full, deep=True)}
+
+
+CONFIG = {"peft_type": "LORA", "r": 8, "lora_alpha": 16}
+HEAD = {"labels": 2}
+
+
+def register(store: Store, name: str, data: bytes) -> None:
+    file = store.path / "file"
+    file.write_bytes(data)
+    versions.register(store, draft(config={"method": {"r": 8, "alpha": 16}}, seed=7), {name: file})
+
+
+def tensors(dtype: str, shape: list[int], raw: bytes) -> bytes:
+    header = json.dumps({"x": {"dtype": dtype, "shape": shape, "data_offsets": [0, len(raw)]}}).encode()
+    return struct.pack("<Q", len(header)) + header + raw
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "detail"),
+    [
+        ("a.safetensors", b"no tensors", "not a sound safetensors file"),
+        (
+            "a.safetensors",
+            tensors("F32", [2], struct.pack("<2f", 1, math.nan)),
+            "tensor x has a value that is not finite",
+        ),
+        ("a.safetensors", tensors("F16", [2], struct.pack("<2e", 1, -math.inf)), "tensor x"),
+        ("a.safetensors", tensors("F64", [1], struct.pack("<d", math.inf)), "tensor x"),
+        ("a.safetensors", tensors("C64", [1], struct.pack("<2f", 0, math.inf)), "tensor x"),
+        ("a.safetensors", tensors("BF16", [2], bytes.fromhex("803f 80ff")), "tensor x"),
+        ("a.safetensors", tensors("F8_E5M2", [2], b"\x3c\x7c"), "tensor x"),
+        ("a.safetensors", tensors("F8_E4M3", [2], b"\x38\xff"), "tensor x"),
+        ("adapter_config.json", b"[1", "not JSON"),
+        ("adapter_config.json", b"[]", "not a JSON object"),
+        ("adapter_config.json", json.dumps(CONFIG | {"r": 4}).encode(), "its r is 4, and the manifest's r 8"),
+        ("adapter_config.json", json.dumps(CONFIG | {"lora_alpha": 8}).encode(), "its lora_alpha is 8"),
+        ("adapter_config.json", json.dumps(CONFIG | {"peft_type": "LOHA"}).encode(), "its peft_type is 'LOHA'"),
+        ("head.json", json.dumps({"labels": 3}).encode(), "it has 3 labels, and the manifest 2"),
+        ("labels.json", b'["y","x"]', "its labels are not those of the manifest"),
+    ],
+)
+def test_bytes_that_were_wrong_from_the_first_are_found_by_a_deep_check(
+    full: Store, name: str, data: bytes, detail: str
+) -> None:
+    register(full, name, data)
+    assert verify(full) == ()
+    (problem,) = verify(full, deep=True)
+    assert (problem.kind, problem.where) == ("content", f"news@2, {name}")
+    assert detail in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.safetensors", tensors("BF16", [2], bytes.fromhex("803f 7f7f"))),
+        ("a.safetensors", tensors("F8_E4M3", [2], b"\x38\x7e")),
+        ("a.safetensors", tensors("I64", [1], b"\xff" * 8)),
+        ("a.safetensors", tensors("F32", [0], b"")),
+        ("adapter_config.json", json.dumps(CONFIG).encode()),
+        ("head.json", json.dumps(HEAD).encode()),
+        ("labels.json", b'["x", "y"]'),
+        ("anything.else", b"\x00"),
+    ],
+)
+def test_bytes_that_are_right_pass_a_deep_check(full: Store, name: str, data: bytes) -> None:
+    register(full, name, data)
+    assert verify(full, deep=True) == ()
+
+
+@pytest.mark.parametrize(
+    ("predictions", "detail"),
+    [
+        (b"{", "not JSON"),
+        (b"[]", "no list of predictions"),
+        (b'{"predictions":[0],"targets":[0]}', "1 predictions and 1 targets for 2 examples"),
+        (b'{"predictions":[0,1],"targets":[0,1]}', "recorded as 0.5, and its predictions give 1.0"),
+    ],
+)
+def test_predictions_that_do_not_give_the_score_are_found_by_a_deep_check(
+    full: Store, predictions: bytes, detail: str
+) -> None:
+    digest = full.blobs.put_bytes(predictions)
+    full.database.close()
+    with sqlite3.connect(full.path / "limpet.db") as connection:
+        connection.execute("UPDATE evaluations SET predictions_digest = ?", (digest,))
+    found = [problem for problem in verify(full, deep=True) if problem.kind != "orphan"]
+    assert [(problem.kind, problem.where) for problem in found] == [("content", "evaluation 1 of news@1")]
+    assert detail in found[0].detail
+
+
+def test_a_probe_of_another_task_is_found_by_a_deep_check(full: Store) -> None:
+    probes.keep(full, "films@1", probes.write(("a",), ((0.5,),), 64, ENVIRONMENT))
+    (problem,) = verify(full, deep=True)
+    assert (problem.kind, problem.where) == ("content", "films@1, probe")

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import base64
+import json
+import re
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from limpet.errors import IntegrityError, LimpetError, NotFoundError, UsageError
-from limpet.registry import aliases, bases, versions
+from limpet.registry import aliases, bases, deletion, tags, versions
+from limpet.registry._order import SORTS
 from limpet.registry.blobs import LocalBlobs, blob_key
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.store import Store
 from limpet.registry.values import Page, VersionRecord
-from tests.registry.homes import a_base, add_version, again, draft, register
+from tests.registry.homes import a_base, adapter_bytes, add_version, again, draft, register
 
 
 def names(page: Page[VersionRecord]) -> list[str]:
@@ -26,7 +31,7 @@ def test_a_version_comes_back_as_it_was_registered(home: Store) -> None:
     assert (version.config, version.lineage) == ({"b": [1], "a": 0.1}, {"stream": "s", "step": 1})
     assert version.size == sum(file.size for file in version.files) > 0
     assert {name: path.read_bytes() for name, path in versions.files(home, version).items()} == {
-        "adapter_model.safetensors": b"news 7" * 50
+        "adapter_model.safetensors": adapter_bytes("news", 7)
     }
 
 
@@ -164,6 +169,19 @@ def test_filters_choose_and_combine(home: Store) -> None:
     assert names(versions.find(home, where="seed != 9 and number<2")) == ["news@1"]
     assert names(versions.find(home, where="created_at > '2999'")) == []
     assert names(versions.find(home, where="trainable_parameters == 10 AND size > 1e9")) == []
+    assert names(versions.find(home, where="method = prefix and role != baseline")) == ["news@3", "news@1"]
+
+
+def test_tags_are_searched_by_their_value(home: Store) -> None:
+    for seed in range(3):
+        add_version(home, seed=seed)
+    tags.change(home, "news@1", {"owner": "ada", "ci.run": "9"})
+    tags.change(home, "news@2", {"owner": "salt and pepper"})
+    assert names(versions.find(home, where="tag.owner = ada")) == ["news@1"]
+    assert names(versions.find(home, where="tag.owner != ada")) == ["news@2"]
+    assert names(versions.find(home, where="tag.owner = 'salt and pepper' and seed = 1")) == ["news@2"]
+    assert names(versions.find(home, where="tag.ci.run = 9 and tag.owner=ada")) == ["news@1"]
+    assert names(versions.find(home, where="tag.owner = bob")) == []
 
 
 @pytest.mark.parametrize(
@@ -178,6 +196,11 @@ def test_filters_choose_and_combine(home: Store) -> None:
         "a and",
         "seed = nan",
         "seed = 1e400",
+        "seed = 1 seed = 2",
+        "seed = 1 or seed = 2",
+        "tag. = x",
+        "tag.-x = x",
+        "tag.UP = x",
     ],
 )
 def test_a_condition_that_means_nothing_is_refused(store_with: Store, where: str) -> None:
@@ -186,11 +209,102 @@ def test_a_condition_that_means_nothing_is_refused(store_with: Store, where: str
 
 
 def test_wrong_limits_cursors_and_tasks_are_refused(store_with: Store) -> None:
-    for arguments in ({"limit": 0}, {"limit": 1001}, {"cursor": "x"}, {"cursor": "9" * 30}, {"task": "../x"}):
+    for arguments in (
+        {"limit": 0},
+        {"limit": 1001},
+        {"cursor": "x"},
+        {"cursor": "9" * 300},
+        {"sort": "digest"},
+        {"sort": "--score"},
+        {"sort": ""},
+        {"task": "../x"},
+    ):
         with pytest.raises(UsageError):
             versions.find(store_with, **arguments)  # type: ignore[arg-type]
     with pytest.raises(NotFoundError):
         versions.find(store_with, task="sport")
+
+
+SCORES = (0.5, None, 0.9, 0.5, 0.1, None, 0.9, 0.3)
+
+
+def all_pages(home: Store, limit: int, **arguments: Any) -> list[VersionRecord]:
+    found: list[VersionRecord] = []
+    cursor: str | None = None
+    while True:
+        page = versions.find(home, limit=limit, cursor=cursor, **arguments)
+        assert len(page.items) <= limit
+        found += page.items
+        cursor = page.cursor
+        if cursor is None:
+            return found
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", cursor)
+        assert not cursor.startswith("-")
+
+
+@pytest.mark.parametrize("sort", [sign + name for name in SORTS for sign in ("", "-")])
+def test_every_order_is_whole_on_pages_of_any_size(home: Store, sort: str) -> None:
+    for seed, score in enumerate(SCORES):
+        metrics = {} if score is None else {"score": score}
+        add_version(home, "films" if seed % 3 else "news", seed=seed // 2, metrics=metrics, config={"n": seed})
+    name = sort.removeprefix("-")
+
+    def value(version: VersionRecord) -> Any:
+        return {**vars(version), **version.cost, "size": version.size, "score": version.metrics.get("score")}[name]
+
+    oldest = versions.find(home).items[::-1]
+    # equal values stand as they were registered, or the other way round where the largest is first
+    known = sorted((value(version), place) for place, version in enumerate(oldest) if value(version) is not None)
+    unknown = [(None, place) for place, version in enumerate(oldest) if value(version) is None]
+    step = -1 if sort.startswith("-") else 1
+    expected = [oldest[place] for _, place in known[::step] + unknown[::step]]
+    for limit in (1, 3, 7, 8, 1000):
+        assert all_pages(home, limit, sort=sort) == expected
+    by_task = [version for version in expected if version.task == "films"]
+    assert all_pages(home, 2, sort=sort, task="films") == by_task
+
+
+def test_a_sorted_list_goes_on_where_it_was_when_versions_are_added(home: Store) -> None:
+    for seed in range(4):
+        add_version(home, seed=seed)
+    first = versions.find(home, limit=2, sort="-score")
+    add_version(home, seed=50)
+    assert names(first) == ["news@4", "news@3"]
+    assert names(versions.find(home, limit=2, sort="-score", cursor=first.cursor)) == ["news@2", "news@1"]
+
+
+def forged(*content: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+
+
+def test_a_cursor_of_another_list_or_hand_made_is_refused(store_with: Store) -> None:
+    for seed in range(3):
+        add_version(store_with, seed=seed)
+    newest, by_score = versions.find(store_with, limit=1), versions.find(store_with, limit=1, sort="score")
+    wrong = [
+        (None, by_score.cursor),
+        ("score", newest.cursor),
+        ("-score", by_score.cursor),
+        *(("score", forged("score", value, 1)) for value in ("x", [1], float("nan"), True)),
+        *(("seed", forged("seed", value, 1)) for value in (None, 1.5, 2**70, "1")),
+        *(("score", forged("score", 1, id_)) for id_ in (None, "1", True, 1.0, 2**70)),
+        *(("score", cursor) for cursor in ("!", "[", "é", forged(), forged("score", 1), "W1tb" * 40)),
+        ("created_at", forged("created_at", 5, 1)),
+    ]
+    for sort, cursor in wrong:
+        with pytest.raises(UsageError, match="is not a cursor"):
+            versions.find(store_with, sort=sort, cursor=cursor)
+
+
+def test_deleted_versions_are_listed_only_when_asked_for(home: Store) -> None:
+    for seed in range(3):
+        add_version(home, seed=seed)
+    deletion.delete(home, "news@2", "a test")
+    assert names(versions.find(home)) == names(versions.find(home, sort="-score")) == ["news@3", "news@1"]
+    page = versions.find(home, deleted=True)
+    assert names(page) == names(versions.find(home, sort="-score", deleted=True)) == ["news@3", "news@2", "news@1"]
+    assert [version.deleted is not None for version in page.items] == [False, True, False]
+    assert versions.look_up(home, "news@2") == page.items[1]
 
 
 def test_current_versions_are_the_promoted_else_the_newest_adapters(home: Store) -> None:

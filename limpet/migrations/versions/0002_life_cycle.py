@@ -12,6 +12,7 @@ depends_on = None
 
 _KEPT = ("alias_events", "log_events", "version_notes")
 _LIVE = sa.text("deleted_at IS NULL")
+_SORTED = ("score", "number", "size", "created_at", "seed", "trainable_parameters")
 
 
 def upgrade() -> None:
@@ -28,6 +29,7 @@ def upgrade() -> None:
         sqlite_where=_LIVE,
         postgresql_where=_LIVE,
     )
+    _orders()
     _tags_and_notes()
     _probes()
     _home()
@@ -39,11 +41,29 @@ def downgrade() -> None:
     for table in ("log_events", "policies", "probes", "version_notes", "version_tags"):
         op.drop_table(table)
     op.drop_index("uq_versions_task_id_digest", "versions")
+    op.drop_index(op.f("ix_aliases_name_version_id"), "aliases")
+    for column in _SORTED:
+        op.drop_index(op.f(f"ix_versions_{column}_id"), "versions")
     with op.batch_alter_table("versions") as versions:
         versions.drop_column("deleted_because")
         versions.drop_column("deleted_by")
         versions.drop_column("deleted_at")
         versions.create_unique_constraint("uq_versions_task_id_digest", ["task_id", "digest"])
+    op.create_index(op.f("ix_versions_score"), "versions", ["score"])
+
+
+def _orders() -> None:
+    """Index every order in which versions are listed."""
+    op.drop_index(op.f("ix_versions_score"), "versions")
+    for column in _SORTED:
+        op.create_index(
+            op.f(f"ix_versions_{column}_id"),
+            "versions",
+            [column, "id"],
+            sqlite_where=_LIVE,
+            postgresql_where=_LIVE,
+        )
+    op.create_index(op.f("ix_aliases_name_version_id"), "aliases", ["name", "version_id"])
 
 
 def _tags_and_notes() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.training.methods._restore import remember
+from limpet.training.peft_fields import field_problems
 
 __all__ = ["PEFT_FILES", "attach", "canonical", "detach", "linear_targets", "load", "save"]
 
@@ -82,6 +83,9 @@ def load(backbone: Any, files: Mapping[str, Path], overrides: Mapping[str, Any] 
         raise IntegrityError(f"The adapter has no {' and no '.join(missing)}.", "limpet verify")
     try:
         settings = json.loads(files[PEFT_FILES[0]].read_text(encoding="utf-8"))
+        # peft would fail halfway, with some modules of the base replaced
+        if wrong := [f"{name} {what}" for name, what in field_problems(settings)]:
+            raise ValueError("; ".join(wrong))
         # a configuration for inference would freeze the adapter, and training could not go on from it
         settings |= {"inference_mode": False, **(overrides or {})}
         module = attach(backbone, PeftConfig.from_peft_type(**settings))

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from limpet.errors import UsageError
-from limpet.training.methods import Capabilities, _peft, resolve_settings
+from limpet.training.methods import Capabilities, _bottleneck, _peft, resolve_settings
 
 __all__ = ["METHODS", "Bottleneck"]
 
@@ -53,21 +53,17 @@ class Bottleneck:
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the adapter's shape and the pattern of its places; see `Method.resolve`."""
-        from limpet.training.methods._bottleneck import BottleneckConfig, pattern
-
         config = resolve_settings(self.name, _DEFAULTS, settings)
         try:
-            BottleneckConfig(**config)
-            targets = pattern(backbone.config.model_type, config["placement"])
+            _bottleneck.BottleneckConfig(**config)
+            targets = _bottleneck.pattern(backbone.config.model_type, config["placement"])
         except ValueError as error:
             raise UsageError(f"The bottleneck's {error}.", "--set placement=pfeiffer --set size=24") from error
         return config | {"target_modules": targets}
 
     def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
         """See `Method.attach`."""
-        from limpet.training.methods._bottleneck import BottleneckConfig
-
-        return _peft.attach(backbone, BottleneckConfig(task_type="FEATURE_EXTRACTION", **config))
+        return _peft.attach(backbone, _bottleneck.BottleneckConfig(task_type="FEATURE_EXTRACTION", **config))
 
     def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
         """See `Method.save`."""
@@ -75,9 +71,6 @@ class Bottleneck:
 
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
-        # its import is what makes peft know the files' peft_type
-        from limpet.training.methods import _bottleneck as _bottleneck
-
         return _peft.load(backbone, files)
 
     def detach(self, module: nn.Module) -> None:

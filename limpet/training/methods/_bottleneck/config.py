@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from peft import PeftConfig
 
@@ -30,8 +29,8 @@ class BottleneckConfig(PeftConfig):  # type: ignore[misc]
         modules_to_save: Modules beside the adapters that are trained and saved.
     """
 
-    target_modules: Any = field(default=None)
-    exclude_modules: Any = field(default=None)
+    target_modules: list[str] | str | None = field(default=None)
+    exclude_modules: list[str] | str | None = field(default=None)
     placement: str = field(default="houlsby")
     reduction_factor: float = field(default=16.0)
     size: int | None = field(default=None)
@@ -46,8 +45,6 @@ class BottleneckConfig(PeftConfig):  # type: ignore[misc]
         """
         super().__post_init__()
         self.peft_type = add_peft_type()
-        if isinstance(self.target_modules, list | tuple):
-            self.target_modules = set(self.target_modules)
         if self.placement not in PLACEMENTS:
             raise ValueError(f"placement must be one of {', '.join(PLACEMENTS)}, not {self.placement!r}")
         if self.activation not in ACTIVATIONS:

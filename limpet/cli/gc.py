@@ -1,0 +1,92 @@
+"""`limpet gc`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from limpet.cli._command import Command
+from limpet.cli._confirm import confirm
+from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.errors import UsageError
+
+if TYPE_CHECKING:
+    from limpet.registry.gc import Collection
+
+__all__ = ["command"]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
+_LISTED = 20
+
+
+@click.command("gc", cls=Command)
+@click.option(
+    "--grace",
+    default="24h",
+    show_default=True,
+    metavar="TIME",
+    help="How long what is new or newly deleted stays: 24h, 30m, 7d, or 0.",
+)
+@click.option(
+    "--dry-run/--no-dry-run", default=None, help="Show what would go and do nothing, which is what gc does by itself."
+)
+@click.option("--yes", is_flag=True, help="Remove it without asking.")
+@pass_invocation
+def command(invocation: Invocation, grace: str, dry_run: bool | None, yes: bool) -> None:
+    """Show what nothing needs any more; remove it with --yes.
+
+    First retention deletes versions by the home's policy; then files go that nothing has needed for the grace period.
+    With --no-dry-run it asks before it removes anything.
+    """
+    from limpet.cli import _output
+
+    home, seconds = invocation.open(), _seconds(grace)
+    report = home.gc(seconds)
+    # by itself gc only looks; --dry-run wins over --yes
+    if not (dry_run or (dry_run is None and not yes)):
+        confirm(f"Remove {_sum(report)}?", yes)
+        with invocation.progress() as progress:
+            report = home.gc(seconds, dry_run=False, progress=progress)
+    if invocation.json:
+        _output.emit(**_output.to_json(report), bytes=report.bytes)
+    else:
+        _show(report)
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
+    if match is None:
+        raise UsageError(f"--grace takes a time such as 24h, not {text!r}.", "--grace 24h, --grace 30m, --grace 0")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _sum(report: Collection) -> str:
+    from limpet.cli import _output
+
+    files = sum(kind.count for kind in (report.deleted, report.orphans, report.strays, report.temporary))
+    sums = [_count(report.retention.count, "version")] if report.retention.count else []
+    return " and ".join([*sums, f"{_count(files, 'file')} ({_output.size(report.bytes)})"])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _show(report: Collection) -> None:
+    from limpet.cli import _output
+
+    rows = [
+        ("versions by retention", report.retention),
+        ("files of deleted versions", report.deleted),
+        ("files that nothing names", report.orphans),
+        ("strays", report.strays),
+        ("temporary files", report.temporary),
+    ]
+    _output.table(("what", "count", "size"), [(name, one.count, _output.size(one.bytes)) for name, one in rows])
+    if report.versions:
+        more = len(report.versions) - _LISTED
+        listed = ", ".join(report.versions[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+        click.echo(f"retention {'lets' if report.dry_run else 'let'} go: {listed}")
+    click.echo(f"would remove {_sum(report)}; --yes does it" if report.dry_run else f"removed {_sum(report)}")

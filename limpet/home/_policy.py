@@ -1,0 +1,44 @@
+"""`home.policy`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from limpet.registry import policy
+
+if TYPE_CHECKING:
+    from limpet.home import Home
+    from limpet.registry.policy import Policy
+
+__all__ = ["Policies"]
+
+
+class Policies:
+    """`home.policy`: the rules of the home, which hold for everyone who uses it."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def show(self) -> Policy:
+        """Return the rules."""
+        return policy.get(self._home.store)
+
+    def set(
+        self,
+        *,
+        protect: Sequence[str] = (),
+        unprotect: Sequence[str] = (),
+        keep_last: int | Literal["none"] | None = None,
+        keep_days: int | Literal["none"] | None = None,
+        reason: str = "",
+    ) -> Policy:
+        """Change some rules, `none` for no such rule any more, and leave the others as they are."""
+        return policy.change(
+            self._home.store,
+            protect=protect,
+            unprotect=unprotect,
+            keep_last=keep_last,
+            keep_days=keep_days,
+            reason=reason,
+        )

@@ -1,0 +1,168 @@
+"""`home.verify`: the bases, the registry, and what the versions answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from limpet.errors import LimpetError
+from limpet.registry import bases, probes, versions
+from limpet.registry.problems import Problem
+from limpet.registry.verify import contents, verify
+
+if TYPE_CHECKING:
+    from limpet.home import Home
+    from limpet.registry.probes import Probe
+    from limpet.registry.values import BaseRecord, VersionRecord
+    from limpet.training.backbone import Backbone
+    from limpet.training.probe import Replay
+    from limpet.training.progress import Progress
+
+__all__ = ["Verification", "verify_home"]
+
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a check of a home found.
+
+    `checked` counts what was checked, by kind; `notes` are sentences about what could not be checked.
+    """
+
+    problems: tuple[Problem, ...]
+    checked: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Replays:
+    """What replaying the probes gave, one version after the other."""
+
+    problems: list[Problem] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
+    on_unsound_bases: list[str] = field(default_factory=list)
+    identical: int = 0
+    elsewhere: Counter[str] = field(default_factory=Counter)
+
+
+def verify_home(home: Home, deep: bool, probe: bool, progress: Progress) -> Verification:
+    """Check every base, every file and record, and with `probe` what every version that is not deleted answers."""
+    problems, sound = _check_bases(home, progress)
+    progress.start("verify files", 1)
+
+    def tell(done: int, total: int) -> None:
+        if done == 1:
+            progress.start("verify files", total)
+        progress.advance(done)
+
+    problems += verify(home.store, deep, tell)
+    progress.finish()
+    checked = contents(home.store)
+    if not probe:
+        return Verification(tuple(problems), checked)
+    replays = _replay_all(home, sound, progress)
+    count = replays.identical + replays.elsewhere.total() + len(replays.problems)
+    return Verification((*problems, *replays.problems), checked | {"replayed_probes": count}, tuple(_notes(replays)))
+
+
+def _check_bases(home: Home, progress: Progress) -> tuple[list[Problem], dict[str, BaseRecord]]:
+    """Return what is wrong with the bases, and those that are sound by their digests."""
+    problems: list[Problem] = []
+    sound: dict[str, BaseRecord] = {}
+    records = bases.list_all(home.store)
+    progress.start("verify bases", len(records))
+    for index, record in enumerate(records):
+        try:
+            sound[record.digest] = home.base.verify(record.name)
+        except LimpetError as error:
+            problems.append(Problem("base", record.name, error.message))
+        progress.advance(index + 1, record.name)
+    progress.finish()
+    return problems, sound
+
+
+def _replay_all(home: Home, sound: Mapping[str, BaseRecord], progress: Progress) -> _Replays:
+    replays = _Replays()
+    by_base: dict[str, list[tuple[VersionRecord, Probe]]] = {}
+    for version in _live(home):
+        try:
+            probe = probes.of(home.store, version.reference)
+        except LimpetError as error:
+            replays.problems.append(Problem("probe", version.reference, f"it can't be replayed: {error.message}"))
+            continue
+        if probe is None:
+            replays.without.append(version.reference)
+        elif version.base_digest not in sound:
+            replays.on_unsound_bases.append(version.reference)
+        else:
+            by_base.setdefault(version.base_digest, []).append((version, probe))
+    progress.start("replay probes", sum(len(found) for found in by_base.values()))
+    done = 0
+    for digest, found in by_base.items():
+        backbone = _backbone(home, sound[digest])
+        for version, probe in found:
+            _replay(home, backbone, version, probe, replays)
+            done += 1
+            progress.advance(done, version.reference)
+    progress.finish()
+    return replays
+
+
+def _live(home: Home) -> Iterator[VersionRecord]:
+    cursor = None
+    while True:
+        page = versions.find(home.store, limit=_PAGE, cursor=cursor)
+        yield from page.items
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def _backbone(home: Home, record: BaseRecord) -> Backbone:
+    from limpet.training.backbone import load_backbone
+
+    # a model that is in memory already is the one that answers
+    return home.loaded(record.digest) or load_backbone(home.store, record)
+
+
+def _replay(home: Home, backbone: Backbone, version: VersionRecord, probe: Probe, replays: _Replays) -> None:
+    from limpet.training.probe import replay
+
+    try:
+        found = replay(home.store, backbone, version, probe)
+    except LimpetError as error:
+        replays.problems.append(Problem("probe", version.reference, f"it can't be replayed: {error.message}"))
+        return
+    if not found.sound:
+        replays.problems.append(Problem("probe", version.reference, _detail(found)))
+    elif found.identical:
+        replays.identical += 1
+    else:
+        replays.elsewhere["; ".join(found.changed)] += 1
+
+
+def _detail(replay: Replay) -> str:
+    size = f"its logits differ by up to {replay.largest_difference:.1e}, where the largest is {replay.scale:.1e}"
+    if replay.same_environment:
+        return f"{size}; the recorded environment is this one, so the base in memory or a library was changed"
+    return f"{size}; since it was recorded, this changed: {'; '.join(replay.changed)}"
+
+
+def _notes(replays: _Replays) -> Iterator[str]:
+    for changed, count in replays.elsewhere.items():
+        yield f"{_versions(count)} answered within the tolerance, but with other bits, because of {changed}"
+    if replays.without:
+        yield f"{_versions(len(replays.without))} made before there were probes: {_listed(replays.without)}"
+    if replays.on_unsound_bases:
+        yield f"not replayed, because the base is not what it was: {_listed(replays.on_unsound_bases)}"
+
+
+def _versions(count: int) -> str:
+    return f"{count} version" if count == 1 else f"{count} versions"
+
+
+def _listed(references: list[str]) -> str:
+    return ", ".join(references[:10]) + (f" and {len(references) - 10} more" if len(references) > 10 else "")

@@ -1,0 +1,27 @@
+"""What a check of a home finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["HARMLESS", "Problem"]
+
+HARMLESS = frozenset({"orphan", "stray"})
+"""Kinds of problems that harm nothing recorded: files that a process which died has left."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as it was recorded.
+
+    `where` names the version, task, alias, base or file; `detail` says what was found. `kind` is one of:
+
+    - of a file: `missing`, `size`, `changed`, `orphan` (no record names it), `stray` (no blob in its place);
+    - of a record: `manifest`, `number`, `alias`, `log`, `base`;
+    - of what the bytes say (a deep check): `database`, `content`;
+    - of what a version answers: `probe`.
+    """
+
+    kind: str
+    where: str
+    detail: str
