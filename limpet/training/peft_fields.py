@@ -41,6 +41,9 @@ def field_problems(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield name, f"is {shown_value(value)}, and must be {_type_name(hint)}"
     for name, least in (("r", 1), ("lora_alpha", 0)):
         value = config.get(name)
+        # OFT's rank of 0 means that the block size decides
+        if value == defaults.get(name):
+            continue
         if isinstance(value, int | float) and not least <= value < float("inf"):
             yield name, f"is {shown_value(value)}, and must be {least} or more"
 

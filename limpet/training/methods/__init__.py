@@ -35,6 +35,8 @@ __all__ = [
     "nearest",
     "obstacle",
     "resolve_settings",
+    "was_tried",
+    "works_on",
 ]
 
 TABLE = Path(__file__).with_name("works.json")
@@ -72,6 +74,9 @@ class Method(Protocol):
     """What peft calls the adapters it saves; null where it saves none."""
     alternatives: tuple[str, ...]
     """Methods to use where this one does not work, the nearest first."""
+
+    example: Mapping[str, Any]
+    """Settings to try it with where its defaults don't suffice."""
 
     def virtual_tokens(self, config: Mapping[str, Any]) -> int:
         """Return how many positions of the base it takes from the text."""
@@ -160,6 +165,16 @@ def obstacle(method: Method, base: BaseRecord) -> str:
     if base.family not in method.capabilities.families:
         return f"it is not for {base.family} models"
     return ""
+
+
+def works_on(method: Method) -> tuple[str, ...]:
+    """Return the architectures that a method was tried on and works on."""
+    return tuple(kind for kind, found in sorted(_tried().items()) if found.get(method.name) == "")
+
+
+def was_tried(base: BaseRecord) -> bool:
+    """Tell whether methods were tried on models like `base`."""
+    return base.architecture in _tried()
 
 
 def nearest(method: Method, base: BaseRecord) -> str | None:

@@ -43,6 +43,9 @@ def attach(backbone: Any, config: Any) -> nn.Module:
         raise UsageError(
             f"peft's {kind} does not attach to this base: {_first_line(error)}", "limpet methods"
         ) from error
+    if not config.inference_mode and not any(parameter.requires_grad for parameter in module.parameters()):
+        before.restore()
+        raise UsageError("peft finds nothing to train in this base.", "limpet methods")
     # kept beside the module's own attributes, or torch would take the modules in it for children
     vars(module)[_BEFORE] = before
     return module

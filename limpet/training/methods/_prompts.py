@@ -68,5 +68,7 @@ def load(backbone: Any, files: Mapping[str, Path], overrides: Mapping[str, Any] 
         IntegrityError: It does not fit this base.
     """
     module = _peft.load(backbone, files, {"inference_mode": True, **(overrides or {})})
-    module.get_submodule("prompt_encoder").requires_grad_(True)
+    for name, parameter in module.get_submodule("prompt_encoder").named_parameters():
+        # a cartridge's first tokens are never trained
+        parameter.requires_grad_("frozen" not in name)
     return module

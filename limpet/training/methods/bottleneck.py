@@ -42,6 +42,7 @@ class Bottleneck:
     settings = _DEFAULTS
     peft_type = "BOTTLENECK"
     alternatives = ("lora", "ia3")
+    example: Mapping[str, Any] = {}
 
     def virtual_tokens(self, config: Mapping[str, Any]) -> int:
         """See `Method.virtual_tokens`."""

@@ -36,6 +36,7 @@ class Full:
     settings: Mapping[str, Any] = {}
     peft_type = None
     alternatives = ("partial", "lora")
+    example: Mapping[str, Any] = {}
 
     def virtual_tokens(self, config: Mapping[str, Any]) -> int:
         """See `Method.virtual_tokens`."""

@@ -32,6 +32,7 @@ class Ia3:
     settings: Mapping[str, Any] = {}
     peft_type = "IA3"
     alternatives = ("lora", "bottleneck")
+    example: Mapping[str, Any] = {}
 
     def virtual_tokens(self, config: Mapping[str, Any]) -> int:
         """See `Method.virtual_tokens`."""

@@ -41,6 +41,7 @@ class Lora:
     settings = _DEFAULTS
     peft_type = "LORA"
     alternatives = ("bottleneck", "ia3")
+    example: Mapping[str, Any] = {}
 
     def virtual_tokens(self, config: Mapping[str, Any]) -> int:
         """See `Method.virtual_tokens`."""

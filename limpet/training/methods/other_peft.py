@@ -72,6 +72,7 @@ class OtherPeft:
     def __init__(self, peft_type: str) -> None:
         self.peft_type = peft_type
         self.name = f"peft:{peft_type.lower()}"
+        self.example: Mapping[str, Any] = {"token_indices": [7, 8]} if peft_type == "TRAINABLE_TOKENS" else {}
         self.summary = f"peft's {peft_type}, its configuration's fields as settings"
 
     def virtual_tokens(self, config: Mapping[str, Any]) -> int:

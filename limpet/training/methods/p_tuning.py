@@ -40,6 +40,7 @@ class PTuning:
     settings = _DEFAULTS
     peft_type = "P_TUNING"
     alternatives = ("prompt", "prefix", "lora")
+    example: Mapping[str, Any] = {}
 
     def virtual_tokens(self, config: Mapping[str, Any]) -> int:
         """See `Method.virtual_tokens`."""

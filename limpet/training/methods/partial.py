@@ -39,6 +39,7 @@ class Partial:
     settings = _DEFAULTS
     peft_type = None
     alternatives = ("full", "probe")
+    example: Mapping[str, Any] = {}
 
     def virtual_tokens(self, config: Mapping[str, Any]) -> int:
         """See `Method.virtual_tokens`."""

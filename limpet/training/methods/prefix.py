@@ -33,6 +33,7 @@ class Prefix:
     settings = _DEFAULTS
     peft_type = "PREFIX_TUNING"
     alternatives = ("prompt", "p-tuning", "lora")
+    example: Mapping[str, Any] = {}
 
     def virtual_tokens(self, config: Mapping[str, Any]) -> int:
         """See `Method.virtual_tokens`."""

@@ -34,6 +34,7 @@ class Probe:
     settings: Mapping[str, Any] = {}
     peft_type = None
     alternatives = ("lora",)
+    example: Mapping[str, Any] = {}
 
     def virtual_tokens(self, config: Mapping[str, Any]) -> int:
         """See `Method.virtual_tokens`."""

@@ -36,6 +36,7 @@ class Prompt:
     settings = _DEFAULTS
     peft_type = "PROMPT_TUNING"
     alternatives = ("p-tuning", "prefix", "lora")
+    example: Mapping[str, Any] = {}
 
     def virtual_tokens(self, config: Mapping[str, Any]) -> int:
         """See `Method.virtual_tokens`."""
