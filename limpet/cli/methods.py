@@ -16,7 +16,8 @@ def command(invocation: Invocation) -> None:
     """The capability table of all methods, and what works on this base."""
     from limpet.cli import _output
 
-    methods = invocation.open().methods()
+    with invocation.progress() as progress:
+        methods = invocation.open().methods(progress)
     if invocation.json:
         _output.emit(methods=methods, cursor=None)
         return
@@ -25,6 +26,7 @@ def command(invocation: Invocation) -> None:
         (
             method.name,
             method.reason or words[method.works],
+            method.nearest,
             method.task_types,
             f"{method.learning_rate:g}",
             words[method.mergeable],
@@ -36,5 +38,5 @@ def command(invocation: Invocation) -> None:
         )
         for method in methods
     ]
-    columns = ("method", "works here", "task types", "lr", "mergeable", "mixed batches")
+    columns = ("method", "works here", "instead", "task types", "lr", "mergeable", "mixed batches")
     _output.table((*columns, "servable", "quantised base", "copies the base", "what it is"), rows)

@@ -5,7 +5,7 @@ Everything heavy is imported by the verb that needs it, so opening a home and re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from limpet.forgetting.report_values import Report
     from limpet.home._verification import Verification
     from limpet.registry.gc import Collection
-    from limpet.registry.values import EvaluationRecord, LogEvent, Page, StepRecord
+    from limpet.registry.values import BaseRecord, EvaluationRecord, LogEvent, Page, StepRecord
     from limpet.training.backbone import Backbone
     from limpet.training.learn import TrainingSettings
     from limpet.training.predict import Prediction
@@ -227,15 +227,29 @@ class Home:
             raise GateError(f"The gate is crossed: {details}", f"limpet report {report.stream}")
         return report
 
-    def methods(self) -> tuple[MethodInfo, ...]:
-        """Every method with what it can do, and whether it works on this home's base."""
+    def methods(self, progress: Progress | None = None) -> tuple[MethodInfo, ...]:
+        """Every method with what it can do, and whether it works on this home's base.
+
+        That was tried before on the architectures that limpet knows. On another one it is tried now, on a small
+        model made from the base's configuration.
+        """
         from limpet.training import methods
 
         try:
             base = bases.get(self.store)
         except NotFoundError:
             base = None
-        return tuple(method_info(methods.get(name), base) for name in methods.names())
+        everything = [methods.get(name) for name in methods.names()]
+        if base is None:
+            return tuple(method_info(method, methods.works_on(method), None, None) for method in everything)
+        if methods.was_tried(base):
+            reasons = {method.name: methods.obstacle(method, base) for method in everything}
+        else:
+            reasons = self._try_methods(base, progress)
+        return tuple(
+            method_info(method, methods.works_on(method), reasons[method.name], _first(method.alternatives, reasons))
+            for method in everything
+        )
 
     def verify(self, *, deep: bool = False, probe: bool = False, progress: Progress | None = None) -> Verification:
         """Re-read every file of the home's bases and registry, and name what is wrong; nothing is changed.
@@ -300,6 +314,17 @@ class Home:
         backbone = self._backbone
         return backbone if backbone is not None and backbone.record.digest == digest else None
 
+    def _try_methods(self, base: BaseRecord, progress: Progress | None) -> dict[str, str]:
+        from transformers import AutoConfig
+
+        from limpet.training import bases as base_files
+        from limpet.training.progress import SILENT
+        from limpet.training.trial import try_all, twin
+
+        (progress or SILENT).note(f"no method was tried on {base.architecture} models yet: trying all of them")
+        config = AutoConfig.from_pretrained(base_files.check(self.store, base), local_files_only=True)
+        return try_all(twin(config))
+
     def _resumed(
         self,
         task: str,
@@ -350,6 +375,11 @@ class Home:
                 f"limpet report {streams.HOME_STREAM}",
             )
         return Trained(version, added.created, row, promoted, (warning,) if warning else ())
+
+
+def _first(names: Sequence[str], reasons: Mapping[str, str]) -> str | None:
+    """Return the first method that nothing speaks against."""
+    return next((name for name in names if not reasons[name]), None)
 
 
 def _check_gate(monitor: bool, max_forgetting: float | None) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from limpet.registry.values import AliasEvent, BaseRecord, VersionRecord
+    from limpet.registry.values import AliasEvent, VersionRecord
 
 __all__ = ["MethodInfo", "Trained", "method_info"]
 
@@ -29,13 +29,21 @@ class Trained:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """A method's line in the capability table; `works` is null where no base was added yet."""
+    """A method's line in the capability table.
+
+    `works` is null where no base was added yet; `reason` says why it does not work on the base, and `nearest` which
+    method to use there instead. `architectures` are those that it was tried on and works on; `settings` maps what
+    `--set` takes to the defaults, null where the base decides.
+    """
 
     name: str
     summary: str
     works: bool | None
     reason: str
+    nearest: str | None
+    architectures: tuple[str, ...]
     task_types: tuple[str, ...]
+    settings: Mapping[str, Any]
     mergeable: bool
     mixed_batches: bool
     servable: bool
@@ -44,16 +52,18 @@ class MethodInfo:
     learning_rate: float
 
 
-def method_info(method: Any, base: BaseRecord | None) -> MethodInfo:
+def method_info(method: Any, architectures: tuple[str, ...], reason: str | None, nearest: str | None) -> MethodInfo:
+    """Return a method's line; `reason` is null without a base, and empty where the method works on it."""
     can = method.capabilities
-    works = None if base is None else base.family in can.families
-    reason = "" if works is not False or base is None else f"not for {base.family} models"
     return MethodInfo(
         name=method.name,
         summary=method.summary,
-        works=works,
-        reason=reason,
+        works=None if reason is None else not reason,
+        reason=reason or "",
+        nearest=nearest if reason else None,
+        architectures=architectures,
         task_types=tuple(sorted(can.task_types)),
+        settings=dict(method.settings),
         mergeable=can.mergeable,
         mixed_batches=can.mixed_batches,
         servable=can.servable,

@@ -96,9 +96,15 @@ def _adapter_config(version: VersionRecord, content: Any) -> str:
         if theirs in content and ours in settings and content[theirs] != settings[ours]:
             return f"its {theirs} is {content[theirs]!r}, and the manifest's {ours} {settings[ours]!r}"
     kind = content.get("peft_type")
-    if isinstance(kind, str) and kind.lower() != version.method:
+    if isinstance(kind, str) and not _names(kind, version.method):
         return f"its peft_type is {kind!r}, and the manifest's method {version.method!r}"
     return ""
+
+
+def _names(kind: str, method: str) -> bool:
+    """Tell whether a method saves peft's type: `ia3` saves IA3, `prefix` PREFIX_TUNING, `peft:oft` OFT."""
+    said, own = kind.lower().replace("_", "-"), method.removeprefix("peft:").replace("_", "-")
+    return said in (own, f"{own}-tuning")
 
 
 def _head(version: VersionRecord, content: Any) -> str:

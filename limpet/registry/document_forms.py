@@ -21,6 +21,8 @@ _LARGEST = 2**63 - 1
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+# a method of peft that has no other name here is peft:NAME
+_METHOD = re.compile(r"(peft:)?[a-z0-9][a-z0-9._-]{0,63}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PARENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}@[1-9][0-9]{0,8}")
 # it stands in a hint that people type, so it has nothing that a shell would act on
@@ -116,7 +118,7 @@ _LABELS_FIELD: Check = (_are_labels, "a list of labels, each once")
 
 MANIFEST: dict[str, Check] = {
     "task": _NAME_FIELD,
-    "method": (_matches(_WORD), "a method's name"),
+    "method": (_matches(_METHOD), "a method's name"),
     "config": (_is_config, "a table, its max_length a count of tokens"),
     "base_digest": _DIGEST_FIELD,
     "data_digest": _DIGEST_FIELD,
