@@ -16,9 +16,10 @@ from torch import Tensor
 
 from limpet.registry.canonical import digest_json
 
-__all__ = ["BatchPlan", "collate", "encode", "evaluation_plan", "training_batches"]
+__all__ = ["PAD_TO", "BatchPlan", "collate", "encode", "evaluation_plan", "training_batches"]
 
-_PAD_TO = 8
+PAD_TO = 8
+"""Batches are padded to a multiple of this many tokens."""
 _BUCKET = 16  # batches that are sorted by length together: less padding, still shuffled
 
 
@@ -79,4 +80,4 @@ def collate(ids: Sequence[Sequence[int]], pad_id: int, length: int | None = None
 
 
 def _round_up(length: int) -> int:
-    return -(-length // _PAD_TO) * _PAD_TO
+    return -(-length // PAD_TO) * PAD_TO

@@ -25,6 +25,7 @@ from limpet.registry.store import Store
 from limpet.registry.values import Environment, TaskRecord, VersionDraft
 from limpet.training import methods
 from limpet.training.backbone import Backbone, positions
+from limpet.training.batches import PAD_TO
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.data import read_split
 from limpet.training.environment import bf16_is_fast, current_environment
@@ -223,16 +224,18 @@ def _resolve(
 def _max_length(method: methods.Method, backbone: Backbone, config: Mapping[str, Any], wanted: int) -> int:
     """Leave room for the method's virtual tokens among the positions that the base has."""
     taken = method.virtual_tokens(config)
-    room = positions(backbone.model)
-    if not taken or room is None:
+    places = positions(backbone.model)
+    if not taken or places is None:
         return wanted
-    if room - taken < 2:
+    # padding takes positions too
+    room = (places - taken) // PAD_TO * PAD_TO
+    if room < PAD_TO:
         raise UsageError(
-            f"{method.name!r} takes {taken} of the {room} positions of {backbone.record.name!r}, which leaves no "
+            f"{method.name!r} takes {taken} of the {places} positions of {backbone.record.name!r}, which leaves no "
             "room for a text.",
-            f"--set virtual_tokens={max(1, room // 4)}",
+            f"--set virtual_tokens={max(1, places // 4)}",
         )
-    return min(wanted, room - taken)
+    return min(wanted, room)
 
 
 def _train(

@@ -57,7 +57,7 @@ def _read(value: Any, kind: Any) -> Any:
     if kind is Any:
         return value
     if origin is Literal:
-        return next(choice for choice in get_args(kind) if value == choice or str(value) == str(choice))
+        return {str(choice): choice for choice in get_args(kind)}[str(value)]
     if isinstance(origin, type) and issubclass(origin, enum.Enum):
         return origin(value if value in {member.value for member in origin} else str(value).upper())
     if origin is bool:

@@ -32,6 +32,10 @@ def attach(backbone: Any, config: Any) -> nn.Module:
     """
     from peft import get_peft_model
 
+    if getattr(config, "bias", "none") != "none":
+        raise UsageError(
+            f"bias={config.bias} would train the base's own biases, and the base stays as it is.", "--set bias=none"
+        )
     before = remember(backbone)
     try:
         with warnings.catch_warnings():

@@ -1,0 +1,96 @@
+"""Frozen features: the head learns from them what it would learn on the frozen base, and they are kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from limpet.home import Home
+from limpet.registry import tasks
+from limpet.training import features
+from limpet.training.checkpoint import Checkpoint
+from limpet.training.data import read_split
+from limpet.training.evaluate import encode_texts, run
+from limpet.training.heads import build_head
+from limpet.training.learn import TrainingSettings, discard, fit_task, learn
+from limpet.training.loop import LoopSettings, fit
+from limpet.training.model import TaskModel, base_modules
+from limpet.training.progress import SILENT
+from limpet.training.scoring import score
+
+PROBE = TrainingSettings("probe", epochs=3, batch_size=8, dtype="float32")
+
+
+def test_a_head_on_features_becomes_the_head_on_the_frozen_base(home: Home, tmp_path: Path) -> None:
+    backbone, task = home.backbone(), tasks.get(home.store, "place")
+    loop = LoopSettings(3, 1e-2, 8, seed=0, dtype="float32")
+    heads = []
+    for path in ("features", "base"):
+        torch.manual_seed(0)
+        model = TaskModel(backbone.model, build_head(task, backbone.record), base_modules(backbone))
+        checkpoint = Checkpoint(tmp_path / f"{path}.checkpoint", float("inf"))
+        if path == "features":
+            fit_task(home.store, backbone, task, model, 16, loop, checkpoint, SILENT)
+        else:
+            train = read_split(home.store, task, "train")
+            encoded = encode_texts(backbone.tokenizer, [example.text for example in train], 16)
+            held_back = read_split(home.store, task, "validation")
+            texts = encode_texts(backbone.tokenizer, [example.text for example in held_back], 16)
+            wanted = [example.target for example in held_back]
+
+            def validate(prepared: Any, model: Any = model, texts: Any = texts, wanted: Any = wanted) -> float:
+                return score("accuracy", run(prepared, model.head, texts, "cpu").predictions, wanted)
+
+            fit(model, encoded, [example.target for example in train], loop, validate, checkpoint, SILENT)
+        heads.append(model.head.state_dict())
+        assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+    ours, theirs = heads
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-5)
+
+
+def test_the_backbone_is_not_asked_a_second_time(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = home.train("place", PROBE).version
+    kept = sorted((tmp_path / "cache" / "features").iterdir())
+    assert len(kept) == 2, "one file for each split"
+    computed: list[int] = []
+    real = features._compute
+
+    def counted(model: Any, encoded: Any, device: Any, progress: Any) -> torch.Tensor:
+        computed.append(len(encoded.ids))
+        return real(model, encoded, device, progress)
+
+    monkeypatch.setattr(features, "_compute", counted)
+    home.train("place", replace(PROBE, seed=1))
+    assert computed == []
+    # another length is another key; a file that is not whole is not used
+    home.train("place", replace(PROBE, max_length=8))
+    assert len(computed) == 2
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:-8])
+    task = tasks.get(home.store, "place")
+    again = learn(home.store, home.backbone(), task, PROBE)
+    assert len(computed) == 4
+    assert {name: path.read_bytes() for name, path in again.files.items()}.keys() == {f.name for f in first.files}
+    discard(again)
+    assert home.train("place", PROBE).version.digest == first.digest
+
+
+def test_a_probe_is_its_head_alone(home: Home) -> None:
+    version = home.train("place", PROBE).version
+    assert {file.name for file in version.files} == {"head.json", "head.safetensors", "labels.json"}
+    assert version.cost["trainable_parameters"] == 32 * 3 + 3
+
+
+def test_an_adopted_adapter_s_features_are_not_kept(home: Home, tmp_path: Path) -> None:
+    home.train("place", TrainingSettings(epochs=1, dtype="float32"))
+    folder = home.adapter.export("place@1", tmp_path / "out")
+    for name in ("head.json", "head.safetensors"):
+        (folder / name).unlink()
+    home.adapter.register("place", folder)
+    assert not (tmp_path / "cache" / "features").exists()
