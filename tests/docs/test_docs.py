@@ -23,11 +23,13 @@ from limpet.cli import COMMANDS, cli
 from limpet.forgetting.metrics import DEFINITIONS
 from limpet.forgetting.stream_spec import parse_stream
 from limpet.registry.settings import load_settings
+from limpet.training import methods
 from tests.docs.pages import PAGES, ROOT, File, blocks, prose, steps
 from tests.docs.warm import limpet_on_path
 from tests.tiny import tiny_base
 
 TUTORIAL, ADAPTERS = ROOT / "docs" / "tutorial.md", ROOT / "docs" / "adapters.md"
+METHODS = ROOT / "docs" / "methods.md"
 # the pages speak of this folder, and of the sample base where its wheel is unpacked
 FOLDER, SAMPLE_BASE = "/home/ada/support", "~/.cache/limpet/bases/minilm-0.1.0"
 BLOCKER = """\
@@ -244,6 +246,34 @@ def test_the_stream_of_the_streams_page_is_a_stream() -> None:
     (stream,) = [block.text for block in blocks(ROOT / "docs" / "streams.md") if block.info == "yaml"]
     spec = parse_stream(yaml.safe_load(stream))
     assert [arm.name for arm in spec.arms] == ["isolated", "sequential-full", "sequential-shared"]
+
+
+def test_the_methods_page_runs(shell: Shell) -> None:
+    follow(METHODS, shell)
+    assert "peft:loha" in (shell.folder / "list.txt").read_text(encoding="utf-8")
+    assert "bottleneck" in (shell.folder / "methods.txt").read_text(encoding="utf-8")
+
+
+def test_every_setting_of_every_method_has_its_line() -> None:
+    sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", prose(METHODS), re.MULTILINE | re.DOTALL))
+    for name in methods.names():
+        if ":" not in name:
+            listed = re.findall(r"^\| `(\w+)` \|", sections[name], re.MULTILINE)
+            assert sorted(listed) == sorted(methods.get(name).settings), name
+
+
+def test_the_methods_page_says_what_works_where() -> None:
+    text, own = prose(METHODS), [name for name in methods.names() if ":" not in name]
+    table = json.loads(methods.TABLE.read_text(encoding="utf-8"))
+    for kind, found in table.items():
+        line = " | ".join([kind, *("no" if found[name] else "yes" for name in own)])
+        assert f"| {line} |" in text
+    for name in methods.names():
+        reasons = {found[name] for found in table.values()}
+        if ":" in name and "" not in reasons:
+            assert f"| `{name}` | {reasons.pop()} |" in text
+        elif ":" in name and not table["gpt2"][name]:
+            assert f"`{name}`" in text.rpartition("whose linear layers")[2]
 
 
 def test_every_metric_has_its_line_on_the_monitor_page() -> None:

@@ -42,7 +42,7 @@ def test_settings_are_read_by_the_types_of_peft_s_fields(
         ("peft:loha", {"r": "four"}, "must be int"),
         ("peft:loha", {"r": True}, "must be int"),
         ("peft:oft", {"coft": "perhaps"}, "must be bool"),
-        ("peft:road", {"variant": "road_9"}, "road_1, road_2, road_4"),
+        ("peft:road", {"variant": "road_9"}, "choose from road_1, road_2"),
         ("peft:loha", {"modules_to_save": "classifier"}, "has no setting 'modules_to_save'"),
         ("peft:loha", {"task_type": "SEQ_CLS"}, "has no setting 'task_type'"),
         ("peft:loha", {"target_modules": "(a+)+b"}, "take for ever"),
