@@ -7,8 +7,9 @@ the fixed batch plan, in float32, and kept in the home's cache folder under ever
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from limpet.training.batches import collate
+from limpet.training.checkpoint import Checkpoint
 from limpet.training.evaluate import Encoded
 from limpet.training.heads import ClassificationHead
+from limpet.training.loop import Fitted, LoopSettings, fit
 from limpet.training.model import TaskModel
 from limpet.training.progress import Progress
 
-__all__ = ["Features", "HeadModel", "extract"]
+__all__ = ["Features", "HeadModel", "extract", "fit_head"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,54 @@ class HeadModel(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (batch, labels) in float32 for pooled hidden states (batch, hidden)."""
         return self.head.classify(features)
+
+
+def fit_head(
+    model: TaskModel,
+    texts: Encoded,
+    labels: Sequence[int],
+    held_back: Encoded,
+    measure: Callable[[tuple[int, ...]], float],
+    kept: Sequence[Path | None],
+    loop: LoopSettings,
+    checkpoint: Checkpoint,
+    progress: Progress,
+) -> Fitted:
+    """Fit the head of `model` on features of `texts`, in the batches that the texts would have had.
+
+    Args:
+        model: The backbone, with or without an adapter, and the head; nothing but the head is trained.
+        texts: The training examples.
+        labels: Their label ids.
+        held_back: The validation examples.
+        measure: Scores predicted label ids of those; higher is better.
+        kept: The files of both features; null where they are not worth keeping.
+        loop: Settings of the loop.
+        checkpoint: Where to write the state, and to resume from.
+        progress: Told of every batch and step.
+
+    Raises:
+        InterruptedRunError: A signal came; a checkpoint was kept.
+        TrainingError: The loss is not finite.
+    """
+    device, started = next(model.parameters()).device, time.perf_counter()
+    features, unseen = (
+        extract(model, encoded, device, path, progress)
+        for encoded, path in zip((texts, held_back), kept, strict=True)
+    )
+    seconds = time.perf_counter() - started
+
+    def validate(prepared: Any) -> float:
+        prepared.eval()
+        with torch.inference_mode():
+            logits = prepared(features=unseen.values.to(device)).float().cpu()
+        return measure(tuple(model.head.predict(logits)))
+
+    fitted = fit(HeadModel(model.head), features, labels, loop, validate, checkpoint, progress)
+    # what the features took is a part of what the training took
+    total = fitted.seconds + seconds
+    rate = fitted.examples_per_second * fitted.seconds / total
+    return replace(fitted, seconds=total, examples_per_second=rate)
 
 
 def extract(model: TaskModel, encoded: Encoded, device: Any, kept: Path | None, progress: Progress) -> Features:

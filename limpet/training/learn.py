@@ -30,7 +30,7 @@ from limpet.training.checkpoint import Checkpoint
 from limpet.training.data import read_split
 from limpet.training.environment import bf16_is_fast, current_environment
 from limpet.training.evaluate import encode_texts, run
-from limpet.training.features import HeadModel, extract
+from limpet.training.features import fit_head
 from limpet.training.heads import build_head, load_head, save_head
 from limpet.training.loop import Fitted, LoopSettings, fit
 from limpet.training.model import TaskModel, base_modules, version_files
@@ -41,7 +41,6 @@ from limpet.training.scoring import score
 __all__ = ["Staged", "Start", "TrainingSettings", "discard", "fit_task", "learn", "unfinished_run"]
 
 _CHECKPOINT_SECONDS = 20.0
-_LEARNED = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -370,33 +369,25 @@ def fit_task(
     train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
     encoded = encode_texts(backbone.tokenizer, [example.text for example in train], max_length)
     held_back = encode_texts(backbone.tokenizer, [example.text for example in validation], max_length)
+    labels = [example.target for example in train]
     targets = [example.target for example in validation]
 
+    def measure(predictions: tuple[int, ...]) -> float:
+        return score(task.definition.metric, predictions, targets)
+
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
-        device = backbone.model.device
-        known = [None, None] if features_key is None else [_features_file(task, s, features_key) for s in _LEARNED]
-        features, unseen = (
-            extract(model, texts, device, kept, progress)
-            for texts, kept in zip((encoded, held_back), known, strict=True)
-        )
-
-        def validate_head(prepared: Any) -> float:
-            prepared.eval()
-            with torch.inference_mode():
-                logits = prepared(features=unseen.values.to(device)).float().cpu()
-            return score(task.definition.metric, tuple(model.head.predict(logits)), targets)
-
-        labels = [example.target for example in train]
-        return fit(HeadModel(model.head), features, labels, loop, validate_head, checkpoint, progress)
+        kept = [_features_file(task, split, features_key) for split in ("train", "validation")]
+        return fit_head(model, encoded, labels, held_back, measure, kept, loop, checkpoint, progress)
 
     def validate(prepared: Any) -> float:
-        outcome = run(prepared, model.head, held_back, backbone.model.device)
-        return score(task.definition.metric, outcome.predictions, targets)
+        return measure(run(prepared, model.head, held_back, backbone.model.device).predictions)
 
-    return fit(model, encoded, [example.target for example in train], loop, validate, checkpoint, progress)
+    return fit(model, encoded, labels, loop, validate, checkpoint, progress)
 
 
-def _features_file(task: TaskRecord, split: str, key: str) -> Path:
+def _features_file(task: TaskRecord, split: str, key: str | None) -> Path | None:
+    if key is None:
+        return None
     digest = next(one.digest for one in task.splits if one.name == split)
     return cache_folder() / "features" / f"{digest_json([key, digest]).removeprefix('sha256:')}.safetensors"
 

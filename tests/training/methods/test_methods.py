@@ -63,8 +63,9 @@ def test_the_trainer_names_no_method() -> None:
 @pytest.mark.parametrize("method", OWN)
 @pytest.mark.parametrize("kind", ["gpt2", "t5"])
 def test_a_model_with_a_decoder_learns_is_switched_and_leaves_its_base_alone(
-    tmp_path: Path, kind: str, method: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, method: str
 ) -> None:
+    monkeypatch.setenv("LIMPET_CACHE", str(tmp_path / "cache"))
     home = init(tmp_path / "home", base=str(tiny_base(tmp_path / kind, kind)), mlflow="off")
     record = bases.get(home.store)
     if reason := methods.obstacle(methods.get(method), record):
@@ -113,6 +114,46 @@ def test_versions_of_all_methods_live_side_by_side_and_none_moves_another(home: 
     for reference in answers:
         with pytest.raises(IntegrityError, match="was trained on the base"):
             version_files(home.store, other, versions.resolve(home.store, reference))
+
+
+def test_an_architecture_that_was_never_tried_is_tried_on_a_small_model(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {info.name: info.reason for info in home.methods()}
+    monkeypatch.setattr(methods, "_tried", dict)
+    tried = {info.name: info for info in home.methods()}
+    assert {name: info.reason for name, info in tried.items()} == known
+    assert (tried["prefix"].works, tried["peft:xlora"].works, tried["peft:xlora"].nearest) == (True, False, "lora")
+
+
+def test_without_a_base_the_table_says_where_methods_work(tmp_path: Path) -> None:
+    infos = {info.name: info for info in init(tmp_path / "home", mlflow="off").methods()}
+    assert infos["partial"].works is None
+    assert "albert" not in infos["partial"].architectures
+    assert len(infos["lora"].architectures) == 13
+    assert infos["prompt"].settings == {"virtual_tokens": 20, "init": "random", "text": ""}
+
+
+STREAM = """
+name: methods
+tasks: [place, wet]
+training: {epochs: 2, batch_size: 8, dtype: float32}
+arms:
+  - {name: own, strategy: isolated, method: bottleneck, set: {size: 4, lr: 1e-2}}
+  - {name: heads, strategy: isolated, method: probe}
+  - {name: one-prefix, strategy: sequential, method: prefix, sweep: {lr: [1e-3, 1e-2]}}
+  - {name: any, strategy: isolated, method: "peft:loha", set: {r: 2}}
+"""
+
+
+def test_a_stream_takes_any_method(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "stream.yaml").write_text(STREAM, encoding="utf-8")
+    home.stream.run(tmp_path / "stream.yaml")
+    arms = {arm.name: arm for arm in home.report("methods").arms}
+    for name in ("own", "heads", "any"):
+        assert arms[name].identical_predictions is True
+        assert arms[name].matrix[1][0] == arms[name].matrix[0][0]
+    assert arms["one-prefix"].matrix[1][0] is not None
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "prefix", "p-tuning", "probe", "partial", "peft:vera"])
