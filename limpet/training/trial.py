@@ -113,8 +113,11 @@ def _learn(model: Any, method: methods.Method, folder: Path) -> Tensor:
             before = [p.detach().clone() for p in trained]
             # by gradient descent, whatever has no gradient stays where it is
             optimizer = torch.optim.SGD([*trained, *head.parameters()], lr=0.05)
-            task_model.train()
-            for _ in range(_STEPS):
+            for step in range(_STEPS):
+                if step == 1:
+                    # as after an epoch: what is computed in inference must not stay behind for the next step
+                    _answer(task_model)
+                task_model.train()
                 loss = head.loss(task_model(**_on(model)), torch.tensor([0, 1], device=model.device))
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 import limpet
-from limpet.errors import IntegrityError, UsageError
+from limpet.errors import IntegrityError, InterruptedRunError, UsageError
 from limpet.home import Home, init
 from limpet.registry import bases, versions
 from limpet.training import methods
 from limpet.training.backbone import module_digest
-from limpet.training.learn import TrainingSettings
+from limpet.training.learn import TrainingSettings, discard
 from limpet.training.model import version_files
 from tests.tiny import tiny_base, tiny_csv
+from tests.training.test_learn import StopAt, contents, staged
 
 PACKAGE = Path(limpet.__file__).parent
 OWN = tuple(name for name in methods.names() if ":" not in name)
@@ -169,6 +170,18 @@ def test_the_same_seed_gives_the_same_files_and_training_can_go_on_from_them(hom
     changed = {name for name in own if own[name] != other[name]}
     # a probe has nothing to go on from: another task has another head
     assert changed == (set() if method == "probe" else {"head.safetensors", *(own.keys() & STATE)})
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "prefix", "p-tuning", "probe", "partial", "peft:loha"])
+def test_an_interrupted_run_goes_on_to_the_same_bits(home: Home, method: str) -> None:
+    chosen = {"prefix": {"projection": True}, "p-tuning": {"encoder": "lstm", "encoder_dropout": 0.1}}
+    settings = replace(QUICK, method=method, epochs=2, batch_size=8, method_settings=chosen.get(method, {}))
+    undisturbed = staged(home, settings=settings)
+    kept = contents(undisturbed)
+    discard(undisturbed)
+    with pytest.raises(InterruptedRunError):
+        staged(home, settings=settings, progress=StopAt(11))
+    assert contents(staged(home, settings=settings, resume=True)) == kept
 
 
 STATE = {"adapter_model.safetensors", "model.safetensors"}
