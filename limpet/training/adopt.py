@@ -115,9 +115,8 @@ def adopt(
 def _method_of(config: Mapping[str, Any]) -> str:
     method = methods.for_peft_type(str(config.get("peft_type", "")))
     if method is None:
-        known = sorted(kind for name in methods.names() if (kind := methods.get(name).peft_type))
         raise UsageError(
-            f"Adapters of peft type {config.get('peft_type')!r} can't be registered; {', '.join(known)} can.",
+            f"Adapters of peft type {config.get('peft_type')!r} can't be registered: no method here saves them.",
             "limpet methods",
         )
     return method.name

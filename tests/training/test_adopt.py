@@ -112,9 +112,11 @@ def test_an_adapter_whose_configuration_was_edited_is_refused(home: Home, tmp_pa
         path.write_text(json.dumps(config | change), encoding="utf-8")
         with pytest.raises(error):
             home.adapter.register("place", folder)
-    path.write_text(json.dumps(config | {"peft_type": "IA3"}), encoding="utf-8")
-    with pytest.raises(UsageError, match="IA3"):
-        home.adapter.register("place", folder)
+    said = {"MAGIC": "'MAGIC' can't be", "XLORA": "trained before", "IA3": "lora_alpha is no field"}
+    for kind, reason in said.items():
+        path.write_text(json.dumps(config | {"peft_type": kind}), encoding="utf-8")
+        with pytest.raises(UsageError, match=reason):
+            home.adapter.register("place", folder)
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
