@@ -169,4 +169,5 @@ def test_the_log_is_paged_and_narrowed(copy: Limpet) -> None:
     table = copy.ok("log", "--limit", 1)
     assert table.stdout.splitlines()[0].split() == ["when", "(UTC)", "who", "action", "subject", "detail"]
     assert table.stderr.startswith("more: --cursor ")
-    assert copy("log", "--limit", 0).code == 2
+    for wrong in (("--limit", 0), ("--cursor", "x"), ("--subject", "\udcff")):
+        assert copy("log", *wrong).code == 2
