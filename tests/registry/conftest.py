@@ -7,13 +7,15 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 
-from limpet.registry.store import Store
+from limpet.registry.settings import load_settings, write_settings
+from limpet.registry.store import Store, open_store
 from tests.registry.homes import stock
 from tests.registry.s3 import Proxy, point_to, s3_server
 
@@ -58,26 +60,67 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def postgres_url(postgres: str) -> Iterator[str]:
-    """An empty database of the server."""
-    name = f"limpet_{uuid4().hex}"
+@pytest.fixture(scope="session")
+def postgres_admin(postgres: str) -> Iterator[Connection]:
+    """A connection that makes and drops databases."""
     engine = create_engine(postgres, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield postgres.replace("/postgres?", f"/{name}?")
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        yield connection
     engine.dispose()
+
+
+@contextmanager
+def _new_database(admin: Connection, like: str) -> Iterator[str]:
+    name = f"limpet_{uuid4().hex}"
+    admin.execute(text(f"CREATE DATABASE {name} TEMPLATE {like}"))
+    try:
+        yield admin.engine.url.set(database=name).render_as_string(hide_password=False)
+    finally:
+        admin.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def postgres_url(postgres_admin: Connection) -> Iterator[str]:
+    """An empty database of the server."""
+    with _new_database(postgres_admin, "template1") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def stocked_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of `homes.stock` on SQLite, to copy."""
+    store = stock(tmp_path_factory.mktemp("stocked") / "home")
+    store.database.close()
+    return store.path
+
+
+@pytest.fixture(scope="session")
+def stocked_postgres(
+    postgres_admin: Connection, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, str]]:
+    """The home of `homes.stock` on PostgreSQL, to copy, and the name of its database."""
+    with _new_database(postgres_admin, "template1") as url:
+        store = stock(tmp_path_factory.mktemp("stocked") / "home", url)
+        store.database.close()
+        yield store.path, str(store.database.url.database)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A home with the base and the tasks of `homes.stock`, once on each database."""
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
-    store = stock(tmp_path / "home", url)
-    yield store
-    store.database.close()
+    path = tmp_path / "home"
+    if request.param == "sqlite":
+        store = open_store(shutil.copytree(request.getfixturevalue("stocked_sqlite"), path))
+        yield store
+        store.database.close()
+        return
+    stocked, template = request.getfixturevalue("stocked_postgres")
+    shutil.copytree(stocked, path)
+    with _new_database(request.getfixturevalue("postgres_admin"), template) as url:
+        write_settings(path, load_settings(path, db=url))
+        store = open_store(path)
+        yield store
+        store.database.close()
 
 
 @pytest.fixture(scope="session")
