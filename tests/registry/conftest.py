@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,47 +14,15 @@ from sqlalchemy import Connection, create_engine, text
 from limpet.registry.settings import load_settings, write_settings
 from limpet.registry.store import Store, open_store
 from tests.registry.homes import stock
+from tests.registry.postgres import postgres_server
 from tests.registry.s3 import Proxy, point_to, s3_server
-
-
-def _binaries() -> Path:
-    if found := shutil.which("initdb"):
-        return Path(found).parent
-    # Debian keeps them out of PATH, one folder a release
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not folders:
-        pytest.fail("PostgreSQL's initdb and pg_ctl were not found; install them: apt-get install postgresql")
-    return folders[-1]
-
-
-def _run(*command: str | Path) -> None:
-    # PostgreSQL refuses to run as root
-    prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    done = subprocess.run(
-        [*prefix, *map(str, command)], cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.fail(f"{command[0]} ended with {done.returncode}: {done.stdout}{done.stderr}")
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A PostgreSQL server of its own on a unix socket; gives the URL of its database `postgres`."""
-    binaries = _binaries()
-    folder = Path(tempfile.mkdtemp(prefix="limpet-postgres-"))
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres", "postgres")
-    data, log = folder / "data", folder / "log"
-    try:
-        _run(binaries / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync")
-        options = f"-c listen_addresses='' -k {folder} -c fsync=off -c max_connections=60"
-        _run(binaries / "pg_ctl", "-D", data, "-l", log, "-w", "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
-        finally:
-            _run(binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgres_server() as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")
