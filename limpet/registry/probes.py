@@ -6,20 +6,21 @@ that computed them, so that replaying it tells a changed library, dtype or base 
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from limpet.errors import ConflictError, IntegrityError, LimpetError
+from limpet.errors import ConflictError, IntegrityError
 from limpet.names import Reference
 from limpet.registry._rows import environment_id, find_version
+from limpet.registry.blobs import check_stored
 from limpet.registry.canonical import canonical_json, digest_bytes
 from limpet.registry.clock import utc_now
 from limpet.registry.schema import ProbeRow
 from limpet.registry.store import Store
+from limpet.registry.strict_json import read_json
 from limpet.registry.values import Environment
 
 __all__ = ["LARGEST_PROBE", "Probe", "keep", "of", "parse", "write"]
@@ -73,17 +74,8 @@ def parse(data: bytes) -> Probe:
     """
     if len(data) > LARGEST_PROBE:
         raise _bad(f"it has {len(data)} bytes, more than {LARGEST_PROBE}")
-    try:
-        content = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise _bad(f"it is not JSON ({error})") from error
+    content = read_json(data, "The probe", canonical=True)
     _check(content)
-    try:
-        same = canonical_json(content) == data
-    except LimpetError as error:
-        raise _bad(error.message) from error
-    if not same:
-        raise _bad("it is not canonical JSON")
     return Probe(
         inputs=tuple(content["inputs"]),
         logits=tuple(tuple(row) for row in content["logits"]),
@@ -102,7 +94,7 @@ def keep(store: Store, version: str | Reference, data: bytes) -> None:
         data: What `write` returned.
 
     Raises:
-        ConflictError: The version has another probe, or the blob was swept away meanwhile.
+        ConflictError: The version has another probe, or a gc took the blob away meanwhile.
         IntegrityError: `data` is no probe.
         NotFoundError: There is no such version.
     """
@@ -117,8 +109,7 @@ def keep(store: Store, version: str | Reference, data: bytes) -> None:
             raise ConflictError(
                 f"{version} has another probe already, and a probe never changes.", "limpet verify --probe"
             )
-        if not store.blobs.exists(digest):
-            raise ConflictError(f"The probe of {version} was swept away before it was named.", "run this again")
+        check_stored(store.blobs, (digest,))
         session.add(
             ProbeRow(
                 version_id=row.id,
@@ -180,10 +171,6 @@ def _is_float32(value: Any) -> bool:
         return bool(struct.unpack("<f", struct.pack("<f", value))[0] == value)
     except OverflowError:
         return False
-
-
-def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
 
 
 def _bad(why: str) -> IntegrityError:

@@ -176,6 +176,19 @@ def test_a_file_that_somebody_is_writing_is_no_problem_until_it_is_an_hour_old(f
     assert [(problem.kind, problem.where) for problem in verify(full)] == [("stray", "tmp/half")]
 
 
+def test_a_version_that_is_registered_meanwhile_leaves_no_orphan(full: Store) -> None:
+    # its file was stored before the check began, and is recorded before it ends
+    full.blobs.put_bytes(adapter_bytes("news", 9))
+    registered: list[object] = []
+
+    def register_once(done: int, total: int) -> None:
+        if not registered:
+            registered.append(add_version(full, seed=9))
+
+    assert verify(full, progress=register_once) == ()
+    assert registered
+
+
 def test_what_a_deleted_version_has_left_may_go_but_must_be_right(full: Store) -> None:
     deletion.delete(full, "films@1", "not wanted")
     assert verify(full, deep=True) == ()
