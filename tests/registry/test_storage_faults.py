@@ -272,8 +272,8 @@ def test_a_home_on_a_read_only_disk_can_be_read(disk: SmallDisk) -> None:
 
 def _check_outcomes(act: Act, outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
-        # SQLite lets it pass if the folder of its journal can't be synced; the journal itself was
-        assert outcome.code == 1 or (outcome.code == 0 and FAULTS[outcome.fault].times == 1), outcome
+        # one sync may: SQLite does not insist on its journal's folder. What is not needed any more may stay
+        assert outcome.code == 1 or (outcome.code == 0 and outcome.fault != "every sync fails"), outcome
         if outcome.code:
             act.check_failed(outcome.home)
             ACTIONS[act.name](outcome.home)
