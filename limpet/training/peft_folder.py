@@ -88,9 +88,11 @@ def copy_files(folder: Path, names: Sequence[str], target: Path) -> None:
             continue
         except OSError as error:
             raise LimpetError(f"{source} can't be read: {error.strerror}.", f"ls -l {source}") from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            continue
         with os.fdopen(descriptor, "rb") as file:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                _copy(file, target / name)
+            _copy(file, target / name)
 
 
 def _copy(source: IO[bytes], target: Path) -> None:
