@@ -186,7 +186,7 @@ _REFUSALS = ("25006", "42501", "53100")
 
 
 def _typed(error: DatabaseError, name: str) -> LimpetError | None:
-    why = str(error.orig).strip().rstrip(".")
+    why = " ".join(str(error.orig).split()).rstrip(".?")
     if "database or disk is full" in why or "readonly database" in why or _sqlstate(error) in _REFUSALS:
         return LimpetError(f"Nothing was recorded: {name} can't be written ({why}).", "df -h; ls -l")
     if "malformed" in why or "not a database" in why:

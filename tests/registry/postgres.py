@@ -28,6 +28,11 @@ class Server:
         """The URL of its database `postgres`."""
         return f"postgresql+psycopg://postgres@/postgres?host={self.folder}"
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and not stopped since."""
+        return (self.folder / "data" / "postmaster.pid").exists()
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
         options = f"-c listen_addresses='' -k {self.folder} -c fsync=off -c max_connections=60"
@@ -54,7 +59,7 @@ def postgres_server() -> Iterator[Server]:
         try:
             yield server
         finally:
-            if (data / "postmaster.pid").exists():
+            if server.runs:
                 server.stop()
     finally:
         shutil.rmtree(server.folder, ignore_errors=True)

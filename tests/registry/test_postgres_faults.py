@@ -31,6 +31,8 @@ def far(server: Server, tmp_path: Path) -> Iterator[Store]:
     store = stock(tmp_path / "home", server.url)
     add_version(store, seed=1)
     yield store
+    if not server.runs:
+        server.start()
     with store.database.writer.begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
@@ -59,7 +61,7 @@ def test_a_server_that_is_shut_down_is_unavailable_until_it_is_back(far: Store, 
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: The database postgresql+psycopg://")
-    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 2
     server.start()
     assert references(again(far)) == ["news@1"]
     # what was stored before the server was missed is taken up
