@@ -163,11 +163,11 @@ def check(folder: Path, made: PeftFolder, adapter: Mapping[str, Tensor], backbon
     )
 
 
-def capped(items: Iterable[str]) -> str:
+def capped(items: Iterable[str], joint: str = ", ") -> str:
     """Return the first five of some texts, and how many more there are."""
     texts = list(items)
     rest = len(texts) - _SHOWN
-    return ", ".join(texts[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return joint.join(texts[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _match_problems(config: Mapping[str, Any], backbone: Backbone) -> Iterator[str]:
@@ -213,10 +213,10 @@ def _shape_problems(config: Mapping[str, Any], adapter: Mapping[str, Tensor], ba
     ranks = {name: ranks for name in differing if (ranks := _ranks(name, given[name], expected[name]))}
     if ranks:
         shown = (f"{_short(name)} has {found}, not {wanted}" for name, (found, wanted) in ranks.items())
-        yield f"{_count(ranks)} of another rank than the configuration says: {capped(shown)}"
+        yield f"{_count(ranks)} of another rank than the configuration says: {capped(shown, '; ')}"
     if reshaped := [name for name in differing if name not in ranks]:
         shown = (f"{_short(name)} is {given[name]}, not {expected[name]}" for name in reshaped)
-        yield f"{_count(reshaped)} of another shape than this base needs: {capped(shown)}"
+        yield f"{_count(reshaped)} of another shape than this base needs: {capped(shown, '; ')}"
 
 
 def _expected_shapes(config: Mapping[str, Any], backbone: Backbone) -> dict[str, tuple[int, ...]]:
