@@ -191,7 +191,7 @@ def _portable(base: BaseRecord) -> dict[str, Any]:
     facts = ("weights_digest", "config_digest", "tokenizer_digest", "architecture", "family", "hidden_size")
     return {
         "schema": 1,
-        "name": re.sub(r"[^A-Za-z0-9._/:@-]", "-", name).lstrip("._/:@-")[:200] or "base",
+        "name": re.sub(r"\.\.+|[^A-Za-z0-9._/:@-]", "-", name).lstrip("._/:@-")[:200] or "base",
         "kind": kind,
         "revision": base.location.get("revision"),
         "digest": base.digest,

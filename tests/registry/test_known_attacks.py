@@ -802,7 +802,19 @@ def _data_digest(task: dict[str, Any]) -> str:
 
 def test_a_base_whose_name_is_a_command_stands_in_no_hint(tmp_path: Path, entries: dict[str, bytes]) -> None:
     empty = a_home(tmp_path / "empty", base=False)
-    for name in ("x; rm -rf ~", "$(touch pwned)", "`id`", "-rf", "a b", "a\nb", "x'y", "x|y", "", "a" * 300):
+    for name in (
+        "x; rm -rf ~",
+        "a/../../x",
+        "$(touch pwned)",
+        "`id`",
+        "-rf",
+        "a b",
+        "a\nb",
+        "x'y",
+        "x|y",
+        "",
+        "a" * 300,
+    ):
         base = canonical_json(json.loads(entries["base.json"]) | {"name": name})
         refused = _refused(empty, sealed(entries | {"base.json": base}), tmp_path)
         assert isinstance(refused, IntegrityError)
