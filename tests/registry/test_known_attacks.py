@@ -463,6 +463,7 @@ _SHAPES: dict[str, Callable[[bytes], bytes]] = {
     "one byte more": lambda sound: sound + b"\0",
     "one byte less": lambda sound: sound[:-1],
     "padding that is not zeros": lambda sound: sound[: -1024 - 1] + b"\1" + sound[-1024:],
+    "an end that is not zeros": lambda sound: sound[:-1] + b"\1",
     "a wrong checksum": lambda sound: sound[:148] + b"0000000" + sound[155:],
     "zip": lambda sound: _zip({"bundle.json": b"{}", "../../evil.json": b"{}"}),
     "zip of a bundle": lambda sound: _zip({"news.limpet": sound}),
@@ -504,6 +505,16 @@ def test_an_archive_whose_list_and_entries_differ(
     _refused(target, sealed(entries, entries=listed[::-1]), tmp_path)
     changed = entries | {name: entries[name][:-1] + b"x"}
     _refused(target, sealed(changed, entries=listed), tmp_path)
+
+
+def test_an_archive_whose_entries_are_listed_twice_or_out_of_order_and_come_so(
+    target: Store, entries: dict[str, bytes], tmp_path: Path
+) -> None:
+    for order in ([*sorted(entries), "task.json"], ["task.json", *sorted(entries)], sorted(entries)[::-1]):
+        listed = [{"name": n, "digest": digest_bytes(entries[n]), "size": len(entries[n])} for n in order]
+        members = b"".join(member(name, entries[name]) for name in order)
+        made = member("bundle.json", canonical_json(index_of(entries, entries=listed))) + members + bytes(1024)
+        assert "order of their names" in _refused(target, made, tmp_path).message
 
 
 def test_an_entry_that_the_manifest_does_not_list(target: Store, entries: dict[str, bytes], tmp_path: Path) -> None:
@@ -724,7 +735,12 @@ def test_a_field_that_asks_for_trust_turns_no_check_off(
     _refused(target, sealed(resealed(trusting, adapter_model_safetensors=b"\0" * 64)), tmp_path)
     _refused(target, sealed(trusting | {"labels.json": b'["y","x"]'}), tmp_path)
     base = json.loads(trusting["base.json"]) | {"digest": digest_bytes(b"another")}
-    _refused(target, sealed(trusting | {"base.json": canonical_json(base)}), tmp_path)
+    refused = _refused(target, sealed(trusting | {"base.json": canonical_json(base)}), tmp_path)
+    assert "base of base.json and of manifest.json differ" in refused.message
+    version = {"task": "news", "digest": json.loads(trusting["manifest.json"])["digest"]}
+    unsigned = canonical_json(json.loads(trusting["manifest.json"]) | {"digest": digest_bytes(b"")})
+    refused = _refused(target, sealed(trusting | {"manifest.json": unsigned}, version=version), tmp_path)
+    assert "digest of the manifest and of its content differ" in refused.message
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "task.json", "base.json"])
@@ -787,6 +803,8 @@ def test_data_that_is_not_the_task_s(target: Store, entries: dict[str, bytes], t
         _refused(target, sealed(entries | {"data-train.jsonl": content}), tmp_path)
         # the same, with the digests of these bytes everywhere
         task["splits"][0]["digest"] = digest_bytes(content)
+        forged = entries | {"data-train.jsonl": content, "task.json": canonical_json(task)}
+        assert "and of its splits differ" in _refused(target, sealed(forged), tmp_path).message
         task["data_digest"] = _data_digest(task)
         manifest = signed(json.loads(entries["manifest.json"]) | {"data_digest": task["data_digest"]})
         changed = {"data-train.jsonl": content, "task.json": canonical_json(task), "manifest.json": manifest}
