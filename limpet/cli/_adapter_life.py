@@ -49,9 +49,11 @@ def tag(invocation: Invocation, version: str, pairs: tuple[str, ...], remove: tu
     from limpet.cli import _output
 
     adapter = invocation.open().adapter
-    tags = adapter.tag(version, _parse(pairs), remove) if pairs or remove else adapter.tags(version)
+    record = adapter.show(version)
+    ref = record.reference
+    tags = adapter.tag(ref, _parse(pairs), remove) if pairs or remove else adapter.tags(ref)
     if invocation.json:
-        _output.emit(version=version, tags=tags)
+        _output.emit(task=record.task, version=record.number, tags=tags)
     elif tags:
         _output.fields_table(tags.items())
 

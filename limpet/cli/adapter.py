@@ -134,6 +134,7 @@ def _lines(record: VersionRecord) -> list[tuple[str, object]]:
         ("labels", record.labels),
         ("seed", record.seed),
         ("parent", record.parent),
+        ("lineage", record.lineage or None),
         ("metrics", metrics),
         ("cost", record.cost),
         ("environment", vars(record.environment)),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from limpet.errors import ConflictError
-from limpet.registry import evaluations, probes, streams, tasks, versions
+from limpet.registry import evaluations, streams, tasks, versions
 from limpet.registry.canonical import canonical_json
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, StepRecord, TaskRecord, VersionDraft, VersionRecord
@@ -117,10 +117,7 @@ def add_version(
     answers = probe.compute(backbone, draft.method, files, probe.probe_inputs(store, task), length)
     backbone.check_unchanged()
     metrics = {**draft.metrics, "score": measured.score, task.definition.metric: measured.score}
-    version, created = versions.register(store, replace(draft, metrics=metrics), files)
-    # the same version again keeps the answers of its first day
-    if probes.of(store, version.reference) is None:
-        probes.keep(store, version.reference, answers)
+    version, created = versions.register(store, replace(draft, metrics=metrics), files, probe=answers)
     return Added(version, created, _keep(store, backbone, version, version, measured))
 
 

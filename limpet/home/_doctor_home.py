@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError
 from limpet.home._findings import Finding, guarded
 from limpet.registry import bases, policy
 from limpet.registry.blobs import open_blobs
-from limpet.registry.database import Database, check_schema, connect, current, database_url, head
+from limpet.registry.database import Database, check_schema, connect, database_url, head
 from limpet.registry.gc import collect
 from limpet.registry.settings import Settings, setting_sources
 from limpet.registry.store import Store
@@ -43,14 +43,15 @@ def database(path: Path, found: Settings) -> Iterator[Finding]:
         return
     opened = connect(url)
     try:
-        revision = current(opened)
         yield Finding("database", "ok", _describe(opened))
-        if revision == head():
-            yield Finding("schema", "ok", f"{revision}, that of this limpet")
-        else:
-            check_schema(opened)
+        yield from guarded("schema", partial(_schema, opened))
     finally:
         opened.close()
+
+
+def _schema(opened: Database) -> Iterator[Finding]:
+    check_schema(opened)
+    yield Finding("schema", "ok", f"{head()}, that of this limpet")
 
 
 def _describe(opened: Database) -> str:

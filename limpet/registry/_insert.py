@@ -87,8 +87,11 @@ def find_place(session: Session, draft: VersionDraft, digest: str) -> Place:
 
 def insert_version(
     session: Session, place: Place, draft: VersionDraft, entries: Sequence[FileEntry], digest: str
-) -> VersionRecord:
+) -> tuple[int, VersionRecord]:
     """Write the rows of a version that is not there yet, and the log's event.
+
+    Returns:
+        The id of its row, and the version.
 
     Raises:
         NotFoundError: The base or the parent is unknown.
@@ -127,7 +130,7 @@ def insert_version(
     log.record(session, "register", f"{draft.task}@{columns['number']}", {"digest": digest, "method": draft.method})
     row = _Inserted(id_, columns["number"], digest, columns["manifest"], columns["manifest_digest"])
     # no alias can stand at it yet
-    return version_record(row, ())
+    return id_, version_record(row, ())
 
 
 def plain(draft: VersionDraft) -> dict[str, Any]:

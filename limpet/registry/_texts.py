@@ -6,9 +6,18 @@ import unicodedata
 
 from limpet.errors import UsageError
 
-__all__ = ["LONGEST_REASON", "check_text"]
+__all__ = ["check_reason", "check_text"]
 
-LONGEST_REASON = 1000
+_LONGEST_REASON = 1000
+
+
+def check_reason(reason: str, *, needed: bool = False) -> str:
+    """Return why something is done, without the spaces around it; empty only where it is not needed.
+
+    Raises:
+        UsageError: It is empty though needed, too long, or can't be shown on a terminal.
+    """
+    return check_text("reason", reason, _LONGEST_REASON) if needed or reason.strip() else ""
 
 
 def check_text(kind: str, text: str, longest: int, *, lines: bool = False) -> str:
@@ -25,14 +34,9 @@ def check_text(kind: str, text: str, longest: int, *, lines: bool = False) -> st
     """
     text = text.strip()
     if not 1 <= len(text) <= longest:
-        raise UsageError(
-            f"A {kind} has 1 to {longest} characters, not {len(text)}.",
-            f"give a {kind} of at most {longest} characters",
-        )
+        raise UsageError(f"The {kind} has {len(text)} characters, not 1 to {longest}.", f"give another {kind}")
     allowed = "\n\t" if lines else ""
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs") and character not in allowed:
-            raise UsageError(
-                f"A {kind} can't hold the control character {character!r}.", f"leave it out of the {kind}"
-            )
+            raise UsageError(f"The {kind} holds the control character {character!r}.", "leave it out")
     return text

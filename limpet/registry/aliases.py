@@ -12,6 +12,7 @@ from limpet.errors import ConflictError, GateError, NotFoundError, UsageError
 from limpet.names import Reference, check_alias
 from limpet.registry import log
 from limpet.registry._rows import find_task, find_version, parse, tombstone_of
+from limpet.registry._texts import check_reason
 from limpet.registry.actor import current_actor
 from limpet.registry.clock import utc_now
 from limpet.registry.gate_refusals import refusals_of
@@ -46,9 +47,9 @@ def promote(
             and moves only with an expectation and a reason.
         GateError: The version crossed a rule of the gate.
         NotFoundError: There is no such version.
-        UsageError: The alias is `latest` or a number, or `expect` has another form.
+        UsageError: The alias is `latest` or a number, `expect` has another form, or the reason can't be shown.
     """
-    reference = parse(ref)
+    reference, reason = parse(ref), check_reason(reason)
     check_alias(alias)
     expected = _parse_expect(expect, reference.task)
     with store.database.write("promote") as session:
@@ -82,7 +83,7 @@ def rollback(
         NotFoundError: There is no such task or alias.
     """
     check_alias(alias)
-    expected = _parse_expect(expect, task)
+    reason, expected = check_reason(reason), _parse_expect(expect, task)
     with store.database.write("rollback") as session:
         row = find_task(session, task)
         stands = _stands(session, row, alias)
@@ -181,7 +182,7 @@ def _check_protection(
     expect: str | None,
     reason: str,
 ) -> None:
-    if (expect is not None and reason.strip()) or alias not in policy_of(session).protected_aliases:
+    if (expect is not None and reason) or alias not in policy_of(session).protected_aliases:
         return
     now = f"{task.name}@{stands.number}" if stands else "none"
     raise ConflictError(

@@ -200,7 +200,7 @@ class LocalBlobs:
             IntegrityError: The file is missing, or its bytes are not those of the digest.
         """
         try:
-            data = (self.root / blob_key(digest)).read_bytes()
+            data = self._file(digest).read_bytes()
         except OSError as error:
             raise _unreadable(digest, error) from error
         if (found := digest_bytes(data)) != digest:
@@ -223,7 +223,7 @@ class LocalBlobs:
             IntegrityError: The file is missing or can't be read.
         """
         try:
-            return digest_file(self.root / blob_key(digest))
+            return digest_file(self._file(digest))
         except OSError as error:
             raise _unreadable(digest, error) from error
 
@@ -279,6 +279,13 @@ class LocalBlobs:
                 yield from self._names(f"{folder}{entry.name}/")
             else:
                 yield f"{folder}{entry.name}"
+
+    def _file(self, digest: str) -> Path:
+        file = self.root / blob_key(digest)
+        # a pipe in its place would be waited for, for ever
+        if file.exists() and not file.is_file():
+            raise IntegrityError(f"In the place of {digest} is something that is no file.", "limpet verify")
+        return file
 
     def _digest_of(self, name: str) -> str | None:
         digest = digest_of_key(name)

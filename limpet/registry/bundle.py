@@ -16,7 +16,7 @@ import secrets
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -107,9 +107,16 @@ def pack(path: Path, task: str, digest: str, contents: Mapping[FileEntry, Path |
             # a rename replaces what is there, so it is looked for again
             _refuse_existing(target)
             temporary.rename(target)
-            sync_file(target.parent)
+            try:
+                sync_file(target.parent)
+            except OSError:
+                # a power cut may take it away, and the next try finds the name free
+                target.unlink(missing_ok=True)
+                raise
         finally:
-            temporary.unlink(missing_ok=True)
+            # a bundle that is whole is not refused because this fails
+            with suppress(OSError):
+                temporary.unlink()
     return target
 
 

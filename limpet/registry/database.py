@@ -172,30 +172,43 @@ def _begin(connection: Connection) -> None:
 @contextmanager
 def typed_errors(url: URL) -> Iterator[None]:
     """Turn what the driver says about locks, disks and connections into limpet's errors."""
-    name = url.render_as_string(hide_password=True)
     try:
         yield
-    except OperationalError as error:
-        why = str(error.orig).strip().rstrip(".")
-        if "locked" in why:
-            raise ConflictError(
-                f"The database {name} was held by another process for {BUSY_TIMEOUT_MS // 1000} s.",
-                "wait for the other process, then run the command again",
-            ) from error
-        if "disk I/O" in why:
-            # it may have failed after the commit, where SQLite syncs the folder
-            raise LimpetError(
-                f"The disk failed under {name} ({why}): the change was kept whole or not at all.",
-                "limpet verify, then run the command again",
-            ) from error
-        if "full" in why or "readonly" in why:
-            raise LimpetError(f"Nothing was recorded: {name} can't be written ({why}).", "df -h; ls -l") from error
-        raise UnavailableError(f"The database {name} can't be used: {why}.", "limpet db current") from error
     except DatabaseError as error:
-        why = str(error.orig).strip().rstrip(".")
-        if "malformed" in why or "not a database" in why:
-            raise IntegrityError(f"The database {name} is damaged: {why}.", "restore it from a backup") from error
-        raise
+        typed = _typed(error, url.render_as_string(hide_password=True))
+        if typed is None:
+            raise
+        raise typed from error
+
+
+# PostgreSQL's codes for a read-only server, a missing right, a full disk
+_REFUSALS = ("25006", "42501", "53100")
+
+
+def _typed(error: DatabaseError, name: str) -> LimpetError | None:
+    why = " ".join(str(error.orig).split()).rstrip(".?")
+    if "database or disk is full" in why or "readonly database" in why or _sqlstate(error) in _REFUSALS:
+        return LimpetError(f"Nothing was recorded: {name} can't be written ({why}).", "df -h; ls -l")
+    if "malformed" in why or "not a database" in why:
+        return IntegrityError(f"The database {name} is damaged: {why}.", "restore it from a backup")
+    if not isinstance(error, OperationalError):
+        return None
+    if "is locked" in why:
+        return ConflictError(
+            f"The database {name} was held by another process for {BUSY_TIMEOUT_MS // 1000} s.",
+            "wait for the other process, then run the command again",
+        )
+    if "disk I/O error" in why:
+        # it may have failed after the commit, where SQLite syncs the folder
+        return LimpetError(
+            f"The disk failed under {name} ({why}): the change was kept whole or not at all.",
+            "limpet verify, then run the command again",
+        )
+    return UnavailableError(f"The database {name} can't be used: {why}.", "limpet db current")
+
+
+def _sqlstate(error: DatabaseError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
 
 
 def head() -> str:

@@ -11,7 +11,7 @@ from limpet.errors import ConflictError, UsageError
 from limpet.names import Reference
 from limpet.registry import log
 from limpet.registry._rows import find_version, parse, version_records
-from limpet.registry._texts import LONGEST_REASON, check_text
+from limpet.registry._texts import check_reason
 from limpet.registry.actor import current_actor
 from limpet.registry.clock import utc_now
 from limpet.registry.schema import AliasRow, VersionRow
@@ -37,7 +37,7 @@ def delete(store: Store, ref: str | Reference, reason: str, actor: str | None = 
         NotFoundError: There is no such version, or it was deleted before for another reason.
         UsageError: The reason is empty, or the reference is no number.
     """
-    reference, reason = _by_number(ref), check_text("reason", reason, LONGEST_REASON)
+    reference, reason = _by_number(ref), check_reason(reason, needed=True)
     with store.database.write("delete") as session:
         row = _to_delete(session, reference, reason)
         if row.deleted_at is None:
@@ -47,7 +47,7 @@ def delete(store: Store, ref: str | Reference, reason: str, actor: str | None = 
 
 def check_deletable(store: Store, ref: str | Reference, reason: str) -> VersionRecord:
     """Return the version as `delete` would leave it, and change nothing; raises what `delete` would raise."""
-    reference, reason = _by_number(ref), check_text("reason", reason, LONGEST_REASON)
+    reference, reason = _by_number(ref), check_reason(reason, needed=True)
     with store.database.read() as session:
         record = version_records(session, [_to_delete(session, reference, reason)])[0]
     return record if record.deleted else replace(record, deleted=Tombstone(utc_now(), current_actor(), reason))

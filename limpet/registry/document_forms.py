@@ -26,7 +26,7 @@ _METHOD = re.compile(r"(peft:)?[a-z0-9][a-z0-9._-]{0,63}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PARENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}@[1-9][0-9]{0,8}")
 # it stands in a hint that people type, so it has nothing that a shell would act on
-_BASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,199}")
+_BASE_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/:@-]{0,199}")
 
 
 def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:

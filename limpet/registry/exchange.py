@@ -13,8 +13,6 @@ from dataclasses import asdict, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from sqlalchemy import select
-
 from limpet.errors import ConflictError, LimpetError, NotFoundError, UsageError
 from limpet.names import Reference
 from limpet.registry import bases, log, probes, tasks, versions
@@ -32,7 +30,6 @@ from limpet.registry.incoming import (
     check_entries,
     split_file,
 )
-from limpet.registry.schema import LogEventRow, ProbeRow
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord, FileEntry, VersionDraft, VersionRecord
 from limpet.registry.versions import MANIFEST_FILE
@@ -159,15 +156,20 @@ def import_bundle(store: Store, path: Path) -> tuple[VersionRecord, bool]:
             )
         reach("import.checked")
         if not known:
-            for split in incoming.splits.values():
-                store.blobs.put(split)
-            reach("import.unpacked")
-            tasks.add(store, incoming.task)
-            reach("import.task")
-        version, created = versions.register(store, _as_imported(incoming), incoming.files)
-        reach("import.registered")
-        _keep_probe(store, version, incoming)
-        _record(store, version, incoming)
+            store.blobs.put_all(list(incoming.splits.values()))
+        draft = _as_imported(incoming)
+        stored = versions.store_version(store, draft, incoming.files, incoming.probe)
+        reach("import.unpacked")
+        # task, version, probe and the log's event come in together, or none of them
+        with store.database.write("import") as session:
+            tasks.enter_task(session, store, incoming.task)
+            entered = versions.enter_version(session, store, draft, stored)
+            if entered is None:
+                raise ConflictError("A file of the bundle was taken away by a gc meanwhile.", "run the command again")
+            version, created = entered
+            if created:
+                detail = {"digest": incoming.digest, "manifest_digest": incoming.manifest_digest}
+                log.record(session, "import", version.reference, detail)
     return version, created
 
 
@@ -189,7 +191,7 @@ def _portable(base: BaseRecord) -> dict[str, Any]:
     facts = ("weights_digest", "config_digest", "tokenizer_digest", "architecture", "family", "hidden_size")
     return {
         "schema": 1,
-        "name": re.sub(r"[^A-Za-z0-9._/:@-]", "-", name).lstrip("._/:@-")[:200] or "base",
+        "name": re.sub(r"\.\.+|[^A-Za-z0-9._/:@-]", "-", name).lstrip("._/:@-")[:200] or "base",
         "kind": kind,
         "revision": base.location.get("revision"),
         "digest": base.digest,
@@ -234,23 +236,3 @@ def _as_imported(incoming: IncomingVersion) -> VersionDraft:
         "lineage": {name: value for name, value in draft.lineage.items() if name != "imported"},
     }
     return replace(draft, parent=None, lineage={"imported": origin})
-
-
-def _keep_probe(store: Store, version: VersionRecord, incoming: IncomingVersion) -> None:
-    if incoming.probe is None:
-        return
-    with store.database.read() as session:
-        row = find_version(session, version.reference)
-        known = session.scalar(select(ProbeRow.digest).where(ProbeRow.version_id == row.id)) is not None
-    # a version that was here before keeps what it answered here
-    if not known:
-        probes.keep(store, version.reference, incoming.probe)
-
-
-def _record(store: Store, version: VersionRecord, incoming: IncomingVersion) -> None:
-    """Log the import, once: an import that died before this is logged when it is repeated."""
-    with store.database.write() as session:
-        told = select(LogEventRow).where(LogEventRow.subject == version.reference, LogEventRow.action == "import")
-        if not any(event.detail["manifest_digest"] == incoming.manifest_digest for event in session.scalars(told)):
-            detail = {"digest": incoming.digest, "manifest_digest": incoming.manifest_digest}
-            log.record(session, "import", version.reference, detail)

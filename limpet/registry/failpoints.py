@@ -28,6 +28,7 @@ _OPERATIONS = (
     "note",
     "policy",
     "probe",
+    "import",
     "gc",
     "migrate",
 )
@@ -41,8 +42,6 @@ FAILPOINTS: tuple[str, ...] = (
     "register.stored",
     "import.checked",
     "import.unpacked",
-    "import.task",
-    "import.registered",
     "gc.marked",
     "gc.removed",
     "gc.swept",
@@ -55,21 +54,21 @@ FAILPOINTS: tuple[str, ...] = (
 _reached = 0
 
 
-def _parse(setting: str) -> tuple[str, int]:
-    name, _, count = setting.partition(":")
-    if name and name not in FAILPOINTS:
-        raise UsageError(f"{VARIABLE} names {name!r}, which is no failpoint.", f"unset {VARIABLE}")
-    return name, int(count) if count.isdigit() else 1
-
-
-_NAME, _COUNT = _parse(os.environ.get(VARIABLE, ""))
-
-
 def reach(name: str) -> None:
-    """Die here if this place is armed, at the count it is armed for."""
-    if name != _NAME:
+    """Die here if this place is armed, at the count it is armed for.
+
+    Raises:
+        UsageError: The variable names no failpoint.
+    """
+    setting = os.environ.get(VARIABLE)
+    if not setting:
+        return
+    armed, _, count = setting.partition(":")
+    if armed not in FAILPOINTS or not (count or "1").isdigit():
+        raise UsageError(f"{VARIABLE} is set to {setting!r}, which is no failpoint.", f"unset {VARIABLE}")
+    if armed != name:
         return
     global _reached
     _reached += 1
-    if _reached == _COUNT:
+    if _reached == int(count or 1):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -13,6 +13,7 @@ from sqlalchemy import Table, insert, select
 from sqlalchemy.orm import Session
 
 from limpet.errors import UsageError
+from limpet.registry._texts import check_text
 from limpet.registry.actor import current_actor
 from limpet.registry.canonical import digest_json
 from limpet.registry.clock import utc_now
@@ -23,6 +24,7 @@ from limpet.registry.values import LogEvent, Page
 __all__ = ["broken_links", "read", "record"]
 
 _LARGEST_PAGE = 1000
+_LONGEST_SUBJECT = 1000
 _EVENTS = cast(Table, LogEventRow.__table__)
 # made once: every change of the home runs them
 _NEWEST = select(_EVENTS.c.digest).order_by(_EVENTS.c.id.desc()).limit(1)
@@ -58,12 +60,13 @@ def read(store: Store, subject: str | None = None, limit: int = 50, cursor: str 
         cursor: The cursor of the page before.
 
     Raises:
-        UsageError: The limit or cursor has another form.
+        UsageError: The limit, the cursor or the subject has another form.
     """
     if not 1 <= limit <= _LARGEST_PAGE:
         raise UsageError(f"A page can't have {limit} events.", f"choose --limit from 1 to {_LARGEST_PAGE}")
     query = select(LogEventRow).order_by(LogEventRow.id.desc()).limit(limit + 1)
     if subject is not None:
+        check_text("subject", subject, _LONGEST_SUBJECT)
         query = query.where(LogEventRow.subject == subject)
     if cursor is not None:
         if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from limpet.errors import NotFoundError, UsageError
 from limpet.names import check_alias
 from limpet.registry import log
-from limpet.registry._texts import LONGEST_REASON, check_text
+from limpet.registry._texts import check_reason
 from limpet.registry.schema import PolicyRow
 from limpet.registry.store import Store
 
@@ -75,7 +75,7 @@ def change(
     """
     for alias in protect:
         check_alias(alias)
-    reason = check_text("reason", reason, LONGEST_REASON) if reason else ""
+    reason = check_reason(reason)
     _check_range("keep_last", keep_last, 1, 1_000_000)
     _check_range("keep_days", keep_days, 0, 36_500)
     with store.database.write("policy") as session:

@@ -6,23 +6,36 @@ that computed them, so that replaying it tells a changed library, dtype or base 
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from limpet.errors import ConflictError, IntegrityError, LimpetError
+from sqlalchemy.orm import Session
+
+from limpet.errors import ConflictError, IntegrityError
 from limpet.names import Reference
 from limpet.registry._rows import environment_id, find_version
+from limpet.registry.blobs import check_stored
 from limpet.registry.canonical import canonical_json, digest_bytes
 from limpet.registry.clock import utc_now
 from limpet.registry.schema import ProbeRow
 from limpet.registry.store import Store
+from limpet.registry.strict_json import read_json
 from limpet.registry.values import Environment
 
-__all__ = ["LARGEST_PROBE", "Probe", "keep", "of", "parse", "write"]
+__all__ = [
+    "LARGEST_PROBE",
+    "Probe",
+    "StoredProbe",
+    "enter_probe",
+    "keep",
+    "of",
+    "parse",
+    "store_probe",
+    "write",
+]
 
 LARGEST_PROBE = 1_000_000
 """Bytes that a probe's blob may have."""
@@ -73,17 +86,8 @@ def parse(data: bytes) -> Probe:
     """
     if len(data) > LARGEST_PROBE:
         raise _bad(f"it has {len(data)} bytes, more than {LARGEST_PROBE}")
-    try:
-        content = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise _bad(f"it is not JSON ({error})") from error
+    content = read_json(data, "The probe", canonical=True)
     _check(content)
-    try:
-        same = canonical_json(content) == data
-    except LimpetError as error:
-        raise _bad(error.message) from error
-    if not same:
-        raise _bad("it is not canonical JSON")
     return Probe(
         inputs=tuple(content["inputs"]),
         logits=tuple(tuple(row) for row in content["logits"]),
@@ -93,8 +97,45 @@ def parse(data: bytes) -> Probe:
     )
 
 
+@dataclass(frozen=True)
+class StoredProbe:
+    """A probe that is durable in the blob store, and not recorded yet."""
+
+    digest: str
+    environment: Environment
+
+
+def store_probe(store: Store, data: bytes) -> StoredProbe:
+    """Store what `write` returned.
+
+    Raises:
+        IntegrityError: `data` is no probe.
+        LimpetError: The store can't be written.
+    """
+    environment = parse(data).environment
+    return StoredProbe(store.blobs.put_bytes(data), environment)
+
+
+def enter_probe(session: Session, version_id: int, probe: StoredProbe) -> str:
+    """Record a probe in the caller's write transaction; a version keeps its first one.
+
+    Returns:
+        The digest of the probe that the version has now.
+    """
+    kept = session.get(ProbeRow, version_id)
+    if kept is None:
+        kept = ProbeRow(
+            version_id=version_id,
+            digest=probe.digest,
+            environment_id=environment_id(session, probe.environment),
+            created_at=utc_now(),
+        )
+        session.add(kept)
+    return kept.digest
+
+
 def keep(store: Store, version: str | Reference, data: bytes) -> None:
-    """Keep the probe of a version, once: the same again changes nothing.
+    """Keep the probe of a version that was registered without one: the same again changes nothing.
 
     Args:
         store: The open home.
@@ -102,31 +143,18 @@ def keep(store: Store, version: str | Reference, data: bytes) -> None:
         data: What `write` returned.
 
     Raises:
-        ConflictError: The version has another probe, or the blob was swept away meanwhile.
+        ConflictError: The version has another probe, or a gc has taken the blob away meanwhile.
         IntegrityError: `data` is no probe.
         NotFoundError: There is no such version.
     """
-    environment = parse(data).environment
-    digest = store.blobs.put_bytes(data)
+    probe = store_probe(store, data)
     with store.database.write("probe") as session:
         row = find_version(session, version)
-        kept = session.get(ProbeRow, row.id)
-        if kept is not None and kept.digest == digest:
-            return
-        if kept is not None:
+        check_stored(store.blobs, [probe.digest])
+        if enter_probe(session, row.id, probe) != probe.digest:
             raise ConflictError(
                 f"{version} has another probe already, and a probe never changes.", "limpet verify --probe"
             )
-        if not store.blobs.exists(digest):
-            raise ConflictError(f"The probe of {version} was swept away before it was named.", "run this again")
-        session.add(
-            ProbeRow(
-                version_id=row.id,
-                digest=digest,
-                environment_id=environment_id(session, environment),
-                created_at=utc_now(),
-            )
-        )
 
 
 def of(store: Store, version: str | Reference) -> Probe | None:
@@ -180,10 +208,6 @@ def _is_float32(value: Any) -> bool:
         return bool(struct.unpack("<f", struct.pack("<f", value))[0] == value)
     except OverflowError:
         return False
-
-
-def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
 
 
 def _bad(why: str) -> IntegrityError:

@@ -129,9 +129,9 @@ class EnvironmentRow(TableBase):
 _LIVE = text("deleted_at IS NULL")
 
 
-def _sorted_by(column: str) -> Index:
-    """Return the index by which live versions are listed in the order of a column."""
-    return Index(None, column, "id", sqlite_where=_LIVE, postgresql_where=_LIVE)
+def _of_live(*columns: str) -> Index:
+    """Return an index of the live versions alone: the deleted ones, which may be most, cost a reader nothing."""
+    return Index(None, *columns, sqlite_where=_LIVE, postgresql_where=_LIVE)
 
 
 class VersionRow(TableBase):
@@ -149,16 +149,14 @@ class VersionRow(TableBase):
             sqlite_where=_LIVE,
             postgresql_where=_LIVE,
         ),
-        Index(None, "task_id", "role", "number"),
+        _of_live("task_id", "role", "number"),
         # lists are read newest first, by id
-        Index(None, "task_id", "id"),
-        Index(None, "method", "id"),
-        _sorted_by("score"),
-        _sorted_by("number"),
-        _sorted_by("size"),
-        _sorted_by("created_at"),
-        _sorted_by("seed"),
-        _sorted_by("trainable_parameters"),
+        _of_live("task_id", "id"),
+        _of_live("method", "id"),
+        *(
+            _of_live(column, "id")
+            for column in ("score", "number", "size", "created_at", "seed", "trainable_parameters")
+        ),
     )
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))

@@ -18,7 +18,7 @@ from limpet.registry.schema import TaskRow
 from limpet.registry.store import Store
 from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
 
-__all__ = ["add", "check_new", "data_digest", "get", "list_all"]
+__all__ = ["add", "check_new", "data_digest", "enter_task", "get", "list_all"]
 
 
 def data_digest(definition: TaskDefinition, labels: Sequence[str], splits: Iterable[SplitRecord]) -> str:
@@ -59,14 +59,19 @@ def add(store: Store, record: TaskRecord) -> TaskRecord:
                 f"limpet task add {record.name} --data SPEC",
             )
     with store.database.write("task") as session:
-        if same := _same(session, record):
-            return same
-        check_stored(store.blobs, (split.digest for split in record.splits))
-        row = TaskRow(name=record.name, **asdict(record))
-        session.add(row)
-        session.flush()
-        log.record(session, "task add", row.name, {"data_digest": row.data_digest})
-        return _record(row)
+        return enter_task(session, store, record)
+
+
+def enter_task(session: Session, store: Store, record: TaskRecord) -> TaskRecord:
+    """Record a task in the caller's write transaction; errors as in `add`."""
+    if same := _same(session, record):
+        return same
+    check_stored(store.blobs, (split.digest for split in record.splits))
+    row = TaskRow(name=record.name, **asdict(record))
+    session.add(row)
+    session.flush()
+    log.record(session, "task add", row.name, {"data_digest": row.data_digest})
+    return _record(row)
 
 
 def _same(session: Session, record: TaskRecord) -> TaskRecord | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from sqlalchemy import func, select
 
@@ -60,8 +60,7 @@ def verify(
             progress(index + 1, len(expected))
     if deep:
         problems += check_contents(store, broken)
-    orphans = sorted(stored - needed.keys() - mentioned)
-    return (*problems, *(Problem("orphan", digest, "is stored, but nothing names it") for digest in orphans))
+    return (*problems, *_orphans(store, stored - needed.keys() - mentioned))
 
 
 def contents(store: Store) -> dict[str, int]:
@@ -78,6 +77,14 @@ def contents(store: Store) -> dict[str, int]:
     with store.database.read() as session:
         found = {name: session.scalar(select(func.count(column))) or 0 for name, column in counted.items()}
         return found | {"files": len(needed_blobs(session))}
+
+
+def _orphans(store: Store, found: set[str]) -> Iterator[Problem]:
+    # asked again at the end: a register that stored its files at the beginning has recorded them by now
+    with store.database.read() as session:
+        orphans = sorted(found - needed_blobs(session).keys()) if found else []
+    for digest in orphans:
+        yield Problem("orphan", digest, "is stored, but nothing names it")
 
 
 def _stray(store: Store, name: str) -> Problem | None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, UsageError
 from limpet.names import LATEST, Reference, check_name
-from limpet.registry import _resolve
+from limpet.registry import _resolve, probes
 from limpet.registry._insert import find_place, insert_version, plain
 from limpet.registry._order import fetch_page, parse_order
 from limpet.registry._rows import (
@@ -22,11 +24,24 @@ from limpet.registry._rows import (
 from limpet.registry._where import parse_where
 from limpet.registry.canonical import canonical_json, digest_json
 from limpet.registry.failpoints import reach
+from limpet.registry.probes import StoredProbe
 from limpet.registry.schema import AliasRow, TaskRow, VersionRow
 from limpet.registry.store import Store
 from limpet.registry.values import FileEntry, Page, VersionDraft, VersionRecord
 
-__all__ = ["MANIFEST_FILE", "current", "files", "find", "identity", "look_up", "register", "resolve"]
+__all__ = [
+    "MANIFEST_FILE",
+    "StoredVersion",
+    "current",
+    "enter_version",
+    "files",
+    "find",
+    "identity",
+    "look_up",
+    "register",
+    "resolve",
+    "store_version",
+]
 
 MANIFEST_FILE = "manifest.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -46,13 +61,24 @@ _KEPT: tuple[Any, ...] = (
 )
 
 
-def register(store: Store, draft: VersionDraft, files: Mapping[str, Path]) -> tuple[VersionRecord, bool]:
+@dataclass(frozen=True)
+class StoredVersion:
+    """The files of a version that is about to be recorded, durable in the blob store, and its probe if it has one."""
+
+    entries: tuple[FileEntry, ...]
+    probe: StoredProbe | None
+
+
+def register(
+    store: Store, draft: VersionDraft, files: Mapping[str, Path], *, probe: bytes | None = None
+) -> tuple[VersionRecord, bool]:
     """Keep an adapter as the next version of its task, durably, whole or not at all.
 
     Args:
         store: The open home.
         draft: What the version is and where it comes from.
         files: Its files by flat name, such as `adapter_model.safetensors`.
+        probe: What `probes.write` returned; a version that is there already keeps the probe that it has.
 
     Returns:
         The version, and whether it was made now: the same identity again gives the version there is.
@@ -60,26 +86,57 @@ def register(store: Store, draft: VersionDraft, files: Mapping[str, Path]) -> tu
     Raises:
         NotFoundError: The task, base, parent or one of the files is unknown.
         UsageError: A file name, the role or a value can't be kept.
+        IntegrityError: `probe` is no probe.
         ConflictError: A gc without a grace period takes the files away as fast as they are stored.
         LimpetError: The disk is full or can't be written.
     """
-    _check_draft(draft, files)
     for _ in range(_TRIES):
         # files are durable before the database speaks of them: a kill in between leaves blobs that nothing names
-        entries = _store_files(store, files)
-        digest = identity(draft, entries)
+        stored = store_version(store, draft, files, probe)
         reach("register.stored")
         with store.database.write("register") as session:
-            place = find_place(session, draft, digest)
-            if place.same_id is not None:
-                return version_records(session, [session.get_one(VersionRow, place.same_id)])[0], False
-            # no gc removes anything while this transaction is open
-            if all(store.blobs.exists(entry.digest) for entry in entries):
-                return insert_version(session, place, draft, entries, digest), True
+            if entered := enter_version(session, store, draft, stored):
+                return entered
     raise ConflictError(
         f"A file of the version of {draft.task!r} was taken away by a gc meanwhile, {_TRIES} times.",
         "run the command again",
     )
+
+
+def store_version(
+    store: Store, draft: VersionDraft, files: Mapping[str, Path], probe: bytes | None = None
+) -> StoredVersion:
+    """Check a draft, and store its files and its probe durably; arguments and errors as in `register`."""
+    _check_draft(draft, files)
+    return StoredVersion(_store_files(store, files), None if probe is None else probes.store_probe(store, probe))
+
+
+def enter_version(
+    session: Session, store: Store, draft: VersionDraft, stored: StoredVersion
+) -> tuple[VersionRecord, bool] | None:
+    """Record a stored version in the caller's write transaction, with its probe.
+
+    Returns:
+        The version, and whether it was made now; null if a gc has taken one of its blobs away, and nothing was
+        recorded.
+
+    Raises:
+        NotFoundError: The task, base or parent is unknown.
+    """
+    digests = [entry.digest for entry in stored.entries] + ([stored.probe.digest] if stored.probe else [])
+    # no gc removes anything while this transaction is open
+    if not all(store.blobs.exists(digest) for digest in digests):
+        return None
+    digest = identity(draft, stored.entries)
+    place = find_place(session, draft, digest)
+    if created := place.same_id is None:
+        id_, version = insert_version(session, place, draft, stored.entries, digest)
+    else:
+        row = session.get_one(VersionRow, place.same_id)
+        id_, version = row.id, version_records(session, [row])[0]
+    if stored.probe is not None:
+        probes.enter_probe(session, id_, stored.probe)
+    return version, created
 
 
 def identity(version: VersionDraft | VersionRecord, entries: Sequence[FileEntry]) -> str:

@@ -88,9 +88,11 @@ def copy_files(folder: Path, names: Sequence[str], target: Path) -> None:
             continue
         except OSError as error:
             raise LimpetError(f"{source} can't be read: {error.strerror}.", f"ls -l {source}") from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            continue
         with os.fdopen(descriptor, "rb") as file:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                _copy(file, target / name)
+            _copy(file, target / name)
 
 
 def _copy(source: IO[bytes], target: Path) -> None:
@@ -161,11 +163,11 @@ def check(folder: Path, made: PeftFolder, adapter: Mapping[str, Tensor], backbon
     )
 
 
-def capped(items: Iterable[str]) -> str:
+def capped(items: Iterable[str], joint: str = ", ") -> str:
     """Return the first five of some texts, and how many more there are."""
     texts = list(items)
     rest = len(texts) - _SHOWN
-    return ", ".join(texts[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return joint.join(texts[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _match_problems(config: Mapping[str, Any], backbone: Backbone) -> Iterator[str]:
@@ -214,10 +216,10 @@ def _shape_problems(config: Mapping[str, Any], adapter: Mapping[str, Tensor], ba
     ranks = {name: ranks for name in differing if (ranks := _ranks(name, given[name], expected[name]))}
     if ranks:
         shown = (f"{_short(name)} has {found}, not {wanted}" for name, (found, wanted) in ranks.items())
-        yield f"{_count(ranks)} of another rank than the configuration says: {capped(shown)}"
+        yield f"{_count(ranks)} of another rank than the configuration says: {capped(shown, '; ')}"
     if reshaped := [name for name in differing if name not in ranks]:
         shown = (f"{_short(name)} is {given[name]}, not {expected[name]}" for name in reshaped)
-        yield f"{_count(reshaped)} of another shape than this base needs: {capped(shown)}"
+        yield f"{_count(reshaped)} of another shape than this base needs: {capped(shown, '; ')}"
 
 
 def _expected_shapes(config: Mapping[str, Any], backbone: Backbone) -> dict[str, tuple[int, ...]]:

@@ -80,7 +80,8 @@ def test_an_older_schema_is_named_with_the_command_that_upgrades_it(copy: Limpet
     code, found = findings(copy)
     assert code == 1
     failed = [one for one in found.values() if one["status"] == "fail"]
-    assert [one["hint"] for one in failed] == ["limpet db upgrade"]
+    assert [(one["name"], one["hint"]) for one in failed] == [("schema", "limpet db upgrade")]
+    assert found["database"]["status"] == "ok"
     assert "older schema 0001" in failed[0]["detail"]
     assert "blobs" in found
 

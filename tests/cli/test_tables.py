@@ -128,7 +128,7 @@ def test_db_shows_the_schema(grown: Limpet) -> None:
     assert revisions[-1]["revision"] == current["head"]
     assert all(revision["applied"] for revision in revisions)
     upgraded = grown.ok("db", "upgrade", "--json").json
-    assert upgraded == {"schema": 1, "revision": current["head"], "before": current["head"]}
+    assert upgraded == {"schema": 1, "revision": current["head"], "before": current["head"], "backup": None}
     assert "already" in grown.ok("db", "upgrade").stdout
     assert current["head"] in grown.ok("db", "current").stdout
     assert current["head"] in grown.ok("db", "history").stdout

@@ -86,7 +86,7 @@ def entries_of(path: Path, folder: Path) -> dict[str, bytes]:
     return {name: copy.read_bytes() for name, copy in bundle.unpack(path, folder)[1].items()}
 
 
-def header(name: str, size: int, **fields: bytes) -> bytes:
+def header(name: str, size: int, /, **fields: bytes) -> bytes:
     """Return a ustar header with a right checksum, its fields overwritten at will."""
     places = {
         "name": (0, 100), "mode": (100, 8), "uid": (108, 8), "gid": (116, 8), "size": (124, 12), "mtime": (136, 12),
@@ -112,12 +112,12 @@ def header(name: str, size: int, **fields: bytes) -> bytes:
     return bytes(block)
 
 
-def member(name: str, content: bytes, **fields: bytes) -> bytes:
+def member(name: str, content: bytes, /, **fields: bytes) -> bytes:
     """Return a header with its content and padding."""
     return header(name, len(content), **fields) + content + bytes(-len(content) % 512)
 
 
-def index_of(entries: Mapping[str, bytes], **changes: Any) -> dict[str, Any]:
+def index_of(entries: Mapping[str, bytes], /, **changes: Any) -> dict[str, Any]:
     """Return what `bundle.json` says of these entries."""
     try:
         manifest = json.loads(entries["manifest.json"])
@@ -131,14 +131,14 @@ def index_of(entries: Mapping[str, bytes], **changes: Any) -> dict[str, Any]:
     return {"schema": 1, "format": "limpet-bundle", "version": version, "entries": listed} | changes
 
 
-def sealed(entries: Mapping[str, bytes], **changes: Any) -> bytes:
+def sealed(entries: Mapping[str, bytes], /, **changes: Any) -> bytes:
     """Return a bundle of these entries whose digests and headers are all right, whatever the entries hold."""
     raw = canonical_json(index_of(entries, **changes))
     members = (member(name, content) for name, content in sorted(entries.items()))
     return member("bundle.json", raw) + b"".join(members) + bytes(1024)
 
 
-def resealed(entries: Mapping[str, bytes], **changes: bytes | None) -> dict[str, bytes]:
+def resealed(entries: Mapping[str, bytes], /, **changes: bytes | None) -> dict[str, bytes]:
     """Change files of a version, and the manifest so that its digests are those of the new files.
 
     Names are written with `_` for `.`; null takes an entry away.

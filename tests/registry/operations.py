@@ -125,17 +125,7 @@ OPERATIONS = {
         ),
         Operation(
             "import",
-            (
-                *_BLOB,
-                *_transaction("task"),
-                "register.stored",
-                *_transaction("register"),
-                *_transaction("probe"),
-                "import.checked",
-                "import.unpacked",
-                "import.task",
-                "import.registered",
-            ),
+            (*_BLOB, "import.checked", "import.unpacked", *_transaction("import")),
             _with_bundle,
             lambda store: exchange.import_bundle(store, store.path / _BUNDLE),
         ),

@@ -29,9 +29,10 @@ def lay_home(revision: str, folder: Path, url: str | None = None) -> Database:
     shutil.copytree(SCHEMAS / revision / "blobs", folder / "blobs")
     shutil.copy(SCHEMAS / revision / SETTINGS_FILE, folder)
     if url is None:
+        schema = (SCHEMAS / revision / "schema.sql").read_text(encoding="utf-8")
         with closing(sqlite3.connect(folder / "limpet.db")) as connection:
-            connection.executescript((SCHEMAS / revision / "schema.sql").read_text(encoding="utf-8"))
-            connection.executescript("\n".join(rows(revision)))
+            # one transaction: a hundred would take a second
+            connection.executescript("\n".join(("BEGIN;", schema, *rows(revision), "COMMIT;")))
             connection.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
             connection.commit()
         return connect(database_url(None, folder))

@@ -76,6 +76,19 @@ def test_an_expectation_names_a_version_of_the_task(three: Store, expect: str) -
         aliases.promote(three, "news@1", "production", expect=expect)
 
 
+def test_who_and_why_are_texts_that_can_be_shown(three: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for reason in ("\udcff", "a\x1b[2Jb", "x" * 1001):
+        with pytest.raises(UsageError, match="The reason h"):
+            aliases.promote(three, "news@1", "production", reason=reason)
+    for name in ("\udcff", "a\nb", "x" * 257):
+        monkeypatch.setenv("LIMPET_ACTOR", name)
+        with pytest.raises(UsageError, match="The name in LIMPET_ACTOR h"):
+            aliases.promote(three, "news@1", "production")
+    assert aliases.history(three, "news") == ()
+    monkeypatch.setenv("LIMPET_ACTOR", "the night's deploy")
+    assert aliases.promote(three, "news@1", "production").actor == "the night's deploy"
+
+
 def test_a_baseline_is_not_promoted(three: Store) -> None:
     add_version(three, seed=9, role="baseline")
     with pytest.raises(ConflictError, match="baseline"):

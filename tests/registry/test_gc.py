@@ -14,19 +14,15 @@ from limpet.registry.canonical import digest_bytes
 from limpet.registry.gc import DAY, Tally, collect
 from limpet.registry.store import Store
 from limpet.registry.verify import verify
-from tests.registry.homes import BASE, DATA, ENVIRONMENT, adapter_bytes, add_version, draft, stock
+from tests.registry.homes import BASE, DATA, ENVIRONMENT, adapter_bytes, add_version, draft
 
 PREDICTIONS = b'{"predictions":[0,1]}'
 SIZE = len(adapter_bytes("news", 1))
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """Three versions, the first evaluated, on SQLite."""
-    return _filled(stock(tmp_path / "home"))
-
-
-def _filled(home: Store) -> Store:
+def store(home: Store) -> Store:
+    """Three versions, the first evaluated."""
     for seed in (1, 2, 3):
         add_version(home, seed=seed)
     evaluations.add(
@@ -69,15 +65,14 @@ def _picture(folder: Path) -> dict[str, bytes]:
     return {str(file): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-def test_what_is_needed_stays_on_every_database(home: Store) -> None:
-    _filled(home)
-    before = sorted(home.blobs.digests())
-    report = collect(home, grace_seconds=0, dry_run=False)
+def test_what_is_needed_stays(store: Store) -> None:
+    before = sorted(store.blobs.digests())
+    report = collect(store, grace_seconds=0, dry_run=False)
     assert report.bytes == 0
-    assert sorted(home.blobs.digests()) == before
-    deletion.delete(home, "news@2", "not wanted")
-    assert collect(home, grace_seconds=0, dry_run=False).deleted == Tally(1, SIZE)
-    assert verify(home) == ()
+    assert sorted(store.blobs.digests()) == before
+    deletion.delete(store, "news@2", "not wanted")
+    assert collect(store, grace_seconds=0, dry_run=False).deleted == Tally(1, SIZE)
+    assert verify(store) == ()
 
 
 def test_by_itself_a_collection_only_looks(store: Store) -> None:

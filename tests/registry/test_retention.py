@@ -1,33 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from limpet.registry import aliases, deletion, log, policy, retention, streams, versions
 from limpet.registry.store import Store
-from tests.registry.homes import BASE, add_version, stock
+from tests.registry.homes import BASE, add_version
 
 
 @pytest.fixture
-def lone(tmp_path: Path) -> Store:
-    """A home on SQLite."""
-    return stock(tmp_path / "home")
-
-
-@pytest.fixture
-def seven(lone: Store) -> Store:
+def seven(home: Store) -> Store:
     """Versions 1 to 7 of one task, one of another."""
-    return _fill(lone)
-
-
-def _fill(store: Store) -> Store:
     for seed in range(7):
-        add_version(store, seed=seed)
-    add_version(store, "films")
-    return store
+        add_version(home, seed=seed)
+    add_version(home, "films")
+    return home
 
 
 def _expired(store: Store) -> list[str]:
@@ -71,11 +60,11 @@ def test_adapters_older_than_some_days_go_but_the_newest_stays(seven: Store) -> 
     assert _expired(seven) == [f"news@{number}" for number in range(1, 7)]
 
 
-def test_each_rule_that_is_set_must_agree_on_every_database(home: Store) -> None:
-    policy.change(_fill(home), keep_days=30, keep_last=4)
-    _age(home, (2, 6))
-    assert _expired(home) == ["news@2"]
-    assert list(retention.apply(home)) == ["news@2"]
+def test_each_rule_that_is_set_must_agree(seven: Store) -> None:
+    policy.change(seven, keep_days=30, keep_last=4)
+    _age(seven, (2, 6))
+    assert _expired(seven) == ["news@2"]
+    assert list(retention.apply(seven)) == ["news@2"]
 
 
 def test_what_is_in_use_stays(seven: Store) -> None:
@@ -94,23 +83,23 @@ def test_the_evidence_of_a_stream_stays_and_the_growth_of_the_home_holds_nothing
     assert _expired(seven) == ["news@2"]
 
 
-def test_what_a_version_that_stays_was_trained_from_stays(lone: Store) -> None:
-    add_version(lone, seed=1)
-    add_version(lone, seed=2, parent="news@1")
-    add_version(lone, seed=3, parent="news@2")
-    add_version(lone, seed=4)
-    policy.change(lone, keep_last=2)
-    assert _expired(lone) == []
-    policy.change(lone, keep_last=1)
-    assert _expired(lone) == ["news@1", "news@2", "news@3"]
+def test_what_a_version_that_stays_was_trained_from_stays(home: Store) -> None:
+    add_version(home, seed=1)
+    add_version(home, seed=2, parent="news@1")
+    add_version(home, seed=3, parent="news@2")
+    add_version(home, seed=4)
+    policy.change(home, keep_last=2)
+    assert _expired(home) == []
+    policy.change(home, keep_last=1)
+    assert _expired(home) == ["news@1", "news@2", "news@3"]
 
 
-def test_baselines_are_no_adapters_and_stay(lone: Store) -> None:
-    add_version(lone, seed=1, role="baseline")
-    add_version(lone, seed=2)
-    add_version(lone, seed=3)
-    policy.change(lone, keep_last=1)
-    assert _expired(lone) == ["news@2"]
+def test_baselines_are_no_adapters_and_stay(home: Store) -> None:
+    add_version(home, seed=1, role="baseline")
+    add_version(home, seed=2)
+    add_version(home, seed=3)
+    policy.change(home, keep_last=1)
+    assert _expired(home) == ["news@2"]
 
 
 def test_retention_leaves_tombstones_that_name_the_rules(seven: Store) -> None:

@@ -19,10 +19,11 @@ from tests.registry.homes import add_version, draft, register, stock
 # a step of the counter is so many instructions of SQLite's machine
 _INSTRUCTIONS = 10
 FEW, MANY = 10, 200
-_COPIED = (
-    "number, digest, manifest, manifest_digest, method, role, seed, score, size, trainable_parameters, base_digest, "
+_WITHOUT_NUMBER = (
+    "digest, manifest, manifest_digest, method, role, seed, score, size, trainable_parameters, base_digest, "
     "data_digest, environment_id, created_at"
 )
+_COPIED = f"number, {_WITHOUT_NUMBER}"
 
 
 @dataclass
@@ -179,6 +180,37 @@ def test_registering_takes_the_same_steps_among_few_versions_and_among_many(home
         steps.append(counted.steps)
         assert len(counted.statements) <= 12
     assert steps[1] <= steps[0] * 1.1 + 2
+
+
+def test_deleted_versions_cost_a_reader_of_a_task_nothing(homes: tuple[Store, Store]) -> None:
+    store = homes[1]
+    reads = [
+        READS["latest"][1],
+        lambda store: versions.resolve(store, "task-9"),
+        lambda store: versions.find(store, task="task-9", limit=5),
+        lambda store: versions.find(store, method="prefix", limit=5),
+        *(lambda store, sort=sort: versions.find(store, sort=sort, limit=5) for sort in ("number", "-number")),
+    ]
+    steps: list[list[int]] = []
+    for deleted in (0, 3000):
+        with store.database.write() as session:
+            session.execute(
+                text(
+                    "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION SELECT n + 1 FROM numbers WHERE n < :deleted) "
+                    f"INSERT INTO versions (task_id, number, deleted_at, {_WITHOUT_NUMBER}) "
+                    f"SELECT 9, n + 100, 'then', {_WITHOUT_NUMBER} FROM versions, numbers "
+                    "WHERE versions.id = 9001 AND :deleted > 0"
+                ),
+                {"deleted": deleted},
+            )
+            session.execute(text("UPDATE versions SET method = 'prefix' WHERE task_id = 9"))
+        counts = []
+        for read in reads:
+            with counting(store) as counted:
+                read(store)
+            counts.append(counted.steps)
+        steps.append(counts)
+    assert all(many <= few * 1.1 + 2 for few, many in zip(*steps, strict=True)), steps
 
 
 def test_many_ids_fit_into_statements(store: Store) -> None:

@@ -30,8 +30,8 @@ from tests.registry.small_disk import PAGE, SmallDisk, small_disk
 
 # what a failure may leave: bytes that nothing names, never a name without bytes
 HARMLESS = {"orphan", "stray"}
-# the step from one failing call to the next, where not every one is tried
-QUICK = {"register": 16, "promote": 16, "gc": 16, "upgrade": 40}
+# what is tried where not everything is: each fault with the step from one failing call to the next
+QUICK = {"a sync fails": 1, "no room is left": 40, "a name can't be changed": 1}
 
 
 @pytest.fixture
@@ -272,8 +272,8 @@ def test_a_home_on_a_read_only_disk_can_be_read(disk: SmallDisk) -> None:
 
 def _check_outcomes(act: Act, outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
-        # SQLite lets it pass if the folder of its journal can't be synced; the journal itself was
-        assert outcome.code == 1 or (outcome.code == 0 and FAULTS[outcome.fault].times == 1), outcome
+        # one sync may: SQLite does not insist on its journal's folder. What is not needed any more may stay
+        assert outcome.code == 1 or (outcome.code == 0 and outcome.fault != "every sync fails"), outcome
         if outcome.code:
             act.check_failed(outcome.home)
             ACTIONS[act.name](outcome.home)
@@ -281,14 +281,13 @@ def _check_outcomes(act: Act, outcomes: list[Outcome]) -> None:
         shutil.rmtree(outcome.home)
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", ["register", "promote", "upgrade"])
 def test_a_call_that_fails_stops_an_action_whole_and_the_next_try_succeeds(
     library: Path, tmp_path: Path, name: str
 ) -> None:
     act = prepare(name, tmp_path / "home", tmp_path)
-    steps = {fault: QUICK[name] if FAULTS[fault].kind == "write" else 1 for fault in FAULTS}
-    outcomes = sweep(library, act.home, tmp_path / "copies", name, steps)
-    assert {outcome.fault for outcome in outcomes} == set(FAULTS)
+    outcomes = sweep(library, act.home, tmp_path / "copies", name, QUICK)
+    assert {outcome.fault for outcome in outcomes} == set(QUICK)
     _check_outcomes(act, outcomes)
 
 

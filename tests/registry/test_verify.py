@@ -7,6 +7,7 @@ import sqlite3
 import struct
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,17 @@ PROBE = probes.write(("a wave",), ((0.5, -0.25),), 64, ENVIRONMENT)
 
 @pytest.fixture
 def full(tmp_path: Path) -> Store:
-    """A home with two versions, an alias and an evaluation, all sound."""
-    store = stock(tmp_path / "home")
+    """A home on SQLite with two versions, an alias and an evaluation, all sound."""
+    return _fill(stock(tmp_path / "home"))
+
+
+@pytest.fixture
+def filled(home: Store) -> Store:
+    """As `full`, once on each database."""
+    return _fill(home)
+
+
+def _fill(store: Store) -> Store:
     add_version(store, seed=1)
     add_version(store, "films", seed=2, parent="news@1")
     aliases.promote(store, "news@1", "production")
@@ -51,6 +61,21 @@ def full(tmp_path: Path) -> Store:
     probes.keep(store, "news@1", PROBE)
     assert verify(store, deep=True) == ()
     return store
+
+
+def forge(store: Store, *statements: str) -> None:
+    """Change the database past all its guards, as one can who has the file or is its superuser."""
+    if store.database.url.get_backend_name() == "sqlite":
+        store.database.close()
+        with closing(sqlite3.connect(store.path / "limpet.db")) as connection, connection:
+            found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+            for statement in (*(f"DROP TRIGGER {name}" for (name,) in found), *statements):
+                connection.execute(statement)
+        return
+    with store.database.writer.begin() as connection:
+        plain = connection.execution_options(no_parameters=True)
+        for statement in ("SET LOCAL session_replication_role = replica", *statements):
+            plain.exec_driver_sql(statement)
 
 
 def adapter_file(store: Store) -> Path:
@@ -134,19 +159,9 @@ def test_damaged_splits_and_predictions_are_found(full: Store) -> None:
         ("UPDATE tasks SET splits = '[' WHERE id = 1", "database", "tasks"),
     ],
 )
-def test_each_edit_of_the_database_is_named(full: Store, statement: str, kind: str, where: str) -> None:
-    full.database.close()
-    with sqlite3.connect(full.path / "limpet.db") as connection:
-        # who can write to the file can take this guard away, too
-        for guard in (
-            "alias_events_no_delete",
-            "alias_events_no_update",
-            "log_events_no_delete",
-            "log_events_no_update",
-        ):
-            connection.execute(f"DROP TRIGGER {guard}")
-        connection.execute(statement)
-    assert (kind, where) in {(problem.kind, problem.where) for problem in verify(full)}
+def test_each_edit_of_the_database_is_named(filled: Store, statement: str, kind: str, where: str) -> None:
+    forge(filled, statement)
+    assert (kind, where) in {(problem.kind, problem.where) for problem in verify(filled)}
 
 
 def test_a_manifest_forged_with_its_own_digest_still_betrays_itself(full: Store) -> None:
@@ -176,6 +191,19 @@ def test_a_file_that_somebody_is_writing_is_no_problem_until_it_is_an_hour_old(f
     assert [(problem.kind, problem.where) for problem in verify(full)] == [("stray", "tmp/half")]
 
 
+def test_a_version_that_is_registered_meanwhile_leaves_no_orphan(full: Store) -> None:
+    # its file was stored before the check began, and is recorded before it ends
+    full.blobs.put_bytes(adapter_bytes("news", 9))
+    registered: list[object] = []
+
+    def register_once(done: int, total: int) -> None:
+        if not registered:
+            registered.append(add_version(full, seed=9))
+
+    assert verify(full, progress=register_once) == ()
+    assert registered
+
+
 def test_what_a_deleted_version_has_left_may_go_but_must_be_right(full: Store) -> None:
     deletion.delete(full, "films@1", "not wanted")
     assert verify(full, deep=True) == ()
@@ -188,17 +216,26 @@ def test_what_a_deleted_version_has_left_may_go_but_must_be_right(full: Store) -
     assert verify(full, deep=True) == ()
 
 
-def test_moves_from_before_the_log_began_are_no_problem(full: Store) -> None:
+def test_moves_from_before_the_log_began_are_no_problem(filled: Store) -> None:
+    forge(filled, "DELETE FROM log_events")
+    assert {problem.kind for problem in verify(filled)} == {"log"}
+    with filled.database.write() as session:
+        log.record(session, "db upgrade", "database", {})
+    assert verify(filled) == ()
+    aliases.promote(filled, "films@1", "production")
+    assert verify(filled) == ()
+
+
+def test_a_move_taken_out_of_the_history_is_betrayed_by_the_log(full: Store) -> None:
+    add_version(full, seed=5)
+    aliases.promote(full, "news@2", "production")
     full.database.close()
     with sqlite3.connect(full.path / "limpet.db") as connection:
-        connection.execute("DROP TRIGGER log_events_no_delete")
-        connection.execute("DELETE FROM log_events")
-    assert {problem.kind for problem in verify(full)} == {"log"}
-    with full.database.write() as session:
-        log.record(session, "db upgrade", "database", {})
-    assert verify(full) == ()
-    aliases.promote(full, "films@1", "production")
-    assert verify(full) == ()
+        connection.execute("DROP TRIGGER alias_events_no_delete")
+        connection.execute("DELETE FROM alias_events WHERE id = 1")
+    (problem,) = verify(full)
+    assert (problem.kind, problem.where) == ("log", "news@production")
+    assert "never was" in problem.detail
 
 
 def test_a_probe_that_is_gone_or_changed_is_named(full: Store) -> None:
@@ -242,9 +279,7 @@ def test_a_sound_home_is_sound_on_each_database(home: Store) -> None:
     ],
 )
 def test_a_reference_that_leads_nowhere_is_found_by_a_deep_check(full: Store, statement: str, where: str) -> None:
-    full.database.close()
-    with sqlite3.connect(full.path / "limpet.db") as connection:
-        connection.execute(statement)
+    forge(full, statement)
     assert ("database", where) in {(problem.kind, problem.where) for problem in verify(full, deep=True)}
 
 

@@ -13,6 +13,7 @@ depends_on = None
 _KEPT = ("alias_events", "log_events", "version_notes")
 _LIVE = sa.text("deleted_at IS NULL")
 _SORTED = ("score", "number", "size", "created_at", "seed", "trainable_parameters")
+_LISTED: tuple[tuple[str, ...], ...] = (("task_id", "role", "number"), ("task_id", "id"), ("method", "id"))
 
 
 def upgrade() -> None:
@@ -42,28 +43,30 @@ def downgrade() -> None:
         op.drop_table(table)
     op.drop_index("uq_versions_task_id_digest", "versions")
     op.drop_index(op.f("ix_aliases_name_version_id"), "aliases")
-    for column in _SORTED:
-        op.drop_index(op.f(f"ix_versions_{column}_id"), "versions")
+    for columns in (*_LISTED, *((column, "id") for column in _SORTED)):
+        op.drop_index(_index(*columns), "versions")
     with op.batch_alter_table("versions") as versions:
         versions.drop_column("deleted_because")
         versions.drop_column("deleted_by")
         versions.drop_column("deleted_at")
         versions.create_unique_constraint("uq_versions_task_id_digest", ["task_id", "digest"])
     op.create_index(op.f("ix_versions_score"), "versions", ["score"])
+    for columns in _LISTED:
+        op.create_index(_index(*columns), "versions", columns)
 
 
 def _orders() -> None:
-    """Index every order in which versions are listed."""
+    """Index every order in which versions are listed, without those that were deleted."""
     op.drop_index(op.f("ix_versions_score"), "versions")
-    for column in _SORTED:
-        op.create_index(
-            op.f(f"ix_versions_{column}_id"),
-            "versions",
-            [column, "id"],
-            sqlite_where=_LIVE,
-            postgresql_where=_LIVE,
-        )
+    for columns in _LISTED:
+        op.drop_index(_index(*columns), "versions")
+    for columns in (*_LISTED, *((column, "id") for column in _SORTED)):
+        op.create_index(_index(*columns), "versions", columns, sqlite_where=_LIVE, postgresql_where=_LIVE)
     op.create_index(op.f("ix_aliases_name_version_id"), "aliases", ["name", "version_id"])
+
+
+def _index(*columns: str) -> str:
+    return op.f(f"ix_versions_{'_'.join(columns)}")
 
 
 def _tags_and_notes() -> None:
