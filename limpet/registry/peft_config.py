@@ -25,6 +25,7 @@ _PATTERN_TABLES = ("rank_pattern", "alpha_pattern")
 # a group that is repeated, or many open repetitions, can take for ever to match
 _REPEATED_GROUP = re.compile(r"\)[*+{]")
 _MOST_REPETITIONS = 4
+_LARGEST_OTHER_RANK = 1024
 _LONGEST_PATTERN = 1000
 
 Problem = tuple[str, str]
@@ -46,7 +47,12 @@ def oversized(config: Mapping[str, Any], shapes: Iterable[tuple[int, ...]]) -> b
     """
     most = max((size for shape in shapes for size in shape), default=0)
     pattern = config.get("rank_pattern")
-    ranks = [config.get("r", 8), *(pattern.values() if isinstance(pattern, dict) else ())]
+    ranks = list(pattern.values()) if isinstance(pattern, dict) else []
+    if config.get("peft_type") == "LORA":
+        ranks.append(config.get("r", 8))
+    elif config.get("r"):
+        # what other methods call r is a side of no tensor, such as how many directions they choose among; 0 is none
+        most, ranks = max(most, _LARGEST_OTHER_RANK), [*ranks, config["r"]]
     return not all(type(rank) is int and 1 <= rank <= most for rank in ranks)
 
 

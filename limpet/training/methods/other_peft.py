@@ -104,7 +104,8 @@ class OtherPeft:
             raise UsageError(f"peft's {self.peft_type} refuses its settings: {error}", "limpet methods") from error
         config = {name: _peft.canonical(value) for name, value in made.to_dict().items() if name in fields - _OURS}
         if problems := peft_config.problems(config | {"peft_type": self.peft_type}):
-            raise UsageError(f"These settings of {self.name!r} can't be used: {problems[0]}.", "limpet methods")
+            wrong = "; ".join(f"{name} {what}" for name, what in problems)
+            raise UsageError(f"Method {self.name!r} can't be used like this: {wrong}.", "limpet methods")
         return config
 
     def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:

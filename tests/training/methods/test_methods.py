@@ -110,6 +110,12 @@ def test_versions_of_all_methods_live_side_by_side_and_none_moves_another(home: 
         assert home.predict(reference, TEXTS) == answer, reference
     assert module_digest(backbone.model) == before
     assert home.verify(deep=True, probe=True).problems == ()
+    # they travel as bundles, into a home on the same base
+    elsewhere = init(tmp_path / "elsewhere", base=str(tmp_path / "base"), mlflow="off")
+    for number, (reference, answer) in enumerate(answers.items(), start=1):
+        bundle = home.adapter.export(reference, tmp_path / f"{number}.limpet")
+        elsewhere.adapter.import_bundle(bundle)
+        assert elsewhere.predict(f"place@{number}", TEXTS) == answer, reference
     # another base with tensors of the same shapes
     other = init(tmp_path / "other", base=str(tiny_base(tmp_path / "other-base", seed=9)), mlflow="off").backbone()
     for reference in answers:
