@@ -25,6 +25,26 @@ MASK = (IDS != 0).long()
 TEXTS = ["old reef of salt and wave", "a cliff"]
 
 
+# where a sublayer's last projection is in the first layer, read off transformers' modeling files
+PLACES = {
+    "bert": ("encoder.layer.0.attention.output.dense", "encoder.layer.0.output.dense"),
+    "roberta": ("encoder.layer.0.attention.output.dense", "encoder.layer.0.output.dense"),
+    "electra": ("encoder.layer.0.attention.output.dense", "encoder.layer.0.output.dense"),
+    "deberta-v2": ("encoder.layer.0.attention.output.dense", "encoder.layer.0.output.dense"),
+    "distilbert": ("transformer.layer.0.attention.out_lin", "transformer.layer.0.ffn.lin2"),
+    "modernbert": ("layers.0.attn.Wo", "layers.0.mlp.Wo"),
+    "albert": tuple(
+        f"encoder.albert_layer_groups.0.albert_layers.0.{name}" for name in ("attention.dense", "ffn_output")
+    ),
+    "gpt2": ("h.0.attn.c_proj", "h.0.mlp.c_proj"),
+    "llama": ("layers.0.self_attn.o_proj", "layers.0.mlp.down_proj"),
+    "qwen2": ("layers.0.self_attn.o_proj", "layers.0.mlp.down_proj"),
+    "opt": ("decoder.layers.0.self_attn.out_proj", "decoder.layers.0.fc2"),
+    "t5": ("encoder.block.0.layer.0.SelfAttention.o", "encoder.block.0.layer.1.DenseReluDense.wo"),
+    "bart": ("encoder.layers.0.self_attn.out_proj", "encoder.layers.0.fc2"),
+}
+
+
 def answer(model: nn.Module, kind: str) -> Tensor:
     decoder = {"decoder_input_ids": IDS} if kind in ("t5", "bart") else {}
     with torch.no_grad():
@@ -87,6 +107,9 @@ def test_it_is_what_plain_torch_computes_from_the_saved_tensors(tmp_path: Path, 
         # two layers; ALBERT shares one between them, an encoder-decoder has them twice
         layers = {"albert": 1, "t5": 4, "bart": 4}.get(kind, 2)
         assert count == (2 * layers if placement == "houlsby" else layers)
+        saved_at = {name.split(".bottleneck_")[0] for name in load_file(saved / "adapter_model.safetensors")}
+        wanted = PLACES[kind] if placement == "houlsby" else PLACES[kind][1:]
+        assert {f"base_model.model.{name}" for name in wanted} <= saved_at
         torch.testing.assert_close(ours, answer(model, kind), rtol=0, atol=1e-5)
         assert not torch.allclose(ours, plain, atol=1e-2)
 
