@@ -8,7 +8,7 @@ import io
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
@@ -384,8 +384,14 @@ def _make_folder(folder: Path) -> None:
         return
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    # the entry of a new folder is lost by a power cut unless its parent is synced
-    sync_file(folder.parent)
+    try:
+        # the entry of a new folder is lost by a power cut unless its parent is synced
+        sync_file(folder.parent)
+    except OSError:
+        # else the next try would find the folder, and trust it
+        with suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 @contextmanager

@@ -71,15 +71,17 @@ def is_of_type(value: Any, hint: Any) -> bool:
 def _type_name(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(map(_type_name, arguments)))
+        # typing gives equal unions back in the order of the one that was made first, so the order is ours
+        names = {_type_name(argument) for argument in arguments}
+        return " or ".join(sorted(names, key=lambda name: (name == "null", name.startswith("a list"), name)))
     if origin is Literal:
         return " or ".join(map(repr, arguments))
     if origin is list:
         return f"a list of {_type_name(arguments[0])}"
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    plain = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return " or ".join(str(member.value) for member in hint)
-    return names.get(hint, "a table")
+    return plain.get(hint, "a table")
 
 
 def shown_value(value: Any) -> str:

@@ -111,8 +111,9 @@ def sweep(library: Path, home: Path, work: Path, action: str, steps: Mapping[str
     `steps` are the faults to try, each with the step from one failing call to the next.
     """
     command = [sys.executable, "-m", "tests.registry.faulty", home, work, action, json.dumps(steps)]
-    environment = os.environ | {"LD_PRELOAD": str(library)}
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True)
+    environment = os.environ | {"LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT)}
+    # where no other folder takes a temporary file, Python tries the current one
+    done = subprocess.run(list(map(str, command)), cwd=home.parent, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr
     return [Outcome(_copy(work, fault, n), fault, n, code) for fault, n, code in json.loads(done.stdout)]
