@@ -77,9 +77,17 @@ def _binaries() -> Path:
 
 def _run(*command: str | Path) -> None:
     # PostgreSQL refuses to run as root
-    prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    account = "postgres" if os.geteuid() == 0 else None
+    groups = [] if account else None
     done = subprocess.run(
-        [*prefix, *map(str, command)], cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True
+        [*map(str, command)],
+        user=account,
+        group=account,
+        extra_groups=groups,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         pytest.fail(f"{command[0]} ended with {done.returncode}: {done.stdout}{done.stderr}")
