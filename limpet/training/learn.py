@@ -23,7 +23,7 @@ from limpet.registry import versions
 from limpet.registry.canonical import digest_file, digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, TaskRecord, VersionDraft
-from limpet.training import methods
+from limpet.training import memory, methods
 from limpet.training.backbone import Backbone, positions
 from limpet.training.batches import PAD_TO
 from limpet.training.checkpoint import Checkpoint
@@ -249,6 +249,7 @@ def _train(
     progress: Progress,
 ) -> Staged:
     method = methods.get(settings.method)
+    mark = memory.begin()
     frozen = base_modules(backbone)
     # the method's and the head's initial values come from the seed alone
     torch.manual_seed(settings.seed)
@@ -261,6 +262,7 @@ def _train(
         head = load_head(start.files) if start and continues else build_head(task, backbone.record)
         model = TaskModel(module, head.to(backbone.model.device), frozen)
         fitted, environment = _fit(store, backbone, task, settings, config, model, folder, progress)
+        peak = memory.peak(mark)
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         staging = folder / "staging"
         shutil.rmtree(staging, ignore_errors=True)
@@ -287,7 +289,8 @@ def _train(
             "trainable_share": trainable / backbone.record.parameters,
             "train_seconds": fitted.seconds,
             "examples_per_second": fitted.examples_per_second,
-            "peak_memory_bytes": fitted.peak_memory_bytes,
+            "peak_memory_bytes": peak.total if peak else None,
+            "peak_memory_added_bytes": peak.added if peak else None,
         },
         parent=start.reference if start else None,
         lineage=lineage,

@@ -23,7 +23,6 @@ from torch import Tensor
 from limpet.errors import InterruptedRunError, TrainingError
 from limpet.training.batches import training_batches
 from limpet.training.checkpoint import Checkpoint, LoopState
-from limpet.training.memory import peak_memory, reset_peak_memory
 from limpet.training.progress import Progress
 
 __all__ = ["Fitted", "LoopSettings", "fit", "new_accelerator"]
@@ -65,7 +64,6 @@ class Fitted:
     steps: int
     seconds: float
     examples_per_second: float
-    peak_memory_bytes: int
 
 
 def new_accelerator(dtype: str) -> Any:
@@ -113,7 +111,6 @@ def fit(
     learner = _Learner(accelerator, model, prepared, prepared_optimizer, parameters)
     total = settings.epochs * math.ceil(len(targets) / settings.batch_size)
     lengths = list(data.lengths)
-    reset_peak_memory()
     progress.start("train", total)
     with _stop_signals() as stopped:
 
@@ -148,7 +145,6 @@ def fit(
         steps=state.step,
         seconds=state.seconds,
         examples_per_second=state.examples / state.seconds if state.seconds else 0.0,
-        peak_memory_bytes=peak_memory(),
     )
 
 

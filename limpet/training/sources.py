@@ -86,11 +86,11 @@ def read_source(
 def _from_sample(name: str, text: str | None, target: str | None, targets: Sequence[str]) -> Source:
     sample = corpus(name)
     where = f"sample:{name}"
-    text, target = _choose_columns(("text", "label"), text, target, targets, where)
+    text, target = _choose_columns(sample.columns, text, target, targets, where)
     pools = {}
     for part, rows in (("train", sample.train), ("evaluation", sample.evaluation)):
         if rows is not None:
-            cells = [dict(zip(("text", "label"), row, strict=True)) for row in rows]
+            cells = [dict(zip(sample.columns, row, strict=True)) for row in rows]
             pools[part] = Pool(where, [cell[text] for cell in cells], [cell[target] for cell in cells])
     return Source(text, target, pools, sample.notes)
 

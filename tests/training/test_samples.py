@@ -124,16 +124,19 @@ def test_a_corpus_has_the_size_and_labels_it_is_known_for(
     found = corpus(name)
     assert len(found.train) == train
     assert (None if found.evaluation is None else len(found.evaluation)) == evaluation
-    assert len({label for _, label in found.train}) == labels
-    assert all(text.strip() and label for text, label in found.train)
+    assert len({row[1] for row in found.train}) == labels
+    assert all(cell.strip() for row in found.train for cell in row)
 
 
 @pytest.mark.sample
 def test_articles_keep_their_headline_as_the_first_line(sample_wheels: Path) -> None:
     found = corpus("bbc-news")
-    assert Counter(label for _, label in found.train)["business"] == 510
-    assert found.train[0][0].splitlines()[0] == "Ad sales boost Time Warner profit"
-    assert any("a £15.8m signing" in text for text, _ in found.train)
+    assert found.columns == ("text", "label", "body", "headline")
+    assert Counter(row[1] for row in found.train)["business"] == 510
+    text, _, body, headline = found.train[0]
+    assert text.splitlines()[0] == headline == "Ad sales boost Time Warner profit"
+    assert text.endswith(body) and headline not in body
+    assert any("a £15.8m signing" in row[0] for row in found.train)
 
 
 @pytest.mark.sample
