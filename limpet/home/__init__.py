@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from limpet.training.learn import TrainingSettings
     from limpet.training.predict import Prediction
     from limpet.training.progress import Progress
+    from limpet.training.serving import Server
 
 __all__ = ["Home", "MethodInfo", "Trained", "init", "open_home"]
 
@@ -200,6 +201,19 @@ class Home:
         from limpet.training.predict import predict
 
         return predict(self.store, self.backbone(), version, texts)
+
+    def serve(self, memory: int | None = None) -> Server:
+        """Make a server on the home's base: it answers texts of many tasks at once, and keeps their adapters ready.
+
+        Args:
+            memory: Bytes of adapters that are kept ready; see `limpet.training.serving.Server`.
+
+        Raises:
+            IntegrityError: The base's files are not those of the fingerprint.
+        """
+        from limpet.training.serving import MEMORY, Server
+
+        return Server(self.store, self.backbone(), MEMORY if memory is None else memory)
 
     def report(self, stream: str | None = None) -> Report:
         """Gather what is known of a stream; by default of the one that moved last.

@@ -18,7 +18,7 @@ from limpet.training import methods
 from limpet.training.backbone import Backbone
 from limpet.training.heads import ClassificationHead, load_head, pool
 
-__all__ = ["TaskModel", "active", "base_modules", "check_base", "version_files"]
+__all__ = ["TaskModel", "active", "backbone_inputs", "base_modules", "check_base", "pooled", "version_files"]
 
 
 class TaskModel(nn.Module):
@@ -42,15 +42,8 @@ class TaskModel(nn.Module):
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return what the head reads: pooled hidden states (batch, hidden)."""
-        config: Any = self.module.config
-        decoder = {}
-        if config.is_encoder_decoder:
-            # the decoder reads the text too, one place later, as the sequence classifiers of T5 and BART do
-            start = torch.full_like(input_ids[:, :1], config.decoder_start_token_id)
-            decoder["decoder_input_ids"] = torch.cat([start, input_ids[:, :-1]], dim=1)
-        output = self.module(input_ids=input_ids, attention_mask=attention_mask, **decoder)
-        pooler_output = getattr(output, "pooler_output", None)
-        return pool(self.head.config.pooling, output.last_hidden_state, pooler_output, attention_mask)
+        output = self.module(**backbone_inputs(self.module.config, input_ids, attention_mask))
+        return pooled(self.head, output, attention_mask)
 
     def train(self, mode: bool = True) -> TaskModel:
         """Switch the method's and the head's modules; the frozen base is left in evaluation mode."""
@@ -59,6 +52,31 @@ class TaskModel(nn.Module):
             if id(module) in self._frozen:
                 module.training = False
         return self
+
+
+def backbone_inputs(config: Any, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+    """Return what a backbone of this configuration takes for token ids and mask, both (batch, length)."""
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if config.is_encoder_decoder:
+        # the decoder reads the text too, one place later, as the sequence classifiers of T5 and BART do
+        start = torch.full_like(input_ids[:, :1], config.decoder_start_token_id)
+        inputs["decoder_input_ids"] = torch.cat([start, input_ids[:, :-1]], dim=1)
+    return inputs
+
+
+def pooled(head: ClassificationHead, output: Any, attention_mask: Tensor, rows: slice = slice(None)) -> Tensor:
+    """Return what a head reads of some rows of a backbone's output: pooled hidden states (rows, hidden).
+
+    Args:
+        head: Says how they are pooled.
+        output: What the backbone gave for a batch.
+        attention_mask: Of the batch (batch, length).
+        rows: Which of its rows.
+    """
+    pooler_output = getattr(output, "pooler_output", None)
+    if pooler_output is not None:
+        pooler_output = pooler_output[rows]
+    return pool(head.config.pooling, output.last_hidden_state[rows], pooler_output, attention_mask[rows])
 
 
 def base_modules(backbone: Backbone) -> frozenset[int]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from limpet.errors import UsageError
 from limpet.registry.store import Store
@@ -14,7 +15,7 @@ from limpet.training.backbone import Backbone
 from limpet.training.evaluate import encode_texts, run
 from limpet.training.model import active, version_files
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["Prediction", "predict", "predictions"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,15 @@ def predict(store: Store, backbone: Backbone, version: VersionRecord, texts: Seq
     encoded = encode_texts(backbone.tokenizer, texts, int(version.config["max_length"]))
     with active(backbone, version.method, files, files) as model:
         outcome = run(model, model.head, encoded, backbone.model.device)
-    probabilities = torch.softmax(outcome.logits, dim=-1)
+    return predictions(version, texts, outcome.predictions, outcome.logits)
+
+
+def predictions(
+    version: VersionRecord, texts: Sequence[str], answers: Sequence[int], logits: Tensor
+) -> tuple[Prediction, ...]:
+    """Return the predictions for texts, from label ids and logits (texts, labels) in their order."""
+    probabilities = torch.softmax(logits, dim=-1)
     return tuple(
-        Prediction(text, version.labels[label], float(row[label]), tuple(float(value) for value in logits))
-        for text, label, row, logits in zip(texts, outcome.predictions, probabilities, outcome.logits, strict=True)
+        Prediction(text, version.labels[label], float(row[label]), tuple(float(value) for value in values))
+        for text, label, row, values in zip(texts, answers, probabilities, logits, strict=True)
     )

@@ -120,11 +120,11 @@ def map_lora(path: Path, config: Mapping[str, Any], layers: Mapping[str, tuple[i
     if dtype is None or any(start % dtype.itemsize for _, _, start, _ in header.values()):
         return None
     # mapped privately: the file's pages are shared with everybody, and nothing is ever written to it
-    storage = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=path.stat().st_size)
-    numbers = torch.empty(0, dtype=dtype).set_(storage, 0, (storage.nbytes() // dtype.itemsize,))
+    size = path.stat().st_size
+    numbers = torch.from_file(str(path), shared=False, size=size // dtype.itemsize, dtype=dtype)
     layout = Layout(tuple(Target(name, rank, *layers[name]) for name in sorted(layers, key=_tensor_name)))
     scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
-    return LoraFile(layout, scale, numbers, _runs(layout, header, dtype.itemsize), storage.nbytes())
+    return LoraFile(layout, scale, numbers, _runs(layout, header, dtype.itemsize), size)
 
 
 def _runs(layout: Layout, header: Mapping[str, Any], itemsize: int) -> tuple[tuple[int, int, int], ...]:
@@ -133,9 +133,11 @@ def _runs(layout: Layout, header: Mapping[str, Any], itemsize: int) -> tuple[tup
         for letter, to in zip("AB", places, strict=True):
             _, _, start, stop = header[f"{_PREFIX}{target.module}.lora_{letter}.weight"]
             first, count = start // itemsize, (stop - start) // itemsize
-            if runs and (runs[-1][0] + runs[-1][2], runs[-1][1] + runs[-1][2]) == (first, to):
-                first, to, count = runs[-1][0], runs[-1][1], runs.pop()[2] + count
-            runs.append((first, to, count))
+            last_first, last_to, last_count = runs[-1] if runs else (0, 0, 0)
+            if (last_first + last_count, last_to + last_count) == (first, to):
+                runs[-1] = (last_first, last_to, last_count + count)
+            else:
+                runs.append((first, to, count))
     return tuple(runs)
 
 

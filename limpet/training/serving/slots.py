@@ -8,10 +8,9 @@ may mix adapters of any buffers: every linear layer adds to each row what that r
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -19,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+
+from limpet.training.shared_copy import shared_copy
 
 __all__ = ["Layout", "Place", "SlottedBackbone", "Target"]
 
@@ -183,7 +184,7 @@ class SlottedLinear(nn.Module):
 
 
 class SlottedBackbone:
-    """A twin of the base's modules that shares its tensors, and has slots beside its linear layers.
+    """The base with slots beside its linear layers: a copy of its modules that shares its tensors.
 
     The base itself is never touched: methods can be attached to it and taken off while this exists.
 
@@ -193,8 +194,7 @@ class SlottedBackbone:
     """
 
     def __init__(self, model: Any, memory: int) -> None:
-        shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-        self.module: Any = copy.deepcopy(model, shared)
+        self.module: Any = shared_copy(model)
         self._memory = memory
         self._rows = Rows()
         self._layers: dict[str, SlottedLinear] = {}

@@ -1,0 +1,139 @@
+"""Versions that are ready to answer: their files verified and mapped, the one that was used longest ago let go."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from limpet.errors import IntegrityError
+from limpet.registry.store import Store
+from limpet.registry.values import VersionRecord
+from limpet.training import methods
+from limpet.training.backbone import Backbone
+from limpet.training.heads import HEAD_FILES, ClassificationHead, load_head
+from limpet.training.model import TaskModel
+from limpet.training.serving.lora_file import LoraFile, linear_layers, map_lora
+from limpet.training.serving.verified import VerifiedFiles
+from limpet.training.shared_copy import shared_copy
+
+__all__ = ["Ready", "Shelf"]
+
+_CONFIG_FILE, _TENSORS_FILE = "adapter_config.json", "adapter_model.safetensors"
+# files of a version that put nothing on the base
+_BESIDE = {*HEAD_FILES, "labels.json"}
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A version that can answer: its head, and its LoRA file, or a model of its own where slots can't hold it.
+
+    With neither it is a head on the base alone. `size` is in bytes.
+    """
+
+    version: VersionRecord
+    head: ClassificationHead
+    lora: LoraFile | None
+    model: TaskModel | None
+    size: int
+
+
+class Shelf:
+    """What is ready, by the versions' digests.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory; nothing is attached to it.
+        memory: Bytes that may be kept ready; the version that was asked for last always is.
+    """
+
+    def __init__(self, store: Store, backbone: Backbone, memory: int) -> None:
+        self._files = VerifiedFiles(store.blobs)
+        self._backbone = backbone
+        self._memory = memory
+        self._ready: OrderedDict[str, Ready] = OrderedDict()
+        self._size = 0
+        self._layers: dict[str, dict[str, tuple[int, int]] | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that is ready."""
+        return self._size
+
+    def get(self, version: VersionRecord) -> Ready:
+        """Return a version ready to answer.
+
+        Raises:
+            IntegrityError: A file is missing, corrupt, or does not fit this base.
+        """
+        if version.digest in self._ready:
+            self._ready.move_to_end(version.digest)
+            return self._ready[version.digest]
+        made = self._make(version)
+        self._ready[version.digest] = made
+        self._size += made.size
+        while self._size > self._memory and len(self._ready) > 1:
+            self._size -= self._ready.popitem(last=False)[1].size
+        return made
+
+    def fill(self, version: VersionRecord, slot: Tensor) -> None:
+        """Copy a LoRA version's tensors into a slot (width), out of bytes that were hashed.
+
+        Raises:
+            IntegrityError: Its file is not what it was.
+        """
+        digest = next(file.digest for file in version.files if file.name == _TENSORS_FILE)
+        for _ in range(2):
+            lora = self.get(version).lora
+            if lora is not None and self._files.unchanged(digest):
+                lora.fill(slot)
+                # a write that came meanwhile has changed the file's times
+                if self._files.unchanged(digest):
+                    return
+            self._drop(version.digest)
+        raise IntegrityError(
+            f"The file {digest} of {version.reference} is changed while it is read.", "limpet verify"
+        )
+
+    def _drop(self, digest: str) -> None:
+        if digest in self._ready:
+            self._size -= self._ready.pop(digest).size
+
+    def _make(self, version: VersionRecord) -> Ready:
+        files = {file.name: self._files.path(file.digest) for file in version.files}
+        head = load_head(files).to(self._backbone.model.device)
+        head_size = sum(file.size for file in version.files if file.name in HEAD_FILES)
+        if files.keys() <= _BESIDE:
+            return Ready(version, head, None, None, head_size)
+        if lora := self._map(files):
+            return Ready(version, head, lora, None, head_size + lora.size)
+        model = self._attach(version, files, head)
+        return Ready(version, head, None, model, head_size + self._own_size(model))
+
+    def _map(self, files: Mapping[str, Path]) -> LoraFile | None:
+        if _CONFIG_FILE not in files or _TENSORS_FILE not in files:
+            return None
+        config: dict[str, Any] = json.loads(files[_CONFIG_FILE].read_text(encoding="utf-8"))
+        # versions of one kind have the same layers
+        key = json.dumps({**config, "r": 0, "lora_alpha": 0, "base_model_name_or_path": ""}, sort_keys=True)
+        if key not in self._layers:
+            self._layers[key] = linear_layers(self._backbone.model, config)
+        layers = self._layers[key]
+        return map_lora(files[_TENSORS_FILE], config, layers) if layers else None
+
+    def _attach(self, version: VersionRecord, files: Mapping[str, Path], head: ClassificationHead) -> TaskModel:
+        copied = shared_copy(self._backbone.model)
+        module = methods.get(version.method).load(copied, files)
+        return TaskModel(module.requires_grad_(False), head, frozenset()).eval()
+
+    def _own_size(self, model: TaskModel) -> int:
+        base = {id(tensor) for tensor in self._backbone.model.parameters()}
+        return sum(tensor.nbytes for tensor in model.parameters() if id(tensor) not in base)
