@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from limpet.registry.safetensors_header import read_header
 from limpet.training.serving.slots import Layout, Target
 
-__all__ = ["LoraFile", "linear_layers", "map_lora"]
+__all__ = ["LoraFile", "layout_of", "map_lora"]
 
-_PREFIX = "base_model.model."
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _USED = {"r", "lora_alpha", "use_rslora", "target_modules", "exclude_modules", "init_lora_weights"}
 # what changes no answer once the tensors are there
@@ -60,8 +59,8 @@ class LoraFile:
             slot[to : to + count].copy_(self.numbers[start : start + count])
 
 
-def linear_layers(model: nn.Module, config: Mapping[str, Any]) -> dict[str, tuple[int, int]] | None:
-    """Return the base's layers that an adapter of this configuration changes, each with its inputs and outputs.
+def layout_of(model: nn.Module, config: Mapping[str, Any]) -> Layout | None:
+    """Return the layout of an adapter: the base's layers that its configuration names, and its rank.
 
     Args:
         model: The base's model.
@@ -72,48 +71,51 @@ def linear_layers(model: nn.Module, config: Mapping[str, Any]) -> dict[str, tupl
     """
     from transformers.pytorch_utils import Conv1D
 
-    wanted, excluded = config.get("target_modules"), config.get("exclude_modules") or []
+    wanted, excluded, rank = config.get("target_modules"), config.get("exclude_modules") or [], config.get("r")
     others = config.keys() - _USED - _WITHOUT_EFFECT
     plain = config.get("peft_type") == "LORA" and config.get("init_lora_weights") in (True, False, "gaussian")
     if not plain or any(config[name] not in _OFF for name in others):
         return None
     # regular expressions are left to peft
-    if not isinstance(wanted, list) or not isinstance(excluded, list):
+    if not isinstance(wanted, list) or not isinstance(excluded, list) or not isinstance(rank, int):
         return None
-    found: dict[str, tuple[int, int]] = {}
+    targets = []
     for name, module in model.named_modules():
         if not _is_named(name, wanted) or _is_named(name, excluded):
             continue
+        if "experts" in name.split("."):
+            # an expert sees the tokens that a router chose, and no longer whose rows they are
+            return None
         if type(module) is nn.Linear:
-            found[name] = (module.in_features, module.out_features)
+            targets.append(Target(name, rank, module.in_features, module.out_features))
         elif type(module) is Conv1D:
-            found[name] = (module.weight.shape[0], module.weight.shape[1])
+            targets.append(Target(name, rank, *module.weight.shape))
         else:
             return None
-    return found
+    # the order in which peft's files have their tensors, so that the whole of one is copied in one piece
+    return Layout(tuple(sorted(targets, key=lambda target: f"{target.module}.lora_A"))) if targets else None
 
 
-def map_lora(path: Path, config: Mapping[str, Any], layers: Mapping[str, tuple[int, int]]) -> LoraFile | None:
+def map_lora(path: Path, config: Mapping[str, Any], layout: Layout) -> LoraFile | None:
     """Map an adapter's file into memory.
 
     Args:
         path: A verified `adapter_model.safetensors`.
         config: The content of `adapter_config.json`.
-        layers: What `linear_layers` gave for it.
+        layout: What `layout_of` gave for it.
 
     Returns:
-        Null where the tensors are not exactly A and B of every layer, all of one dtype.
+        Null where the tensors are not exactly A and B of every target, all of one dtype.
 
     Raises:
         IntegrityError: The header is not sound.
     """
-    rank, alpha = config["r"], config["lora_alpha"]
     expected = {}
-    for name, (inputs, outputs) in layers.items():
-        expected[f"{_PREFIX}{name}.lora_A.weight"] = (rank, inputs)
-        expected[f"{_PREFIX}{name}.lora_B.weight"] = (outputs, rank)
+    for target in layout.targets:
+        expected[_tensor(target, "A")] = (target.rank, target.inputs)
+        expected[_tensor(target, "B")] = (target.outputs, target.rank)
     header = read_header(path)
-    if not header or {name: shape for name, (_, shape, _, _) in header.items()} != expected:
+    if {name: shape for name, (_, shape, _, _) in header.items()} != expected:
         return None
     dtypes = {dtype for dtype, *_ in header.values()}
     dtype = _DTYPES.get(dtypes.pop()) if len(dtypes) == 1 else None
@@ -122,7 +124,7 @@ def map_lora(path: Path, config: Mapping[str, Any], layers: Mapping[str, tuple[i
     # mapped privately: the file's pages are shared with everybody, and nothing is ever written to it
     size = path.stat().st_size
     numbers = torch.from_file(str(path), shared=False, size=size // dtype.itemsize, dtype=dtype)
-    layout = Layout(tuple(Target(name, rank, *layers[name]) for name in sorted(layers, key=_tensor_name)))
+    rank, alpha = config["r"], config["lora_alpha"]
     scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
     return LoraFile(layout, scale, numbers, _runs(layout, header, dtype.itemsize), size)
 
@@ -131,7 +133,7 @@ def _runs(layout: Layout, header: Mapping[str, Any], itemsize: int) -> tuple[tup
     runs: list[tuple[int, int, int]] = []
     for target, places in zip(layout.targets, layout.starts, strict=True):
         for letter, to in zip("AB", places, strict=True):
-            _, _, start, stop = header[f"{_PREFIX}{target.module}.lora_{letter}.weight"]
+            _, _, start, stop = header[_tensor(target, letter)]
             first, count = start // itemsize, (stop - start) // itemsize
             last_first, last_to, last_count = runs[-1] if runs else (0, 0, 0)
             if (last_first + last_count, last_to + last_count) == (first, to):
@@ -141,9 +143,8 @@ def _runs(layout: Layout, header: Mapping[str, Any], itemsize: int) -> tuple[tup
     return tuple(runs)
 
 
-def _tensor_name(module: str) -> str:
-    # the order in which peft's files have them, so that the whole of one is copied in one piece
-    return f"{module}.lora_A"
+def _tensor(target: Target, letter: str) -> str:
+    return f"base_model.model.{target.module}.lora_{letter}.weight"
 
 
 def _is_named(name: str, wanted: list[str]) -> bool:

@@ -54,7 +54,7 @@ class Server:
     def __init__(self, store: Store, backbone: Backbone, memory: int = MEMORY) -> None:
         self._store = store
         self._backbone = backbone
-        self._shelf = Shelf(store, backbone, memory)
+        self.shelf = Shelf(store, backbone, memory)
         self._slotted = SlottedBackbone(backbone.model, memory)
         self._lock = Lock()
 
@@ -82,7 +82,7 @@ class Server:
         with self._lock:
             together: list[_Row] = []
             for version, indices in self._resolve(requests):
-                ready, chosen = self._shelf.get(version), [texts[index] for index in indices]
+                ready, chosen = self.shelf.get(version), [texts[index] for index in indices]
                 if ready.model is None:
                     ids = encode(self._backbone.tokenizer, chosen, int(version.config["max_length"]))
                     together += [_Row(index, version, row) for index, row in zip(indices, ids, strict=True)]
@@ -123,7 +123,7 @@ class Server:
         part: list[tuple[_Row, Place | None]] = []
         taken: dict[Layout, set[str]] = {}
         for row in sorted(rows, key=lambda row: row.version.digest):
-            lora = self._shelf.get(row.version).lora
+            lora = self.shelf.get(row.version).lora
             if lora is not None:
                 used = taken.setdefault(lora.layout, set())
                 if row.version.digest not in used and len(used) == self._slotted.slots(lora.layout).count:
@@ -134,11 +134,11 @@ class Server:
         yield _ordered(part)
 
     def _place(self, version: VersionRecord) -> Place | None:
-        lora = self._shelf.get(version).lora
+        lora = self.shelf.get(version).lora
         if lora is None:
             return None
         slots = self._slotted.slots(lora.layout)
-        return Place(slots, slots.place(version.digest, lora.scale, partial(self._shelf.fill, version)))
+        return Place(slots, slots.place(version.digest, lora.scale, partial(self.shelf.fill, version)))
 
     def _answer_batch(
         self, part: Sequence[tuple[_Row, Place | None]], length: int, texts: Sequence[str]
@@ -152,7 +152,7 @@ class Server:
         at = 0
         for _, group in groupby((row for row, _ in part), key=lambda row: row.version.digest):
             rows = list(group)
-            ready, own = self._shelf.get(rows[0].version), slice(at, at + len(rows))
+            ready, own = self.shelf.get(rows[0].version), slice(at, at + len(rows))
             with torch.inference_mode():
                 logits = ready.head.classify(pooled(ready.head, output, mask, own)).float().cpu()
             chosen = [texts[row.index] for row in rows]

@@ -18,7 +18,8 @@ from limpet.training import methods
 from limpet.training.backbone import Backbone
 from limpet.training.heads import HEAD_FILES, ClassificationHead, load_head
 from limpet.training.model import TaskModel
-from limpet.training.serving.lora_file import LoraFile, linear_layers, map_lora
+from limpet.training.serving.lora_file import LoraFile, layout_of, map_lora
+from limpet.training.serving.slots import Layout
 from limpet.training.serving.verified import VerifiedFiles
 from limpet.training.shared_copy import shared_copy
 
@@ -58,7 +59,7 @@ class Shelf:
         self._memory = memory
         self._ready: OrderedDict[str, Ready] = OrderedDict()
         self._size = 0
-        self._layers: dict[str, dict[str, tuple[int, int]] | None] = {}
+        self._layouts: dict[str, Layout | None] = {}
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -122,12 +123,12 @@ class Shelf:
         if _CONFIG_FILE not in files or _TENSORS_FILE not in files:
             return None
         config: dict[str, Any] = json.loads(files[_CONFIG_FILE].read_text(encoding="utf-8"))
-        # versions of one kind have the same layers
-        key = json.dumps({**config, "r": 0, "lora_alpha": 0, "base_model_name_or_path": ""}, sort_keys=True)
-        if key not in self._layers:
-            self._layers[key] = linear_layers(self._backbone.model, config)
-        layers = self._layers[key]
-        return map_lora(files[_TENSORS_FILE], config, layers) if layers else None
+        # versions of one kind have the same layout
+        key = json.dumps({**config, "lora_alpha": 0, "base_model_name_or_path": ""}, sort_keys=True)
+        if key not in self._layouts:
+            self._layouts[key] = layout_of(self._backbone.model, config)
+        layout = self._layouts[key]
+        return map_lora(files[_TENSORS_FILE], config, layout) if layout else None
 
     def _attach(self, version: VersionRecord, files: Mapping[str, Path], head: ClassificationHead) -> TaskModel:
         copied = shared_copy(self._backbone.model)

@@ -21,7 +21,7 @@ from torch.nn.functional import linear
 
 from limpet.training.shared_copy import shared_copy
 
-__all__ = ["Layout", "Place", "SlottedBackbone", "Target"]
+__all__ = ["Layout", "Place", "SlottedBackbone", "Slots", "Target"]
 
 # tensors begin where a cache line does, as those that torch allocates
 _ALIGNED = 16
@@ -44,6 +44,14 @@ class Layout:
     """The linear layers that an adapter changes, in the order of their tensors' names."""
 
     targets: tuple[Target, ...]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # asked for at every row of every batch
+        return hash(self.targets)
 
     @cached_property
     def starts(self) -> tuple[tuple[int, int], ...]:
@@ -140,17 +148,14 @@ class Rows:
     segments: tuple[Segment, ...] = ()
 
 
-class SlottedLinear(nn.Module):
-    """A linear layer of the base that adds to each row `scale * B A x` of that row's adapter.
+class _Beside:
+    """What stands beside a linear layer: it adds to each row `scale * B A x` of that row's adapter.
 
     Args:
-        base: The frozen layer.
         rows: Says which rows belong to which slots.
     """
 
-    def __init__(self, base: nn.Module, rows: Rows) -> None:
-        super().__init__()
-        self.base = base
+    def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._stacks: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -158,12 +163,11 @@ class SlottedLinear(nn.Module):
         """Take the tensors of one target from `slots`."""
         self._stacks[id(slots)] = slots.stacks(which)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (..., outputs) for (..., inputs); the first dimension is that of the batch, or begins with it."""
-        result: Tensor = self.base(x)
+    def __call__(self, _: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:
+        """Return (..., outputs) for inputs (..., width); the first dimension is the batch, or begins with it."""
         for segment in self._rows.segments:
             if id(segment.slots) in self._stacks:
-                result = self._add(result, x, segment, *self._stacks[id(segment.slots)])
+                result = self._add(result, inputs[0], segment, *self._stacks[id(segment.slots)])
         return result
 
     def _add(self, result: Tensor, x: Tensor, segment: Segment, a: Tensor, b: Tensor) -> Tensor:
@@ -197,7 +201,7 @@ class SlottedBackbone:
         self.module: Any = shared_copy(model)
         self._memory = memory
         self._rows = Rows()
-        self._layers: dict[str, SlottedLinear] = {}
+        self._layers: dict[str, _Beside] = {}
         self._slots: dict[Layout, Slots] = {}
 
     def slots(self, layout: Layout) -> Slots:
@@ -218,10 +222,11 @@ class SlottedBackbone:
         self._rows.segments = tuple(_segments(places))
         return self.module(**inputs)
 
-    def _layer(self, name: str) -> SlottedLinear:
+    def _layer(self, name: str) -> _Beside:
         if name not in self._layers:
-            self._layers[name] = SlottedLinear(self.module.get_submodule(name), self._rows)
-            self.module.set_submodule(name, self._layers[name])
+            self._layers[name] = _Beside(self._rows)
+            # a hook, and no layer in its place: models read the weights of their layers too
+            self.module.get_submodule(name).register_forward_hook(self._layers[name])
         return self._layers[name]
 
 

@@ -28,6 +28,15 @@ class _Identity:
     changed_ns: int
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A file that was hashed; one that was written in that very moment is not settled, and hashed again next time."""
+
+    path: Path
+    identity: _Identity | None
+    settled: bool
+
+
 class VerifiedFiles:
     """Paths of blobs by their digests, each hashed once in its life on disk.
 
@@ -37,7 +46,7 @@ class VerifiedFiles:
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self._known: dict[str, tuple[Path, _Identity]] = {}
+        self._known: dict[str, _Known] = {}
 
     def path(self, digest: str) -> Path:
         """Return the file with these bytes, hashed now or unchanged since it was.
@@ -45,21 +54,20 @@ class VerifiedFiles:
         Raises:
             IntegrityError: The file is missing, or its bytes are not those of the digest.
         """
-        if self.unchanged(digest):
-            return self._known[digest][0]
-        self._known.pop(digest, None)
-        started = time.time_ns()
-        path = self._blobs.path(digest)
-        identity = _identity(path)
-        # what was written just now is hashed again next time
-        if identity and max(identity.written_ns, identity.changed_ns) < started - _CLOCK_TICK_NS:
-            self._known[digest] = (path, identity)
-        return path
+        known = self._known.pop(digest, None)
+        if known is None or not known.settled or _identity(known.path) != known.identity:
+            started = time.time_ns()
+            path = self._blobs.path(digest)
+            identity = _identity(path)
+            settled = identity is not None and identity.changed_ns < started - _CLOCK_TICK_NS
+            known = _Known(path, identity, settled)
+        self._known[digest] = known
+        return known.path
 
     def unchanged(self, digest: str) -> bool:
-        """Say whether the file was hashed before and is still the same one."""
+        """Say whether the file is still the one that was hashed when it was last asked for."""
         known = self._known.get(digest)
-        return known is not None and _identity(known[0]) == known[1]
+        return known is not None and known.identity is not None and _identity(known.path) == known.identity
 
 
 def _identity(path: Path) -> _Identity | None:
