@@ -1,4 +1,4 @@
-"""A LoRA adapter's file, mapped into memory, if it is one that slots can hold.
+"""A LoRA adapter's file, mapped into memory while it is copied, if it is one that slots can hold.
 
 Slots hold what LoRA and rsLoRA add to linear layers. An adapter with anything else in its configuration (DoRA,
 patterns of ranks, biases, tensors of embeddings) is none of them: peft puts it on the base, one at a time.
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from limpet.registry.safetensors_header import read_header
 from limpet.training.serving.slots import Layout, Target
 
-__all__ = ["LoraFile", "layout_of", "map_lora"]
+__all__ = ["LoraFile", "layout_of", "read_lora"]
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _USED = {"r", "lora_alpha", "use_rslora", "target_modules", "exclude_modules", "init_lora_weights"}
@@ -41,22 +41,26 @@ _OFF: tuple[Any, ...] = (None, False, "none", [], {})
 
 @dataclass(frozen=True)
 class LoraFile:
-    """An adapter that lies in a mapped file: its layout, the factor of its product, and how to read it.
+    """What is known of an adapter's file: its layout, the factor of its product, and how to read it.
 
-    `runs` are stretches of numbers that are copied in one piece: where each begins in the file's `numbers`, where in
-    the slot, and how many they are. `size` is the file's, in bytes.
+    `runs` are stretches of numbers that are copied in one piece: where each begins in the file, where in the slot,
+    and how many they are. `count` is how many numbers the file has, header and all.
     """
 
+    path: Path
     layout: Layout
     scale: float
-    numbers: Tensor
+    dtype: torch.dtype
+    count: int
     runs: tuple[tuple[int, int, int], ...]
-    size: int
 
     def fill(self, slot: Tensor) -> None:
         """Copy the tensors into a slot (width), as float32."""
+        # mapped for the length of the copy, so that no page of the file stays resident beside it; mapped privately,
+        # so that nothing is ever written to it
+        numbers = torch.from_file(str(self.path), shared=False, size=self.count, dtype=self.dtype)
         for start, to, count in self.runs:
-            slot[to : to + count].copy_(self.numbers[start : start + count])
+            slot[to : to + count].copy_(numbers[start : start + count])
 
 
 def layout_of(model: nn.Module, config: Mapping[str, Any]) -> Layout | None:
@@ -96,8 +100,8 @@ def layout_of(model: nn.Module, config: Mapping[str, Any]) -> Layout | None:
     return Layout(tuple(sorted(targets, key=lambda target: f"{target.module}.lora_A"))) if targets else None
 
 
-def map_lora(path: Path, config: Mapping[str, Any], layout: Layout) -> LoraFile | None:
-    """Map an adapter's file into memory.
+def read_lora(path: Path, config: Mapping[str, Any], layout: Layout) -> LoraFile | None:
+    """Read the header of an adapter's file.
 
     Args:
         path: A verified `adapter_model.safetensors`.
@@ -121,12 +125,10 @@ def map_lora(path: Path, config: Mapping[str, Any], layout: Layout) -> LoraFile 
     dtype = _DTYPES.get(dtypes.pop()) if len(dtypes) == 1 else None
     if dtype is None or any(start % dtype.itemsize for _, _, start, _ in header.values()):
         return None
-    # mapped privately: the file's pages are shared with everybody, and nothing is ever written to it
-    size = path.stat().st_size
-    numbers = torch.from_file(str(path), shared=False, size=size // dtype.itemsize, dtype=dtype)
     rank, alpha = config["r"], config["lora_alpha"]
     scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
-    return LoraFile(layout, scale, numbers, _runs(layout, header, dtype.itemsize), size)
+    count = path.stat().st_size // dtype.itemsize
+    return LoraFile(path, layout, scale, dtype, count, _runs(layout, header, dtype.itemsize))
 
 
 def _runs(layout: Layout, header: Mapping[str, Any], itemsize: int) -> tuple[tuple[int, int, int], ...]:

@@ -47,15 +47,15 @@ class Server:
     Args:
         store: The home's registry.
         backbone: The base in memory.
-        memory: Bytes of adapters in slots, for each layout of tensors, and as many of files that are mapped; what was
-            used longest ago gives way.
+        memory: Bytes that slots of one layout may take, and as many for all that lies in no slot: heads, records, and
+            the tensors of other methods. What was used longest ago gives way.
     """
 
     def __init__(self, store: Store, backbone: Backbone, memory: int = MEMORY) -> None:
         self._store = store
         self._backbone = backbone
         self.shelf = Shelf(store, backbone, memory)
-        self._slotted = SlottedBackbone(backbone.model, memory)
+        self.slotted = SlottedBackbone(backbone.model, memory)
         self._lock = Lock()
 
     def predict(self, requests: Sequence[tuple[str, str]]) -> tuple[Prediction, ...]:
@@ -126,18 +126,23 @@ class Server:
             lora = self.shelf.get(row.version).lora
             if lora is not None:
                 used = taken.setdefault(lora.layout, set())
-                if row.version.digest not in used and len(used) == self._slotted.slots(lora.layout).count:
+                if row.version.digest not in used and len(used) == self.slotted.slots(lora.layout).count:
                     yield _ordered(part)
                     part, taken = [], {lora.layout: (used := set())}
                 used.add(row.version.digest)
-            part.append((row, self._place(row.version)))
+            part.append((row, self.place(row.version)))
         yield _ordered(part)
 
-    def _place(self, version: VersionRecord) -> Place | None:
+    def place(self, version: VersionRecord) -> Place | None:
+        """Put a version's adapter in place and return where; null if it has none that slots can hold.
+
+        Raises:
+            IntegrityError: A file is missing, corrupt, or does not fit this base.
+        """
         lora = self.shelf.get(version).lora
         if lora is None:
             return None
-        slots = self._slotted.slots(lora.layout)
+        slots = self.slotted.slots(lora.layout)
         return Place(slots, slots.place(version.digest, lora.scale, partial(self.shelf.fill, version)))
 
     def _answer_batch(
@@ -146,9 +151,9 @@ class Server:
         device = self._backbone.model.device
         padded = collate([row.ids for row, _ in part], self._backbone.tokenizer.pad_token_id, length)
         mask = padded["attention_mask"].to(device)
-        inputs = backbone_inputs(self._slotted.module.config, padded["input_ids"].to(device), mask)
+        inputs = backbone_inputs(self.slotted.module.config, padded["input_ids"].to(device), mask)
         with torch.inference_mode():
-            output = self._slotted.run([place for _, place in part], **inputs)
+            output = self.slotted.run([place for _, place in part], **inputs)
         at = 0
         for _, group in groupby((row for row, _ in part), key=lambda row: row.version.digest):
             rows = list(group)

@@ -1,4 +1,4 @@
-"""Versions that are ready to answer: their files verified and mapped, the one that was used longest ago let go."""
+"""Versions that are ready to answer: their files verified, the one that was used longest ago let go."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from limpet.training import methods
 from limpet.training.backbone import Backbone
 from limpet.training.heads import HEAD_FILES, ClassificationHead, load_head
 from limpet.training.model import TaskModel
-from limpet.training.serving.lora_file import LoraFile, layout_of, map_lora
+from limpet.training.serving.lora_file import LoraFile, layout_of, read_lora
 from limpet.training.serving.slots import Layout
 from limpet.training.serving.verified import VerifiedFiles
 from limpet.training.shared_copy import shared_copy
@@ -28,13 +28,15 @@ __all__ = ["Ready", "Shelf"]
 _CONFIG_FILE, _TENSORS_FILE = "adapter_config.json", "adapter_model.safetensors"
 # files of a version that put nothing on the base
 _BESIDE = {*HEAD_FILES, "labels.json"}
+# bytes that a version's record and what is known of its files take at most
+_RECORD = 1 << 16
 
 
 @dataclass(frozen=True)
 class Ready:
     """A version that can answer: its head, and its LoRA file, or a model of its own where slots can't hold it.
 
-    With neither it is a head on the base alone. `size` is in bytes.
+    With neither it is a head on the base alone. `size` is what it takes in memory, in bytes.
     """
 
     version: VersionRecord
@@ -111,15 +113,15 @@ class Shelf:
     def _make(self, version: VersionRecord) -> Ready:
         files = {file.name: self._files.path(file.digest) for file in version.files}
         head = load_head(files).to(self._backbone.model.device)
-        head_size = sum(file.size for file in version.files if file.name in HEAD_FILES)
+        size = _RECORD + sum(file.size for file in version.files if file.name in HEAD_FILES)
         if files.keys() <= _BESIDE:
-            return Ready(version, head, None, None, head_size)
-        if lora := self._map(files):
-            return Ready(version, head, lora, None, head_size + lora.size)
+            return Ready(version, head, None, None, size)
+        if lora := self._lora(files):
+            return Ready(version, head, lora, None, size)
         model = self._attach(version, files, head)
-        return Ready(version, head, None, model, head_size + self._own_size(model))
+        return Ready(version, head, None, model, size + self._own_size(model))
 
-    def _map(self, files: Mapping[str, Path]) -> LoraFile | None:
+    def _lora(self, files: Mapping[str, Path]) -> LoraFile | None:
         if _CONFIG_FILE not in files or _TENSORS_FILE not in files:
             return None
         config: dict[str, Any] = json.loads(files[_CONFIG_FILE].read_text(encoding="utf-8"))
@@ -128,7 +130,7 @@ class Shelf:
         if key not in self._layouts:
             self._layouts[key] = layout_of(self._backbone.model, config)
         layout = self._layouts[key]
-        return map_lora(files[_TENSORS_FILE], config, layout) if layout else None
+        return read_lora(files[_TENSORS_FILE], config, layout) if layout else None
 
     def _attach(self, version: VersionRecord, files: Mapping[str, Path], head: ClassificationHead) -> TaskModel:
         copied = shared_copy(self._backbone.model)

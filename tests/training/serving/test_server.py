@@ -83,7 +83,11 @@ def test_little_memory_makes_it_slower_and_nothing_else(home: Home, make: Make) 
     roomy, tight = home.serve(), home.serve(memory=1)
     assert apart(tight.predict(requests), roomy.predict(requests)) < CLOSE
     assert len(tight.shelf) == 1 and len(roomy.shelf) == 5
-    assert tight.shelf.size <= max(version.size for version in made)
+    lora = roomy.shelf.get(made[0]).lora
+    assert lora is not None
+    held = roomy.slotted.slots(lora.layout).held()
+    assert set(held) == {version.digest for version in made}
+    assert len(tight.slotted.slots(lora.layout).held()) == 1
 
 
 def test_an_alias_is_looked_up_at_every_call(home: Home, make: Make) -> None:

@@ -19,7 +19,7 @@ from limpet.registry.blobs import LocalBlobs, blob_key
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training.model import version_files
-from limpet.training.serving.lora_file import layout_of, map_lora
+from limpet.training.serving.lora_file import layout_of, read_lora
 from limpet.training.serving.shelf import Shelf
 from limpet.training.serving.verified import VerifiedFiles
 from tests.training.serving.conftest import Make
@@ -100,7 +100,7 @@ def test_a_bit_that_flips_under_the_same_time_of_writing_is_found(counting: Stor
 
 
 @pytest.mark.parametrize("damage", [overwrite_in_place, Path.unlink])
-def test_a_mapped_file_that_changes_is_not_copied_into_a_slot(home: Home, make: Make, damage: object) -> None:
+def test_a_known_file_that_changes_is_not_copied_into_a_slot(home: Home, make: Make, damage: object) -> None:
     version = make()
     shelf = Shelf(home.store, home.backbone(), ROOMY)
     lora = shelf.get(version).lora
@@ -111,7 +111,7 @@ def test_a_mapped_file_that_changes_is_not_copied_into_a_slot(home: Home, make: 
     assert len(shelf) == 0 and shelf.size == 0
 
 
-def test_a_mapped_file_whose_times_alone_change_is_hashed_again_and_used(home: Home, make: Make) -> None:
+def test_a_known_file_whose_times_alone_change_is_hashed_again_and_used(home: Home, make: Make) -> None:
     version = make()
     shelf = Shelf(home.store, home.backbone(), ROOMY)
     lora = shelf.get(version).lora
@@ -176,9 +176,9 @@ def test_what_slots_cannot_hold_is_left_to_peft(home: Home, make: Make, tmp_path
         tensors | {first: tensors[first][:, :-1].contiguous()},
     ):
         save_file(changed, path)
-        assert map_lora(path, config, layout) is None
+        assert read_lora(path, config, layout) is None
     save_file({name: tensor.bfloat16() for name, tensor in tensors.items()}, path)
-    half = map_lora(path, config, layout)
+    half = read_lora(path, config, layout)
     assert half is not None
     slot = torch.zeros(layout.width)
     half.fill(slot)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limpet.training.backbone import module_digest
 from limpet.training.methods.lora import Lora
-from limpet.training.serving.lora_file import layout_of, map_lora
+from limpet.training.serving.lora_file import layout_of, read_lora
 from limpet.training.serving.slots import Layout, Place, Slots, SlottedBackbone, Target
 from tests.tiny import tiny_base
 
@@ -61,7 +61,7 @@ class Adapters:
         config = json.loads(files["adapter_config.json"].read_text(encoding="utf-8"))
         layout = layout_of(self.model, config)
         assert layout is not None
-        lora = map_lora(files["adapter_model.safetensors"], config, layout)
+        lora = read_lora(files["adapter_model.safetensors"], config, layout)
         assert lora is not None
         slots = self.slotted.slots(lora.layout)
         return Place(slots, slots.place(name, lora.scale, lora.fill))
