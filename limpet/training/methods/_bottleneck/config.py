@@ -19,7 +19,7 @@ class BottleneckConfig(PeftConfig):  # type: ignore[misc]
     """How bottleneck adapters are built.
 
     Attributes:
-        target_modules: A pattern of the projections or normalisations that take an adapter, or their names; null means
+        target_modules: A pattern of the projections or normalisations with an adapter, or their names; null means
             those of `placement` for the model's architecture.
         exclude_modules: Projections to leave out.
         placement: `houlsby`, after the attention and after the feed-forward block, or `pfeiffer`, after the latter.
