@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,7 +34,8 @@ def test_a_template_has_the_text_once() -> None:
 
 def test_the_text_is_cut_and_the_template_stays_whole(tokenizer: Any) -> None:
     rows = encode_prompts(tokenizer, TEMPLATE, ["wave tide salt boat", "sand"], 8)
-    assert [tokenizer.decode(ids) for ids in rows] == ["near the reef wave tide salt old stone", "near the reef sand old stone"]  # fmt: skip
+    wanted = ["near the reef wave tide salt old stone", "near the reef sand old stone"]
+    assert [tokenizer.decode(ids) for ids in rows] == wanted
     with pytest.raises(UsageError, match="template alone has 5 tokens, and the longest prompt may have 4"):
         encode_prompts(tokenizer, TEMPLATE, ["wave"], 4)
 
@@ -55,13 +57,9 @@ def test_a_chat_template_is_used_where_there_is_one(tokenizer: Any) -> None:
 
 
 def test_an_answer_ends_with_the_token_that_the_base_ends_texts_with(tokenizer: Any) -> None:
-    class Config:
-        eos_token_id = [3, 4]
-
-    found = endings(tokenizer, Config)
+    found = endings(tokenizer, SimpleNamespace(eos_token_id=[3, 4]))
     assert (found.learned, found.known) == (3, {3, 4})
     (ids,) = encode_answers(tokenizer, ["old reef"], found.learned)
     assert tokenizer.decode(ids) == "old reef [SEP]"
-    Config.eos_token_id = []
     with pytest.raises(UsageError, match="no token that ends a text"):
-        endings(tokenizer, Config)
+        endings(tokenizer, SimpleNamespace(eos_token_id=None))
