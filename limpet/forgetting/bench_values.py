@@ -23,8 +23,8 @@ _LARGEST = ("trainable_parameters", "trainable_share", "peak_memory_bytes", "pea
 class MethodRun:
     """One method under one seed: its score on the evaluation split, and what it cost.
 
-    `interval` is the bootstrap over evaluation examples; `cost` has the figures of `registry.costs.COSTS`; `config` is
-    what the version would record; `version` is where it was registered, null if it was not.
+    `interval` is the bootstrap over evaluation examples; `cost` has the figures of `registry.costs.COSTS`; `config`
+    is what the version would record; `version` is where it was registered, null if it was not.
     """
 
     method: str

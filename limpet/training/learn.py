@@ -70,7 +70,7 @@ class TrainingSettings:
 
     @classmethod
     def of(cls, method: str, settings: Mapping[str, Any], seed: int) -> TrainingSettings:
-        """Tell settings of the loop (`lr`, `epochs`, `batch_size`, `max_length`, `dtype`) from those of the method."""
+        """Tell what is the loop's (`lr`, `epochs`, `batch_size`, `max_length`, `dtype`) from what is the method's."""
         own = dict(settings)
         loop = {name: own.pop(key) for key, name in _LOOP_KEYS.items() if key in own}
         return cls(method=method, method_settings=own, seed=seed, **loop)
