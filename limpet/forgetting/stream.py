@@ -24,13 +24,6 @@ from limpet.training.progress import SILENT, Progress
 
 __all__ = ["run_stream"]
 
-_LOOP_KEYS = {
-    "lr": "learning_rate",
-    "epochs": "epochs",
-    "batch_size": "batch_size",
-    "max_length": "max_length",
-}
-
 
 @dataclass(frozen=True)
 class _Run:
@@ -133,9 +126,7 @@ def _describe(candidate: Mapping[str, Any]) -> str:
 
 def _settings(spec: StreamSpec, arm: ArmSpec, candidate: Mapping[str, Any], seed: int) -> TrainingSettings:
     merged = dict(spec.training) | dict(arm.settings) | dict(candidate)
-    loop = {name: merged.pop(key) for key, name in _LOOP_KEYS.items() if key in merged}
-    dtype = merged.pop("dtype", "auto")
-    return TrainingSettings(method=arm.method, method_settings=merged, seed=seed, dtype=dtype, **loop)
+    return TrainingSettings.of(arm.method, merged, seed)
 
 
 def _evaluate_step(
