@@ -221,7 +221,7 @@ def requests(home: Home, runs: int) -> None:
     print(f"predict, version after version, 1 text each: {statistics.median(one):.1f} ms a version")
     expected = [home.predict(reference, [text])[0] for reference, text in many[:8]]
     pairs = zip(server.predict(many)[:8], expected, strict=True)
-    apart = max(abs(a - b) for one, other in pairs for a, b in zip(one.logits, other.logits, strict=True))
+    apart = max(abs(a - b) for one, other in pairs for a, b in zip(one.prediction.logits, other.logits, strict=True))
     print(f"largest difference of a logit to the text predicted alone: {apart:.1e}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -15,19 +16,27 @@ __all__ = ["command"]
 
 
 @click.command("predict", cls=Command)
-@click.argument("task")
+@click.argument("task", required=False)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option("--file", metavar="F", help="A file with one text a line, - for stdin; empty lines are skipped.")
+@click.option(
+    "--file",
+    metavar="F",
+    help="One text a line, - for stdin; empty lines are skipped. Without TASK: JSON lines with task and text.",
+)
 @pass_invocation
-def command(invocation: Invocation, task: str, texts: tuple[str, ...], file: str | None) -> None:
+def command(invocation: Invocation, task: str | None, texts: tuple[str, ...], file: str | None) -> None:
     """Classify texts with a version of a task.
 
-    TASK is TASK, TASK@3 or TASK@ALIAS.
+    TASK is TASK, TASK@3 or TASK@ALIAS. Without it, --file names it for every text, and versions of many tasks answer
+    together.
     """
     if bool(texts) == (file is not None):
         raise UsageError(
-            "Predict takes texts or --file, and one of them.", f"limpet predict {task} 'a text to classify'"
+            "Predict takes texts or --file, and one of them.", f"limpet predict {task or 'TASK'} 'a text to classify'"
         )
+    if task is None:
+        _answer_mixed(invocation, str(file))
+        return
     from limpet.cli import _output
 
     home = invocation.open()
@@ -38,6 +47,36 @@ def command(invocation: Invocation, task: str, texts: tuple[str, ...], file: str
         return
     rows = [(answer.label, _output.digits(answer.probability), answer.text) for answer in predictions]
     _output.table(("label", "probability", "text"), rows)
+
+
+def _answer_mixed(invocation: Invocation, file: str) -> None:
+    from limpet.cli import _output
+
+    home, requests = invocation.open(), [_request(file, line) for line in _read(file)]
+    answers = home.serve().predict(requests)
+    if invocation.json:
+        _output.emit(answers=answers)
+        return
+    rows = []
+    for answer in answers:
+        given = answer.prediction
+        rows.append((answer.version, given.label, _output.digits(given.probability), given.text))
+    _output.table(("version", "label", "probability", "text"), rows)
+
+
+def _request(name: str, line: str) -> tuple[str, str]:
+    """Return the task and the text of a JSON line."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    task, text = (found.get("task"), found.get("text")) if isinstance(found, dict) else (None, None)
+    if not isinstance(task, str) or not isinstance(text, str):
+        raise UsageError(
+            f"{name} has a line that is no JSON object with a task and a text: {line[:60]!r}.",
+            """write lines such as {"task": "team@production", "text": "a text"}, or name a TASK for all""",
+        )
+    return task, text
 
 
 def _read(name: str) -> tuple[str, ...]:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from limpet.training.serving.server import MEMORY, Server
+from limpet.training.serving.server import MEMORY, Answer, Server
 
-__all__ = ["MEMORY", "Server"]
+__all__ = ["MEMORY", "Answer", "Server"]

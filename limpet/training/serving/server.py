@@ -22,10 +22,18 @@ from limpet.training.predict import Prediction, predictions
 from limpet.training.serving.shelf import Ready, Shelf
 from limpet.training.serving.slots import Layout, Place, SlottedBackbone
 
-__all__ = ["MEMORY", "Server"]
+__all__ = ["MEMORY", "Answer", "Server"]
 
 MEMORY = 256 * 2**20
 """Bytes of adapters that are kept ready where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request came to: the version that answered, as `task@3`, and its prediction."""
+
+    version: str
+    prediction: Prediction
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class Server:
         self.slotted = SlottedBackbone(backbone.model, memory)
         self._lock = Lock()
 
-    def predict(self, requests: Sequence[tuple[str, str]]) -> tuple[Prediction, ...]:
+    def predict(self, requests: Sequence[tuple[str, str]]) -> tuple[Answer, ...]:
         """Answer texts, each with the version that its reference means now.
 
         Requests for one version alone get the very logits of `Home.predict`. Among others, a text may be padded to
@@ -78,7 +86,7 @@ class Server:
         if not requests:
             raise UsageError("There is no text to classify.", 'limpet predict TASK "some text"')
         texts = [text for _, text in requests]
-        answers: dict[int, Prediction] = {}
+        answers: dict[int, Answer] = {}
         with self._lock:
             together: list[_Row] = []
             for version, indices in self._resolve(requests):
@@ -105,14 +113,14 @@ class Server:
 
     # one version after the other
 
-    def _answer_alone(self, ready: Ready, texts: Sequence[str]) -> tuple[Prediction, ...]:
+    def _answer_alone(self, ready: Ready, texts: Sequence[str]) -> Iterator[Answer]:
         encoded = encode_texts(self._backbone.tokenizer, texts, int(ready.version.config["max_length"]))
         outcome = run(ready.model, ready.head, encoded, self._backbone.model.device)
-        return predictions(ready.version, texts, outcome.predictions, outcome.logits)
+        return _answers(ready.version, texts, outcome.predictions, outcome.logits)
 
     # all in one pass
 
-    def _answer_together(self, rows: Sequence[_Row], texts: Sequence[str]) -> Iterator[tuple[int, Prediction]]:
+    def _answer_together(self, rows: Sequence[_Row], texts: Sequence[str]) -> Iterator[tuple[int, Answer]]:
         plan = evaluation_plan([len(row.ids) for row in rows])
         for batch, length in zip(plan.batches, plan.lengths, strict=True):
             for part in self._cut([rows[index] for index in batch]):
@@ -147,7 +155,7 @@ class Server:
 
     def _answer_batch(
         self, part: Sequence[tuple[_Row, Place | None]], length: int, texts: Sequence[str]
-    ) -> Iterator[tuple[int, Prediction]]:
+    ) -> Iterator[tuple[int, Answer]]:
         device = self._backbone.model.device
         padded = collate([row.ids for row, _ in part], self._backbone.tokenizer.pad_token_id, length)
         mask = padded["attention_mask"].to(device)
@@ -161,9 +169,13 @@ class Server:
             with torch.inference_mode():
                 logits = ready.head.classify(pooled(ready.head, output, mask, own)).float().cpu()
             chosen = [texts[row.index] for row in rows]
-            answers = predictions(ready.version, chosen, ready.head.predict(logits), logits)
+            answers = _answers(ready.version, chosen, ready.head.predict(logits), logits)
             yield from zip((row.index for row in rows), answers, strict=True)
             at += len(rows)
+
+
+def _answers(version: VersionRecord, texts: Sequence[str], labels: Sequence[int], logits: Tensor) -> Iterator[Answer]:
+    return (Answer(version.reference, one) for one in predictions(version, texts, labels, logits))
 
 
 def _ordered(part: Sequence[tuple[_Row, Place | None]]) -> list[tuple[_Row, Place | None]]:
