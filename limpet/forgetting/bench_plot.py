@@ -23,7 +23,8 @@ def score_cost(bench: Bench) -> Figure:
     by_weights, by_time = figure.subplots(1, 2, sharey=True)
     for position, row in enumerate(bench.rows):
         if row.runs:
-            _point(by_weights, row, position, max(1, row.cost["trainable_parameters"] or 0))
+            weights = row.cost["trainable_parameters"]
+            _point(by_weights, row, position, None if weights is None else max(1, weights))
             _point(by_time, row, position, row.cost["train_seconds"])
     by_weights.set_xlabel("trained weights")
     by_weights.set_ylabel(bench.metric)
