@@ -57,7 +57,7 @@ def make_home(folder: Path, count: int) -> Home:
         torch.manual_seed(seed)
         tensors = {name: 0.02 * torch.randn(shape) for name, shape in shapes.items()}
         save_file(tensors, files / "adapter_model.safetensors", metadata={"format": "pt"})
-        save_head(build_head(task, backbone.record), files)
+        save_head(build_head(task, backbone.record, ()), files)
         draft = VersionDraft(
             task=task.name,
             method=lora.name,
@@ -221,7 +221,7 @@ def requests(home: Home, runs: int) -> None:
     print(f"predict, version after version, 1 text each: {statistics.median(one):.1f} ms a version")
     expected = [home.predict(reference, [text])[0] for reference, text in many[:8]]
     pairs = zip(server.predict(many)[:8], expected, strict=True)
-    apart = max(abs(a - b) for one, other in pairs for a, b in zip(one.prediction.logits, other.logits, strict=True))
+    apart = max(abs(a - b) for one, other in pairs for a, b in zip(one.answer.logits, other.logits, strict=True))
     print(f"largest difference of a logit to the text predicted alone: {apart:.1e}")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,9 +27,9 @@ __all__ = ["command"]
 )
 @pass_invocation
 def command(invocation: Invocation, task: str | None, texts: tuple[str, ...], file: str | None) -> None:
-    """Classify texts with a version of a task.
+    """Answer texts with a version of a task.
 
-    TASK is TASK, TASK@3 or TASK@ALIAS. Without it, --file names it for every text, and versions of many tasks answer
+    TASK is TASK, TASK@3 or TASK@ALIAS. Without it, --file names one for every text, and versions of many tasks answer
     together.
     """
     if bool(texts) == (file is not None):
@@ -35,7 +37,7 @@ def command(invocation: Invocation, task: str | None, texts: tuple[str, ...], fi
             "Predict takes texts or --file, and one of them.", f"limpet predict {task or 'TASK'} 'a text to classify'"
         )
     if task is None:
-        _answer_mixed(invocation, str(file))
+        _answer_many(invocation, str(file))
         return
     from limpet.cli import _output
 
@@ -45,23 +47,29 @@ def command(invocation: Invocation, task: str | None, texts: tuple[str, ...], fi
     if invocation.json:
         _output.emit(task=version.task, version=version.number, labels=version.labels, predictions=predictions)
         return
-    rows = [(answer.label, _output.digits(answer.probability), answer.text) for answer in predictions]
-    _output.table(("label", "probability", "text"), rows)
+    _table([answer.shown for answer in predictions])
 
 
-def _answer_mixed(invocation: Invocation, file: str) -> None:
+def _answer_many(invocation: Invocation, file: str) -> None:
     from limpet.cli import _output
 
     home, requests = invocation.open(), [_request(file, line) for line in _read(file)]
-    answers = home.serve().predict(requests)
+    served = home.serve().predict(requests)
     if invocation.json:
-        _output.emit(answers=answers)
+        _output.emit(answers=served)
         return
-    rows = []
-    for answer in answers:
-        given = answer.prediction
-        rows.append((answer.version, given.label, _output.digits(given.probability), given.text))
-    _output.table(("version", "label", "probability", "text"), rows)
+    _table([{"version": one.version, **one.answer.shown} for one in served])
+
+
+def _table(shown: Sequence[Mapping[str, Any]]) -> None:
+    from limpet.cli import _output
+
+    # tasks of several types have other columns
+    columns = tuple(dict.fromkeys(name for one in shown for name in one))
+    rows = [[one.get(name) for name in columns] for one in shown]
+    _output.table(
+        columns, [[_output.digits(cell) if isinstance(cell, float) else cell for cell in row] for row in rows]
+    )
 
 
 def _request(name: str, line: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from limpet.errors import ConflictError
 from limpet.registry import evaluations, streams, tasks, versions
@@ -18,7 +18,7 @@ from limpet.training.backbone import Backbone
 from limpet.training.data import read_split
 from limpet.training.efficiency import efficiency
 from limpet.training.environment import current_environment
-from limpet.training.evaluate import Outcome, encode_texts, run
+from limpet.training.evaluate import Outcome, run
 from limpet.training.model import active, version_files
 from limpet.training.progress import SILENT, Progress
 from limpet.training.scoring import score
@@ -38,12 +38,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Measured:
-    """An outcome with the score it amounts to, and the digest of the batch plan it was computed by."""
+    """An outcome with the score it amounts to, and the digest of the batch plan it was computed by.
+
+    `counts` says what the texts lost on their way, such as words beyond the longest text.
+    """
 
     outcome: Outcome
     score: float
-    targets: tuple[int, ...]
+    targets: tuple[Any, ...]
     plan_digest: str
+    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,12 @@ def measure(
 ) -> Measured:
     """Score a task on one split with a method's tensors (`state`) and a head; nothing is kept."""
     examples = read_split(store, task, split)
-    texts = [example.text for example in examples]
     targets = tuple(example.target for example in examples)
-    encoded = encode_texts(backbone.tokenizer, texts, max_length)
     with active(backbone, method, state, head) as model:
-        outcome = run(model, model.head, encoded, backbone.model.device, progress, f"evaluate {task.name}")
+        encoded = model.encode(backbone.tokenizer, examples, max_length)
+        outcome = run(model, encoded, backbone.model.device, progress, f"evaluate {task.name}")
     value = score(task.definition.metric, outcome.predictions, targets)
-    return Measured(outcome, value, targets, encoded.plan.digest)
+    return Measured(outcome, value, targets, encoded.plan.digest, encoded.counts)
 
 
 def evaluate(
@@ -162,7 +165,8 @@ def judge(
     measured = measure(store, backbone, task, "evaluation", length, draft.method, files, files, progress)
     cost = {**draft.cost, **efficiency(backbone, draft, files, probe.probe_inputs(store, task))}
     backbone.check_unchanged()
-    metrics = {**draft.metrics, "score": measured.score, task.definition.metric: measured.score}
+    scores = {"score": measured.score, task.definition.metric: measured.score}
+    metrics = {**draft.metrics, **scores, **measured.counts}
     return replace(draft, metrics=metrics, cost=figures(cost | {"base_unchanged": True})), measured
 
 

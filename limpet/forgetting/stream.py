@@ -50,6 +50,9 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Pro
             settings = _settings(spec, arm, candidate, seed=0)
             methods.get_for(arm.method, backbone.record).resolve(backbone.model, settings.method_settings)
     records = tuple(_task(store, task, spec.training, progress) for task in spec.tasks)
+    for arm in spec.arms:
+        for record in records:
+            methods.check_task_type(methods.get(arm.method), record, backbone.record)
     names = tuple(task.name for task in records)
     streams.create(store, spec.name, dict(spec.source), backbone.record.digest, names)
     run = _Run(store, backbone, spec, records, progress)

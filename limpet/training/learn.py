@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from limpet.training.batches import PAD_TO
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.data import read_split
 from limpet.training.environment import bf16_is_fast, current_environment
-from limpet.training.evaluate import encode_texts, run
+from limpet.training.evaluate import run
 from limpet.training.features import fit_head
 from limpet.training.heads import build_head, load_head, save_head
 from limpet.training.loop import Fitted, LoopSettings, fit
@@ -165,6 +165,7 @@ def learn(
         IntegrityError: The base was changed.
     """
     method = methods.get_for(settings.method, backbone.record)
+    methods.check_task_type(method, task, backbone.record)
     config = _resolve(method, backbone, task, settings, start)
     identity = {
         "task": task.name,
@@ -273,7 +274,11 @@ def _train(
         module = method.load(backbone.model, start.files)
     try:
         continues = start is not None and start.task == task.name and start.labels == task.labels
-        head = load_head(start.files) if start and continues else build_head(task, backbone.record)
+        if start and continues:
+            head = load_head(start.files)
+        else:
+            head = build_head(task, backbone.record, read_split(store, task, "train"))
+        head.bind(backbone)
         model = TaskModel(module, head.to(backbone.model.device), frozen)
         fitted, environment = _fit(store, backbone, task, settings, config, model, folder, progress)
         peak = memory.peak(mark)
@@ -384,22 +389,21 @@ def fit_task(
         TrainingError: The loss is not finite.
     """
     train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
-    encoded = encode_texts(backbone.tokenizer, [example.text for example in train], max_length)
-    held_back = encode_texts(backbone.tokenizer, [example.text for example in validation], max_length)
-    labels = [example.target for example in train]
+    encoded = model.encode(backbone.tokenizer, train, max_length, learning=True)
+    held_back = model.encode(backbone.tokenizer, validation, max_length)
     targets = [example.target for example in validation]
 
-    def measure(predictions: tuple[int, ...]) -> float:
+    def measure(predictions: Sequence[Any]) -> float:
         return score(task.definition.metric, predictions, targets)
 
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
         kept = [_features_file(task, split, features_key) for split in ("train", "validation")]
-        return fit_head(model, encoded, labels, held_back, measure, kept, loop, checkpoint, progress)
+        return fit_head(model, encoded, held_back, measure, kept, loop, checkpoint, progress)
 
-    def validate(prepared: Any) -> float:
-        return measure(run(prepared, model.head, held_back, backbone.model.device).predictions)
+    def validate() -> float:
+        return measure(run(model, held_back, backbone.model.device).predictions)
 
-    return fit(model, encoded, labels, loop, validate, checkpoint, progress)
+    return fit(model, encoded, loop, validate, checkpoint, progress)
 
 
 def _features_file(task: TaskRecord, split: str, key: str | None) -> Path | None:

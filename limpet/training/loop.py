@@ -36,7 +36,7 @@ class TrainingData(Protocol):
         """How many tokens every example has; batches are made of similar lengths."""
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Return the model's inputs for some examples."""
+        """Return the model's inputs for some examples, and their `targets` as its head's loss takes them."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,8 @@ def new_accelerator(dtype: str) -> Any:
 def fit(
     model: Any,
     data: TrainingData,
-    targets: Sequence[int],
     settings: LoopSettings,
-    validate: Callable[[Any], float],
+    validate: Callable[[], float],
     checkpoint: Checkpoint,
     progress: Progress,
 ) -> Fitted:
@@ -90,9 +89,8 @@ def fit(
     Args:
         model: The backbone with a method attached, and a head; or a head alone.
         data: The training examples, as this model takes them.
-        targets: Their label ids.
         settings: Of the loop.
-        validate: Scores the prepared model on validation data; higher is better.
+        validate: Scores the model on validation data; higher is better.
         checkpoint: Where to write the state, and to resume from if it has one.
         progress: Told of every step.
 
@@ -109,8 +107,8 @@ def fit(
     state = checkpoint.load(parameters, optimizer)
     prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
     learner = _Learner(accelerator, model, prepared, prepared_optimizer, parameters)
-    total = settings.epochs * math.ceil(len(targets) / settings.batch_size)
     lengths = list(data.lengths)
+    total = settings.epochs * math.ceil(len(lengths) / settings.batch_size)
     progress.start("train", total)
     with _stop_signals() as stopped:
 
@@ -128,13 +126,13 @@ def fit(
             for batch in batches[state.batch :]:
                 torch.manual_seed(_step_seed(settings.seed, state.step))
                 learning_rate = settings.learning_rate * _schedule(state.step, total, settings.warmup)
-                loss = learner.step(data.batch(batch), [targets[i] for i in batch], learning_rate, settings.clip_norm)
+                loss = learner.step(data.batch(batch), learning_rate, settings.clip_norm)
                 _count(state, loss, len(batch), time.perf_counter() - started)
                 progress.advance(state.step, f"loss {loss:.3f}, {state.examples / state.seconds:.0f} examples/s")
                 stop_if_asked()
                 if _over_budget(state, settings):
                     break
-            _end_epoch(state, validate(learner.prepared), parameters)
+            _end_epoch(state, validate(), parameters)
             stop_if_asked()
     progress.finish()
     learner.finish(state.best)
@@ -158,13 +156,11 @@ class _Learner:
     optimizer: Any
     parameters: Mapping[str, Tensor]
 
-    def step(
-        self, inputs: dict[str, Tensor], targets: Sequence[int], learning_rate: float, clip_norm: float
-    ) -> float:
+    def step(self, batch: dict[str, Tensor], learning_rate: float, clip_norm: float) -> float:
         """One optimizer step on one batch; returns the loss."""
-        device = self.accelerator.device
-        logits = self.prepared(**{key: tensor.to(device) for key, tensor in inputs.items()})
-        loss = self.model.head.loss(logits, torch.tensor(targets, device=device))
+        inputs = {key: tensor.to(self.accelerator.device) for key, tensor in batch.items()}
+        targets = inputs.pop("targets")
+        loss = self.model.head.loss(self.prepared(**inputs), targets)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(list(self.parameters.values()), clip_norm)
         for group in self.optimizer.param_groups:

@@ -68,7 +68,7 @@ def peak(mark: MemoryMark) -> PeakMemory | None:
 
 @cache
 def _first_step() -> None:
-    """Take one step with a single number: whoever trains first would else be charged with what libraries load then."""
+    """Take a step with a single number: whoever trains first would else be charged with what libraries load then."""
     import accelerate  # noqa: F401
     import peft  # noqa: F401
     import torch

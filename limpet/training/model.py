@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,31 @@ from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.backbone import Backbone
-from limpet.training.heads import ClassificationHead, load_head, pool
+from limpet.training.evaluate import Encoded
+from limpet.training.heads import Batch, Head, load_head
+from limpet.training.task_types import Example
 
-__all__ = ["TaskModel", "active", "backbone_inputs", "base_modules", "check_base", "pooled", "version_files"]
+__all__ = ["Answering", "TaskModel", "active", "backbone_inputs", "base_modules", "check_base", "version_files"]
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A method's module that reads texts and answers in its own way; elsewhere the head does both.
+
+    Its answers are rows of what the task's head would have given, so that the head says what they mean.
+    """
+
+    def encode_examples(
+        self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool
+    ) -> Encoded:
+        """See `Head.encode`."""
+
+    def answer_batch(self, batch: Batch) -> list[Tensor]:
+        """Return the outputs of each example of a batch."""
 
 
 class TaskModel(nn.Module):
-    """Token ids to logits. Modules of the frozen base stay in evaluation mode, so no dropout acts in them.
+    """Batches to outputs. Modules of the frozen base stay in evaluation mode, so no dropout acts in them.
 
     Args:
         module: The backbone with a method attached.
@@ -30,20 +48,36 @@ class TaskModel(nn.Module):
         frozen: Identities of the base's own modules, taken before the method was attached.
     """
 
-    def __init__(self, module: nn.Module, head: ClassificationHead, frozen: frozenset[int]) -> None:
+    def __init__(self, module: nn.Module, head: Head, frozen: frozenset[int]) -> None:
         super().__init__()
         self.module = module
         self.head = head
         self._frozen = frozen
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return logits (batch, labels) in float32 for token ids and mask, both (batch, length)."""
-        return self.head.classify(self.features(input_ids, attention_mask))
+    def forward(self, **batch: Tensor) -> Tensor:
+        """Return outputs in float32 for a batch: token ids and mask, both (batch, length), and the head's fields."""
+        return self.head.score(self.features(**batch))
 
-    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return what the head reads: pooled hidden states (batch, hidden)."""
-        output = self.module(**backbone_inputs(self.module.config, input_ids, attention_mask))
-        return pooled(self.head, output, attention_mask)
+    def features(self, **batch: Tensor) -> Tensor:
+        """Return what the head reads, such as pooled hidden states (batch, hidden)."""
+        output = self.module(**backbone_inputs(self.module.config, batch))
+        return self.head.read(output.last_hidden_state, getattr(output, "pooler_output", None), batch)
+
+    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool = False) -> Encoded:
+        """Turn examples into batches of this model; see `Head.encode`."""
+        if isinstance(self.module, Answering):
+            return self.module.encode_examples(tokenizer, examples, max_length, learning)
+        return self.head.encode(tokenizer, examples, max_length, learning)
+
+    def answer(self, batch: Batch) -> list[Tensor]:
+        """Return the outputs of each example of a batch."""
+        if isinstance(self.module, Answering):
+            return self.module.answer_batch(batch)
+        return self.head.answer(self, batch)
+
+    def predict(self, rows: Sequence[Tensor]) -> list[Any]:
+        """Return what `answer` gave as predictions."""
+        return self.head.predict(rows)
 
     def train(self, mode: bool = True) -> TaskModel:
         """Switch the method's and the head's modules; the frozen base is left in evaluation mode."""
@@ -54,29 +88,14 @@ class TaskModel(nn.Module):
         return self
 
 
-def backbone_inputs(config: Any, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-    """Return what a backbone of this configuration takes for token ids and mask, both (batch, length)."""
-    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+def backbone_inputs(config: Any, batch: Batch) -> dict[str, Tensor]:
+    """Return what a backbone of this configuration takes of a batch."""
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     if config.is_encoder_decoder:
         # the decoder reads the text too, one place later, as the sequence classifiers of T5 and BART do
-        start = torch.full_like(input_ids[:, :1], config.decoder_start_token_id)
-        inputs["decoder_input_ids"] = torch.cat([start, input_ids[:, :-1]], dim=1)
+        start = torch.full_like(inputs["input_ids"][:, :1], config.decoder_start_token_id)
+        inputs["decoder_input_ids"] = torch.cat([start, inputs["input_ids"][:, :-1]], dim=1)
     return inputs
-
-
-def pooled(head: ClassificationHead, output: Any, attention_mask: Tensor, rows: slice = slice(None)) -> Tensor:
-    """Return what a head reads of some rows of a backbone's output: pooled hidden states (rows, hidden).
-
-    Args:
-        head: Says how they are pooled.
-        output: What the backbone gave for a batch.
-        attention_mask: Of the batch (batch, length).
-        rows: Which of its rows.
-    """
-    pooler_output = getattr(output, "pooler_output", None)
-    if pooler_output is not None:
-        pooler_output = pooler_output[rows]
-    return pool(head.config.pooling, output.last_hidden_state[rows], pooler_output, attention_mask[rows])
 
 
 def base_modules(backbone: Backbone) -> frozenset[int]:
@@ -126,6 +145,7 @@ def active(
     method = methods.get(method_name)
     frozen = base_modules(backbone)
     task_head = load_head(head).to(backbone.model.device)
+    task_head.bind(backbone)
     module = method.load(backbone.model, state)
     try:
         yield TaskModel(module, task_head, frozen).eval()

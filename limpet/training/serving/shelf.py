@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from limpet.errors import IntegrityError
+from limpet.registry import tasks
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.backbone import Backbone
-from limpet.training.heads import HEAD_FILES, ClassificationHead, load_head
+from limpet.training.heads import HEAD_FILES, Head, load_head
 from limpet.training.model import TaskModel
 from limpet.training.serving.lora_file import LoraFile, layout_of, read_lora
 from limpet.training.serving.slots import Layout
 from limpet.training.serving.verified import VerifiedFiles
 from limpet.training.shared_copy import shared_copy
+from limpet.training.task_types import TaskType, task_type
 
 __all__ = ["Ready", "Shelf"]
 
@@ -34,15 +36,18 @@ _RECORD = 1 << 16
 
 @dataclass(frozen=True)
 class Ready:
-    """A version that can answer: its head, and its LoRA file, or a model of its own where slots can't hold it.
+    """A version that can answer.
 
-    With neither it is a head on the base alone. `size` is what it takes in memory, in bytes.
+    `shares_batches` says whether its texts can pass the base with those of others: its head reads one pass, and what
+    it adds to the base, if anything, is a LoRA that slots can hold. Then `model` is the head on the bare base; else
+    it is a model of its own. `size` is what it takes in memory, in bytes.
     """
 
     version: VersionRecord
-    head: ClassificationHead
+    kind: TaskType
+    model: TaskModel
     lora: LoraFile | None
-    model: TaskModel | None
+    shares_batches: bool
     size: int
 
 
@@ -56,6 +61,7 @@ class Shelf:
     """
 
     def __init__(self, store: Store, backbone: Backbone, memory: int) -> None:
+        self._store = store
         self._files = VerifiedFiles(store.blobs)
         self._backbone = backbone
         self._memory = memory
@@ -112,14 +118,18 @@ class Shelf:
 
     def _make(self, version: VersionRecord) -> Ready:
         files = {file.name: self._files.path(file.digest) for file in version.files}
+        kind = task_type(tasks.get(self._store, version.task).definition.type)
         head = load_head(files).to(self._backbone.model.device)
         size = _RECORD + sum(file.size for file in version.files if file.name in HEAD_FILES)
-        if files.keys() <= _BESIDE:
-            return Ready(version, head, None, None, size)
-        if lora := self._lora(files):
-            return Ready(version, head, lora, None, size)
+        # a head with a way of its own to answer may pass the base more than once
+        in_one_pass = type(head).answer is Head.answer
+        lora = self._lora(files) if in_one_pass else None
+        if in_one_pass and (lora or files.keys() <= _BESIDE):
+            head.bind(self._backbone)
+            model = TaskModel(self._backbone.model, head, frozenset()).eval()
+            return Ready(version, kind, model, lora, True, size)
         model = self._attach(version, files, head)
-        return Ready(version, head, None, model, size + self._own_size(model))
+        return Ready(version, kind, model, None, False, size + self._own_size(model))
 
     def _lora(self, files: Mapping[str, Path]) -> LoraFile | None:
         if _CONFIG_FILE not in files or _TENSORS_FILE not in files:
@@ -132,10 +142,12 @@ class Shelf:
         layout = self._layouts[key]
         return read_lora(files[_TENSORS_FILE], config, layout) if layout else None
 
-    def _attach(self, version: VersionRecord, files: Mapping[str, Path], head: ClassificationHead) -> TaskModel:
-        copied = shared_copy(self._backbone.model)
-        module = methods.get(version.method).load(copied, files)
-        return TaskModel(module.requires_grad_(False), head, frozenset()).eval()
+    def _attach(self, version: VersionRecord, files: Mapping[str, Path], head: Head) -> TaskModel:
+        # on a copy of the modules, so that others can stay attached beside it
+        beside = replace(self._backbone, model=shared_copy(self._backbone.model))
+        head.bind(beside)
+        module = methods.get(version.method).load(beside.model, files)
+        return TaskModel(module, head, frozenset()).eval()
 
     def _own_size(self, model: TaskModel) -> int:
         base = {id(tensor) for tensor in self._backbone.model.parameters()}

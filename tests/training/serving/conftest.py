@@ -39,7 +39,7 @@ def make(home: Home, tmp_path: Path) -> Make:
             for parameter in module.parameters():
                 if parameter.requires_grad:
                     parameter += 0.3 * torch.randn_like(parameter)
-        head = build_head(record, backbone.record)
+        head = build_head(record, backbone.record, ())
         way.save(module, config, backbone.record.name, folder)
         save_head(head, folder)
         way.detach(module)

@@ -33,7 +33,7 @@ def apart(a: Sequence[Prediction], b: Sequence[Prediction]) -> float:
 
 
 def ask(server: Server, requests: Sequence[tuple[str, str]]) -> tuple[Prediction, ...]:
-    return tuple(answer.prediction for answer in server.predict(requests))
+    return tuple(served.answer for served in server.predict(requests))
 
 
 def every_kind(make: Make) -> list[VersionRecord]:
