@@ -68,7 +68,7 @@ class InContextLearning:
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return shots, order, template, words and budget; see `Method.resolve`."""
         if family(backbone.config, "the base") != "decoder":
-            raise UsageError("the base must be a decoder: it reads from left to right", "--method probe")
+            raise UsageError("demonstrations need a decoder, which reads from left to right", "--method probe")
         config = resolve_settings(self.name, _DEFAULTS, settings)
         for name, least in ("shots", 1), ("order_seed", 0), ("budget", 16):
             if config[name] < least:

@@ -166,5 +166,5 @@ def test_it_goes_on_from_nothing_and_stands_on_no_encoder(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="trains nothing"):
         home.train("place", TrainingSettings("icl", method_settings=WORDS), start_from=reference)
     (tmp_path / "bert").mkdir()
-    with pytest.raises(UsageError, match="must be a decoder"):
+    with pytest.raises(UsageError, match="demonstrations need a decoder"):
         learn(a_home(tmp_path / "bert", "bert"))
