@@ -12,6 +12,7 @@ import click
 
 from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.cli._plain import plain
 from limpet.errors import NotFoundError, UsageError
 
 __all__ = ["command"]
@@ -66,10 +67,13 @@ def _table(shown: Sequence[Mapping[str, Any]]) -> None:
 
     # tasks of several types have other columns
     columns = tuple(dict.fromkeys(name for one in shown for name in one))
-    rows = [[one.get(name) for name in columns] for one in shown]
-    _output.table(
-        columns, [[_output.digits(cell) if isinstance(cell, float) else cell for cell in row] for row in rows]
-    )
+    if len(columns) == 1:
+        # nothing but an answer needs no table
+        for one in shown:
+            click.echo(plain(str(one[columns[0]])))
+        return
+    cells = [[one.get(name) for name in columns] for one in shown]
+    _output.table(columns, [[_output.digits(one) if isinstance(one, float) else one for one in row] for row in cells])
 
 
 def _request(name: str, line: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -218,20 +219,29 @@ def _resolve(
             f"{start.reference} was learned by {start.method!r}, so {method.name!r} can't go on from it.",
             f"--method {start.method}",
         )
-    dtype = settings.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if bf16_is_fast() else "float32"
+    if start is not None and isinstance(method, methods.OwnHead):
+        raise UsageError(
+            f"{method.name!r} trains nothing, so it can't go on from {start.reference}.", f"--method {method.name}"
+        )
     resolved = method.resolve(backbone.model, settings.method_settings)
     return {
         "method": resolved,
-        "training": {
-            "epochs": settings.epochs,
-            "learning_rate": settings.learning_rate or method.learning_rate,
-            "batch_size": settings.batch_size,
-            "dtype": dtype,
-            "max_seconds": settings.max_seconds,
-        },
+        # where nothing is trained, no setting of training is a part of what was made
+        "training": {} if isinstance(method, methods.OwnHead) else _training(method, settings),
         "max_length": _max_length(method, backbone, resolved, settings.max_length or task.definition.max_length),
+    }
+
+
+def _training(method: methods.Method, settings: TrainingSettings) -> dict[str, Any]:
+    dtype = settings.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if bf16_is_fast() else "float32"
+    return {
+        "epochs": settings.epochs,
+        "learning_rate": settings.learning_rate or method.learning_rate,
+        "batch_size": settings.batch_size,
+        "dtype": dtype,
+        "max_seconds": settings.max_seconds,
     }
 
 
@@ -274,10 +284,13 @@ def _train(
         module = method.load(backbone.model, start.files)
     try:
         continues = start is not None and start.task == task.name and start.labels == task.labels
-        if start and continues:
+        train = read_split(store, task, "train")
+        if isinstance(method, methods.OwnHead):
+            head = method.build_head(backbone, task, train, config["method"], config["max_length"], settings.seed)
+        elif start and continues:
             head = load_head(start.files)
         else:
-            head = build_head(task, backbone.record, read_split(store, task, "train"))
+            head = build_head(task, backbone.record, train)
         head.bind(backbone)
         model = TaskModel(module, head.to(backbone.model.device), frozen)
         fitted, environment = _fit(store, backbone, task, settings, config, model, folder, progress)
@@ -330,6 +343,8 @@ def _fit(
     progress: Progress,
 ) -> tuple[Fitted, Environment]:
     training = config["training"]
+    if not training:
+        return _measured(store, backbone, task, model, config["max_length"], progress), current_environment("float32")
     loop = LoopSettings(
         epochs=training["epochs"],
         learning_rate=training["learning_rate"],
@@ -344,6 +359,17 @@ def _fit(
     key = _features_key(backbone, model, config) if model.module is backbone.model else None
     fitted = fit_task(store, backbone, task, model, config["max_length"], loop, checkpoint, progress, key)
     return fitted, current_environment(loop.dtype)
+
+
+def _measured(
+    store: Store, backbone: Backbone, task: TaskRecord, model: TaskModel, max_length: int, progress: Progress
+) -> Fitted:
+    """Score what needs no training on the validation split, as the loop would have."""
+    validation = read_split(store, task, "validation")
+    started = time.perf_counter()
+    outcome = run(model, model.encode(backbone.tokenizer, validation, max_length), backbone.model.device, progress)
+    value = score(task.definition.metric, outcome.predictions, [example.target for example in validation])
+    return Fitted(value, 0, (), 0, time.perf_counter() - started, 0.0)
 
 
 def _features_key(backbone: Backbone, model: TaskModel, config: Mapping[str, Any]) -> str:

@@ -17,8 +17,8 @@ from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.backbone import Backbone
-from limpet.training.heads import HEAD_FILES, Head, load_head
-from limpet.training.model import TaskModel
+from limpet.training.heads import HEAD_FILES, Head
+from limpet.training.model import TaskModel, bound_head
 from limpet.training.serving.lora_file import LoraFile, layout_of, read_lora
 from limpet.training.serving.slots import Layout
 from limpet.training.serving.verified import VerifiedFiles
@@ -119,16 +119,17 @@ class Shelf:
     def _make(self, version: VersionRecord) -> Ready:
         files = {file.name: self._files.path(file.digest) for file in version.files}
         kind = task_type(tasks.get(self._store, version.task).definition.type)
-        head = load_head(files).to(self._backbone.model.device)
         size = _RECORD + sum(file.size for file in version.files if file.name in HEAD_FILES)
-        # a head with a way of its own to answer may pass the base more than once
-        in_one_pass = type(head).answer is Head.answer
-        lora = self._lora(files) if in_one_pass else None
-        if in_one_pass and (lora or files.keys() <= _BESIDE):
-            head.bind(self._backbone)
-            model = TaskModel(self._backbone.model, head, frozenset()).eval()
-            return Ready(version, kind, model, lora, True, size)
-        model = self._attach(version, files, head)
+        head = bound_head(self._backbone, files)
+        if _reads_one_pass(head):
+            lora = self._lora(files)
+            if lora or files.keys() <= _BESIDE:
+                model = TaskModel(self._backbone.model, head, frozenset()).eval()
+                return Ready(version, kind, model, lora, True, size)
+        # on a copy of the modules, so that others can stay attached beside it
+        beside = replace(self._backbone, model=shared_copy(self._backbone.model))
+        module = methods.get(version.method).load(beside.model, files)
+        model = TaskModel(module, bound_head(beside, files), frozenset()).eval()
         return Ready(version, kind, model, None, False, size + self._own_size(model))
 
     def _lora(self, files: Mapping[str, Path]) -> LoraFile | None:
@@ -142,13 +143,11 @@ class Shelf:
         layout = self._layouts[key]
         return read_lora(files[_TENSORS_FILE], config, layout) if layout else None
 
-    def _attach(self, version: VersionRecord, files: Mapping[str, Path], head: Head) -> TaskModel:
-        # on a copy of the modules, so that others can stay attached beside it
-        beside = replace(self._backbone, model=shared_copy(self._backbone.model))
-        head.bind(beside)
-        module = methods.get(version.method).load(beside.model, files)
-        return TaskModel(module, head, frozenset()).eval()
-
     def _own_size(self, model: TaskModel) -> int:
         base = {id(tensor) for tensor in self._backbone.model.parameters()}
         return sum(tensor.nbytes for tensor in model.parameters() if id(tensor) not in base)
+
+
+def _reads_one_pass(head: Head) -> bool:
+    """Say whether a head reads what one pass of the base gives, and has no way of its own to answer."""
+    return type(head).answer is Head.answer and type(head).stand_behind is Head.stand_behind
