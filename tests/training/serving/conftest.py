@@ -13,6 +13,7 @@ from limpet.home import Home
 from limpet.registry import tasks, versions
 from limpet.registry.values import VersionDraft, VersionRecord
 from limpet.training import methods
+from limpet.training.data import read_split
 from limpet.training.environment import current_environment
 from limpet.training.heads import build_head, save_head
 
@@ -24,14 +25,19 @@ TEXTS = ("wave of the tide", "a stone", "cloud and wind far new star moon", "boa
 @pytest.fixture
 def make(home: Home, tmp_path: Path) -> Make:
     """Register a version of a task by a method with settings, its tensors and head drawn from a seed."""
+    return maker(home, tmp_path)
+
+
+def maker(home: Home, folder: Path) -> Make:
+    """Return what makes versions in a home; their files are written under `folder`."""
     backbone = home.backbone()
 
     def made(
         task: str = "place", method: str = "lora", seed: int = 0, base_digest: str | None = None, **settings: Any
     ) -> VersionRecord:
         record, way = tasks.get(home.store, task), methods.get(method)
-        folder = tmp_path / f"{task}-{method}-{seed}-{len(settings)}"
-        folder.mkdir(exist_ok=True)
+        files = folder / f"{task}-{method}-{seed}-{len(settings)}"
+        files.mkdir(exist_ok=True)
         config = way.resolve(backbone.model, settings)
         module = way.attach(backbone.model, config)
         torch.manual_seed(seed)
@@ -39,9 +45,9 @@ def make(home: Home, tmp_path: Path) -> Make:
             for parameter in module.parameters():
                 if parameter.requires_grad:
                     parameter += 0.3 * torch.randn_like(parameter)
-        head = build_head(record, backbone.record, ())
-        way.save(module, config, backbone.record.name, folder)
-        save_head(head, folder)
+        head = build_head(record, backbone.record, read_split(home.store, record, "train"))
+        way.save(module, config, backbone.record.name, files)
+        save_head(head, files)
         way.detach(module)
         draft = VersionDraft(
             task=task,
@@ -55,7 +61,7 @@ def make(home: Home, tmp_path: Path) -> Make:
             metrics={},
             cost={},
         )
-        version, _ = versions.register(home.store, draft, {path.name: path for path in folder.iterdir()})
+        version, _ = versions.register(home.store, draft, {path.name: path for path in files.iterdir()})
         return version
 
     return made

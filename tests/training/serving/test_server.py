@@ -6,11 +6,14 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from limpet.errors import IntegrityError, NotFoundError, UsageError
-from limpet.home import Home
+from limpet.home import Home, init
 from limpet.registry.blobs import LocalBlobs, blob_key
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
@@ -18,8 +21,10 @@ from limpet.training.backbone import module_digest
 from limpet.training.learn import TrainingSettings
 from limpet.training.predict import Prediction
 from limpet.training.serving import Server
-from tests.tiny import change_one_weight
-from tests.training.serving.conftest import TEXTS, Make
+from tests.tiny import change_one_weight, tiny_base
+from tests.training.serving.conftest import TEXTS, Make, maker
+from tests.training.test_generation import headlines
+from tests.training.typed_data import SPECS, write_rows
 
 # another order of additions in float32
 CLOSE = 1e-5
@@ -169,6 +174,37 @@ def test_training_beside_a_server_changes_nothing_for_it(home: Home, make: Make)
     home.train("wet", TrainingSettings(epochs=1, dtype="float32"), monitor=False)
     assert ask(server, [(version.reference, text) for text in TEXTS]) == before
     assert ask(server, [("wet", text) for text in TEXTS]) == home.predict("wet", TEXTS)
+
+
+@pytest.mark.parametrize("base", ["bert", "llama"])
+def test_tasks_of_every_type_answer_together(tmp_path: Path, base: str) -> None:
+    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base", base)), mlflow="off")
+    for kind in SPECS:
+        home.task.add(kind, write_rows(tmp_path / f"{kind}.jsonl", kind), type=kind, max_length=16)
+    make = maker(home, tmp_path)
+    made = [make(kind, seed=seed) for seed, kind in enumerate(SPECS)] + [make("regression", "probe", seed=9)]
+    if base == "llama":
+        home.task.add("generation", f"csv:{headlines(tmp_path / 'news.csv')}", type="generation", max_new_tokens=4)
+        made.append(make("generation", seed=5))
+    requests = [(version.reference, text) for text in TEXTS[:3] for version in made]
+    server = home.serve()
+    for (reference, text), served in zip(requests, server.predict(requests), strict=True):
+        (alone,) = home.predict(reference, [text])
+        assert type(served.answer) is type(alone)
+        assert_close(asdict(served.answer), asdict(alone))
+
+
+def assert_close(got: Any, expected: Any) -> None:
+    """Numbers up to their last digits, all else equal, however deep."""
+    if isinstance(expected, dict):
+        assert got.keys() == expected.keys()
+        got, expected = list(got.values()), list(expected.values())
+    if isinstance(expected, list | tuple):
+        assert len(got) == len(expected)
+        for one, other in zip(got, expected, strict=True):
+            assert_close(one, other)
+    else:
+        assert got == (pytest.approx(expected, rel=1e-4, abs=CLOSE) if isinstance(expected, float) else expected)
 
 
 @pytest.mark.slow
