@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from limpet.cli import cli
 from limpet.errors import UsageError
 from limpet.home import Home, init
 from limpet.training.learn import TrainingSettings
@@ -61,6 +63,11 @@ def test_what_was_shown_is_written(tmp_path: Path, kind: str) -> None:
     assert version.metrics["rouge-l"] == version.metrics["score"] > 0.6
     (answer,) = home.predict("headlines", ["wave tide salt reef 60"])
     assert answer.answer == "wave tide"
+    typed = ["predict", "headlines", "wave tide salt reef 60", "--home", str(home.path)]
+    shown = CliRunner().invoke(cli, typed)
+    assert shown.stdout == "wave tide\n", shown.stderr
+    said = json.loads(CliRunner().invoke(cli, [*typed, "--json"]).stdout)
+    assert said["predictions"] == [{"text": "wave tide salt reef 60", "answer": "wave tide"}]
 
 
 AGAIN = """
