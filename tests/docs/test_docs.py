@@ -22,6 +22,7 @@ import yaml
 from limpet.cli import COMMANDS, cli
 from limpet.forgetting.metrics import DEFINITIONS
 from limpet.forgetting.stream_spec import parse_stream
+from limpet.registry.costs import COSTS, LATENCY
 from limpet.registry.settings import load_settings
 from limpet.training import methods
 from tests.docs.pages import PAGES, ROOT, File, blocks, prose, steps
@@ -285,6 +286,18 @@ def test_the_methods_page_says_what_works_where() -> None:
             assert f"| `{name}` | {reasons.pop()} |" in text
         elif ":" in name and not table["gpt2"][name]:
             assert f"`{name}`" in text.rpartition("whose linear layers")[2]
+
+
+def test_the_page_of_costs_runs_and_has_every_figure_with_its_definition(shell: Shell) -> None:
+    page = ROOT / "docs" / "cost.md"
+    follow(page, shell)
+    lines = prose(page).splitlines()
+    assert all(f"| `{key}` | {definition} |" in lines for key, definition in (COSTS | LATENCY).items())
+    cost = json.loads((shell.folder / "version.json").read_text(encoding="utf-8"))["cost"]
+    assert None not in cost.values() and cost["against_full"]["version"] == "team@1"
+    methods_of_bench = json.loads((shell.folder / "bench.json").read_text(encoding="utf-8"))["methods"]
+    assert [row["method"] for row in methods_of_bench] == ["lora", "probe"]
+    assert "bottleneck" in (shell.folder / "bench.txt").read_text(encoding="utf-8")
 
 
 def test_every_metric_has_its_line_on_the_monitor_page() -> None:
