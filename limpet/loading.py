@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 __all__ = ["keep_what_is_loaded", "loading"]
 
 _keeps = False
+# below so many new modules nothing was loaded to speak of, and whatever lies about is not to be kept
+_MANY = 50
 
 
 def keep_what_is_loaded() -> None:
@@ -27,12 +30,12 @@ def loading() -> Iterator[None]:
     Torch and transformers make half a million objects while they are imported, and nearly all of them stay. The
     collector, which wakes up by the number of new objects, took a quarter of the time of `limpet predict`.
     """
-    was_awake = gc.isenabled()
+    was_awake, before = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
         if was_awake:
-            if _keeps:
+            if _keeps and len(sys.modules) >= before + _MANY:
                 gc.freeze()
             gc.enable()
