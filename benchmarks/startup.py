@@ -2,9 +2,9 @@
 
 python benchmarks/startup.py [--runs N]
 
-`limpet predict` answers one text with a LoRA of MiniLM, from files that were read before. The least that it could
-take is the import of the model's class by transformers, which is timed beside it. Processor seconds are shown too: on
-a machine that does other work meanwhile they tell more.
+`limpet predict` answers one text with a LoRA of MiniLM, from files that were read before. Most of what it takes is
+the import of the model's class by transformers, which is timed beside it. Processor seconds are shown too: on a
+machine that does other work meanwhile they tell more.
 """
 
 from __future__ import annotations
