@@ -208,9 +208,12 @@ def assert_close(got: Any, expected: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [name for name in methods.names() if ":" not in name])
+@pytest.mark.parametrize(
+    "method", [name for name in methods.names() if "bert" in methods.works_on(methods.get(name))]
+)
 def test_every_method_is_served_as_it_predicts(home: Home, make: Make, method: str) -> None:
-    version, other = make("place", method, seed=1), make("wet", seed=2)
-    requests = [(one.reference, text) for text in TEXTS for one in (version, other)]
-    expected = [home.predict(reference, [text])[0] for reference, text in requests]
+    version, other = make("place", method, seed=1, **methods.get(method).example), make("wet", seed=2)
+    requests = [(one.reference, text) for one in (version, other) for text in TEXTS]
+    # all texts at once: there are methods whose answers depend on what else is in the batch
+    expected = [*home.predict(version.reference, TEXTS), *home.predict(other.reference, TEXTS)]
     assert apart(ask(home.serve(), requests), expected) < CLOSE
