@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from limpet.forgetting.statistics import percentile_interval, t_interval
 
-__all__ = ["accuracy_table", "best_rate", "cost_table", "difference", "sweep_table"]
+__all__ = ["accuracy_table", "best_rate", "cost_table", "difference", "sweep_means", "sweep_table"]
 
 Row = Mapping[str, Any]
 Arms = Mapping[str, Sequence[float]]
@@ -92,25 +92,44 @@ def difference(
 
 
 def accuracy_table(rows: Sequence[Row], base: str, arms: Arms, tasks: Sequence[str]) -> str:
-    """Accuracy on each task with its interval over seeds, and the difference to full fine-tuning."""
-    lines = [
-        f"| method | lr | {' | '.join(tasks)} | {'mean | ' if len(tasks) > 1 else ''}less `full` | seeds |",
-        "|---" * (len(tasks) + (5 if len(tasks) > 1 else 4)) + "|",
+    """Accuracy on each task with its interval over seeds, their mean, and the difference to full fine-tuning.
+
+    No difference where full fine-tuning had one learning rate alone: a baseline that was not tuned is no yardstick.
+    """
+    tuned = len(arms[BASELINE]) > 1
+    names = [
+        "method",
+        "lr",
+        *tasks,
+        *(["mean"] if len(tasks) > 1 else []),
+        *(["less `full`"] if tuned else []),
+        "seeds",
     ]
     held = learned(rows, base, BASELINE, best_rate(rows, base, BASELINE, arms[BASELINE]))
+    table = [names, ["---"] * len(names)]
     for arm, rates in arms.items():
         if not of_kind(rows, "learn", base, arm):
             continue
         rate = best_rate(rows, base, arm, rates)
         found = learned(rows, base, arm, rate)
-        cells = [_accuracy(found.get(task, {})) for task in tasks]
+        cells = [f"`{arm}`", f"{rate:g}", *(_accuracy(found.get(task, {})) for task in tasks)]
         if len(tasks) > 1:
             means = [np.mean([row["accuracy"] for row in found[task].values()]) for task in tasks if task in found]
             cells.append(f"{100 * float(np.mean(means)):.1f}" if len(means) == len(tasks) else "")
-        seeds = sorted({seed for by_seed in found.values() for seed in by_seed})
-        cells += ["" if arm == BASELINE else _points(difference(found, held, tasks)), str(len(seeds))]
-        lines.append(f"| `{arm}` | {rate:g} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        if tuned:
+            cells.append("" if arm == BASELINE else _points(difference(found, held, tasks)))
+        table.append([*cells, _seeds(found, tasks)])
+    return _markdown(table)
+
+
+def _markdown(table: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |".replace("| ---", "|---").replace("--- |", "---|") for cells in table)
+
+
+def _seeds(found: Mapping[str, Mapping[int, Row]], tasks: Sequence[str]) -> str:
+    """How many seeds each task was learned with; the least and the most where they differ."""
+    counts = [len(found.get(task, {})) for task in tasks]
+    return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 def _accuracy(by_seed: Mapping[int, Row]) -> str:
@@ -130,10 +149,11 @@ def _points(found: tuple[float, tuple[float, float]] | None) -> str:
 
 def cost_table(rows: Sequence[Row], base: str, arms: Arms, task: str, steps: int, batch_size: int) -> str:
     """What each method costs on a task: sizes from the runs, seconds and memory from those of `cost`."""
-    lines = [
-        "| method | trainable | share | bytes on disk | seconds | examples/s | memory |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    names = ["method", "trainable", "share", "bytes on disk"]
+    timed = any(of_kind(rows, "cost", base, arm) for arm in arms)
+    if timed:
+        names += ["processor seconds", "examples/s", "peak memory"]
+    table = [names, ["---"] * len(names)]
     for arm in arms:
         known = [row for row in of_kind(rows, "learn", base, arm) if row["key"]["task"] == task]
         measured = of_kind(rows, "cost", base, arm)
@@ -147,10 +167,10 @@ def cost_table(rows: Sequence[Row], base: str, arms: Arms, task: str, steps: int
             cells.append(f"{middle:.1f} ({min(seconds):.1f} to {max(seconds):.1f})")
             cells.append(f"{steps * batch_size / middle:.0f}")
             cells.append(f"{np.median([row['peak_memory_bytes'] for row in measured]) / 2**20:.0f} MiB")
-        else:
+        elif timed:
             cells += ["", "", ""]
-        lines.append(f"| `{arm}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        table.append([f"`{arm}`", *cells])
+    return _markdown(table)
 
 
 def sweep_table(rows: Sequence[Row], base: str, arms: Arms) -> str:

@@ -6,10 +6,10 @@ python benchmarks/methods.py table
 
 `sweep` tries learning rates with seed 0 and scores them on validation data. `learn` takes each method's best one,
 learns each task with each seed, and evaluates. Both go through a home, as `limpet train` does, and may be started
-several times at once: they share the work. `cost` measures seconds and memory: each method in a process of its own,
-in turn. All of it is kept in `results/methods.jsonl`, and what is there is not run again: the key of a result is
-base, task, data, method, settings, learning rate, seed and the sources of limpet's training. `table` prints Markdown
-from what is there.
+several times at once: they share the work. `cost` measures processor seconds and memory: each method in a process of
+its own, in turn. All of it is kept in `results/methods.jsonl`, and what is there is not run again: the key of a
+result is base, task, data, method, settings, learning rate, seed and the sources of limpet's training. `table` prints
+Markdown from what is there.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from limpet.training.samples import cache_folder
 
 RESULTS = Path(__file__).with_name("results") / "methods.jsonl"
 EPOCHS, BATCH_SIZE = 3, 16
+COST_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ _ENCODER_ARMS = (
     Arm("prompt", "prompt", (1e-2, 3e-2, 1e-1, 3e-1)),
     Arm("p-tuning", "p-tuning", (1e-3, 3e-3, 1e-2, 3e-2)),
 )
-# what is usual for each: a sweep on this base would take hours of a processor
+# one rate each: a sweep on this base would take hours of a processor
 _DECODER_ARMS = (
     Arm("full", "full", (3e-5,)),
     Arm("lora", "lora", (1e-3,)),
@@ -255,7 +256,10 @@ def evaluate_once(home: Home, task: str, arm: Arm, rate: float, seed: int) -> di
 
 
 class StepClock:
-    """A progress that notes when every step ended, and how long features took."""
+    """A progress that notes when every step ended, and how long features took, in seconds of the processor.
+
+    One thread computes a step and may have to wait for others: on a busy machine wall-clock time says little.
+    """
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -264,17 +268,17 @@ class StepClock:
 
     def start(self, description: str, total: int) -> None:
         """Work begins."""
-        self._name, self._started = description, time.perf_counter()
+        self._name, self._started = description, time.process_time()
 
     def advance(self, done: int, detail: str = "") -> None:
         """A step is behind."""
         if self._name == "train":
-            self.ends.append(time.perf_counter())
+            self.ends.append(time.process_time())
 
     def finish(self) -> None:
         """The work has ended."""
         if self._name == "features":
-            self.feature_seconds += time.perf_counter() - self._started
+            self.feature_seconds += time.process_time() - self._started
 
     def note(self, text: str) -> None:
         """Nothing to say."""
@@ -305,12 +309,15 @@ def cost(plan: Plan, arguments: argparse.Namespace, results: Results) -> None:
 
 
 def cost_once(plan: Plan, arm: Arm) -> None:
-    """Learn one epoch of the first task, and print what it took as JSON."""
+    """Learn one epoch on a part of the first task, and print what it took as JSON."""
     from limpet.training.learn import TrainingSettings
     from limpet.training.learn import learn as learn_task
 
     task, clock = next(iter(plan.tasks)), StepClock()
-    with new_home(replace(plan, tasks={task: plan.tasks[task]})) as home:
+    options = plan.tasks[task]
+    # features are of all that is trained on; steps are alike
+    size = options["train_size"] if arm.method == "probe" else COST_STEPS * BATCH_SIZE
+    with new_home(replace(plan, tasks={task: {**options, "train_size": size, "eval_size": 50}})) as home:
         settings = TrainingSettings(arm.method, arm.settings, epochs=1, learning_rate=arm.rates[0])
         draft = learn_task(home.store, home.backbone(), home.task.show(task), settings, progress=clock).draft
     # what is done once at the beginning is no part of a step
@@ -373,7 +380,8 @@ def print_tables(plan: Plan, rows: list[dict[str, Any]]) -> None:
     print(f"\n{plan.base}\n")
     print(tables.accuracy_table(rows, plan.base, arms, list(plan.tasks)), end="\n\n")
     print(tables.cost_table(rows, plan.base, arms, next(iter(plan.tasks)), steps, BATCH_SIZE), end="\n\n")
-    print(tables.sweep_table(rows, plan.base, arms))
+    if any(tables.sweep_means(rows, plan.base, arm) for arm in arms):
+        print(tables.sweep_table(rows, plan.base, arms))
 
 
 if __name__ == "__main__":
