@@ -137,13 +137,16 @@ class Home:
             InterruptedRunError: A signal came; `resume` goes on from the checkpoint.
             IntegrityError: The base is not the one on record, or was changed.
         """
-        from limpet.forgetting.gate import GateRules
+        from limpet.forgetting.gate_rules import read_rules
         from limpet.forgetting.monitor import add_version, check_growth
         from limpet.training.learn import Start, TrainingSettings, discard, learn, unfinished_run
         from limpet.training.progress import SILENT
 
         progress = progress or SILENT
-        _check_gate(monitor, max_forgetting)
+        rules = read_rules(self.path)
+        if max_forgetting is not None:
+            rules = replace(rules, max_forgetting=max_forgetting)
+        _check_gate(monitor, max_forgetting, promote, rules)
         if promote is not None:
             aliases.check_unprotected(self.store, task, promote)
         record = tasks.get(self.store, task)
@@ -167,7 +170,7 @@ class Home:
             raise
         added = add_version(self.store, backbone, staged.draft, staged.files, progress)
         discard(staged)
-        return self.after_addition(added, monitor, promote, GateRules(max_forgetting=max_forgetting), progress)
+        return self.after_addition(added, monitor, promote, rules, progress)
 
     def evaluate(
         self, references: Sequence[str] = (), *, progress: Progress | None = None
@@ -214,14 +217,20 @@ class Home:
     def gate(self, stream: str | None = None, rules: GateRules | None = None) -> Report:
         """Hold a stream's isolated arms against the rules; where it has none, all its arms.
 
+        Args:
+            stream: The stream; by default the one that moved last.
+            rules: By default those of `[gate]` in the home's `limpet.toml`.
+
         Raises:
             GateError: A rule was crossed.
         """
-        from limpet.forgetting.gate import GateRules, check
+        from limpet.forgetting.gate import check
+        from limpet.forgetting.gate_rules import read_rules
 
         report = self.report(stream)
+        rules = read_rules(self.path) if rules is None else rules
         isolated = [arm for arm in report.arms if arm.strategy == "isolated"]
-        crossings = [crossing for arm in isolated or report.arms for crossing in check(arm, rules or GateRules())]
+        crossings = [crossing for arm in isolated or report.arms for crossing in check(arm, rules)]
         if crossings:
             details = " ".join(crossing.detail for crossing in crossings)
             raise GateError(f"The gate is crossed: {details}", f"limpet report {report.stream}")
@@ -360,7 +369,14 @@ class Home:
             step: StepRecord = monitor.after_addition(self.store, self.backbone(), added, progress)
             row = {task: evaluation.score for task, evaluation in step.row.items()}
             growth = report.build(self.store, streams.HOME_STREAM, added=version)
-            crossings = [crossing for arm in growth.arms for crossing in check(arm, rules)]
+            # what an earlier task scores and cost by itself is no fault of this addition
+            own = ("score", "bytes", "seconds")
+            crossings = [
+                crossing
+                for arm in growth.arms
+                for crossing in check(arm, rules)
+                if crossing.rule not in own or crossing.task == version.task
+            ]
         for crossing in crossings:
             gate_refusals.record(self.store, version.reference, crossing.rule, crossing.detail)
         promoted = None
@@ -382,9 +398,13 @@ def _first(names: Sequence[str], reasons: Mapping[str, str]) -> str | None:
     return next((name for name in names if not reasons[name]), None)
 
 
-def _check_gate(monitor: bool, max_forgetting: float | None) -> None:
+def _check_gate(monitor: bool, max_forgetting: float | None, promote: str | None, rules: GateRules) -> None:
+    from limpet.forgetting.gate_rules import has_rule
+
     if max_forgetting is not None and not monitor:
         raise UsageError("A limit on forgetting needs the monitor.", "leave out --no-monitor")
+    if promote is not None and not monitor and has_rule(rules):
+        raise UsageError("The gate of this home's limpet.toml needs the monitor.", "leave out --no-monitor")
 
 
 def _describe_difference(found: Any, given: Any) -> str:
