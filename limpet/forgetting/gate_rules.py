@@ -77,7 +77,8 @@ def with_limits(rules: GateRules, limits: Mapping[str, Sequence[str]], require_i
             task, equals, number = value.rpartition("=")
             limit = _number(option, key, number)
             if not equals:
-                rules = replace(rules, **{key: limit})
+                changed: dict[str, Any] = {key: limit}
+                rules = replace(rules, **changed)
             elif key not in _OF_TASKS:
                 raise UsageError(f"{option} is a limit for all tasks, not for {task!r} alone.", f"{option} {number}")
             else:
