@@ -10,6 +10,7 @@ from typing import Any
 
 from limpet.errors import UsageError
 from limpet.names import check_name
+from limpet.registry.costs import COSTS, LATENCY
 from limpet.registry.values import Environment
 
 __all__ = ["BASE", "DEFINITION", "MANIFEST", "SPLIT", "TASK", "Check", "wrong_fields"]
@@ -82,10 +83,17 @@ def _are_metrics(value: Any) -> bool:
 def _is_cost(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
-    parameters = value.get("trainable_parameters")
-    numbers = (value.get(name) for name in ("trainable_share", "train_seconds", "examples_per_second"))
-    return (parameters is None or _whole()(parameters)) and all(
-        number is None or _is_number(number) for number in numbers
+    latency = value.get("latency")
+    if not isinstance(latency, dict | None):
+        return False
+    apart = ("trainable_parameters", "latency", "base_unchanged")
+    numbers = [value.get(name) for name in COSTS if name not in apart]
+    numbers += [(latency or {}).get(name) for name in LATENCY if name != "device"]
+    return (
+        _or_null(_whole())(value.get("trainable_parameters"))
+        and all(map(_or_null(_is_number), numbers))
+        and isinstance(value.get("base_unchanged"), bool | None)
+        and isinstance((latency or {}).get("device"), str | None)
     )
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from limpet.errors import IntegrityError
+from limpet.errors import IntegrityError, UsageError
 from limpet.registry.canonical import canonical_json
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
 from limpet.training import bases
+from limpet.training.language import LanguageHead, load_model
 
 __all__ = ["Backbone", "load_backbone", "module_digest", "positions"]
 
@@ -22,13 +23,29 @@ __all__ = ["Backbone", "load_backbone", "module_digest", "positions"]
 class Backbone:
     """A base with its transformers model (float32, evaluation mode, no gradients) and tokenizer.
 
-    `loaded_digest` covers every parameter and buffer as they were loaded.
+    `loaded_digest` covers every parameter and buffer as they were loaded. `words` is the base's own language-model
+    head, where it has one; the model itself is without it.
     """
 
     record: BaseRecord
     model: Any
     tokenizer: Any
     loaded_digest: str
+    words: LanguageHead | None = None
+
+    def language_head(self) -> LanguageHead:
+        """Return the base's language-model head.
+
+        Raises:
+            UsageError: The base has none.
+        """
+        if self.words is None:
+            what = "an encoder" if self.record.family == "encoder" else "without a language-model head"
+            raise UsageError(
+                f"The base {self.record.name!r} is {what}, so it can't write or score words.",
+                "limpet init --home FOLDER --base sample:smollm2",
+            )
+        return self.words
 
     def check_unchanged(self) -> None:
         """Compare every parameter and buffer with what was loaded.
@@ -36,7 +53,7 @@ class Backbone:
         Raises:
             IntegrityError: A tensor of the base was trained, drifted or was left modified.
         """
-        if module_digest(self.model) != self.loaded_digest:
+        if _digest(self.model, self.words) != self.loaded_digest:
             raise IntegrityError(
                 f"The base {self.record.name!r} was changed in memory: a parameter or buffer differs from what "
                 "was loaded. Nothing was registered.",
@@ -50,15 +67,16 @@ def load_backbone(store: Store, record: BaseRecord) -> Backbone:
     Raises:
         IntegrityError: The files are not those of the fingerprint.
     """
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoTokenizer
 
     folder = bases.check(store, record)
     # a base without a pooler gets a random one; seeding it makes two loads equal
     torch.manual_seed(0)
     # on CPU, torch's fused attention is slower than plain products at small head sizes
     attention = "sdpa" if torch.cuda.is_available() else "eager"
-    model = AutoModel.from_pretrained(
+    model, words = load_model(
         folder,
+        record.family,
         dtype=torch.float32,
         attn_implementation=attention,
         use_safetensors=True,
@@ -67,10 +85,17 @@ def load_backbone(store: Store, record: BaseRecord) -> Backbone:
     model = model.eval().requires_grad_(False)
     if torch.cuda.is_available():
         model = model.cuda()
+        words = words and words.cuda()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return Backbone(record, model, tokenizer, module_digest(model))
+    return Backbone(record, model, tokenizer, _digest(model, words), words)
+
+
+def _digest(model: nn.Module, words: LanguageHead | None) -> str:
+    """Digest of a base in memory; a head that reads the word embeddings has no tensor of its own."""
+    own = nn.ModuleDict({"base": model} if words is None else {"base": model, "words": words})
+    return module_digest(own)
 
 
 def positions(model: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""The sample corpora: labelled texts, news with their headlines, as their authors split them, out of the wheels that carry them."""
+"""The sample corpora: labelled texts, as their authors split them, out of the wheels that carry them."""
 
 from __future__ import annotations
 

@@ -41,6 +41,9 @@ def begin() -> MemoryMark:
 
     Where the system does not let its mark be set back, the stretch begins under that of earlier work.
     """
+    # whoever trains first would else be charged with what these libraries take
+    import accelerate  # noqa: F401
+    import peft  # noqa: F401
     import torch
 
     gc.collect()

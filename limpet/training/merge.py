@@ -21,7 +21,7 @@ from limpet.training.heads import load_head
 from limpet.training.model import TaskModel
 from limpet.training.shared_copy import shared_copy
 
-__all__ = ["check_mergeable", "merged"]
+__all__ = ["check_mergeable", "merged", "merged_module"]
 
 
 def check_mergeable(method_name: str) -> None:
@@ -35,7 +35,7 @@ def check_mergeable(method_name: str) -> None:
         raise UsageError(
             f"What {method_name!r} learns is not a change of the base's weights, so it can't be merged into them; "
             f"{' and '.join(able)} can.",
-            f"limpet train TASK --method {able[0]}",
+            "limpet methods",
         )
 
 
@@ -56,13 +56,32 @@ def merged(
         IntegrityError: A file does not fit this base, a merged weight is not finite, or the base was changed.
     """
     check_mergeable(method_name)
-    module = methods.get(method_name).load(shared_copy(backbone.model), state)
-    _own_weights(module)
     task_head = load_head(head).to(backbone.model.device)
+    module = merged_module(backbone.model, methods.get(method_name), state)
     try:
-        yield TaskModel(_merge(module), task_head, frozenset()).eval()
+        yield TaskModel(module, task_head, frozenset()).eval()
     finally:
         backbone.check_unchanged()
+
+
+def merged_module(model: Any, method: methods.Method, state: Mapping[str, Path]) -> Any:
+    """Return a copy of `model` with an adapter merged in; weights that are not adapted are shared with `model`.
+
+    Args:
+        model: A transformers model; it stays as it is.
+        method: A method that can be merged.
+        state: Files with the method's tensors.
+
+    Raises:
+        IntegrityError: A file does not fit, or a merged weight is not finite.
+    """
+    module: Any = method.load(shared_copy(model), state)
+    _own_weights(module)
+    try:
+        plain = module.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise IntegrityError(f"The adapter can't be merged: {error}", "limpet verify --probe") from error
+    return plain.eval().requires_grad_(False)
 
 
 def _own_weights(module: nn.Module) -> None:
@@ -74,11 +93,3 @@ def _own_weights(module: nn.Module) -> None:
             base_layer: nn.Module = layer.get_base_layer()
             for name, parameter in list(base_layer.named_parameters(recurse=False)):
                 setattr(base_layer, name, nn.Parameter(parameter.detach().clone(), requires_grad=False))
-
-
-def _merge(module: Any) -> nn.Module:
-    try:
-        plain: nn.Module = module.merge_and_unload(safe_merge=True)
-    except ValueError as error:
-        raise IntegrityError(f"The adapter can't be merged: {error}", "limpet verify --probe") from error
-    return plain.eval().requires_grad_(False)

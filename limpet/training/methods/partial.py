@@ -117,6 +117,10 @@ class TopLayers(nn.Module):
         """The model's configuration."""
         return self.model.config
 
+    def get_base_model(self) -> Any:
+        """The model itself, as peft's modules give it."""
+        return self.model
+
     def forward(self, **inputs: Any) -> Any:
         """What the model answers."""
         return self.model(**inputs)

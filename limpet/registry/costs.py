@@ -1,0 +1,90 @@
+"""What a version cost: the figures that are kept with it, their definitions, and how they compare with `full`.
+
+None of them is a part of the version's identity. A version that was made before a figure existed, or elsewhere, has
+null for it, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from limpet.registry import versions
+from limpet.registry.store import Store
+from limpet.registry.values import Json, VersionRecord
+
+__all__ = ["COMPARED", "COSTS", "LATENCY", "against_full", "figures", "find_full"]
+
+COSTS: dict[str, str] = {
+    "trainable_parameters": "numbers that training could change, the head's included",
+    "trainable_share": "trainable_parameters divided by the base's parameters; above 1 for full, which adds a head",
+    "bytes": "all files of the version on disk, head and label map included",
+    "full_checkpoint_bytes": "what full would store for the task: every tensor of the base, head and label map",
+    "peak_memory_bytes": "most memory in use while it was trained: on a CPU the resident set of the process, with "
+    "libraries and base; on CUDA what torch had allocated",
+    "peak_memory_added_bytes": "peak_memory_bytes less what was in use before the method was attached to the base",
+    "train_seconds": "wall-clock time of all training steps, validation not counted",
+    "examples_per_second": "training examples seen in all epochs, divided by train_seconds",
+    "latency": "milliseconds to answer one example, with the version and with the base alone, measured in turn",
+    "base_unchanged": "the base had the same digest, buffers included, after training and after evaluation",
+}
+"""Every figure of `VersionRecord.cost` with its definition."""
+
+LATENCY: dict[str, str] = {
+    "milliseconds": "median over all requests, with the version attached to the base",
+    "base_milliseconds": "median over the same requests, the base with the same head and no adapter",
+    "ratio": "median of milliseconds divided by base_milliseconds, request by request; 1.0 adds nothing",
+    "merged_milliseconds": "median with the update merged into the weights; null where the method can't be merged",
+    "merged_ratio": "as ratio, merged",
+    "requests": "how many requests were answered by each of them; one example each",
+    "tokens": "mean length of a request, padding included",
+    "threads": "threads of the processor that torch used",
+    "device": "what it ran on",
+}
+"""Every figure of `cost["latency"]` with its definition."""
+
+COMPARED = ("train_seconds", "examples_per_second", "peak_memory_bytes", "peak_memory_added_bytes")
+"""The figures that are held against those of full fine-tuning on the same task."""
+
+_FULL = "full"
+_NEWEST = 100
+
+
+def figures(cost: Mapping[str, Any]) -> Json:
+    """Return every figure of a version's cost, null where it has none."""
+    return {key: cost.get(key) for key in COSTS}
+
+
+def find_full(store: Store, version: VersionRecord, among: Iterable[VersionRecord] = ()) -> VersionRecord | None:
+    """Return the fully fine-tuned version that another is held against; a fully fine-tuned one is its own.
+
+    That is the first one `among` the given versions, else the newest of the home, which learned the same data on the
+    same base, in the same dtype on the same device with as many threads: other times can't be compared.
+    """
+    if version.method == _FULL:
+        return version
+    for candidate in among:
+        if candidate.method == _FULL and _comparable(version, candidate):
+            return candidate
+    known = versions.find(store, task=version.task, method=_FULL, limit=_NEWEST).items
+    return next((candidate for candidate in known if _comparable(version, candidate)), None)
+
+
+def against_full(version: VersionRecord, full: VersionRecord | None) -> dict[str, float | None]:
+    """Return the figures of `COMPARED` divided by those of a fully fine-tuned version; null where one is unknown."""
+    if full is None:
+        return dict.fromkeys(COMPARED)
+    return {key: _ratio(version.cost.get(key), full.cost.get(key)) for key in COMPARED}
+
+
+def _comparable(a: VersionRecord, b: VersionRecord) -> bool:
+    return _conditions(a) == _conditions(b)
+
+
+def _conditions(version: VersionRecord) -> tuple[object, ...]:
+    where = version.environment
+    return (version.task, version.data_digest, version.base_digest, where.device, where.dtype, where.threads)
+
+
+def _ratio(value: float | None, of: float | None) -> float | None:
+    return value / of if value is not None and of else None

@@ -1,0 +1,120 @@
+"""The base's own language-model head: hidden states to logits of the next word.
+
+The head belongs to the base. It is never trained by an adapter, its digest is checked with the base's, and a base
+that comes without one can do everything but write text and learn from demonstrations.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+__all__ = ["LanguageHead", "inner_model", "load_model", "tied_head"]
+
+_FEW_WORDS = (1, 2, 3)
+_TOLERANCE = 1e-4
+
+
+class LanguageHead(nn.Module):
+    """Hidden states (..., hidden) to logits (..., words) in float32: one linear layer.
+
+    Args:
+        weight: (words, hidden); null where the head reads the word embeddings of the model in front of it.
+        bias: (words,), or null.
+        scale: What hidden states are multiplied with first, as T5 does where embeddings are shared.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor | None, bias: Tensor | None = None, scale: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("weight", None if weight is None else weight.detach())
+        self.register_buffer("bias", None if bias is None else bias.detach())
+        self.scale = scale
+
+    def forward(self, hidden: Tensor, words: Tensor) -> Tensor:
+        """Return logits (..., words); `words` are the word embeddings (words, hidden) of the model in front."""
+        weight = words if self.weight is None else self.weight
+        if self.scale != 1.0:
+            hidden = hidden * self.scale
+        return linear(hidden, weight, self.bias).float()
+
+
+def inner_model(module: Any) -> Any:
+    """Return the transformers model within a method's module; what was changed inside it stays changed."""
+    return module.get_base_model() if hasattr(module, "get_base_model") else module
+
+
+def tied_head(model: Any) -> LanguageHead:
+    """Return a head that reads the word embeddings of `model`, as small decoders have it."""
+    return LanguageHead(None, scale=_scale(model.config))
+
+
+def load_model(folder: Path, family: str, **options: Any) -> tuple[Any, LanguageHead | None]:
+    """Load a base's transformers model without its head, and its language-model head.
+
+    Args:
+        folder: The base's files.
+        family: `encoder`, `decoder` or `encoder-decoder`.
+        **options: Passed on to `from_pretrained`.
+
+    Returns:
+        The model, with the same names and bytes as `AutoModel` gives it; and the head, null where the base has none:
+        its files don't hold one, or it is more than one linear layer.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    auto: Any = {"decoder": AutoModelForCausalLM, "encoder-decoder": AutoModelForSeq2SeqLM}.get(family)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if auto is None or type(config) not in auto._model_mapping:
+        return AutoModel.from_pretrained(folder, **options), None
+    whole, found = auto.from_pretrained(folder, output_loading_info=True, **options)
+    whole = whole.eval().requires_grad_(False)
+    output = whole.get_output_embeddings()
+    names = {name for name, module in whole.named_modules(remove_duplicate=False) if module is output}
+    # what the files don't hold was drawn at random
+    random = any(str(key).rpartition(".")[0] in names for key in found["missing_keys"])
+    model = _without_head(whole)
+    if random or not isinstance(output, nn.Linear):
+        return model, None
+    tied = output.weight is model.get_input_embeddings().weight
+    bias = output.bias if output.bias is not None else getattr(whole, "final_logits_bias", None)
+    head = LanguageHead(
+        None if tied else output.weight, None if bias is None else bias.reshape(-1), _scale(whole.config)
+    )
+    return model, head if _agrees(whole, model, head) else None
+
+
+def _scale(config: Any) -> float:
+    return float(config.d_model**-0.5) if getattr(config, "scale_decoder_outputs", False) else 1.0
+
+
+def _without_head(whole: Any) -> Any:
+    if whole.base_model is not whole:
+        return whole.base_model
+    # T5's halves stand beside its head: they are put into the model that has none
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        model = AutoModel.from_config(whole.config)
+    for name, part in whole.named_children():
+        if hasattr(model, name):
+            setattr(model, name, part)
+    return model.eval().requires_grad_(False)
+
+
+def _agrees(whole: Any, model: Any, head: LanguageHead) -> bool:
+    """Tell whether the head gives the whole model's logits: some models cap, scale or divide theirs."""
+    ids = torch.tensor([_FEW_WORDS], device=model.device)
+    inputs = {"input_ids": ids}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids
+    with torch.inference_mode():
+        expected = whole(**inputs).logits.float()
+        ours = head(model(**inputs).last_hidden_state, model.get_input_embeddings().weight)
+    return bool(torch.allclose(ours, expected, rtol=_TOLERANCE, atol=_TOLERANCE * float(expected.abs().max())))
