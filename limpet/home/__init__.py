@@ -173,13 +173,29 @@ class Home:
         return self.after_addition(added, monitor, promote, rules, progress)
 
     def evaluate(
-        self, references: Sequence[str] = (), *, progress: Progress | None = None
+        self,
+        references: Sequence[str] = (),
+        *,
+        audit: bool = False,
+        drift: float | None = None,
+        confidence: float | None = None,
+        progress: Progress | None = None,
     ) -> tuple[EvaluationRecord, ...]:
         """Evaluate versions on their tasks' evaluation splits; without references, every task's current version.
 
+        Args:
+            references: The versions.
+            audit: Check a random sample against a full evaluation on record, where nothing that it depends on has
+                changed since; see `limpet.forgetting.audit`.
+            drift: The share of changed examples that an audit finds; by default 1 %.
+            confidence: The probability of finding it; by default 99 %.
+            progress: Told of every batch.
+
         Raises:
             NotFoundError: There is no such version, or no version at all.
+            IntegrityError: An audit found a version that no longer answers as recorded.
         """
+        from limpet.forgetting import audit as audits
         from limpet.forgetting import monitor
         from limpet.training.progress import SILENT
 
@@ -188,9 +204,11 @@ class Home:
         if not chosen:
             raise NotFoundError("This home has no version yet.", "limpet train TASK")
         backbone = self.backbone(progress)
-        return tuple(
-            monitor.evaluate(self.store, backbone, version, progress=progress or SILENT) for version in chosen
-        )
+        told = progress or SILENT
+        if not audit:
+            return tuple(monitor.evaluate(self.store, backbone, version, progress=told) for version in chosen)
+        wanted = (audits.DRIFT if drift is None else drift, audits.CONFIDENCE if confidence is None else confidence)
+        return tuple(audits.audit(self.store, backbone, version, *wanted, told) for version in chosen)
 
     def predict(self, task: str, texts: Sequence[str]) -> tuple[Prediction, ...]:
         """Classify texts with a version of a task: `task`, `task@3` or `task@alias`.
