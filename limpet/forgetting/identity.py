@@ -77,9 +77,7 @@ def same_answers(before: EvaluationRecord, now: EvaluationRecord, read: Reader) 
     return all(read(before)[key] == read(now)[key] for key in ("predictions", "targets"))
 
 
-def find_difference(
-    store: Store, before: EvaluationRecord, now: EvaluationRecord, read: Reader
-) -> Difference | None:
+def find_difference(store: Store, before: EvaluationRecord, now: EvaluationRecord, read: Reader) -> Difference | None:
     """Return the first difference between two full evaluations of a task; null where they agree.
 
     Raises:
@@ -132,9 +130,7 @@ def _targets(old: Sequence[Any], new: Sequence[Any]) -> str:
     return f"{what}, {len(changed)} in all, the first at example {changed[0]}"
 
 
-def _adapter(
-    before: EvaluationRecord, now: EvaluationRecord, old: Mapping[str, Any], new: Mapping[str, Any]
-) -> str:
+def _adapter(before: EvaluationRecord, now: EvaluationRecord, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if before.base_digest != now.base_digest:
         return f"the base was {before.base_digest[:19]}... and is {now.base_digest[:19]}..."
     if before.version != now.version:

@@ -241,7 +241,9 @@ def _try(
     for index in range(last if strategy.learns_all else 0, last + 1):
         _say(context, f"learns {run.tasks[index].name}", candidate)
         known = dict(heads)
-        staged = strategy.stage(context, index, _Learned(tuple(known), lambda task, known=known: Start.from_staged(known[task])))
+        staged = strategy.stage(
+            context, index, _Learned(tuple(known), lambda task, known=known: Start.from_staged(known[task]))
+        )
         stages.append(staged[0])
         heads |= {one.draft.task: one for one in staged}
     scores = {}

@@ -17,9 +17,10 @@ from limpet.forgetting.published import published_figures
 from limpet.names import check_name
 from limpet.registry.streams import HOME_STREAM
 
-__all__ = ["ArmSpec", "StreamSpec", "TaskSpec", "order_name", "parse_stream", "read_stream"]
+__all__ = ["ArmSpec", "StreamSpec", "TaskSpec", "order_name", "parse_stream", "read_stream", "ready_streams"]
 
 _STREAM_KEYS = {"name", "base", "tasks", "seeds", "training", "arms", "orders", "evaluate_future", "published"}
+_READY = Path(__file__).with_name("streams")
 _TRAINING_KEYS = {"epochs": int, "max_length": int, "batch_size": int, "lr": float, "dtype": str}
 _ARM_KEYS = {"name", "strategy", "method", "set", "sweep"}
 _TASK_KEYS = {
@@ -111,17 +112,30 @@ def _orders(count: int, wanted: int, seed: int) -> list[tuple[int, ...]]:
     return found
 
 
+def ready_streams() -> tuple[str, ...]:
+    """Return the names of the streams that limpet brings along, sorted."""
+    return tuple(sorted(file.stem for file in _READY.glob("*.yaml")))
+
+
 def read_stream(path: Path) -> StreamSpec:
     """Read and check a stream file.
+
+    Args:
+        path: The file; where there is none, the name of a ready stream.
 
     Raises:
         NotFoundError: There is no such file.
         UsageError: It is not YAML, or says something that a stream has not.
     """
+    if str(path) in ready_streams() and not path.exists():
+        path = _READY / f"{path}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise NotFoundError(f"There is no stream file {str(path)!r}.", "limpet stream list") from None
+        raise NotFoundError(
+            f"There is no stream file {str(path)!r}, and the ready streams are {', '.join(ready_streams())}.",
+            "limpet stream run five-topics",
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path} can't be read as YAML: {error}", "check it against docs/streams.md") from error
     return parse_stream(content)
