@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from limpet.forgetting import metrics, statistics
+from limpet.forgetting.arm_cost import arm_cost
 from limpet.forgetting.matrix import Row, ScoreMatrix
 from limpet.forgetting.report_values import (
     ArmReport,
     Comparison,
-    Cost,
     Interval,
     McNemar,
     SeedSummary,
@@ -58,6 +58,7 @@ class Course:
         cells: Evaluation of each task after each step, None where there was none; the rows.
         versions: The version that each step made.
         read: Reads the kept predictions of an evaluation.
+        fully: For each version the fully fine-tuned one of the same task, None where there is none.
     """
 
     arm: ArmRun
@@ -65,6 +66,7 @@ class Course:
     cells: tuple[tuple[EvaluationRecord | None, ...], ...]
     versions: tuple[VersionRecord, ...]
     read: Callable[[EvaluationRecord], Outcomes]
+    fully: tuple[VersionRecord | None, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -121,7 +123,7 @@ def arm_report(course: Course) -> ArmReport:
         negative_flip_rate=tuple(_flip_rate(course, task, metrics.negative_flip_rate) for task in earlier),
         positive_flip_rate=tuple(_flip_rate(course, task, metrics.positive_flip_rate) for task in earlier),
         mcnemar=tuple(entry for task in earlier if (entry := _mcnemar(course, task)) is not None),
-        cost=_cost(course.versions),
+        cost=arm_cost(course.versions, course.fully),
         versions=tuple(
             VersionReport(version.reference, version.digest, version.method, version.size, version.created_at)
             for version in course.versions
@@ -215,24 +217,6 @@ def _mcnemar(course: Course, task: int) -> McNemar | None:
     lost = sum(before == right != after for before, after, right in triples)
     gained = sum(before != right == after for before, after, right in triples)
     return McNemar(course.tasks[task], lost, gained, statistics.mcnemar_exact(lost, gained))
-
-
-def _cost(versions: Sequence[VersionRecord]) -> Cost:
-    costs = [version.cost for version in versions]
-    sizes = [version.size for version in versions]
-    return Cost(
-        trainable_parameters=_largest(costs, "trainable_parameters"),
-        trainable_share=_largest(costs, "trainable_share"),
-        bytes_per_task=round(sum(sizes) / len(sizes)) if sizes else None,
-        train_seconds=tuple(cost.get("train_seconds") for cost in costs),
-        examples_per_second=tuple(cost.get("examples_per_second") for cost in costs),
-        peak_memory_bytes=_largest(costs, "peak_memory_bytes"),
-    )
-
-
-def _largest(costs: Sequence[Mapping[str, Any]], key: str) -> Any:
-    known = [value for cost in costs if (value := cost.get(key)) is not None]
-    return max(known) if known else None
 
 
 def _compare(a: Sequence[Course], b: Sequence[Course], key: str) -> Comparison | None:

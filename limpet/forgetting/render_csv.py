@@ -61,6 +61,10 @@ def _arm(arm: ArmReport, names: list[str], metrics: dict[str, str]) -> Iterator[
 
 def _cost(arm: ArmReport) -> Iterator[_Entry]:
     for key, value in asdict(arm.cost).items():
+        if isinstance(value, dict):
+            for name, ratio in value.items():
+                yield "cost", f"{key}:{name}", None, None, ratio
+            continue
         if not isinstance(value, tuple):
             yield "cost", key, None, None, value
             continue

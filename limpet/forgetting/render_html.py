@@ -48,6 +48,7 @@ def render_html(report: Report) -> str:
             report_tables.comparison_table(report),
             report_tables.flip_table(report),
             report_tables.cost_table(report),
+            report_tables.efficiency_table(report),
             report_tables.sweep_table(report),
         ),
         provenance=_filled(

@@ -23,6 +23,7 @@ def render_markdown(report: Report) -> str:
         report_tables.comparison_table(report),
         report_tables.flip_table(report),
         report_tables.cost_table(report),
+        report_tables.efficiency_table(report),
         report_tables.sweep_table(report),
         report_tables.task_table(report),
         report_tables.version_table(report),

@@ -26,6 +26,7 @@ def render_table(report: Report) -> RenderableType:
         report_tables.metric_table(report),
         report_tables.comparison_table(report),
         report_tables.cost_table(report),
+        report_tables.efficiency_table(report),
     )
     parts: list[RenderableType] = [
         Text(f"{report.stream} on {report.base.name}", style="bold"),

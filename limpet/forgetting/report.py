@@ -9,6 +9,7 @@ from limpet.forgetting.conclusion import conclusion
 from limpet.forgetting.evidence import Course, Outcomes, arm_report, compare, over_seeds
 from limpet.forgetting.report_values import BaseReport, Report, TaskReport
 from limpet.registry import bases, evaluations, streams, tasks, versions
+from limpet.registry.costs import find_full, full_versions
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, EvaluationRecord, StepRecord, StreamRecord, VersionRecord
 
@@ -38,6 +39,7 @@ def build(store: Store, stream_name: str | None = None, added: VersionRecord | N
     courses, steps = (
         _growth(store, stream, read, added) if stream.name == streams.HOME_STREAM else _arms(store, stream, read)
     )
+    courses = _with_full(store, courses)
     names = courses[0].tasks if courses else stream.tasks
     base = bases.get(
         store, courses[0].versions[0].base_digest if courses and courses[0].versions else stream.base_digest
@@ -99,6 +101,21 @@ def _growth(
     method = "+".join(sorted({version.method for version in made}))
     arm = replace(arms[0], method=method)
     return [Course(arm, tuple(version.task for version in made), cells, made, read)], every
+
+
+def _with_full(store: Store, courses: Sequence[Course]) -> list[Course]:
+    """Give every course the fully fine-tuned versions of its tasks: those of the stream before others of the home."""
+    here: dict[str, list[VersionRecord]] = {}
+    for course in courses:
+        for version in course.versions:
+            here.setdefault(version.task, []).append(version)
+    known = {task: (*versions_here, *full_versions(store, task)) for task, versions_here in here.items()}
+
+    def find(version: VersionRecord) -> VersionRecord | None:
+        # a run under the same seed is the closest there is
+        return find_full(version, sorted(known[version.task], key=lambda one: one.seed != version.seed))
+
+    return [replace(course, fully=tuple(map(find, course.versions))) for course in courses]
 
 
 def _first_of_each(steps: Iterable[StepRecord]) -> list[StepRecord]:

@@ -8,24 +8,38 @@ from dataclasses import asdict, dataclass
 from limpet.forgetting.conclusion import arm_names, mean_with_interval, runs_of
 from limpet.forgetting.metrics import DEFINITIONS
 from limpet.forgetting.report_values import ArmReport, Interval, Report
+from limpet.registry.costs import COMPARED, COSTS, LATENCY
 
 __all__ = [
     "MISSING",
     "Table",
+    "added",
     "comparison_table",
     "cost_table",
+    "count",
     "definition_table",
+    "efficiency_table",
     "environment_table",
     "flip_table",
     "matrix_table",
     "metric_table",
     "number",
+    "percent",
+    "size",
     "sweep_table",
     "task_table",
+    "times",
     "version_table",
 ]
 
 MISSING = "-"
+_COST_DEFINITIONS = COSTS | {f"latency.{key}": definition for key, definition in LATENCY.items()}
+_COMPARED_NAMES = {
+    "train_seconds": "training seconds",
+    "examples_per_second": "examples per second",
+    "peak_memory_bytes": "peak memory",
+    "peak_memory_added_bytes": "memory added",
+}
 _WIDEST_MATRIX = 12  # tasks; beyond that a matrix fits no screen
 _SMALLEST_CHANGE = 5e-4  # what three digits can show
 
@@ -83,12 +97,12 @@ def cost_table(report: Report) -> Table:
         (
             _label(report, arm),
             arm.method,
-            _count(arm.cost.trainable_parameters),
-            _percent(arm.cost.trainable_share),
-            _bytes(arm.cost.bytes_per_task),
+            count(arm.cost.trainable_parameters),
+            percent(arm.cost.trainable_share),
+            size(arm.cost.bytes_per_task),
             number(_sum(arm.cost.train_seconds), 1),
             number(_mean(arm.cost.examples_per_second), 1),
-            _bytes(arm.cost.peak_memory_bytes),
+            size(arm.cost.peak_memory_bytes),
         )
         for arm in report.arms
     ]
@@ -104,6 +118,27 @@ def cost_table(report: Report) -> Table:
     )
     note = "Weights and peak memory are those of the largest step; other candidates of a sweep are not counted."
     return Table("cost", columns, tuple(rows), note)
+
+
+def efficiency_table(report: Report) -> Table:
+    """Return each arm's cost as shares of full fine-tuning's, and the latency it adds; empty where none is known."""
+    rows = [
+        (
+            _label(report, arm),
+            percent(arm.cost.bytes_share),
+            *(times(arm.cost.against_full.get(key)) for key in COMPARED),
+            added(arm.cost.latency_ratio),
+            added(arm.cost.merged_latency_ratio),
+        )
+        for arm in report.arms
+    ]
+    columns = ("arm", "size", *(_COMPARED_NAMES[key] for key in COMPARED), "added latency", "when merged")
+    note = (
+        "Size is a share of a full checkpoint; the next four are multiples of full fine-tuning on the same task and "
+        "machine. Latency is that of one example, over the base alone."
+    )
+    known = [row for row in rows if set(row[1:]) != {MISSING}]
+    return Table("efficiency", columns, tuple(known), note)
 
 
 def comparison_table(report: Report) -> Table:
@@ -157,7 +192,7 @@ def version_table(report: Report) -> Table:
             version.reference,
             _label(report, arm),
             version.method,
-            _bytes(version.size),
+            size(version.size),
             version.created_at,
             version.digest,
         )
@@ -193,7 +228,7 @@ def environment_table(report: Report) -> Table:
 def definition_table() -> Table:
     """Return the definition behind every key."""
     note = "R[i][j] is the score on task j after learning task i, of T tasks; higher is better."
-    return Table("definitions", ("key", "definition"), tuple(DEFINITIONS.items()), note)
+    return Table("definitions", ("key", "definition"), (*DEFINITIONS.items(), *_COST_DEFINITIONS.items()), note)
 
 
 def _label(report: Report, arm: ArmReport) -> str:
@@ -254,15 +289,31 @@ def _settings(settings: dict[str, object]) -> str:
     )
 
 
-def _count(value: int | None) -> str:
-    return MISSING if value is None else f"{value:,}"
+def count(value: float | None) -> str:
+    """Return a count with its thousands apart."""
+    return MISSING if value is None else f"{value:,.0f}"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Return a share in percent."""
     return MISSING if value is None else f"{value:.2%}"
 
 
-def _bytes(value: float | None) -> str:
+def added(ratio: float | None) -> str:
+    """Return what a ratio to 1 adds, in percent."""
+    if ratio is None:
+        return MISSING
+    # -0 % would suggest a gain that is not there
+    return "+0 %" if round(100 * (ratio - 1)) == 0 else f"{100 * (ratio - 1):+.0f} %"
+
+
+def times(ratio: float | None) -> str:
+    """Return how many times as much something is."""
+    return MISSING if ratio is None else f"{ratio:.2f}x"
+
+
+def size(value: float | None) -> str:
+    """Return a size in bytes for people."""
     if not value:
         return MISSING
     for unit in ("B", "kB", "MB"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from limpet.forgetting.matrix import Row
@@ -48,8 +48,10 @@ class TaskReport:
 class Cost:
     """What an arm cost: bytes on disk for each task, seconds and examples per second of each step.
 
-    `trainable_parameters` and `trainable_share` are those of the largest step: heads grow with their labels.
-    What is not known, as of an adapter trained elsewhere, is None.
+    `trainable_parameters`, `trainable_share` and peak memory are those of the largest step: heads grow with their
+    labels. Bytes are means over the tasks, latencies medians. `against_full` has the figures of
+    `registry.costs.COMPARED` divided by those of full fine-tuning on the same task, as means over the tasks. What is
+    not known, as of an adapter trained elsewhere, is None.
     """
 
     trainable_parameters: int | None
@@ -58,6 +60,15 @@ class Cost:
     train_seconds: tuple[float | None, ...]
     examples_per_second: tuple[float | None, ...]
     peak_memory_bytes: int | None
+    peak_memory_added_bytes: int | None = None
+    full_checkpoint_bytes: int | None = None
+    bytes_share: float | None = None
+    latency_milliseconds: float | None = None
+    base_latency_milliseconds: float | None = None
+    latency_ratio: float | None = None
+    merged_latency_ratio: float | None = None
+    base_unchanged: bool | None = None
+    against_full: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

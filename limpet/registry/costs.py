@@ -13,7 +13,7 @@ from limpet.registry import versions
 from limpet.registry.store import Store
 from limpet.registry.values import Json, VersionRecord
 
-__all__ = ["COMPARED", "COSTS", "LATENCY", "against_full", "figures", "find_full"]
+__all__ = ["COMPARED", "COSTS", "LATENCY", "against_full", "figures", "find_full", "full_versions"]
 
 COSTS: dict[str, str] = {
     "trainable_parameters": "numbers that training could change, the head's included",
@@ -55,19 +55,20 @@ def figures(cost: Mapping[str, Any]) -> Json:
     return {key: cost.get(key) for key in COSTS}
 
 
-def find_full(store: Store, version: VersionRecord, among: Iterable[VersionRecord] = ()) -> VersionRecord | None:
+def full_versions(store: Store, task: str) -> tuple[VersionRecord, ...]:
+    """Return the newest fully fine-tuned versions of a task that are not deleted, the newest first."""
+    return versions.find(store, task=task, method=_FULL, limit=_NEWEST).items
+
+
+def find_full(version: VersionRecord, candidates: Iterable[VersionRecord]) -> VersionRecord | None:
     """Return the fully fine-tuned version that another is held against; a fully fine-tuned one is its own.
 
-    That is the first one `among` the given versions, else the newest of the home, which learned the same data on the
-    same base, in the same dtype on the same device with as many threads: other times can't be compared.
+    That is the first of the candidates that learned the same data on the same base, in the same dtype on the same
+    device with as many threads: other times can't be compared.
     """
     if version.method == _FULL:
         return version
-    for candidate in among:
-        if candidate.method == _FULL and _comparable(version, candidate):
-            return candidate
-    known = versions.find(store, task=version.task, method=_FULL, limit=_NEWEST).items
-    return next((candidate for candidate in known if _comparable(version, candidate)), None)
+    return next((one for one in candidates if one.method == _FULL and _conditions(one) == _conditions(version)), None)
 
 
 def against_full(version: VersionRecord, full: VersionRecord | None) -> dict[str, float | None]:
@@ -75,10 +76,6 @@ def against_full(version: VersionRecord, full: VersionRecord | None) -> dict[str
     if full is None:
         return dict.fromkeys(COMPARED)
     return {key: _ratio(version.cost.get(key), full.cost.get(key)) for key in COMPARED}
-
-
-def _comparable(a: VersionRecord, b: VersionRecord) -> bool:
-    return _conditions(a) == _conditions(b)
 
 
 def _conditions(version: VersionRecord) -> tuple[object, ...]:

@@ -7,13 +7,22 @@ cut at the end of the text; template and answer stay whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from limpet.errors import UsageError
 
-__all__ = ["PLACE", "Endings", "check_template", "default_template", "encode_answers", "encode_prompts", "endings"]
+__all__ = [
+    "PLACE",
+    "Endings",
+    "check_template",
+    "default_template",
+    "encode_answers",
+    "encode_prompts",
+    "endings",
+    "fit",
+]
 
 PLACE = "{text}"
 """What stands in a template for the text."""
@@ -76,8 +85,12 @@ def encode_prompts(tokenizer: Any, template: str, texts: Sequence[str], max_leng
         UsageError: The template alone is longer than that.
     """
     rows = _tokenise(tokenizer, template, texts)
+
+    def fill(text: str) -> list[int]:
+        return _tokenise(tokenizer, template, [text])[0]
+
     return [
-        ids if len(ids) <= max_length else _shortened(tokenizer, template, text, ids, max_length)
+        ids if len(ids) <= max_length else fit(tokenizer, fill, text, max_length)[1]
         for text, ids in zip(texts, rows, strict=True)
     ]
 
@@ -111,18 +124,31 @@ def _open(tokenizer: Any, ids: list[int]) -> list[int]:
     return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
 
 
-def _shortened(tokenizer: Any, template: str, text: str, ids: list[int], max_length: int) -> list[int]:
-    """Cut the text at the end, between two tokens, until the prompt fits."""
+def fit(tokenizer: Any, fill: Callable[[str], list[int]], text: str, max_length: int) -> tuple[str, list[int]]:
+    """Cut a text at the end, between two tokens, until what it fills has at most `max_length` tokens.
+
+    Args:
+        tokenizer: Tells where the text's tokens begin; it must be a fast one.
+        fill: Gives the token ids of a template with a text in it.
+        text: The text.
+        max_length: How many tokens there may be.
+
+    Returns:
+        What is left of the text, and the token ids.
+
+    Raises:
+        UsageError: There are more tokens without any text.
+    """
+    ids = fill(text)
     while len(ids) > max_length:
         if not text:
             raise UsageError(
                 f"The prompt's template alone has {len(ids)} tokens, and the longest prompt may have {max_length}.",
                 f"--max-length {2 * len(ids)}",
             )
-        places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
-            "offset_mapping"
-        ]
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        places = encoded["offset_mapping"]
         kept = len(places) - (len(ids) - max_length)
         text = text[: places[kept][0]] if kept > 0 else ""
-        (ids,) = _tokenise(tokenizer, template, [text])
-    return ids
+        ids = fill(text)
+    return text, ids

@@ -13,6 +13,7 @@ from limpet.forgetting.metrics import DEFINITIONS
 from limpet.forgetting.report_values import ArmReport, Report
 from limpet.registry import aliases, deletion, evaluations, streams, tasks, versions
 from limpet.registry.canonical import canonical_json, digest_json
+from limpet.registry.costs import COMPARED
 from limpet.registry.gc import collect
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, VersionRecord
@@ -95,7 +96,10 @@ def test_the_json_has_the_promised_form(grown: Report) -> None:
     assert first["cost"].keys() == {
         *("trainable_parameters", "trainable_share", "bytes_per_task"),
         *("train_seconds", "examples_per_second", "peak_memory_bytes"),
+        *("peak_memory_added_bytes", "full_checkpoint_bytes", "bytes_share", "base_unchanged", "against_full"),
+        *("latency_milliseconds", "base_latency_milliseconds", "latency_ratio", "merged_latency_ratio"),
     }
+    assert first["cost"]["against_full"].keys() == set(COMPARED)
     assert first["task_identity"] == "oracle"
     assert first["versions"] == [f"{task}@1" for task in TASKS]
     assert content["comparisons"][0].keys() == {"a", "b", "metric", "difference", "interval", "p_value"}

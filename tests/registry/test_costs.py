@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from limpet.registry import versions
-from limpet.registry.costs import COMPARED, COSTS, against_full, figures, find_full
+from limpet.registry import deletion, versions
+from limpet.registry.costs import COMPARED, COSTS, against_full, figures, find_full, full_versions
 from limpet.registry.document_forms import MANIFEST
 from limpet.registry.store import Store
 from tests.registry.homes import ENVIRONMENT, add_version, stock
@@ -41,7 +41,7 @@ def test_a_version_is_held_against_the_newest_full_one_of_the_same_task(home: St
     newest = add_version(home, seed=2, method="full", cost=FULL, role="baseline")
     add_version(home, "films", seed=3, method="full", cost=FULL)
     version = add_version(home, seed=4, cost=COST)
-    assert find_full(home, version) == newest
+    assert find_full(version, full_versions(home, "news")) == newest
     assert against_full(version, newest) == {
         "train_seconds": 0.25,
         "examples_per_second": 3.0,
@@ -54,14 +54,14 @@ def test_versions_at_hand_come_before_those_of_the_home(home: Store) -> None:
     here = add_version(home, seed=1, method="full", cost=FULL)
     add_version(home, seed=2, method="full", cost=FULL)
     version = add_version(home, seed=3, cost=COST)
-    assert find_full(home, version, [version, here]) == here
+    assert find_full(version, [version, here, *full_versions(home, "news")]) == here
 
 
 @pytest.mark.parametrize("name", ["device", "dtype", "threads"])
 def test_times_of_another_machine_are_not_compared(home: Store, name: str) -> None:
     elsewhere = replace(ENVIRONMENT, **{name: 8 if name == "threads" else "other"})
     add_version(home, seed=1, method="full", cost=FULL, environment=elsewhere)
-    assert find_full(home, add_version(home, seed=2, cost=COST)) is None
+    assert find_full(add_version(home, seed=2, cost=COST), full_versions(home, "news")) is None
 
 
 def test_what_is_not_known_is_not_compared(home: Store) -> None:
@@ -73,18 +73,16 @@ def test_what_is_not_known_is_not_compared(home: Store) -> None:
 
 def test_a_full_version_is_its_own_measure(home: Store) -> None:
     full = add_version(home, seed=1, method="full", cost=FULL)
-    assert find_full(home, full) == full
+    assert find_full(full, ()) == full
     assert set(against_full(full, full).values()) == {1.0}
 
 
 def test_a_deleted_full_version_is_no_measure(home: Store) -> None:
-    from limpet.registry import deletion
-
     full = add_version(home, seed=1, method="full", cost=FULL)
     add_version(home, seed=2, method="full", cost={})
     deletion.delete(home, "news@2", "not needed")
     version = add_version(home, seed=3, cost=COST)
-    assert find_full(home, version) == full
+    assert find_full(version, full_versions(home, "news")) == full
     assert versions.look_up(home, "news@2").deleted is not None
 
 

@@ -6,22 +6,30 @@ patterns hit both halves; cross-attention is left as it is, but for its keys and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["PLACES", "Places", "find"]
 
 
 @dataclass(frozen=True)
 class Places:
-    """Patterns of modules: the last projection of attention, that of the feed-forward block, keys and values."""
+    """Patterns of modules: the last projection of attention, that of the feed-forward block, keys and values.
+
+    `last_norm` is the normalisation that takes the sum of the feed-forward block and its residual; null where blocks
+    normalise first and end with the sum.
+    """
 
     attention: str
     feed_forward: str
     keys_and_values: str
+    last_norm: str | None = None
 
 
 _BERT = Places(
-    r".*layer\.\d+\.attention\.output\.dense", r".*layer\.\d+\.output\.dense", r".*attention\.self\.(key|value)"
+    r".*layer\.\d+\.attention\.output\.dense",
+    r".*layer\.\d+\.output\.dense",
+    r".*attention\.self\.(key|value)",
+    r".*layer\.\d+\.output\.LayerNorm",
 )
 _LLAMA = Places(
     r".*layers\.\d+\.self_attn\.o_proj", r".*layers\.\d+\.mlp\.down_proj", r".*self_attn\.(k_proj|v_proj)"
@@ -32,9 +40,12 @@ PLACES: dict[str, Places] = {
     "bert": _BERT,
     "roberta": _BERT,
     "electra": _BERT,
-    "deberta-v2": Places(_BERT.attention, _BERT.feed_forward, r".*attention\.self\.(key_proj|value_proj)"),
+    "deberta-v2": replace(_BERT, keys_and_values=r".*attention\.self\.(key_proj|value_proj)"),
     "distilbert": Places(
-        r".*layer\.\d+\.attention\.out_lin", r".*layer\.\d+\.ffn\.lin2", r".*attention\.(k_lin|v_lin)"
+        r".*layer\.\d+\.attention\.out_lin",
+        r".*layer\.\d+\.ffn\.lin2",
+        r".*attention\.(k_lin|v_lin)",
+        r".*layer\.\d+\.output_layer_norm",
     ),
     # keys and values share a projection with the queries here and in GPT-2
     "modernbert": Places(r".*layers\.\d+\.attn\.Wo", r".*layers\.\d+\.mlp\.Wo", r".*attn\.Wqkv"),
@@ -43,13 +54,14 @@ PLACES: dict[str, Places] = {
         r".*albert_layers\.\d+\.attention\.dense",
         r".*albert_layers\.\d+\.ffn_output",
         r".*attention\.(key|value)",
+        r".*albert_layers\.\d+\.full_layer_layer_norm",
     ),
     "gpt2": Places(r".*h\.\d+\.attn\.c_proj", r".*h\.\d+\.mlp\.c_proj", r".*attn\.c_attn"),
     "llama": _LLAMA,
     "qwen2": _LLAMA,
     "opt": _OPT,
     "t5": Places(r".*layer\.\d+\.SelfAttention\.o", r".*layer\.\d+\.DenseReluDense\.wo", r".*Attention\.(k|v)"),
-    "bart": _OPT,
+    "bart": replace(_OPT, last_norm=r".*layers\.\d+\.final_layer_norm"),
 }
 """Architecture to its places."""
 

@@ -25,7 +25,7 @@ _DEFAULTS: dict[str, Any] = {
 
 
 class Bottleneck:
-    """h + up(act(down(h))) after attention and feed-forward, before the residual sum; begins as the identity."""
+    """h + up(act(down(h))) after attention and feed-forward; begins as the identity."""
 
     name = "bottleneck"
     summary = "small layers inside every block (Houlsby et al. 2019, Pfeiffer et al. 2021)"

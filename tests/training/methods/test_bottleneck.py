@@ -43,6 +43,13 @@ PLACES = {
     "t5": ("encoder.block.0.layer.0.SelfAttention.o", "encoder.block.0.layer.1.DenseReluDense.wo"),
     "bart": ("encoder.layers.0.self_attn.out_proj", "encoder.layers.0.fc2"),
 }
+# the normalisation after the first layer's feed-forward block, where layers end with one
+LAST_NORMS = {
+    **dict.fromkeys(("bert", "roberta", "electra", "deberta-v2"), "encoder.layer.0.output.LayerNorm"),
+    "distilbert": "transformer.layer.0.output_layer_norm",
+    "albert": "encoder.albert_layer_groups.0.albert_layers.0.full_layer_layer_norm",
+    "bart": "encoder.layers.0.final_layer_norm",
+}
 
 
 def answer(model: nn.Module, kind: str) -> Tensor:
@@ -60,7 +67,10 @@ def load_model(folder: Path) -> nn.Module:
 
 
 def hook_adapters(model: nn.Module, folder: Path, activation: str) -> int:
-    """Add up(act(down(h))) to the outputs that the saved tensors name, with nothing of peft or limpet."""
+    """Add up(act(down(h))) where the saved tensors say, with nothing of peft or limpet.
+
+    A projection's output h takes it itself; where h is what a normalisation gives, it is added to its input.
+    """
     functions = {"gelu": nn.GELU(), "relu": nn.ReLU(), "swish": nn.SiLU()}
     tensors = {
         name.removeprefix("base_model.model."): t
@@ -74,11 +84,15 @@ def hook_adapters(model: nn.Module, folder: Path, activation: str) -> int:
 
         def adapt(
             layer: nn.Module,
-            inputs: object,
+            inputs: tuple[Tensor, ...],
             output: Tensor,
             w: tuple[Tensor, ...] = (down, down_bias, up, up_bias),
         ) -> Tensor:
-            return output + functions[activation](output @ w[0].T + w[1]) @ w[2].T + w[3]
+            added = functions[activation](output @ w[0].T + w[1]) @ w[2].T + w[3]
+            if isinstance(layer, nn.LayerNorm):
+                normalised: Tensor = layer.forward(inputs[0] + added)
+                return normalised
+            return output + added
 
         model.get_submodule(place).register_forward_hook(adapt)
     return len(places)
@@ -108,7 +122,7 @@ def test_it_is_what_plain_torch_computes_from_the_saved_tensors(tmp_path: Path, 
         layers = {"albert": 1, "t5": 4, "bart": 4}.get(kind, 2)
         assert count == (2 * layers if placement == "houlsby" else layers)
         saved_at = {name.split(".bottleneck_")[0] for name in load_file(saved / "adapter_model.safetensors")}
-        wanted = PLACES[kind] if placement == "houlsby" else PLACES[kind][1:]
+        wanted = PLACES[kind] if placement == "houlsby" else (LAST_NORMS.get(kind, PLACES[kind][1]),)
         assert {f"base_model.model.{name}" for name in wanted} <= saved_at
         torch.testing.assert_close(ours, answer(model, kind), rtol=0, atol=1e-5)
         assert not torch.allclose(ours, plain, atol=1e-2)

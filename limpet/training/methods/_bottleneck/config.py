@@ -19,8 +19,8 @@ class BottleneckConfig(PeftConfig):  # type: ignore[misc]
     """How bottleneck adapters are built.
 
     Attributes:
-        target_modules: A pattern of the projections whose output an adapter takes, or their names; null means those
-            of `placement` for the model's architecture.
+        target_modules: A pattern of the projections or normalisations with an adapter, or their names; null means
+            those of `placement` for the model's architecture.
         exclude_modules: Projections to leave out.
         placement: `houlsby`, after the attention and after the feed-forward block, or `pfeiffer`, after the latter.
         reduction_factor: The width of the projection's output divided by the adapter's, where `size` is null.

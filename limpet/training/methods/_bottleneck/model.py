@@ -23,7 +23,7 @@ def pattern(architecture: str, placement: str) -> str:
     places = find(architecture)
     if placement == "houlsby":
         return f"({places.attention})|({places.feed_forward})"
-    return places.feed_forward
+    return places.last_norm or places.feed_forward
 
 
 class BottleneckModel(BaseTuner):  # type: ignore[misc]
