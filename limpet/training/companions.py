@@ -12,7 +12,7 @@ from torch import Tensor
 from limpet.registry.canonical import digest_file, digest_json
 from limpet.registry.values import Json, TaskRecord
 
-__all__ = ["Companion", "Penalty"]
+__all__ = ["Along", "Companion", "Penalty"]
 
 
 @dataclass(frozen=True)
@@ -50,3 +50,11 @@ class Penalty(Protocol):
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return a scalar for the trained parameters of a task model by name."""
+
+
+@dataclass(frozen=True)
+class Along:
+    """All that a task is learned along with."""
+
+    companions: tuple[Companion, ...] = ()
+    penalty: Penalty | None = None

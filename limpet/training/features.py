@@ -24,6 +24,7 @@ from limpet.training.evaluate import Encoded
 from limpet.training.heads import ClassificationHead
 from limpet.training.loop import Fitted, LoopSettings, fit
 from limpet.training.model import TaskModel
+from limpet.training.objectives import TaskLoss
 from limpet.training.progress import Progress
 
 __all__ = ["Features", "HeadModel", "extract", "fit_head"]
@@ -94,7 +95,8 @@ def fit_head(
             logits = prepared(features=unseen.values.to(device)).float().cpu()
         return measure(tuple(model.head.predict(logits)))
 
-    fitted = fit(HeadModel(model.head), features, labels, loop, validate, checkpoint, progress)
+    objective = TaskLoss(features, labels, model.head, device, {})
+    fitted = fit(HeadModel(model.head), objective, loop, validate, checkpoint, progress)
     # what the features took is a part of what the training took
     total = fitted.seconds + seconds
     rate = fitted.examples_per_second * fitted.seconds / total

@@ -10,9 +10,10 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,15 @@ from limpet.training import memory, methods
 from limpet.training.backbone import Backbone, positions
 from limpet.training.batches import PAD_TO
 from limpet.training.checkpoint import Checkpoint
+from limpet.training.companions import Along, Companion, Penalty
 from limpet.training.data import read_split
 from limpet.training.environment import bf16_is_fast, current_environment
-from limpet.training.evaluate import encode_texts, run
+from limpet.training.evaluate import Encoded, encode_texts, run
 from limpet.training.features import fit_head
-from limpet.training.heads import build_head, load_head, save_head
+from limpet.training.heads import ClassificationHead, build_head, load_head, save_head
 from limpet.training.loop import Fitted, LoopSettings, fit
-from limpet.training.model import TaskModel, base_modules, version_files
+from limpet.training.model import OtherHead, TaskModel, base_modules, version_files
+from limpet.training.objectives import Mixture, TaskLoss
 from limpet.training.progress import SILENT, Progress
 from limpet.training.samples import cache_folder
 from limpet.training.scoring import score
@@ -111,10 +114,14 @@ class Start:
 
 @dataclass(frozen=True)
 class Staged:
-    """A learned adapter that is not registered yet: its files, and the draft of its version."""
+    """A learned adapter that is not registered yet: its files, and the draft of its version.
+
+    `companions` are the adapters of other tasks that were learned along: the same weights, with heads of their own.
+    """
 
     folder: Path
     draft: VersionDraft
+    companions: tuple[Staged, ...] = ()
 
     @property
     def files(self) -> dict[str, Path]:
@@ -129,6 +136,8 @@ def learn(
     settings: TrainingSettings,
     *,
     start: Start | None = None,
+    companions: Sequence[Companion] = (),
+    penalty: Penalty | None = None,
     lineage: Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: Progress = SILENT,
@@ -141,6 +150,8 @@ def learn(
         task: What is learned.
         settings: How.
         start: The adapter to begin with.
+        companions: Examples of other tasks to learn, or to rehearse, along with it.
+        penalty: Added to the loss of every step.
         lineage: Recorded with the version (stream, arm); no part of its identity.
         resume: Go on from a checkpoint of the same run, if there is one.
         progress: Told of every step.
@@ -149,9 +160,14 @@ def learn(
         ConflictError: Another process is at the same run.
         InterruptedRunError: A signal came; a checkpoint was kept.
         IntegrityError: The base was changed.
+        UsageError: The method trains no weights that tasks could share, and there is something to learn along.
     """
     method = methods.get_for(settings.method, backbone.record)
     config = _resolve(method, backbone, task, settings, start)
+    if companions:
+        config["companions"] = [companion.identity for companion in companions]
+    if penalty is not None:
+        config["penalty"] = penalty.identity
     identity = {
         "task": task.name,
         "method": method.name,
@@ -169,7 +185,8 @@ def learn(
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
         parent = start.reference if start else None
         _write_json(folder / "run.json", {"task": task.name, "settings": asdict(settings), "parent": parent})
-        return _train(store, backbone, task, settings, config, start, dict(lineage or {}), folder, progress)
+        along = Along(tuple(companions), penalty)
+        return _train(store, backbone, task, settings, config, start, along, dict(lineage or {}), folder, progress)
 
 
 def discard(staged: Staged) -> None:
@@ -244,6 +261,7 @@ def _train(
     settings: TrainingSettings,
     config: dict[str, Any],
     start: Start | None,
+    along: Along,
     lineage: dict[str, Any],
     folder: Path,
     progress: Progress,
@@ -260,17 +278,26 @@ def _train(
     try:
         continues = start is not None and start.task == task.name and start.labels == task.labels
         head = load_head(start.files) if start and continues else build_head(task, backbone.record)
-        model = TaskModel(module, head.to(backbone.model.device), frozen)
-        fitted, environment = _fit(store, backbone, task, settings, config, model, folder, progress)
+        others = [_head_of(companion, backbone) for companion in along.companions]
+        device = backbone.model.device
+        model = TaskModel(module, head.to(device), frozen, [other.to(device) for other in others])
+        fitted, environment = _fit(store, backbone, task, settings, config, model, along, folder, progress)
         peak = memory.peak(mark)
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         staging = folder / "staging"
         shutil.rmtree(staging, ignore_errors=True)
-        files = staging / "files"
-        files.mkdir(parents=True)
-        method.save(module, config["method"], backbone.record.name, files)
-        save_head(head, files)
-        _write_json(files / "labels.json", list(task.labels))
+        learned = [(task, head, staging)]
+        learned += [
+            (companion.task, other, staging / "companions" / str(number))
+            for number, (companion, other) in enumerate(zip(along.companions, others, strict=True))
+            if companion.head is None
+        ]
+        for one, its_head, place in learned:
+            files = place / "files"
+            files.mkdir(parents=True)
+            method.save(module, config["method"], backbone.record.name, files)
+            save_head(its_head, files)
+            _write_json(files / "labels.json", list(one.labels))
     finally:
         method.detach(module)
     backbone.check_unchanged()
@@ -289,15 +316,25 @@ def _train(
             "trainable_share": trainable / backbone.record.parameters,
             "train_seconds": fitted.seconds,
             "examples_per_second": fitted.examples_per_second,
+            "examples_seen": fitted.examples,
+            "optimiser_steps": fitted.steps,
             "peak_memory_bytes": peak.total if peak else None,
             "peak_memory_added_bytes": peak.added if peak else None,
         },
         parent=start.reference if start else None,
         lineage=lineage,
     )
-    _write_json(staging / "draft.json", asdict(draft))
+    for one, _, place in learned:
+        own = replace(draft, task=one.name, data_digest=one.data_digest, labels=one.labels)
+        _write_json(place / "draft.json", asdict(own))
     staging.rename(folder / "staged")
     return _read_staged(folder / "staged")
+
+
+def _head_of(companion: Companion, backbone: Backbone) -> ClassificationHead:
+    if companion.head is None:
+        return build_head(companion.task, backbone.record)
+    return load_head(companion.head).requires_grad_(False)
 
 
 def _fit(
@@ -307,6 +344,7 @@ def _fit(
     settings: TrainingSettings,
     config: dict[str, Any],
     model: TaskModel,
+    along: Along,
     folder: Path,
     progress: Progress,
 ) -> tuple[Fitted, Environment]:
@@ -323,7 +361,8 @@ def _fit(
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", interval)
     # only where nothing is attached are the features those of the base alone, and worth keeping for the next run
     key = _features_key(backbone, model, config) if model.module is backbone.model else None
-    fitted = fit_task(store, backbone, task, model, config["max_length"], loop, checkpoint, progress, key)
+    max_length = config["max_length"]
+    fitted = fit_task(store, backbone, task, model, max_length, loop, checkpoint, progress, key, along)
     return fitted, current_environment(loop.dtype)
 
 
@@ -349,6 +388,7 @@ def fit_task(
     checkpoint: Checkpoint,
     progress: Progress,
     features_key: str | None = None,
+    along: Along = Along(),
 ) -> Fitted:
     """Fit what is trainable in `model` on a task's training split; its validation split chooses the epoch.
 
@@ -364,28 +404,90 @@ def fit_task(
         checkpoint: Where to write the state, and to resume from.
         progress: Told of every step.
         features_key: Under what to keep features in the cache; null where they are not those of the base alone.
+        along: What is learned along. Where that is other tasks' heads, the best epoch is that of the best mean score.
 
     Raises:
         InterruptedRunError: A signal came; a checkpoint was kept.
         TrainingError: The loss is not finite.
+        UsageError: Nothing but heads is trained, and there is something to learn along.
     """
-    train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
-    encoded = encode_texts(backbone.tokenizer, [example.text for example in train], max_length)
-    held_back = encode_texts(backbone.tokenizer, [example.text for example in validation], max_length)
-    labels = [example.target for example in train]
-    targets = [example.target for example in validation]
-
-    def measure(predictions: tuple[int, ...]) -> float:
-        return score(task.definition.metric, predictions, targets)
-
+    prepare = partial(_prepare, store, backbone, max_length=max_length)
+    own = prepare(task, model.head, None)
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
+        if along.companions or along.penalty:
+            raise UsageError(
+                "The method trains nothing but heads, so there are no weights that tasks could share.",
+                "choose a method that trains more: limpet methods",
+            )
         kept = [_features_file(task, split, features_key) for split in ("train", "validation")]
-        return fit_head(model, encoded, labels, held_back, measure, kept, loop, checkpoint, progress)
+        return fit_head(model, own.encoded, own.targets, own.held_back, own.measure, kept, loop, checkpoint, progress)
+    others = [
+        prepare(companion.task, head, number, companion.indices)
+        for number, (companion, head) in enumerate(zip(along.companions, model.others, strict=True))
+    ]
+    learned = [own, *(one for one, companion in zip(others, along.companions, strict=True) if companion.head is None)]
 
     def validate(prepared: Any) -> float:
-        return measure(run(prepared, model.head, held_back, backbone.model.device).predictions)
+        scores = [one.validate(prepared) for one in learned]
+        return sum(scores) / len(scores)
 
-    return fit(model, encoded, labels, loop, validate, checkpoint, progress)
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    objective = Mixture([one.objective for one in (own, *others)], along.penalty, parameters)
+    return fit(model, objective, loop, validate, checkpoint, progress)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A task's examples on their way into the loop, with the head that they pass; `number` is None for its own."""
+
+    task: TaskRecord
+    head: Any
+    number: int | None
+    encoded: Encoded
+    targets: list[Any]
+    held_back: Encoded
+    held_back_targets: list[Any]
+    device: Any
+
+    @property
+    def objective(self) -> TaskLoss:
+        """The loss of the training examples."""
+        options = {} if self.number is None else {"other": self.number}
+        return TaskLoss(self.encoded, self.targets, self.head, self.device, options)
+
+    def measure(self, predictions: tuple[int, ...]) -> float:
+        """Score predictions of the validation examples."""
+        return score(self.task.definition.metric, predictions, self.held_back_targets)
+
+    def validate(self, prepared: Any) -> float:
+        """Score the prepared model on the validation examples."""
+        model = prepared if self.number is None else OtherHead(prepared, self.number)
+        return self.measure(run(model, self.head, self.held_back, self.device).predictions)
+
+
+def _prepare(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    head: Any,
+    number: int | None,
+    indices: Sequence[int] | None = None,
+    *,
+    max_length: int,
+) -> _Prepared:
+    train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
+    if indices is not None:
+        train = [train[index] for index in indices]
+    return _Prepared(
+        task,
+        head,
+        number,
+        encode_texts(backbone.tokenizer, [example.text for example in train], max_length),
+        [example.target for example in train],
+        encode_texts(backbone.tokenizer, [example.text for example in validation], max_length),
+        [example.target for example in validation],
+        backbone.model.device,
+    )
 
 
 def _features_file(task: TaskRecord, split: str, key: str | None) -> Path | None:
@@ -417,7 +519,9 @@ def _read_staged(folder: Path) -> Staged:
     content = json.loads((folder / "draft.json").read_text(encoding="utf-8"))
     draft = VersionDraft(**content)
     environment = Environment(**content["environment"])
-    return Staged(folder, replace(draft, labels=tuple(draft.labels), environment=environment))
+    along = sorted((folder / "companions").glob("*"), key=lambda path: int(path.name))
+    draft = replace(draft, labels=tuple(draft.labels), environment=environment)
+    return Staged(folder, draft, tuple(_read_staged(one) for one in along))
 
 
 def _write_json(path: Path, content: Any) -> None:

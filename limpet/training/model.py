@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from limpet.training import methods
 from limpet.training.backbone import Backbone
 from limpet.training.heads import ClassificationHead, load_head, pool
 
-__all__ = ["TaskModel", "active", "base_modules", "check_base", "version_files"]
+__all__ = ["OtherHead", "TaskModel", "active", "base_modules", "check_base", "version_files"]
 
 
 class TaskModel(nn.Module):
@@ -28,17 +29,32 @@ class TaskModel(nn.Module):
         module: The backbone with a method attached.
         head: The task's head.
         frozen: Identities of the base's own modules, taken before the method was attached.
+        others: Heads of other tasks that are learned along, or rehearsed.
     """
 
-    def __init__(self, module: nn.Module, head: ClassificationHead, frozen: frozenset[int]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        head: ClassificationHead,
+        frozen: frozenset[int],
+        others: Sequence[ClassificationHead] = (),
+    ) -> None:
         super().__init__()
         self.module = module
         self.head = head
-        self._frozen = frozen
+        self.others = nn.ModuleList(others)
+        # a head that stays as it is has no dropout either
+        kept = [one for one in others if not any(p.requires_grad for p in one.parameters())]
+        self._frozen = frozen | {id(part) for one in kept for part in one.modules()}
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return logits (batch, labels) in float32 for token ids and mask, both (batch, length)."""
-        return self.head.classify(self.features(input_ids, attention_mask))
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, other: int | None = None) -> Tensor:
+        """Return logits (batch, labels) in float32 for token ids and mask, both (batch, length).
+
+        They are those of the task's own head, or of the head at place `other` of the others.
+        """
+        head: Any = self.head if other is None else self.others[other]
+        logits: Tensor = head.classify(self.features(input_ids, attention_mask))
+        return logits
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return what the head reads: pooled hidden states (batch, hidden)."""
@@ -59,6 +75,23 @@ class TaskModel(nn.Module):
             if id(module) in self._frozen:
                 module.training = False
         return self
+
+
+@dataclass(frozen=True)
+class OtherHead:
+    """A prepared task model that answers by one of its other heads."""
+
+    model: Any
+    place: int
+
+    def __call__(self, **inputs: Tensor) -> Tensor:
+        """Return that head's outputs."""
+        outputs: Tensor = self.model(**inputs, other=self.place)
+        return outputs
+
+    def eval(self) -> None:
+        """Put the model into evaluation mode."""
+        self.model.eval()
 
 
 def base_modules(backbone: Backbone) -> frozenset[int]:
