@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from limpet.home import Home, init
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
 from tests.tiny import tiny_base, tiny_csv
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_latency() -> None:
+    """Versions are made by the hundred here; the tests of latency measure it all the same."""
+    os.environ["LIMPET_LATENCY_SECONDS"] = "0"
 
 
 @pytest.fixture

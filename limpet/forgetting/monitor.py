@@ -10,18 +10,20 @@ from typing import Literal
 from limpet.errors import ConflictError
 from limpet.registry import evaluations, streams, tasks, versions
 from limpet.registry.canonical import canonical_json
+from limpet.registry.costs import figures
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, StepRecord, TaskRecord, VersionDraft, VersionRecord
 from limpet.training import probe
 from limpet.training.backbone import Backbone
 from limpet.training.data import read_split
+from limpet.training.efficiency import efficiency
 from limpet.training.environment import current_environment
 from limpet.training.evaluate import Outcome, encode_texts, run
 from limpet.training.model import active, version_files
 from limpet.training.progress import SILENT, Progress
 from limpet.training.scoring import score
 
-__all__ = ["Added", "Measured", "add_version", "after_addition", "check_growth", "evaluate", "measure"]
+__all__ = ["Added", "Measured", "add_version", "after_addition", "check_growth", "evaluate", "judge", "measure"]
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,35 @@ def add_version(
     Raises:
         IntegrityError: A file does not fit the base, an answer is not finite, or the base was changed.
     """
+    inputs = probe.probe_inputs(store, tasks.get(store, draft.task))
+    answers = probe.compute(backbone, draft.method, files, inputs, int(draft.config["max_length"]))
+    draft, measured = judge(store, backbone, draft, files, progress)
+    version, created = versions.register(store, draft, files, probe=answers)
+    return Added(version, created, _keep(store, backbone, version, version, measured))
+
+
+def judge(
+    store: Store,
+    backbone: Backbone,
+    draft: VersionDraft,
+    files: Mapping[str, Path],
+    progress: Progress = SILENT,
+) -> tuple[VersionDraft, Measured]:
+    """Score a learned adapter on its evaluation split and measure what it costs; nothing is registered.
+
+    Returns:
+        The draft with its score and all figures of its cost, and what was measured.
+
+    Raises:
+        IntegrityError: A file does not fit the base, or the base was changed.
+    """
     task = tasks.get(store, draft.task)
     length = int(draft.config["max_length"])
     measured = measure(store, backbone, task, "evaluation", length, draft.method, files, files, progress)
-    answers = probe.compute(backbone, draft.method, files, probe.probe_inputs(store, task), length)
+    cost = {**draft.cost, **efficiency(backbone, draft, files, probe.probe_inputs(store, task))}
     backbone.check_unchanged()
     metrics = {**draft.metrics, "score": measured.score, task.definition.metric: measured.score}
-    version, created = versions.register(store, replace(draft, metrics=metrics), files, probe=answers)
-    return Added(version, created, _keep(store, backbone, version, version, measured))
+    return replace(draft, metrics=metrics, cost=figures(cost | {"base_unchanged": True})), measured
 
 
 def check_growth(store: Store, backbone: Backbone) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limpet.errors import UsageError
 from limpet.training import methods
 from limpet.training.backbone import Backbone
 from limpet.training.environment import current_environment
@@ -27,7 +28,7 @@ from limpet.training.merge import merged
 from limpet.training.model import TaskModel, active
 from limpet.training.shared_copy import shared_copy
 
-__all__ = ["Latency", "latency", "time_in_turn"]
+__all__ = ["Latency", "latency", "paired_ratio", "time_in_turn"]
 
 _SECONDS = 0.5
 _LEAST, _MOST = 5, 40  # requests
@@ -51,7 +52,7 @@ class Latency:
 def latency(
     backbone: Backbone, method: str, files: Mapping[str, Path], texts: Sequence[str], max_length: int
 ) -> dict[str, Any] | None:
-    """Measure for about a second how long a version takes for one text; null where that was switched off.
+    """Measure for about half a second how long a version takes for one text; null where that was switched off.
 
     Args:
         backbone: The base in memory; nothing is attached to it.
@@ -62,8 +63,9 @@ def latency(
 
     Raises:
         IntegrityError: A file does not fit the base.
+        UsageError: `LIMPET_LATENCY_SECONDS` is no number.
     """
-    seconds = float(os.environ.get("LIMPET_LATENCY_SECONDS", _SECONDS))
+    seconds = _budget()
     if seconds <= 0:
         return None
     encoded = encode_texts(backbone.tokenizer, texts, max_length)
@@ -93,6 +95,16 @@ def latency(
             device=environment.device,
         )
     )
+
+
+def _budget() -> float:
+    wanted = os.environ.get("LIMPET_LATENCY_SECONDS", _SECONDS)
+    try:
+        return float(wanted)
+    except ValueError:
+        raise UsageError(
+            f"LIMPET_LATENCY_SECONDS is {wanted!r}, not a number of seconds.", "unset LIMPET_LATENCY_SECONDS"
+        ) from None
 
 
 def paired_ratio(a: Sequence[float], b: Sequence[float]) -> float:
