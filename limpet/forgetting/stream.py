@@ -125,7 +125,7 @@ def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:
     for index in range(len(steps), len(run.tasks)):
         _say(context, f"learns {run.tasks[index].name}", chosen)
         staged = strategy.stage(context, index, _learned(run, heads))
-        step = _register(run, strategy, record, index, heads, staged)
+        step = _register(run, strategy, record, index, heads, staged, context.training)
         discard(staged[0])
         scores = "  ".join(f"{task} {step.row[task].score:.3f}" for task in step.row)
         run.progress.note(f"{arm.name} (seed {seed}) learned {step.version}:  {scores}")
@@ -146,6 +146,7 @@ def _register(
     index: int,
     heads: dict[str, VersionRecord],
     staged: tuple[Staged, ...],
+    settings: TrainingSettings,
 ) -> StepRecord:
     """Register what a step learned, evaluate every task so far, and keep the row; `heads` is brought up to date."""
     previous = heads[run.tasks[index - 1].name].reference if index and strategy.shares_state else None
@@ -162,9 +163,12 @@ def _register(
             cells[task] = monitor.evaluate(run.store, run.backbone, version, state, run.progress).id
     if run.spec.evaluate_future:
         state_before = newest if strategy.shares_state else None
-        for task in run.tasks[index + 1 :]:
-            if future.has_readout(task):
-                cells[task.name] = future.evaluate(run.store, run.backbone, task, state_before, run.progress).id
+        for later in run.tasks[index + 1 :]:
+            if future.has_readout(later):
+                length = settings.max_length or later.definition.max_length
+                cells[later.name] = future.evaluate(
+                    run.store, run.backbone, later, state_before, length, run.progress
+                ).id
     run.backbone.check_unchanged()
     unchanged = None if methods.get(newest.method).capabilities.trains_base_copy else True
     return streams.add_step(
@@ -240,10 +244,7 @@ def _try(
     last = len(run.tasks) - 1
     for index in range(last if strategy.learns_all else 0, last + 1):
         _say(context, f"learns {run.tasks[index].name}", candidate)
-        known = dict(heads)
-        staged = strategy.stage(
-            context, index, _Learned(tuple(known), lambda task, known=known: Start.from_staged(known[task]))
-        )
+        staged = strategy.stage(context, index, _staged_before(heads))
         stages.append(staged[0])
         heads |= {one.draft.task: one for one in staged}
     scores = {}
@@ -263,6 +264,15 @@ def _try(
         )
         scores[task.name] = measured.score
     return tuple(stages), scores
+
+
+def _staged_before(heads: Mapping[str, Staged]) -> _Learned:
+    known = dict(heads)
+
+    def find(task: str) -> Start:
+        return Start.from_staged(known[task])
+
+    return _Learned(tuple(known), find)
 
 
 def _say(context: Context, what: str, candidate: Mapping[str, Any]) -> None:

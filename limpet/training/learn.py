@@ -41,7 +41,17 @@ from limpet.training.progress import SILENT, Progress
 from limpet.training.samples import cache_folder
 from limpet.training.scoring import score
 
-__all__ = ["Staged", "Start", "TrainingSettings", "discard", "fit_task", "learn", "unfinished_run"]
+__all__ = [
+    "Staged",
+    "Start",
+    "TrainingSettings",
+    "discard",
+    "fit_task",
+    "learn",
+    "read_staged",
+    "run_folder",
+    "unfinished_run",
+]
 
 _CHECKPOINT_SECONDS = 20.0
 
@@ -177,10 +187,10 @@ def learn(
         "seed": settings.seed,
         "start": start.digest if start else None,
     }
-    folder = _run_folder(store, digest_json(identity))
+    folder = run_folder(store, digest_json(identity))
     with _locked(folder, task):
         if (folder / "staged" / "draft.json").exists():
-            return _read_staged(folder / "staged")
+            return read_staged(folder / "staged")
         if not resume:
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
         parent = start.reference if start else None
@@ -328,7 +338,7 @@ def _train(
         own = replace(draft, task=one.name, data_digest=one.data_digest, labels=one.labels)
         _write_json(place / "draft.json", asdict(own))
     staging.rename(folder / "staged")
-    return _read_staged(folder / "staged")
+    return read_staged(folder / "staged")
 
 
 def _head_of(companion: Companion, backbone: Backbone) -> ClassificationHead:
@@ -497,7 +507,8 @@ def _features_file(task: TaskRecord, split: str, key: str | None) -> Path | None
     return cache_folder() / "features" / f"{digest_json([key, digest]).removeprefix('sha256:')}.safetensors"
 
 
-def _run_folder(store: Store, digest: str) -> Path:
+def run_folder(store: Store, digest: str) -> Path:
+    """Return the folder of the run that `digest` identifies, made if it is new."""
     folder = store.path / "runs" / digest.removeprefix("sha256:")[:32]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -515,13 +526,14 @@ def _locked(folder: Path, task: TaskRecord) -> Iterator[None]:
         yield
 
 
-def _read_staged(folder: Path) -> Staged:
+def read_staged(folder: Path) -> Staged:
+    """Read what a run had staged in `folder`."""
     content = json.loads((folder / "draft.json").read_text(encoding="utf-8"))
     draft = VersionDraft(**content)
     environment = Environment(**content["environment"])
     along = sorted((folder / "companions").glob("*"), key=lambda path: int(path.name))
     draft = replace(draft, labels=tuple(draft.labels), environment=environment)
-    return Staged(folder, draft, tuple(_read_staged(one) for one in along))
+    return Staged(folder, draft, tuple(read_staged(one) for one in along))
 
 
 def _write_json(path: Path, content: Any) -> None:
