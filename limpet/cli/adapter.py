@@ -12,13 +12,14 @@ from limpet.cli._adapter_diff import diff
 from limpet.cli._adapter_exchange import export, import_
 from limpet.cli._adapter_life import delete, note, tag
 from limpet.cli._command import Noun
+from limpet.cli._cost import cost_lines
 from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.cli._plain import plain
 from limpet.cli._trained import show_trained
 
 if TYPE_CHECKING:
     from limpet.registry.lineage import Lineage
-    from limpet.registry.values import VersionRecord
+    from limpet.registry.values import Json, VersionRecord
 
 __all__ = ["command"]
 
@@ -106,11 +107,12 @@ def show(invocation: Invocation, version: str) -> None:
     # by its number from here on: an alias may move meanwhile
     ref = record.reference
     lineage, tags, notes = adapter.lineage(ref), adapter.tags(ref), adapter.notes(ref)
+    cost = adapter.cost(ref)
     if invocation.json:
-        more = {"lineage": record.lineage | vars(lineage), "tags": tags, "notes": notes}
+        more = {"cost": cost, "lineage": record.lineage | vars(lineage), "tags": tags, "notes": notes}
         _output.emit(**_output.to_json(record) | more)
         return
-    _output.fields_table([*_lines(record), *_origin(lineage), ("tags", tags or None)])
+    _output.fields_table([*_lines(record, cost), *_origin(lineage), ("tags", tags or None)])
     for left in notes:
         when = left.created_at[:19].replace("T", " ")
         click.echo(f"note by {plain(left.actor)}, {when}: {plain(left.text, lines=True)}")
@@ -118,7 +120,7 @@ def show(invocation: Invocation, version: str) -> None:
     _output.table(("file", "size", "digest"), [(file.name, file.size, file.digest) for file in record.files])
 
 
-def _lines(record: VersionRecord) -> list[tuple[str, object]]:
+def _lines(record: VersionRecord, cost: Json) -> list[tuple[str, object]]:
     metrics = {name: value for name, value in record.metrics.items() if name != "history"}
     gone = record.deleted
     return [
@@ -136,7 +138,7 @@ def _lines(record: VersionRecord) -> list[tuple[str, object]]:
         ("parent", record.parent),
         ("lineage", record.lineage or None),
         ("metrics", metrics),
-        ("cost", record.cost),
+        *cost_lines(cost),
         ("environment", vars(record.environment)),
         ("created", record.created_at),
     ]

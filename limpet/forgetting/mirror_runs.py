@@ -76,7 +76,7 @@ def _stream_facts(tracking: Tracking, stream: StreamRecord) -> tuple[dict[str, s
         "base.architecture": base.architecture,
     }
     for name in stream.tasks:
-        definition = asdict(tasks.get(tracking.store, name).definition)
+        definition = tasks.content(tasks.get(tracking.store, name))["definition"]
         params |= {f"task.{name}.{field}": str(value) for field, value in definition.items() if field != "name"}
     tags = {
         "limpet.stream": stream.name,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
-from limpet.registry import aliases, deletion, diff, exchange, lineage, notes, tags, tasks, versions
+from limpet.registry import aliases, costs, deletion, diff, exchange, lineage, notes, tags, tasks, versions
 from limpet.registry.bundle import SUFFIX
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from limpet.registry.diff import VersionDifference
     from limpet.registry.lineage import Lineage
     from limpet.registry.notes import Note
-    from limpet.registry.values import AliasEvent, Page, VersionRecord
+    from limpet.registry.values import AliasEvent, Json, Page, VersionRecord
     from limpet.training.progress import Progress
 
 __all__ = ["Adapters"]
@@ -65,6 +65,10 @@ class Adapters:
     def show(self, reference: str) -> VersionRecord:
         """Return one version, `task`, `task@3`, `task@alias`; by its number also one that was deleted."""
         return versions.look_up(self._home.store, reference)
+
+    def cost(self, reference: str) -> Json:
+        """Return what a version cost, also against full fine-tuning; see `limpet.registry.costs`."""
+        return costs.summary(self._home.store, self.show(reference))
 
     def lineage(self, reference: str) -> Lineage:
         """Return where a version comes from: parent, data, steps of streams, its run in MLflow."""

@@ -13,7 +13,7 @@ from limpet.registry import versions
 from limpet.registry.store import Store
 from limpet.registry.values import Json, VersionRecord
 
-__all__ = ["COMPARED", "COSTS", "LATENCY", "against_full", "figures", "find_full", "full_versions"]
+__all__ = ["COMPARED", "COSTS", "LATENCY", "against_full", "figures", "find_full", "full_versions", "summary"]
 
 COSTS: dict[str, str] = {
     "trainable_parameters": "numbers that training could change, the head's included",
@@ -76,6 +76,19 @@ def against_full(version: VersionRecord, full: VersionRecord | None) -> dict[str
     if full is None:
         return dict.fromkeys(COMPARED)
     return {key: _ratio(version.cost.get(key), full.cost.get(key)) for key in COMPARED}
+
+
+def summary(store: Store, version: VersionRecord) -> Json:
+    """Return every figure of a version's cost, and what they are of full fine-tuning's; null where unknown.
+
+    Beside the figures there are `bytes_share`, the share of a full checkpoint, and `against_full` with the figures of
+    `COMPARED` divided by those of `version`, the fully fine-tuned version of the same task.
+    """
+    full = find_full(version, full_versions(store, version.task))
+    cost = figures(version.cost) | {"bytes": version.size}
+    share = _ratio(version.size, cost["full_checkpoint_bytes"])
+    held = {"version": full.reference if full else None, **against_full(version, full)}
+    return cost | {"bytes_share": share, "against_full": held}
 
 
 def _conditions(version: VersionRecord) -> tuple[object, ...]:

@@ -97,6 +97,14 @@ def _is_cost(value: Any) -> bool:
     )
 
 
+def _are_options(value: Any) -> bool:
+    checks: dict[str, Callable[[Any], bool]] = {
+        "prompt": lambda part: isinstance(part, str) and part.count("{text}") == 1,
+        "max_new_tokens": _whole(1, 2**20),
+    }
+    return isinstance(value, dict) and all(name in checks and checks[name](part) for name, part in value.items())
+
+
 def _are_files(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(file, dict)
@@ -161,6 +169,7 @@ DEFINITION: dict[str, Check] = {
     "eval_size": (_or_null(_whole(1)), "a count or null"),
     "split_seed": _COUNT_FIELD,
     "max_length": (_whole(1, 2**31), "a count of tokens"),
+    "options": (_are_options, "a prompt with {text} in it once, and a count of tokens"),
 }
 SPLIT: dict[str, Check] = {
     "name": (_is_text, "a text"),

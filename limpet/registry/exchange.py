@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -109,7 +109,7 @@ def export_bundle(store: Store, ref: str | Reference, path: Path, data: bool = T
     task = tasks.get(store, version.task)
     documents = {
         MANIFEST_FILE: manifest.encode("utf-8"),
-        TASK_FILE: canonical_json(asdict(task)),
+        TASK_FILE: canonical_json(tasks.content(task)),
         BASE_FILE: canonical_json(_portable(bases.get(store, version.base_digest))),
     }
     if (probe := probes.of(store, version.reference)) is not None:

@@ -155,11 +155,13 @@ def _draft(manifest: Mapping[str, Any]) -> VersionDraft:
 
 def _task(content: Any) -> TaskRecord:
     _check_fields(TASK_FILE, content, TASK)
-    _check_fields(f"the definition of {TASK_FILE}", content["definition"], DEFINITION)
+    # tasks without options have none in their definition
+    definition = {"options": {}, **content["definition"]}
+    _check_fields(f"the definition of {TASK_FILE}", definition, DEFINITION)
     for split in content["splits"]:
         _check_fields(f"a split of {TASK_FILE}", split, SPLIT)
     record = TaskRecord(
-        definition=TaskDefinition(**content["definition"]),
+        definition=TaskDefinition(**definition),
         labels=tuple(content["labels"]),
         splits=tuple(SplitRecord(**split) for split in content["splits"]),
         data_digest=content["data_digest"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -18,19 +19,27 @@ from limpet.registry.schema import TaskRow
 from limpet.registry.store import Store
 from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
 
-__all__ = ["add", "check_new", "data_digest", "enter_task", "get", "list_all"]
+__all__ = ["add", "check_new", "content", "data_digest", "enter_task", "get", "list_all"]
 
 
 def data_digest(definition: TaskDefinition, labels: Sequence[str], splits: Iterable[SplitRecord]) -> str:
-    """Return the digest of what scores on a task depend on: type, metric, labels and the bytes of every split."""
-    return digest_json(
-        {
-            "type": definition.type,
-            "metric": definition.metric,
-            "labels": list(labels),
-            "splits": {split.name: split.digest for split in splits},
-        }
-    )
+    """Return the digest of what scores on a task depend on: type, options, metric, labels, bytes of every split."""
+    decisive: dict[str, Any] = {
+        "type": definition.type,
+        "metric": definition.metric,
+        "labels": list(labels),
+        "splits": {split.name: split.digest for split in splits},
+    }
+    # a task without options has the digest that it had before there were any
+    return digest_json(decisive | ({"options": definition.options} if definition.options else {}))
+
+
+def content(record: TaskRecord) -> dict[str, Any]:
+    """Return a task as JSON; options that it has none of are left away, as before there were any."""
+    plain = asdict(record)
+    if not record.definition.options:
+        del plain["definition"]["options"]
+    return plain
 
 
 def check_new(store: Store, record: TaskRecord) -> TaskRecord | None:
@@ -67,7 +76,7 @@ def enter_task(session: Session, store: Store, record: TaskRecord) -> TaskRecord
     if same := _same(session, record):
         return same
     check_stored(store.blobs, (split.digest for split in record.splits))
-    row = TaskRow(name=record.name, **asdict(record))
+    row = TaskRow(name=record.name, **content(record))
     session.add(row)
     session.flush()
     log.record(session, "task add", row.name, {"data_digest": row.data_digest})
@@ -103,7 +112,7 @@ def list_all(store: Store) -> tuple[TaskRecord, ...]:
 
 
 def _difference(row: TaskRow, record: TaskRecord) -> str:
-    ours, theirs = row.definition, asdict(record.definition)
+    ours, theirs = asdict(TaskDefinition(**row.definition)), asdict(record.definition)
     for name, value in theirs.items():
         if ours[name] != value:
             return f"{name} ({ours[name]!r}, not {value!r})"

@@ -70,7 +70,8 @@ class BaseRecord:
 class TaskDefinition:
     """How a task was defined; immutable once a version exists.
 
-    Sizes count examples; `max_length` counts tokens.
+    Sizes count examples; `max_length` counts tokens. `options` are those of the task's type, such as the prompt that
+    an answer is written after; most types have none.
     """
 
     name: str
@@ -83,6 +84,7 @@ class TaskDefinition:
     eval_size: int | None
     split_seed: int
     max_length: int
+    options: Json = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

@@ -126,9 +126,11 @@ def reordered(shown: Sequence[Demonstration], order_seed: int) -> list[Demonstra
     return [shown[at] for at in np.random.default_rng([order_seed, 1]).permutation(len(shown))]
 
 
-def with_random_labels(shown: Sequence[Demonstration], labels: Sequence[str], seed: int) -> list[Demonstration]:
+def with_random_labels(
+    shown: Sequence[Demonstration], labels: Sequence[str], seed: int, draw: int
+) -> list[Demonstration]:
     """Return the same texts with labels drawn uniformly at random (Min et al. 2022, arXiv 2202.12837)."""
-    drawn = np.random.default_rng([seed, 2]).integers(len(labels), size=len(shown))
+    drawn = np.random.default_rng([seed, draw, 2]).integers(len(labels), size=len(shown))
     return [replace(example, label=labels[at]) for example, at in zip(shown, drawn, strict=True)]
 
 
