@@ -86,7 +86,7 @@ def audit(
     now = monitor.evaluate(store, backbone, version, progress=progress)
     if difference := find_difference(store, on_record, now, read):
         raise IntegrityError(
-            f"{version.reference} no longer answers as it did on {on_record.created_at[:10]}. {difference.sentence()}.",
+            f"{version.reference} no longer answers as on {on_record.created_at[:10]}. {difference.sentence()}.",
             "limpet verify --probe",
         )
     return now

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from limpet.errors import ConflictError
 from limpet.registry import evaluations, streams, tasks, versions
@@ -23,17 +23,32 @@ from limpet.training.model import active, version_files
 from limpet.training.progress import SILENT, Progress
 from limpet.training.scoring import score
 
-__all__ = ["Added", "Measured", "add_version", "after_addition", "check_growth", "evaluate", "judge", "measure"]
+__all__ = [
+    "Added",
+    "Measured",
+    "add_version",
+    "after_addition",
+    "check_growth",
+    "evaluate",
+    "evaluate_sample",
+    "judge",
+    "measure",
+]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """An outcome with the score it amounts to, and the digest of the batch plan it was computed by."""
+    """An outcome with the score it amounts to, and the digest of the batch plan it was computed by.
+
+    `loaded` has the digests of what was on the base in memory afterwards: the head, the adapter's weights, and every
+    buffer of the model.
+    """
 
     outcome: Outcome
     score: float
     targets: tuple[int, ...]
     plan_digest: str
+    loaded: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -55,16 +70,23 @@ def measure(
     state: Mapping[str, Path],
     head: Mapping[str, Path],
     progress: Progress = SILENT,
+    indices: Sequence[int] | None = None,
 ) -> Measured:
-    """Score a task on one split with a method's tensors (`state`) and a head; nothing is kept."""
+    """Score a task on one split, or on some examples of it, by a method's tensors (`state`) and a head.
+
+    Nothing is kept.
+    """
     examples = read_split(store, task, split)
+    if indices is not None:
+        examples = [examples[index] for index in indices]
     texts = [example.text for example in examples]
     targets = tuple(example.target for example in examples)
     encoded = encode_texts(backbone.tokenizer, texts, max_length)
     with active(backbone, method, state, head) as model:
         outcome = run(model, model.head, encoded, backbone.model.device, progress, f"evaluate {task.name}")
+        loaded = model.loaded()
     value = score(task.definition.metric, outcome.predictions, targets)
-    return Measured(outcome, value, targets, encoded.plan.digest)
+    return Measured(outcome, value, targets, encoded.plan.digest, loaded)
 
 
 def evaluate(
@@ -99,6 +121,33 @@ def evaluate(
         progress,
     )
     return _keep(store, backbone, version, state, measured)
+
+
+def evaluate_sample(
+    store: Store,
+    backbone: Backbone,
+    version: VersionRecord,
+    indices: Sequence[int],
+    of: int,
+    progress: Progress = SILENT,
+) -> EvaluationRecord:
+    """Predict some examples of a version's evaluation split again, and keep that as an audit.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        version: The version.
+        indices: The examples, by their place in the split.
+        of: The full evaluation that is audited.
+        progress: Told of every batch.
+
+    Raises:
+        IntegrityError: A file is corrupt, or the version belongs to another base.
+    """
+    task, files = tasks.get(store, version.task), version_files(store, backbone, version)
+    length = int(version.config["max_length"])
+    measured = measure(store, backbone, task, "evaluation", length, version.method, files, files, progress, indices)
+    return _keep(store, backbone, version, version, measured, {"examples": list(indices), "audit_of": of})
 
 
 def add_version(
@@ -187,16 +236,27 @@ def after_addition(store: Store, backbone: Backbone, added: Added, progress: Pro
 
 
 def _keep(
-    store: Store, backbone: Backbone, version: VersionRecord, state: VersionRecord, measured: Measured
+    store: Store,
+    backbone: Backbone,
+    version: VersionRecord,
+    state: VersionRecord,
+    measured: Measured,
+    audited: Mapping[str, Any] | None = None,
 ) -> EvaluationRecord:
     task = tasks.get(store, version.task)
     outcome = measured.outcome
-    predictions = {"schema": 1, "predictions": outcome.predictions, "targets": measured.targets}
+    predictions = {
+        "schema": 1,
+        "predictions": outcome.predictions,
+        "targets": measured.targets,
+        "loaded": measured.loaded,
+        **(audited or {}),
+    }
     return evaluations.add(
         store,
         version=version.reference,
         state=state.reference,
-        kind="full",
+        kind="audit" if audited else "full",
         split="evaluation",
         metric=task.definition.metric,
         score=measured.score,

@@ -60,6 +60,8 @@ class Cost:
     train_seconds: tuple[float | None, ...]
     examples_per_second: tuple[float | None, ...]
     peak_memory_bytes: int | None
+    examples_seen: tuple[int | None, ...] = ()
+    optimiser_steps: tuple[int | None, ...] = ()
     peak_memory_added_bytes: int | None = None
     full_checkpoint_bytes: int | None = None
     bytes_share: float | None = None

@@ -197,7 +197,7 @@ def _arm(item: Any) -> ArmSpec:
     method = strategies.get(strategy).method or str(_required(f"arm {name!r}", content, "method"))
     if content.get("method") not in (None, method):
         raise _wrong(
-            f"arm {name!r} has the method {content['method']!r}, and its strategy {strategy!r} knows only {method!r}.",
+            f"arm {name!r} has the method {content['method']!r}; its strategy {strategy!r} knows only {method!r}.",
             f"method: {method}",
         )
     sweep = _mapping(f"sweep of arm {name!r}", content.get("sweep") or {}, None)

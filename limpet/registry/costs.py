@@ -25,6 +25,8 @@ COSTS: dict[str, str] = {
     "peak_memory_added_bytes": "peak_memory_bytes less what was in use before the method was attached to the base",
     "train_seconds": "wall-clock time of all training steps, validation not counted",
     "examples_per_second": "training examples seen in all epochs, divided by train_seconds",
+    "examples_seen": "training examples seen in all epochs, those of other tasks that were learned along included",
+    "optimiser_steps": "optimizer steps of all epochs",
     "latency": "milliseconds to answer one example, with the version and with the base alone, measured in turn",
     "base_unchanged": "the base had the same digest, buffers included, after training and after evaluation",
 }

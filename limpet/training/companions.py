@@ -12,7 +12,7 @@ from torch import Tensor
 from limpet.registry.canonical import digest_file, digest_json
 from limpet.registry.values import Json, TaskRecord
 
-__all__ = ["Along", "Companion", "Penalty"]
+__all__ = ["ALONE", "Along", "Companion", "Penalty"]
 
 
 @dataclass(frozen=True)
@@ -58,3 +58,7 @@ class Along:
 
     companions: tuple[Companion, ...] = ()
     penalty: Penalty | None = None
+
+
+ALONE = Along()
+"""Nothing is learned along."""

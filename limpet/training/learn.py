@@ -28,7 +28,7 @@ from limpet.training import memory, methods
 from limpet.training.backbone import Backbone, positions
 from limpet.training.batches import PAD_TO
 from limpet.training.checkpoint import Checkpoint
-from limpet.training.companions import Along, Companion, Penalty
+from limpet.training.companions import ALONE, Along, Companion, Penalty
 from limpet.training.data import read_split
 from limpet.training.environment import bf16_is_fast, current_environment
 from limpet.training.evaluate import Encoded, encode_texts, run
@@ -398,7 +398,7 @@ def fit_task(
     checkpoint: Checkpoint,
     progress: Progress,
     features_key: str | None = None,
-    along: Along = Along(),
+    along: Along = ALONE,
 ) -> Fitted:
     """Fit what is trainable in `model` on a task's training split; its validation split chooses the epoch.
 

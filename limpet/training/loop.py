@@ -28,7 +28,7 @@ __all__ = ["Fitted", "LoopSettings", "Objective", "fit", "new_accelerator"]
 
 
 class Objective(Protocol):
-    """What is minimised: which examples share a step, and their loss. What the examples are, the loop does not know."""
+    """What is minimised: which examples share a step, and their loss. What they are, the loop does not know."""
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """Return the examples of each step of an epoch; their number is the same in every epoch."""

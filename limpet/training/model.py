@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from limpet.errors import IntegrityError
 from limpet.registry import versions
+from limpet.registry.canonical import digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
-from limpet.training.backbone import Backbone
+from limpet.training.backbone import Backbone, tensor_digest
 from limpet.training.heads import ClassificationHead, load_head, pool
 
 __all__ = ["OtherHead", "TaskModel", "active", "base_modules", "check_base", "version_files"]
@@ -67,6 +68,19 @@ class TaskModel(nn.Module):
         output = self.module(input_ids=input_ids, attention_mask=attention_mask, **decoder)
         pooler_output = getattr(output, "pooler_output", None)
         return pool(self.head.config.pooling, output.last_hidden_state, pooler_output, attention_mask)
+
+    def loaded(self) -> dict[str, str]:
+        """Return the digests of what decides the answers beside the base: head, weights, and the buffers of all."""
+        weights = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        parts: dict[str, Mapping[str, Tensor]] = {
+            "head": self.head.state_dict(),
+            "weights": weights,
+            "buffers": dict(self.module.named_buffers()),
+        }
+        return {
+            part: digest_json({name: tensor_digest(tensor) for name, tensor in tensors.items()})
+            for part, tensors in parts.items()
+        }
 
     def train(self, mode: bool = True) -> TaskModel:
         """Switch the method's and the head's modules; the frozen base is left in evaluation mode."""

@@ -1,4 +1,4 @@
-"""What a step minimises: the loss of one task's examples, of several tasks' in turn, with a penalty on the weights."""
+"""What a step minimises: the loss of one task's examples, or of several tasks' in turn, and a penalty on weights."""
 
 from __future__ import annotations
 

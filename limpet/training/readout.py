@@ -2,7 +2,7 @@
 
 A task's own head does not exist before the task is learned, and a random one scores by chance. So the answer before
 learning is that of the nearest class mean: the means of the training examples' features, label by label, decide by
-distance. That is a linear head in closed form, with no step of training (cf. Mensink et al. 2013, nearest class mean).
+distance. That is a linear head in closed form, with no step of training (Mensink et al. 2013, nearest class mean).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stream files: strategies and their settings, orders, published figures, and the streams that limpet brings along."""
+"""Stream files: strategies with their settings, orders, published figures, and the streams that limpet brings."""
 
 from __future__ import annotations
 

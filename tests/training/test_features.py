@@ -19,6 +19,7 @@ from limpet.training.heads import build_head
 from limpet.training.learn import TrainingSettings, discard, fit_task, learn
 from limpet.training.loop import LoopSettings, fit
 from limpet.training.model import TaskModel, base_modules
+from limpet.training.objectives import TaskLoss
 from limpet.training.progress import SILENT
 from limpet.training.scoring import score
 
@@ -45,7 +46,8 @@ def test_a_head_on_features_becomes_the_head_on_the_frozen_base(home: Home, tmp_
             def validate(prepared: Any, model: Any = model, texts: Any = texts, wanted: Any = wanted) -> float:
                 return score("accuracy", run(prepared, model.head, texts, "cpu").predictions, wanted)
 
-            fit(model, encoded, [example.target for example in train], loop, validate, checkpoint, SILENT)
+            objective = TaskLoss(encoded, [example.target for example in train], model.head, "cpu", {})
+            fit(model, objective, loop, validate, checkpoint, SILENT)
         heads.append(model.head.state_dict())
         assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
     ours, theirs = heads

@@ -1,10 +1,11 @@
 """Strategies: the ways to learn a stream, one module each, found by their presence in this folder.
 
-A strategy says what a step begins with, what is learned along, what holds the weights back, and which weights answer
-for an earlier task afterwards. Nothing outside its module names it; adding one is one file here and one test. A module
-whose name does not begin with `_` offers `STRATEGY`. All of them learn by the same loop, in the same order of data,
-with one head for each task, which is trained while its task is learned and stays as it is from then on (only `joint`
-learns all heads anew).
+A strategy says what a step begins with, what is learned along, what holds the weights back, and which weights
+answer for an earlier task afterwards. Nothing outside its module names it; adding one is one file here and one test.
+A module whose name does not begin with `_` offers `STRATEGY`.
+
+All of them learn by the same loop, in the same order of data, with one head for each task, which is trained while its
+task is learned and stays as it is from then on (only `joint` learns all heads anew).
 """
 
 from __future__ import annotations
