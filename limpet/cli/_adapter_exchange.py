@@ -17,19 +17,20 @@ __all__ = ["export", "import_"]
 @click.argument("version")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--without-data", is_flag=True, help="Leave the task's examples out of the bundle.")
+@click.option("--merged", is_flag=True, help="The base with the update merged in, for plain transformers.")
 @pass_invocation
-def export(invocation: Invocation, version: str, path: Path, without_data: bool) -> None:
+def export(invocation: Invocation, version: str, path: Path, without_data: bool, merged: bool) -> None:
     """Write a version's files into a new folder that plain peft loads, or into one bundle.
 
     PATH is the folder; if it ends in .limpet, it is a bundle, which another home takes in with
-    limpet adapter import.
+    limpet adapter import. With --merged, the folder is a model of its own, with the head beside it.
     """
     from limpet.cli import _output
 
     home = invocation.open()
     record = home.adapter.show(version)
     # by number: an alias may move in between
-    written = home.adapter.export(record.reference, path, data=not without_data)
+    written = home.adapter.export(record.reference, path, data=not without_data, merged=merged)
     if invocation.json:
         names = sorted(file.name for file in written.iterdir()) if written.is_dir() else None
         _output.emit(task=record.task, version=record.number, digest=record.digest, path=written, files=names)

@@ -112,18 +112,23 @@ class Adapters:
         """Every move of a task's aliases, oldest first."""
         return aliases.history(self._home.store, task, alias)
 
-    def export(self, reference: str, path: str | Path, *, data: bool = True) -> Path:
+    def export(self, reference: str, path: str | Path, *, data: bool = True, merged: bool = False) -> Path:
         """Write a version's files into a new folder that plain peft loads, or into one bundle.
 
         Args:
             reference: The version.
             path: The folder; a path that ends in `.limpet` is a bundle.
             data: Whether a bundle brings the task's examples.
+            merged: Write the base with the update merged in instead, for plain transformers; see
+                `limpet.training.merged_export`.
 
         Raises:
-            UsageError: `data` is false for a folder, which never has them.
+            UsageError: `data` is false for a folder, which never has them; or what is to be merged can't be, or is
+                to be a bundle.
         """
         target = Path(path)
+        if merged:
+            return self._export_merged(reference, target, data)
         if target.suffix == SUFFIX:
             return exchange.export_bundle(self._home.store, reference, target, data)
         if not data:
@@ -132,6 +137,19 @@ class Adapters:
                 f"limpet adapter export {reference} FILE{SUFFIX} --without-data",
             )
         return exchange.export(self._home.store, reference, target)
+
+    def _export_merged(self, reference: str, target: Path, data: bool) -> Path:
+        from limpet.training.merge import check_mergeable
+        from limpet.training.merged_export import export_merged
+
+        if target.suffix == SUFFIX or not data:
+            raise UsageError(
+                "A merged model is a folder, and never a bundle.", f"limpet adapter export {reference} FOLDER"
+            )
+        version = versions.resolve(self._home.store, reference)
+        # before the base is loaded
+        check_mergeable(version.method)
+        return export_merged(self._home.store, self._home.backbone(), version, target)
 
     def import_bundle(self, path: str | Path) -> tuple[VersionRecord, bool]:
         """Take a version in from a bundle, and say whether it was made now; nothing is evaluated."""

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -34,7 +34,7 @@ from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord, FileEntry, VersionDraft, VersionRecord
 from limpet.registry.versions import MANIFEST_FILE
 
-__all__ = ["LABELS_FILE", "export", "export_bundle", "import_bundle"]
+__all__ = ["LABELS_FILE", "export", "export_bundle", "import_bundle", "new_folder", "write_files"]
 
 
 def export(store: Store, ref: str | Reference, folder: Path) -> Path:
@@ -58,24 +58,46 @@ def export(store: Store, ref: str | Reference, folder: Path) -> Path:
         LimpetError: The folder can't be written.
     """
     version, manifest = _version(store, ref)
+    with new_folder(folder) as temporary:
+        write_files(store, version, temporary, [file.name for file in version.files])
+        (temporary / MANIFEST_FILE).write_text(manifest, encoding="utf-8")
+    return folder.absolute()
+
+
+def write_files(store: Store, version: VersionRecord, folder: Path, names: Iterable[str]) -> None:
+    """Write some of a version's files, each verified on the way, and its labels.
+
+    Raises:
+        IntegrityError: A file is missing or was changed.
+    """
+    digests = {file.name: file.digest for file in version.files}
+    for name in names:
+        (folder / name).write_bytes(store.blobs.read(digests[name]))
+    if not (folder / LABELS_FILE).exists():
+        (folder / LABELS_FILE).write_bytes(_labels(version))
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill, which becomes `folder` when the `with` block has ended well: all of it or nothing.
+
+    Raises:
+        ConflictError: The folder is not empty, or is a file.
+        LimpetError: The folder can't be written.
+    """
     target = folder.absolute()
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise ConflictError(f"{folder} is not an empty folder.", "choose a new folder")
     temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}"
     try:
         temporary.mkdir(parents=True)
-        for file in version.files:
-            (temporary / file.name).write_bytes(store.blobs.read(file.digest))
-        if not (temporary / LABELS_FILE).exists():
-            (temporary / LABELS_FILE).write_bytes(_labels(version))
-        (temporary / MANIFEST_FILE).write_text(manifest, encoding="utf-8")
+        yield temporary
         # takes the place of an empty folder; fails where somebody has filled it meanwhile
         temporary.rename(target)
     except OSError as error:
         raise LimpetError(f"{folder} can't be written: {error.strerror}.", f"ls -ld {target.parent}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return target
 
 
 def export_bundle(store: Store, ref: str | Reference, path: Path, data: bool = True) -> Path:

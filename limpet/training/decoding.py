@@ -27,7 +27,7 @@ def greedy(
     attention_mask: Tensor,
     stops: frozenset[int],
     max_new_tokens: int,
-) -> list[list[int]]:
+) -> tuple[list[list[int]], Tensor]:
     """Write after every prompt until a token of `stops` comes, or `max_new_tokens` are written.
 
     Args:
@@ -39,7 +39,7 @@ def greedy(
         max_new_tokens: The longest answer.
 
     Returns:
-        The token ids of every answer.
+        The token ids of every answer, and the logits (batch, words) of the first word of each.
     """
     with torch.inference_mode():
         if inner_model(module).config.is_encoder_decoder:
@@ -47,11 +47,11 @@ def greedy(
         else:
             begun = _begin_decoder(module, input_ids, attention_mask)
             if begun is None:
-                return [
-                    answer
+                alone = [
+                    greedy(module, head, *row, stops, max_new_tokens)
                     for row in _one_by_one(input_ids, attention_mask)
-                    for answer in greedy(module, head, *row, stops, max_new_tokens)
                 ]
+                return [answer for (answer,), _ in alone], torch.cat([first for _, first in alone])
             hidden, step = begun
         return _write(hidden, step, head, _words(module), stops, max_new_tokens)
 
@@ -70,12 +70,13 @@ def _words(module: Any) -> Tensor:
 
 def _write(
     hidden: Tensor, step: _Step, head: LanguageHead, words: Tensor, stops: frozenset[int], limit: int
-) -> list[list[int]]:
+) -> tuple[list[list[int]], Tensor]:
     """Take hidden states (batch, hidden) of the last tokens; `step` gives those of the next ones."""
     written: list[list[int]] = [[] for _ in range(hidden.shape[0])]
     ended: set[int] = set()
+    logits = first = head(hidden, words)
     for count in range(1, limit + 1):
-        chosen = head(hidden, words).argmax(dim=-1)
+        chosen = logits.argmax(dim=-1)
         for row, token in enumerate(chosen.tolist()):
             if token in stops:
                 ended.add(row)
@@ -83,8 +84,8 @@ def _write(
                 written[row].append(token)
         if count == limit or len(ended) == len(written):
             break
-        hidden = step(chosen)
-    return written
+        logits = head(step(chosen), words)
+    return written, first
 
 
 def _begin_decoder(module: Any, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, _Step] | None:

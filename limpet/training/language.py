@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-__all__ = ["LanguageHead", "inner_model", "load_model", "tied_head"]
+__all__ = ["LanguageHead", "inner_model", "load_model", "tied_head", "virtual_tokens"]
 
 _FEW_WORDS = (1, 2, 3)
 _TOLERANCE = 1e-4
@@ -48,6 +48,12 @@ class LanguageHead(nn.Module):
 def inner_model(module: Any) -> Any:
     """Return the transformers model within a method's module; what was changed inside it stays changed."""
     return module.get_base_model() if hasattr(module, "get_base_model") else module
+
+
+def virtual_tokens(module: Any) -> int:
+    """Return how many positions a method's module takes in front of the text."""
+    config = getattr(module, "active_peft_config", None)
+    return int(config.num_virtual_tokens) if config is not None and config.is_prompt_learning else 0
 
 
 def tied_head(model: Any) -> LanguageHead:

@@ -35,7 +35,7 @@ def lively(folder: Path, kind: str) -> tuple[Any, LanguageHead]:
 
 def ours(module: Any, head: LanguageHead, prompts: list[list[int]], stops: frozenset[int]) -> list[list[int]]:
     inputs = collate(prompts, 0)
-    return greedy(module, head, inputs["input_ids"], inputs["attention_mask"], stops, NEW)
+    return greedy(module, head, inputs["input_ids"], inputs["attention_mask"], stops, NEW)[0]
 
 
 def theirs(whole: Any, prompt: list[int], stops: frozenset[int], pair: bool) -> list[int]:
