@@ -78,6 +78,9 @@ def _stability(report: Report, name: str) -> str:
     if all(arm.identical_predictions for arm in runs):
         return f"{name} forgot nothing: every earlier task is predicted exactly as when it was learned."
     changed = ", though some predictions changed" if any(arm.identical_predictions is False for arm in runs) else ""
+    differences = [difference for arm in runs for difference in arm.differences]
+    if differences:
+        return f"{name} does not answer as it did, though nothing should have changed. {differences[0].sentence()}."
     if forgetting is None:
         return f"Whether {name} forgot can't be said: an earlier task was not evaluated again."
     measured = f"forgetting_max {_signed(forgetting)}{_span(interval)}"

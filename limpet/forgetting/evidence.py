@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from limpet.forgetting import metrics, statistics
 from limpet.forgetting.arm_cost import arm_cost
 from limpet.forgetting.matrix import Row, ScoreMatrix
+from limpet.forgetting.metrics import Scores
 from limpet.forgetting.report_values import (
     ArmReport,
     Comparison,
@@ -37,7 +38,7 @@ _INTERVALS: dict[str, MatrixMetric] = {
     "forgetting_max": metrics.forgetting_max,
 }
 _COMPARED = ("average_accuracy", "forgetting_max")
-_OVER_SEEDS = ("average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_max")
+_OVER_SEEDS = ("average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_max", "fwt_gem", "intransigence")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Course:
         cells: Evaluation of each task after each step, None where there was none; the rows.
         versions: The version that each step made.
         read: Reads the kept predictions of an evaluation.
+        baseline: Score of each task before any training, where an arm of the stream measures it.
+        joint: Score of each task learned jointly with those before it, where an arm of the stream measures it.
         fully: For each version the fully fine-tuned one of the same task, None where there is none.
     """
 
@@ -67,6 +70,13 @@ class Course:
     versions: tuple[VersionRecord, ...]
     read: Callable[[EvaluationRecord], Outcomes]
     fully: tuple[VersionRecord | None, ...] = ()
+    baseline: Scores | None = None
+    joint: Scores | None = None
+
+    @cached_property
+    def metrics(self) -> dict[str, float | None]:
+        """Every metric of the matrix by its key."""
+        return metrics.all_metrics(self.rows, self.baseline, self.joint)
 
     @property
     def steps(self) -> int:
@@ -117,7 +127,7 @@ def arm_report(course: Course) -> ArmReport:
         seed=course.arm.seed,
         task_identity="oracle",
         matrix=course.rows,
-        metrics=metrics.all_metrics(course.rows),
+        metrics=course.metrics,
         intervals=_intervals(course),
         identical_predictions=_identical(course),
         negative_flip_rate=tuple(_flip_rate(course, task, metrics.negative_flip_rate) for task in earlier),
@@ -153,7 +163,7 @@ def over_seeds(courses: Sequence[Course]) -> tuple[SeedSummary, ...]:
         farthest = max(run.steps for run in runs)
         equal = [run for run in runs if run.steps == farthest]
         for key in _OVER_SEEDS:
-            values = _all_known(metrics.all_metrics(run.rows)[key] for run in equal)
+            values = _all_known(run.metrics[key] for run in equal)
             if values:
                 seeds = tuple(run.arm.seed for run in equal)
                 mean = sum(values) / len(values)

@@ -136,4 +136,6 @@ def _arm(arm: ArmReport) -> str:
 def _not_identical(arm: ArmReport) -> str:
     if arm.identical_predictions is None:
         return "an earlier task was not evaluated again, so nothing shows that its predictions are the same"
+    if arm.differences:
+        return f"an earlier task's predictions changed ({arm.differences[0].sentence()})"
     return "an earlier task's predictions changed"

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
+from limpet.forgetting.report_values import Difference
 from limpet.registry import evaluations
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
 
-__all__ = ["Difference", "Reader", "find_difference", "read_contents", "same_answers"]
+__all__ = ["Reader", "find_difference", "read_contents", "same_answers"]
 
 _LIBRARIES = ("python", "torch", "transformers", "peft", "limpet")
 _LOADED = {
@@ -25,32 +26,6 @@ _LOADED = {
     "buffers": "a buffer of the model had drifted",
 }
 Reader = Callable[[EvaluationRecord], Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Two evaluations of a task that do not agree.
-
-    `example` is the place of the first example whose prediction differs, in the order of the evaluation split; null
-    where predictions are the same and only logits differ, or where the examples themselves are not the same.
-    """
-
-    task: str
-    example: int | None
-    before: Any
-    now: Any
-    target: Any
-    changed: int
-    cause: str
-
-    def sentence(self) -> str:
-        """Return what differs, and why."""
-        if self.example is None:
-            return f"{self.task}: {self.cause}"
-        return (
-            f"{self.task}: example {self.example} was answered {self.before!r} and is answered {self.now!r} now "
-            f"(right: {self.target!r}), {self.changed} in all; {self.cause}"
-        )
 
 
 def read_contents(store: Store) -> Reader:

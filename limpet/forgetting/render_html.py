@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limpet.forgetting import plots, report_tables
+from limpet.forgetting import plots, report_context, report_tables
 from limpet.forgetting.conclusion import sentences
 from limpet.forgetting.report_tables import Table
 from limpet.forgetting.report_values import ArmReport, Report
@@ -50,6 +50,10 @@ def render_html(report: Report) -> str:
             report_tables.cost_table(report),
             report_tables.efficiency_table(report),
             report_tables.sweep_table(report),
+            report_context.budget_table(report),
+            report_context.order_table(report),
+            report_context.difference_table(report),
+            report_context.published_table(report),
         ),
         provenance=_filled(
             report_tables.task_table(report),

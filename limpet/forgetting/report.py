@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from limpet.forgetting import strategies
 from limpet.forgetting.conclusion import conclusion
 from limpet.forgetting.evidence import Course, Outcomes, arm_report, compare, over_seeds
-from limpet.forgetting.report_values import BaseReport, Report, TaskReport
+from limpet.forgetting.identity import find_difference, read_contents
+from limpet.forgetting.orders import over_orders
+from limpet.forgetting.published import published_figures
+from limpet.forgetting.references import with_references
+from limpet.forgetting.report_values import BaseReport, Difference, Order, Report, TaskReport
+from limpet.forgetting.stream_spec import order_name
 from limpet.registry import bases, evaluations, streams, tasks, versions
 from limpet.registry.costs import find_full, full_versions
 from limpet.registry.store import Store
@@ -39,7 +45,8 @@ def build(store: Store, stream_name: str | None = None, added: VersionRecord | N
     courses, steps = (
         _growth(store, stream, read, added) if stream.name == streams.HOME_STREAM else _arms(store, stream, read)
     )
-    courses = _with_full(store, courses)
+    courses = with_references(_with_full(store, courses))
+    orders = _orders(store, stream, read, courses)
     names = courses[0].tasks if courses else stream.tasks
     base = bases.get(
         store, courses[0].versions[0].base_digest if courses and courses[0].versions else stream.base_digest
@@ -48,11 +55,14 @@ def build(store: Store, stream_name: str | None = None, added: VersionRecord | N
         stream=stream.name,
         base=BaseReport(base.name, base.digest, _unchanged(steps)),
         tasks=tuple(_task(store, name) for name in names),
-        arms=tuple(arm_report(course) for course in courses),
+        arms=tuple(replace(arm_report(course), differences=_differences(store, course)) for course in courses),
         comparisons=compare(courses),
         seeds=over_seeds(courses),
         environments=_environments(courses),
         spec=stream.spec,
+        orders=tuple(order for order, _ in orders),
+        over_orders=over_orders(orders),
+        published=published_figures(stream.spec),
     )
 
 
@@ -67,6 +77,35 @@ def _arms(store: Store, stream: StreamRecord, read: Read) -> tuple[list[Course],
         courses.append(Course(arm, stream.tasks, cells, made, read))
         every += steps
     return courses, every
+
+
+def _orders(
+    store: Store, stream: StreamRecord, read: Read, courses: list[Course]
+) -> list[tuple[Order, Sequence[Course]]]:
+    """Every order of the stream's tasks that was begun, the stream's own first; none where there is but one."""
+    known = {other.name: other for other in streams.list_all(store)}
+    wanted = (order_name(stream.name, number) for number in range(2, int(stream.spec.get("orders", 1)) + 1))
+    others = [known[name] for name in wanted if name in known]
+    found: list[tuple[Order, Sequence[Course]]] = [(Order(stream.name, stream.tasks), courses)] if others else []
+    for other in others:
+        found.append((Order(other.name, other.tasks), with_references(_arms(store, other, read)[0])))
+    return found
+
+
+def _differences(store: Store, course: Course) -> tuple[Difference, ...]:
+    """For each earlier task whose weights are meant to stay, the first evaluation that differs from the first."""
+    strategy = strategies.get(course.arm.strategy)
+    if strategy.shares_state or strategy.learns_all:
+        return ()
+    read, found = read_contents(store), []
+    for task in range(course.steps - 1):
+        learned = course.cells[task][task]
+        later = [row[task] for row in course.cells[task + 1 :]]
+        differing = (find_difference(store, learned, now, read) for now in later if learned and now)
+        first = next((difference for difference in differing if difference), None)
+        if first:
+            found.append(first)
+    return tuple(found)
 
 
 def _growth(

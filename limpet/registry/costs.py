@@ -70,7 +70,12 @@ def find_full(version: VersionRecord, candidates: Iterable[VersionRecord]) -> Ve
     """
     if version.method == _FULL:
         return version
-    return next((one for one in candidates if one.method == _FULL and _conditions(one) == _conditions(version)), None)
+    return next((one for one in candidates if _learned_alone(one) and _conditions(one) == _conditions(version)), None)
+
+
+def _learned_alone(version: VersionRecord) -> bool:
+    """Tell whether a version is a full fine-tuning of its task alone: other tasks' examples take time too."""
+    return version.method == _FULL and not {"companions", "penalty"} & version.config.keys()
 
 
 def against_full(version: VersionRecord, full: VersionRecord | None) -> dict[str, float | None]:
