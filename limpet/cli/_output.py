@@ -102,7 +102,7 @@ def _print(drawing: RenderableType, piped_width: int) -> None:
     Console(highlight=False).print(drawing)
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Write a file that was asked for.
 
     Raises:
@@ -111,7 +111,7 @@ def write(path: Path, text: str) -> None:
     from limpet.errors import LimpetError
 
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as error:
         raise LimpetError(f"{path} can't be written: {error.strerror}.", f"ls -ld {path.parent}") from error
 

@@ -32,6 +32,7 @@ __all__ = [
     "evaluate",
     "evaluate_sample",
     "judge",
+    "keep_version",
     "measure",
 ]
 
@@ -162,9 +163,21 @@ def add_version(
     Raises:
         IntegrityError: A file does not fit the base, an answer is not finite, or the base was changed.
     """
+    draft, measured = judge(store, backbone, draft, files, progress)
+    return keep_version(store, backbone, draft, files, measured)
+
+
+def keep_version(
+    store: Store, backbone: Backbone, draft: VersionDraft, files: Mapping[str, Path], measured: Measured
+) -> Added:
+    """Register what `judge` has measured, and keep the evaluation and a probe.
+
+    Raises:
+        IntegrityError: A file does not fit the base, an answer is not finite, or the base was changed.
+    """
     inputs = probe.probe_inputs(store, tasks.get(store, draft.task))
     answers = probe.compute(backbone, draft.method, files, inputs, int(draft.config["max_length"]))
-    draft, measured = judge(store, backbone, draft, files, progress)
+    backbone.check_unchanged()
     version, created = versions.register(store, draft, files, probe=answers)
     return Added(version, created, _keep(store, backbone, version, version, measured))
 

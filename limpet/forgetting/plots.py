@@ -16,11 +16,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "accuracy_cost", "curves", "forgetting_bars", "heatmap"]
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "accuracy_cost",
+    "curves",
+    "errors",
+    "forgetting_bars",
+    "heatmap",
+    "new_figure",
+]
 
 # Okabe & Ito 2008, the yellow left out: it vanishes on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKERS = "osD^vPX*<>"
+MARKERS = "osD^vPX*<>"
 _DASHES = ("-", "--", "-.", ":")
 _MOST_NUMBERS = 12  # tasks up to which the numbers fit into the cells of a heat map
 _MOST_NAMES = 20
@@ -33,7 +42,7 @@ def heatmap(arm: ArmReport) -> Figure:
 
     size = len(arm.tasks)
     side = min(10.0, 2.4 + 0.62 * max(size, 2))
-    figure = _figure(side + 0.9, side)
+    figure = new_figure(side + 0.9, side)
     axes = figure.subplots()
     scores = np.array([[np.nan if cell is None else cell for cell in row[:size]] for row in arm.matrix], dtype=float)
     low, high = _range(float(np.nanmin(scores)), float(np.nanmax(scores)))
@@ -57,7 +66,7 @@ def heatmap(arm: ArmReport) -> Figure:
 
 def curves(arm: ArmReport) -> Figure:
     """Return the score of each task over the steps, from the step that learned it."""
-    figure = _figure(6.4, 4.0)
+    figure = new_figure(6.4, 4.0)
     axes = figure.subplots()
     for index, task in enumerate(arm.tasks):
         points = [
@@ -69,7 +78,7 @@ def curves(arm: ArmReport) -> Figure:
             [step for step, _ in points],
             [score for _, score in points],
             color=COLOURS[index % len(COLOURS)],
-            marker=_MARKERS[index % len(_MARKERS)],
+            marker=MARKERS[index % len(MARKERS)],
             linestyle=_DASHES[index // len(COLOURS) % len(_DASHES)],
             label=task,
         )
@@ -90,7 +99,7 @@ def curves(arm: ArmReport) -> Figure:
 def forgetting_bars(report: Report) -> Figure:
     """Return a bar of `forgetting_max` for each arm with its 95 % interval; left of 0 is backward gain."""
     names = [name for name in arm_names(report) if mean_of(runs_of(report, name), "forgetting_max") is not None]
-    figure = _figure(6.4, 1.4 + 0.5 * max(len(names), 1))
+    figure = new_figure(6.4, 1.4 + 0.5 * max(len(names), 1))
     axes = figure.subplots()
     for position, name in enumerate(names):
         value, interval = mean_with_interval(report, name, "forgetting_max")
@@ -104,7 +113,7 @@ def forgetting_bars(report: Report) -> Figure:
             alpha=0.85,
         )
         if interval:
-            axes.errorbar(value, position, xerr=_errors(value, interval), color="black", capsize=4)
+            axes.errorbar(value, position, xerr=errors(value, interval), color="black", capsize=4)
         axes.annotate(
             f"{value:.3f}",
             (max(value, interval[1] if interval else value), position),
@@ -125,7 +134,7 @@ def accuracy_cost(report: Report) -> Figure:
     """Return average accuracy against training time and against size, a point for each arm and seed."""
     from matplotlib.ticker import EngFormatter
 
-    figure = _figure(6.8, 3.8)
+    figure = new_figure(6.8, 3.8)
     by_time, by_size = figure.subplots(1, 2, sharey=True)
     for arm in report.arms:
         seconds = [value for value in arm.cost.train_seconds if value is not None]
@@ -153,9 +162,9 @@ def _point(axes: Axes, report: Report, arm: ArmReport, cost: float | None) -> No
     axes.errorbar(
         [cost],
         [accuracy],
-        yerr=_errors(accuracy, arm.intervals.get("average_accuracy")),
+        yerr=errors(accuracy, arm.intervals.get("average_accuracy")),
         color=COLOURS[position % len(COLOURS)],
-        marker=_MARKERS[position % len(_MARKERS)],
+        marker=MARKERS[position % len(MARKERS)],
         linestyle="none",
         capsize=4,
         markersize=8,
@@ -163,8 +172,8 @@ def _point(axes: Axes, report: Report, arm: ArmReport, cost: float | None) -> No
     )
 
 
-def _errors(value: float, interval: Interval | None) -> list[list[float]] | None:
-    """Distances down and up from a value, as matplotlib wants them."""
+def errors(value: float, interval: Interval | None) -> list[list[float]] | None:
+    """Return the distances down and up from a value to its interval, as matplotlib wants them."""
     return [[max(0.0, value - interval[0])], [max(0.0, interval[1] - value)]] if interval else None
 
 
@@ -182,7 +191,8 @@ def _task_ticks(axes: Axes, arm: ArmReport) -> None:
         axes.set_yticks(positions, arm.tasks)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of that size in inches, made without pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -76,7 +76,7 @@ def _cost(arm: ArmReport) -> Iterator[_Entry]:
         if not isinstance(value, tuple):
             yield "cost", key, None, None, value
             continue
-        for step, (task, each) in enumerate(zip(arm.tasks, value, strict=True), start=1):
+        for step, (task, each) in enumerate(zip(arm.tasks, value, strict=False), start=1):
             yield "cost", key, step, task, each
 
 

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from limpet.forgetting import plots, report_context, report_tables
 from limpet.forgetting.conclusion import sentences
+from limpet.forgetting.html_page import Plot, data_uri, page
 from limpet.forgetting.report_tables import Table
 from limpet.forgetting.report_values import ArmReport, Report
 from limpet.registry.streams import HOME_STREAM
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 __all__ = ["render_html"]
-
-_TEMPLATE = Path(__file__).with_name("report.html.j2")
-
-
-@dataclass(frozen=True)
-class _Plot:
-    """A figure as a data URI, and what it shows in words."""
-
-    source: str
-    words: str
 
 
 def render_html(report: Report) -> str:
     """Return the report as one self-contained HTML document; all text of users is escaped."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     learned = [arm for arm in report.arms if arm.matrix]
-    return template.render(
+    return page(
+        "report.html.j2",
         report=report,
         conclusion=sentences(report),
         matrices=[(_heatmap(arm), report_tables.matrix_table(arm)) for arm in learned],
@@ -69,30 +48,20 @@ def _filled(*tables: Table) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def _heatmap(arm: ArmReport) -> _Plot:
-    return _Plot(_data_uri(plots.heatmap(arm)), f"Heat map of the score matrix of {arm.label}; its numbers follow.")
+def _heatmap(arm: ArmReport) -> Plot:
+    return Plot(data_uri(plots.heatmap(arm)), f"Heat map of the score matrix of {arm.label}; its numbers follow.")
 
 
-def _curves(arm: ArmReport) -> _Plot:
-    return _Plot(_data_uri(plots.curves(arm)), f"Score of each task after each step of {arm.label}.")
+def _curves(arm: ArmReport) -> Plot:
+    return Plot(data_uri(plots.curves(arm)), f"Score of each task after each step of {arm.label}.")
 
 
-def _overview(report: Report) -> list[_Plot]:
-    found = [_Plot(_data_uri(plots.accuracy_cost(report)), "Average accuracy of each arm against its cost.")]
+def _overview(report: Report) -> list[Plot]:
+    found = [Plot(data_uri(plots.accuracy_cost(report)), "Average accuracy of each arm against its cost.")]
     if any(len(arm.matrix) > 1 for arm in report.arms):
-        bars = _Plot(_data_uri(plots.forgetting_bars(report)), "Forgetting of each arm with its 95 % interval.")
+        bars = Plot(data_uri(plots.forgetting_bars(report)), "Forgetting of each arm with its 95 % interval.")
         found.insert(0, bars)
     return found
-
-
-def _data_uri(figure: Figure) -> str:
-    from matplotlib import rc_context
-
-    buffer = io.BytesIO()
-    # without date and random ids, the same report is the same bytes
-    with rc_context({"svg.hashsalt": "limpet"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _stream_file(report: Report) -> str:

@@ -15,7 +15,7 @@ from limpet.forgetting.conclusion import conclusion
 from limpet.forgetting.report_tables import Table
 from limpet.forgetting.report_values import Report
 
-__all__ = ["matrices", "render_table"]
+__all__ = ["fitted", "matrices", "render_table"]
 
 _GAP = 2
 
@@ -47,6 +47,11 @@ def matrices(report: Report) -> RenderableType:
         return Text("no task learned yet", style="dim")
     arrows = Text("↓ lower, ↑ higher than when the task was learned", style="dim")
     return Group(Columns(drawn, padding=(1, 2)), arrows)
+
+
+def fitted(table: Table) -> RenderableType:
+    """Return one table, as wide as the terminal lets it be."""
+    return _Fitted(table)
 
 
 @dataclass(frozen=True)

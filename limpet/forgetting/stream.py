@@ -25,13 +25,6 @@ from limpet.training.progress import SILENT, Progress
 
 __all__ = ["run_stream"]
 
-_LOOP_KEYS = {
-    "lr": "learning_rate",
-    "epochs": "epochs",
-    "batch_size": "batch_size",
-    "max_length": "max_length",
-}
-
 
 @dataclass(frozen=True)
 class _Run:
@@ -201,9 +194,7 @@ def _settings(
     """Return how each task is learned, and the settings of the strategy itself."""
     merged = dict(spec.training) | dict(arm.settings) | dict(candidate)
     own = {key: merged.pop(key) for key in strategies.get(arm.strategy).settings if key in merged}
-    loop = {name: merged.pop(key) for key, name in _LOOP_KEYS.items() if key in merged}
-    dtype = merged.pop("dtype", "auto")
-    return TrainingSettings(method=arm.method, method_settings=merged, seed=seed, dtype=dtype, **loop), own
+    return TrainingSettings.of(arm.method, merged, seed), own
 
 
 def _choose(run: _Run, arm: ArmSpec, seed: int, record: ArmRun) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from limpet.errors import GateError, InterruptedRunError, NotFoundError, UsageError
 from limpet.home._adapters import Adapters
 from limpet.home._bases import Bases
+from limpet.home._bench import Benches
 from limpet.home._policy import Policies
 from limpet.home._results import MethodInfo, Trained, method_info
 from limpet.home._streams import Streams
@@ -99,6 +100,7 @@ class Home:
         self.task = Tasks(self)
         self.adapter = Adapters(self)
         self.stream = Streams(self)
+        self.bench = Benches(self)
         self.policy = Policies(self)
         self._backbone: Backbone | None = None
 

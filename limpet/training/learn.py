@@ -54,6 +54,13 @@ __all__ = [
 ]
 
 _CHECKPOINT_SECONDS = 20.0
+_LOOP_KEYS = {
+    "lr": "learning_rate",
+    "epochs": "epochs",
+    "batch_size": "batch_size",
+    "max_length": "max_length",
+    "dtype": "dtype",
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,13 @@ class TrainingSettings:
     max_length: int | None = None
     dtype: str = "auto"
     max_seconds: float | None = None
+
+    @classmethod
+    def of(cls, method: str, settings: Mapping[str, Any], seed: int) -> TrainingSettings:
+        """Tell what is the loop's (`lr`, `epochs`, `batch_size`, `max_length`, `dtype`) from what is the method's."""
+        own = dict(settings)
+        loop = {name: own.pop(key) for key, name in _LOOP_KEYS.items() if key in own}
+        return cls(method=method, method_settings=own, seed=seed, **loop)
 
     def __post_init__(self) -> None:
         """Check ranges.

@@ -10,6 +10,7 @@ import ctypes
 import gc
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 __all__ = ["MemoryMark", "PeakMemory", "begin", "peak"]
@@ -41,11 +42,9 @@ def begin() -> MemoryMark:
 
     Where the system does not let its mark be set back, the stretch begins under that of earlier work.
     """
-    # whoever trains first would else be charged with what these libraries take
-    import accelerate  # noqa: F401
-    import peft  # noqa: F401
     import torch
 
+    _first_step()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -65,6 +64,19 @@ def peak(mark: MemoryMark) -> PeakMemory | None:
     if not set_back and total <= mark.highest:
         return None
     return PeakMemory(total, None if mark.in_use is None else max(0, total - mark.in_use))
+
+
+@cache
+def _first_step() -> None:
+    """Take a step with a single number: whoever trains first would else be charged with what libraries load then."""
+    import accelerate  # noqa: F401
+    import peft  # noqa: F401
+    import torch
+
+    number = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([number])
+    number.sum().backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
 
 
 def _trim() -> None:
