@@ -20,7 +20,7 @@ __all__ = ["command"]
 @click.option("--file", metavar="F", help="A file with one text a line, - for stdin; empty lines are skipped.")
 @pass_invocation
 def command(invocation: Invocation, task: str, texts: tuple[str, ...], file: str | None) -> None:
-    """Classify texts with a version of a task.
+    """Answer texts with a version of a task.
 
     TASK is TASK, TASK@3 or TASK@ALIAS.
     """
@@ -36,8 +36,12 @@ def command(invocation: Invocation, task: str, texts: tuple[str, ...], file: str
     if invocation.json:
         _output.emit(task=version.task, version=version.number, labels=version.labels, predictions=predictions)
         return
-    rows = [(answer.label, _output.digits(answer.probability), answer.text) for answer in predictions]
-    _output.table(("label", "probability", "text"), rows)
+    shown = [answer.shown for answer in predictions]
+    rows = [
+        tuple(_output.digits(value) if isinstance(value, float) else value for value in answer.values())
+        for answer in shown
+    ]
+    _output.table(tuple(shown[0]), rows)
 
 
 def _read(name: str) -> tuple[str, ...]:

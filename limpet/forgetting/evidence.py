@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from limpet.forgetting import metrics, statistics
 from limpet.forgetting.arm_cost import arm_cost
@@ -22,6 +22,7 @@ from limpet.forgetting.report_values import (
 )
 from limpet.forgetting.statistics import Column, MatrixMetric
 from limpet.registry.values import ArmRun, EvaluationRecord, VersionRecord
+from limpet.training.scoring import metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,8 +46,8 @@ _OVER_SEEDS = ("average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_m
 class Outcomes:
     """The kept predictions of one evaluation and what was right, in the order of the task's examples."""
 
-    predictions: tuple[int, ...]
-    targets: tuple[int, ...]
+    predictions: tuple[Any, ...]
+    targets: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Course:
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
-        """The tasks learned so far, example by example; empty where a metric can't be resampled."""
+        """The tasks learned so far, example by example; empty where a task has other examples at another step."""
         columns = [self._column(index) for index in range(self.steps)]
         known = [column for column in columns if column is not None]
         return tuple(known) if len(known) == self.steps else ()
@@ -106,12 +107,17 @@ class Course:
         cell = self.cells[step][task]
         return self.read(cell) if cell else None
 
+    def right(self, task: int) -> Callable[[Any, Any], bool] | None:
+        """Return what tells a right prediction of a task from a wrong one; None where its metric knows no such."""
+        cell = self.cells[task][task]
+        return metric(cell.metric).right if cell else None
+
     def _column(self, task: int) -> Column | None:
         evaluated = [row[task] for row in self.cells]
         outcomes = [self.read(cell) if cell else None for cell in evaluated]
         targets = {outcome.targets for outcome in outcomes if outcome}
         names = {cell.metric for cell in evaluated if cell}
-        if len(targets) != 1 or len(names) != 1 or not all(map(statistics.knows_metric, names)):
+        if len(targets) != 1 or len(names) != 1:
             return None
         predictions = tuple(outcome.predictions if outcome else None for outcome in outcomes)
         return Column(self.tasks[task], names.pop(), targets.pop(), predictions)
@@ -182,7 +188,7 @@ def _by_arm(courses: Sequence[Course]) -> dict[str, list[Course]]:
 def _intervals(course: Course) -> dict[str, Interval]:
     if not course.columns:
         return {}
-    values = {key: statistics.replicates(metric, course.resampled) for key, metric in _INTERVALS.items()}
+    values = {key: statistics.replicates(over, course.resampled) for key, over in _INTERVALS.items()}
     for index, task in enumerate(course.tasks[: course.steps]):
         if course.cells[-1][index]:
             values[f"score:{task}"] = course.resampled[:, -1, index]
@@ -213,19 +219,21 @@ def _same(course: Course, learned: EvaluationRecord, now: EvaluationRecord) -> b
 
 
 def _flip_rate(
-    course: Course, task: int, rate: Callable[[Sequence[int], Sequence[int], Sequence[int]], float | None]
+    course: Course,
+    task: int,
+    rate: Callable[[Sequence[Any], Sequence[Any], Sequence[Any], Callable[[Any, Any], bool]], float | None],
 ) -> float | None:
-    learned, now = course.outcome(task, task), course.outcome(course.steps - 1, task)
-    return rate(learned.predictions, now.predictions, now.targets) if learned and now else None
+    learned, now, right = course.outcome(task, task), course.outcome(course.steps - 1, task), course.right(task)
+    return rate(learned.predictions, now.predictions, now.targets, right) if learned and now and right else None
 
 
 def _mcnemar(course: Course, task: int) -> McNemar | None:
-    learned, now = course.outcome(task, task), course.outcome(course.steps - 1, task)
-    if not learned or not now:
+    learned, now, right = course.outcome(task, task), course.outcome(course.steps - 1, task), course.right(task)
+    if not learned or not now or not right:
         return None
-    triples = list(zip(learned.predictions, now.predictions, now.targets, strict=True))
-    lost = sum(before == right != after for before, after, right in triples)
-    gained = sum(before != right == after for before, after, right in triples)
+    triples = zip(learned.predictions, now.predictions, now.targets, strict=True)
+    pairs = [(right(before, target), right(after, target)) for before, after, target in triples]
+    lost, gained = pairs.count((True, False)), pairs.count((False, True))
     return McNemar(course.tasks[task], lost, gained, statistics.mcnemar_exact(lost, gained))
 
 
@@ -266,7 +274,7 @@ def _pairs(a: Sequence[Course], b: Sequence[Course]) -> list[tuple[Course, Cours
     return [(x, y) for x, y in pairs if x.steps == farthest and x.columns and _layout(x) == _layout(y)]
 
 
-def _layout(course: Course) -> list[tuple[str, tuple[int, ...], list[bool]]]:
+def _layout(course: Course) -> list[tuple[str, tuple[Any, ...], list[bool]]]:
     return [
         (column.task, column.targets, [row is not None for row in column.predictions]) for column in course.columns
     ]

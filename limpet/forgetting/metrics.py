@@ -9,6 +9,7 @@ backward gain. A metric is None where it is undefined (one task, a missing cell,
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ __all__ = [
 
 Rows = Sequence[Sequence[float | None]]
 Scores = Sequence[float | None]
+Right = Callable[[Any, Any], bool]
 
 DEFINITIONS: dict[str, str] = {
     "average_accuracy": "mean over j of R[T][j] (Lopez-Paz & Ranzato 2017, ACC)",
@@ -157,7 +159,9 @@ def all_metrics(rows: Rows, baseline: Scores | None = None, joint: Scores | None
     }
 
 
-def negative_flip_rate(learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any]) -> float | None:
+def negative_flip_rate(
+    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], right: Right = operator.eq
+) -> float | None:
     """Return the share of examples that were right when the task was learned and are wrong now.
 
     The share is of all examples (Yan et al. 2021, NFR); None when there are none.
@@ -166,19 +170,23 @@ def negative_flip_rate(learned: Sequence[Any], now: Sequence[Any], targets: Sequ
         learned: Predictions recorded after the task was learned, one for each example.
         now: Predictions of the same examples, in the same order, today.
         targets: What is right.
+        right: Tells whether a prediction is right.
     """
-    return _flips(learned, now, targets, right_before=True)
+    return _flips(learned, now, targets, right, right_before=True)
 
 
-def positive_flip_rate(learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any]) -> float | None:
+def positive_flip_rate(
+    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], right: Right = operator.eq
+) -> float | None:
     """Return the share of examples that were wrong when the task was learned and are right now.
 
     Args:
         learned: Predictions recorded after the task was learned, one for each example.
         now: Predictions of the same examples, in the same order, today.
         targets: What is right.
+        right: Tells whether a prediction is right.
     """
-    return _flips(learned, now, targets, right_before=False)
+    return _flips(learned, now, targets, right, right_before=False)
 
 
 def identical_predictions(learned: Sequence[Any], now: Sequence[Any]) -> bool:
@@ -198,9 +206,11 @@ _OF_THE_MATRIX: dict[str, Callable[[Rows], float | None]] = {
 }
 
 
-def _flips(learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], right_before: bool) -> float | None:
+def _flips(
+    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], right: Right, right_before: bool
+) -> float | None:
     triples = list(zip(learned, now, targets, strict=True))
-    flips = sum((a == y) is right_before and (b == y) is not right_before for a, b, y in triples)
+    flips = sum(right(a, y) is right_before and right(b, y) is not right_before for a, b, y in triples)
     return flips / len(triples) if triples else None
 
 

@@ -18,7 +18,7 @@ from limpet.training.backbone import Backbone
 from limpet.training.data import read_split
 from limpet.training.efficiency import efficiency
 from limpet.training.environment import current_environment
-from limpet.training.evaluate import Outcome, encode_texts, run
+from limpet.training.evaluate import Outcome, run
 from limpet.training.model import active, version_files
 from limpet.training.progress import SILENT, Progress
 from limpet.training.scoring import score
@@ -41,14 +41,15 @@ __all__ = [
 class Measured:
     """An outcome with the score it amounts to, and the digest of the batch plan it was computed by.
 
-    `loaded` has the digests of what was on the base in memory afterwards: the head, the adapter's weights, and every
-    buffer of the model.
+    `counts` says what the texts lost on their way, such as words beyond the longest text. `loaded` has the digests of
+    what was on the base in memory afterwards: the head, the adapter's weights, and every buffer of the model.
     """
 
     outcome: Outcome
     score: float
-    targets: tuple[int, ...]
+    targets: tuple[Any, ...]
     plan_digest: str
+    counts: Mapping[str, int]
     loaded: Mapping[str, str]
 
 
@@ -80,14 +81,13 @@ def measure(
     examples = read_split(store, task, split)
     if indices is not None:
         examples = [examples[index] for index in indices]
-    texts = [example.text for example in examples]
     targets = tuple(example.target for example in examples)
-    encoded = encode_texts(backbone.tokenizer, texts, max_length)
     with active(backbone, method, state, head) as model:
-        outcome = run(model, model.head, encoded, backbone.model.device, progress, f"evaluate {task.name}")
+        encoded = model.encode(backbone.tokenizer, examples, max_length)
+        outcome = run(model, encoded, backbone.model.device, progress, f"evaluate {task.name}")
         loaded = model.loaded()
     value = score(task.definition.metric, outcome.predictions, targets)
-    return Measured(outcome, value, targets, encoded.plan.digest, loaded)
+    return Measured(outcome, value, targets, encoded.plan.digest, encoded.counts, loaded)
 
 
 def evaluate(
@@ -202,7 +202,8 @@ def judge(
     measured = measure(store, backbone, task, "evaluation", length, draft.method, files, files, progress)
     cost = {**draft.cost, **efficiency(backbone, draft, files, probe.probe_inputs(store, task))}
     backbone.check_unchanged()
-    metrics = {**draft.metrics, "score": measured.score, task.definition.metric: measured.score}
+    scores = {"score": measured.score, task.definition.metric: measured.score}
+    metrics = {**draft.metrics, **scores, **measured.counts}
     return replace(draft, metrics=metrics, cost=figures(cost | {"base_unchanged": True})), measured
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from limpet.forgetting import strategies
 from limpet.forgetting.conclusion import conclusion
@@ -178,10 +179,15 @@ def _reader(store: Store) -> Read:
         digest = evaluation.predictions_digest
         if digest not in kept:
             content = evaluations.predictions(store, evaluation)
-            kept[digest] = Outcomes(tuple(content["predictions"]), tuple(content["targets"]))
+            kept[digest] = Outcomes(_frozen(content["predictions"]), _frozen(content["targets"]))
         return kept[digest]
 
     return read
+
+
+def _frozen(value: Any) -> Any:
+    """Return JSON with its lists as tuples, which can be compared and told apart."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _task(store: Store, name: str) -> TaskReport:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from limpet.errors import UsageError
 from limpet.forgetting.metrics import Rows
+from limpet.training.scoring import Metric
+from limpet.training.scoring import metric as find_metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +31,6 @@ __all__ = [
     "MatrixMetric",
     "bootstrap_matrices",
     "difference_p_value",
-    "knows_metric",
     "mcnemar_exact",
     "percentile_interval",
     "replicates",
@@ -53,26 +54,21 @@ class Column:
 
     Args:
         task: The task's name; it decides which examples a seed draws.
-        metric: `accuracy` or `macro-f1`.
+        metric: Its name.
         targets: What is right, one for each example.
         predictions: Predictions of the examples after each step; None where the task was not evaluated.
     """
 
     task: str
     metric: str
-    targets: tuple[int, ...]
-    predictions: tuple[tuple[int, ...] | None, ...]
-
-
-def knows_metric(metric: str) -> bool:
-    """Tell whether a metric can be resampled: whether it is known here how it is made of examples."""
-    return metric in ("accuracy", "macro-f1")
+    targets: tuple[Any, ...]
+    predictions: tuple[tuple[Any, ...] | None, ...]
 
 
 def score_interval(
     metric: str,
-    predictions: Sequence[int],
-    targets: Sequence[int],
+    predictions: Sequence[Any],
+    targets: Sequence[Any],
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
@@ -80,7 +76,7 @@ def score_interval(
     """Return the percentile bootstrap interval of one score over its examples (Efron & Tibshirani 1993).
 
     Args:
-        metric: `accuracy` or `macro-f1`.
+        metric: Its name.
         predictions: One for each example.
         targets: What is right, one for each example.
         seed: Decides which examples are drawn.
@@ -225,23 +221,23 @@ def _bootstrap_column(column: Column, seed: int, resamples: int) -> Array:
     """Scores of each step on resampled examples: (resamples, steps), nan where not evaluated."""
     import numpy as np
 
-    indicators, evaluated = _indicators(column)
-    examples = indicators.shape[1]
+    metric, counted, evaluated = _counted(column)
+    examples = counted.shape[1]
     generator = _generator(seed, column.task)
     sums = []
     for size in _chunks(resamples, examples):
         drawn = generator.integers(0, examples, (size, examples)) + np.arange(size)[:, None] * examples
         counts = np.bincount(drawn.ravel(), minlength=size * examples).reshape(size, examples)
-        sums.append(counts.astype(np.float64) @ indicators.T)
-    return _spread(column, _scores(column.metric, np.concatenate(sums), len(evaluated), examples), evaluated)
+        sums.append(counts.astype(np.float64) @ counted.T)
+    return _spread(column, _scores(metric, np.concatenate(sums), len(evaluated), examples), evaluated)
 
 
 def _swapped_column(a: Column, b: Column, seed: int, resamples: int) -> tuple[Array, Array]:
     """Scores of each step of both arms after the exchange: (resamples, steps) each."""
     import numpy as np
 
-    left, evaluated = _indicators(a)
-    right, evaluated_too = _indicators(b)
+    metric, left, evaluated = _counted(a)
+    _, right, evaluated_too = _counted(b)
     if (a.task, a.targets, evaluated) != (b.task, b.targets, evaluated_too):
         raise UsageError(
             f"Two arms can't be compared on task {a.task!r}: their evaluated steps or examples differ.",
@@ -255,50 +251,34 @@ def _swapped_column(a: Column, b: Column, seed: int, resamples: int) -> tuple[Ar
         kept.append(keep @ (left - right).T)
     sums = np.concatenate(kept) + right.sum(axis=1)
     other = left.sum(axis=1) + right.sum(axis=1) - sums
-    first, second = (_scores(a.metric, part, len(evaluated), examples) for part in (sums, other))
+    first, second = (_scores(metric, part, len(evaluated), examples) for part in (sums, other))
     return _spread(a, first, evaluated), _spread(a, second, evaluated)
 
 
-def _indicators(column: Column) -> tuple[Array, tuple[int, ...]]:
-    """What a score sums up, for each evaluated step: (steps * channels, examples), and those steps.
-
-    Accuracy has one channel, right or wrong. Macro-F1 has three for each label: true positive, wrong,
-    present.
-    """
+def _counted(column: Column) -> tuple[Metric, Array, tuple[int, ...]]:
+    """What a score sums up, for each evaluated step: the metric, (steps * channels, examples), and those steps."""
     import numpy as np
 
-    if not knows_metric(column.metric):
-        raise UsageError(f"The metric {column.metric!r} can't be resampled.", "use accuracy or macro-f1")
+    metric = find_metric(column.metric)
     evaluated = tuple(step for step, row in enumerate(column.predictions) if row is not None)
     rows = [row for row in column.predictions if row is not None]
-    targets = np.asarray(column.targets)
-    if not len(targets) or any(len(row) != len(targets) for row in rows):
+    if not column.targets or any(len(row) != len(column.targets) for row in rows):
         raise UsageError(
             f"Task {column.task!r} needs one prediction for each of its examples, and at least one example.",
             "evaluate the task again",
         )
-    predictions = np.asarray(rows).reshape(len(rows), 1, len(targets))
-    if column.metric == "accuracy":
-        channels = predictions == targets
-    else:
-        labels = np.unique(targets)[:, None]
-        predicted = predictions == labels
-        present = np.broadcast_to(targets == labels, predicted.shape)
-        channels = np.concatenate([predicted & present, predicted != present, present], axis=1)
-    return channels.astype(np.float64).reshape(-1, len(targets)), evaluated
+    if not rows:
+        return metric, np.empty((0, len(column.targets))), evaluated
+    # unchanged predictions are counted once: most steps of an isolated arm share theirs
+    counts = {row: metric.counts(row, column.targets) for row in dict.fromkeys(rows)}
+    return metric, np.concatenate([counts[row] for row in rows]), evaluated
 
 
-def _scores(metric: str, sums: Array, steps: int, examples: int) -> Array:
-    """Scores from summed channels: (resamples, steps * channels) to (resamples, steps)."""
-    import numpy as np
-
-    if metric == "accuracy":
-        return sums / examples
-    true_positive, wrong, present = np.moveaxis(sums.reshape(len(sums), steps, 3, -1), 2, 0)
-    occurs = present > 0
-    f1 = np.divide(2 * true_positive, 2 * true_positive + wrong, out=np.zeros_like(wrong), where=occurs)
-    mean: Array = f1.sum(axis=2) / occurs.sum(axis=2)
-    return mean
+def _scores(metric: Metric, sums: Array, steps: int, examples: int) -> Array:
+    """Scores from summed counts: (resamples, steps * channels) to (resamples, steps)."""
+    if not steps:
+        return sums
+    return metric.combine(sums.reshape(len(sums), steps, -1), examples)
 
 
 def _spread(column: Column, scores: Array, evaluated: tuple[int, ...]) -> Array:

@@ -74,6 +74,9 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Pro
             strategies.resolve_settings(strategies.get(arm.strategy), own)
             methods.get_for(arm.method, backbone.record).resolve(backbone.model, settings.method_settings)
     records = tuple(_task(store, task, spec.training, progress) for task in spec.tasks)
+    for arm in spec.arms:
+        for record in records:
+            methods.check_task_type(methods.get(arm.method), record, backbone.record)
     by_name = {record.name: record for record in records}
     for number in range(1, spec.orders + 1):
         ordered = spec.in_order(number)

@@ -19,6 +19,7 @@ from limpet.registry.probes import parse
 from limpet.registry.problems import Problem
 from limpet.registry.schema import EvaluationRow, ProbeRow, TaskRow, VersionRow
 from limpet.registry.store import Store
+from limpet.registry.task_forms import head_problem, probe_problem
 from limpet.registry.tensors import first_not_finite
 from limpet.registry.values import FileEntry, VersionRecord
 
@@ -52,6 +53,7 @@ def check_contents(store: Store, broken: Collection[str] = ()) -> Iterator[Probl
 
 def _check_versions(session: Session, checked: _Checked) -> Iterator[Problem]:
     probes = dict(session.execute(select(ProbeRow.version_id, ProbeRow.digest)).all())
+    kinds = {task.name: _kind(task.definition) for task in session.scalars(select(TaskRow))}
     query = select(VersionRow).where(VersionRow.deleted_at.is_(None)).order_by(VersionRow.id)
     for row in session.scalars(query.execution_options(yield_per=_BUFFER)):
         try:
@@ -59,19 +61,27 @@ def _check_versions(session: Session, checked: _Checked) -> Iterator[Problem]:
         except (LimpetError, KeyError, TypeError, ValueError):
             continue  # its manifest is named already
         for entry in version.files:
-            if entry.digest not in checked.broken and (detail := _file(checked, version, entry)):
+            if entry.digest not in checked.broken and (
+                detail := _file(checked, version, kinds.get(version.task, ""), entry)
+            ):
                 yield Problem("content", f"{version.reference}, {entry.name}", detail)
         digest = probes.get(row.id)
-        if digest is not None and digest not in checked.broken and (detail := _probe(checked, version, digest)):
+        kind = kinds.get(version.task, "")
+        if digest is not None and digest not in checked.broken and (detail := _probe(checked, version, kind, digest)):
             yield Problem("content", f"{version.reference}, probe", detail)
 
 
-def _file(checked: _Checked, version: VersionRecord, entry: FileEntry) -> str:
+def _kind(definition: Any) -> str:
+    kind = definition.get("type") if isinstance(definition, dict) else None
+    return kind if isinstance(kind, str) else ""
+
+
+def _file(checked: _Checked, version: VersionRecord, kind: str, entry: FileEntry) -> str:
     try:
         if entry.name.endswith(_SAFETENSORS):
             return _tensors(checked, entry)
         if check := _JSON_FILES.get(entry.name):
-            return check(version, json.loads(checked.store.blobs.read(entry.digest)))
+            return check(version, kind, json.loads(checked.store.blobs.read(entry.digest)))
     except LimpetError as error:
         return error.message
     except (ValueError, RecursionError) as error:
@@ -87,7 +97,7 @@ def _tensors(checked: _Checked, entry: FileEntry) -> str:
     return checked.tensors[entry.digest]
 
 
-def _adapter_config(version: VersionRecord, content: Any) -> str:
+def _adapter_config(version: VersionRecord, kind: str, content: Any) -> str:
     if not isinstance(content, dict):
         return "it is not a JSON object"
     settings = version.config.get("method")
@@ -95,9 +105,9 @@ def _adapter_config(version: VersionRecord, content: Any) -> str:
     for theirs, ours in (("r", "r"), ("lora_alpha", "alpha")):
         if theirs in content and ours in settings and content[theirs] != settings[ours]:
             return f"its {theirs} is {content[theirs]!r}, and the manifest's {ours} {settings[ours]!r}"
-    kind = content.get("peft_type")
-    if isinstance(kind, str) and not _names(kind, version.method):
-        return f"its peft_type is {kind!r}, and the manifest's method {version.method!r}"
+    said = content.get("peft_type")
+    if isinstance(said, str) and not _names(said, version.method):
+        return f"its peft_type is {said!r}, and the manifest's method {version.method!r}"
     return ""
 
 
@@ -107,33 +117,27 @@ def _names(kind: str, method: str) -> bool:
     return said in (own, f"{own}-tuning")
 
 
-def _head(version: VersionRecord, content: Any) -> str:
-    if not isinstance(content, dict):
-        return "it is not a JSON object"
-    if content.get("labels") != len(version.labels):
-        return f"it has {content.get('labels')!r} labels, and the manifest {len(version.labels)}"
-    return ""
+def _head(version: VersionRecord, kind: str, content: Any) -> str:
+    return head_problem(kind, content, version.labels)
 
 
-def _labels(version: VersionRecord, content: Any) -> str:
+def _labels(version: VersionRecord, kind: str, content: Any) -> str:
     return "" if content == list(version.labels) else "its labels are not those of the manifest"
 
 
-_JSON_FILES: dict[str, Callable[[VersionRecord, Any], str]] = {
+_JSON_FILES: dict[str, Callable[[VersionRecord, str, Any], str]] = {
     "adapter_config.json": _adapter_config,
     "head.json": _head,
     "labels.json": _labels,
 }
 
 
-def _probe(checked: _Checked, version: VersionRecord, digest: str) -> str:
+def _probe(checked: _Checked, version: VersionRecord, kind: str, digest: str) -> str:
     try:
         probe = parse(checked.store.blobs.read(digest))
     except LimpetError as error:
         return error.message
-    if len(probe.logits[0]) != len(version.labels):
-        return f"it has {len(probe.logits[0])} logits for each input, and the manifest {len(version.labels)} labels"
-    return ""
+    return probe_problem(kind, probe.logits, version.labels)
 
 
 def _check_evaluations(session: Session, checked: _Checked) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from limpet.registry.bundle import LARGEST_JSON, Index
 from limpet.registry.document_forms import BASE, DEFINITION, MANIFEST, SPLIT, TASK, Check, wrong_fields
 from limpet.registry.safetensors_header import check_header
 from limpet.registry.strict_json import read_json
+from limpet.registry.task_forms import FORMS, head_problem, probe_problem, row_problem
 from limpet.registry.values import (
     Environment,
     FileEntry,
@@ -41,6 +42,7 @@ BASE_FILE = "base.json"
 PROBE_FILE = "probe.json"
 _SPLITS = ("train", "validation", "evaluation")
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+_HEAD = ("head.json", "head.safetensors")
 _LONGEST_LINE = 16 << 20
 
 
@@ -110,6 +112,7 @@ def check_entries(index: Index, copies: Mapping[str, Path]) -> IncomingVersion:
     _agree(f"data of {TASK_FILE} and of {MANIFEST_FILE}", task.data_digest, draft.data_digest)
     _agree(f"base of {BASE_FILE} and of {MANIFEST_FILE}", base.digest, draft.base_digest)
     _check_adapter({file.name for file in listed}, documents, copies)
+    _check_head({file.name for file in listed}, documents, task)
     return IncomingVersion(
         draft=draft,
         digest=digest,
@@ -119,7 +122,7 @@ def check_entries(index: Index, copies: Mapping[str, Path]) -> IncomingVersion:
         task=task,
         base=base,
         splits=_splits(task, entries, copies),
-        probe=_probe(draft, copies),
+        probe=_probe(draft, task, copies),
     )
 
 
@@ -158,6 +161,8 @@ def _task(content: Any) -> TaskRecord:
     # tasks without options have none in their definition
     definition = {"options": {}, **content["definition"]}
     _check_fields(f"the definition of {TASK_FILE}", definition, DEFINITION)
+    if (kind := definition["type"]) not in FORMS:
+        raise _bad(f"its task is of type {kind!r}, which is not known here")
     for split in content["splits"]:
         _check_fields(f"a split of {TASK_FILE}", split, SPLIT)
     record = TaskRecord(
@@ -196,6 +201,15 @@ def _check_adapter(names: set[str], documents: Mapping[str, Any], copies: Mappin
         raise _bad(f"{_ADAPTER[0]}: its rank is not that of a tensor")
 
 
+def _check_head(names: set[str], documents: Mapping[str, Any], task: TaskRecord) -> None:
+    if _HEAD[0] not in names:
+        return
+    if wrong := head_problem(task.definition.type, documents[_HEAD[0]], task.labels):
+        raise _bad(f"{_HEAD[0]}: {wrong}")
+    if (_HEAD[1] in names) != FORMS[task.definition.type].tensors:
+        raise _bad(f"of {' and '.join(_HEAD)} there is only one")
+
+
 def _splits(task: TaskRecord, entries: Mapping[str, FileEntry], copies: Mapping[str, Path]) -> dict[str, Path]:
     present = [split for split in task.splits if split_file(split.name) in entries]
     if not present:
@@ -210,32 +224,30 @@ def _splits(task: TaskRecord, entries: Mapping[str, FileEntry], copies: Mapping[
 
 
 def _check_split(path: Path, name: str, split: SplitRecord, task: TaskRecord) -> None:
+    kind = task.definition.type
     counts = dict.fromkeys(task.labels, 0)
     examples = 0
     with path.open("rb") as file:
         while line := file.readline(_LONGEST_LINE):
             examples += 1
             row = read_json(line.removesuffix(b"\n"), f"line {examples} of {name}", canonical=True)
-            if not line.endswith(b"\n") or not isinstance(row, dict) or not isinstance(row.get("text"), str):
-                raise _bad(f"line {examples} of {name} is no example")
-            if task.definition.type == "classification":
-                label = row.get("label")
-                if set(row) != {"text", "label"} or type(label) is not int or not 0 <= label < len(task.labels):
-                    raise _bad(f"line {examples} of {name} has no label of the task")
-                counts[task.labels[label]] += 1
+            wrong = row_problem(kind, row, task.labels) if line.endswith(b"\n") else "is no example"
+            if wrong:
+                raise _bad(f"line {examples} of {name} {wrong}")
+            for label in FORMS[kind].labels(row[FORMS[kind].key], task.labels):
+                counts[label] += 1
     _agree(f"examples of {name} and in {TASK_FILE}", examples, split.examples)
-    if task.definition.type == "classification":
-        told = {label: count for label, count in split.label_counts.items() if count}
-        _agree(f"labels of {name} and in {TASK_FILE}", {k: v for k, v in counts.items() if v}, told)
+    told = {label: count for label, count in split.label_counts.items() if count}
+    _agree(f"labels of {name} and in {TASK_FILE}", {k: v for k, v in counts.items() if v}, told)
 
 
-def _probe(draft: VersionDraft, copies: Mapping[str, Path]) -> bytes | None:
+def _probe(draft: VersionDraft, task: TaskRecord, copies: Mapping[str, Path]) -> bytes | None:
     if PROBE_FILE not in copies:
         return None
     data = copies[PROBE_FILE].read_bytes()
     probe = probes.parse(data)
-    if any(len(row) != len(draft.labels) for row in probe.logits):
-        raise _bad(f"{PROBE_FILE} has rows of {len(probe.logits[0])} logits for {len(draft.labels)} labels")
+    if wrong := probe_problem(task.definition.type, probe.logits, draft.labels):
+        raise _bad(f"{PROBE_FILE}: {wrong}")
     return data
 
 

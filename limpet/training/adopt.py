@@ -26,9 +26,11 @@ from limpet.registry.values import TaskRecord, VersionDraft
 from limpet.training import methods, peft_folder
 from limpet.training.backbone import Backbone
 from limpet.training.checkpoint import Checkpoint
+from limpet.training.data import read_split
 from limpet.training.environment import current_environment
-from limpet.training.heads import HEAD_FILES, ClassificationHead, HeadConfig, build_head, load_head, save_head
-from limpet.training.learn import fit_task
+from limpet.training.fitting import fit_task
+from limpet.training.heads import HEAD_FILES, HeadConfig, build_head, load_head, save_head
+from limpet.training.heads.classification import ClassificationHead
 from limpet.training.loop import LoopSettings
 from limpet.training.methods._peft import PEFT_FILES
 from limpet.training.model import TaskModel, base_modules
@@ -218,7 +220,7 @@ def _fit_head(
     """Fit one linear layer on the adapter's features and save it; return the settings used."""
     module.requires_grad_(False)
     torch.manual_seed(0)
-    head = build_head(task, backbone.record).to(backbone.model.device)
+    head = build_head(task, backbone.record, read_split(store, task, "train")).to(backbone.model.device)
     model = TaskModel(module, head, frozen)
     loop = LoopSettings(_HEAD_EPOCHS, _HEAD_LEARNING_RATE, 16, seed=0, dtype="float32")
     checkpoint = Checkpoint(staging / "head.checkpoint", interval=float("inf"))

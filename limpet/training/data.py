@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from limpet.errors import DataError, UsageError
@@ -21,9 +20,9 @@ from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
 from limpet.training.duplicates import Shingles, normalise
 from limpet.training.sources import Source, read_source
 from limpet.training.splits import draw, room
-from limpet.training.task_types import TaskType, task_type
+from limpet.training.task_types import Example, TaskType, Text, task_type
 
-__all__ = ["DEFAULT_MAX_LENGTH", "Example", "add_task", "build_task", "read_split"]
+__all__ = ["DEFAULT_MAX_LENGTH", "add_task", "build_task", "read_split"]
 
 DEFAULT_MAX_LENGTH = 128
 _EVALUATION_SHARE = 0.3
@@ -34,17 +33,9 @@ _DRAWS = {"evaluation": 0, "validation": 1, "train": 2}
 SplitName = Literal["train", "validation", "evaluation"]
 
 
-@dataclass(frozen=True)
-class Example:
-    """One example of a split: its text and its encoded target, for classification the label's index."""
-
-    text: str
-    target: Any
-
-
 class _Row(NamedTuple):
-    text: str
-    target: str
+    text: Text
+    target: Any
     part: str
 
 
@@ -70,7 +61,7 @@ def build_task(
     Args:
         name: The task's name.
         data: The data SPEC.
-        type: The type of task, one of `TASK_TYPES`.
+        type: The type of task, one of `task_types.names()`.
         text_column: The column of the texts; null finds it.
         target_column: The column of the targets; null finds it.
         metric: What the task is scored by; null takes the type's default.
@@ -93,7 +84,7 @@ def build_task(
         raise UsageError(f"The split seed is {split_seed}, and seeds are 0 or more.", "--split-seed 0")
     metric = kind.metric(metric)
     check_name("task", name)
-    source = read_source(data, text_column, target_column, kind.target_columns)
+    source = read_source(data, text_column, target_column, kind.target_columns, kind.noun)
     splitter = _Splitter(source, kind, split_seed)
     places = splitter.split(train_size, eval_size)
     definition = TaskDefinition(
@@ -125,11 +116,8 @@ def _record(
     contents: dict[str, bytes] = {}
     for name, drawn in places.items():
         rows = [splitter.rows[place] for place in drawn]
-        content = b"".join(
-            canonical_json({"text": row.text, kind.key: kind.encode(row.target, splitter.labels)}) + b"\n"
-            for row in rows
-        )
-        counts = Counter(row.target for row in rows)
+        content = b"".join(canonical_json(kind.row(row.text, row.target, splitter.labels)) + b"\n" for row in rows)
+        counts = Counter(label for row in rows for label in kind.labels_of(row.target))
         label_counts = {label: counts[label] for label in splitter.labels}
         splits.append(SplitRecord(name, digest_bytes(content), len(rows), label_counts))
         contents[name] = content
@@ -149,6 +137,7 @@ class _Splitter:
 
     def __init__(self, source: Source, kind: TaskType, seed: int) -> None:
         self.seed = seed
+        self.kind = kind
         self.where = source.pools["train"].where
         self.checks: dict[str, Any] = {
             "examples_read": sum(len(pool.texts) for pool in source.pools.values()),
@@ -158,8 +147,8 @@ class _Splitter:
             "near_duplicates": 0,
             "notes": list(source.notes),
         }
-        self.rows, normalised = self._without_duplicates(self._read(source, kind))
-        self._strata = [row.target if kind.labelled else "" for row in self.rows]
+        self.rows, normalised = self._without_duplicates(self._read(source))
+        self._strata = [row.target if kind.stratified else "" for row in self.rows]
         self._shingles = Shingles(normalised)
         parts = {row.part for row in self.rows}
         for part in source.pools:
@@ -170,28 +159,30 @@ class _Splitter:
                 )
         self.labels = self._label_map() if kind.labelled else ()
 
-    def _read(self, source: Source, kind: TaskType) -> list[_Row]:
+    def _read(self, source: Source) -> list[_Row]:
         rows = []
         for part, pool in source.pools.items():
-            for number, (text, cell) in enumerate(zip(pool.texts, pool.targets, strict=True), 1):
-                if text is not None and not isinstance(text, str):
-                    raise DataError(
-                        f"{pool.where}: column {source.text_column!r} holds {type(text).__name__}, not text "
-                        f"(row {number}).",
-                        "--text COL",
-                    )
-                if text is None or not text.strip():
+            for number, (written, cell) in enumerate(zip(pool.texts, pool.targets, strict=True), 1):
+                try:
+                    text = self.kind.read_text(written)
+                except DataError as error:
+                    message = f"{pool.where}: column {source.text_column!r} {error.message} (row {number})."
+                    raise DataError(message, error.hint) from error
+                if text is None:
                     self.checks["empty_texts"] += 1
                     continue
                 try:
-                    target = kind.read(cell)
+                    target = self.kind.read(cell)
+                    if target is not None:
+                        self.kind.check(text, target)
                 except DataError as error:
                     message = f"{pool.where}, row {number}, column {source.target_column!r}: {error.message}"
                     raise DataError(message, error.hint) from error
                 if target is None:
+                    noun = self.kind.noun
                     raise DataError(
-                        f"{pool.where}: row {number} has no label in column {source.target_column!r}.",
-                        "fill it in or take the row out, or name another column with --label COL",
+                        f"{pool.where}: row {number} has no {noun} in column {source.target_column!r}.",
+                        f"fill it in or take the row out, or name another column with --{noun} COL",
                     )
                 rows.append(_Row(text, target, part))
         return rows
@@ -202,7 +193,7 @@ class _Splitter:
         kept: dict[str, _Row] = {}
         conflicts = set()
         for row in rows:
-            key = normalise(row.text)
+            key = normalise(self.kind.flat(row.text))
             first = kept.setdefault(key, row)
             if first is not row:
                 self.checks["exact_duplicates"] += 1
@@ -214,7 +205,9 @@ class _Splitter:
     def _label_map(self) -> tuple[str, ...]:
         by_part: dict[str, set[str]] = {}
         for row in self.rows:
-            by_part.setdefault(row.part, set()).add(row.target)
+            by_part.setdefault(row.part, set()).update(self.kind.labels_of(row.target))
+        if not self.kind.stratified:
+            return self._all_labels(set().union(*by_part.values()))
         known = by_part["train"]
         if len(known) < 2:
             raise DataError(
@@ -234,6 +227,14 @@ class _Splitter:
                 "name another column with --label COL",
             )
         return tuple(sorted(known))
+
+    def _all_labels(self, seen: set[str]) -> tuple[str, ...]:
+        if not seen:
+            raise DataError(
+                f"{self.where} has no {self.kind.noun} at all: there is nothing to tell apart.",
+                f"name another column with --{self.kind.noun} COL",
+            )
+        return tuple(sorted(seen))
 
     def split(self, train_size: int | None, eval_size: int | None) -> dict[SplitName, list[int]]:
         """Draw evaluation, then validation, then training; near duplicates of each leave what is left."""
@@ -267,7 +268,8 @@ class _Splitter:
         given = bool(pools["validation"])
         pool, keep = (pools["validation"], 0) if given else (pools["train"], 1)
         basis = len(pools["train"]) if train_size is None else train_size
-        share = max(2 * len(self.labels), round(_VALIDATION_SHARE * basis), 1)
+        least = 2 * len(self.labels) if self.kind.stratified else 1
+        share = max(least, round(_VALIDATION_SHARE * basis), 1)
         size = min(_VALIDATION_LIMIT, share, room(self._strata, pool, keep))
         if size == 0:
             raise DataError(
@@ -285,7 +287,7 @@ class _Splitter:
                 "evaluation, validation and duplicates.",
                 f"--train-size {len(pool)}",
             )
-        if size < len(self.labels):
+        if self.kind.stratified and size < len(self.labels):
             raise DataError(
                 f"{size} training examples can't show all {len(self.labels)} labels.",
                 f"--train-size {10 * len(self.labels)}",
@@ -301,17 +303,22 @@ class _Splitter:
         return [place for place in rest if place not in near]
 
     def _check_drawn(self, train: list[int], validation: list[int], evaluation: list[int]) -> None:
-        shown = {self._strata[place] for place in train}
-        if missing := sorted(set(self.labels) - shown):
+        shown = self._labels_at(train)
+        missing = sorted(set(self.labels) - shown)
+        if missing and self.kind.stratified:
             raise DataError(
                 f"The {_plural('label', missing)} has no training example left: all resemble evaluation or "
                 "validation examples.",
                 "add training examples of it, or ask for a smaller --eval-size",
             )
-        for name, drawn in (("validation", validation), ("evaluation", evaluation)):
-            unseen = sorted(set(self.labels) - {self._strata[place] for place in drawn})
+        self.kind.check_training([self.rows[place].target for place in train])
+        for name, drawn in (("train", train), ("validation", validation), ("evaluation", evaluation)):
+            unseen = sorted(set(self.labels) - self._labels_at(drawn))
             if unseen:
                 self.checks["notes"].append(f"the {name} split has no example of the {_plural('label', unseen)}")
+
+    def _labels_at(self, places: list[int]) -> set[str]:
+        return {label for place in places for label in self.kind.labels_of(self.rows[place].target)}
 
 
 def _plural(noun: str, names: Sequence[str]) -> str:
@@ -353,6 +360,6 @@ def read_split(store: Store, task: TaskRecord, name: str) -> list[Example]:
     Raises:
         IntegrityError: The split's bytes are missing or changed.
     """
-    key = task_type(task.definition.type).key
+    kind = task_type(task.definition.type)
     lines = store.blobs.read(task.split(name).digest).splitlines()
-    return [Example(row["text"], row[key]) for row in map(json.loads, lines)]
+    return [kind.example(row) for row in map(json.loads, lines)]

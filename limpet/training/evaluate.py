@@ -4,86 +4,133 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
 from limpet.training.batches import BatchPlan, collate, encode, evaluation_plan
 from limpet.training.progress import SILENT, Progress
 
-__all__ = ["Encoded", "Outcome", "encode_texts", "run"]
+__all__ = ["Encoded", "EvaluationData", "Field", "Outcome", "encode_texts", "plan_tokens", "run"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a batch has beside token ids: one tensor for each example, padded with `fill` where their lengths differ.
+
+    `aligned` fields have one value for each token, and become as wide as the token ids.
+    """
+
+    rows: Sequence[Tensor]
+    fill: int = 0
+    aligned: bool = False
+
+    def batch(self, indices: Sequence[int], width: int) -> Tensor:
+        """Return the tensors of some examples as one, padded on the right.
+
+        Args:
+            indices: The examples.
+            width: How wide the token ids of this batch are.
+        """
+        rows = [self.rows[index] for index in indices]
+        if rows[0].dim() == 0:
+            return torch.stack(rows)
+        stacked = pad_sequence(rows, batch_first=True, padding_value=self.fill)
+        return pad(stacked, (0, width - stacked.shape[1]), value=self.fill) if self.aligned else stacked
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Texts as token ids with their batch plan; `pad_id` fills up their rows."""
+    """Texts as token ids with their batch plan; `pad_id` fills up their rows.
+
+    `fields` are what else a batch has, by name. `counts` says what the texts lost on their way, for people.
+    """
 
     ids: tuple[list[int], ...]
     plan: BatchPlan
     pad_id: int
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """How many tokens every text has."""
         return tuple(len(row) for row in self.ids)
 
-    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Return token ids and mask, both (batch, length), of some texts, padded to the longest of them."""
-        return collate([self.ids[index] for index in indices], self.pad_id)
+    def having(self, **fields: Field) -> Encoded:
+        """Return the same texts with more fields."""
+        return replace(self, fields={**self.fields, **fields})
+
+    def batch(self, indices: Sequence[int], length: int | None = None) -> dict[str, Tensor]:
+        """Return token ids, mask and fields of some texts, padded to `length` tokens or the longest of them."""
+        inputs = collate([self.ids[index] for index in indices], self.pad_id, length)
+        width = inputs["input_ids"].shape[1]
+        return inputs | {name: one.batch(indices, width) for name, one in self.fields.items()}
+
+
+class EvaluationData(Protocol):
+    """Examples with a batch plan: token ids, or features that were extracted before."""
+
+    @property
+    def plan(self) -> BatchPlan:
+        """The batches."""
+
+    def batch(self, indices: Sequence[int], length: int | None = None) -> dict[str, Tensor]:
+        """Return the model's inputs for some examples, padded to `length` tokens."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an evaluation gave, in the order of the examples: label ids and logits (examples, labels)."""
+    """What an evaluation gave, in the order of the examples: predictions, and the outputs of each example."""
 
-    predictions: tuple[int, ...]
-    logits: Tensor
+    predictions: tuple[Any, ...]
+    rows: tuple[Tensor, ...]
     logits_digest: str
     seconds: float
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
     """Tokenise `texts` and plan their batches."""
-    ids = encode(tokenizer, texts, max_length)
+    return plan_tokens(tokenizer, encode(tokenizer, texts, max_length))
+
+
+def plan_tokens(tokenizer: Any, ids: Sequence[list[int]]) -> Encoded:
+    """Plan the batches of texts whose token ids are known."""
     return Encoded(tuple(ids), evaluation_plan([len(row) for row in ids]), tokenizer.pad_token_id)
 
 
 def run(
-    model: Any, head: Any, encoded: Encoded, device: Any, progress: Progress = SILENT, name: str = "evaluate"
+    model: Any, data: EvaluationData, device: Any, progress: Progress = SILENT, name: str = "evaluate"
 ) -> Outcome:
-    """Compute logits batch by batch, in the plan's order.
+    """Compute outputs batch by batch, in the plan's order.
 
     Args:
-        model: Maps `input_ids` and `attention_mask` to logits.
-        head: Turns logits into label ids.
-        encoded: The texts with their plan.
+        model: Its `answer` gives the outputs of each example of a batch, its `predict` what they mean.
+        data: The examples with their plan.
         device: Where the model is.
         progress: Told of every batch.
         name: What is evaluated, for the progress bar.
     """
     started = time.perf_counter()
     model.eval()
-    rows: list[Tensor | None] = [None] * len(encoded.ids)
+    rows: list[Tensor] = [torch.empty(0)] * sum(map(len, data.plan.batches))
     digest = hashlib.sha256()
-    progress.start(name, len(encoded.ids))
+    progress.start(name, len(rows))
     done = 0
     with torch.inference_mode():
-        for batch, length in zip(encoded.plan.batches, encoded.plan.lengths, strict=True):
-            inputs = collate([encoded.ids[index] for index in batch], encoded.pad_id, length)
-            logits = model(**{key: tensor.to(device) for key, tensor in inputs.items()}).float().cpu()
-            digest.update(logits.contiguous().numpy().data)
-            for index, row in zip(batch, logits, strict=True):
+        for batch, length in zip(data.plan.batches, data.plan.lengths, strict=True):
+            inputs = {key: tensor.to(device) for key, tensor in data.batch(batch, length).items()}
+            for index, answer in zip(batch, model.answer(inputs), strict=True):
+                row = answer.cpu().contiguous()
+                digest.update(row.numpy().data)
                 rows[index] = row
             done += len(batch)
             progress.advance(done)
     progress.finish()
-    stacked = torch.stack([row for row in rows if row is not None])
-    return Outcome(
-        tuple(head.predict(stacked)),
-        stacked,
-        f"sha256:{digest.hexdigest()}",
-        time.perf_counter() - started,
-    )
+    seconds = time.perf_counter() - started
+    return Outcome(tuple(model.predict(rows)), tuple(rows), f"sha256:{digest.hexdigest()}", seconds)

@@ -17,11 +17,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from limpet.training.batches import collate
+from limpet.training.batches import BatchPlan
 from limpet.training.checkpoint import Checkpoint
-from limpet.training.evaluate import Encoded
-from limpet.training.heads import ClassificationHead
+from limpet.training.evaluate import Encoded, run
+from limpet.training.heads import Batch, Head
 from limpet.training.loop import Fitted, LoopSettings, fit
 from limpet.training.model import TaskModel
 from limpet.training.objectives import TaskLoss
@@ -32,34 +33,52 @@ __all__ = ["Features", "HeadModel", "extract", "fit_head"]
 
 @dataclass(frozen=True)
 class Features:
-    """Pooled hidden states (examples, hidden) in the order of the examples, and their lengths in tokens."""
+    """What the head reads of each example, (hidden) or (places, hidden), and the plan and fields of `encoded`."""
 
-    values: Tensor
-    lengths: tuple[int, ...]
+    rows: tuple[Tensor, ...]
+    encoded: Encoded
 
-    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How many tokens every example has."""
+        return self.encoded.lengths
+
+    @property
+    def plan(self) -> BatchPlan:
+        """The batches of the texts."""
+        return self.encoded.plan
+
+    def batch(self, indices: Sequence[int], length: int | None = None) -> dict[str, Tensor]:
         """Return the inputs of `HeadModel` for some examples."""
-        return {"features": self.values[list(indices)]}
+        fields = {name: one.batch(indices, length or 0) for name, one in self.encoded.fields.items()}
+        return {"features": pad_sequence([self.rows[index] for index in indices], batch_first=True), **fields}
 
 
 class HeadModel(nn.Module):
-    """A head alone: features to logits."""
+    """A head alone: features to outputs."""
 
-    def __init__(self, head: ClassificationHead) -> None:
+    def __init__(self, head: Head) -> None:
         super().__init__()
         self.head = head
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return logits (batch, labels) in float32 for pooled hidden states (batch, hidden)."""
-        return self.head.classify(features)
+    def forward(self, features: Tensor, **fields: Tensor) -> Tensor:
+        """Return outputs in float32 for features (batch, ..., hidden)."""
+        return self.head.score(features)
+
+    def answer(self, batch: Batch) -> list[Tensor]:
+        """Return the outputs of each example of a batch."""
+        return self.head.answer(self, batch)
+
+    def predict(self, rows: Sequence[Tensor]) -> list[Any]:
+        """Return what `answer` gave as predictions."""
+        return self.head.predict(rows)
 
 
 def fit_head(
     model: TaskModel,
     texts: Encoded,
-    labels: Sequence[int],
     held_back: Encoded,
-    measure: Callable[[tuple[int, ...]], float],
+    measure: Callable[[Sequence[Any]], float],
     kept: Sequence[Path | None],
     loop: LoopSettings,
     checkpoint: Checkpoint,
@@ -69,10 +88,9 @@ def fit_head(
 
     Args:
         model: The backbone, with or without an adapter, and the head; nothing but the head is trained.
-        texts: The training examples.
-        labels: Their label ids.
+        texts: The training examples, with their targets.
         held_back: The validation examples.
-        measure: Scores predicted label ids of those; higher is better.
+        measure: Scores predictions of those; higher is better.
         kept: The files of both features; null where they are not worth keeping.
         loop: Settings of the loop.
         checkpoint: Where to write the state, and to resume from.
@@ -89,14 +107,12 @@ def fit_head(
     )
     seconds = time.perf_counter() - started
 
-    def validate(prepared: Any) -> float:
-        prepared.eval()
-        with torch.inference_mode():
-            logits = prepared(features=unseen.values.to(device)).float().cpu()
-        return measure(tuple(model.head.predict(logits)))
+    alone = HeadModel(model.head)
 
-    objective = TaskLoss(features, labels, model.head, device, {})
-    fitted = fit(HeadModel(model.head), objective, loop, validate, checkpoint, progress)
+    def validate() -> float:
+        return measure(run(alone, unseen, device).predictions)
+
+    fitted = fit(alone, TaskLoss(features, model.head, device), loop, validate, checkpoint, progress)
     # what the features took is a part of what the training took
     total = fitted.seconds + seconds
     rate = fitted.examples_per_second * fitted.seconds / total
@@ -113,43 +129,50 @@ def extract(model: TaskModel, encoded: Encoded, device: Any, kept: Path | None, 
         kept: The file of these very features; null where they are not worth keeping.
         progress: Told of every batch.
     """
-    values = _read(kept, len(encoded.ids)) if kept else None
-    if values is None:
-        values = _compute(model, encoded, device, progress)
+    rows = _read(kept, len(encoded.ids)) if kept else None
+    if rows is None:
+        rows = _compute(model, encoded, device, progress)
         if kept:
-            _write(kept, values)
-    return Features(values, encoded.lengths)
+            _write(kept, rows)
+    return Features(tuple(rows), encoded)
 
 
-def _compute(model: TaskModel, encoded: Encoded, device: Any, progress: Progress) -> Tensor:
+def _compute(model: TaskModel, encoded: Encoded, device: Any, progress: Progress) -> list[Tensor]:
     model.eval()
     rows: list[Tensor] = [torch.empty(0)] * len(encoded.ids)
     progress.start("features", len(rows))
     done = 0
     with torch.no_grad():
         for batch, length in zip(encoded.plan.batches, encoded.plan.lengths, strict=True):
-            inputs = collate([encoded.ids[index] for index in batch], encoded.pad_id, length)
-            values = model.features(**{key: tensor.to(device) for key, tensor in inputs.items()}).float().cpu()
+            inputs = {key: tensor.to(device) for key, tensor in encoded.batch(batch, length).items()}
+            values = model.head.trim(model.features(**inputs).float(), inputs)
             for index, row in zip(batch, values, strict=True):
-                rows[index] = row
+                rows[index] = row.cpu().contiguous()
             done += len(batch)
             progress.advance(done)
     progress.finish()
-    return torch.stack(rows)
+    return rows
 
 
-def _read(path: Path, count: int) -> Tensor | None:
+def _read(path: Path, count: int) -> list[Tensor] | None:
     """Return what is kept; null where there is nothing, or not the whole of it."""
     try:
-        values = load_file(path)["features"]
-    except (OSError, KeyError, SafetensorError):
+        kept = load_file(path)
+        rows = list(torch.split(kept["features"], kept["places"].tolist()))
+        many = bool(kept["many"].item())
+    except (OSError, KeyError, RuntimeError, SafetensorError):
         return None
-    return values if values.dim() == 2 and len(values) == count else None
+    if len(rows) != count:
+        return None
+    return rows if many else [row[0] for row in rows]
 
 
-def _write(path: Path, values: Tensor) -> None:
+def _write(path: Path, rows: Sequence[Tensor]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # renamed when whole: another process may read, or write the same
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({"features": values.contiguous()}, temporary)
+    many = rows[0].dim() > 1
+    values = torch.cat(list(rows)) if many else torch.stack(list(rows))
+    places = torch.tensor([len(row) if many else 1 for row in rows])
+    save_file({"features": values, "places": places, "many": torch.tensor(many)}, temporary)
     temporary.replace(path)

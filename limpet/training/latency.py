@@ -22,11 +22,11 @@ from limpet.errors import UsageError
 from limpet.training import methods
 from limpet.training.backbone import Backbone
 from limpet.training.environment import current_environment
-from limpet.training.evaluate import encode_texts
 from limpet.training.heads import load_head
 from limpet.training.merge import merged
 from limpet.training.model import TaskModel, active
 from limpet.training.shared_copy import shared_copy
+from limpet.training.task_types import Example
 
 __all__ = ["Latency", "latency", "paired_ratio", "time_in_turn"]
 
@@ -68,7 +68,7 @@ def latency(
     seconds = _budget()
     if seconds <= 0:
         return None
-    encoded = encode_texts(backbone.tokenizer, texts, max_length)
+    encoded = load_head(files).encode(backbone.tokenizer, [Example(text) for text in texts], max_length, False)
     requests = [encoded.batch([index]) for index in range(len(texts))]
     with ExitStack() as stack:
         # on a copy of the modules, so that the base alone stands beside it

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +27,14 @@ from limpet.training import memory, methods
 from limpet.training.backbone import Backbone, positions
 from limpet.training.batches import PAD_TO
 from limpet.training.checkpoint import Checkpoint
-from limpet.training.companions import ALONE, Along, Companion, Penalty
+from limpet.training.companions import Along, Companion, Penalty
 from limpet.training.data import read_split
 from limpet.training.environment import bf16_is_fast, current_environment
-from limpet.training.evaluate import Encoded, encode_texts, run
-from limpet.training.features import fit_head
-from limpet.training.heads import ClassificationHead, build_head, load_head, save_head
-from limpet.training.loop import Fitted, LoopSettings, fit
-from limpet.training.model import OtherHead, TaskModel, base_modules, version_files
-from limpet.training.objectives import Mixture, TaskLoss
+from limpet.training.fitting import fit_task
+from limpet.training.heads import Head, build_head, load_head, save_head
+from limpet.training.loop import Fitted, LoopSettings
+from limpet.training.model import TaskModel, base_modules, version_files
 from limpet.training.progress import SILENT, Progress
-from limpet.training.samples import cache_folder
-from limpet.training.scoring import score
 
 __all__ = [
     "Staged",
@@ -187,6 +182,7 @@ def learn(
         UsageError: The method trains no weights that tasks could share, and there is something to learn along.
     """
     method = methods.get_for(settings.method, backbone.record)
+    methods.check_task_type(method, task, backbone.record)
     config = _resolve(method, backbone, task, settings, start)
     if companions:
         config["companions"] = [companion.identity for companion in companions]
@@ -301,8 +297,9 @@ def _train(
         module = method.load(backbone.model, start.files)
     try:
         continues = start is not None and start.task == task.name and start.labels == task.labels
-        head = load_head(start.files) if start and continues else build_head(task, backbone.record)
-        others = [_head_of(companion, backbone) for companion in along.companions]
+        head = load_head(start.files) if start and continues else _new_head(store, backbone, task)
+        head.bind(backbone)
+        others = [_head_of(store, backbone, companion) for companion in along.companions]
         device = backbone.model.device
         model = TaskModel(module, head.to(device), frozen, [other.to(device) for other in others])
         fitted, environment = _fit(store, backbone, task, settings, config, model, along, folder, progress)
@@ -355,10 +352,17 @@ def _train(
     return read_staged(folder / "staged")
 
 
-def _head_of(companion: Companion, backbone: Backbone) -> ClassificationHead:
+def _new_head(store: Store, backbone: Backbone, task: TaskRecord) -> Head:
+    return build_head(task, backbone.record, read_split(store, task, "train"))
+
+
+def _head_of(store: Store, backbone: Backbone, companion: Companion) -> Head:
     if companion.head is None:
-        return build_head(companion.task, backbone.record)
-    return load_head(companion.head).requires_grad_(False)
+        head = _new_head(store, backbone, companion.task)
+    else:
+        head = load_head(companion.head).requires_grad_(False)
+    head.bind(backbone)
+    return head
 
 
 def _fit(
@@ -400,125 +404,6 @@ def _features_key(backbone: Backbone, model: TaskModel, config: Mapping[str, Any
             "environment": asdict(current_environment("float32")),
         }
     )
-
-
-def fit_task(
-    store: Store,
-    backbone: Backbone,
-    task: TaskRecord,
-    model: TaskModel,
-    max_length: int,
-    loop: LoopSettings,
-    checkpoint: Checkpoint,
-    progress: Progress,
-    features_key: str | None = None,
-    along: Along = ALONE,
-) -> Fitted:
-    """Fit what is trainable in `model` on a task's training split; its validation split chooses the epoch.
-
-    Where that is nothing but the head, the texts pass the backbone once, not in every epoch.
-
-    Args:
-        store: The home's registry.
-        backbone: The base in memory.
-        task: What is learned.
-        model: The backbone with a method attached, and a head.
-        max_length: Longest text in tokens.
-        loop: Settings of the loop.
-        checkpoint: Where to write the state, and to resume from.
-        progress: Told of every step.
-        features_key: Under what to keep features in the cache; null where they are not those of the base alone.
-        along: What is learned along. Where that is other tasks' heads, the best epoch is that of the best mean score.
-
-    Raises:
-        InterruptedRunError: A signal came; a checkpoint was kept.
-        TrainingError: The loss is not finite.
-        UsageError: Nothing but heads is trained, and there is something to learn along.
-    """
-    prepare = partial(_prepare, store, backbone, max_length=max_length)
-    own = prepare(task, model.head, None)
-    if not any(parameter.requires_grad for parameter in model.module.parameters()):
-        if along.companions or along.penalty:
-            raise UsageError(
-                "The method trains nothing but heads, so there are no weights that tasks could share.",
-                "choose a method that trains more: limpet methods",
-            )
-        kept = [_features_file(task, split, features_key) for split in ("train", "validation")]
-        return fit_head(model, own.encoded, own.targets, own.held_back, own.measure, kept, loop, checkpoint, progress)
-    others = [
-        prepare(companion.task, head, number, companion.indices)
-        for number, (companion, head) in enumerate(zip(along.companions, model.others, strict=True))
-    ]
-    learned = [own, *(one for one, companion in zip(others, along.companions, strict=True) if companion.head is None)]
-
-    def validate(prepared: Any) -> float:
-        scores = [one.validate(prepared) for one in learned]
-        return sum(scores) / len(scores)
-
-    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    objective = Mixture([one.objective for one in (own, *others)], along.penalty, parameters)
-    return fit(model, objective, loop, validate, checkpoint, progress)
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A task's examples on their way into the loop, with the head that they pass; `number` is None for its own."""
-
-    task: TaskRecord
-    head: Any
-    number: int | None
-    encoded: Encoded
-    targets: list[Any]
-    held_back: Encoded
-    held_back_targets: list[Any]
-    device: Any
-
-    @property
-    def objective(self) -> TaskLoss:
-        """The loss of the training examples."""
-        options = {} if self.number is None else {"other": self.number}
-        return TaskLoss(self.encoded, self.targets, self.head, self.device, options)
-
-    def measure(self, predictions: tuple[int, ...]) -> float:
-        """Score predictions of the validation examples."""
-        return score(self.task.definition.metric, predictions, self.held_back_targets)
-
-    def validate(self, prepared: Any) -> float:
-        """Score the prepared model on the validation examples."""
-        model = prepared if self.number is None else OtherHead(prepared, self.number)
-        return self.measure(run(model, self.head, self.held_back, self.device).predictions)
-
-
-def _prepare(
-    store: Store,
-    backbone: Backbone,
-    task: TaskRecord,
-    head: Any,
-    number: int | None,
-    indices: Sequence[int] | None = None,
-    *,
-    max_length: int,
-) -> _Prepared:
-    train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
-    if indices is not None:
-        train = [train[index] for index in indices]
-    return _Prepared(
-        task,
-        head,
-        number,
-        encode_texts(backbone.tokenizer, [example.text for example in train], max_length),
-        [example.target for example in train],
-        encode_texts(backbone.tokenizer, [example.text for example in validation], max_length),
-        [example.target for example in validation],
-        backbone.model.device,
-    )
-
-
-def _features_file(task: TaskRecord, split: str, key: str | None) -> Path | None:
-    if key is None:
-        return None
-    digest = next(one.digest for one in task.splits if one.name == split)
-    return cache_folder() / "features" / f"{digest_json([key, digest]).removeprefix('sha256:')}.safetensors"
 
 
 def run_folder(store: Store, digest: str) -> Path:

@@ -79,7 +79,7 @@ def fit(
     model: Any,
     objective: Objective,
     settings: LoopSettings,
-    validate: Callable[[Any], float],
+    validate: Callable[[], float],
     checkpoint: Checkpoint,
     progress: Progress,
 ) -> Fitted:
@@ -89,7 +89,7 @@ def fit(
         model: The backbone with a method attached, and a head; or a head alone.
         objective: The training examples and their loss.
         settings: Of the loop.
-        validate: Scores the prepared model on validation data; higher is better.
+        validate: Scores the model on validation data; higher is better.
         checkpoint: Where to write the state, and to resume from if it has one.
         progress: Told of every step.
 
@@ -130,7 +130,7 @@ def fit(
                 stop_if_asked()
                 if _over_budget(state, settings):
                     break
-            _end_epoch(state, validate(learner.prepared), parameters)
+            _end_epoch(state, validate(), parameters)
             stop_if_asked()
     progress.finish()
     learner.finish(state.best)

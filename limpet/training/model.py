@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +17,31 @@ from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.backbone import Backbone, tensor_digest
-from limpet.training.heads import ClassificationHead, load_head, pool
+from limpet.training.evaluate import Encoded
+from limpet.training.heads import Batch, Head, load_head
+from limpet.training.task_types import Example
 
-__all__ = ["OtherHead", "TaskModel", "active", "base_modules", "check_base", "version_files"]
+__all__ = ["Answering", "OtherHead", "TaskModel", "active", "base_modules", "check_base", "version_files"]
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A method's module that reads texts and answers in its own way; elsewhere the head does both.
+
+    Its answers are rows of what the task's head would have given, so that the head says what they mean.
+    """
+
+    def encode_examples(
+        self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool
+    ) -> Encoded:
+        """See `Head.encode`."""
+
+    def answer_batch(self, batch: Batch) -> list[Tensor]:
+        """Return the outputs of each example of a batch."""
 
 
 class TaskModel(nn.Module):
-    """Token ids to logits. Modules of the frozen base stay in evaluation mode, so no dropout acts in them.
+    """Batches to outputs. Modules of the frozen base stay in evaluation mode, so no dropout acts in them.
 
     Args:
         module: The backbone with a method attached.
@@ -33,13 +50,7 @@ class TaskModel(nn.Module):
         others: Heads of other tasks that are learned along, or rehearsed.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        head: ClassificationHead,
-        frozen: frozenset[int],
-        others: Sequence[ClassificationHead] = (),
-    ) -> None:
+    def __init__(self, module: nn.Module, head: Head, frozen: frozenset[int], others: Sequence[Head] = ()) -> None:
         super().__init__()
         self.module = module
         self.head = head
@@ -48,26 +59,45 @@ class TaskModel(nn.Module):
         kept = [one for one in others if not any(p.requires_grad for p in one.parameters())]
         self._frozen = frozen | {id(part) for one in kept for part in one.modules()}
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, other: int | None = None) -> Tensor:
-        """Return logits (batch, labels) in float32 for token ids and mask, both (batch, length).
+    def forward(self, other: int | None = None, **batch: Tensor) -> Tensor:
+        """Return outputs in float32 for a batch: token ids and mask, both (batch, length), and the head's fields.
 
         They are those of the task's own head, or of the head at place `other` of the others.
         """
         head: Any = self.head if other is None else self.others[other]
-        logits: Tensor = head.classify(self.features(input_ids, attention_mask))
-        return logits
+        outputs: Tensor = head.score(self._read(head, batch))
+        return outputs
 
-    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return what the head reads: pooled hidden states (batch, hidden)."""
+    def features(self, **batch: Tensor) -> Tensor:
+        """Return what the head reads, such as pooled hidden states (batch, hidden)."""
+        return self._read(self.head, batch)
+
+    def _read(self, head: Head, batch: Batch) -> Tensor:
         config: Any = self.module.config
+        input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]
         decoder = {}
         if config.is_encoder_decoder:
             # the decoder reads the text too, one place later, as the sequence classifiers of T5 and BART do
             start = torch.full_like(input_ids[:, :1], config.decoder_start_token_id)
             decoder["decoder_input_ids"] = torch.cat([start, input_ids[:, :-1]], dim=1)
         output = self.module(input_ids=input_ids, attention_mask=attention_mask, **decoder)
-        pooler_output = getattr(output, "pooler_output", None)
-        return pool(self.head.config.pooling, output.last_hidden_state, pooler_output, attention_mask)
+        return head.read(output.last_hidden_state, getattr(output, "pooler_output", None), batch)
+
+    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool = False) -> Encoded:
+        """Turn examples into batches of this model; see `Head.encode`."""
+        if isinstance(self.module, Answering):
+            return self.module.encode_examples(tokenizer, examples, max_length, learning)
+        return self.head.encode(tokenizer, examples, max_length, learning)
+
+    def answer(self, batch: Batch) -> list[Tensor]:
+        """Return the outputs of each example of a batch."""
+        if isinstance(self.module, Answering):
+            return self.module.answer_batch(batch)
+        return self.head.answer(self, batch)
+
+    def predict(self, rows: Sequence[Tensor]) -> list[Any]:
+        """Return what `answer` gave as predictions."""
+        return self.head.predict(rows)
 
     def loaded(self) -> dict[str, str]:
         """Return the digests of what decides the answers beside the base: head, weights, and the buffers of all."""
@@ -91,21 +121,37 @@ class TaskModel(nn.Module):
         return self
 
 
-@dataclass(frozen=True)
-class OtherHead:
-    """A prepared task model that answers by one of its other heads."""
+class OtherHead(nn.Module):
+    """A task model that answers by one of its other heads.
 
-    model: Any
-    place: int
+    Args:
+        model: The task model.
+        place: The head's place among its other heads.
+    """
 
-    def __call__(self, **inputs: Tensor) -> Tensor:
+    def __init__(self, model: TaskModel, place: int) -> None:
+        super().__init__()
+        self.model = model
+        self.place = place
+
+    @property
+    def head(self) -> Head:
+        """The head."""
+        head: Any = self.model.others[self.place]
+        return head  # type: ignore[no-any-return]
+
+    def forward(self, **batch: Tensor) -> Tensor:
         """Return that head's outputs."""
-        outputs: Tensor = self.model(**inputs, other=self.place)
+        outputs: Tensor = self.model(other=self.place, **batch)
         return outputs
 
-    def eval(self) -> None:
-        """Put the model into evaluation mode."""
-        self.model.eval()
+    def answer(self, batch: Batch) -> list[Tensor]:
+        """See `TaskModel.answer`."""
+        return self.head.answer(self, batch)
+
+    def predict(self, rows: Sequence[Tensor]) -> list[Any]:
+        """See `TaskModel.predict`."""
+        return self.head.predict(rows)
 
 
 def base_modules(backbone: Backbone) -> frozenset[int]:
@@ -155,6 +201,7 @@ def active(
     method = methods.get(method_name)
     frozen = base_modules(backbone)
     task_head = load_head(head).to(backbone.model.device)
+    task_head.bind(backbone)
     module = method.load(backbone.model, state)
     try:
         yield TaskModel(module, task_head, frozen).eval()

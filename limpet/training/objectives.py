@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from limpet.training.batches import training_batches
@@ -24,7 +23,7 @@ class TrainingData(Protocol):
         """How many tokens every example has; batches are made of similar lengths."""
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Return the model's inputs for some examples."""
+        """Return the model's inputs for some examples, and their `targets` as its head's loss takes them."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,15 @@ class TaskLoss:
 
     Args:
         data: The examples, as the model takes them.
-        targets: Their targets.
         head: The head that they pass.
         device: Where the model is.
-        options: What else the model is told, such as which of its heads to use.
+        other: The head's place among the model's other heads; null for its own.
     """
 
     data: TrainingData
-    targets: Sequence[Any]
     head: Any
     device: Any
-    options: Mapping[str, Any]
+    other: int | None = None
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """See `Objective.batches`."""
@@ -51,10 +48,11 @@ class TaskLoss:
 
     def loss(self, model: Any, batch: Sequence[int]) -> Tensor:
         """See `Objective.loss`."""
-        inputs = {key: tensor.to(self.device) for key, tensor in self.data.batch(batch).items()}
-        outputs = model(**inputs, **self.options)
-        targets = torch.tensor([self.targets[index] for index in batch], device=self.device)
-        loss: Tensor = self.head.loss(outputs, targets)
+        inputs: dict[str, Any] = {key: tensor.to(self.device) for key, tensor in self.data.batch(batch).items()}
+        targets = inputs.pop("targets")
+        if self.other is not None:
+            inputs["other"] = self.other
+        loss: Tensor = self.head.loss(model(**inputs), targets)
         return loss
 
 
@@ -79,7 +77,7 @@ class Mixture:
         first, every = 0, []
         for part in self.parts:
             every += [[first + index for index in batch] for batch in part.batches(batch_size, seed, epoch)]
-            first += len(part.targets)
+            first += len(part.data.lengths)
         if len(self.parts) == 1:
             return every
         order = np.random.default_rng([seed, epoch, len(self.parts)]).permutation(len(every))
@@ -89,8 +87,8 @@ class Mixture:
         """See `Objective.loss`."""
         first = 0
         for part in self.parts:
-            if batch[0] < first + len(part.targets):
+            if batch[0] < first + len(part.data.lengths):
                 break
-            first += len(part.targets)
+            first += len(part.data.lengths)
         loss = part.loss(model, [index - first for index in batch])
         return loss if self.penalty is None else loss + self.penalty(self.parameters)

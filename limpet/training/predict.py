@@ -2,46 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import torch
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from limpet.errors import UsageError
+from limpet.registry import tasks
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training.backbone import Backbone
-from limpet.training.evaluate import encode_texts, run
+from limpet.training.evaluate import run
+from limpet.training.heads.classification import Prediction
 from limpet.training.model import active, version_files
+from limpet.training.task_types import Example, task_type
 
-__all__ = ["Prediction", "predict"]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one text: the label, its probability, and the logits in the order of the label map."""
-
-    text: str
-    label: str
-    probability: float
-    logits: tuple[float, ...]
+__all__ = ["Answer", "Prediction", "predict"]
 
 
-def predict(store: Store, backbone: Backbone, version: VersionRecord, texts: Sequence[str]) -> tuple[Prediction, ...]:
-    """Classify `texts` with a version, in float32.
+class Answer(Protocol):
+    """The answer for one text; every type of task has one of its own, a frozen dataclass."""
+
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """What a table shows of it, by column."""
+
+
+def predict(
+    store: Store, backbone: Backbone, version: VersionRecord, texts: Sequence[str | Sequence[str]]
+) -> tuple[Any, ...]:
+    """Answer `texts` with a version, in float32.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        version: The version.
+        texts: Texts as the task has them; where those are words, a text is split at its blanks.
+
+    Returns:
+        An `Answer` for each text: of a classification task, a `Prediction`.
 
     Raises:
-        UsageError: There is no text.
+        UsageError: There is no text, or a text of words has none.
+        DataError: A text is not of the task's form.
         IntegrityError: A file is corrupt, or the version belongs to another base.
     """
     if not texts:
-        raise UsageError("There is no text to classify.", f'limpet predict {version.task} "some text"')
+        raise UsageError("There is no text to answer.", f'limpet predict {version.task} "some text"')
+    kind = task_type(tasks.get(store, version.task).definition.type)
+    examples = [Example(kind.read_input(text)) for text in texts]
     files = version_files(store, backbone, version)
-    encoded = encode_texts(backbone.tokenizer, texts, int(version.config["max_length"]))
     with active(backbone, version.method, files, files) as model:
-        outcome = run(model, model.head, encoded, backbone.model.device)
-    probabilities = torch.softmax(outcome.logits, dim=-1)
-    return tuple(
-        Prediction(text, version.labels[label], float(row[label]), tuple(float(value) for value in logits))
-        for text, label, row, logits in zip(texts, outcome.predictions, probabilities, outcome.logits, strict=True)
-    )
+        encoded = model.encode(backbone.tokenizer, examples, int(version.config["max_length"]))
+        outcome = run(model, encoded, backbone.model.device)
+        explain = model.head.explain
+        return tuple(
+            explain(example, prediction, row, version.labels)
+            for example, prediction, row in zip(examples, outcome.predictions, outcome.rows, strict=True)
+        )

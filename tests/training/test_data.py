@@ -16,9 +16,10 @@ from limpet.errors import ConflictError, DataError, IntegrityError, LimpetError,
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
-from limpet.training.data import Example, add_task, build_task, read_split
+from limpet.training import task_types
+from limpet.training.data import add_task, build_task, read_split
 from limpet.training.duplicates import normalise
-from limpet.training.task_types import TASK_TYPES
+from limpet.training.task_types import Example
 
 Rows = Sequence[tuple[object, object]]
 WORDS = [f"w{number}" for number in range(5000)]
@@ -361,7 +362,9 @@ def test_a_name_off_the_allow_list_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_every_task_type_names_a_default_among_its_metrics() -> None:
-    assert all(kind.default_metric in kind.metrics and kind.name == name for name, kind in TASK_TYPES.items())
+    for kind in task_types.every():
+        assert kind.metric(None) == kind.metrics[0].name
+        assert all(kind.metric(one.name) == one.name and one.definition for one in kind.metrics)
 
 
 # kept in a home

@@ -16,10 +16,10 @@ import pytest
 
 from limpet.errors import DataError, LimpetError, NotFoundError, UsageError
 from limpet.training.sources import Source, read_source
-from limpet.training.task_types import TASK_TYPES
+from limpet.training.task_types import task_type
 
 ROWS = [("good film", "pos"), ("bad film", "neg"), ("NA", "None"), ("", "pos"), ("comma, and\nline", "neg")]
-TARGETS = TASK_TYPES["classification"].target_columns
+TARGETS = task_type("classification").target_columns
 
 
 @pytest.fixture(autouse=True)

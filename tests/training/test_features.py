@@ -14,9 +14,10 @@ from limpet.registry import tasks
 from limpet.training import features
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.data import read_split
-from limpet.training.evaluate import encode_texts, run
+from limpet.training.evaluate import run
+from limpet.training.fitting import fit_task
 from limpet.training.heads import build_head
-from limpet.training.learn import TrainingSettings, discard, fit_task, learn
+from limpet.training.learn import TrainingSettings, discard, learn
 from limpet.training.loop import LoopSettings, fit
 from limpet.training.model import TaskModel, base_modules
 from limpet.training.objectives import TaskLoss
@@ -32,22 +33,21 @@ def test_a_head_on_features_becomes_the_head_on_the_frozen_base(home: Home, tmp_
     heads = []
     for path in ("features", "base"):
         torch.manual_seed(0)
-        model = TaskModel(backbone.model, build_head(task, backbone.record), base_modules(backbone))
+        train = read_split(home.store, task, "train")
+        model = TaskModel(backbone.model, build_head(task, backbone.record, train), base_modules(backbone))
         checkpoint = Checkpoint(tmp_path / f"{path}.checkpoint", float("inf"))
         if path == "features":
             fit_task(home.store, backbone, task, model, 16, loop, checkpoint, SILENT)
         else:
-            train = read_split(home.store, task, "train")
-            encoded = encode_texts(backbone.tokenizer, [example.text for example in train], 16)
+            encoded = model.encode(backbone.tokenizer, train, 16, learning=True)
             held_back = read_split(home.store, task, "validation")
-            texts = encode_texts(backbone.tokenizer, [example.text for example in held_back], 16)
+            texts = model.encode(backbone.tokenizer, held_back, 16)
             wanted = [example.target for example in held_back]
 
-            def validate(prepared: Any, model: Any = model, texts: Any = texts, wanted: Any = wanted) -> float:
-                return score("accuracy", run(prepared, model.head, texts, "cpu").predictions, wanted)
+            def validate(model: Any = model, texts: Any = texts, wanted: Any = wanted) -> float:
+                return score("accuracy", run(model, texts, "cpu").predictions, wanted)
 
-            objective = TaskLoss(encoded, [example.target for example in train], model.head, "cpu", {})
-            fit(model, objective, loop, validate, checkpoint, SILENT)
+            fit(model, TaskLoss(encoded, model.head, "cpu"), loop, validate, checkpoint, SILENT)
         heads.append(model.head.state_dict())
         assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
     ours, theirs = heads
@@ -63,7 +63,7 @@ def test_the_backbone_is_not_asked_a_second_time(home: Home, tmp_path: Path, mon
     computed: list[int] = []
     real = features._compute
 
-    def counted(model: Any, encoded: Any, device: Any, progress: Any) -> torch.Tensor:
+    def counted(model: Any, encoded: Any, device: Any, progress: Any) -> list[torch.Tensor]:
         computed.append(len(encoded.ids))
         return real(model, encoded, device, progress)
 

@@ -17,7 +17,7 @@ from limpet.home import Home, open_home
 from limpet.registry import tasks
 from limpet.training import methods
 from limpet.training.backbone import module_digest
-from limpet.training.heads import ClassificationHead
+from limpet.training.heads.classification import ClassificationHead
 from limpet.training.learn import Staged, Start, TrainingSettings, discard, learn, unfinished_run
 from limpet.training.methods.lora import Lora
 from limpet.training.scoring import score

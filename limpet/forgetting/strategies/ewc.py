@@ -88,18 +88,16 @@ class Ewc(Sequential):
 def fisher(context: Context, task: TaskRecord, learned: Start) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the diagonal of the empirical Fisher information and the weights it was taken at, by parameter name."""
     import numpy as np
-    import torch
 
     from limpet.training.data import read_split
-    from limpet.training.evaluate import encode_texts
     from limpet.training.model import active
+    from limpet.training.objectives import TaskLoss
 
     examples = read_split(context.store, task, "train")
     size = min(len(examples), task.split("validation").examples)
     generator = np.random.default_rng([context.training.seed, zlib.crc32(task.name.encode())])
     drawn = [examples[int(index)] for index in sorted(generator.choice(len(examples), size, replace=False))]
     max_length = context.training.max_length or task.definition.max_length
-    encoded = encode_texts(context.backbone.tokenizer, [example.text for example in drawn], max_length)
     context.progress.note(f"importance of weights for {task.name}, on {size} examples")
     with active(context.backbone, learned.method, learned.files, learned.files) as model:
         shared = {
@@ -109,11 +107,10 @@ def fisher(context: Context, task: TaskRecord, learned: Start) -> tuple[dict[str
         }
         values = {name: parameter.detach().clone() for name, parameter in shared.items()}
         sums = {name: parameter.detach().clone().zero_() for name, parameter in shared.items()}
-        device = context.backbone.model.device
+        encoded = model.encode(context.backbone.tokenizer, drawn, max_length, learning=True)
+        objective = TaskLoss(encoded, model.head, context.backbone.model.device)
         for number in range(size):
-            inputs = {key: tensor.to(device) for key, tensor in encoded.batch([number]).items()}
-            loss: Tensor = model.head.loss(model(**inputs), torch.tensor([drawn[number].target], device=device))
-            loss.backward()  # type: ignore[no-untyped-call]
+            objective.loss(model, [number]).backward()  # type: ignore[no-untyped-call]
             for name, parameter in shared.items():
                 if parameter.grad is not None:
                     sums[name] += parameter.grad.square()

@@ -22,12 +22,14 @@ from typing import Any, Protocol
 from torch import nn
 
 from limpet.errors import UsageError
-from limpet.registry.values import BaseRecord
+from limpet.registry.values import BaseRecord, TaskRecord
 
 __all__ = [
+    "HEADED",
     "TABLE",
     "Capabilities",
     "Method",
+    "check_task_type",
     "for_peft_type",
     "get",
     "get_for",
@@ -41,6 +43,10 @@ __all__ = [
 
 TABLE = Path(__file__).with_name("works.json")
 """Architecture to method to the reason why it does not work there; an empty reason means that it works."""
+
+
+HEADED = frozenset({"classification", "multi-label", "regression", "token-classification"})
+"""Types of task with a head on the backbone's hidden states: every method that changes the backbone learns them."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,22 @@ def get_for(name: str, base: BaseRecord) -> Method:
     return method
 
 
+def check_task_type(method: Method, task: TaskRecord, base: BaseRecord) -> None:
+    """Refuse a task of a type that a method can't learn.
+
+    Raises:
+        UsageError: It can't; the nearest method that can is named.
+    """
+    kind = task.definition.type
+    if kind not in method.capabilities.task_types:
+        other = nearest(method, base, kind)
+        raise UsageError(
+            f"Method {method.name!r} can't learn task {task.name!r} of type {kind!r}; it learns "
+            f"{', '.join(sorted(method.capabilities.task_types))}.",
+            f"--method {other}" if other else "limpet methods",
+        )
+
+
 def obstacle(method: Method, base: BaseRecord) -> str:
     """Return why a method does not work on models like `base`; an empty string means that it does."""
     if base.architecture in _tried():
@@ -177,9 +199,14 @@ def was_tried(base: BaseRecord) -> bool:
     return base.architecture in _tried()
 
 
-def nearest(method: Method, base: BaseRecord) -> str | None:
-    """Return the first of a method's alternatives that works on models like `base`."""
-    return next((name for name in method.alternatives if not obstacle(get(name), base)), None)
+def nearest(method: Method, base: BaseRecord, task_type: str | None = None) -> str | None:
+    """Return the first of a method's alternatives that works on models like `base`, for tasks of that type."""
+    fitting = (
+        name
+        for name in method.alternatives
+        if not obstacle(get(name), base) and (task_type is None or task_type in get(name).capabilities.task_types)
+    )
+    return next(fitting, None)
 
 
 def for_peft_type(peft_type: str) -> Method | None:

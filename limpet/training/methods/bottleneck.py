@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from limpet.errors import UsageError
-from limpet.training.methods import Capabilities, _bottleneck, _peft, resolve_settings
+from limpet.training.methods import HEADED, Capabilities, _bottleneck, _peft, resolve_settings
 
 __all__ = ["METHODS", "Bottleneck"]
 
@@ -30,7 +30,7 @@ class Bottleneck:
     name = "bottleneck"
     summary = "small layers inside every block (Houlsby et al. 2019, Pfeiffer et al. 2021)"
     capabilities = Capabilities(
-        task_types=frozenset({"classification"}),
+        task_types=HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=False,

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from limpet.errors import IntegrityError
-from limpet.training.methods import Capabilities, resolve_settings
+from limpet.training.methods import HEADED, Capabilities, resolve_settings
 
 __all__ = ["METHODS", "Full"]
 
@@ -24,7 +24,7 @@ class Full:
     name = "full"
     summary = "every weight of a copy of the base: the baseline"
     capabilities = Capabilities(
-        task_types=frozenset({"classification"}),
+        task_types=HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=False,

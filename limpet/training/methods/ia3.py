@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from limpet.errors import UsageError
-from limpet.training.methods import Capabilities, _peft, _places, resolve_settings
+from limpet.training.methods import HEADED, Capabilities, _peft, _places, resolve_settings
 
 __all__ = ["METHODS", "Ia3"]
 
@@ -20,7 +20,7 @@ class Ia3:
     name = "ia3"
     summary = "factors on keys, values and inner activations (Liu et al. 2022)"
     capabilities = Capabilities(
-        task_types=frozenset({"classification"}),
+        task_types=HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=True,
         mixed_batches=False,

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from limpet.errors import UsageError
-from limpet.training.methods import Capabilities, _peft, resolve_settings
+from limpet.training.methods import HEADED, Capabilities, _peft, resolve_settings
 
 __all__ = ["METHODS", "Lora"]
 
@@ -29,7 +29,7 @@ class Lora:
     name = "lora"
     summary = "low-rank update of linear layers (Hu et al. 2021)"
     capabilities = Capabilities(
-        task_types=frozenset({"classification"}),
+        task_types=HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=True,
         mixed_batches=True,

@@ -14,7 +14,7 @@ from torch import nn
 
 from limpet.errors import UsageError
 from limpet.registry import peft_config
-from limpet.training.methods import Capabilities, _peft, _prompts
+from limpet.training.methods import HEADED, Capabilities, _peft, _prompts
 from limpet.training.methods._fields import read_field
 
 __all__ = ["METHODS", "OtherPeft"]
@@ -57,7 +57,7 @@ class OtherPeft:
     """
 
     capabilities = Capabilities(
-        task_types=frozenset({"classification"}),
+        task_types=HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=False,

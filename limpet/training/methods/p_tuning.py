@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from limpet.errors import UsageError
-from limpet.training.methods import Capabilities, _peft, _prompts, resolve_settings
+from limpet.training.methods import HEADED, Capabilities, _peft, _prompts, resolve_settings
 
 __all__ = ["METHODS", "PTuning"]
 
@@ -28,7 +28,7 @@ class PTuning:
     name = "p-tuning"
     summary = "word vectors before the text, computed by a network (Liu et al. 2021)"
     capabilities = Capabilities(
-        task_types=frozenset({"classification"}),
+        task_types=HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=False,

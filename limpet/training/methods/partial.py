@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.training.methods import Capabilities, resolve_settings
+from limpet.training.methods import HEADED, Capabilities, resolve_settings
 
 __all__ = ["METHODS", "Partial"]
 
@@ -27,7 +27,7 @@ class Partial:
     name = "partial"
     summary = "the top layers of a copy of the base, and the head"
     capabilities = Capabilities(
-        task_types=frozenset({"classification"}),
+        task_types=HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=False,

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from limpet.training.methods import Capabilities, _peft, _prompts, resolve_settings
+from limpet.training.methods import HEADED, Capabilities, _peft, _prompts, resolve_settings
 
 __all__ = ["METHODS", "Prefix"]
 
@@ -21,7 +21,7 @@ class Prefix:
     name = "prefix"
     summary = "trained keys and values in every layer (Li & Liang 2021)"
     capabilities = Capabilities(
-        task_types=frozenset({"classification"}),
+        task_types=HEADED,
         families=frozenset({"encoder", "decoder"}),
         mergeable=False,
         mixed_batches=False,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limpet.errors import UsageError
-from limpet.training.methods import Capabilities, _peft, _prompts, resolve_settings
+from limpet.training.methods import HEADED, Capabilities, _peft, _prompts, resolve_settings
 
 __all__ = ["METHODS", "Prompt"]
 
@@ -24,7 +24,7 @@ class Prompt:
     name = "prompt"
     summary = "trained word vectors before the text (Lester et al. 2021)"
     capabilities = Capabilities(
-        task_types=frozenset({"classification"}),
+        task_types=HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=False,

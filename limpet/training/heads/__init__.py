@@ -1,0 +1,68 @@
+"""Heads: the part of an adapter that turns the backbone's hidden states into a task's answer.
+
+A head belongs to its task. The backbone stays shared, so tasks with different label counts live side by side.
+On disk a head is `head.json` (how it is built) and `head.safetensors` (its tensors, where it has any), beside the
+adapter. Each type of task has a head of its own, one module each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from limpet.errors import IntegrityError, UsageError
+from limpet.registry.task_forms import has_tensors
+from limpet.registry.values import BaseRecord, TaskRecord
+from limpet.training.heads._base import Batch, Head, HeadConfig, pool
+from limpet.training.task_types import Example, task_type
+
+__all__ = ["HEAD_FILES", "Batch", "Head", "HeadConfig", "build_head", "load_head", "pool", "save_head"]
+
+HEAD_FILES = ("head.json", "head.safetensors")
+
+
+def build_head(task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> Head:
+    """Make a new head for `task` on `base`, initialised from torch's global generator.
+
+    Args:
+        task: The task.
+        base: The base that the head reads.
+        train: The task's training examples.
+
+    Raises:
+        UsageError: No head exists for the task's type.
+    """
+    kind = task_type(task.definition.type).head
+    return kind(kind.configure(task, base, train))
+
+
+def save_head(head: Head, folder: Path) -> None:
+    """Write `head.json` into `folder`, and `head.safetensors` where the head has tensors of its own."""
+    text = json.dumps(head.content(), indent=2, sort_keys=True)
+    (folder / HEAD_FILES[0]).write_text(text + "\n", encoding="utf-8")
+    if tensors := head.tensors():
+        save_file(tensors, folder / HEAD_FILES[1], metadata={"format": "pt"})
+
+
+def load_head(files: Mapping[str, Path]) -> Head:
+    """Build the head that `files` describe.
+
+    Raises:
+        IntegrityError: A file is missing, or its tensors do not fit its configuration.
+    """
+    if HEAD_FILES[0] not in files:
+        missing = [name for name in HEAD_FILES if name not in files]
+        raise IntegrityError(f"The adapter has no {' and no '.join(missing)}.", "limpet verify")
+    try:
+        content = json.loads(files[HEAD_FILES[0]].read_text(encoding="utf-8"))
+        kind = task_type(str(content["type"]))
+        if has_tensors(kind.name) and HEAD_FILES[1] not in files:
+            raise IntegrityError(f"The adapter has no {HEAD_FILES[1]}.", "limpet verify")
+        tensors = load_file(files[HEAD_FILES[1]]) if HEAD_FILES[1] in files else {}
+        head = kind.head.restore(content, tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
+        raise IntegrityError(f"The adapter's head can't be read: {error}", "limpet verify") from error
+    return head.eval()

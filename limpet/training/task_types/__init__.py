@@ -1,0 +1,183 @@
+"""Types of task, one module each, found by their presence in this folder.
+
+A type knows its data, its metrics and its head; nothing outside its module names it. A module whose name does not
+begin with `_` offers `TASK_TYPE`. None of them imports torch: a type's head is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from limpet.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from limpet.training.heads import Head
+    from limpet.training.scoring import Metric
+
+__all__ = ["Example", "TaskType", "Text", "every", "names", "task_type"]
+
+Text = str | tuple[str, ...]
+"""A text, or the words of one."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example of a task: its text, or its words, and its target as metrics take it; null where it is unknown."""
+
+    text: Text
+    target: Any = None
+
+
+class TaskType:
+    """One type of task; what stands here suits types whose examples have a plain text.
+
+    A plain target, as `read` returns it, is what a cell says: hashable, and without the task's label map. `encode`
+    turns it into the JSON value that a split stores under `key`, and `decode` that into an example's target.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    """What a task of this type may be scored by; the first is the default."""
+    target_columns: ClassVar[tuple[str, ...]]
+    """Usual names of the column of the targets."""
+    noun: ClassVar[str] = "target"
+    """What the target is called, which is also the option of the command line that names its column."""
+    key: ClassVar[str]
+    stratified: ClassVar[bool] = False
+    """Whether each example has one label, in proportion to which splits are drawn, and which each must show."""
+    labelled: ClassVar[bool] = False
+    """Whether the task has a label map."""
+
+    @property
+    def head(self) -> type[Head]:
+        """The class of this type's heads."""
+        raise NotImplementedError
+
+    @property
+    def default_metric(self) -> str:
+        """The metric of tasks that name none."""
+        return self.metrics[0].name
+
+    def metric(self, name: str | None) -> str:
+        """Return the metric called `name`, or the default one for null.
+
+        Raises:
+            UsageError: This type of task isn't scored by that metric.
+        """
+        if name is None:
+            return self.default_metric
+        known = [one.name for one in self.metrics]
+        if name not in known:
+            raise UsageError(
+                f"{name!r} is not a metric of {self.name} tasks: those are {', '.join(known)}.",
+                f"--metric {self.default_metric}",
+            )
+        return name
+
+    def read_text(self, cell: Any) -> Text | None:
+        """Return the text of a cell; null where it is empty.
+
+        Raises:
+            DataError: The cell holds something else.
+        """
+        if cell is not None and not isinstance(cell, str):
+            raise DataError(f"it holds {type(cell).__name__}, not text.", "--text COL")
+        return cell if cell is not None and cell.strip() else None
+
+    def read_input(self, text: str | Sequence[str]) -> Text:
+        """Return a text that somebody asks about, as this type has texts.
+
+        Raises:
+            DataError: It is none.
+        """
+        if not isinstance(text, str):
+            raise DataError(f"A text is a {type(text).__name__}, not one text.", "limpet predict TASK 'a text'")
+        return text
+
+    def flat(self, text: Text) -> str:
+        """Return an example's text as one text: duplicates are found by it."""
+        return text if isinstance(text, str) else " ".join(text)
+
+    def read(self, cell: Any) -> Any:
+        """Return the plain target of a cell; null where it is empty.
+
+        Raises:
+            DataError: The cell holds no target of this type.
+        """
+        raise NotImplementedError
+
+    def check(self, text: Text, target: Any) -> None:
+        """Refuse a target that does not belong to its text.
+
+        Raises:
+            DataError: They contradict each other.
+        """
+
+    def labels_of(self, target: Any) -> Sequence[str]:
+        """Return the labels that a plain target has, as often as it has them."""
+        return ()
+
+    def encode(self, target: Any, labels: tuple[str, ...]) -> Any:
+        """Return a plain target as a split stores it."""
+        return target
+
+    def decode(self, value: Any) -> Any:
+        """Return an example's target, from what a split stores."""
+        return value
+
+    def check_training(self, targets: Sequence[Any]) -> None:
+        """Refuse plain targets of a training split that nothing can be learned from.
+
+        Raises:
+            DataError: They are all the same, or too few.
+        """
+
+    def row(self, text: Text, target: Any, labels: tuple[str, ...]) -> dict[str, Any]:
+        """Return an example as a line of a split."""
+        return {"text": text, self.key: self.encode(target, labels)}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        """Return the example of a line."""
+        text = row["text"]
+        return Example(text if isinstance(text, str) else tuple(text), self.decode(row[self.key]))
+
+
+@cache
+def _types() -> dict[str, TaskType]:
+    found = [
+        importlib.import_module(f"{__name__}.{module.name}").TASK_TYPE
+        for module in pkgutil.iter_modules(__path__)
+        if not module.name.startswith("_")
+    ]
+    # the commonest first
+    return {kind.name: kind for kind in sorted(found, key=lambda kind: (kind.name != "classification", kind.name))}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all types of task, classification first."""
+    return tuple(_types())
+
+
+def every() -> tuple[TaskType, ...]:
+    """All types of task."""
+    return tuple(_types().values())
+
+
+def task_type(name: str) -> TaskType:
+    """Return the task type called `name`.
+
+    Raises:
+        UsageError: No such type works.
+    """
+    if name not in _types():
+        raise UsageError(
+            f"Tasks of type {name!r} are not available; the types that work are: {', '.join(names())}.",
+            f"--type {names()[0]}",
+        )
+    return _types()[name]

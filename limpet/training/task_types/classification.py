@@ -1,0 +1,50 @@
+"""Classification: one label for each text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from limpet.training.scoring import ACCURACY, MACRO_F1
+from limpet.training.task_types import TaskType
+from limpet.training.task_types._labels import read_label
+
+if TYPE_CHECKING:
+    from limpet.training.heads import Head
+
+__all__ = ["TASK_TYPE", "Classification"]
+
+
+class Classification(TaskType):
+    """A target is a label's name; a split stores its id."""
+
+    name = "classification"
+    summary = "one label for each text"
+    metrics = (ACCURACY, MACRO_F1)
+    target_columns = ("label", "labels", "category", "class", "target")
+    noun = "label"
+    key = "label"
+    stratified = True
+    labelled = True
+
+    @property
+    def head(self) -> type[Head]:
+        """See `TaskType.head`."""
+        from limpet.training.heads.classification import ClassificationHead
+
+        return ClassificationHead
+
+    def read(self, cell: Any) -> str | None:
+        """See `TaskType.read`."""
+        return read_label(cell)
+
+    def labels_of(self, target: str) -> Sequence[str]:
+        """The label itself."""
+        return (target,)
+
+    def encode(self, target: str, labels: tuple[str, ...]) -> int:
+        """Return the label's id."""
+        return labels.index(target)
+
+
+TASK_TYPE = Classification()
