@@ -151,6 +151,16 @@ def tiny_csv(path: Path, *, labels: tuple[str, ...] = ("sea", "sky", "rock"), ro
     return path
 
 
+def enliven(folder: Path) -> Path:
+    """Make the weight matrices of a base larger, so that it says one thing here and another there."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = {name: tensor * 10 if tensor.dim() == 2 else tensor for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    return folder
+
+
 def change_one_weight(folder: Path, amount: float = 1e-3) -> str:
     """Add `amount` to one number of one weight of the base in `folder`; return the tensor's name."""
     from safetensors.torch import load_file, save_file

@@ -9,6 +9,7 @@ import click
 
 from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.cli._plain import plain
 from limpet.errors import NotFoundError, UsageError
 
 __all__ = ["command"]
@@ -37,6 +38,10 @@ def command(invocation: Invocation, task: str, texts: tuple[str, ...], file: str
         _output.emit(task=version.task, version=version.number, labels=version.labels, predictions=predictions)
         return
     shown = [answer.shown for answer in predictions]
+    if len(shown[0]) == 1:
+        # nothing but an answer needs no table
+        click.echo("\n".join(plain(str(value)) for answer in shown for value in answer.values()))
+        return
     rows = [
         tuple(_output.digits(value) if isinstance(value, float) else value for value in answer.values())
         for answer in shown

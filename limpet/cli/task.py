@@ -38,6 +38,8 @@ def command() -> None:
 @click.option("--train-size", type=int, metavar="N", help="How many training examples to draw. [all]")
 @click.option("--eval-size", type=int, metavar="N", help="How many evaluation examples to draw. [all]")
 @click.option("--split-seed", type=int, metavar="S", help="Seeds every draw. [0]")
+@click.option("--prompt", metavar="TEMPLATE", help="What an answer is written after, with {text} in it. [generation]")
+@click.option("--max-new-tokens", type=int, metavar="N", help="Longest answer in tokens. [generation: 32]")
 @click.option("--max-length", type=int, metavar="L", help="Longest text in tokens. [128]")
 @pass_invocation
 def add(
@@ -105,6 +107,7 @@ def _show(invocation: Invocation, record: TaskRecord) -> None:
             ("digest", record.data_digest),
             ("labels", record.labels),
             ("longest text", f"{definition.max_length} tokens"),
+            *((key.replace("_", " "), value) for key, value in definition.options.items()),
             ("split seed", definition.split_seed),
             *((key.replace("_", " "), value) for key, value in checks.items()),
             *(("note", note) for note in notes),

@@ -8,8 +8,8 @@ import click
 
 from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.cli._settings import parse_settings
 from limpet.cli._trained import show_trained
-from limpet.errors import UsageError
 
 if TYPE_CHECKING:
     from limpet.training.learn import TrainingSettings
@@ -51,7 +51,7 @@ def command(
     """Learn a task, register the version and evaluate every earlier task again."""
     given = {name: value for name, value in options.items() if value is not None}
     if pairs:
-        given["method_settings"] = _parse(pairs)
+        given["method_settings"] = parse_settings(pairs)
     home = invocation.open()
     # before the base is loaded: a name mistyped is answered at once
     home.task.show(task)
@@ -67,18 +67,6 @@ def command(
             progress=progress,
         )
     show_trained(invocation, trained)
-
-
-def _parse(pairs: tuple[str, ...]) -> dict[str, str]:
-    settings: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key and equals and value):
-            raise UsageError(f"--set takes KEY=VALUE, not {pair!r}.", "--set r=8")
-        if key in settings:
-            raise UsageError(f"--set {key} stands twice.", f"--set {pair}")
-        settings[key] = value
-    return settings
 
 
 def _settings(given: dict[str, Any], resume: bool) -> TrainingSettings | None:

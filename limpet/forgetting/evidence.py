@@ -92,7 +92,7 @@ class Course:
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
-        """The tasks learned so far, example by example; empty where a task has other examples at another step."""
+        """The tasks learned so far, example by example; empty where a metric can't be resampled."""
         columns = [self._column(index) for index in range(self.steps)]
         known = [column for column in columns if column is not None]
         return tuple(known) if len(known) == self.steps else ()
@@ -117,7 +117,7 @@ class Course:
         outcomes = [self.read(cell) if cell else None for cell in evaluated]
         targets = {outcome.targets for outcome in outcomes if outcome}
         names = {cell.metric for cell in evaluated if cell}
-        if len(targets) != 1 or len(names) != 1:
+        if len(targets) != 1 or len(names) != 1 or not all(metric(name).counts for name in names):
             return None
         predictions = tuple(outcome.predictions if outcome else None for outcome in outcomes)
         return Column(self.tasks[task], names.pop(), targets.pop(), predictions)

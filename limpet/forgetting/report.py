@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from limpet.errors import IntegrityError
 from limpet.forgetting import strategies
 from limpet.forgetting.conclusion import conclusion
 from limpet.forgetting.evidence import Course, Outcomes, arm_report, compare, over_seeds
@@ -19,10 +20,13 @@ from limpet.registry import bases, evaluations, streams, tasks, versions
 from limpet.registry.costs import find_full, full_versions
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, EvaluationRecord, StepRecord, StreamRecord, VersionRecord
+from limpet.training.scoring import score
 
 __all__ = ["Report", "build", "conclusion"]
 
 Read = Callable[[EvaluationRecord], Outcomes]
+
+_ROUNDING = 1e-9  # sums of other metrics than accuracy may differ in the last bits from machine to machine
 
 
 def build(store: Store, stream_name: str | None = None, added: VersionRecord | None = None) -> Report:
@@ -172,15 +176,26 @@ def _cell(step: StepRecord, version: VersionRecord) -> EvaluationRecord | None:
 
 
 def _reader(store: Store) -> Read:
-    """Read kept predictions, each blob once: most rows of an isolated arm share theirs."""
-    kept: dict[str, Outcomes] = {}
+    """Read kept predictions, each blob once: most rows of an isolated arm share theirs.
+
+    A score that its own predictions do not give is refused: such as a 0 where nothing was evaluated.
+    """
+    kept: dict[tuple[str, str], tuple[Outcomes, float]] = {}
 
     def read(evaluation: EvaluationRecord) -> Outcomes:
-        digest = evaluation.predictions_digest
-        if digest not in kept:
+        known = (evaluation.predictions_digest, evaluation.metric)
+        if known not in kept:
             content = evaluations.predictions(store, evaluation)
-            kept[digest] = Outcomes(_frozen(content["predictions"]), _frozen(content["targets"]))
-        return kept[digest]
+            outcomes = Outcomes(_frozen(content["predictions"]), _frozen(content["targets"]))
+            kept[known] = outcomes, score(evaluation.metric, content["predictions"], content["targets"])
+        outcomes, found = kept[known]
+        if abs(found - evaluation.score) > _ROUNDING:
+            raise IntegrityError(
+                f"The score of {evaluation.version} is recorded as {evaluation.score:g}, and its predictions give "
+                f"{found:g}.",
+                "limpet verify --deep",
+            )
+        return outcomes
 
     return read
 

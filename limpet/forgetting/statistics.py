@@ -260,6 +260,8 @@ def _counted(column: Column) -> tuple[Metric, Array, tuple[int, ...]]:
     import numpy as np
 
     metric = find_metric(column.metric)
+    if metric.counts is None:
+        raise UsageError(f"The metric {column.metric!r} can't be resampled.", "score the task by another metric")
     evaluated = tuple(step for step, row in enumerate(column.predictions) if row is not None)
     rows = [row for row in column.predictions if row is not None]
     if not column.targets or any(len(row) != len(column.targets) for row in rows):
@@ -276,7 +278,7 @@ def _counted(column: Column) -> tuple[Metric, Array, tuple[int, ...]]:
 
 def _scores(metric: Metric, sums: Array, steps: int, examples: int) -> Array:
     """Scores from summed counts: (resamples, steps * channels) to (resamples, steps)."""
-    if not steps:
+    if not steps or metric.combine is None:
         return sums
     return metric.combine(sums.reshape(len(sums), steps, -1), examples)
 

@@ -17,6 +17,7 @@ from limpet.home._bench import Benches
 from limpet.home._policy import Policies
 from limpet.home._results import MethodInfo, Trained, method_info
 from limpet.home._streams import Streams
+from limpet.home._studies import Studies
 from limpet.home._tasks import Tasks
 from limpet.registry import aliases, bases, gate_refusals, log, streams, tasks, versions
 from limpet.registry.gc import DAY, collect
@@ -100,6 +101,7 @@ class Home:
         self.task = Tasks(self)
         self.adapter = Adapters(self)
         self.stream = Streams(self)
+        self.study = Studies(self)
         self.bench = Benches(self)
         self.policy = Policies(self)
         self._backbone: Backbone | None = None

@@ -125,8 +125,15 @@ def _labels(version: VersionRecord, kind: str, content: Any) -> str:
     return "" if content == list(version.labels) else "its labels are not those of the manifest"
 
 
+def _demonstrations(version: VersionRecord, kind: str, content: Any) -> str:
+    if not isinstance(content, dict):
+        return "it is not a JSON object"
+    return "" if content.get("labels") == list(version.labels) else "its labels are not those of the manifest"
+
+
 _JSON_FILES: dict[str, Callable[[VersionRecord, str, Any], str]] = {
     "adapter_config.json": _adapter_config,
+    "demonstrations.json": _demonstrations,
     "head.json": _head,
     "labels.json": _labels,
 }

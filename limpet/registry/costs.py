@@ -33,8 +33,8 @@ COSTS: dict[str, str] = {
 """Every figure of `VersionRecord.cost` with its definition."""
 
 LATENCY: dict[str, str] = {
-    "milliseconds": "median over all requests, with the version attached to the base",
-    "base_milliseconds": "median over the same requests, the base with the same head and no adapter",
+    "milliseconds": "median over all requests of the time of an answer, or of its first word where it is written",
+    "base_milliseconds": "median of the time in which the base alone, without adapter and head, reads the same texts",
     "ratio": "median of milliseconds divided by base_milliseconds, request by request; 1.0 adds nothing",
     "merged_milliseconds": "median with the update merged into the weights; null where the method can't be merged",
     "merged_ratio": "as ratio, merged",

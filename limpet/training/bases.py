@@ -27,7 +27,7 @@ from limpet.registry.values import BaseRecord
 from limpet.training.gguf_conversion import convert_gguf
 from limpet.training.samples import base_folder, cache_folder, new_folder, sample_folder
 
-__all__ = ["ResolvedBase", "check", "describe", "find_here", "locate", "remembered", "resolve"]
+__all__ = ["ResolvedBase", "check", "describe", "family", "find_here", "locate", "remembered", "resolve"]
 
 _HUB = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
 _HUB_FILES = [WEIGHTS_FILE, WEIGHTS_INDEX, "model-*.safetensors", "config.json", "generation_config.json"]
@@ -223,7 +223,7 @@ def describe(resolved: ResolvedBase) -> BaseRecord:
         config_digest=fingerprint.config,
         tokenizer_digest=fingerprint.tokenizer,
         architecture=config.model_type,
-        family=_family(config, resolved.name),
+        family=family(config, resolved.name),
         hidden_size=hidden_size,
         parameters=fingerprint.parameters,
         size=fingerprint.size,
@@ -232,7 +232,16 @@ def describe(resolved: ResolvedBase) -> BaseRecord:
     )
 
 
-def _family(config: Any, name: str) -> str:
+def family(config: Any, name: str) -> str:
+    """Return `encoder`, `decoder` or `encoder-decoder`.
+
+    Args:
+        config: A model's configuration.
+        name: What the model is called, for the message.
+
+    Raises:
+        UsageError: It is no language model that transformers knows.
+    """
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,

@@ -51,6 +51,8 @@ def build_task(
     eval_size: int | None = None,
     split_seed: int = 0,
     max_length: int = DEFAULT_MAX_LENGTH,
+    prompt: str | None = None,
+    max_new_tokens: int | None = None,
 ) -> tuple[TaskRecord, dict[str, bytes]]:
     """Read a task's data and split it.
 
@@ -69,6 +71,8 @@ def build_task(
         eval_size: How many evaluation examples to draw; null takes all, or 30 % without an official split.
         split_seed: Seeds every draw.
         max_length: Longest text in tokens.
+        prompt: What an answer is written after, with `{text}` where the text goes; for generation.
+        max_new_tokens: The longest answer in tokens; for generation.
 
     Returns:
         The record, and each split as canonical JSON lines.
@@ -84,7 +88,8 @@ def build_task(
         raise UsageError(f"The split seed is {split_seed}, and seeds are 0 or more.", "--split-seed 0")
     metric = kind.metric(metric)
     check_name("task", name)
-    source = read_source(data, text_column, target_column, kind.target_columns, kind.noun)
+    source = read_source(data, text_column, target_column, kind.target_columns, kind.noun, kind.text_columns)
+    options = kind.options({"prompt": prompt, "max_new_tokens": max_new_tokens}, source.target_column)
     splitter = _Splitter(source, kind, split_seed)
     places = splitter.split(train_size, eval_size)
     definition = TaskDefinition(
@@ -98,6 +103,7 @@ def build_task(
         eval_size=eval_size,
         split_seed=split_seed,
         max_length=max_length,
+        options=options,
     )
     return _record(definition, kind, splitter, places)
 

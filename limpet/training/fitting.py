@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from limpet.training.progress import Progress
 from limpet.training.samples import cache_folder
 from limpet.training.scoring import score
 
-__all__ = ["fit_task"]
+__all__ = ["fit_task", "measure_untrained"]
 
 
 def fit_task(
@@ -85,6 +86,26 @@ def fit_task(
 
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     return fit(model, Mixture(losses, along.penalty, parameters), loop, validate, checkpoint, progress)
+
+
+def measure_untrained(
+    store: Store, backbone: Backbone, task: TaskRecord, model: TaskModel, max_length: int, progress: Progress
+) -> Fitted:
+    """Score what needs no training on the validation split, as the loop would have."""
+    validation = read_split(store, task, "validation")
+    started = time.perf_counter()
+    encoded = model.encode(backbone.tokenizer, validation, max_length)
+    outcome = run(model, encoded, backbone.model.device, progress)
+    value = score(task.definition.metric, outcome.predictions, [example.target for example in validation])
+    return Fitted(
+        best_score=value,
+        best_epoch=0,
+        history=(),
+        steps=0,
+        examples=0,
+        seconds=time.perf_counter() - started,
+        examples_per_second=0.0,
+    )
 
 
 @dataclass(frozen=True)

@@ -6,53 +6,99 @@ demonstrations and the text; it is compared as it is, without calibration.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from limpet.errors import UsageError
-from limpet.training.backbone import Backbone, positions
+from limpet.errors import IntegrityError, UsageError
+from limpet.training.backbone import positions
 from limpet.training.batches import PAD_TO
-from limpet.training.demonstrations import Demonstration, Demonstrations, Script
+from limpet.training.demonstrations import FILE, Demonstration, Demonstrations, Script, parse, write
+from limpet.training.evaluate import Encoded, plan_tokens
+from limpet.training.heads import Batch, HeadConfig
+from limpet.training.heads._base import of_text
+from limpet.training.heads.classification import ClassificationHead
 from limpet.training.likelihood import Continuations
+from limpet.training.task_types import Example
 
-__all__ = ["InContext", "cut_to_fit", "room"]
+__all__ = ["InContextHead", "cut_to_fit", "room"]
 
 _ROWS = 8
 """Texts that are read together; each has a copy of the demonstrations' keys and values."""
 
 
-class InContext(nn.Module):
-    """Token ids of texts to log-likelihoods (batch, labels) of their labels' words.
+@dataclass(frozen=True)
+class _Bound:
+    """What the head takes of the base, in a plain value so that nothing of the base is taken for the head's own."""
+
+    script: Script
+    continuations: Continuations
+    room: int
+
+
+class InContextHead(ClassificationHead):
+    """Texts to log-likelihoods (labels) of their labels' words; it has demonstrations in place of tensors.
 
     Args:
-        backbone: A decoder with its language-model head.
-        demonstrations: What it is told about the task.
+        demonstrations: What the base is told about the task.
         reuse: Read the demonstrations once for all texts.
     """
 
-    def __init__(self, backbone: Backbone, demonstrations: Demonstrations, reuse: bool = True) -> None:
-        super().__init__()
-        self._script = Script(backbone.tokenizer, demonstrations.template, demonstrations.words)
-        self._continuations = Continuations(
-            backbone.model,
-            backbone.language_head(),
-            self._script.beginning(demonstrations),
-            self._script.words,
-            reuse,
-        )
+    def __init__(self, demonstrations: Demonstrations, reuse: bool = True) -> None:
+        nn.Module.__init__(self)
+        self.config = HeadConfig("classification", "none", 0, len(demonstrations.labels), 0.0)
+        self.demonstrations = demonstrations
+        self._reuse = reuse
+        self._base: _Bound | None = None
 
-    def tokens(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
-        """Return the token ids of texts to be labelled, in the template, at most `max_length` each."""
-        return [self._script.question(text, max_length) for text in texts]
+    def bind(self, backbone: Any) -> None:
+        """Make tokens of the demonstrations.
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return log-likelihoods (batch, labels) in float32 for ids and mask, both (batch, length)."""
-        parts = zip(torch.split(input_ids, _ROWS), torch.split(attention_mask, _ROWS), strict=True)
-        return torch.cat([self._continuations.scores(ids, mask) for ids, mask in parts])
+        Raises:
+            UsageError: The base has no language-model head, or can't tell two labels' words apart.
+        """
+        told = self.demonstrations
+        script = Script(backbone.tokenizer, told.template, told.words)
+        beginning = script.beginning(told)
+        longest = max(len(ids) for ids in script.words)
+        left = (room(backbone.model, told.budget) - len(beginning) - longest) // PAD_TO * PAD_TO
+        scored = Continuations(backbone.model, backbone.language_head(), beginning, script.words, self._reuse)
+        self._base = _Bound(script, scored, left)
+
+    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool) -> Encoded:
+        """Turn texts into questions of at most `max_length` tokens, template included; see `Head.encode`."""
+        script, length = self._bound.script, min(max_length, self._bound.room)
+        return plan_tokens(tokenizer, [script.question(of_text(example), length) for example in examples])
+
+    def answer(self, model: nn.Module, batch: Batch) -> list[Tensor]:
+        """Return log-likelihoods (labels) for each text of a batch."""
+        parts = zip(torch.split(batch["input_ids"], _ROWS), torch.split(batch["attention_mask"], _ROWS), strict=True)
+        return [row for ids, mask in parts for row in self._bound.continuations.scores(ids, mask)]
+
+    def save(self, folder: Path) -> None:
+        """Write the demonstrations; see `Head.save`."""
+        (folder / FILE).write_bytes(write(self.demonstrations))
+
+    @classmethod
+    def of(cls, files: Mapping[str, Path]) -> InContextHead:
+        """Return the head that an adapter's files describe.
+
+        Raises:
+            IntegrityError: The file of demonstrations is missing or unsound.
+        """
+        if FILE not in files:
+            raise IntegrityError(f"The adapter has no {FILE}.", "limpet verify")
+        return cls(parse(files[FILE].read_bytes()))
+
+    @property
+    def _bound(self) -> _Bound:
+        if self._base is None:
+            raise RuntimeError("the head was not bound to a base")
+        return self._base
 
 
 def room(model: Any, budget: int) -> int:

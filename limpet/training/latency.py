@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,13 +22,12 @@ from limpet.errors import UsageError
 from limpet.training import methods
 from limpet.training.backbone import Backbone
 from limpet.training.environment import current_environment
-from limpet.training.heads import load_head
 from limpet.training.merge import merged
-from limpet.training.model import TaskModel, active
+from limpet.training.model import TaskModel, active, bound_head
 from limpet.training.shared_copy import shared_copy
 from limpet.training.task_types import Example
 
-__all__ = ["Latency", "latency", "paired_ratio", "time_in_turn"]
+__all__ = ["Latency", "answers", "latency", "paired_ratio", "reads", "time_in_turn"]
 
 _SECONDS = 0.5
 _LEAST, _MOST = 5, 40  # requests
@@ -52,7 +51,7 @@ class Latency:
 def latency(
     backbone: Backbone, method: str, files: Mapping[str, Path], texts: Sequence[str], max_length: int
 ) -> dict[str, Any] | None:
-    """Measure for about half a second how long a version takes for one text; null where that was switched off.
+    """Measure for half a second, and as long again merged, how long an answer takes; null where that is switched off.
 
     Args:
         backbone: The base in memory; nothing is attached to it.
@@ -68,27 +67,29 @@ def latency(
     seconds = _budget()
     if seconds <= 0:
         return None
-    encoded = load_head(files).encode(backbone.tokenizer, [Example(text) for text in texts], max_length, False)
-    requests = [encoded.batch([index]) for index in range(len(texts))]
     with ExitStack() as stack:
         # on a copy of the modules, so that the base alone stands beside it
         beside = replace(backbone, model=shared_copy(backbone.model))
-        models = [
-            stack.enter_context(active(beside, method, files, files)),
-            TaskModel(backbone.model, load_head(files).to(backbone.model.device), frozenset()).eval(),
-        ]
+        model = stack.enter_context(active(beside, method, files, files))
+        base = TaskModel(backbone.model, bound_head(backbone, files), frozenset()).eval()
+        encoded = model.encode(backbone.tokenizer, [Example(text) for text in texts], max_length)
+        device = backbone.model.device
+        batches = [encoded.batch([index]) for index in range(len(texts))]
+        requests = [{key: tensor.to(device) for key, tensor in batch.items()} for batch in batches]
+        with_it, alone = time_in_turn([answers(model), reads(base)], requests, seconds)
+        merged_in, beside_it = None, None
         if methods.get(method).capabilities.mergeable:
-            models.append(stack.enter_context(merged(backbone, method, files, files)))
-        times = time_in_turn(models, requests, seconds)
+            # apart from the first two, which share their weights: the processor would have those at hand for the base
+            model = stack.enter_context(merged(backbone, method, files, files))
+            merged_in, beside_it = time_in_turn([answers(model), reads(base)], requests, seconds)
     environment = current_environment("float32")
-    with_it, alone, *rest = times
     return asdict(
         Latency(
             milliseconds=1000 * median(with_it),
             base_milliseconds=1000 * median(alone),
             ratio=paired_ratio(with_it, alone),
-            merged_milliseconds=1000 * median(rest[0]) if rest else None,
-            merged_ratio=paired_ratio(rest[0], alone) if rest else None,
+            merged_milliseconds=1000 * median(merged_in) if merged_in else None,
+            merged_ratio=paired_ratio(merged_in, beside_it) if merged_in and beside_it else None,
             requests=len(alone),
             tokens=sum(request["input_ids"].shape[1] for request in requests) / len(requests),
             threads=environment.threads,
@@ -113,43 +114,51 @@ def paired_ratio(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def time_in_turn(
-    models: Sequence[Any],
+    passes: Sequence[Callable[[Mapping[str, Tensor]], object]],
     requests: Sequence[Mapping[str, Tensor]],
     seconds: float,
     least: int = _LEAST,
     most: int = _MOST,
 ) -> list[list[float]]:
-    """Let every model answer the same requests, and return the seconds of each answer, by model.
+    """Do each of several things with the same requests in turn, and return the seconds that each took every time.
 
     Args:
-        models: In evaluation mode.
-        requests: Batches of token ids and mask; they are gone through again and again.
+        passes: What to do with a request.
+        requests: Batches, where the model is; they are gone through again and again.
         seconds: No new request begins after this long.
         least: Fewest requests, however long they take.
         most: Most requests.
     """
-    device = next(models[0].parameters()).device
-    inputs = [{key: tensor.to(device) for key, tensor in request.items()} for request in requests]
-    times: list[list[float]] = [[] for _ in models]
+    times: list[list[float]] = [[] for _ in passes]
     with torch.inference_mode():
-        for model in models:
-            # the first answer of a model pays for what is made once
-            model(**inputs[0])
+        for do in passes:
+            # the first time pays for what is made once
+            do(requests[0])
         started = time.perf_counter()
         for turn in range(most):
             if turn >= least and time.perf_counter() - started > seconds:
                 break
-            for place in range(len(models)):
+            for place in range(len(passes)):
                 # whoever is first finds the caches as the one before left them, so all are first in turn
-                index = (turn + place) % len(models)
-                times[index].append(_seconds(models[index], inputs[turn % len(inputs)]))
+                index = (turn + place) % len(passes)
+                times[index].append(_seconds(passes[index], requests[turn % len(requests)]))
     return times
 
 
-def _seconds(model: Any, inputs: Mapping[str, Tensor]) -> float:
+def answers(model: TaskModel) -> Callable[[Mapping[str, Tensor]], object]:
+    """Return what a model does for an answer, up to the first word where it writes."""
+    return lambda batch: model.head.first_pass(model, batch)
+
+
+def reads(model: TaskModel) -> Callable[[Mapping[str, Tensor]], object]:
+    """Return what a model does to read a text."""
+    return lambda batch: model.hidden(**batch)
+
+
+def _seconds(do: Callable[[Mapping[str, Tensor]], object], request: Mapping[str, Tensor]) -> float:
     _wait()
     started = time.perf_counter()
-    model(**inputs)
+    do(request)
     _wait()
     return time.perf_counter() - started
 

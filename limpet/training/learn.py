@@ -30,7 +30,7 @@ from limpet.training.checkpoint import Checkpoint
 from limpet.training.companions import Along, Companion, Penalty
 from limpet.training.data import read_split
 from limpet.training.environment import bf16_is_fast, current_environment
-from limpet.training.fitting import fit_task
+from limpet.training.fitting import fit_task, measure_untrained
 from limpet.training.heads import Head, build_head, load_head, save_head
 from limpet.training.loop import Fitted, LoopSettings
 from limpet.training.model import TaskModel, base_modules, version_files
@@ -240,20 +240,29 @@ def _resolve(
             f"{start.reference} was learned by {start.method!r}, so {method.name!r} can't go on from it.",
             f"--method {start.method}",
         )
-    dtype = settings.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if bf16_is_fast() else "float32"
+    if start is not None and isinstance(method, methods.OwnHead):
+        raise UsageError(
+            f"{method.name!r} trains nothing, so it can't go on from {start.reference}.", f"--method {method.name}"
+        )
     resolved = method.resolve(backbone.model, settings.method_settings)
     return {
         "method": resolved,
-        "training": {
-            "epochs": settings.epochs,
-            "learning_rate": settings.learning_rate or method.learning_rate,
-            "batch_size": settings.batch_size,
-            "dtype": dtype,
-            "max_seconds": settings.max_seconds,
-        },
+        # where nothing is trained, no setting of training is a part of what was made
+        "training": {} if isinstance(method, methods.OwnHead) else _training(method, settings),
         "max_length": _max_length(method, backbone, resolved, settings.max_length or task.definition.max_length),
+    }
+
+
+def _training(method: methods.Method, settings: TrainingSettings) -> dict[str, Any]:
+    dtype = settings.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if bf16_is_fast() else "float32"
+    return {
+        "epochs": settings.epochs,
+        "learning_rate": settings.learning_rate or method.learning_rate,
+        "batch_size": settings.batch_size,
+        "dtype": dtype,
+        "max_seconds": settings.max_seconds,
     }
 
 
@@ -297,7 +306,11 @@ def _train(
         module = method.load(backbone.model, start.files)
     try:
         continues = start is not None and start.task == task.name and start.labels == task.labels
-        head = load_head(start.files) if start and continues else _new_head(store, backbone, task)
+        if isinstance(method, methods.OwnHead):
+            train = read_split(store, task, "train")
+            head = method.build_head(backbone, task, train, config["method"], config["max_length"], settings.seed)
+        else:
+            head = load_head(start.files) if start and continues else _new_head(store, backbone, task)
         head.bind(backbone)
         others = [_head_of(store, backbone, companion) for companion in along.companions]
         device = backbone.model.device
@@ -377,6 +390,10 @@ def _fit(
     progress: Progress,
 ) -> tuple[Fitted, Environment]:
     training = config["training"]
+    if not training:
+        return measure_untrained(store, backbone, task, model, config["max_length"], progress), current_environment(
+            "float32"
+        )
     loop = LoopSettings(
         epochs=training["epochs"],
         learning_rate=training["learning_rate"],

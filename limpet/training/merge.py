@@ -17,8 +17,7 @@ from torch import nn
 from limpet.errors import IntegrityError, UsageError
 from limpet.training import methods
 from limpet.training.backbone import Backbone
-from limpet.training.heads import load_head
-from limpet.training.model import TaskModel
+from limpet.training.model import TaskModel, bound_head
 from limpet.training.shared_copy import shared_copy
 
 __all__ = ["check_mergeable", "merged", "merged_module"]
@@ -56,7 +55,7 @@ def merged(
         IntegrityError: A file does not fit this base, a merged weight is not finite, or the base was changed.
     """
     check_mergeable(method_name)
-    task_head = load_head(head).to(backbone.model.device)
+    task_head = bound_head(backbone, head)
     module = merged_module(backbone.model, methods.get(method_name), state)
     try:
         yield TaskModel(module, task_head, frozenset()).eval()

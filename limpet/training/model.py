@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,23 +21,7 @@ from limpet.training.evaluate import Encoded
 from limpet.training.heads import Batch, Head, load_head
 from limpet.training.task_types import Example
 
-__all__ = ["Answering", "OtherHead", "TaskModel", "active", "base_modules", "check_base", "version_files"]
-
-
-@runtime_checkable
-class Answering(Protocol):
-    """A method's module that reads texts and answers in its own way; elsewhere the head does both.
-
-    Its answers are rows of what the task's head would have given, so that the head says what they mean.
-    """
-
-    def encode_examples(
-        self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool
-    ) -> Encoded:
-        """See `Head.encode`."""
-
-    def answer_batch(self, batch: Batch) -> list[Tensor]:
-        """Return the outputs of each example of a batch."""
+__all__ = ["OtherHead", "TaskModel", "active", "base_modules", "bound_head", "check_base", "version_files"]
 
 
 class TaskModel(nn.Module):
@@ -58,6 +42,8 @@ class TaskModel(nn.Module):
         # a head that stays as it is has no dropout either
         kept = [one for one in others if not any(p.requires_grad for p in one.parameters())]
         self._frozen = frozen | {id(part) for one in kept for part in one.modules()}
+        for one in (head, *others):
+            one.stand_behind(module)
 
     def forward(self, other: int | None = None, **batch: Tensor) -> Tensor:
         """Return outputs in float32 for a batch: token ids and mask, both (batch, length), and the head's fields.
@@ -73,26 +59,28 @@ class TaskModel(nn.Module):
         return self._read(self.head, batch)
 
     def _read(self, head: Head, batch: Batch) -> Tensor:
+        output = self.hidden(**batch)
+        return head.read(output.last_hidden_state, getattr(output, "pooler_output", None), batch)
+
+    def hidden(self, **batch: Tensor) -> Any:
+        """Return what the backbone gives for a batch, its hidden states among it."""
         config: Any = self.module.config
         input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]
         decoder = {}
-        if config.is_encoder_decoder:
+        if "decoder_input_ids" in batch:
+            decoder["decoder_input_ids"] = batch["decoder_input_ids"]
+        elif config.is_encoder_decoder:
             # the decoder reads the text too, one place later, as the sequence classifiers of T5 and BART do
             start = torch.full_like(input_ids[:, :1], config.decoder_start_token_id)
             decoder["decoder_input_ids"] = torch.cat([start, input_ids[:, :-1]], dim=1)
-        output = self.module(input_ids=input_ids, attention_mask=attention_mask, **decoder)
-        return head.read(output.last_hidden_state, getattr(output, "pooler_output", None), batch)
+        return self.module(input_ids=input_ids, attention_mask=attention_mask, **decoder)
 
     def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool = False) -> Encoded:
         """Turn examples into batches of this model; see `Head.encode`."""
-        if isinstance(self.module, Answering):
-            return self.module.encode_examples(tokenizer, examples, max_length, learning)
         return self.head.encode(tokenizer, examples, max_length, learning)
 
     def answer(self, batch: Batch) -> list[Tensor]:
         """Return the outputs of each example of a batch."""
-        if isinstance(self.module, Answering):
-            return self.module.answer_batch(batch)
         return self.head.answer(self, batch)
 
     def predict(self, rows: Sequence[Tensor]) -> list[Any]:
@@ -183,6 +171,18 @@ def version_files(store: Store, backbone: Backbone, version: VersionRecord) -> d
     return versions.files(store, version)
 
 
+def bound_head(backbone: Backbone, files: Mapping[str, Path]) -> Head:
+    """Return the head that `files` describe, with what it needs of the base.
+
+    Raises:
+        IntegrityError: The files are no head's.
+        UsageError: The base lacks what the head needs.
+    """
+    head = load_head(files).to(backbone.model.device)
+    head.bind(backbone)
+    return head
+
+
 @contextmanager
 def active(
     backbone: Backbone, method_name: str, state: Mapping[str, Path], head: Mapping[str, Path]
@@ -200,8 +200,7 @@ def active(
     """
     method = methods.get(method_name)
     frozen = base_modules(backbone)
-    task_head = load_head(head).to(backbone.model.device)
-    task_head.bind(backbone)
+    task_head = bound_head(backbone, head)
     module = method.load(backbone.model, state)
     try:
         yield TaskModel(module, task_head, frozen).eval()

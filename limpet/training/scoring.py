@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["ACCURACY", "MACRO_F1", "Metric", "accuracy", "metric", "score"]
+__all__ = ["ACCURACY", "MACRO_F1", "Metric", "equal", "exact", "f1", "mean", "metric", "score"]
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,23 @@ class Metric:
             the targets alone.
         combine: Sums of the counts (..., channels) and the number of examples to scores (...).
         right: Tells a right prediction from a wrong one; null where the metric knows no right and wrong.
+        whole: The score of predictions and targets, where it is no sum over examples; `counts` and `combine` are
+            null then, and the score has no interval.
     """
 
     name: str
     definition: str
-    counts: Callable[[Sequence[Any], Sequence[Any]], Array]
-    combine: Callable[[Array, int], Array]
+    counts: Callable[[Sequence[Any], Sequence[Any]], Array] | None
+    combine: Callable[[Array, int], Array] | None
     right: Callable[[Any, Any], bool] | None = None
+    whole: Callable[[Sequence[Any], Sequence[Any]], float] | None = None
 
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> float:
         """Return the score of `predictions`, one for each target."""
-        return float(self.combine(self.counts(predictions, targets).sum(axis=1), len(targets)))
+        if self.counts is not None and self.combine is not None:
+            return float(self.combine(self.counts(predictions, targets).sum(axis=1), len(targets)))
+        assert self.whole is not None
+        return self.whole(predictions, targets)
 
 
 def metric(name: str) -> Metric:
@@ -85,7 +91,7 @@ def f1(true_positive: Array, wrong: Array) -> Array:
     return np.divide(2 * true_positive, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
-def accuracy(predictions: Sequence[Any], targets: Sequence[Any]) -> Array:
+def exact(predictions: Sequence[Any], targets: Sequence[Any]) -> Array:
     """Count the examples whose prediction is the target: (1, examples)."""
     import numpy as np
 
@@ -93,18 +99,22 @@ def accuracy(predictions: Sequence[Any], targets: Sequence[Any]) -> Array:
     return np.array([[a == b for a, b in pairs]], dtype=np.float64)
 
 
-def _count_labels(predictions: Sequence[int], targets: Sequence[int]) -> Array:
-    """For each label of the targets: true positive, wrong (FP or FN), present; (3 * labels, examples)."""
+def _count_labels(predictions: Sequence[Any], targets: Sequence[Any]) -> Array:
+    """For each label of the targets: true positive, wrong (FP or FN), present; (3 * labels, examples).
+
+    An example has one label id, or several.
+    """
     import numpy as np
 
-    wanted, given = np.asarray(targets), np.asarray(predictions)
-    labels = np.unique(wanted)[:, None]
-    predicted, present = given == labels, wanted == labels
+    wanted, given = ([one if isinstance(one, tuple) else (one,) for one in side] for side in (targets, predictions))
+    labels = sorted({label for ids in wanted for label in ids})
+    present = np.array([[label in ids for ids in wanted] for label in labels], dtype=bool).reshape(-1, len(wanted))
+    predicted = np.array([[label in ids for ids in given] for label in labels], dtype=bool).reshape(-1, len(given))
     channels = np.concatenate([predicted & present, predicted != present, present])
     return channels.astype(np.float64)
 
 
-def over_labels(sums: Array, examples: int) -> Array:
+def _over_labels(sums: Array, examples: int) -> Array:
     """Unweighted mean of the F1 of every label that occurs: sums (..., 3 * labels) to (...)."""
     import numpy as np
 
@@ -117,13 +127,13 @@ def over_labels(sums: Array, examples: int) -> Array:
 
 
 ACCURACY = Metric(
-    "accuracy", "share of the examples whose prediction is the target, in 0 to 1", accuracy, mean, right=equal
+    "accuracy", "share of the examples whose prediction is the target, in 0 to 1", exact, mean, right=equal
 )
 MACRO_F1 = Metric(
     "macro-f1",
     "unweighted mean of the F1 of every label that occurs in the targets, in 0 to 1; "
     "F1 = 2 TP / (2 TP + FP + FN) (van Rijsbergen 1979)",
     _count_labels,
-    over_labels,
+    _over_labels,
     right=equal,
 )

@@ -22,14 +22,16 @@ from typing import Any
 from limpet.errors import DataError, LimpetError, NotFoundError, UnavailableError, UsageError
 from limpet.training.corpora import corpus
 from limpet.training.samples import cache_folder
+from limpet.training.task_types import TaskType
 
-__all__ = ["TEXT_COLUMNS", "Pool", "Source", "read_source"]
+__all__ = ["Pool", "Source", "read_source"]
 
-TEXT_COLUMNS = ("text", "sentence", "content", "document")
 _FILE_KINDS = ("csv", "jsonl", "parquet")
 _PARTS = {"train": "train", "eval": "evaluation", "validation": "validation"}
 _PART = re.compile(r",(?=(?:train|eval|validation)=)")
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<config>[^@]+))?(?:@(?P<revision>\S+))?")
+_Usual = tuple[Sequence[str], Sequence[str]]
+"""Usual names of the columns of texts and of targets."""
 _FORMS = "sample:NAME, hub:org/name[:config][@revision], csv:PATH, jsonl:PATH or parquet:PATH"
 
 
@@ -58,15 +60,18 @@ def read_source(
     target_column: str | None,
     target_columns: Sequence[str],
     noun: str = "label",
+    text_columns: Sequence[str] = TaskType.text_columns,
 ) -> Source:
     """Read the data that a SPEC names.
 
     Args:
         spec: The data SPEC as the user typed it.
-        text_column: The column of the texts; null takes the first of `TEXT_COLUMNS` that there is.
+        text_column: The column of the texts; null takes the first of `text_columns` that there is.
         target_column: The column of the targets; null takes the first of `target_columns` that there is.
         target_columns: Usual names of the target column for this type of task.
         noun: What a target is called, `label` or `target`; also the option that names its column.
+
+        text_columns: Usual names of the text column for this type of task.
 
     Raises:
         UsageError: The SPEC has another form.
@@ -75,7 +80,7 @@ def read_source(
         UnavailableError: The hub or the package index can't be reached.
     """
     kind, colon, rest = spec.partition(":")
-    wanted = (text_column, target_column, target_columns, noun)
+    wanted = (text_column, target_column, (text_columns, target_columns), noun)
     if not colon or not rest:
         raise UsageError(f"{spec!r} names no data: it is none of {_FORMS}.", "--data csv:train.csv")
     if kind == "sample":
@@ -88,10 +93,10 @@ def read_source(
     raise UsageError(f"{kind!r} is no kind of data: a SPEC is {_FORMS}.", "--data csv:train.csv")
 
 
-def _from_sample(name: str, text: str | None, target: str | None, targets: Sequence[str], noun: str) -> Source:
+def _from_sample(name: str, text: str | None, target: str | None, usual: _Usual, noun: str) -> Source:
     sample = corpus(name)
     where = f"sample:{name}"
-    text, target = _choose_columns(sample.columns, text, target, targets, noun, where)
+    text, target = _choose_columns(sample.columns, text, target, usual, noun, where)
     pools = {}
     for part, rows in (("train", sample.train), ("evaluation", sample.evaluation)):
         if rows is not None:
@@ -101,27 +106,27 @@ def _from_sample(name: str, text: str | None, target: str | None, targets: Seque
 
 
 def _from_datasets(
-    parts: dict[str, tuple[str, Any]], text: str | None, target: str | None, targets: Sequence[str], noun: str
+    parts: dict[str, tuple[str, Any]], text: str | None, target: str | None, usual: _Usual, noun: str
 ) -> Source:
     where, train = parts["train"]
-    text, target = _choose_columns(train.column_names, text, target, targets, noun, where)
+    text, target = _choose_columns(train.column_names, text, target, usual, noun, where)
     pools = {}
     for part, (place, data) in parts.items():
-        _choose_columns(data.column_names, text, target, targets, noun, place)
+        _choose_columns(data.column_names, text, target, usual, noun, place)
         columns = {name: _cells(data, name) for name in (*_joined(text, data.column_names), target)}
         pools[part] = Pool(place, _texts(columns, text), columns[target])
     return Source(text, target, pools)
 
 
 def _choose_columns(
-    columns: Sequence[str], text: str | None, target: str | None, targets: Sequence[str], noun: str, where: str
+    columns: Sequence[str], text: str | None, target: str | None, usual: _Usual, noun: str, where: str
 ) -> tuple[str, str]:
     chosen = []
-    for asked, usual, what in ((text, TEXT_COLUMNS, "text"), (target, targets, noun)):
-        candidates = [asked] if asked else list(usual)
+    for asked, known, what in ((text, usual[0], "text"), (target, usual[1], noun)):
+        candidates = [asked] if asked else list(known)
         found = [name for name in candidates if name in columns or (what == "text" and _joined(name, columns))]
         if not found:
-            named = f"no column {asked!r}" if asked else f"no {what} column (none of {', '.join(usual)})"
+            named = f"no column {asked!r}" if asked else f"no {what} column (none of {', '.join(known)})"
             raise DataError(
                 f"{where} has {named}; its columns are: {', '.join(map(repr, columns))}.",
                 f"--text COL --{noun} COL",

@@ -68,6 +68,8 @@ def attempt(model: Any, method: methods.Method, folder: Path) -> Attempt:
 
 def load_again(model: Any, method: methods.Method, files: Mapping[str, Path]) -> Tensor:
     """Return the logits (2, labels) of saved files for `INPUTS`."""
+    if isinstance(method, methods.OwnHead):
+        return _own_head(model, method)
     frozen = frozenset(id(module) for module in model.modules())
     module = method.load(model, files)
     try:
@@ -104,6 +106,8 @@ def twin(config: Any) -> Any:
 
 def _learn(model: Any, method: methods.Method, folder: Path) -> Tensor:
     config = method.resolve(model, method.example)
+    if isinstance(method, methods.OwnHead):
+        return _own_head(model, method)
     frozen = frozenset(id(module) for module in model.modules())
     with _quiet_generator():
         module = method.attach(model, config)
@@ -132,6 +136,12 @@ def _learn(model: Any, method: methods.Method, folder: Path) -> Tensor:
             return _answer(TaskModel(module, _head(model), frozen))
         finally:
             method.detach(module)
+
+
+def _own_head(model: Any, method: methods.OwnHead) -> Tensor:
+    """What such a head answers is all that there is to try: nothing is trained, and nothing attached."""
+    logits: Tensor = method.attempt(model, _on(model)).cpu()
+    return logits.clone()
 
 
 def _answer(task_model: TaskModel) -> Tensor:

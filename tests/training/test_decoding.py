@@ -13,7 +13,7 @@ from limpet.training import methods
 from limpet.training.batches import collate
 from limpet.training.decoding import greedy
 from limpet.training.language import LanguageHead, inner_model, load_model
-from tests.tiny import tiny_base
+from tests.tiny import enliven, tiny_base
 from tests.training.test_language import DECODERS, OPTIONS, PAIRS, whole_model
 
 PROMPTS = [[7, 8, 15, 20, 11, 9], [2, 9, 30], [2, 17, 21, 5, 32, 6, 8, 9, 12, 27, 14], [12]]
@@ -22,12 +22,7 @@ NEW = 12
 
 def lively(folder: Path, kind: str) -> tuple[Any, LanguageHead]:
     """A tiny model whose answers are not one word again and again: its weights are larger than at first."""
-    tiny_base(folder, kind)
-    path = folder / "model.safetensors"
-    from safetensors.torch import load_file, save_file
-
-    tensors = {name: t * 10 if t.dim() == 2 else t for name, t in load_file(path).items()}
-    save_file(tensors, path, metadata={"format": "pt"})
+    enliven(tiny_base(folder, kind))
     model, head = load_model(folder, "encoder-decoder" if kind in PAIRS else "decoder", **OPTIONS)
     assert head is not None
     return model, head

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.home import Home
+from limpet.home import Home, init
 from limpet.registry import versions
 from limpet.training import methods
 from limpet.training.backbone import module_digest
 from limpet.training.learn import TrainingSettings
 from limpet.training.merge import merged, merged_module
-from limpet.training.model import active
+from limpet.training.model import TaskModel, active
 from limpet.training.shared_copy import shared_copy
 from limpet.training.trial import INPUTS
 from tests.tiny import KINDS, tiny_base
@@ -97,6 +97,27 @@ def test_a_learned_version_is_merged_with_its_head(home: Home) -> None:
         with merged(backbone, "lora", files, files) as model:
             assert (model(**INPUTS) - unmerged).abs().max() <= 1e-5
     backbone.check_unchanged()
+
+
+@pytest.mark.slow
+def test_a_lora_learned_on_the_sample_base_is_merged(
+    sample_wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = init(tmp_path / "home", base="sample:minilm", mlflow="off")
+    home.task.add("bbc-news", "sample:bbc-news", train_size=160, eval_size=50, max_length=64)
+    version = home.train("bbc-news", TrainingSettings(epochs=2), monitor=False).version
+    backbone, files = home.backbone(), versions.files(home.store, version)
+    batch = backbone.tokenizer(
+        ["Shares fell.", "The final was won in extra time."], return_tensors="pt", padding=True
+    )
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        with active(backbone, "lora", files, files) as model:
+            unmerged = model(**inputs)
+        plain = TaskModel(backbone.model, model.head, frozenset())(**inputs)
+        with merged(backbone, "lora", files, files) as model:
+            assert (model(**inputs) - unmerged).abs().max() <= 1e-5
+    assert (plain - unmerged).abs().max() > 0.05
 
 
 def test_a_base_that_is_changed_while_something_is_merged_is_found(home: Home) -> None:

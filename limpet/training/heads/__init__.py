@@ -11,17 +11,16 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.task_forms import has_tensors
 from limpet.registry.values import BaseRecord, TaskRecord
-from limpet.training.heads._base import Batch, Head, HeadConfig, pool
+from limpet.training import demonstrations
+from limpet.training.heads._base import HEAD_FILES, Batch, Head, HeadConfig, pool
 from limpet.training.task_types import Example, task_type
 
 __all__ = ["HEAD_FILES", "Batch", "Head", "HeadConfig", "build_head", "load_head", "pool", "save_head"]
-
-HEAD_FILES = ("head.json", "head.safetensors")
 
 
 def build_head(task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> Head:
@@ -40,11 +39,8 @@ def build_head(task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> 
 
 
 def save_head(head: Head, folder: Path) -> None:
-    """Write `head.json` into `folder`, and `head.safetensors` where the head has tensors of its own."""
-    text = json.dumps(head.content(), indent=2, sort_keys=True)
-    (folder / HEAD_FILES[0]).write_text(text + "\n", encoding="utf-8")
-    if tensors := head.tensors():
-        save_file(tensors, folder / HEAD_FILES[1], metadata={"format": "pt"})
+    """Write a head's files into `folder`."""
+    head.save(folder)
 
 
 def load_head(files: Mapping[str, Path]) -> Head:
@@ -53,6 +49,11 @@ def load_head(files: Mapping[str, Path]) -> Head:
     Raises:
         IntegrityError: A file is missing, or its tensors do not fit its configuration.
     """
+    if demonstrations.FILE in files:
+        # imported late: such a head needs the base, and the base's modules need heads
+        from limpet.training.in_context import InContextHead
+
+        return InContextHead.of(files).eval()
     if HEAD_FILES[0] not in files:
         missing = [name for name in HEAD_FILES if name not in files]
         raise IntegrityError(f"The adapter has no {' and no '.join(missing)}.", "limpet verify")

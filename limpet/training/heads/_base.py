@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from limpet.errors import IntegrityError, UsageError
@@ -14,7 +17,9 @@ from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.evaluate import Encoded, Field, encode_texts
 from limpet.training.task_types import Example
 
-__all__ = ["Batch", "Head", "HeadConfig", "of_text", "pool", "pooling_for"]
+__all__ = ["HEAD_FILES", "Batch", "Head", "HeadConfig", "of_text", "pool", "pooling_for"]
+
+HEAD_FILES = ("head.json", "head.safetensors")
 
 Batch = Mapping[str, Tensor]
 _POOLING = {"encoder": "mean", "decoder": "last", "encoder-decoder": "last"}
@@ -71,6 +76,9 @@ class Head(nn.Module):
     def bind(self, backbone: Any) -> None:
         """Take what the head needs of the base beside its hidden states; most heads need nothing."""
 
+    def stand_behind(self, module: nn.Module) -> None:
+        """Take what the head needs of the method's module in front of it; most heads need nothing."""
+
     def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool) -> Encoded:
         """Turn examples into token ids and what else a batch has, cut at `max_length` tokens.
 
@@ -117,6 +125,10 @@ class Head(nn.Module):
         """
         return self.trim(model(**batch), batch)
 
+    def first_pass(self, model: nn.Module, batch: Batch) -> None:
+        """Do what an answer takes at the least, to be timed; a head that writes stops after the first word."""
+        self.answer(model, batch)
+
     def predict(self, rows: Sequence[Tensor]) -> list[Any]:
         """Return what `answer` gave as predictions: JSON values that metrics hold against targets."""
         raise NotImplementedError
@@ -136,6 +148,13 @@ class Head(nn.Module):
         """Return the numbers by which a probe knows an example's outputs: as many for every example."""
         numbers: list[float] = row.flatten().tolist()
         return numbers
+
+    def save(self, folder: Path) -> None:
+        """Write `head.json` into `folder`, and `head.safetensors` where the head has tensors of its own."""
+        text = json.dumps(self.content(), indent=2, sort_keys=True)
+        (folder / HEAD_FILES[0]).write_text(text + "\n", encoding="utf-8")
+        if tensors := self.tensors():
+            save_file(tensors, folder / HEAD_FILES[1], metadata={"format": "pt"})
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what is saved."""

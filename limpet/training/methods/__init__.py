@@ -13,11 +13,11 @@ import difflib
 import importlib
 import json
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -25,10 +25,12 @@ from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
 
 __all__ = [
+    "FEATURES",
     "HEADED",
     "TABLE",
     "Capabilities",
     "Method",
+    "OwnHead",
     "check_task_type",
     "for_peft_type",
     "get",
@@ -45,7 +47,9 @@ TABLE = Path(__file__).with_name("works.json")
 """Architecture to method to the reason why it does not work there; an empty reason means that it works."""
 
 
-HEADED = frozenset({"classification", "multi-label", "regression", "token-classification"})
+FEATURES = frozenset({"classification", "multi-label", "regression", "token-classification"})
+"""Types of task with a head of their own, which can be learned on frozen features alone."""
+HEADED = FEATURES | {"generation"}
 """Types of task with a head on the backbone's hidden states: every method that changes the backbone learns them."""
 
 
@@ -104,6 +108,34 @@ class Method(Protocol):
 
     def detach(self, module: nn.Module) -> None:
         """Leave the backbone as it was before `attach` or `load`."""
+
+
+@runtime_checkable
+class OwnHead(Protocol):
+    """A method that trains nothing: its adapter is a head of its own, made of training examples."""
+
+    def build_head(
+        self,
+        backbone: Any,
+        task: TaskRecord,
+        train: Sequence[Any],
+        config: Mapping[str, Any],
+        max_length: int,
+        seed: int,
+    ) -> Any:
+        """Return the head of a new adapter.
+
+        Args:
+            backbone: The base in memory.
+            task: What is learned.
+            train: Its training examples.
+            config: As `Method.resolve` returned it.
+            max_length: Longest text in tokens.
+            seed: Decides which examples are used.
+        """
+
+    def attempt(self, model: Any, inputs: Mapping[str, Any]) -> Any:
+        """Return what such a head answers on a small model, for token ids and mask, or raise what is in the way."""
 
 
 @cache

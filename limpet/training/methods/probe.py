@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from limpet.training.methods import HEADED, Capabilities, resolve_settings
+from limpet.training.methods import FEATURES, Capabilities, resolve_settings
 
 __all__ = ["METHODS", "Probe"]
 
@@ -22,7 +22,7 @@ class Probe:
     name = "probe"
     summary = "a head on frozen features, extracted once"
     capabilities = Capabilities(
-        task_types=HEADED,
+        task_types=FEATURES,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=True,

@@ -44,6 +44,8 @@ class TaskType:
     summary: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
     """What a task of this type may be scored by; the first is the default."""
+    text_columns: ClassVar[tuple[str, ...]] = ("text", "sentence", "content", "document")
+    """Usual names of the column of the texts."""
     target_columns: ClassVar[tuple[str, ...]]
     """Usual names of the column of the targets."""
     noun: ClassVar[str] = "target"
@@ -79,6 +81,21 @@ class TaskType:
                 f"--metric {self.default_metric}",
             )
         return name
+
+    def options(self, given: Mapping[str, Any], target_column: str) -> dict[str, Any]:
+        """Return what a task of this type has to know beside its data, from what was given for it.
+
+        Args:
+            given: `prompt` and `max_new_tokens`; null where nothing was given.
+            target_column: What the data calls the target.
+
+        Raises:
+            UsageError: This type has no such option, or its value makes no sense.
+        """
+        if unknown := sorted(name for name, value in given.items() if value is not None):
+            option = f"--{unknown[0].replace('_', '-')}"
+            raise UsageError(f"Tasks of type {self.name!r} have no {option}.", f"leave out {option}")
+        return {}
 
     def read_text(self, cell: Any) -> Text | None:
         """Return the text of a cell; null where it is empty.

@@ -1,0 +1,62 @@
+"""`home.study`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from limpet.registry import tasks
+
+if TYPE_CHECKING:
+    from limpet.forgetting.icl_study import IclStudy
+    from limpet.home import Home
+    from limpet.training.progress import Progress
+
+__all__ = ["Studies"]
+
+
+class Studies:
+    """`home.study`: what a result hangs on, measured; nothing is registered."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def icl(
+        self,
+        task: str,
+        *,
+        orders: int = 8,
+        limit: int | None = None,
+        seed: int = 0,
+        settings: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> IclStudy:
+        """Score a task in context over prompt orders, with right and random labels, and without demonstrations.
+
+        Args:
+            task: A classification task.
+            orders: How many orders of the demonstrations.
+            limit: How many evaluation examples, the first of the split; null takes all.
+            seed: Decides which demonstrations are shown, and the random labels.
+            settings: Those of the method `icl`.
+            progress: Told of every prompt.
+
+        Raises:
+            UsageError: The task or the base is none that can be learned in context.
+        """
+        from limpet.forgetting.icl_study import study_icl
+        from limpet.training.progress import SILENT
+
+        record = tasks.get(self._home.store, task)
+        told = progress or SILENT
+        backbone = self._home.backbone(told)
+        return study_icl(
+            self._home.store,
+            backbone,
+            record,
+            orders=orders,
+            limit=limit,
+            seed=seed,
+            settings=settings,
+            progress=told,
+        )

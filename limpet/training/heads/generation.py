@@ -1,0 +1,256 @@
+"""The head of generation: the base's own language-model head, and nothing of the task's but its prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, log_softmax
+
+from limpet.errors import UsageError
+from limpet.registry.values import BaseRecord, TaskRecord
+from limpet.training.batches import PAD_TO
+from limpet.training.decoding import greedy
+from limpet.training.evaluate import Encoded, Field, plan_tokens
+from limpet.training.heads._base import Batch, Head, HeadConfig, of_text
+from limpet.training.language import LanguageHead, inner_model, virtual_tokens
+from limpet.training.prompts import Endings, check_template, encode_answers, encode_prompts, endings
+from limpet.training.task_types import Example
+from limpet.training.task_types.generation import NEG_PERPLEXITY
+
+__all__ = ["GenerationConfig", "GenerationHead", "Written"]
+
+_NOTHING = -100
+_PROBED = 16
+"""Logits of the first word that are kept with an answer: they tell a changed adapter that writes the same words."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """The answer for one text: what was written."""
+
+    text: str
+    answer: str
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The columns of a table."""
+        return {"answer": self.answer}
+
+
+@dataclass(frozen=True)
+class GenerationConfig(HeadConfig):
+    """How answers are written: after which prompt, how long at most, and whether targets are scored instead."""
+
+    prompt: str = "{text}"
+    max_new_tokens: int = 32
+    scores_targets: bool = False
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """What the head takes of the base, in a plain value so that nothing of the base is taken for the head's own."""
+
+    words: LanguageHead
+    tokenizer: Any
+    endings: Endings
+    start: int | None
+    positions: int | None
+
+
+class GenerationHead(Head):
+    """Hidden states (batch, length, hidden) to logits (batch, target tokens, words) in training, and answers."""
+
+    config_class = GenerationConfig
+    config: GenerationConfig
+
+    def __init__(self, config: GenerationConfig) -> None:
+        nn.Module.__init__(self)
+        self.config = config
+        self._base: _Bound | None = None
+        self._front: tuple[Any, ...] = ()
+
+    @classmethod
+    def configure(cls, task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> GenerationConfig:
+        """See `Head.configure`."""
+        options = task.definition.options
+        return GenerationConfig(
+            type=task.definition.type,
+            pooling="none",
+            hidden_size=base.hidden_size,
+            labels=0,
+            dropout=0.0,
+            prompt=options["prompt"],
+            max_new_tokens=options["max_new_tokens"],
+            scores_targets=task.definition.metric == NEG_PERPLEXITY.name,
+        )
+
+    def bind(self, backbone: Any) -> None:
+        """Take the base's language-model head, tokenizer and the tokens that end a text.
+
+        Raises:
+            UsageError: The base has no such head, or no token that ends a text.
+        """
+        from limpet.training.backbone import positions
+
+        config = backbone.model.config
+        start = config.decoder_start_token_id if config.is_encoder_decoder else None
+        words = backbone.language_head()
+        ends = endings(backbone.tokenizer, config)
+        self._base = _Bound(words, backbone.tokenizer, ends, start, positions(backbone.model))
+
+    def stand_behind(self, module: nn.Module) -> None:
+        """See `Head.stand_behind`: a copy of the base has word embeddings of its own, and a tied head reads them."""
+        self._front = (module,)
+
+    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool) -> Encoded:
+        """Turn texts into prompts, and targets into answers where they are read and not written.
+
+        See `Head.encode`; `max_length` counts the prompt's tokens, template and all.
+        """
+        room = self._room(max_length, 0 if learning or self.config.scores_targets else self.config.max_new_tokens)
+        texts = [of_text(example) for example in examples]
+        known = all(example.target is not None for example in examples)
+        if not learning and not (self.config.scores_targets and known):
+            return plan_tokens(tokenizer, encode_prompts(tokenizer, self.config.prompt, texts, room))
+        answers = encode_answers(tokenizer, [example.target for example in examples], self._bound.endings.learned)
+        prompts = [
+            encode_prompts(tokenizer, self.config.prompt, [text], self._room(max_length, len(answer)))[0]
+            for text, answer in zip(texts, answers, strict=True)
+        ]
+        return self._with_answers(tokenizer, prompts, answers)
+
+    def _with_answers(self, tokenizer: Any, prompts: list[list[int]], answers: list[list[int]]) -> Encoded:
+        fields = {"targets": Field([torch.tensor(answer) for answer in answers], fill=_NOTHING)}
+        start = self._bound.start
+        if start is not None:
+            shifted = [torch.tensor([start, *answer[:-1]]) for answer in answers]
+            encoded = plan_tokens(tokenizer, prompts)
+            # the last token of the padding is never a target's
+            return encoded.having(decoder_input_ids=Field(shifted, fill=tokenizer.pad_token_id), **fields)
+        # the token before gives the probability of the next
+        places = [
+            torch.arange(len(prompt) - 1, len(prompt) + len(answer) - 1)
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        whole = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+        return plan_tokens(tokenizer, whole).having(places=Field(places), **fields)
+
+    def _room(self, max_length: int, answer: int) -> int:
+        """Return how many tokens a prompt may have, so that the answer has positions left."""
+        places = self._bound.positions
+        if places is None or self._bound.start is not None:
+            return max_length
+        # padding takes positions too
+        room = min(max_length, (places - virtual_tokens(*self._front)) // PAD_TO * PAD_TO - answer)
+        if room < 1:
+            raise UsageError(
+                f"An answer of {answer} tokens leaves no room for a prompt in the base's {places} positions.",
+                f"--max-new-tokens {max(1, places // 4)}",
+            )
+        return room
+
+    def read(self, hidden: Tensor, pooler_output: Tensor | None, batch: Batch) -> Tensor:
+        """Return the hidden states (batch, target tokens, hidden) that the targets are predicted from."""
+        if "places" not in batch:
+            return hidden
+        # virtual tokens stand in front
+        hidden = hidden[:, -batch["attention_mask"].shape[1] :]
+        return hidden.gather(1, batch["places"].unsqueeze(2).expand(-1, -1, hidden.shape[2]))
+
+    def score(self, features: Tensor) -> Tensor:
+        """Return logits (..., words) in float32."""
+        (front,) = self._front
+        logits: Tensor = self._bound.words(features, inner_model(front).get_input_embeddings().weight)
+        return logits
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy over all target tokens of the batch; prompts are no part of it."""
+        return cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=_NOTHING)
+
+    def answer(self, model: Any, batch: Batch) -> list[Tensor]:
+        """Return for each example some logits of its first word, and the tokens that were written.
+
+        Where targets are scored: their log-likelihood and how many tokens they have.
+        """
+        if "targets" in batch:
+            return self._likelihoods(model, batch)
+        bound = self._bound
+        written, first = greedy(
+            model.module,
+            bound.words,
+            batch["input_ids"],
+            batch["attention_mask"],
+            bound.endings.known,
+            self.config.max_new_tokens,
+        )
+        kept = _spread(first)
+        return [torch.cat([row, torch.tensor(ids, dtype=row.dtype)]) for row, ids in zip(kept, written, strict=True)]
+
+    def first_pass(self, model: Any, batch: Batch) -> None:
+        """See `Head.first_pass`: answers of two models may differ in length."""
+        if "targets" in batch:
+            self.answer(model, batch)
+            return
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        greedy(model.module, self._bound.words, ids, mask, self._bound.endings.known, 1)
+
+    def _likelihoods(self, model: Any, batch: Batch) -> list[Tensor]:
+        inputs = dict(batch)
+        targets = inputs.pop("targets")
+        found = log_softmax(model(**inputs), dim=-1)
+        there = targets != _NOTHING
+        chosen = found.gather(2, targets.clamp(min=0).unsqueeze(2)).squeeze(2)
+        sums = (chosen.double() * there).sum(dim=1)
+        return list(torch.stack([sums, there.sum(dim=1)], dim=1).float())
+
+    def predict(self, rows: Sequence[Tensor]) -> list[Any]:
+        """Return the answers' texts; where targets are scored, log-likelihood and tokens of each."""
+        if self.config.scores_targets and all(len(row) == 2 for row in rows):
+            return [[float(row[0]), int(row[1])] for row in rows]
+        decode = self._bound.tokenizer.decode
+        return [decode(row[_PROBED:].long().tolist(), skip_special_tokens=True).strip() for row in rows]
+
+    def explain(self, example: Example, prediction: Any, row: Tensor, labels: tuple[str, ...]) -> Written:
+        """See `Head.explain`."""
+        return Written(of_text(example), prediction)
+
+    def summary(self, row: Tensor) -> list[float]:
+        """See `Head.summary`: some logits of the first word."""
+        numbers: list[float] = row[:_PROBED].tolist()
+        return numbers
+
+    def tensors(self) -> dict[str, Tensor]:
+        """There are none."""
+        return {}
+
+    @classmethod
+    def restore(cls, content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> GenerationHead:
+        """See `Head.restore`.
+
+        Raises:
+            TypeError: The content is not this head's configuration.
+            UsageError: A text does not fit into the prompt.
+            ValueError: The longest answer is no count of tokens.
+        """
+        config = GenerationConfig(**content)
+        check_template(config.prompt)
+        if type(config.max_new_tokens) is not int or config.max_new_tokens < 1:
+            raise ValueError(f"its longest answer is {config.max_new_tokens!r} tokens")
+        return cls(config)
+
+    @property
+    def _bound(self) -> _Bound:
+        if self._base is None:
+            raise RuntimeError("the head was not bound to a base")
+        return self._base
+
+
+def _spread(logits: Tensor) -> Tensor:
+    """Return some of the logits (batch, words), the same ones for every base of that size: (batch, `_PROBED`)."""
+    words = logits.shape[-1]
+    chosen = torch.arange(_PROBED, device=logits.device) * words // _PROBED
+    return logits[:, chosen].cpu()

@@ -1,0 +1,59 @@
+"""The head of multi-label classification: one logit for each label, each decided on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from limpet.training.evaluate import Field
+from limpet.training.heads._base import Head, of_text
+from limpet.training.task_types import Example
+
+__all__ = ["LabelsPrediction", "MultiLabelHead"]
+
+
+@dataclass(frozen=True)
+class LabelsPrediction:
+    """The answer for one text: its labels, and the probability of every label in the order of the label map."""
+
+    text: str
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The columns of a table."""
+        return {"labels": ", ".join(self.labels) or None, "text": self.text}
+
+
+class MultiLabelHead(Head):
+    """Hidden states (batch, length, hidden) to logits (batch, labels)."""
+
+    def targets(self, targets: Sequence[Sequence[int]]) -> Field:
+        """One 0 or 1 for each label."""
+        rows = []
+        for ids in targets:
+            row = torch.zeros(self.config.labels)
+            row[list(ids)] = 1.0
+            rows.append(row)
+        return Field(rows)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean sigmoid cross-entropy of logits against 0 and 1, both (batch, labels)."""
+        return binary_cross_entropy_with_logits(outputs, targets)
+
+    def predict(self, rows: Sequence[Tensor]) -> list[tuple[int, ...]]:
+        """The ids of labels with a probability above one half, sorted."""
+        return [tuple(torch.nonzero(row > 0).flatten().tolist()) for row in rows]
+
+    def explain(
+        self, example: Example, prediction: tuple[int, ...], row: Tensor, labels: tuple[str, ...]
+    ) -> LabelsPrediction:
+        """See `Head.explain`."""
+        probabilities = tuple(float(value) for value in torch.sigmoid(row))
+        return LabelsPrediction(of_text(example), tuple(labels[label] for label in prediction), probabilities)

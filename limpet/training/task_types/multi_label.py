@@ -1,0 +1,92 @@
+"""Multi-label classification: any number of labels for each text, none among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from limpet.training.scoring import MACRO_F1, Metric, equal, exact, f1, mean
+from limpet.training.task_types import TaskType
+from limpet.training.task_types._labels import read_label
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from limpet.training.heads import Head
+
+    Array = NDArray[np.float64]
+
+__all__ = ["SEPARATOR", "TASK_TYPE", "MultiLabel"]
+
+SEPARATOR = "|"
+"""What stands between the labels of a text where a cell can't hold a list."""
+
+
+def _overlap(predictions: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Array:
+    """Labels of each example that are right, and that are wrong (FP or FN): (2, examples)."""
+    import numpy as np
+
+    pairs = [(set(a), set(b)) for a, b in zip(predictions, targets, strict=True)]
+    return np.array([[len(a & b) for a, b in pairs], [len(a ^ b) for a, b in pairs]], dtype=np.float64)
+
+
+def _micro(sums: Array, examples: int) -> Array:
+    return f1(sums[..., 0], sums[..., 1])
+
+
+MICRO_F1 = Metric(
+    "micro-f1",
+    "2 TP / (2 TP + FP + FN) over all labels of all examples together, in 0 to 1; 0 where there is none",
+    _overlap,
+    _micro,
+)
+SUBSET_ACCURACY = Metric(
+    "subset-accuracy",
+    "share of the examples whose predicted labels are exactly the target's, in 0 to 1",
+    exact,
+    mean,
+    right=equal,
+)
+
+
+class MultiLabel(TaskType):
+    """A target is a set of label names; a split stores their ids, sorted."""
+
+    name = "multi-label"
+    summary = "any number of labels for each text"
+    metrics = (MICRO_F1, MACRO_F1, SUBSET_ACCURACY)
+    target_columns = ("labels", "label", "tags", "categories", "target")
+    noun = "label"
+    key = "labels"
+    labelled = True
+
+    @property
+    def head(self) -> type[Head]:
+        """See `TaskType.head`."""
+        from limpet.training.heads.multi_label import MultiLabelHead
+
+        return MultiLabelHead
+
+    def read(self, cell: Any) -> tuple[str, ...] | None:
+        """See `TaskType.read`: a list of labels, or a text with `|` between them; an empty one is no label at all."""
+        if cell is None:
+            return None
+        parts = cell.split(SEPARATOR) if isinstance(cell, str) else cell if isinstance(cell, list) else [cell]
+        labels = (read_label(part) for part in parts)
+        return tuple(sorted({label for label in labels if label is not None}))
+
+    def labels_of(self, target: tuple[str, ...]) -> Sequence[str]:
+        """See `TaskType.labels_of`."""
+        return target
+
+    def encode(self, target: tuple[str, ...], labels: tuple[str, ...]) -> list[int]:
+        """Return the labels' ids, sorted."""
+        return sorted(labels.index(label) for label in target)
+
+    def decode(self, value: list[int]) -> tuple[int, ...]:
+        """Return the ids."""
+        return tuple(value)
+
+
+TASK_TYPE = MultiLabel()

@@ -1,0 +1,61 @@
+"""Regression: one number for each text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from limpet.errors import DataError
+from limpet.training.metrics_of_numbers import NEG_MAE, NEG_RMSE, PEARSON, R2, SPEARMAN
+from limpet.training.task_types import TaskType
+
+if TYPE_CHECKING:
+    from limpet.training.heads import Head
+
+__all__ = ["TASK_TYPE", "Regression"]
+
+
+class Regression(TaskType):
+    """A target is a number, in whatever unit the data has; predictions are in the same."""
+
+    name = "regression"
+    summary = "one number for each text"
+    metrics = (PEARSON, SPEARMAN, NEG_RMSE, NEG_MAE, R2)
+    target_columns = ("target", "score", "value", "rating", "label")
+    key = "target"
+
+    @property
+    def head(self) -> type[Head]:
+        """See `TaskType.head`."""
+        from limpet.training.heads.regression import RegressionHead
+
+        return RegressionHead
+
+    def read(self, cell: Any) -> float | None:
+        """See `TaskType.read`; a text is read as a decimal number."""
+        if cell is None or (isinstance(cell, str) and not cell.strip()) or cell != cell:
+            return None
+        try:
+            if isinstance(cell, bool):
+                raise ValueError
+            number = float(cell)
+        except (TypeError, ValueError, OverflowError):
+            raise DataError(
+                f"The target {str(cell)[:60]!r} is not a number.", "name another column with --target COL"
+            ) from None
+        if not math.isfinite(number):
+            raise DataError(f"The target {number!r} is not finite.", "take the row out")
+        # 0.0 and -0.0 are one number, and have one form
+        return number + 0.0
+
+    def check_training(self, targets: Sequence[float]) -> None:
+        """See `TaskType.check_training`."""
+        if len(set(targets)) < 2:
+            raise DataError(
+                f"Every training example has the target {targets[0]!r}: there is nothing to learn.",
+                "name another column with --target COL",
+            )
+
+
+TASK_TYPE = Regression()

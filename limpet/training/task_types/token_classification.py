@@ -1,0 +1,80 @@
+"""Token classification: a tag for each word of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from limpet.errors import DataError
+from limpet.training.entities import ENTITY_F1, TOKEN_ACCURACY
+from limpet.training.task_types import TaskType, Text
+from limpet.training.task_types._labels import read_label
+
+if TYPE_CHECKING:
+    from limpet.training.heads import Head
+
+__all__ = ["TASK_TYPE", "TokenClassification"]
+
+
+class TokenClassification(TaskType):
+    """A target is the tags of a text's words, by name, as splits and predictions have them."""
+
+    name = "token-classification"
+    summary = "a tag for each word of a text"
+    metrics = (ENTITY_F1, TOKEN_ACCURACY)
+    target_columns = ("tags", "ner_tags", "labels", "target")
+    key = "tags"
+    labelled = True
+
+    @property
+    def head(self) -> type[Head]:
+        """See `TaskType.head`."""
+        from limpet.training.heads.token_classification import TokenHead
+
+        return TokenHead
+
+    def read_text(self, cell: Any) -> Text | None:
+        """Return the words of a cell: a list, or a text with blanks between them; null where there is none."""
+        words = cell.split() if isinstance(cell, str) else cell
+        if words is None or (isinstance(words, list | tuple) and not words):
+            return None
+        if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+            raise DataError("holds no list of words", "--text COL")
+        if not all(word.strip() for word in words):
+            raise DataError("has an empty word", "take the word and its tag out")
+        return tuple(words)
+
+    def read_input(self, text: str | Sequence[str]) -> Text:
+        """See `TaskType.read_input`; a text is split at its blanks."""
+        words = self.read_text(text if isinstance(text, str) else list(text))
+        if words is None:
+            raise DataError("A text has no word.", "limpet predict TASK 'some words'")
+        return words
+
+    def read(self, cell: Any) -> tuple[str, ...] | None:
+        """See `TaskType.read`: a list of tags, or a text with blanks between them."""
+        if cell is None:
+            return None
+        parts = cell.split() if isinstance(cell, str) else cell
+        if not isinstance(parts, list):
+            raise DataError(f"It holds a {type(cell).__name__}, not a list of tags.", "--target COL")
+        tags = tuple(read_label(part) for part in parts)
+        if any(tag is None for tag in tags):
+            raise DataError("A tag is empty.", "write O where a word has none")
+        return tuple(str(tag) for tag in tags)
+
+    def check(self, text: Text, target: tuple[str, ...]) -> None:
+        """See `TaskType.check`: as many tags as words."""
+        if len(target) != len(text):
+            raise DataError(f"{len(target)} tags for {len(text)} words.", "give every word one tag")
+
+    def labels_of(self, target: tuple[str, ...]) -> Sequence[str]:
+        """See `TaskType.labels_of`."""
+        return target
+
+    def decode(self, value: list[str]) -> tuple[str, ...]:
+        """Return the tags."""
+        return tuple(value)
+
+
+TASK_TYPE = TokenClassification()

@@ -1,0 +1,190 @@
+"""Generation: what is learned, what is written, and that a batch changes nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from limpet.errors import UsageError
+from limpet.home import Home, init
+from limpet.training.learn import TrainingSettings
+from limpet.training.task_types import Example
+from tests.tiny import TOPICS, tiny_base
+
+METHODS = ("lora", "full", "partial", "bottleneck", "prefix", "prompt", "p-tuning", "ia3", "peft:vera")
+EOS = 3
+
+
+def headlines(path: Path, rows: int = 60) -> Path:
+    """Texts of one topic each; the headline is two words of it."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["body", "headline"])
+        for index in range(rows):
+            words = list(TOPICS.values())[index % 3]
+            body = [words[(index + step) % 6] for step in range(4)] + ["old", "new", "far"][: index % 4]
+            writer.writerow([" ".join([*body, str(index)]), f"{words[0]} {words[1]}"])
+    return path
+
+
+def a_home(folder: Path, kind: str, **options: Any) -> Home:
+    tokenizer = tiny_base(folder / "base", kind) / "tokenizer_config.json"
+    # a tokenizer of a decoder says what ends a text
+    tokenizer.write_text(json.dumps(json.loads(tokenizer.read_text()) | {"eos_token": "[SEP]"}))
+    home = init(folder / "home", base=str(folder / "base"), mlflow="off")
+    home.task.add(
+        "headlines", f"csv:{headlines(folder / 'news.csv')}", type="generation", max_new_tokens=6, **options
+    )
+    return home
+
+
+def learn(home: Home, method: str, epochs: int = 1, **more: Any) -> str:
+    settings = TrainingSettings(method, epochs=epochs, batch_size=8, dtype="float32", **more)
+    return home.train("headlines", settings).version.reference
+
+
+@pytest.mark.parametrize("kind", ("llama", "gpt2", "t5"))
+def test_what_was_shown_is_written(tmp_path: Path, kind: str) -> None:
+    home = a_home(tmp_path, kind)
+    task = home.task.show("headlines")
+    assert (task.definition.text_column, task.definition.target_column) == ("body", "headline")
+    assert task.definition.options["prompt"] == "Write the headline of the following text.\n\n{text}"
+    version = home.adapter.show(learn(home, "full", epochs=25, learning_rate=3e-3))
+    assert version.metrics["rouge-l"] == version.metrics["score"] > 0.6
+    (answer,) = home.predict("headlines", ["wave tide salt reef 60"])
+    assert answer.answer == "wave tide"
+
+
+AGAIN = """
+import json, sys
+from limpet.home import open_home
+home = open_home(sys.argv[1])
+print(json.dumps([one.answer for one in home.predict("headlines", json.loads(sys.argv[2]))]))
+"""
+TEXTS = ["wave tide salt reef 7", "cloud wind", "old stone sand cliff ore iron clay far 3", "moon"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_writes_the_same_in_a_new_process_and_alone_as_in_a_batch(tmp_path: Path, method: str) -> None:
+    home = a_home(tmp_path, "llama")
+    settings = {"virtual_tokens": 4} if method in ("prefix", "prompt", "p-tuning") else {}
+    reference = learn(home, method, method_settings=settings)
+    answers = [one.answer for one in home.predict("headlines", TEXTS)]
+    assert [home.predict("headlines", [text])[0].answer for text in TEXTS] == answers
+    if method in ("lora", "prefix", "full"):
+        command = [sys.executable, "-c", AGAIN, str(home.path), json.dumps(TEXTS)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout.splitlines()[-1]) == answers
+    assert home.adapter.show(reference).labels == ()
+    backbone = home.backbone()
+    backbone.check_unchanged()
+
+
+def test_features_alone_can_not_write(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'probe' can't learn task 'headlines' of type 'generation'"):
+        learn(a_home(tmp_path, "llama"), "probe")
+
+
+def test_an_encoder_can_not_write(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is an encoder"):
+        learn(a_home(tmp_path, "bert"), "lora")
+
+
+@pytest.fixture
+def head_and_model(tmp_path: Path) -> tuple[Any, Any, Any]:
+    from limpet.training.heads import build_head
+    from limpet.training.model import TaskModel
+
+    home = a_home(tmp_path, "llama")
+    backbone = home.backbone()
+    head = build_head(home.task.show("headlines"), backbone.record, [])
+    head.bind(backbone)
+    return head, TaskModel(backbone.model, head, frozenset()), backbone
+
+
+def test_the_loss_is_that_of_the_target_and_its_end_alone(head_and_model: tuple[Any, Any, Any]) -> None:
+    head, model, backbone = head_and_model
+    examples = [Example("wave tide salt", "old reef"), Example("moon", "new star far")]
+    encoded = head.encode(backbone.tokenizer, examples, 32, True)
+    batch = encoded.batch([0, 1])
+    targets = batch.pop("targets")
+    assert [[token for token in row if token >= 0][-1] for row in targets.tolist()] == [EOS, EOS]
+    with torch.no_grad():
+        loss = head.loss(model(**batch), targets)
+        words = backbone.language_head()
+        found = []
+        for ids, row in zip(encoded.ids, targets.tolist(), strict=True):
+            wanted = [token for token in row if token >= 0]
+            hidden = backbone.model(torch.tensor([ids])).last_hidden_state[0]
+            logits = words(hidden, backbone.model.get_input_embeddings().weight).log_softmax(-1)
+            start = len(ids) - len(wanted)
+            found += [-float(logits[start + at - 1, token]) for at, token in enumerate(wanted)]
+    assert len(found) == 3 + 4
+    assert float(loss) == pytest.approx(sum(found) / len(found), abs=1e-5)
+
+
+def test_a_text_too_long_is_cut_and_the_target_never(head_and_model: tuple[Any, Any, Any]) -> None:
+    head, _, backbone = head_and_model
+    target = " ".join(["old reef"] * 20)
+    encoded = head.encode(backbone.tokenizer, [Example("wave " * 100, target)], 48, True)
+    # 64 positions: the target's 41 tokens stay, and the text makes room
+    assert len(encoded.ids[0]) == 64
+    tokens = backbone.tokenizer.convert_ids_to_tokens(encoded.ids[0])
+    assert tokens[-41:] == [*target.split(), "[SEP]"]
+    assert tokens[: 64 - 41].count("of") == 1
+    with pytest.raises(UsageError, match="leaves no room for a prompt"):
+        head.encode(backbone.tokenizer, [Example("wave", "old " * 70)], 48, True)
+
+
+def test_perplexity_is_that_of_the_targets(tmp_path: Path) -> None:
+    home = a_home(tmp_path, "gpt2", metric="neg-perplexity")
+    version = home.adapter.show(learn(home, "lora"))
+    backbone, words = home.backbone(), home.backbone().language_head()
+    from limpet.training.data import read_split
+    from limpet.training.model import active, version_files
+
+    total, count = 0.0, 0
+    files = version_files(home.store, backbone, version)
+    with active(backbone, "lora", files, files) as model, torch.no_grad():
+        for example in read_split(home.store, home.task.show("headlines"), "evaluation"):
+            encoded = model.head.encode(backbone.tokenizer, [example], 128, True)
+            (ids,), wanted = encoded.ids, encoded.batch([0])["targets"][0].tolist()
+            hidden = model.module(input_ids=torch.tensor([ids])).last_hidden_state[0]
+            logits = words(hidden, backbone.model.get_input_embeddings().weight).log_softmax(-1)
+            start = len(ids) - len(wanted)
+            total += sum(float(logits[start + at - 1, token]) for at, token in enumerate(wanted))
+            count += len(wanted)
+    assert version.metrics["neg-perplexity"] == pytest.approx(-torch.tensor(-total / count).exp().item(), rel=1e-4)
+    assert version.metrics["neg-perplexity"] < -1
+    assert home.predict("headlines", ["wave"])[0].answer is not None
+
+
+def test_options_belong_to_generation(tmp_path: Path) -> None:
+    home = a_home(tmp_path, "llama", prompt="near {text} old")
+    definition = home.task.show("headlines").definition
+    assert definition.options == {"prompt": "near {text} old", "max_new_tokens": 6}
+    with pytest.raises(UsageError, match="Tasks of type 'classification' have no --prompt"):
+        home.task.add(
+            "x", f"csv:{tmp_path / 'news.csv'}", target_column="headline", text_column="body", prompt="{text}"
+        )
+    with pytest.raises(UsageError, match="--max-new-tokens is 0"):
+        home.task.add("y", f"csv:{tmp_path / 'news.csv'}", type="generation", max_new_tokens=0)
+
+
+def test_a_version_is_verified_and_goes_to_another_home(tmp_path: Path) -> None:
+    home = a_home(tmp_path, "llama")
+    reference = learn(home, "lora", epochs=2)
+    answers = [one.answer for one in home.predict("headlines", TEXTS)]
+    assert not home.verify(deep=True, probe=True).problems
+    home.adapter.export(reference, tmp_path / "one.limpet")
+    other = init(tmp_path / "other", base=str(tmp_path / "base"), mlflow="off")
+    other.adapter.import_bundle(tmp_path / "one.limpet")
+    assert [one.answer for one in other.predict("headlines", TEXTS)] == answers
+    assert other.task.show("headlines").definition.options == home.task.show("headlines").definition.options
