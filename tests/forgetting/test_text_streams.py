@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from datasets import ClassLabel, Dataset, Features, Value
 
 from limpet.forgetting.stream_spec import read_stream
@@ -60,11 +62,17 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "_load_hub", load)
 
 
+def smaller(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """The stand-ins have fewer examples than the hub's datasets."""
+    sizes = {"train_size": 30, "eval_size": 12}
+    return {key: sizes.get(key, value) for key, value in definition.items()}
+
+
 def test_every_task_of_the_long_stream_can_be_read(hub: None) -> None:
     tasks = read_stream(Path("text-order-4")).tasks
     assert len(tasks) == 15
     for task in tasks:
-        definition = {key: value for key, value in task.definition.items() if key not in ("text", "label")}
+        definition = {key: value for key, value in smaller(task.definition).items() if key not in ("text", "label")}
         columns, target = task.definition["text"], task.definition.get("label", "label")
         record, contents = build_task(task.name, text_column=columns, target_column=target, **definition)
         assert record.labels == ("no", "yes")
@@ -73,8 +81,11 @@ def test_every_task_of_the_long_stream_can_be_read(hub: None) -> None:
 
 
 @pytest.mark.slow
-def test_a_standard_stream_runs_from_its_name_with_the_figures_of_others_beside_ours(hub: None, home: Home) -> None:
-    report, _ = home.stream.run("text-order-1")
+def test_a_standard_stream_runs_with_the_figures_of_others_beside_ours(hub: None, home: Home, tmp_path: Path) -> None:
+    source = dict(read_stream(Path("text-order-1")).source)
+    source["tasks"] = [smaller(task) for task in source["tasks"]]
+    (tmp_path / "stream.yaml").write_text(yaml.safe_dump(source), encoding="utf-8")
+    report, _ = home.stream.run(tmp_path / "stream.yaml")
     assert [task.name for task in report.tasks] == ["dbpedia", "amazon", "yahoo", "ag-news"]
     assert len(report.arms) == 8 and all(arm.finished for arm in report.arms)
     isolated = next(arm for arm in report.arms if arm.name == "isolated")
