@@ -12,10 +12,11 @@ from limpet.errors import UsageError
 from limpet.forgetting.gate import GateRules, TaskRules
 from limpet.registry.settings import SETTINGS_FILE
 
-__all__ = ["has_rule", "parse_rules", "read_rules", "with_limits"]
+__all__ = ["OF_ALL", "has_rule", "parse_rules", "read_rules", "with_limits"]
 
 _OF_TASKS = tuple(field.name for field in fields(TaskRules))
-_OF_ALL = tuple(field.name for field in fields(GateRules) if field.name not in ("tasks", "require_identical"))
+OF_ALL = tuple(field.name for field in fields(GateRules) if field.name not in ("tasks", "require_identical"))
+"""The rules that are limits."""
 
 
 def read_rules(home: Path) -> GateRules:
@@ -43,7 +44,7 @@ def parse_rules(table: Mapping[str, Any], where: str) -> GateRules:
     Raises:
         UsageError: A rule is unknown or no number.
     """
-    names = (*_OF_ALL, "require_identical", "tasks")
+    names = (*OF_ALL, "require_identical", "tasks")
     _check_names(table, names, where)
     identical = table.get("require_identical", False)
     if not isinstance(identical, bool):
@@ -51,7 +52,7 @@ def parse_rules(table: Mapping[str, Any], where: str) -> GateRules:
     own = table.get("tasks", {})
     if not isinstance(own, dict) or not all(isinstance(value, dict) for value in own.values()):
         raise UsageError(f"{where}: tasks must be tables, one for each task.", "[gate.tasks.NAME]")
-    limits = {key: _number(where, key, table[key]) for key in _OF_ALL if key in table}
+    limits = {key: _number(where, key, table[key]) for key in OF_ALL if key in table}
     return GateRules(
         require_identical=identical,
         tasks={task: _task_rules(rules, f"{where}, tasks.{task}") for task, rules in own.items()},
