@@ -29,7 +29,7 @@ COMMANDS = {
     "stream": "Sequential task training: several arms, several seeds.",
     "report": "Show who forgot what: matrices, metrics, comparisons and cost.",
     "gate": "Hold a stream against rules; exit code 6 where one is crossed.",
-    "predict": "Classify texts with a version of a task.",
+    "predict": "Answer texts with a version of a task.",
     "methods": "The capability table of all methods, and what works on this base.",
     "bench": "Comparisons on one task: methods against what they cost.",
     "study": "Measure what a result hangs on; nothing is registered.",

@@ -32,6 +32,8 @@ _COSTS = (
     "trainable_parameters",
     "trainable_share",
     "peak_memory_bytes",
+    "peak_memory_added_bytes",
+    "full_checkpoint_bytes",
 )
 
 

@@ -20,7 +20,7 @@ from limpet.registry import bases, evaluations, streams, tasks, versions
 from limpet.registry.costs import find_full, full_versions
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, EvaluationRecord, StepRecord, StreamRecord, VersionRecord
-from limpet.training.scoring import score
+from limpet.training.scoring import metric, score
 
 __all__ = ["Report", "build", "conclusion"]
 
@@ -208,7 +208,8 @@ def _frozen(value: Any) -> Any:
 def _task(store: Store, name: str) -> TaskReport:
     record = tasks.get(store, name)
     examples = record.split("evaluation").examples
-    return TaskReport(name, record.definition.metric, examples, record.data_digest)
+    found = metric(record.definition.metric)
+    return TaskReport(name, found.name, found.definition, examples, record.data_digest)
 
 
 def _unchanged(steps: Sequence[StepRecord]) -> bool | None:

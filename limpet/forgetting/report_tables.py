@@ -182,7 +182,8 @@ def task_table(report: Report) -> Table:
         (f"{index} {task.name}", task.metric, str(task.eval_examples), task.data_digest)
         for index, task in enumerate(report.tasks, start=1)
     ]
-    return Table("tasks", ("task", "metric", "evaluation examples", "data digest"), tuple(rows))
+    defined = dict.fromkeys(f"{task.metric} is {task.definition}." for task in report.tasks)
+    return Table("tasks", ("task", "metric", "evaluation examples", "data digest"), tuple(rows), " ".join(defined))
 
 
 def version_table(report: Report) -> Table:

@@ -40,10 +40,11 @@ class BaseReport:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """One task of the stream: what is measured, on how many examples, of which data."""
+    """One task of the stream: what is measured and how that is defined, on how many examples, of which data."""
 
     name: str
     metric: str
+    definition: str
     eval_examples: int
     data_digest: str
 

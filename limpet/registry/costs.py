@@ -23,7 +23,7 @@ COSTS: dict[str, str] = {
     "peak_memory_bytes": "most memory in use while it was trained: on a CPU the resident set of the process, with "
     "libraries and base; on CUDA what torch had allocated",
     "peak_memory_added_bytes": "peak_memory_bytes less what was in use before the method was attached to the base",
-    "train_seconds": "wall-clock time of all training steps, validation not counted",
+    "train_seconds": "wall-clock time of all training steps, validation not counted; with probe, features included",
     "examples_per_second": "training examples seen in all epochs, divided by train_seconds",
     "examples_seen": "training examples seen in all epochs, those of other tasks that were learned along included",
     "optimiser_steps": "optimizer steps of all epochs",

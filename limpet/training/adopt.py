@@ -61,9 +61,15 @@ def adopt(
     Raises:
         NotFoundError: A file is missing.
         UsageError: The folder holds a kind of adapter or head that limpet does not know, a field of its
-            configuration is wrong, or a file is a link.
+            configuration is wrong, a file is a link, or the task is no classification.
         IntegrityError: Its tensors do not fit this base, or a file is corrupt.
     """
+    if task.definition.type != "classification":
+        raise UsageError(
+            f"Task {task.name!r} is of type {task.definition.type!r}, and adapters of other makers can be registered "
+            "for classification tasks only: nothing says which head they were trained with.",
+            f"limpet train {task.name}, or limpet adapter import of a bundle",
+        )
     with tempfile.TemporaryDirectory(prefix="limpet-adopt-") as name:
         staging, copies = Path(name) / "staging", Path(name) / "copies"
         staging.mkdir()

@@ -33,10 +33,14 @@ __all__ = ["Features", "HeadModel", "extract", "fit_head"]
 
 @dataclass(frozen=True)
 class Features:
-    """What the head reads of each example, (hidden) or (places, hidden), and the plan and fields of `encoded`."""
+    """What the head reads of each example, (hidden) or (places, hidden), and the plan and fields of `encoded`.
+
+    `seconds` is how long they took when they were computed.
+    """
 
     rows: tuple[Tensor, ...]
     encoded: Encoded
+    seconds: float
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -100,21 +104,19 @@ def fit_head(
         InterruptedRunError: A signal came; a checkpoint was kept.
         TrainingError: The loss is not finite.
     """
-    device, started = next(model.parameters()).device, time.perf_counter()
+    device = next(model.parameters()).device
     features, unseen = (
         extract(model, encoded, device, path, progress)
         for encoded, path in zip((texts, held_back), kept, strict=True)
     )
-    seconds = time.perf_counter() - started
-
     alone = HeadModel(model.head)
 
     def validate() -> float:
         return measure(run(alone, unseen, device).predictions)
 
     fitted = fit(alone, TaskLoss(features, model.head, device), loop, validate, checkpoint, progress)
-    # what the features took is a part of what the training took
-    total = fitted.seconds + seconds
+    # what the features took is a part of what the training took, in whichever run they were computed
+    total = fitted.seconds + features.seconds + unseen.seconds
     rate = fitted.examples_per_second * fitted.seconds / total
     return replace(fitted, seconds=total, examples_per_second=rate)
 
@@ -129,12 +131,14 @@ def extract(model: TaskModel, encoded: Encoded, device: Any, kept: Path | None, 
         kept: The file of these very features; null where they are not worth keeping.
         progress: Told of every batch.
     """
-    rows = _read(kept, len(encoded.ids)) if kept else None
-    if rows is None:
+    found = _read(kept, len(encoded.ids)) if kept else None
+    if found is None:
+        started = time.perf_counter()
         rows = _compute(model, encoded, device, progress)
+        found = rows, time.perf_counter() - started
         if kept:
-            _write(kept, rows)
-    return Features(tuple(rows), encoded)
+            _write(kept, *found)
+    return Features(tuple(found[0]), encoded, found[1])
 
 
 def _compute(model: TaskModel, encoded: Encoded, device: Any, progress: Progress) -> list[Tensor]:
@@ -154,25 +158,26 @@ def _compute(model: TaskModel, encoded: Encoded, device: Any, progress: Progress
     return rows
 
 
-def _read(path: Path, count: int) -> list[Tensor] | None:
-    """Return what is kept; null where there is nothing, or not the whole of it."""
+def _read(path: Path, count: int) -> tuple[list[Tensor], float] | None:
+    """Return what is kept, and the seconds that it took; null where there is nothing, or not the whole of it."""
     try:
         kept = load_file(path)
         rows = list(torch.split(kept["features"], kept["places"].tolist()))
-        many = bool(kept["many"].item())
+        many, seconds = bool(kept["many"].item()), float(kept["seconds"].item())
     except (OSError, KeyError, RuntimeError, SafetensorError):
         return None
     if len(rows) != count:
         return None
-    return rows if many else [row[0] for row in rows]
+    return rows if many else [row[0] for row in rows], seconds
 
 
-def _write(path: Path, rows: Sequence[Tensor]) -> None:
+def _write(path: Path, rows: Sequence[Tensor], seconds: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # renamed when whole: another process may read, or write the same
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     many = rows[0].dim() > 1
     values = torch.cat(list(rows)) if many else torch.stack(list(rows))
     places = torch.tensor([len(row) if many else 1 for row in rows])
-    save_file({"features": values, "places": places, "many": torch.tensor(many)}, temporary)
+    about = {"places": places, "many": torch.tensor(many), "seconds": torch.tensor(seconds)}
+    save_file({"features": values, **about}, temporary)
     temporary.replace(path)

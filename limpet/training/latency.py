@@ -29,7 +29,7 @@ from limpet.training.task_types import Example
 
 __all__ = ["Latency", "answers", "latency", "paired_ratio", "reads", "time_in_turn"]
 
-_SECONDS = 0.5
+_SECONDS = 1.0
 _LEAST, _MOST = 5, 40  # requests
 
 
@@ -51,7 +51,7 @@ class Latency:
 def latency(
     backbone: Backbone, method: str, files: Mapping[str, Path], texts: Sequence[str], max_length: int
 ) -> dict[str, Any] | None:
-    """Measure for half a second, and as long again merged, how long an answer takes; null where that is switched off.
+    """Measure for a second, and as long again merged, how long an answer takes; null where that is switched off.
 
     Args:
         backbone: The base in memory; nothing is attached to it.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from limpet.errors import UsageError
 from limpet.registry.exchange import new_folder, write_files
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.backbone import Backbone
+from limpet.training.heads import HEAD_FILES
 from limpet.training.merge import check_mergeable, merged_module
 from limpet.training.methods._peft import PEFT_FILES
 from limpet.training.model import version_files
@@ -31,13 +33,18 @@ def export_merged(store: Store, backbone: Backbone, version: VersionRecord, fold
         The folder, absolute.
 
     Raises:
-        UsageError: The method can't be merged.
+        UsageError: The method can't be merged, or the version has no head of its own.
         ConflictError: The folder is not empty, or is a file.
         IntegrityError: A file is corrupt, the version belongs to another base, or a merged weight is not finite.
         LimpetError: The folder can't be written.
     """
     check_mergeable(version.method)
     files = version_files(store, backbone, version)
+    if HEAD_FILES[1] not in files:
+        raise UsageError(
+            f"{version.reference} answers by the base's own language-model head, which a merged model has not.",
+            f"limpet adapter export {version.reference} FOLDER",
+        )
     with new_folder(folder) as temporary:
         merged_module(backbone.model, methods.get(version.method), files).save_pretrained(temporary)
         backbone.tokenizer.save_pretrained(temporary)

@@ -13,14 +13,14 @@ from tests.cli.conftest import Limpet
 def test_a_benchmark_is_a_table_and_files(copy: Limpet, tmp_path: Path) -> None:
     outs = [tmp_path / f"bench.{form}" for form in ("png", "svg", "html", "json")]
     wanted = [word for path in outs for word in ("--out", path)]
-    said = copy.ok("bench", "methods", "place", "--methods", "lora,probe", "--epochs", 1, *wanted)
-    assert "accuracy" in said.stdout and "lora" in said.stdout and "probe" in said.stdout
+    said = copy.ok("bench", "methods", "place", "--methods", "ia3,probe", "--epochs", 1, *wanted)
+    assert "accuracy" in said.stdout and "ia3" in said.stdout and "probe" in said.stdout
     assert "probe (2 of 2)" in said.stderr
     assert said.stdout.splitlines()[-4:] == [str(path) for path in outs]
     assert outs[0].read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in outs[1].read_bytes()
     assert "data:image/svg+xml" in outs[2].read_text(encoding="utf-8")
-    assert [row["method"] for row in json.loads(outs[3].read_text())["methods"]] == ["lora", "probe"]
+    assert [row["method"] for row in json.loads(outs[3].read_text())["methods"]] == ["ia3", "probe"]
     # what was there is served as before
     assert copy.ok("adapter", "list", "--json").json["adapters"][0]["version"] == 2
 

@@ -25,6 +25,7 @@ from limpet.forgetting.gate_rules import OF_ALL, parse_rules
 from limpet.forgetting.metrics import DEFINITIONS
 from limpet.forgetting.published import published_figures
 from limpet.forgetting.stream_spec import parse_stream, ready_streams
+from limpet.registry.costs import COSTS, LATENCY
 from limpet.registry.settings import load_settings
 from limpet.training import methods
 from tests.docs.pages import PAGES, ROOT, File, blocks, prose, steps
@@ -259,7 +260,7 @@ def test_the_stream_of_the_streams_page_is_a_stream() -> None:
 
 def test_every_strategy_and_setting_has_its_line_on_the_streams_page() -> None:
     text = prose(ROOT / "docs" / "streams.md")
-    lines = {name: line for name, line in re.findall(r"^\| `([a-z-]+)` \|(.*)$", text, re.MULTILINE)}
+    lines = dict(re.findall(r"^\| `([a-z-]+)` \|(.*)$", text, re.MULTILINE))
     for name in strategies.names():
         for key, default in strategies.get(name).settings.items():
             shown = f"{default:g}" if isinstance(default, float) else default
@@ -309,6 +310,18 @@ def test_the_methods_page_says_what_works_where() -> None:
             assert f"| `{name}` | {reasons.pop()} |" in text
         elif ":" in name and not table["gpt2"][name]:
             assert f"`{name}`" in text.rpartition("whose linear layers")[2]
+
+
+def test_the_page_of_costs_runs_and_has_every_figure_with_its_definition(shell: Shell) -> None:
+    page = ROOT / "docs" / "cost.md"
+    follow(page, shell)
+    lines = prose(page).splitlines()
+    assert all(f"| `{key}` | {definition} |" in lines for key, definition in (COSTS | LATENCY).items())
+    cost = json.loads((shell.folder / "version.json").read_text(encoding="utf-8"))["cost"]
+    assert None not in cost.values() and cost["against_full"]["version"] == "team@1"
+    methods_of_bench = json.loads((shell.folder / "bench.json").read_text(encoding="utf-8"))["methods"]
+    assert [row["method"] for row in methods_of_bench] == ["lora", "probe"]
+    assert "bottleneck" in (shell.folder / "bench.txt").read_text(encoding="utf-8")
 
 
 def test_every_metric_has_its_line_on_the_monitor_page() -> None:

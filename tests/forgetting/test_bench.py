@@ -52,10 +52,10 @@ class Interrupting:
 
 
 def test_every_method_learns_under_every_seed_and_nothing_is_registered(home: Home) -> None:
-    bench = home.bench.methods("place", ["lora", "probe"], seeds=(0, 1), epochs=1)
+    bench = home.bench.methods("place", ["ia3", "probe"], seeds=(0, 1), epochs=1)
     assert [(run.method, run.seed) for row in bench.rows for run in row.runs] == [
-        ("lora", 0),
-        ("lora", 1),
+        ("ia3", 0),
+        ("ia3", 1),
         ("probe", 0),
         ("probe", 1),
     ]
@@ -70,7 +70,7 @@ def test_every_method_learns_under_every_seed_and_nothing_is_registered(home: Ho
 
 
 def test_asked_for_results_are_registered_as_baselines_that_nothing_serves(home: Home) -> None:
-    bench = home.bench.methods("place", ["lora", "full"], epochs=1, register=True)
+    bench = home.bench.methods("place", ["full"], epochs=1, register=True)
     found = {run.version: run for row in bench.rows for run in row.runs}
     versions = home.adapter.list().items
     assert {version.reference for version in versions} == set(found)

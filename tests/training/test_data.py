@@ -343,7 +343,7 @@ def test_a_text_column_of_numbers_and_a_label_column_of_fractions_are_refused(tm
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"type": "regression"}, "the types that work are: classification"),
+        ({"type": "ranking"}, "the types that work are: classification"),
         ({"type": "nonsense"}, "the types that work are: classification"),
         ({"metric": "f1"}, "accuracy, macro-f1"),
         ({"train_size": 0}, "--train-size is 0"),
@@ -416,6 +416,6 @@ def test_a_changed_split_is_found_when_it_is_read(store: Store, reviews: str) ->
 
 def test_reading_a_split_of_a_type_that_does_not_work_is_a_usage_error(store: Store, reviews: str) -> None:
     task = add_task(store, "reviews", reviews)
-    other = replace(task, definition=replace(task.definition, type="regression"))
+    other = replace(task, definition=replace(task.definition, type="ranking"))
     with pytest.raises(UsageError, match="classification"):
         read_split(store, other, "train")

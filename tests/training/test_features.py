@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from limpet.home import Home
 from limpet.registry import tasks
@@ -81,6 +82,17 @@ def test_the_backbone_is_not_asked_a_second_time(home: Home, tmp_path: Path, mon
     assert {name: path.read_bytes() for name, path in again.files.items()}.keys() == {f.name for f in first.files}
     discard(again)
     assert home.train("place", PROBE).version.digest == first.digest
+
+
+def test_what_features_took_counts_as_training_time_also_where_they_were_kept(home: Home, tmp_path: Path) -> None:
+    first = home.train("place", PROBE).version.cost["train_seconds"]
+    for path in (tmp_path / "cache" / "features").iterdir():
+        content = load_file(path)
+        save_file(content | {"seconds": torch.tensor(1000.0)}, path)
+    again = home.train("place", replace(PROBE, seed=1)).version.cost
+    assert first < 100
+    assert again["train_seconds"] > 2000
+    assert again["examples_per_second"] < 1
 
 
 def test_a_probe_is_its_head_alone(home: Home) -> None:

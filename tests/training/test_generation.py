@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from limpet.cli import cli
 from limpet.errors import UsageError
 from limpet.home import Home, init
 from limpet.training.learn import TrainingSettings
 from limpet.training.task_types import Example
-from tests.tiny import TOPICS, tiny_base
+from tests.tiny import TOPICS, enliven, tiny_base
 
 METHODS = ("lora", "full", "partial", "bottleneck", "prefix", "prompt", "p-tuning", "ia3", "peft:vera")
 EOS = 3
@@ -34,8 +36,9 @@ def headlines(path: Path, rows: int = 60) -> Path:
     return path
 
 
-def a_home(folder: Path, kind: str, **options: Any) -> Home:
-    tokenizer = tiny_base(folder / "base", kind) / "tokenizer_config.json"
+def a_home(folder: Path, kind: str, lively: bool = False, **options: Any) -> Home:
+    base = tiny_base(folder / "base", kind)
+    tokenizer = (enliven(base) if lively else base) / "tokenizer_config.json"
     # a tokenizer of a decoder says what ends a text
     tokenizer.write_text(json.dumps(json.loads(tokenizer.read_text()) | {"eos_token": "[SEP]"}))
     home = init(folder / "home", base=str(folder / "base"), mlflow="off")
@@ -60,31 +63,36 @@ def test_what_was_shown_is_written(tmp_path: Path, kind: str) -> None:
     assert version.metrics["rouge-l"] == version.metrics["score"] > 0.6
     (answer,) = home.predict("headlines", ["wave tide salt reef 60"])
     assert answer.answer == "wave tide"
+    typed = ["predict", "headlines", "wave tide salt reef 60", "--home", str(home.path)]
+    shown = CliRunner().invoke(cli, typed)
+    assert shown.stdout == "wave tide\n", shown.stderr
+    said = json.loads(CliRunner().invoke(cli, [*typed, "--json"]).stdout)
+    assert said["predictions"] == [{"text": "wave tide salt reef 60", "answer": "wave tide"}]
 
 
 AGAIN = """
 import json, sys
 from limpet.home import open_home
 home = open_home(sys.argv[1])
-print(json.dumps([one.answer for one in home.predict("headlines", json.loads(sys.argv[2]))]))
+texts, references = json.loads(sys.argv[2]), sys.argv[3:]
+print(json.dumps({one: [answer.answer for answer in home.predict(one, texts)] for one in references}))
 """
 TEXTS = ["wave tide salt reef 7", "cloud wind", "old stone sand cliff ore iron clay far 3", "moon"]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_writes_the_same_in_a_new_process_and_alone_as_in_a_batch(tmp_path: Path, method: str) -> None:
-    home = a_home(tmp_path, "llama")
-    settings = {"virtual_tokens": 4} if method in ("prefix", "prompt", "p-tuning") else {}
-    reference = learn(home, method, method_settings=settings)
-    answers = [one.answer for one in home.predict("headlines", TEXTS)]
-    assert [home.predict("headlines", [text])[0].answer for text in TEXTS] == answers
-    if method in ("lora", "prefix", "full"):
-        command = [sys.executable, "-c", AGAIN, str(home.path), json.dumps(TEXTS)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert json.loads(done.stdout.splitlines()[-1]) == answers
-    assert home.adapter.show(reference).labels == ()
-    backbone = home.backbone()
-    backbone.check_unchanged()
+def test_every_method_writes_alone_as_in_a_batch_and_the_same_in_a_new_process(tmp_path: Path) -> None:
+    home = a_home(tmp_path, "llama", lively=True)
+    written = {}
+    for method in METHODS:
+        settings = {"virtual_tokens": 4} if method in ("prefix", "prompt", "p-tuning") else {}
+        reference = learn(home, method, method_settings=settings)
+        written[reference] = [one.answer for one in home.predict(reference, TEXTS)]
+        assert [home.predict(reference, [text])[0].answer for text in TEXTS] == written[reference], method
+        assert home.adapter.show(reference).labels == ()
+    assert len({answer for answers in written.values() for answer in answers}) > len(METHODS)
+    command = [sys.executable, "-c", AGAIN, str(home.path), json.dumps(TEXTS), *written]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == written
 
 
 def test_features_alone_can_not_write(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def use(megabytes: int) -> None:
 
 
 def test_the_peak_is_that_of_the_stretch_and_not_of_earlier_work() -> None:
-    use(400)
+    use(300)
     mark = memory.begin()
     use(100)
     found = memory.peak(mark)
@@ -42,10 +42,10 @@ def test_where_the_mark_can_not_be_set_back_a_peak_below_it_is_unknown(
     memory_before = memory._resident()
     assert memory_before[0] is not None
     room = (memory_before[1] - memory_before[0]) // MEGABYTE
-    use(room + 300)
+    use(room + 200)
     mark = memory.begin()
     use(100)
     assert memory.peak(mark) is None
-    use(room + 600)
+    use(room + 350)
     found = memory.peak(mark)
     assert found is not None and found.total > mark.highest

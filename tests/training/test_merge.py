@@ -58,8 +58,12 @@ def hidden(module: Any, config: Any) -> torch.Tensor:
     return states
 
 
-@pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "name", "settings"),
+    # the variants of LoRA are merged by the same lines for every architecture
+    [(kind, *case) for kind in KINDS for case in CASES if kind in ("bert", "gpt2", "t5") or len(case[1]) == 0],
+    ids=str,
+)
 def test_a_merged_model_answers_as_with_the_adapter_and_has_no_layer_more_than_the_base(
     models: dict[str, Any], kind: str, name: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -38,7 +38,7 @@ class Bottleneck:
         quantised_base=False,
         trains_base_copy=False,
     )
-    learning_rate = 1e-3
+    learning_rate = 6e-3
     settings = _DEFAULTS
     peft_type = "BOTTLENECK"
     alternatives = ("lora", "ia3")

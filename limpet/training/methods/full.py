@@ -32,7 +32,7 @@ class Full:
         quantised_base=False,
         trains_base_copy=True,
     )
-    learning_rate = 3e-5
+    learning_rate = 1e-4
     settings: Mapping[str, Any] = {}
     peft_type = None
     alternatives = ("partial", "lora")

@@ -28,7 +28,7 @@ class Ia3:
         quantised_base=True,
         trains_base_copy=False,
     )
-    learning_rate = 1e-2
+    learning_rate = 3e-2
     settings: Mapping[str, Any] = {}
     peft_type = "IA3"
     alternatives = ("lora", "bottleneck")

@@ -37,7 +37,7 @@ class Lora:
         quantised_base=True,
         trains_base_copy=False,
     )
-    learning_rate = 1e-3
+    learning_rate = 2e-3
     settings = _DEFAULTS
     peft_type = "LORA"
     alternatives = ("bottleneck", "ia3")

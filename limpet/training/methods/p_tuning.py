@@ -36,7 +36,7 @@ class PTuning:
         quantised_base=True,
         trains_base_copy=False,
     )
-    learning_rate = 5e-3
+    learning_rate = 1e-2
     settings = _DEFAULTS
     peft_type = "P_TUNING"
     alternatives = ("prompt", "prefix", "lora")

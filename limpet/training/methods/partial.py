@@ -35,7 +35,7 @@ class Partial:
         quantised_base=False,
         trains_base_copy=True,
     )
-    learning_rate = 1e-4
+    learning_rate = 1e-3
     settings = _DEFAULTS
     peft_type = None
     alternatives = ("full", "probe")

@@ -29,7 +29,7 @@ class Prefix:
         quantised_base=True,
         trains_base_copy=False,
     )
-    learning_rate = 1e-2
+    learning_rate = 3e-2
     settings = _DEFAULTS
     peft_type = "PREFIX_TUNING"
     alternatives = ("prompt", "p-tuning", "lora")

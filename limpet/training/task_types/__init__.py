@@ -104,7 +104,7 @@ class TaskType:
             DataError: The cell holds something else.
         """
         if cell is not None and not isinstance(cell, str):
-            raise DataError(f"it holds {type(cell).__name__}, not text.", "--text COL")
+            raise DataError(f"holds {type(cell).__name__}, not text", "--text COL")
         return cell if cell is not None and cell.strip() else None
 
     def read_input(self, text: str | Sequence[str]) -> Text:

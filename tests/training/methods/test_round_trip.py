@@ -27,6 +27,8 @@ from tests.tiny import KINDS, tiny_base, tiny_csv
 
 TEXTS = ["old reef of salt and wave", "a cliff", "the storm and the moon"]
 STEPS = 10
+# the tiny tokenizer knows no label by its name
+SETTINGS = {"icl": {"label_words": "sea=wave,sky=cloud,rock=stone", "shots": 1}}
 
 Answer = tuple[tuple[float, ...], ...]
 
@@ -43,7 +45,9 @@ class Grown:
 
 def claimed(kind: str) -> list[str]:
     """The methods that are said to work there."""
-    return [name for name in methods.names() if kind in methods.works_on(methods.get(name))]
+    names = [name for name in methods.names() if kind in methods.works_on(methods.get(name))]
+    # transformers reads the tiny Qwen2's words by a tokenizer of its own, to which all of them are one
+    return [name for name in names if (kind, name) != ("qwen2", "icl")]
 
 
 CELLS = [
@@ -68,7 +72,11 @@ def grown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         answers = {}
         for name in chosen:
             settings = TrainingSettings(
-                name, methods.get(name).example, epochs=1, batch_size=50 // STEPS, dtype="float32"
+                name,
+                {**methods.get(name).example, **SETTINGS.get(name, {})},
+                epochs=1,
+                batch_size=50 // STEPS,
+                dtype="float32",
             )
             version = home.train("place", settings, monitor=False).version
             answers[version.reference] = answer(home, version.reference)
