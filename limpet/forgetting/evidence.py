@@ -102,6 +102,11 @@ class Course:
         """Score matrices of resampled examples, (resamples, steps, tasks); needs `columns`."""
         return statistics.bootstrap_matrices(self.columns, _SEED)
 
+    @cached_property
+    def drawn(self) -> dict[str, Array | None]:
+        """The metrics with intervals, of every resampled matrix; needs `columns`."""
+        return {key: statistics.replicates(metric, self.resampled) for key, metric in _INTERVALS.items()}
+
     def outcome(self, step: int, task: int) -> Outcomes | None:
         """Return the predictions of a task after a step; None where it was not evaluated."""
         cell = self.cells[step][task]
@@ -244,8 +249,9 @@ def _compare(a: Sequence[Course], b: Sequence[Course], key: str) -> Comparison |
     if not left or not right:
         return None
     difference = sum(left) / len(left) - sum(right) / len(right)
-    drawn = _over_pairs(key, [(x.resampled, y.resampled) for x, y in pairs])
-    exchanged = _over_pairs(key, [statistics.swapped_matrices(x.columns, y.columns, _SEED) for x, y in pairs])
+    drawn = _over_pairs([(x.drawn[key], y.drawn[key]) for x, y in pairs])
+    sides = (statistics.swapped_matrices(x.columns, y.columns, _SEED) for x, y in pairs)
+    exchanged = _over_pairs([(_replicates(key, one), _replicates(key, other)) for one, other in sides])
     return Comparison(
         a=a[0].arm.name,
         b=b[0].arm.name,
@@ -256,12 +262,15 @@ def _compare(a: Sequence[Course], b: Sequence[Course], key: str) -> Comparison |
     )
 
 
-def _over_pairs(key: str, pairs: Sequence[tuple[Array, Array]]) -> Array:
+def _replicates(key: str, matrices: Array) -> Array | None:
+    return statistics.replicates(_INTERVALS[key], matrices)
+
+
+def _over_pairs(pairs: Sequence[tuple[Array | None, Array | None]]) -> Array:
     """Differences of a metric between two arms, averaged over the seeds: (resamples,)."""
     import numpy as np
 
-    sides = [[statistics.replicates(_INTERVALS[key], side) for side in pair] for pair in pairs]
-    differences = [a - b for a, b in sides if a is not None and b is not None]
+    differences = [a - b for a, b in pairs if a is not None and b is not None]
     mean: Array = np.mean(differences, axis=0)
     return mean
 

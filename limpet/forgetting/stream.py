@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from limpet.errors import NotFoundError
+from limpet.errors import NotFoundError, UsageError
 from limpet.forgetting import future, monitor, strategies
 from limpet.forgetting.strategies import Context, Strategy
 from limpet.forgetting.stream_spec import ArmSpec, StreamSpec, TaskSpec
@@ -72,7 +72,10 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Pro
             # a wrong setting is found before the first minute of training
             settings, own = _settings(spec, arm, candidate, seed=0)
             strategies.resolve_settings(strategies.get(arm.strategy), own)
-            methods.get_for(arm.method, backbone.record).resolve(backbone.model, settings.method_settings)
+            method = methods.get_for(arm.method, backbone.record)
+            config = method.resolve(backbone.model, settings.method_settings)
+        if strategies.get(arm.strategy).shares_state or strategies.get(arm.strategy).learns_all:
+            _check_shareable(backbone, arm, method, config)
     records = tuple(_task(store, task, spec.training, progress) for task in spec.tasks)
     for arm in spec.arms:
         for record in records:
@@ -88,6 +91,21 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Pro
             for seed in ordered.seeds:
                 _run_arm(run, arm, seed)
     return streams.get(store, spec.name)
+
+
+def _check_shareable(backbone: Backbone, arm: ArmSpec, method: methods.Method, config: Mapping[str, Any]) -> None:
+    """Refuse a method that trains nothing but heads where tasks are to share what is trained."""
+    module = method.attach(backbone.model, config)
+    try:
+        trained = any(parameter.requires_grad for parameter in module.parameters())
+    finally:
+        method.detach(module)
+    if not trained:
+        raise UsageError(
+            f"Arm {arm.name!r}: {method.name!r} trains no weights that tasks could share, so there is nothing for the "
+            f"strategy {arm.strategy!r} to do.",
+            "choose another method, or strategy: isolated",
+        )
 
 
 def _task(store: Store, task: TaskSpec, training: Mapping[str, Any], progress: Progress) -> TaskRecord:
