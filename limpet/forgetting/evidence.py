@@ -193,7 +193,7 @@ def _by_arm(courses: Sequence[Course]) -> dict[str, list[Course]]:
 def _intervals(course: Course) -> dict[str, Interval]:
     if not course.columns:
         return {}
-    values = {key: statistics.replicates(over, course.resampled) for key, over in _INTERVALS.items()}
+    values = dict(course.drawn)
     for index, task in enumerate(course.tasks[: course.steps]):
         if course.cells[-1][index]:
             values[f"score:{task}"] = course.resampled[:, -1, index]

@@ -102,8 +102,8 @@ def _check_shareable(backbone: Backbone, arm: ArmSpec, method: methods.Method, c
         method.detach(module)
     if not trained:
         raise UsageError(
-            f"Arm {arm.name!r}: {method.name!r} trains no weights that tasks could share, so there is nothing for the "
-            f"strategy {arm.strategy!r} to do.",
+            f"Arm {arm.name!r}: {method.name!r} trains no weights that tasks could share, so the strategy "
+            f"{arm.strategy!r} has nothing to work on.",
             "choose another method, or strategy: isolated",
         )
 
