@@ -12,6 +12,7 @@ import pytest
 from limpet.errors import DataError, LimpetError, UsageError
 from limpet.home import Home, init
 from limpet.registry import tasks
+from limpet.registry.task_forms import FORMS, head_problem, probe_problem, row_problem
 from limpet.training import task_types
 from limpet.training.data import add_task, build_task, read_split
 from limpet.training.learn import TrainingSettings
@@ -99,6 +100,21 @@ def test_a_method_that_can_not_learn_a_type_names_the_nearest_that_can(tmp_path:
     with pytest.raises(UsageError, match="can't learn task 'depth' of type 'regression'") as refused:
         home.train("depth", TrainingSettings("icl"))
     assert refused.value.hint.startswith("--method ")
+
+
+@pytest.mark.parametrize("kind", ["classification", *NEW])
+def test_the_registry_knows_the_form_of_each_type(kind: str, tmp_path: Path) -> None:
+    record, splits = build_task("t", write_rows(tmp_path / "rows.jsonl", kind), type=kind)
+    rows = [json.loads(line) for line in splits["train"].splitlines()]
+    assert {row_problem(kind, row, record.labels) for row in rows} == {""}
+    key = FORMS[kind].key
+    for wrong in (None, True, -1, ["nowhere"], "1", len(record.labels) + 0.5 if kind != "regression" else "x"):
+        assert row_problem(kind, rows[0] | {key: wrong}, record.labels)
+    assert row_problem(kind, rows[0] | {"more": 1}, record.labels)
+    assert head_problem(kind, {"type": "another", "labels": len(record.labels)}, record.labels)
+    assert head_problem(kind, {"type": kind, "labels": len(record.labels) + 1}, record.labels)
+    assert not head_problem(kind, {"type": kind, "labels": len(record.labels)}, record.labels)
+    assert probe_problem(kind, [[0.0] * 7], record.labels)
 
 
 # data
