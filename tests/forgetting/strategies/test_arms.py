@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from limpet.forgetting.report_values import ArmReport, Report
+from limpet.forgetting.stream import run_stream
+from limpet.forgetting.stream_spec import parse_stream
 from limpet.home import Home, init
 from limpet.registry import streams, versions
 from limpet.registry.values import StepRecord
@@ -49,8 +50,7 @@ def grown_home(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> H
         ):
             path = tiny_csv(folder / f"{name}.csv", labels=labels, seed=seed, rows=60)
             home.task.add(name, f"csv:{path}", max_length=16)
-        (folder / "stream.yaml").write_text(yaml.safe_dump(STREAM), encoding="utf-8")
-        home.stream.run(folder / "stream.yaml")
+        run_stream(home.store, home.backbone(), parse_stream(STREAM))
         yield home
 
 
@@ -152,10 +152,9 @@ def test_a_frozen_base_is_read_out_above_chance(report: Report) -> None:
     assert arm(report, "frozen").matrix[2][2] > 0.6
 
 
-def test_a_finished_stream_makes_nothing_new(grown_home: Home, tmp_path: Path) -> None:
+def test_a_finished_stream_makes_nothing_new(grown_home: Home) -> None:
     before = {run.id: streams.steps(grown_home.store, run.id) for run in streams.arm_runs(grown_home.store, "three")}
-    (tmp_path / "stream.yaml").write_text(yaml.safe_dump(STREAM), encoding="utf-8")
-    grown_home.stream.run(tmp_path / "stream.yaml")
+    run_stream(grown_home.store, grown_home.backbone(), parse_stream(STREAM))
     after = {run.id: streams.steps(grown_home.store, run.id) for run in streams.arm_runs(grown_home.store, "three")}
     assert after == before
     assert not list((grown_home.path / "runs").glob("*/staged"))

@@ -14,8 +14,10 @@ from limpet.forgetting.render_csv import render_csv
 from limpet.forgetting.render_html import render_html
 from limpet.forgetting.render_markdown import render_markdown
 from limpet.forgetting.report_values import ArmReport, Report
+from limpet.forgetting.stream import run_stream
+from limpet.forgetting.stream_spec import read_stream
 from limpet.home import Home, open_home
-from limpet.registry import streams
+from limpet.registry import streams, versions
 from tests.training.test_learn import StopAt
 
 FIGURE = {"arm": "SeqFT", "base": "t5-large", "metric": "average_accuracy", "value": 0.189, "source": "Ada 1843"}
@@ -97,7 +99,7 @@ def test_a_sweep_of_joint_learning_needs_its_last_step_alone(home: Home, tmp_pat
         def note(self, text: str) -> None:
             notes.append(text)
 
-    home.stream.run(write(tmp_path, JOINT), progress=Listening(-1))
+    run_stream(home.store, home.backbone(), read_stream(write(tmp_path, JOINT)), Listening(-1))
     learned = [note for note in notes if "learns" in note]
     # each candidate its last step; then the chosen one's first step, and its last is there already
     assert len(learned) == 2 + 2
@@ -114,8 +116,8 @@ def test_a_sweep_of_joint_learning_needs_its_last_step_alone(home: Home, tmp_pat
 )
 def test_an_arm_that_was_interrupted_ends_with_the_same_bits(home: Home, tmp_path: Path, steps: int) -> None:
     path = write(tmp_path, EWC, REPLAY, evaluate_future=False)
-    whole, _ = home.stream.run(path)
-    made = [[version.digest for version in one.versions] for one in whole.arms]
+    run_stream(home.store, home.backbone(), read_stream(path))
+    made = digests(home)
     again = tmp_path / "again"
     other = open_home(_empty_copy(home, again))
 
@@ -129,10 +131,18 @@ def test_an_arm_that_was_interrupted_ends_with_the_same_bits(home: Home, tmp_pat
                     super().advance(self.step, detail)
 
     with pytest.raises(InterruptedRunError):
-        other.stream.run(path, progress=StopLater(steps))
+        run_stream(other.store, other.backbone(), read_stream(path), StopLater(steps))
     # a new process has nothing in memory of what mattered for earlier tasks
-    report, _ = open_home(again).stream.run(path)
-    assert [[version.digest for version in one.versions] for one in report.arms] == made
+    gone_on = open_home(again)
+    run_stream(gone_on.store, gone_on.backbone(), read_stream(path))
+    assert digests(gone_on) == made
+
+
+def digests(home: Home) -> list[str]:
+    """The digests of all versions that the stream has made, in their order."""
+    runs = streams.arm_runs(home.store, "two")
+    made = [step.version for run in runs for step in streams.steps(home.store, run.id)]
+    return [versions.resolve(home.store, reference).digest for reference in made]
 
 
 def _empty_copy(home: Home, folder: Path) -> Path:
