@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from limpet.forgetting import strategies
 from limpet.forgetting.report_values import ArmReport, Comparison, Interval, Report
 
 __all__ = ["arm_names", "conclusion", "mean_of", "mean_with_interval", "runs_of", "sentences"]
@@ -27,7 +28,8 @@ def sentences(report: Report) -> list[str]:
         return [*_progress(report), "With one task learned there is nothing to forget yet."]
     return [
         *_progress(report),
-        *(_stability(report, name) for name in names),
+        *(_stability(report, name) for name in names if not _is_reference(report, name)),
+        *(_reference(report, name) for name in names if _is_reference(report, name)),
         *(_accuracy(comparison) for comparison in report.comparisons if _is_accuracy(report, comparison)),
         *_plasticity(report),
         *_shared(report),
@@ -70,6 +72,18 @@ def _progress(report: Report) -> list[str]:
         return []
     where = "; ".join(f"{arm.label}: {len(arm.matrix)} of {total} tasks" for arm in behind)
     return [f"The stream is in progress ({where}), so what follows is about the tasks learned so far."]
+
+
+def _is_reference(report: Report, name: str) -> bool:
+    """Whether an arm is there for others to be measured against: what it forgets says nothing."""
+    return strategies.get(runs_of(report, name)[0].strategy).measures is not None
+
+
+def _reference(report: Report, name: str) -> str:
+    accuracy, interval = mean_with_interval(report, name, "average_accuracy")
+    summary = strategies.get(runs_of(report, name)[0].strategy).summary
+    measured = "not known yet" if accuracy is None else f"average_accuracy {accuracy:.3f}{_span(interval)}"
+    return f"For comparison, {name} ({summary}): {measured}."
 
 
 def _stability(report: Report, name: str) -> str:
