@@ -16,6 +16,7 @@ from limpet.cli._command import GlobalOptions
 from limpet.cli._errors import run
 from limpet.cli._invocation import Invocation
 from limpet.errors import UsageError
+from limpet.loading import keep_what_is_loaded
 
 __all__ = ["COMMANDS", "cli", "main"]
 
@@ -103,4 +104,5 @@ def cli(_: Invocation) -> None:
 
 def main() -> None:
     """Run the console script `limpet`."""
+    keep_what_is_loaded()
     cli.main(prog_name="limpet")

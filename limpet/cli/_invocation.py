@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from limpet.loading import loading
+
 if TYPE_CHECKING:
     from limpet.cli._progress import TerminalProgress
     from limpet.home import Home
@@ -33,9 +35,10 @@ class Invocation:
             NotFoundError: There is none.
         """
         self.hush()
-        from limpet.home import open_home
+        with loading():
+            from limpet.home import open_home
 
-        return open_home(self.home)
+            return open_home(self.home)
 
     def hush(self) -> None:
         """Keep libraries from talking; must come before they are imported."""

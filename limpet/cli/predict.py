@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,19 +19,27 @@ __all__ = ["command"]
 
 
 @click.command("predict", cls=Command)
-@click.argument("task")
+@click.argument("task", required=False)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option("--file", metavar="F", help="A file with one text a line, - for stdin; empty lines are skipped.")
+@click.option(
+    "--file",
+    metavar="F",
+    help="One text a line, - for stdin; empty lines are skipped. Without TASK: JSON lines with task and text.",
+)
 @pass_invocation
-def command(invocation: Invocation, task: str, texts: tuple[str, ...], file: str | None) -> None:
+def command(invocation: Invocation, task: str | None, texts: tuple[str, ...], file: str | None) -> None:
     """Answer texts with a version of a task.
 
-    TASK is TASK, TASK@3 or TASK@ALIAS.
+    TASK is TASK, TASK@3 or TASK@ALIAS. Without it, --file names one for every text, and versions of many tasks answer
+    together.
     """
     if bool(texts) == (file is not None):
         raise UsageError(
-            "Predict takes texts or --file, and one of them.", f"limpet predict {task} 'a text to classify'"
+            "Predict takes texts or --file, and one of them.", f"limpet predict {task or 'TASK'} 'a text to classify'"
         )
+    if task is None:
+        _answer_many(invocation, str(file))
+        return
     from limpet.cli import _output
 
     home = invocation.open()
@@ -37,16 +48,47 @@ def command(invocation: Invocation, task: str, texts: tuple[str, ...], file: str
     if invocation.json:
         _output.emit(task=version.task, version=version.number, labels=version.labels, predictions=predictions)
         return
-    shown = [answer.shown for answer in predictions]
-    if len(shown[0]) == 1:
-        # nothing but an answer needs no table
-        click.echo("\n".join(plain(str(value)) for answer in shown for value in answer.values()))
+    _table([answer.shown for answer in predictions])
+
+
+def _answer_many(invocation: Invocation, file: str) -> None:
+    from limpet.cli import _output
+
+    home, requests = invocation.open(), [_request(file, line) for line in _read(file)]
+    served = home.serve().predict(requests)
+    if invocation.json:
+        _output.emit(answers=served)
         return
-    rows = [
-        tuple(_output.digits(value) if isinstance(value, float) else value for value in answer.values())
-        for answer in shown
-    ]
-    _output.table(tuple(shown[0]), rows)
+    _table([{"version": one.version, **one.answer.shown} for one in served])
+
+
+def _table(shown: Sequence[Mapping[str, Any]]) -> None:
+    from limpet.cli import _output
+
+    # tasks of several types have other columns
+    columns = tuple(dict.fromkeys(name for one in shown for name in one))
+    if len(columns) == 1:
+        # nothing but an answer needs no table
+        for one in shown:
+            click.echo(plain(str(one[columns[0]])))
+        return
+    cells = [[one.get(name) for name in columns] for one in shown]
+    _output.table(columns, [[_output.digits(one) if isinstance(one, float) else one for one in row] for row in cells])
+
+
+def _request(name: str, line: str) -> tuple[str, str]:
+    """Return the task and the text of a JSON line."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    task, text = (found.get("task"), found.get("text")) if isinstance(found, dict) else (None, None)
+    if not isinstance(task, str) or not isinstance(text, str):
+        raise UsageError(
+            f"{name} has a line that is no JSON object with a task and a text: {line[:60]!r}.",
+            """write lines such as {"task": "team@production", "text": "a text"}, or name a TASK for all""",
+        )
+    return task, text
 
 
 def _read(name: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from limpet.home._results import MethodInfo, Trained, method_info
 from limpet.home._streams import Streams
 from limpet.home._studies import Studies
 from limpet.home._tasks import Tasks
+from limpet.loading import loading
 from limpet.registry import aliases, bases, gate_refusals, log, streams, tasks, versions
 from limpet.registry.gc import DAY, collect
 from limpet.registry.settings import DEFAULT_BASE, Settings, load_settings
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from limpet.training.learn import TrainingSettings
     from limpet.training.predict import Prediction
     from limpet.training.progress import Progress
+    from limpet.training.serving import Server
 
 __all__ = ["Home", "MethodInfo", "Trained", "init", "open_home"]
 
@@ -141,10 +143,11 @@ class Home:
             InterruptedRunError: A signal came; `resume` goes on from the checkpoint.
             IntegrityError: The base is not the one on record, or was changed.
         """
-        from limpet.forgetting.gate_rules import read_rules
-        from limpet.forgetting.monitor import add_version, check_growth
-        from limpet.training.learn import Start, TrainingSettings, discard, learn, unfinished_run
-        from limpet.training.progress import SILENT
+        with loading():
+            from limpet.forgetting.gate_rules import read_rules
+            from limpet.forgetting.monitor import add_version, check_growth
+            from limpet.training.learn import Start, TrainingSettings, discard, learn, unfinished_run
+            from limpet.training.progress import SILENT
 
         progress = progress or SILENT
         rules = read_rules(self.path)
@@ -199,9 +202,10 @@ class Home:
             NotFoundError: There is no such version, or no version at all.
             IntegrityError: An audit found a version that no longer answers as recorded.
         """
-        from limpet.forgetting import audit as audits
-        from limpet.forgetting import monitor
-        from limpet.training.progress import SILENT
+        with loading():
+            from limpet.forgetting import audit as audits
+            from limpet.forgetting import monitor
+            from limpet.training.progress import SILENT
 
         chosen = [versions.resolve(self.store, reference) for reference in references]
         chosen = chosen or list(versions.current(self.store))
@@ -222,9 +226,26 @@ class Home:
             IntegrityError: A file is corrupt, or the base is another.
         """
         version = versions.resolve(self.store, task)
-        from limpet.training.predict import predict
+        with loading():
+            from limpet.training.predict import predict
 
-        return predict(self.store, self.backbone(), version, texts)
+            backbone = self.backbone()
+        return predict(self.store, backbone, version, texts)
+
+    def serve(self, memory: int | None = None) -> Server:
+        """Make a server on the home's base: it answers texts of many tasks at once, and keeps their adapters ready.
+
+        Args:
+            memory: Bytes of adapters that are kept ready; see `limpet.training.serving.Server`.
+
+        Raises:
+            IntegrityError: The base's files are not those of the fingerprint.
+        """
+        with loading():
+            from limpet.training.serving import MEMORY, Server
+
+            backbone = self.backbone()
+        return Server(self.store, backbone, MEMORY if memory is None else memory)
 
     def report(self, stream: str | None = None) -> Report:
         """Gather what is known of a stream; by default of the one that moved last.
@@ -330,12 +351,14 @@ class Home:
         Raises:
             IntegrityError: The files are not those of the fingerprint.
         """
-        from limpet.training import bases as base_files
-        from limpet.training.backbone import load_backbone
+        with loading():
+            from limpet.training import bases as base_files
+            from limpet.training.backbone import load_backbone
 
         record = self.base.ensure(progress)
         if self._backbone is None or self._backbone.record.digest != record.digest:
-            self._backbone = load_backbone(self.store, record)
+            with loading():
+                self._backbone = load_backbone(self.store, record)
         else:
             base_files.check(self.store, record)
         return self._backbone

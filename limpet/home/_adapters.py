@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
-from limpet.registry import aliases, costs, deletion, diff, exchange, lineage, notes, tags, tasks, versions
-from limpet.registry.bundle import SUFFIX
+from limpet.registry import aliases, costs, deletion, lineage, notes, tags, tasks, versions
 
 if TYPE_CHECKING:
     from limpet.home import Home
@@ -98,6 +97,8 @@ class Adapters:
 
     def diff(self, a: str, b: str) -> VersionDifference:
         """What tells two versions apart, of one task or of two; see `limpet.registry.diff`."""
+        from limpet.registry import diff
+
         return diff.compare(self._home.store, a, b)
 
     def promote(self, reference: str, alias: str, *, expect: str | None = None, reason: str = "") -> AliasEvent:
@@ -126,6 +127,9 @@ class Adapters:
             UsageError: `data` is false for a folder, which never has them; or what is to be merged can't be, or is
                 to be a bundle.
         """
+        from limpet.registry import exchange
+        from limpet.registry.bundle import SUFFIX
+
         target = Path(path)
         if merged:
             return self._export_merged(reference, target, data)
@@ -139,6 +143,7 @@ class Adapters:
         return exchange.export(self._home.store, reference, target)
 
     def _export_merged(self, reference: str, target: Path, data: bool) -> Path:
+        from limpet.registry.bundle import SUFFIX
         from limpet.training.merge import check_mergeable
         from limpet.training.merged_export import export_merged
 
@@ -153,4 +158,6 @@ class Adapters:
 
     def import_bundle(self, path: str | Path) -> tuple[VersionRecord, bool]:
         """Take a version in from a bundle, and say whether it was made now; nothing is evaluated."""
+        from limpet.registry import exchange
+
         return exchange.import_bundle(self._home.store, Path(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, bindparam, select
@@ -46,16 +47,22 @@ def _statement(source: FromClause, *conditions: ColumnElement[bool]) -> Select[A
     )
 
 
-# made once: making one costs as much as running it
-_BY_NUMBER = _statement(
-    _TASKS.join(_VERSIONS, _VERSIONS.c.task_id == _TASKS.c.id), _VERSIONS.c.number == bindparam("number")
-)
-_BY_ALIAS = _statement(
-    _TASKS.join(_ALIASES, and_(_ALIASES.c.task_id == _TASKS.c.id, _ALIASES.c.name == bindparam("alias"))).join(
-        _VERSIONS, _VERSIONS.c.id == _ALIASES.c.version_id
-    )
-)
-_NEWEST = _statement(_TASKS.join(_VERSIONS, _VERSIONS.c.id == newest_adapter(_TASKS.c.id)))
+@cache
+def _by_number() -> Select[Any]:
+    # made once, as the others: making one costs as much as running it
+    joined = _TASKS.join(_VERSIONS, _VERSIONS.c.task_id == _TASKS.c.id)
+    return _statement(joined, _VERSIONS.c.number == bindparam("number"))
+
+
+@cache
+def _by_alias() -> Select[Any]:
+    named = and_(_ALIASES.c.task_id == _TASKS.c.id, _ALIASES.c.name == bindparam("alias"))
+    return _statement(_TASKS.join(_ALIASES, named).join(_VERSIONS, _VERSIONS.c.id == _ALIASES.c.version_id))
+
+
+@cache
+def _newest() -> Select[Any]:
+    return _statement(_TASKS.join(_VERSIONS, _VERSIONS.c.id == newest_adapter(_TASKS.c.id)))
 
 
 def resolve(session: Session, ref: str | Reference, *, deleted: bool = False) -> VersionRecord:
@@ -76,10 +83,10 @@ def resolve(session: Session, ref: str | Reference, *, deleted: bool = False) ->
 
 def _ways(reference: Reference) -> Iterator[tuple[Select[Any], dict[str, Any]]]:
     if reference.number is not None:
-        yield _BY_NUMBER, {"number": reference.number}
+        yield _by_number(), {"number": reference.number}
     elif reference.alias not in (None, LATEST):
-        yield _BY_ALIAS, {"alias": reference.alias}
+        yield _by_alias(), {"alias": reference.alias}
     else:
         if reference.alias is None:
-            yield _BY_ALIAS, {"alias": PRODUCTION}
-        yield _NEWEST, {}
+            yield _by_alias(), {"alias": PRODUCTION}
+        yield _newest(), {}

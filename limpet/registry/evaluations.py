@@ -17,7 +17,7 @@ from limpet.registry.schema import EnvironmentRow, EvaluationRow, TaskRow
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, EvaluationRecord
 
-__all__ = ["add", "evaluation_records", "first_full", "full", "get", "latest_full", "predictions"]
+__all__ = ["add", "evaluation_records", "full", "get", "predictions"]
 
 Split = Literal["validation", "evaluation"]
 
@@ -118,16 +118,6 @@ def full(store: Store, version: str, state: str, split: Split = "evaluation") ->
             .order_by(EvaluationRow.id.desc())
         )
         return evaluation_records(session, rows.all())
-
-
-def latest_full(store: Store, version: str, state: str, split: Split = "evaluation") -> EvaluationRecord | None:
-    """Return the newest full evaluation of a version on a backbone state, null if there is none."""
-    return next(iter(full(store, version, state, split)), None)
-
-
-def first_full(store: Store, version: str, state: str, split: Split = "evaluation") -> EvaluationRecord | None:
-    """Return the oldest full evaluation of a version on a backbone state, null if there is none."""
-    return next(iter(reversed(full(store, version, state, split))), None)
 
 
 def predictions(store: Store, evaluation: EvaluationRecord) -> dict[str, Any]:

@@ -21,7 +21,16 @@ from limpet.training.evaluate import Encoded
 from limpet.training.heads import Batch, Head, load_head
 from limpet.training.task_types import Example
 
-__all__ = ["OtherHead", "TaskModel", "active", "base_modules", "bound_head", "check_base", "version_files"]
+__all__ = [
+    "OtherHead",
+    "TaskModel",
+    "active",
+    "backbone_inputs",
+    "base_modules",
+    "bound_head",
+    "check_base",
+    "version_files",
+]
 
 
 class TaskModel(nn.Module):
@@ -64,16 +73,7 @@ class TaskModel(nn.Module):
 
     def hidden(self, **batch: Tensor) -> Any:
         """Return what the backbone gives for a batch, its hidden states among it."""
-        config: Any = self.module.config
-        input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]
-        decoder = {}
-        if "decoder_input_ids" in batch:
-            decoder["decoder_input_ids"] = batch["decoder_input_ids"]
-        elif config.is_encoder_decoder:
-            # the decoder reads the text too, one place later, as the sequence classifiers of T5 and BART do
-            start = torch.full_like(input_ids[:, :1], config.decoder_start_token_id)
-            decoder["decoder_input_ids"] = torch.cat([start, input_ids[:, :-1]], dim=1)
-        return self.module(input_ids=input_ids, attention_mask=attention_mask, **decoder)
+        return self.module(**backbone_inputs(self.module.config, batch))
 
     def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool = False) -> Encoded:
         """Turn examples into batches of this model; see `Head.encode`."""
@@ -140,6 +140,17 @@ class OtherHead(nn.Module):
     def predict(self, rows: Sequence[Tensor]) -> list[Any]:
         """See `TaskModel.predict`."""
         return self.head.predict(rows)
+
+
+def backbone_inputs(config: Any, batch: Batch) -> dict[str, Tensor]:
+    """Return what a backbone of this configuration takes of a batch."""
+    names = ("input_ids", "attention_mask", "decoder_input_ids")
+    inputs = {name: batch[name] for name in names if name in batch}
+    if config.is_encoder_decoder and "decoder_input_ids" not in inputs:
+        # the decoder reads the text too, one place later, as the sequence classifiers of T5 and BART do
+        start = torch.full_like(inputs["input_ids"][:, :1], config.decoder_start_token_id)
+        inputs["decoder_input_ids"] = torch.cat([start, inputs["input_ids"][:, :-1]], dim=1)
+    return inputs
 
 
 def base_modules(backbone: Backbone) -> frozenset[int]:

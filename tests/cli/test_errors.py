@@ -63,6 +63,8 @@ def test_1_a_dataset_that_is_no_task(grown: Limpet, tmp_path: Path) -> None:
         ["evaluate", "place", "--all"],
         ["predict", "place"],
         ["predict", "place", "text", "--file", "-"],
+        ["predict"],
+        ["predict", "--file", __file__],
         ["nonsense"],
     ],
 )

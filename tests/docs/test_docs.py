@@ -183,6 +183,17 @@ def test_the_page_of_the_life_cycle_does_what_it_says(shell: Shell) -> None:
     assert [line.split()[3] for line in text["log"].splitlines()[1:]] == ["note", "tag", "tag"]
 
 
+@pytest.mark.slow
+def test_the_page_of_serving_does_what_it_says(shell: Shell) -> None:
+    follow(ROOT / "docs" / "serving.md", shell)
+    said = shell.ok(f"{shlex.quote(sys.executable)} answers.py 2> log.txt")
+    answers = json.loads((shell.folder / "answers.json").read_text(encoding="utf-8"))["answers"]
+    assert [answer["version"] for answer in answers] == ["team@1", "urgency@1", "team@1"]
+    assert said == [f"{answer['version']} {answer['answer']['label']}" for answer in answers[:2]]
+    alone = json.loads("\n".join(shell.ok('limpet predict team@1 "I was charged twice." --json 2> log.txt')))
+    assert answers[2]["answer"]["label"] == alone["predictions"][0]["label"]
+
+
 def test_scripts_of_the_pages_cannot_import_limpet(shell: Shell) -> None:
     code, said = shell.type("python -c 'import limpet'")
     assert code == 1

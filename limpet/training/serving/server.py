@@ -1,0 +1,224 @@
+"""Answers for texts of many tasks at once, from one base in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from threading import Lock
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limpet.errors import UsageError
+from limpet.registry import versions
+from limpet.registry.store import Store
+from limpet.registry.values import VersionRecord
+from limpet.training.backbone import Backbone
+from limpet.training.batches import evaluation_plan
+from limpet.training.evaluate import Encoded, run
+from limpet.training.model import TaskModel, backbone_inputs, check_base
+from limpet.training.predict import Answer
+from limpet.training.serving.shelf import Ready, Shelf
+from limpet.training.serving.slots import Layout, Place, SlottedBackbone
+from limpet.training.task_types import Example
+
+__all__ = ["MEMORY", "Served", "Server"]
+
+MEMORY = 256 * 2**20
+"""Bytes of adapters that are kept ready where nothing else is said."""
+
+Request = tuple[str, str | Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a request came to: the version that answered, as `task@3`, and its answer."""
+
+    version: str
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The texts of one version in a request: where they stand in it, and how they are encoded."""
+
+    version: VersionRecord
+    indices: Sequence[int]
+    examples: Sequence[Example]
+    encoded: Encoded
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One of a version's texts, by its number among them."""
+
+    texts: _Texts
+    number: int
+
+
+class Server:
+    """Answers requests for many versions on one base; `limpet.home.Home.serve` makes one.
+
+    LoRA adapters lie in slots, and texts of different versions pass the base together; so do those of heads without
+    an adapter. Versions of other methods answer one after the other, each on modules of its own over the base's
+    tensors. The base itself is not touched. Calls from several threads are safe: one waits for the other.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        memory: Bytes that slots of one layout may take, and as many for all that lies in no slot: heads, records, and
+            the tensors of other methods. What was used longest ago gives way.
+    """
+
+    def __init__(self, store: Store, backbone: Backbone, memory: int = MEMORY) -> None:
+        self._store = store
+        self._backbone = backbone
+        self.shelf = Shelf(store, backbone, memory)
+        self.slotted = SlottedBackbone(backbone.model, memory)
+        self._lock = Lock()
+
+    def predict(self, requests: Sequence[Request]) -> tuple[Served, ...]:
+        """Answer texts, each with the version that its reference means now.
+
+        Requests for one version alone get the very answers of `Home.predict`. Among others, a text may be padded to
+        another length, and its products are computed in other groups: the last digits of its outputs may differ.
+
+        Args:
+            requests: Pairs of a reference (`task`, `task@3` or `task@alias`) and a text.
+
+        Returns:
+            The answers in the order of the requests.
+
+        Raises:
+            UsageError: There is no request.
+            NotFoundError: There is no such version.
+            DataError: A text is not of its task's form.
+            IntegrityError: A file is corrupt, or a version belongs to another base.
+        """
+        if not requests:
+            raise UsageError("There is no text to answer.", 'limpet predict TASK "some text"')
+        served: dict[int, Served] = {}
+        with self._lock:
+            together: list[_Row] = []
+            for version, indices in self._resolve(requests):
+                ready = self.shelf.get(version)
+                texts = self._encode(ready, indices, [requests[index][1] for index in indices])
+                if ready.shares_batches:
+                    together += [_Row(texts, number) for number in range(len(indices))]
+                else:
+                    outcome = run(ready.model, texts.encoded, self._backbone.model.device)
+                    served.update(_explained(ready, texts, range(len(indices)), outcome.predictions, outcome.rows))
+            served.update(self._answer_together(together))
+        return tuple(served[index] for index in range(len(requests)))
+
+    def place(self, version: VersionRecord) -> Place | None:
+        """Put a version's adapter in place and return where; null if it has none that slots can hold.
+
+        Raises:
+            IntegrityError: A file is missing, corrupt, or does not fit this base.
+        """
+        lora = self.shelf.get(version).lora
+        if lora is None:
+            return None
+        slots = self.slotted.slots(lora.layout)
+        return Place(slots, slots.place(version.digest, lora.scale, partial(self.shelf.fill, version)))
+
+    def _resolve(self, requests: Sequence[Request]) -> list[tuple[VersionRecord, list[int]]]:
+        """Return each version that is asked for, with the indices of its requests; aliases may have moved."""
+        found: dict[str, VersionRecord] = {}
+        indices: dict[str, list[int]] = {}
+        for index, (reference, _) in enumerate(requests):
+            if reference not in found:
+                found[reference] = versions.resolve(self._store, reference)
+                check_base(self._backbone, found[reference])
+            indices.setdefault(found[reference].digest, []).append(index)
+        records = {version.digest: version for version in found.values()}
+        return [(records[digest], rows) for digest, rows in indices.items()]
+
+    def _encode(self, ready: Ready, indices: Sequence[int], texts: Sequence[str | Sequence[str]]) -> _Texts:
+        examples = [Example(ready.kind.read_input(text)) for text in texts]
+        encoded = ready.model.encode(self._backbone.tokenizer, examples, int(ready.version.config["max_length"]))
+        return _Texts(ready.version, indices, examples, encoded)
+
+    # all in one pass
+
+    def _answer_together(self, rows: Sequence[_Row]) -> Iterator[tuple[int, Served]]:
+        plan = evaluation_plan([len(row.texts.encoded.ids[row.number]) for row in rows])
+        for batch, length in zip(plan.batches, plan.lengths, strict=True):
+            for part in self._cut([rows[index] for index in batch]):
+                yield from self._answer_batch(part, length)
+
+    def _cut(self, rows: Sequence[_Row]) -> Iterator[list[tuple[_Row, Place | None]]]:
+        """Put the rows' adapters in place, in as many parts as it takes; rows of one slot stand together."""
+        part: list[tuple[_Row, Place | None]] = []
+        taken: dict[Layout, set[str]] = {}
+        for row in sorted(rows, key=lambda row: row.texts.version.digest):
+            version = row.texts.version
+            lora = self.shelf.get(version).lora
+            if lora is not None:
+                used = taken.setdefault(lora.layout, set())
+                if version.digest not in used and len(used) == self.slotted.slots(lora.layout).count:
+                    yield _ordered(part)
+                    part, taken = [], {lora.layout: (used := set())}
+                used.add(version.digest)
+            part.append((row, self.place(version)))
+        yield _ordered(part)
+
+    def _answer_batch(self, part: Sequence[tuple[_Row, Place | None]], length: int) -> Iterator[tuple[int, Served]]:
+        device, groups = self._backbone.model.device, []
+        for _, same in groupby((row for row, _ in part), key=lambda row: row.texts.version.digest):
+            rows = list(same)
+            texts, numbers = rows[0].texts, [row.number for row in rows]
+            batch = {name: one.to(device) for name, one in texts.encoded.batch(numbers, length).items()}
+            groups.append((texts, numbers, batch))
+        config = self.slotted.module.config
+        whole = {name: torch.cat([batch[name] for _, _, batch in groups]) for name in ("input_ids", "attention_mask")}
+        with torch.inference_mode():
+            output = self.slotted.run([place for _, place in part], **backbone_inputs(config, whole))
+        at = 0
+        for texts, numbers, batch in groups:
+            ready = self.shelf.get(texts.version)
+            given = _Given(config, _rows_of(output, slice(at, at + len(numbers))))
+            at += len(numbers)
+            with torch.inference_mode():
+                answers = TaskModel(given, ready.model.head, frozenset()).eval().answer(batch)
+            outputs = [answer.cpu().contiguous() for answer in answers]
+            yield from _explained(ready, texts, numbers, ready.model.predict(outputs), outputs)
+
+
+class _Given(nn.Module):
+    """Stands for a backbone whose output is known: a head reads its rows as it would read a batch of its own."""
+
+    def __init__(self, config: Any, output: Any) -> None:
+        super().__init__()
+        self.config = config
+        self._output = output
+
+    def forward(self, **_: Tensor) -> Any:
+        """Return the output."""
+        return self._output
+
+
+def _rows_of(output: Any, rows: slice) -> Any:
+    pooled = getattr(output, "pooler_output", None)
+    return SimpleNamespace(
+        last_hidden_state=output.last_hidden_state[rows], pooler_output=None if pooled is None else pooled[rows]
+    )
+
+
+def _explained(
+    ready: Ready, texts: _Texts, numbers: Sequence[int], predictions: Sequence[Any], outputs: Sequence[Tensor]
+) -> Iterator[tuple[int, Served]]:
+    """Yield what some of a version's texts came to, each with its index in the request."""
+    for number, prediction, row in zip(numbers, predictions, outputs, strict=True):
+        answer = ready.model.head.explain(texts.examples[number], prediction, row, ready.version.labels)
+        yield texts.indices[number], Served(ready.version.reference, answer)
+
+
+def _ordered(part: Sequence[tuple[_Row, Place | None]]) -> list[tuple[_Row, Place | None]]:
+    """Rows of one slot stand together, and slots of one layout; rows without an adapter come first."""
+    return sorted(part, key=lambda item: (id(item[1].slots), item[1].index) if item[1] else (0, 0))

@@ -1,0 +1,39 @@
+"""Predictions for rows that name their versions themselves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Limpet
+
+ROWS = [("place@1", "a wave"), ("wet", "old iron ore"), ("place@2", "a far star"), ("place@1", "salt")]
+
+
+def test_rows_of_many_tasks_are_answered_in_their_order(grown: Limpet, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"task": task, "text": text}) for task, text in ROWS]
+    path.write_text("\n".join([*lines[:2], "", *lines[2:]]), encoding="utf-8")
+    answers = grown.ok("predict", "--file", path, "--json").json["answers"]
+    assert [(one["version"], one["answer"]["text"]) for one in answers] == [
+        ("place@1", "a wave"),
+        ("wet@1", "old iron ore"),
+        ("place@2", "a far star"),
+        ("place@1", "salt"),
+    ]
+    for answer, (task, text) in zip(answers, ROWS, strict=True):
+        (alone,) = grown.ok("predict", task, text, "--json").json["predictions"]
+        assert answer["answer"]["label"] == alone["label"]
+        assert answer["answer"]["logits"] == pytest.approx(alone["logits"], abs=1e-5)
+    table = grown.ok("predict", "--file", "-", stdin="\n".join(lines)).stdout.splitlines()
+    assert table[0].split() == ["version", "label", "probability", "text"]
+    assert [line.split()[0] for line in table[1:]] == [answer["version"] for answer in answers]
+
+
+@pytest.mark.parametrize("line", ["a wave", "[]", '{"task": "place"}', '{"task": 1, "text": "a"}', '"place"'])
+def test_a_line_without_task_and_text_is_named(grown: Limpet, line: str) -> None:
+    outcome = grown("predict", "--file", "-", "--json", stdin=f'{{"task": "place", "text": "a"}}\n{line}\n')
+    assert outcome.code == 2
+    assert repr(line) in outcome.error["message"]
