@@ -87,6 +87,7 @@ def check_forms(report: Report) -> None:
     for text in (render_markdown(report), render_html(report)):
         assert "orders of the tasks" in text and "published by others" in text and "Ada 1843" in text
         assert "budgets" in text and "one head for each task" in text
+        assert "Above the diagonal: before learning, by class means." in text
     lines = render_csv(report).splitlines()
     assert any(line.startswith("two.order-2,ewc,,order,average_accuracy") for line in lines)
     assert any(line.startswith("Ada 1843,SeqFT (t5-large),,published") for line in lines)
