@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -29,7 +30,14 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT as a local folder; tests must not change it."""
-    return tiny_base(tmp_path_factory.mktemp("bases") / "tiny-bert")
+    made = tiny_base(tmp_path_factory.mktemp("bases") / "tiny-bert")
+    import accelerate  # noqa: F401
+    import peft  # noqa: F401
+
+    # every training begins with a collection, which need not look through the libraries hundreds of times
+    gc.collect()
+    gc.freeze()
+    return made
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def command(invocation: Invocation) -> None:
     home = _open(invocation, folder)
     with (
         invocation.progress() as progress,
-        resources.as_file(resources.files("limpet.forgetting") / "demo.yaml") as file,
+        resources.as_file(resources.files("limpet.forgetting") / "streams" / "demo.yaml") as file,
     ):
         try:
             report, warnings = home.stream.run(file, progress=progress)

@@ -13,32 +13,45 @@ __all__ = ["command"]
 
 @click.command("gate", cls=Command)
 @click.argument("stream", required=False)
-@click.option("--max-forgetting", type=float, metavar="X", help="The most that forgetting_max may be.")
-@click.option("--max-worst", type=float, metavar="X", help="The most that worst_forgetting may be.")
+@click.option(
+    "--max-forgetting",
+    multiple=True,
+    metavar="X|TASK=X",
+    help="The most that forgetting_max may be, or the loss of one task; repeatable.",
+)
+@click.option("--max-worst", multiple=True, metavar="X", help="The most that worst_forgetting may be.")
 @click.option("--require-identical", is_flag=True, help="Every earlier prediction must be what it was.")
+@click.option(
+    "--max-negative-flips",
+    multiple=True,
+    metavar="X|TASK=X",
+    help="The most that an earlier task's negative_flip_rate may be; repeatable.",
+)
+@click.option(
+    "--min-score", multiple=True, metavar="X|TASK=X", help="The least that a task's score may be; repeatable."
+)
+@click.option("--max-bytes", multiple=True, metavar="N", help="The most bytes that a version may have.")
+@click.option("--max-train-seconds", multiple=True, metavar="S", help="The longest that a task may have trained.")
+@click.option("--max-share", multiple=True, metavar="X", help="The most of the base's parameters trained for a task.")
 @pass_invocation
 def command(
-    invocation: Invocation,
-    stream: str | None,
-    max_forgetting: float | None,
-    max_worst: float | None,
-    require_identical: bool,
+    invocation: Invocation, /, stream: str | None, require_identical: bool, **limits: tuple[str, ...]
 ) -> None:
     """Hold a stream against rules; exit code 6 where one is crossed.
 
     The isolated arms are held against them, or all arms where there is none; by default those of the stream that
-    moved last.
+    moved last. Rules come from [gate] in limpet.toml; options win over it.
     """
-    if max_forgetting is None and max_worst is None and not require_identical:
-        raise UsageError(
-            "The gate needs a rule: --max-forgetting X, --max-worst X or --require-identical.",
-            "limpet gate --require-identical",
-        )
     home = invocation.open()
     from limpet.cli import _output
-    from limpet.forgetting.gate import GateRules
+    from limpet.forgetting.gate_rules import has_rule, read_rules, with_limits
 
-    rules = GateRules(max_forgetting, max_worst, require_identical)
+    rules = with_limits(read_rules(home.path), limits, require_identical)
+    if not has_rule(rules):
+        raise UsageError(
+            "The gate needs a rule: an option such as --max-forgetting X, or [gate] in limpet.toml.",
+            "limpet gate --require-identical",
+        )
     report = home.gate(stream, rules)
     if invocation.json:
         _output.emit(stream=report.stream, crossed=False, rules=rules)

@@ -1,4 +1,4 @@
-"""`limpet stream run|list|show`."""
+"""`limpet stream run|list|ready|show`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def command() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @pass_invocation
 def run(invocation: Invocation, file: Path) -> None:
-    """Run a stream file, or go on where an earlier run had stopped; ends with the report."""
+    """Run a stream file, or go on where an earlier run had stopped; ends with the report.
+
+    FILE may also be the name of a ready stream, such as five-topics; limpet stream ready lists them.
+    """
     from limpet.cli import _output
 
     home = invocation.open()
@@ -51,6 +54,25 @@ def list_(invocation: Invocation) -> None:
         for record in records
     ]
     _output.table(("stream", "tasks", "digest", "updated (UTC)"), rows)
+
+
+@command.command()
+@pass_invocation
+def ready(invocation: Invocation) -> None:
+    """List the ready streams, which limpet brings along."""
+    from limpet.cli import _output
+    from limpet.forgetting.stream_spec import read_stream, ready_streams
+
+    specs = [read_stream(Path(name)) for name in ready_streams()]
+    if invocation.json:
+        listed = [
+            {"name": spec.name, "tasks": [task.name for task in spec.tasks], "arms": [arm.name for arm in spec.arms]}
+            for spec in specs
+        ]
+        _output.emit(streams=listed, cursor=None)
+        return
+    rows = [(spec.name, len(spec.tasks), len(spec.arms), len(spec.seeds), spec.orders) for spec in specs]
+    _output.table(("stream", "tasks", "arms", "seeds", "orders"), rows)
 
 
 @command.command()

@@ -31,6 +31,8 @@ def arm_cost(versions: Sequence[VersionRecord], fully: Sequence[VersionRecord | 
         bytes_per_task=None if size is None else round(size),
         train_seconds=tuple(cost.get("train_seconds") for cost in costs),
         examples_per_second=tuple(cost.get("examples_per_second") for cost in costs),
+        examples_seen=tuple(cost.get("examples_seen") for cost in costs),
+        optimiser_steps=tuple(cost.get("optimiser_steps") for cost in costs),
         peak_memory_bytes=_largest(costs, "peak_memory_bytes"),
         peak_memory_added_bytes=_largest(costs, "peak_memory_added_bytes"),
         full_checkpoint_bytes=None if checkpoint is None else round(checkpoint),

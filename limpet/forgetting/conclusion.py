@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from limpet.forgetting import strategies
 from limpet.forgetting.report_values import ArmReport, Comparison, Interval, Report
 
 __all__ = ["arm_names", "conclusion", "mean_of", "mean_with_interval", "runs_of", "sentences"]
@@ -27,7 +28,8 @@ def sentences(report: Report) -> list[str]:
         return [*_progress(report), "With one task learned there is nothing to forget yet."]
     return [
         *_progress(report),
-        *(_stability(report, name) for name in names),
+        *(_stability(report, name) for name in names if not _is_reference(report, name)),
+        *(_reference(report, name) for name in names if _is_reference(report, name)),
         *(_accuracy(comparison) for comparison in report.comparisons if _is_accuracy(report, comparison)),
         *_plasticity(report),
         *_shared(report),
@@ -72,12 +74,27 @@ def _progress(report: Report) -> list[str]:
     return [f"The stream is in progress ({where}), so what follows is about the tasks learned so far."]
 
 
+def _is_reference(report: Report, name: str) -> bool:
+    """Whether an arm is there for others to be measured against: what it forgets says nothing."""
+    return strategies.get(runs_of(report, name)[0].strategy).measures is not None
+
+
+def _reference(report: Report, name: str) -> str:
+    accuracy, interval = mean_with_interval(report, name, "average_accuracy")
+    summary = strategies.get(runs_of(report, name)[0].strategy).summary
+    measured = "not known yet" if accuracy is None else f"average_accuracy {accuracy:.3f}{_span(interval)}"
+    return f"For comparison, {name} ({summary}): {measured}."
+
+
 def _stability(report: Report, name: str) -> str:
     runs = runs_of(report, name)
     forgetting, interval = mean_with_interval(report, name, "forgetting_max")
     if all(arm.identical_predictions for arm in runs):
         return f"{name} forgot nothing: every earlier task is predicted exactly as when it was learned."
     changed = ", though some predictions changed" if any(arm.identical_predictions is False for arm in runs) else ""
+    differences = [difference for arm in runs for difference in arm.differences]
+    if differences:
+        return f"{name} does not answer as it did, though nothing should have changed. {differences[0].sentence()}."
     if forgetting is None:
         return f"Whether {name} forgot can't be said: an earlier task was not evaluated again."
     measured = f"forgetting_max {_signed(forgetting)}{_span(interval)}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from limpet.forgetting import metrics, statistics
 from limpet.forgetting.arm_cost import arm_cost
 from limpet.forgetting.matrix import Row, ScoreMatrix
+from limpet.forgetting.metrics import Scores
 from limpet.forgetting.report_values import (
     ArmReport,
     Comparison,
@@ -38,7 +39,7 @@ _INTERVALS: dict[str, MatrixMetric] = {
     "forgetting_max": metrics.forgetting_max,
 }
 _COMPARED = ("average_accuracy", "forgetting_max")
-_OVER_SEEDS = ("average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_max")
+_OVER_SEEDS = ("average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_max", "fwt_gem", "intransigence")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Course:
         cells: Evaluation of each task after each step, None where there was none; the rows.
         versions: The version that each step made.
         read: Reads the kept predictions of an evaluation.
+        baseline: Score of each task before any training, where an arm of the stream measures it.
+        joint: Score of each task learned jointly with those before it, where an arm of the stream measures it.
         fully: For each version the fully fine-tuned one of the same task, None where there is none.
     """
 
@@ -68,6 +71,13 @@ class Course:
     versions: tuple[VersionRecord, ...]
     read: Callable[[EvaluationRecord], Outcomes]
     fully: tuple[VersionRecord | None, ...] = ()
+    baseline: Scores | None = None
+    joint: Scores | None = None
+
+    @cached_property
+    def metrics(self) -> dict[str, float | None]:
+        """Every metric of the matrix by its key."""
+        return metrics.all_metrics(self.rows, self.baseline, self.joint)
 
     @property
     def steps(self) -> int:
@@ -91,6 +101,11 @@ class Course:
     def resampled(self) -> Array:
         """Score matrices of resampled examples, (resamples, steps, tasks); needs `columns`."""
         return statistics.bootstrap_matrices(self.columns, _SEED)
+
+    @cached_property
+    def drawn(self) -> dict[str, Array | None]:
+        """The metrics with intervals, of every resampled matrix; needs `columns`."""
+        return {key: statistics.replicates(metric, self.resampled) for key, metric in _INTERVALS.items()}
 
     def outcome(self, step: int, task: int) -> Outcomes | None:
         """Return the predictions of a task after a step; None where it was not evaluated."""
@@ -123,7 +138,7 @@ def arm_report(course: Course) -> ArmReport:
         seed=course.arm.seed,
         task_identity="oracle",
         matrix=course.rows,
-        metrics=metrics.all_metrics(course.rows),
+        metrics=course.metrics,
         intervals=_intervals(course),
         identical_predictions=_identical(course),
         negative_flip_rate=tuple(_flip_rate(course, task, metrics.negative_flip_rate) for task in earlier),
@@ -159,7 +174,7 @@ def over_seeds(courses: Sequence[Course]) -> tuple[SeedSummary, ...]:
         farthest = max(run.steps for run in runs)
         equal = [run for run in runs if run.steps == farthest]
         for key in _OVER_SEEDS:
-            values = _all_known(metrics.all_metrics(run.rows)[key] for run in equal)
+            values = _all_known(run.metrics[key] for run in equal)
             if values:
                 seeds = tuple(run.arm.seed for run in equal)
                 mean = sum(values) / len(values)
@@ -178,7 +193,7 @@ def _by_arm(courses: Sequence[Course]) -> dict[str, list[Course]]:
 def _intervals(course: Course) -> dict[str, Interval]:
     if not course.columns:
         return {}
-    values = {key: statistics.replicates(over, course.resampled) for key, over in _INTERVALS.items()}
+    values = dict(course.drawn)
     for index, task in enumerate(course.tasks[: course.steps]):
         if course.cells[-1][index]:
             values[f"score:{task}"] = course.resampled[:, -1, index]
@@ -234,8 +249,9 @@ def _compare(a: Sequence[Course], b: Sequence[Course], key: str) -> Comparison |
     if not left or not right:
         return None
     difference = sum(left) / len(left) - sum(right) / len(right)
-    drawn = _over_pairs(key, [(x.resampled, y.resampled) for x, y in pairs])
-    exchanged = _over_pairs(key, [statistics.swapped_matrices(x.columns, y.columns, _SEED) for x, y in pairs])
+    drawn = _over_pairs([(x.drawn[key], y.drawn[key]) for x, y in pairs])
+    sides = (statistics.swapped_matrices(x.columns, y.columns, _SEED) for x, y in pairs)
+    exchanged = _over_pairs([(_replicates(key, one), _replicates(key, other)) for one, other in sides])
     return Comparison(
         a=a[0].arm.name,
         b=b[0].arm.name,
@@ -246,12 +262,15 @@ def _compare(a: Sequence[Course], b: Sequence[Course], key: str) -> Comparison |
     )
 
 
-def _over_pairs(key: str, pairs: Sequence[tuple[Array, Array]]) -> Array:
+def _replicates(key: str, matrices: Array) -> Array | None:
+    return statistics.replicates(_INTERVALS[key], matrices)
+
+
+def _over_pairs(pairs: Sequence[tuple[Array | None, Array | None]]) -> Array:
     """Differences of a metric between two arms, averaged over the seeds: (resamples,)."""
     import numpy as np
 
-    sides = [[statistics.replicates(_INTERVALS[key], side) for side in pair] for pair in pairs]
-    differences = [a - b for a, b in sides if a is not None and b is not None]
+    differences = [a - b for a, b in pairs if a is not None and b is not None]
     mean: Array = np.mean(differences, axis=0)
     return mean
 

@@ -16,6 +16,7 @@ from typing import Any
 __all__ = [
     "DEFINITIONS",
     "Rows",
+    "Scores",
     "all_metrics",
     "average_accuracy",
     "average_anytime_accuracy",

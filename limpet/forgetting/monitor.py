@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ __all__ = [
     "after_addition",
     "check_growth",
     "evaluate",
+    "evaluate_sample",
     "judge",
     "keep_version",
     "measure",
@@ -40,7 +41,8 @@ __all__ = [
 class Measured:
     """An outcome with the score it amounts to, and the digest of the batch plan it was computed by.
 
-    `counts` says what the texts lost on their way, such as words beyond the longest text.
+    `counts` says what the texts lost on their way, such as words beyond the longest text. `loaded` has the digests of
+    what was on the base in memory afterwards: the head, the adapter's weights, and every buffer of the model.
     """
 
     outcome: Outcome
@@ -48,6 +50,7 @@ class Measured:
     targets: tuple[Any, ...]
     plan_digest: str
     counts: Mapping[str, int]
+    loaded: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,22 @@ def measure(
     state: Mapping[str, Path],
     head: Mapping[str, Path],
     progress: Progress = SILENT,
+    indices: Sequence[int] | None = None,
 ) -> Measured:
-    """Score a task on one split with a method's tensors (`state`) and a head; nothing is kept."""
+    """Score a task on one split, or on some examples of it, by a method's tensors (`state`) and a head.
+
+    Nothing is kept.
+    """
     examples = read_split(store, task, split)
+    if indices is not None:
+        examples = [examples[index] for index in indices]
     targets = tuple(example.target for example in examples)
     with active(backbone, method, state, head) as model:
         encoded = model.encode(backbone.tokenizer, examples, max_length)
         outcome = run(model, encoded, backbone.model.device, progress, f"evaluate {task.name}")
+        loaded = model.loaded()
     value = score(task.definition.metric, outcome.predictions, targets)
-    return Measured(outcome, value, targets, encoded.plan.digest, encoded.counts)
+    return Measured(outcome, value, targets, encoded.plan.digest, encoded.counts, loaded)
 
 
 def evaluate(
@@ -112,6 +122,33 @@ def evaluate(
         progress,
     )
     return _keep(store, backbone, version, state, measured)
+
+
+def evaluate_sample(
+    store: Store,
+    backbone: Backbone,
+    version: VersionRecord,
+    indices: Sequence[int],
+    of: int,
+    progress: Progress = SILENT,
+) -> EvaluationRecord:
+    """Predict some examples of a version's evaluation split again, and keep that as an audit.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        version: The version.
+        indices: The examples, by their place in the split.
+        of: The full evaluation that is audited.
+        progress: Told of every batch.
+
+    Raises:
+        IntegrityError: A file is corrupt, or the version belongs to another base.
+    """
+    task, files = tasks.get(store, version.task), version_files(store, backbone, version)
+    length = int(version.config["max_length"])
+    measured = measure(store, backbone, task, "evaluation", length, version.method, files, files, progress, indices)
+    return _keep(store, backbone, version, version, measured, {"examples": list(indices), "audit_of": of})
 
 
 def add_version(
@@ -213,16 +250,27 @@ def after_addition(store: Store, backbone: Backbone, added: Added, progress: Pro
 
 
 def _keep(
-    store: Store, backbone: Backbone, version: VersionRecord, state: VersionRecord, measured: Measured
+    store: Store,
+    backbone: Backbone,
+    version: VersionRecord,
+    state: VersionRecord,
+    measured: Measured,
+    audited: Mapping[str, Any] | None = None,
 ) -> EvaluationRecord:
     task = tasks.get(store, version.task)
     outcome = measured.outcome
-    predictions = {"schema": 1, "predictions": outcome.predictions, "targets": measured.targets}
+    predictions = {
+        "schema": 1,
+        "predictions": outcome.predictions,
+        "targets": measured.targets,
+        "loaded": measured.loaded,
+        **(audited or {}),
+    }
     return evaluations.add(
         store,
         version=version.reference,
         state=state.reference,
-        kind="full",
+        kind="audit" if audited else "full",
         split="evaluation",
         metric=task.definition.metric,
         score=measured.score,

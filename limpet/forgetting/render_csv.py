@@ -30,6 +30,14 @@ def render_csv(report: Report) -> str:
     for arm in report.arms:
         for kind, key, step, task, value in _arm(arm, names, metrics):
             writer.writerow(_text(report.stream, arm.name, arm.seed, kind, key, step, task, value))
+    for summary in report.over_orders:
+        for order, measured in zip(summary.streams, summary.values, strict=True):
+            writer.writerow(_text(order, summary.arm, None, "order", summary.metric, None, None, measured))
+    for figure in report.published:
+        arm_of_others = f"{figure.arm} ({figure.base})"
+        writer.writerow(
+            _text(figure.source, arm_of_others, None, "published", figure.metric, None, None, figure.value)
+        )
     for comparison in report.comparisons:
         label = f"{comparison.a} - {comparison.b}"
         for kind, key, step, task, value in _comparison(comparison):
@@ -68,7 +76,7 @@ def _cost(arm: ArmReport) -> Iterator[_Entry]:
         if not isinstance(value, tuple):
             yield "cost", key, None, None, value
             continue
-        for step, (task, each) in enumerate(zip(arm.tasks, value, strict=True), start=1):
+        for step, (task, each) in enumerate(zip(arm.tasks, value, strict=False), start=1):
             yield "cost", key, step, task, each
 
 

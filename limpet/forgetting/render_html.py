@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limpet.forgetting import plots, report_tables
+from limpet.forgetting import plots, report_context, report_tables
 from limpet.forgetting.conclusion import sentences
 from limpet.forgetting.html_page import Plot, data_uri, page
 from limpet.forgetting.report_tables import Table
@@ -29,6 +29,10 @@ def render_html(report: Report) -> str:
             report_tables.cost_table(report),
             report_tables.efficiency_table(report),
             report_tables.sweep_table(report),
+            report_context.budget_table(report),
+            report_context.order_table(report),
+            report_context.difference_table(report),
+            report_context.published_table(report),
         ),
         provenance=_filled(
             report_tables.task_table(report),

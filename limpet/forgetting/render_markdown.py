@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from limpet.forgetting import report_tables
+from limpet.forgetting import report_context, report_tables
 from limpet.forgetting.conclusion import sentences
 from limpet.forgetting.report_tables import Table
 from limpet.forgetting.report_values import Report
@@ -25,6 +25,10 @@ def render_markdown(report: Report) -> str:
         report_tables.cost_table(report),
         report_tables.efficiency_table(report),
         report_tables.sweep_table(report),
+        report_context.budget_table(report),
+        report_context.order_table(report),
+        report_context.difference_table(report),
+        report_context.published_table(report),
         report_tables.task_table(report),
         report_tables.version_table(report),
         report_tables.environment_table(report),

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from limpet.forgetting import report_tables
+from limpet.forgetting import report_context, report_tables
 from limpet.forgetting.conclusion import conclusion
 from limpet.forgetting.report_tables import Table
 from limpet.forgetting.report_values import Report
@@ -27,6 +27,9 @@ def render_table(report: Report) -> RenderableType:
         report_tables.comparison_table(report),
         report_tables.cost_table(report),
         report_tables.efficiency_table(report),
+        report_context.order_table(report),
+        report_context.difference_table(report),
+        report_context.published_table(report),
     )
     parts: list[RenderableType] = [
         Text(f"{report.stream} on {report.base.name}", style="bold"),

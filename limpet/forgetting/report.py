@@ -6,18 +6,27 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from limpet.errors import IntegrityError
+from limpet.forgetting import strategies
 from limpet.forgetting.conclusion import conclusion
 from limpet.forgetting.evidence import Course, Outcomes, arm_report, compare, over_seeds
-from limpet.forgetting.report_values import BaseReport, Report, TaskReport
+from limpet.forgetting.identity import find_difference, read_contents
+from limpet.forgetting.orders import over_orders
+from limpet.forgetting.published import published_figures
+from limpet.forgetting.references import with_references
+from limpet.forgetting.report_values import BaseReport, Difference, Order, Report, TaskReport
+from limpet.forgetting.stream_spec import order_name
 from limpet.registry import bases, evaluations, streams, tasks, versions
 from limpet.registry.costs import find_full, full_versions
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, EvaluationRecord, StepRecord, StreamRecord, VersionRecord
-from limpet.training.scoring import metric
+from limpet.training.scoring import metric, score
 
 __all__ = ["Report", "build", "conclusion"]
 
 Read = Callable[[EvaluationRecord], Outcomes]
+
+_ROUNDING = 1e-9  # sums of other metrics than accuracy may differ in the last bits from machine to machine
 
 
 def build(store: Store, stream_name: str | None = None, added: VersionRecord | None = None) -> Report:
@@ -41,7 +50,8 @@ def build(store: Store, stream_name: str | None = None, added: VersionRecord | N
     courses, steps = (
         _growth(store, stream, read, added) if stream.name == streams.HOME_STREAM else _arms(store, stream, read)
     )
-    courses = _with_full(store, courses)
+    courses = with_references(_with_full(store, courses))
+    orders = _orders(store, stream, read, courses)
     names = courses[0].tasks if courses else stream.tasks
     base = bases.get(
         store, courses[0].versions[0].base_digest if courses and courses[0].versions else stream.base_digest
@@ -50,11 +60,14 @@ def build(store: Store, stream_name: str | None = None, added: VersionRecord | N
         stream=stream.name,
         base=BaseReport(base.name, base.digest, _unchanged(steps)),
         tasks=tuple(_task(store, name) for name in names),
-        arms=tuple(arm_report(course) for course in courses),
+        arms=tuple(replace(arm_report(course), differences=_differences(store, course)) for course in courses),
         comparisons=compare(courses),
         seeds=over_seeds(courses),
         environments=_environments(courses),
         spec=stream.spec,
+        orders=tuple(order for order, _ in orders),
+        over_orders=over_orders(orders),
+        published=published_figures(stream.spec),
     )
 
 
@@ -69,6 +82,35 @@ def _arms(store: Store, stream: StreamRecord, read: Read) -> tuple[list[Course],
         courses.append(Course(arm, stream.tasks, cells, made, read))
         every += steps
     return courses, every
+
+
+def _orders(
+    store: Store, stream: StreamRecord, read: Read, courses: list[Course]
+) -> list[tuple[Order, Sequence[Course]]]:
+    """Every order of the stream's tasks that was begun, the stream's own first; none where there is but one."""
+    known = {other.name: other for other in streams.list_all(store)}
+    wanted = (order_name(stream.name, number) for number in range(2, int(stream.spec.get("orders", 1)) + 1))
+    others = [known[name] for name in wanted if name in known]
+    found: list[tuple[Order, Sequence[Course]]] = [(Order(stream.name, stream.tasks), courses)] if others else []
+    for other in others:
+        found.append((Order(other.name, other.tasks), with_references(_arms(store, other, read)[0])))
+    return found
+
+
+def _differences(store: Store, course: Course) -> tuple[Difference, ...]:
+    """For each earlier task whose weights are meant to stay, the first evaluation that differs from the first."""
+    strategy = strategies.get(course.arm.strategy)
+    if strategy.shares_state or strategy.learns_all:
+        return ()
+    read, found = read_contents(store), []
+    for task in range(course.steps - 1):
+        learned = course.cells[task][task]
+        later = [row[task] for row in course.cells[task + 1 :]]
+        differing = (find_difference(store, learned, now, read) for now in later if learned and now)
+        first = next((difference for difference in differing if difference), None)
+        if first:
+            found.append(first)
+    return tuple(found)
 
 
 def _growth(
@@ -134,15 +176,26 @@ def _cell(step: StepRecord, version: VersionRecord) -> EvaluationRecord | None:
 
 
 def _reader(store: Store) -> Read:
-    """Read kept predictions, each blob once: most rows of an isolated arm share theirs."""
-    kept: dict[str, Outcomes] = {}
+    """Read kept predictions, each blob once: most rows of an isolated arm share theirs.
+
+    A score that its own predictions do not give is refused: such as a 0 where nothing was evaluated.
+    """
+    kept: dict[tuple[str, str], tuple[Outcomes, float]] = {}
 
     def read(evaluation: EvaluationRecord) -> Outcomes:
-        digest = evaluation.predictions_digest
-        if digest not in kept:
+        known = (evaluation.predictions_digest, evaluation.metric)
+        if known not in kept:
             content = evaluations.predictions(store, evaluation)
-            kept[digest] = Outcomes(_frozen(content["predictions"]), _frozen(content["targets"]))
-        return kept[digest]
+            outcomes = Outcomes(_frozen(content["predictions"]), _frozen(content["targets"]))
+            kept[known] = outcomes, score(evaluation.metric, content["predictions"], content["targets"])
+        outcomes, found = kept[known]
+        if abs(found - evaluation.score) > _ROUNDING:
+            raise IntegrityError(
+                f"The score of {evaluation.version} is recorded as {evaluation.score:g}, and its predictions give "
+                f"{found:g}.",
+                "limpet verify --deep",
+            )
+        return outcomes
 
     return read
 

@@ -75,7 +75,10 @@ def matrix_table(arm: ArmReport) -> Table:
         for step, task in enumerate(arm.tasks)
     ]
     columns = ("after learning", *(str(column + 1) for column in range(len(arm.tasks))))
-    return Table(arm.label, columns, tuple(rows))
+    steps = range(len(arm.tasks))
+    before = any(arm.matrix[step][column] is not None for step in steps for column in steps[step + 1 :])
+    note = "Above the diagonal: before learning, by class means." if before else ""
+    return Table(arm.label, columns, tuple(rows), note)
 
 
 def metric_table(report: Report) -> Table:

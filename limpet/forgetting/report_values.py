@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from limpet.forgetting.matrix import Row
+from limpet.forgetting.published import Published
 from limpet.registry.values import Environment, Json
 
 __all__ = [
@@ -14,8 +15,11 @@ __all__ = [
     "BaseReport",
     "Comparison",
     "Cost",
+    "Difference",
     "Interval",
     "McNemar",
+    "Order",
+    "OrderSummary",
     "Report",
     "SeedSummary",
     "TaskReport",
@@ -61,6 +65,8 @@ class Cost:
     train_seconds: tuple[float | None, ...]
     examples_per_second: tuple[float | None, ...]
     peak_memory_bytes: int | None
+    examples_seen: tuple[int | None, ...] = ()
+    optimiser_steps: tuple[int | None, ...] = ()
     peak_memory_added_bytes: int | None = None
     full_checkpoint_bytes: int | None = None
     bytes_share: float | None = None
@@ -80,6 +86,32 @@ class McNemar:
     lost: int
     gained: int
     p_value: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two evaluations of a task that do not agree.
+
+    `example` is the place of the first example whose prediction differs, in the order of the evaluation split; null
+    where predictions are the same and only logits differ, or where the examples themselves are not the same.
+    """
+
+    task: str
+    example: int | None
+    before: Any
+    now: Any
+    target: Any
+    changed: int
+    cause: str
+
+    def sentence(self) -> str:
+        """Return what differs, and why."""
+        if self.example is None:
+            return f"{self.task}: {self.cause}"
+        return (
+            f"{self.task}: example {self.example} was answered {self.before!r} and is answered {self.now!r} now "
+            f"(right: {self.target!r}), {self.changed} in all; {self.cause}"
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +137,9 @@ class ArmReport:
     `matrix[i][j]` is the score on task j after step i, None where it was not evaluated; a stream in
     progress has fewer rows than columns, and `metrics` are then those of the tasks learned so far.
     `negative_flip_rate`, `positive_flip_rate` and `mcnemar` have one entry for each earlier task, in task
-    order. `task_identity` says whether the task of an example was given (`oracle`) or inferred (`routed`).
+    order. `differences` has, for each earlier task that is not answered as when it was learned though its weights
+    are its own, the first example and the likely cause. `task_identity` says whether the task of an example was given
+    (`oracle`) or inferred (`routed`).
     """
 
     name: str
@@ -125,6 +159,7 @@ class ArmReport:
     sweep: tuple[Json, ...]
     chosen: Json
     finished: bool
+    differences: tuple[Difference, ...] = ()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -156,6 +191,7 @@ class ArmReport:
             "sweep": list(self.sweep),
             "chosen": dict(self.chosen),
             "finished": self.finished,
+            "differences": [asdict(difference) for difference in self.differences],
         }
 
 
@@ -183,11 +219,32 @@ class SeedSummary:
 
 
 @dataclass(frozen=True)
+class Order:
+    """One order of the tasks, and the stream that learned them in it."""
+
+    stream: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OrderSummary:
+    """An arm over several orders of the tasks: a metric in each of them, its mean, and its t-interval over orders."""
+
+    arm: str
+    metric: str
+    streams: tuple[str, ...]
+    values: tuple[float, ...]
+    mean: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
 class Report:
     """All that was measured on one stream.
 
-    `spec` is the stream file and `environments` are where the versions were made; they are for readers and
-    stand in the HTML and Markdown forms, not in the JSON.
+    `orders` are the orders of its tasks that were begun, with what they come to together; `published` are figures of
+    others on the same tasks, never ours. `spec` is the stream file and `environments` are where the versions were
+    made; they are for readers and stand in the HTML and Markdown forms, not in the JSON.
     """
 
     stream: str
@@ -198,6 +255,9 @@ class Report:
     seeds: tuple[SeedSummary, ...]
     environments: tuple[Environment, ...]
     spec: Json
+    orders: tuple[Order, ...] = ()
+    over_orders: tuple[OrderSummary, ...] = ()
+    published: tuple[Published, ...] = ()
 
     def to_json(self) -> Json:
         """Return the report as `limpet report --json` prints it."""
@@ -209,6 +269,9 @@ class Report:
             "arms": [arm.to_json() for arm in self.arms],
             "comparisons": [_lists(asdict(comparison)) for comparison in self.comparisons],
             "seeds": [_lists(asdict(summary)) for summary in self.seeds],
+            "orders": [_lists(asdict(order)) for order in self.orders],
+            "over_orders": [_lists(asdict(summary)) for summary in self.over_orders],
+            "published": [asdict(figure) for figure in self.published],
         }
 
 

@@ -6,20 +6,21 @@ run in its checkpoint. Run again after any interruption, the stream goes on at t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from limpet.errors import NotFoundError
-from limpet.forgetting import monitor
+from limpet.errors import NotFoundError, UsageError
+from limpet.forgetting import future, monitor, strategies
+from limpet.forgetting.strategies import Context, Strategy
 from limpet.forgetting.stream_spec import ArmSpec, StreamSpec, TaskSpec
 from limpet.registry import streams, tasks, versions
 from limpet.registry.store import Store
-from limpet.registry.values import ArmRun, Role, StepRecord, StreamRecord, TaskRecord, VersionRecord
+from limpet.registry.values import ArmRun, StepRecord, StreamRecord, TaskRecord, VersionRecord
 from limpet.training import data, methods
 from limpet.training.backbone import Backbone
 from limpet.training.corpora import CORPORA
-from limpet.training.learn import Staged, Start, TrainingSettings, discard, learn
+from limpet.training.learn import Staged, Start, TrainingSettings, discard
 from limpet.training.progress import SILENT, Progress
 
 __all__ = ["run_stream"]
@@ -27,17 +28,39 @@ __all__ = ["run_stream"]
 
 @dataclass(frozen=True)
 class _Run:
-    """What every step of one stream needs."""
+    """What every step of one stream needs; `first` is the stream whose sweeps hold for this one too."""
 
     store: Store
     backbone: Backbone
     spec: StreamSpec
+    first: str
     tasks: tuple[TaskRecord, ...]
     progress: Progress
 
 
+class _Learned(Mapping[str, Start]):
+    """What was learned of each earlier task; files are looked up, and verified, when they are asked for."""
+
+    def __init__(self, names: tuple[str, ...], find: Callable[[str], Start]) -> None:
+        self._names, self._find = names, find
+        self._found: dict[str, Start] = {}
+
+    def __getitem__(self, task: str) -> Start:
+        if task not in self._names:
+            raise KeyError(task)
+        if task not in self._found:
+            self._found[task] = self._find(task)
+        return self._found[task]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Progress = SILENT) -> StreamRecord:
-    """Run every arm under every seed, going on where an earlier run had stopped.
+    """Run every arm under every seed, going on where an earlier run had stopped; then the other orders of the tasks.
 
     Raises:
         ConflictError: A stream of this name was made from another file.
@@ -47,19 +70,42 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Pro
     for arm in spec.arms:
         for candidate in arm.candidates():
             # a wrong setting is found before the first minute of training
-            settings = _settings(spec, arm, candidate, seed=0)
-            methods.get_for(arm.method, backbone.record).resolve(backbone.model, settings.method_settings)
+            settings, own = _settings(spec, arm, candidate, seed=0)
+            strategies.resolve_settings(strategies.get(arm.strategy), own)
+            method = methods.get_for(arm.method, backbone.record)
+            config = method.resolve(backbone.model, settings.method_settings)
+        if strategies.get(arm.strategy).shares_state or strategies.get(arm.strategy).learns_all:
+            _check_shareable(backbone, arm, method, config)
     records = tuple(_task(store, task, spec.training, progress) for task in spec.tasks)
     for arm in spec.arms:
         for record in records:
             methods.check_task_type(methods.get(arm.method), record, backbone.record)
-    names = tuple(task.name for task in records)
-    streams.create(store, spec.name, dict(spec.source), backbone.record.digest, names)
-    run = _Run(store, backbone, spec, records, progress)
-    for arm in spec.arms:
-        for seed in spec.seeds:
-            _run_arm(run, arm, seed)
+    by_name = {record.name: record for record in records}
+    for number in range(1, spec.orders + 1):
+        ordered = spec.in_order(number)
+        in_order = tuple(by_name[task.name] for task in ordered.tasks)
+        names = tuple(task.name for task in in_order)
+        streams.create(store, ordered.name, dict(ordered.source), backbone.record.digest, names)
+        run = _Run(store, backbone, ordered, spec.name, in_order, progress)
+        for arm in ordered.arms:
+            for seed in ordered.seeds:
+                _run_arm(run, arm, seed)
     return streams.get(store, spec.name)
+
+
+def _check_shareable(backbone: Backbone, arm: ArmSpec, method: methods.Method, config: Mapping[str, Any]) -> None:
+    """Refuse a method that trains nothing but heads where tasks are to share what is trained."""
+    module = method.attach(backbone.model, config)
+    try:
+        trained = any(parameter.requires_grad for parameter in module.parameters())
+    finally:
+        method.detach(module)
+    if not trained:
+        raise UsageError(
+            f"Arm {arm.name!r}: {method.name!r} trains no weights that tasks could share, so the strategy "
+            f"{arm.strategy!r} has nothing to work on.",
+            "choose another method, or strategy: isolated",
+        )
 
 
 def _task(store: Store, task: TaskSpec, training: Mapping[str, Any], progress: Progress) -> TaskRecord:
@@ -84,92 +130,109 @@ def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:
     if record.finished:
         return
     chosen = record.chosen or _choose(run, arm, seed, record)
-    made: list[VersionRecord] = [
-        versions.resolve(run.store, step.version) for step in streams.steps(run.store, record.id)
-    ]
-    for index in range(len(made), len(run.tasks)):
-        previous = made[-1].reference if made and arm.strategy == "sequential" else None
-        start = Start.from_version(run.store, run.backbone, previous) if previous else None
-        staged = _learn(run, arm, seed, index, chosen, start)
-        role: Role = "adapter" if arm.strategy == "isolated" else "baseline"
-        draft = replace(staged.draft, role=role, parent=previous)
-        added = monitor.add_version(run.store, run.backbone, draft, staged.files, run.progress)
-        step = _evaluate_step(run, arm, record, made, added)
-        made.append(added.version)
-        discard(staged)
+    strategy, context = strategies.get(arm.strategy), _context(run, arm, chosen, seed)
+    steps = streams.steps(run.store, record.id)
+    # each task's head, with the weights that it was learned with
+    heads = {
+        task.name: versions.resolve(run.store, steps[-1].row[task.name].version) for task in run.tasks[: len(steps)]
+    }
+    for index in range(len(steps), len(run.tasks)):
+        _say(context, f"learns {run.tasks[index].name}", chosen)
+        staged = strategy.stage(context, index, _learned(run, heads))
+        step = _register(run, strategy, record, index, heads, staged, context.training)
+        discard(staged[0])
         scores = "  ".join(f"{task} {step.row[task].score:.3f}" for task in step.row)
-        run.progress.note(f"{arm.name} (seed {seed}) learned {added.version.reference}:  {scores}")
+        run.progress.note(f"{arm.name} (seed {seed}) learned {step.version}:  {scores}")
     streams.finish_arm(run.store, record.id)
 
 
-def _learn(
-    run: _Run, arm: ArmSpec, seed: int, index: int, candidate: Mapping[str, Any], start: Start | None
-) -> Staged:
-    lineage = {"stream": run.spec.name, "arm": arm.name, "step": index}
-    settings = _settings(run.spec, arm, candidate, seed)
-    task = run.tasks[index]
-    run.progress.note(f"{arm.name} (seed {seed}) {_describe(candidate)}learns {task.name}")
-    return learn(
+def _learned(run: _Run, heads: Mapping[str, VersionRecord]) -> _Learned:
+    def find(task: str) -> Start:
+        return Start.from_version(run.store, run.backbone, heads[task].reference)
+
+    return _Learned(tuple(heads), find)
+
+
+def _register(
+    run: _Run,
+    strategy: Strategy,
+    record: ArmRun,
+    index: int,
+    heads: dict[str, VersionRecord],
+    staged: tuple[Staged, ...],
+    settings: TrainingSettings,
+) -> StepRecord:
+    """Register what a step learned, evaluate every task so far, and keep the row; `heads` is brought up to date."""
+    previous = heads[run.tasks[index - 1].name].reference if index and strategy.shares_state else None
+    cells: dict[str, int] = {}
+    for one in staged:
+        draft = replace(one.draft, role=strategy.role, parent=previous)
+        added = monitor.add_version(run.store, run.backbone, draft, one.files, run.progress)
+        heads[added.version.task] = added.version
+        cells[added.version.task] = added.evaluation.id
+    newest = heads[run.tasks[index].name]
+    for task, version in heads.items():
+        if task not in cells:
+            state = newest if strategy.shares_state else version
+            cells[task] = monitor.evaluate(run.store, run.backbone, version, state, run.progress).id
+    if run.spec.evaluate_future:
+        state_before = newest if strategy.shares_state else None
+        for later in run.tasks[index + 1 :]:
+            if future.has_readout(later):
+                length = settings.max_length or later.definition.max_length
+                cells[later.name] = future.evaluate(
+                    run.store, run.backbone, later, state_before, length, run.progress
+                ).id
+    run.backbone.check_unchanged()
+    unchanged = None if methods.get(newest.method).capabilities.trains_base_copy else True
+    return streams.add_step(
         run.store,
-        run.backbone,
-        task,
-        settings,
-        start=start,
-        lineage=lineage,
-        resume=True,
+        record.id,
+        index=index,
+        task=newest.task,
+        version=newest.reference,
+        base_unchanged=unchanged,
+        row=cells,
+    )
+
+
+def _context(run: _Run, arm: ArmSpec, candidate: Mapping[str, Any], seed: int) -> Context:
+    settings, own = _settings(run.spec, arm, candidate, seed)
+    return Context(
+        store=run.store,
+        backbone=run.backbone,
+        tasks=run.tasks,
+        training=settings,
+        settings=strategies.resolve_settings(strategies.get(arm.strategy), own),
+        lineage={"stream": run.spec.name, "arm": arm.name},
         progress=run.progress,
     )
 
 
-def _describe(candidate: Mapping[str, Any]) -> str:
-    return "".join(
-        f"{key}={value:g} " if isinstance(value, float) else f"{key}={value} " for key, value in candidate.items()
-    )
-
-
-def _settings(spec: StreamSpec, arm: ArmSpec, candidate: Mapping[str, Any], seed: int) -> TrainingSettings:
+def _settings(
+    spec: StreamSpec, arm: ArmSpec, candidate: Mapping[str, Any], seed: int
+) -> tuple[TrainingSettings, dict[str, Any]]:
+    """Return how each task is learned, and the settings of the strategy itself."""
     merged = dict(spec.training) | dict(arm.settings) | dict(candidate)
-    return TrainingSettings.of(arm.method, merged, seed)
-
-
-def _evaluate_step(
-    run: _Run, arm: ArmSpec, record: ArmRun, earlier: list[VersionRecord], added: monitor.Added
-) -> StepRecord:
-    """Evaluate every task so far; a sequential arm has only the newest backbone state, but every task's own head."""
-    newest = added.version
-    row = {}
-    for version in earlier:
-        state = version if arm.strategy == "isolated" else newest
-        row[version.task] = monitor.evaluate(run.store, run.backbone, version, state, run.progress).id
-    run.backbone.check_unchanged()
-    unchanged = None if methods.get(arm.method).capabilities.trains_base_copy else True
-    return streams.add_step(
-        run.store,
-        record.id,
-        index=len(earlier),
-        task=newest.task,
-        version=newest.reference,
-        base_unchanged=unchanged,
-        row=row | {newest.task: added.evaluation.id},
-    )
+    own = {key: merged.pop(key) for key in strategies.get(arm.strategy).settings if key in merged}
+    return TrainingSettings.of(arm.method, merged, seed), own
 
 
 def _choose(run: _Run, arm: ArmSpec, seed: int, record: ArmRun) -> dict[str, Any]:
-    """Learn the whole stream once for every candidate, and choose by validation data; other seeds use the choice."""
+    """Learn the whole stream once for every candidate, and choose by validation data.
+
+    Other seeds and other orders use the choice.
+    """
     if not arm.sweep:
         return {}
-    first = next(other for other in streams.arm_runs(run.store, run.spec.name) if other.name == arm.name)
-    if seed != run.spec.seeds[0] and first.chosen:
+    first = next(other for other in streams.arm_runs(run.store, run.first) if other.name == arm.name)
+    if first.id != record.id and first.chosen:
         streams.set_sweep(run.store, record.id, first.sweep, first.chosen)
         return dict(first.chosen)
-    learned: list[list[Staged]] = []
+    learned: list[tuple[Staged, ...]] = []
     sweep: list[dict[str, Any]] = []
     for candidate in arm.candidates():
-        stages: list[Staged] = []
-        for index in range(len(run.tasks)):
-            start = Start.from_staged(stages[-1]) if stages and arm.strategy == "sequential" else None
-            stages.append(_learn(run, arm, seed, index, candidate, start))
-        scores = _validation_scores(run, arm, stages)
+        stages, scores = _try(run, arm, candidate, seed)
         mean = sum(scores.values()) / len(scores)
         sweep.append({"settings": candidate, "validation": scores, "mean": mean})
         learned.append(stages)
@@ -183,22 +246,53 @@ def _choose(run: _Run, arm: ArmSpec, seed: int, record: ArmRun) -> dict[str, Any
     return dict(sweep[best]["settings"])
 
 
-def _validation_scores(run: _Run, arm: ArmSpec, stages: list[Staged]) -> dict[str, float]:
-    """Score every task on its validation split after the last step."""
+def _try(
+    run: _Run, arm: ArmSpec, candidate: Mapping[str, Any], seed: int
+) -> tuple[tuple[Staged, ...], dict[str, float]]:
+    """Learn the stream with one candidate; return the runs, and each task's validation score after the last step."""
+    strategy, context = strategies.get(arm.strategy), _context(run, arm, candidate, seed)
+    stages: list[Staged] = []
+    heads: dict[str, Staged] = {}
+    last = len(run.tasks) - 1
+    for index in range(last if strategy.learns_all else 0, last + 1):
+        _say(context, f"learns {run.tasks[index].name}", candidate)
+        staged = strategy.stage(context, index, _staged_before(heads))
+        stages.append(staged[0])
+        heads |= {one.draft.task: one for one in staged}
     scores = {}
-    for task, staged in zip(run.tasks, stages, strict=True):
-        state = staged if arm.strategy == "isolated" else stages[-1]
-        max_length = int(staged.draft.config["max_length"])
+    for task in run.tasks:
+        head = heads[task.name]
+        state = stages[-1] if strategy.shares_state else head
         measured = monitor.measure(
             run.store,
             run.backbone,
             task,
             "validation",
-            max_length,
+            int(head.draft.config["max_length"]),
             arm.method,
             state.files,
-            staged.files,
+            head.files,
             run.progress,
         )
         scores[task.name] = measured.score
-    return scores
+    return tuple(stages), scores
+
+
+def _staged_before(heads: Mapping[str, Staged]) -> _Learned:
+    known = dict(heads)
+
+    def find(task: str) -> Start:
+        return Start.from_staged(known[task])
+
+    return _Learned(tuple(known), find)
+
+
+def _say(context: Context, what: str, candidate: Mapping[str, Any]) -> None:
+    arm, seed = context.lineage["arm"], context.training.seed
+    context.progress.note(f"{arm} (seed {seed}) {_describe(candidate)}{what}")
+
+
+def _describe(candidate: Mapping[str, Any]) -> str:
+    return "".join(
+        f"{key}={value:g} " if isinstance(value, float) else f"{key}={value} " for key, value in candidate.items()
+    )

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from limpet.errors import NotFoundError, UsageError
+from limpet.forgetting import strategies
+from limpet.forgetting.published import published_figures
 from limpet.names import check_name
 from limpet.registry.streams import HOME_STREAM
 
-__all__ = ["STRATEGIES", "ArmSpec", "StreamSpec", "TaskSpec", "parse_stream", "read_stream"]
+__all__ = ["ArmSpec", "StreamSpec", "TaskSpec", "order_name", "parse_stream", "read_stream", "ready_streams"]
 
-STRATEGIES = ("isolated", "sequential")
-_STREAM_KEYS = {"name", "base", "tasks", "seeds", "training", "arms"}
+_STREAM_KEYS = {"name", "base", "tasks", "seeds", "training", "arms", "orders", "evaluate_future", "published"}
+_READY = Path(__file__).with_name("streams")
 _TRAINING_KEYS = {"epochs": int, "max_length": int, "batch_size": int, "lr": float, "dtype": str}
 _ARM_KEYS = {"name", "strategy", "method", "set", "sweep"}
 _TASK_KEYS = {
@@ -61,7 +64,11 @@ class ArmSpec:
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """A stream file, checked. `source` is its content, as it is kept with the stream."""
+    """A stream file, checked. `source` is its content, as it is kept with the stream.
+
+    `orders` is how many orders of the tasks are learned, the file's own first; with `evaluate_future`, every task is
+    also scored before it is learned.
+    """
 
     name: str
     base: str | None
@@ -70,19 +77,65 @@ class StreamSpec:
     training: Mapping[str, Any]
     arms: tuple[ArmSpec, ...]
     source: Mapping[str, Any]
+    orders: int = 1
+    evaluate_future: bool = False
+
+    def in_order(self, number: int) -> StreamSpec:
+        """Return the stream with its tasks in another order, under the first seed alone; number 1 is the file's own.
+
+        The first seed decides the orders, and no two of them are the same.
+        """
+        if number == 1:
+            return self
+        order = _orders(len(self.tasks), self.orders, self.seeds[0])[number - 1]
+        name = order_name(self.name, number)
+        source = {key: value for key, value in self.source.items() if key != "orders"}
+        source |= {"name": name, "tasks": [self.source["tasks"][place] for place in order], "seeds": [self.seeds[0]]}
+        tasks = tuple(self.tasks[place] for place in order)
+        return replace(self, name=name, tasks=tasks, seeds=self.seeds[:1], source=source, orders=1)
+
+
+def order_name(stream: str, number: int) -> str:
+    """Return the name of the stream that holds an order of a stream's tasks; 1 is the stream itself."""
+    return stream if number == 1 else f"{stream}.order-{number}"
+
+
+def _orders(count: int, wanted: int, seed: int) -> list[tuple[int, ...]]:
+    import numpy as np
+
+    generator = np.random.default_rng([seed, count])
+    found = [tuple(range(count))]
+    while len(found) < wanted:
+        order = tuple(int(place) for place in generator.permutation(count))
+        if order not in found:
+            found.append(order)
+    return found
+
+
+def ready_streams() -> tuple[str, ...]:
+    """Return the names of the streams that limpet brings along, sorted."""
+    return tuple(sorted(file.stem for file in _READY.glob("*.yaml")))
 
 
 def read_stream(path: Path) -> StreamSpec:
     """Read and check a stream file.
 
+    Args:
+        path: The file; where there is none, the name of a ready stream.
+
     Raises:
         NotFoundError: There is no such file.
         UsageError: It is not YAML, or says something that a stream has not.
     """
+    if str(path) in ready_streams() and not path.exists():
+        path = _READY / f"{path}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise NotFoundError(f"There is no stream file {str(path)!r}.", "limpet stream list") from None
+        raise NotFoundError(
+            f"There is no stream file {str(path)!r}, and the ready streams are {', '.join(ready_streams())}.",
+            "limpet stream run five-topics",
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path} can't be read as YAML: {error}", "check it against docs/streams.md") from error
     return parse_stream(content)
@@ -112,7 +165,21 @@ def parse_stream(content: Any) -> StreamSpec:
         raise _wrong(f"a seed stands twice in {seeds}.", "seeds: [0, 1, 2]")
     training = _typed("training", top.get("training") or {}, _TRAINING_KEYS)
     base = top.get("base")
-    return StreamSpec(name, str(base) if base else None, tasks, tuple(seeds), training, arms, top)
+    orders, future = _orders_wanted(name, top, len(tasks)), top.get("evaluate_future", False)
+    if not isinstance(future, bool):
+        raise _wrong(f"evaluate_future must be true or false, not {future!r}.", "evaluate_future: true")
+    published_figures(top)
+    return StreamSpec(name, str(base) if base else None, tasks, tuple(seeds), training, arms, top, orders, future)
+
+
+def _orders_wanted(name: str, top: Mapping[str, Any], tasks: int) -> int:
+    orders = top.get("orders", 1)
+    if not isinstance(orders, int) or isinstance(orders, bool) or orders < 1:
+        raise _wrong(f"orders must be a whole number from 1, not {orders!r}.", "orders: 3")
+    if orders > math.factorial(tasks):
+        raise _wrong(f"{tasks} tasks have fewer than {orders} orders.", f"orders: {math.factorial(tasks)}")
+    check_name("stream", order_name(name, orders))
+    return orders
 
 
 def _task(item: Any) -> TaskSpec:
@@ -127,16 +194,17 @@ def _arm(item: Any) -> ArmSpec:
     content = _mapping("an arm", item, _ARM_KEYS)
     name = check_name("arm", str(_required("an arm", content, "name")))
     strategy = str(_required(f"arm {name!r}", content, "strategy"))
-    if strategy not in STRATEGIES:
+    method = strategies.get(strategy).method or str(_required(f"arm {name!r}", content, "method"))
+    if content.get("method") not in (None, method):
         raise _wrong(
-            f"arm {name!r} has the strategy {strategy!r}; there are {', '.join(STRATEGIES)}.",
-            f"strategy: {STRATEGIES[0]}",
+            f"arm {name!r} has the method {content['method']!r}; its strategy {strategy!r} knows only {method!r}.",
+            f"method: {method}",
         )
     sweep = _mapping(f"sweep of arm {name!r}", content.get("sweep") or {}, None)
     return ArmSpec(
         name,
         strategy,
-        str(_required(f"arm {name!r}", content, "method")),
+        method,
         {
             key: _number(value)
             for key, value in _mapping(f"set of arm {name!r}", content.get("set") or {}, None).items()

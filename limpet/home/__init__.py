@@ -144,13 +144,16 @@ class Home:
             IntegrityError: The base is not the one on record, or was changed.
         """
         with loading():
-            from limpet.forgetting.gate import GateRules
+            from limpet.forgetting.gate_rules import read_rules
             from limpet.forgetting.monitor import add_version, check_growth
             from limpet.training.learn import Start, TrainingSettings, discard, learn, unfinished_run
             from limpet.training.progress import SILENT
 
         progress = progress or SILENT
-        _check_gate(monitor, max_forgetting)
+        rules = read_rules(self.path)
+        if max_forgetting is not None:
+            rules = replace(rules, max_forgetting=max_forgetting)
+        _check_gate(monitor, max_forgetting, promote, rules)
         if promote is not None:
             aliases.check_unprotected(self.store, task, promote)
         record = tasks.get(self.store, task)
@@ -174,17 +177,33 @@ class Home:
             raise
         added = add_version(self.store, backbone, staged.draft, staged.files, progress)
         discard(staged)
-        return self.after_addition(added, monitor, promote, GateRules(max_forgetting=max_forgetting), progress)
+        return self.after_addition(added, monitor, promote, rules, progress)
 
     def evaluate(
-        self, references: Sequence[str] = (), *, progress: Progress | None = None
+        self,
+        references: Sequence[str] = (),
+        *,
+        audit: bool = False,
+        drift: float | None = None,
+        confidence: float | None = None,
+        progress: Progress | None = None,
     ) -> tuple[EvaluationRecord, ...]:
         """Evaluate versions on their tasks' evaluation splits; without references, every task's current version.
 
+        Args:
+            references: The versions.
+            audit: Check a random sample against a full evaluation on record, where nothing that it depends on has
+                changed since; see `limpet.forgetting.audit`.
+            drift: The share of changed examples that an audit finds; by default 1 %.
+            confidence: The probability of finding it; by default 99 %.
+            progress: Told of every batch.
+
         Raises:
             NotFoundError: There is no such version, or no version at all.
+            IntegrityError: An audit found a version that no longer answers as recorded.
         """
         with loading():
+            from limpet.forgetting import audit as audits
             from limpet.forgetting import monitor
             from limpet.training.progress import SILENT
 
@@ -193,9 +212,11 @@ class Home:
         if not chosen:
             raise NotFoundError("This home has no version yet.", "limpet train TASK")
         backbone = self.backbone(progress)
-        return tuple(
-            monitor.evaluate(self.store, backbone, version, progress=progress or SILENT) for version in chosen
-        )
+        told = progress or SILENT
+        if not audit:
+            return tuple(monitor.evaluate(self.store, backbone, version, progress=told) for version in chosen)
+        wanted = (audits.DRIFT if drift is None else drift, audits.CONFIDENCE if confidence is None else confidence)
+        return tuple(audits.audit(self.store, backbone, version, *wanted, told) for version in chosen)
 
     def predict(self, task: str, texts: Sequence[str]) -> tuple[Prediction, ...]:
         """Classify texts with a version of a task: `task`, `task@3` or `task@alias`.
@@ -239,14 +260,20 @@ class Home:
     def gate(self, stream: str | None = None, rules: GateRules | None = None) -> Report:
         """Hold a stream's isolated arms against the rules; where it has none, all its arms.
 
+        Args:
+            stream: The stream; by default the one that moved last.
+            rules: By default those of `[gate]` in the home's `limpet.toml`.
+
         Raises:
             GateError: A rule was crossed.
         """
-        from limpet.forgetting.gate import GateRules, check
+        from limpet.forgetting.gate import check
+        from limpet.forgetting.gate_rules import read_rules
 
         report = self.report(stream)
+        rules = read_rules(self.path) if rules is None else rules
         isolated = [arm for arm in report.arms if arm.strategy == "isolated"]
-        crossings = [crossing for arm in isolated or report.arms for crossing in check(arm, rules or GateRules())]
+        crossings = [crossing for arm in isolated or report.arms for crossing in check(arm, rules)]
         if crossings:
             details = " ".join(crossing.detail for crossing in crossings)
             raise GateError(f"The gate is crossed: {details}", f"limpet report {report.stream}")
@@ -387,7 +414,14 @@ class Home:
             step: StepRecord = monitor.after_addition(self.store, self.backbone(), added, progress)
             row = {task: evaluation.score for task, evaluation in step.row.items()}
             growth = report.build(self.store, streams.HOME_STREAM, added=version)
-            crossings = [crossing for arm in growth.arms for crossing in check(arm, rules)]
+            # what an earlier task scores and cost by itself is no fault of this addition
+            own = ("score", "bytes", "seconds")
+            crossings = [
+                crossing
+                for arm in growth.arms
+                for crossing in check(arm, rules)
+                if crossing.rule not in own or crossing.task == version.task
+            ]
         for crossing in crossings:
             gate_refusals.record(self.store, version.reference, crossing.rule, crossing.detail)
         promoted = None
@@ -409,9 +443,13 @@ def _first(names: Sequence[str], reasons: Mapping[str, str]) -> str | None:
     return next((name for name in names if not reasons[name]), None)
 
 
-def _check_gate(monitor: bool, max_forgetting: float | None) -> None:
+def _check_gate(monitor: bool, max_forgetting: float | None, promote: str | None, rules: GateRules) -> None:
+    from limpet.forgetting.gate_rules import has_rule
+
     if max_forgetting is not None and not monitor:
         raise UsageError("A limit on forgetting needs the monitor.", "leave out --no-monitor")
+    if promote is not None and not monitor and has_rule(rules):
+        raise UsageError("The gate of this home's limpet.toml needs the monitor.", "leave out --no-monitor")
 
 
 def _describe_difference(found: Any, given: Any) -> str:

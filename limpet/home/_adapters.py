@@ -31,7 +31,7 @@ class Adapters:
         self, task: str, folder: str | Path, *, promote: str | None = None, progress: Progress | None = None
     ) -> Trained:
         """Register an adapter that was trained elsewhere, in peft's format; see `limpet.training.adopt`."""
-        from limpet.forgetting.gate import GateRules
+        from limpet.forgetting.gate_rules import read_rules
         from limpet.forgetting.monitor import add_version, check_growth
         from limpet.training.adopt import adopt
         from limpet.training.progress import SILENT
@@ -44,7 +44,7 @@ class Adapters:
         check_growth(home.store, backbone)
         with adopt(home.store, backbone, record, Path(folder), progress) as (draft, files):
             added = add_version(home.store, backbone, draft, files, progress)
-        return home.after_addition(added, True, promote, GateRules(), progress)
+        return home.after_addition(added, True, promote, read_rules(home.path), progress)
 
     def list(
         self,

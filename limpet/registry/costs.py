@@ -25,6 +25,8 @@ COSTS: dict[str, str] = {
     "peak_memory_added_bytes": "peak_memory_bytes less what was in use before the method was attached to the base",
     "train_seconds": "wall-clock time of all training steps, validation not counted; with probe, features included",
     "examples_per_second": "training examples seen in all epochs, divided by train_seconds",
+    "examples_seen": "training examples seen in all epochs, those of other tasks that were learned along included",
+    "optimiser_steps": "optimizer steps of all epochs",
     "latency": "milliseconds to answer one example, with the version and with the base alone, measured in turn",
     "base_unchanged": "the base had the same digest, buffers included, after training and after evaluation",
 }
@@ -68,7 +70,12 @@ def find_full(version: VersionRecord, candidates: Iterable[VersionRecord]) -> Ve
     """
     if version.method == _FULL:
         return version
-    return next((one for one in candidates if one.method == _FULL and _conditions(one) == _conditions(version)), None)
+    return next((one for one in candidates if _learned_alone(one) and _conditions(one) == _conditions(version)), None)
+
+
+def _learned_alone(version: VersionRecord) -> bool:
+    """Tell whether a version is a full fine-tuning of its task alone: other tasks' examples take time too."""
+    return version.method == _FULL and not {"companions", "penalty"} & version.config.keys()
 
 
 def against_full(version: VersionRecord, full: VersionRecord | None) -> dict[str, float | None]:

@@ -17,7 +17,7 @@ from limpet.registry.schema import EnvironmentRow, EvaluationRow, TaskRow
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, EvaluationRecord
 
-__all__ = ["add", "evaluation_records", "first_full", "get", "latest_full", "predictions"]
+__all__ = ["add", "evaluation_records", "full", "get", "predictions"]
 
 Split = Literal["validation", "evaluation"]
 
@@ -102,14 +102,22 @@ def get(store: Store, evaluation_id: int) -> EvaluationRecord | None:
         return None if row is None else evaluation_records(session, [row])[0]
 
 
-def latest_full(store: Store, version: str, state: str, split: Split = "evaluation") -> EvaluationRecord | None:
-    """Return the newest full evaluation of a version on a backbone state, null if there is none."""
-    return _full(store, version, state, split, newest=True)
-
-
-def first_full(store: Store, version: str, state: str, split: Split = "evaluation") -> EvaluationRecord | None:
-    """Return the oldest full evaluation of a version on a backbone state, null if there is none."""
-    return _full(store, version, state, split, newest=False)
+def full(store: Store, version: str, state: str, split: Split = "evaluation") -> tuple[EvaluationRecord, ...]:
+    """Return every full evaluation of a version on a backbone state, the newest first."""
+    with store.database.read() as session:
+        # the evidence of a deleted version stays
+        head, backbone = (find_version(session, ref, deleted=True) for ref in (version, state))
+        rows = session.scalars(
+            select(EvaluationRow)
+            .where(
+                EvaluationRow.version_id == head.id,
+                EvaluationRow.state_version_id == backbone.id,
+                EvaluationRow.kind == "full",
+                EvaluationRow.split == split,
+            )
+            .order_by(EvaluationRow.id.desc())
+        )
+        return evaluation_records(session, rows.all())
 
 
 def predictions(store: Store, evaluation: EvaluationRecord) -> dict[str, Any]:
@@ -151,21 +159,3 @@ def evaluation_records(session: Session, rows: Sequence[EvaluationRow]) -> tuple
         )
         for row in rows
     )
-
-
-def _full(store: Store, version: str, state: str, split: Split, *, newest: bool) -> EvaluationRecord | None:
-    with store.database.read() as session:
-        # the evidence of a deleted version stays
-        head, backbone = (find_version(session, ref, deleted=True) for ref in (version, state))
-        row = session.scalar(
-            select(EvaluationRow)
-            .where(
-                EvaluationRow.version_id == head.id,
-                EvaluationRow.state_version_id == backbone.id,
-                EvaluationRow.kind == "full",
-                EvaluationRow.split == split,
-            )
-            .order_by(EvaluationRow.id.desc() if newest else EvaluationRow.id)
-            .limit(1)
-        )
-        return None if row is None else evaluation_records(session, [row])[0]

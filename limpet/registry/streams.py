@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from limpet.errors import ConflictError, NotFoundError
+from limpet.errors import ConflictError, NotFoundError, UsageError
 from limpet.names import check_name
 from limpet.registry._rows import find_task, find_version, references
 from limpet.registry.canonical import digest_json
@@ -223,6 +223,7 @@ def add_step(
     Raises:
         ConflictError: The arm has another version at this index.
         NotFoundError: The arm, task, version or an evaluation is unknown.
+        UsageError: An evaluation is an audit.
     """
     with store.database.write() as session:
         made = find_version(session, version)
@@ -278,6 +279,11 @@ def _cell(session: Session, step_id: int, task: str, evaluation_id: int) -> Step
     task_row, evaluation = find_task(session, task), session.get(EvaluationRow, evaluation_id)
     if evaluation is None or evaluation.task_id != task_row.id:
         raise NotFoundError(f"There is no evaluation {evaluation_id} of task {task!r}.", f"limpet evaluate {task}")
+    if evaluation.kind != "full":
+        raise UsageError(
+            f"Evaluation {evaluation_id} of {task!r} is an audit of a sample, and no cell of a score matrix.",
+            f"limpet evaluate {task}",
+        )
     return StepCellRow(step_id=step_id, task_id=task_row.id, evaluation_id=evaluation_id)
 
 

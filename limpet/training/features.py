@@ -25,6 +25,7 @@ from limpet.training.evaluate import Encoded, run
 from limpet.training.heads import Batch, Head
 from limpet.training.loop import Fitted, LoopSettings, fit
 from limpet.training.model import TaskModel
+from limpet.training.objectives import TaskLoss
 from limpet.training.progress import Progress
 
 __all__ = ["Features", "HeadModel", "extract", "fit_head"]
@@ -113,7 +114,7 @@ def fit_head(
     def validate() -> float:
         return measure(run(alone, unseen, device).predictions)
 
-    fitted = fit(alone, features, loop, validate, checkpoint, progress)
+    fitted = fit(alone, TaskLoss(features, model.head, device), loop, validate, checkpoint, progress)
     # what the features took is a part of what the training took, in whichever run they were computed
     total = fitted.seconds + features.seconds + unseen.seconds
     rate = fitted.examples_per_second * fitted.seconds / total

@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -28,18 +27,26 @@ from limpet.training import memory, methods
 from limpet.training.backbone import Backbone, positions
 from limpet.training.batches import PAD_TO
 from limpet.training.checkpoint import Checkpoint
+from limpet.training.companions import Along, Companion, Penalty
 from limpet.training.data import read_split
 from limpet.training.environment import bf16_is_fast, current_environment
-from limpet.training.evaluate import run
-from limpet.training.features import fit_head
-from limpet.training.heads import build_head, load_head, save_head
-from limpet.training.loop import Fitted, LoopSettings, fit
+from limpet.training.fitting import fit_task, measure_untrained
+from limpet.training.heads import Head, build_head, load_head, save_head
+from limpet.training.loop import Fitted, LoopSettings
 from limpet.training.model import TaskModel, base_modules, version_files
 from limpet.training.progress import SILENT, Progress
-from limpet.training.samples import cache_folder
-from limpet.training.scoring import score
 
-__all__ = ["Staged", "Start", "TrainingSettings", "discard", "fit_task", "learn", "unfinished_run"]
+__all__ = [
+    "Staged",
+    "Start",
+    "TrainingSettings",
+    "discard",
+    "fit_task",
+    "learn",
+    "read_staged",
+    "run_folder",
+    "unfinished_run",
+]
 
 _CHECKPOINT_SECONDS = 20.0
 _LOOP_KEYS = {
@@ -126,10 +133,14 @@ class Start:
 
 @dataclass(frozen=True)
 class Staged:
-    """A learned adapter that is not registered yet: its files, and the draft of its version."""
+    """A learned adapter that is not registered yet: its files, and the draft of its version.
+
+    `companions` are the adapters of other tasks that were learned along: the same weights, with heads of their own.
+    """
 
     folder: Path
     draft: VersionDraft
+    companions: tuple[Staged, ...] = ()
 
     @property
     def files(self) -> dict[str, Path]:
@@ -144,6 +155,8 @@ def learn(
     settings: TrainingSettings,
     *,
     start: Start | None = None,
+    companions: Sequence[Companion] = (),
+    penalty: Penalty | None = None,
     lineage: Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: Progress = SILENT,
@@ -156,6 +169,8 @@ def learn(
         task: What is learned.
         settings: How.
         start: The adapter to begin with.
+        companions: Examples of other tasks to learn, or to rehearse, along with it.
+        penalty: Added to the loss of every step.
         lineage: Recorded with the version (stream, arm); no part of its identity.
         resume: Go on from a checkpoint of the same run, if there is one.
         progress: Told of every step.
@@ -164,10 +179,15 @@ def learn(
         ConflictError: Another process is at the same run.
         InterruptedRunError: A signal came; a checkpoint was kept.
         IntegrityError: The base was changed.
+        UsageError: The method trains no weights that tasks could share, and there is something to learn along.
     """
     method = methods.get_for(settings.method, backbone.record)
     methods.check_task_type(method, task, backbone.record)
     config = _resolve(method, backbone, task, settings, start)
+    if companions:
+        config["companions"] = [companion.identity for companion in companions]
+    if penalty is not None:
+        config["penalty"] = penalty.identity
     identity = {
         "task": task.name,
         "method": method.name,
@@ -177,15 +197,16 @@ def learn(
         "seed": settings.seed,
         "start": start.digest if start else None,
     }
-    folder = _run_folder(store, digest_json(identity))
+    folder = run_folder(store, digest_json(identity))
     with _locked(folder, task):
         if (folder / "staged" / "draft.json").exists():
-            return _read_staged(folder / "staged")
+            return read_staged(folder / "staged")
         if not resume:
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
         parent = start.reference if start else None
         _write_json(folder / "run.json", {"task": task.name, "settings": asdict(settings), "parent": parent})
-        return _train(store, backbone, task, settings, config, start, dict(lineage or {}), folder, progress)
+        along = Along(tuple(companions), penalty)
+        return _train(store, backbone, task, settings, config, start, along, dict(lineage or {}), folder, progress)
 
 
 def discard(staged: Staged) -> None:
@@ -269,6 +290,7 @@ def _train(
     settings: TrainingSettings,
     config: dict[str, Any],
     start: Start | None,
+    along: Along,
     lineage: dict[str, Any],
     folder: Path,
     progress: Progress,
@@ -284,25 +306,32 @@ def _train(
         module = method.load(backbone.model, start.files)
     try:
         continues = start is not None and start.task == task.name and start.labels == task.labels
-        train = read_split(store, task, "train")
         if isinstance(method, methods.OwnHead):
+            train = read_split(store, task, "train")
             head = method.build_head(backbone, task, train, config["method"], config["max_length"], settings.seed)
-        elif start and continues:
-            head = load_head(start.files)
         else:
-            head = build_head(task, backbone.record, train)
+            head = load_head(start.files) if start and continues else _new_head(store, backbone, task)
         head.bind(backbone)
-        model = TaskModel(module, head.to(backbone.model.device), frozen)
-        fitted, environment = _fit(store, backbone, task, settings, config, model, folder, progress)
+        others = [_head_of(store, backbone, companion) for companion in along.companions]
+        device = backbone.model.device
+        model = TaskModel(module, head.to(device), frozen, [other.to(device) for other in others])
+        fitted, environment = _fit(store, backbone, task, settings, config, model, along, folder, progress)
         peak = memory.peak(mark)
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         staging = folder / "staging"
         shutil.rmtree(staging, ignore_errors=True)
-        files = staging / "files"
-        files.mkdir(parents=True)
-        method.save(module, config["method"], backbone.record.name, files)
-        save_head(head, files)
-        _write_json(files / "labels.json", list(task.labels))
+        learned = [(task, head, staging)]
+        learned += [
+            (companion.task, other, staging / "companions" / str(number))
+            for number, (companion, other) in enumerate(zip(along.companions, others, strict=True))
+            if companion.head is None
+        ]
+        for one, its_head, place in learned:
+            files = place / "files"
+            files.mkdir(parents=True)
+            method.save(module, config["method"], backbone.record.name, files)
+            save_head(its_head, files)
+            _write_json(files / "labels.json", list(one.labels))
     finally:
         method.detach(module)
     backbone.check_unchanged()
@@ -321,15 +350,32 @@ def _train(
             "trainable_share": trainable / backbone.record.parameters,
             "train_seconds": fitted.seconds,
             "examples_per_second": fitted.examples_per_second,
+            "examples_seen": fitted.examples,
+            "optimiser_steps": fitted.steps,
             "peak_memory_bytes": peak.total if peak else None,
             "peak_memory_added_bytes": peak.added if peak else None,
         },
         parent=start.reference if start else None,
         lineage=lineage,
     )
-    _write_json(staging / "draft.json", asdict(draft))
+    for one, _, place in learned:
+        own = replace(draft, task=one.name, data_digest=one.data_digest, labels=one.labels)
+        _write_json(place / "draft.json", asdict(own))
     staging.rename(folder / "staged")
-    return _read_staged(folder / "staged")
+    return read_staged(folder / "staged")
+
+
+def _new_head(store: Store, backbone: Backbone, task: TaskRecord) -> Head:
+    return build_head(task, backbone.record, read_split(store, task, "train"))
+
+
+def _head_of(store: Store, backbone: Backbone, companion: Companion) -> Head:
+    if companion.head is None:
+        head = _new_head(store, backbone, companion.task)
+    else:
+        head = load_head(companion.head).requires_grad_(False)
+    head.bind(backbone)
+    return head
 
 
 def _fit(
@@ -339,12 +385,15 @@ def _fit(
     settings: TrainingSettings,
     config: dict[str, Any],
     model: TaskModel,
+    along: Along,
     folder: Path,
     progress: Progress,
 ) -> tuple[Fitted, Environment]:
     training = config["training"]
     if not training:
-        return _measured(store, backbone, task, model, config["max_length"], progress), current_environment("float32")
+        return measure_untrained(store, backbone, task, model, config["max_length"], progress), current_environment(
+            "float32"
+        )
     loop = LoopSettings(
         epochs=training["epochs"],
         learning_rate=training["learning_rate"],
@@ -357,19 +406,9 @@ def _fit(
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", interval)
     # only where nothing is attached are the features those of the base alone, and worth keeping for the next run
     key = _features_key(backbone, model, config) if model.module is backbone.model else None
-    fitted = fit_task(store, backbone, task, model, config["max_length"], loop, checkpoint, progress, key)
+    max_length = config["max_length"]
+    fitted = fit_task(store, backbone, task, model, max_length, loop, checkpoint, progress, key, along)
     return fitted, current_environment(loop.dtype)
-
-
-def _measured(
-    store: Store, backbone: Backbone, task: TaskRecord, model: TaskModel, max_length: int, progress: Progress
-) -> Fitted:
-    """Score what needs no training on the validation split, as the loop would have."""
-    validation = read_split(store, task, "validation")
-    started = time.perf_counter()
-    outcome = run(model, model.encode(backbone.tokenizer, validation, max_length), backbone.model.device, progress)
-    value = score(task.definition.metric, outcome.predictions, [example.target for example in validation])
-    return Fitted(value, 0, (), 0, time.perf_counter() - started, 0.0)
 
 
 def _features_key(backbone: Backbone, model: TaskModel, config: Mapping[str, Any]) -> str:
@@ -384,62 +423,8 @@ def _features_key(backbone: Backbone, model: TaskModel, config: Mapping[str, Any
     )
 
 
-def fit_task(
-    store: Store,
-    backbone: Backbone,
-    task: TaskRecord,
-    model: TaskModel,
-    max_length: int,
-    loop: LoopSettings,
-    checkpoint: Checkpoint,
-    progress: Progress,
-    features_key: str | None = None,
-) -> Fitted:
-    """Fit what is trainable in `model` on a task's training split; its validation split chooses the epoch.
-
-    Where that is nothing but the head, the texts pass the backbone once, not in every epoch.
-
-    Args:
-        store: The home's registry.
-        backbone: The base in memory.
-        task: What is learned.
-        model: The backbone with a method attached, and a head.
-        max_length: Longest text in tokens.
-        loop: Settings of the loop.
-        checkpoint: Where to write the state, and to resume from.
-        progress: Told of every step.
-        features_key: Under what to keep features in the cache; null where they are not those of the base alone.
-
-    Raises:
-        InterruptedRunError: A signal came; a checkpoint was kept.
-        TrainingError: The loss is not finite.
-    """
-    train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
-    encoded = model.encode(backbone.tokenizer, train, max_length, learning=True)
-    held_back = model.encode(backbone.tokenizer, validation, max_length)
-    targets = [example.target for example in validation]
-
-    def measure(predictions: Sequence[Any]) -> float:
-        return score(task.definition.metric, predictions, targets)
-
-    if not any(parameter.requires_grad for parameter in model.module.parameters()):
-        kept = [_features_file(task, split, features_key) for split in ("train", "validation")]
-        return fit_head(model, encoded, held_back, measure, kept, loop, checkpoint, progress)
-
-    def validate() -> float:
-        return measure(run(model, held_back, backbone.model.device).predictions)
-
-    return fit(model, encoded, loop, validate, checkpoint, progress)
-
-
-def _features_file(task: TaskRecord, split: str, key: str | None) -> Path | None:
-    if key is None:
-        return None
-    digest = next(one.digest for one in task.splits if one.name == split)
-    return cache_folder() / "features" / f"{digest_json([key, digest]).removeprefix('sha256:')}.safetensors"
-
-
-def _run_folder(store: Store, digest: str) -> Path:
+def run_folder(store: Store, digest: str) -> Path:
+    """Return the folder of the run that `digest` identifies, made if it is new."""
     folder = store.path / "runs" / digest.removeprefix("sha256:")[:32]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -457,11 +442,14 @@ def _locked(folder: Path, task: TaskRecord) -> Iterator[None]:
         yield
 
 
-def _read_staged(folder: Path) -> Staged:
+def read_staged(folder: Path) -> Staged:
+    """Read what a run had staged in `folder`."""
     content = json.loads((folder / "draft.json").read_text(encoding="utf-8"))
     draft = VersionDraft(**content)
     environment = Environment(**content["environment"])
-    return Staged(folder, replace(draft, labels=tuple(draft.labels), environment=environment))
+    along = sorted((folder / "companions").glob("*"), key=lambda path: int(path.name))
+    draft = replace(draft, labels=tuple(draft.labels), environment=environment)
+    return Staged(folder, draft, tuple(read_staged(one) for one in along))
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -21,22 +21,20 @@ import torch
 from torch import Tensor
 
 from limpet.errors import InterruptedRunError, TrainingError
-from limpet.training.batches import training_batches
 from limpet.training.checkpoint import Checkpoint, LoopState
 from limpet.training.progress import Progress
 
-__all__ = ["Fitted", "LoopSettings", "fit", "new_accelerator"]
+__all__ = ["Fitted", "LoopSettings", "Objective", "fit", "new_accelerator"]
 
 
-class TrainingData(Protocol):
-    """Examples that can be drawn in batches: token ids, or features that were extracted before."""
+class Objective(Protocol):
+    """What is minimised: which examples share a step, and their loss. What they are, the loop does not know."""
 
-    @property
-    def lengths(self) -> Sequence[int]:
-        """How many tokens every example has; batches are made of similar lengths."""
+    def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+        """Return the examples of each step of an epoch; their number is the same in every epoch."""
 
-    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Return the model's inputs for some examples, and their `targets` as its head's loss takes them."""
+    def loss(self, model: Any, batch: Sequence[int]) -> Tensor:
+        """Return the loss of some examples under the prepared model, a scalar."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,7 @@ class Fitted:
     best_epoch: int
     history: tuple[dict[str, float], ...]
     steps: int
+    examples: int
     seconds: float
     examples_per_second: float
 
@@ -78,7 +77,7 @@ def new_accelerator(dtype: str) -> Any:
 
 def fit(
     model: Any,
-    data: TrainingData,
+    objective: Objective,
     settings: LoopSettings,
     validate: Callable[[], float],
     checkpoint: Checkpoint,
@@ -88,7 +87,7 @@ def fit(
 
     Args:
         model: The backbone with a method attached, and a head; or a head alone.
-        data: The training examples, as this model takes them.
+        objective: The training examples and their loss.
         settings: Of the loop.
         validate: Scores the model on validation data; higher is better.
         checkpoint: Where to write the state, and to resume from if it has one.
@@ -106,9 +105,8 @@ def fit(
     # the optimizer is prepared after loading, so that its state is restored by parameter
     state = checkpoint.load(parameters, optimizer)
     prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
-    learner = _Learner(accelerator, model, prepared, prepared_optimizer, parameters)
-    lengths = list(data.lengths)
-    total = settings.epochs * math.ceil(len(lengths) / settings.batch_size)
+    learner = _Learner(accelerator, prepared, prepared_optimizer, parameters)
+    total = settings.epochs * len(objective.batches(settings.batch_size, settings.seed, 0))
     progress.start("train", total)
     with _stop_signals() as stopped:
 
@@ -122,11 +120,11 @@ def fit(
         while state.epoch < settings.epochs and not _over_budget(state, settings):
             learner.prepared.train()
             started = time.perf_counter() - state.seconds
-            batches = training_batches(lengths, settings.batch_size, settings.seed, state.epoch)
+            batches = objective.batches(settings.batch_size, settings.seed, state.epoch)
             for batch in batches[state.batch :]:
                 torch.manual_seed(_step_seed(settings.seed, state.step))
                 learning_rate = settings.learning_rate * _schedule(state.step, total, settings.warmup)
-                loss = learner.step(data.batch(batch), learning_rate, settings.clip_norm)
+                loss = learner.step(objective, batch, learning_rate, settings.clip_norm)
                 _count(state, loss, len(batch), time.perf_counter() - started)
                 progress.advance(state.step, f"loss {loss:.3f}, {state.examples / state.seconds:.0f} examples/s")
                 stop_if_asked()
@@ -141,6 +139,7 @@ def fit(
         best_epoch=state.best_epoch,
         history=tuple(state.history),
         steps=state.step,
+        examples=state.examples,
         seconds=state.seconds,
         examples_per_second=state.examples / state.seconds if state.seconds else 0.0,
     )
@@ -151,16 +150,13 @@ class _Learner:
     """The model and its optimizer in accelerate's hands."""
 
     accelerator: Any
-    model: Any
     prepared: Any
     optimizer: Any
     parameters: Mapping[str, Tensor]
 
-    def step(self, batch: dict[str, Tensor], learning_rate: float, clip_norm: float) -> float:
+    def step(self, objective: Objective, batch: Sequence[int], learning_rate: float, clip_norm: float) -> float:
         """One optimizer step on one batch; returns the loss."""
-        inputs = {key: tensor.to(self.accelerator.device) for key, tensor in batch.items()}
-        targets = inputs.pop("targets")
-        loss = self.model.head.loss(self.prepared(**inputs), targets)
+        loss = objective.loss(self.prepared, batch)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(list(self.parameters.values()), clip_norm)
         for group in self.optimizer.param_groups:

@@ -12,15 +12,17 @@ from torch import Tensor, nn
 
 from limpet.errors import IntegrityError
 from limpet.registry import versions
+from limpet.registry.canonical import digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
-from limpet.training.backbone import Backbone
+from limpet.training.backbone import Backbone, tensor_digest
 from limpet.training.evaluate import Encoded
 from limpet.training.heads import Batch, Head, load_head
 from limpet.training.task_types import Example
 
 __all__ = [
+    "OtherHead",
     "TaskModel",
     "active",
     "backbone_inputs",
@@ -38,23 +40,36 @@ class TaskModel(nn.Module):
         module: The backbone with a method attached.
         head: The task's head.
         frozen: Identities of the base's own modules, taken before the method was attached.
+        others: Heads of other tasks that are learned along, or rehearsed.
     """
 
-    def __init__(self, module: nn.Module, head: Head, frozen: frozenset[int]) -> None:
+    def __init__(self, module: nn.Module, head: Head, frozen: frozenset[int], others: Sequence[Head] = ()) -> None:
         super().__init__()
         self.module = module
         self.head = head
-        self._frozen = frozen
-        head.stand_behind(module)
+        self.others = nn.ModuleList(others)
+        # a head that stays as it is has no dropout either
+        kept = [one for one in others if not any(p.requires_grad for p in one.parameters())]
+        self._frozen = frozen | {id(part) for one in kept for part in one.modules()}
+        for one in (head, *others):
+            one.stand_behind(module)
 
-    def forward(self, **batch: Tensor) -> Tensor:
-        """Return outputs in float32 for a batch: token ids and mask, both (batch, length), and the head's fields."""
-        return self.head.score(self.features(**batch))
+    def forward(self, other: int | None = None, **batch: Tensor) -> Tensor:
+        """Return outputs in float32 for a batch: token ids and mask, both (batch, length), and the head's fields.
+
+        They are those of the task's own head, or of the head at place `other` of the others.
+        """
+        head: Any = self.head if other is None else self.others[other]
+        outputs: Tensor = head.score(self._read(head, batch))
+        return outputs
 
     def features(self, **batch: Tensor) -> Tensor:
         """Return what the head reads, such as pooled hidden states (batch, hidden)."""
+        return self._read(self.head, batch)
+
+    def _read(self, head: Head, batch: Batch) -> Tensor:
         output = self.hidden(**batch)
-        return self.head.read(output.last_hidden_state, getattr(output, "pooler_output", None), batch)
+        return head.read(output.last_hidden_state, getattr(output, "pooler_output", None), batch)
 
     def hidden(self, **batch: Tensor) -> Any:
         """Return what the backbone gives for a batch, its hidden states among it."""
@@ -72,6 +87,19 @@ class TaskModel(nn.Module):
         """Return what `answer` gave as predictions."""
         return self.head.predict(rows)
 
+    def loaded(self) -> dict[str, str]:
+        """Return the digests of what decides the answers beside the base: head, weights, and the buffers of all."""
+        weights = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        parts: dict[str, Mapping[str, Tensor]] = {
+            "head": self.head.state_dict(),
+            "weights": weights,
+            "buffers": dict(self.module.named_buffers()),
+        }
+        return {
+            part: digest_json({name: tensor_digest(tensor) for name, tensor in tensors.items()})
+            for part, tensors in parts.items()
+        }
+
     def train(self, mode: bool = True) -> TaskModel:
         """Switch the method's and the head's modules; the frozen base is left in evaluation mode."""
         super().train(mode)
@@ -79,6 +107,39 @@ class TaskModel(nn.Module):
             if id(module) in self._frozen:
                 module.training = False
         return self
+
+
+class OtherHead(nn.Module):
+    """A task model that answers by one of its other heads.
+
+    Args:
+        model: The task model.
+        place: The head's place among its other heads.
+    """
+
+    def __init__(self, model: TaskModel, place: int) -> None:
+        super().__init__()
+        self.model = model
+        self.place = place
+
+    @property
+    def head(self) -> Head:
+        """The head."""
+        head: Any = self.model.others[self.place]
+        return head  # type: ignore[no-any-return]
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        """Return that head's outputs."""
+        outputs: Tensor = self.model(other=self.place, **batch)
+        return outputs
+
+    def answer(self, batch: Batch) -> list[Tensor]:
+        """See `TaskModel.answer`."""
+        return self.head.answer(self, batch)
+
+    def predict(self, rows: Sequence[Tensor]) -> list[Any]:
+        """See `TaskModel.predict`."""
+        return self.head.predict(rows)
 
 
 def backbone_inputs(config: Any, batch: Batch) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +100,8 @@ def _from_sample(name: str, text: str | None, target: str | None, usual: _Usual,
     pools = {}
     for part, rows in (("train", sample.train), ("evaluation", sample.evaluation)):
         if rows is not None:
-            cells = [dict(zip(sample.columns, row, strict=True)) for row in rows]
-            pools[part] = Pool(where, [cell[text] for cell in cells], [cell[target] for cell in cells])
+            cells = {name: list(column) for name, column in zip(sample.columns, zip(*rows, strict=True), strict=True)}
+            pools[part] = Pool(where, _texts(cells, text), cells[target])
     return Source(text, target, pools, sample.notes)
 
 
@@ -113,7 +113,8 @@ def _from_datasets(
     pools = {}
     for part, (place, data) in parts.items():
         _choose_columns(data.column_names, text, target, usual, noun, place)
-        pools[part] = Pool(place, _cells(data, text), _cells(data, target))
+        columns = {name: _cells(data, name) for name in (*_joined(text, data.column_names), target)}
+        pools[part] = Pool(place, _texts(columns, text), columns[target])
     return Source(text, target, pools)
 
 
@@ -123,7 +124,7 @@ def _choose_columns(
     chosen = []
     for asked, known, what in ((text, usual[0], "text"), (target, usual[1], noun)):
         candidates = [asked] if asked else list(known)
-        found = [name for name in candidates if name in columns]
+        found = [name for name in candidates if name in columns or (what == "text" and _joined(name, columns))]
         if not found:
             named = f"no column {asked!r}" if asked else f"no {what} column (none of {', '.join(known)})"
             raise DataError(
@@ -132,6 +133,19 @@ def _choose_columns(
             )
         chosen.append(found[0])
     return chosen[0], chosen[1]
+
+
+def _joined(text: str, columns: Sequence[str]) -> list[str]:
+    """The columns that make up a text: `premise+hypothesis` stands for two, one a line; none where one is missing."""
+    names = [text] if text in columns else text.split("+")
+    return names if set(names) <= set(columns) else []
+
+
+def _texts(cells: Mapping[str, Sequence[Any]], text: str) -> Sequence[Any]:
+    if text in cells:
+        return cells[text]
+    parts = zip(*(cells[name] for name in text.split("+")), strict=True)
+    return ["\n".join("" if cell is None else str(cell) for cell in row) for row in parts]
 
 
 def _cells(data: Any, column: str) -> list[Any]:

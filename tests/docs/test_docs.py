@@ -20,8 +20,11 @@ import pytest
 import yaml
 
 from limpet.cli import COMMANDS, cli
+from limpet.forgetting import strategies
+from limpet.forgetting.gate_rules import OF_ALL, parse_rules
 from limpet.forgetting.metrics import DEFINITIONS
-from limpet.forgetting.stream_spec import parse_stream
+from limpet.forgetting.published import published_figures
+from limpet.forgetting.stream_spec import parse_stream, ready_streams
 from limpet.registry.costs import COSTS, LATENCY
 from limpet.registry.settings import load_settings
 from limpet.training import methods
@@ -235,18 +238,23 @@ def _typed_commands(page: Path) -> list[list[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_the_pages_exists_with_its_options(page: Path) -> None:
     for words in _typed_commands(page):
-        context = click.Context(cli, info_name="limpet")
-        command: click.Command = cli
-        while words and isinstance(command, click.Group) and not words[0].startswith("-"):
-            found = command.get_command(context, words[0])
-            assert found is not None, f"{page.name}: limpet {' '.join(words)}"
-            command, words = found, words[1:]
-        known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)} | {
-            "--help",
-            "--version",
-        }
-        options = {word.partition("=")[0] for word in words if word.startswith("--")}
-        assert options <= known, f"{page.name}: {command.name} has no {options - known}"
+        check_command(page, words)
+
+
+def check_command(page: Path, words: list[str]) -> None:
+    """Insist that a command exists, and that it has the options it is typed with."""
+    context = click.Context(cli, info_name="limpet")
+    command: click.Command = cli
+    while words and isinstance(command, click.Group) and not words[0].startswith("-"):
+        found = command.get_command(context, words[0])
+        assert found is not None, f"{page.name}: limpet {' '.join(words)}"
+        command, words = found, words[1:]
+    known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)} | {
+        "--help",
+        "--version",
+    }
+    options = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert options <= known, f"{page.name}: {command.name} has no {options - known}"
 
 
 def test_the_pages_mention_every_command() -> None:
@@ -255,9 +263,36 @@ def test_the_pages_mention_every_command() -> None:
 
 
 def test_the_stream_of_the_streams_page_is_a_stream() -> None:
-    (stream,) = [block.text for block in blocks(ROOT / "docs" / "streams.md") if block.info == "yaml"]
-    spec = parse_stream(yaml.safe_load(stream))
+    stream, figures = [block.text for block in blocks(ROOT / "docs" / "streams.md") if block.info == "yaml"]
+    spec = parse_stream({**yaml.safe_load(stream), **yaml.safe_load(figures)})
     assert [arm.name for arm in spec.arms] == ["isolated", "sequential-full", "sequential-shared"]
+    assert len(published_figures(spec.source)) == 1
+
+
+def test_every_strategy_and_setting_has_its_line_on_the_streams_page() -> None:
+    text = prose(ROOT / "docs" / "streams.md")
+    lines = dict(re.findall(r"^\| `([a-z-]+)` \|(.*)$", text, re.MULTILINE))
+    for name in strategies.names():
+        for key, default in strategies.get(name).settings.items():
+            shown = f"{default:g}" if isinstance(default, float) else default
+            assert f"`{key}: {shown}`" in lines[name], name
+    assert all(f"`{name}`" in text for name in ready_streams() if not name.startswith("text"))
+
+
+def test_every_rule_of_the_gate_has_its_line_and_the_page_s_files_are_right() -> None:
+    page = ROOT / "docs" / "gate.md"
+    text = prose(page)
+    for key in ("require_identical", *OF_ALL):
+        assert f"`--{key.replace('_', '-')}" in text and f"`{key}`" in text
+    (settings,) = [block.text for block in blocks(page) if block.info == "toml"]
+    rules = parse_rules(tomllib.loads(settings)["gate"], "docs/gate.md")
+    assert rules.require_identical and rules.of("urgency").min_score == 0.85
+    (workflow,) = [step for step in steps(page) if isinstance(step, File)]
+    job = yaml.safe_load(workflow.text)["jobs"]["gate"]
+    typed = [step["run"] for step in job["steps"] if str(step.get("run", "")).startswith("limpet ")]
+    assert len(typed) == 4
+    for line in typed:
+        check_command(page, shlex.split(line.partition(" >")[0])[1:])
 
 
 def test_the_methods_page_runs(shell: Shell) -> None:

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from limpet.forgetting.gate import GateRules, check
+from limpet.forgetting.gate import GateRules, TaskRules, check
 from limpet.forgetting.metrics import Rows, all_metrics
-from limpet.forgetting.report_values import ArmReport, Cost
+from limpet.forgetting.report_values import ArmReport, Cost, VersionReport
 
 STRICT = GateRules(max_forgetting=0.0, max_worst=0.0, require_identical=True)
 
 
-def arm(rows: Rows, identical: bool | None = True) -> ArmReport:
+def arm(rows: Rows, identical: bool | None = True, flips: tuple[float | None, ...] = ()) -> ArmReport:
+    versions = tuple(VersionReport(f"{task}@1", "sha256:", "lora", 1000, "") for task in "abc"[: len(rows)])
     return ArmReport(
         name="isolated",
         strategy="isolated",
@@ -20,11 +21,11 @@ def arm(rows: Rows, identical: bool | None = True) -> ArmReport:
         metrics=all_metrics(rows),
         intervals={},
         identical_predictions=identical,
-        negative_flip_rate=(),
+        negative_flip_rate=flips,
         positive_flip_rate=(),
         mcnemar=(),
-        cost=Cost(None, None, None, (), (), None),
-        versions=(),
+        cost=Cost(50, 0.015, 1000, tuple(10.0 * n for n in range(1, len(rows) + 1)), (), None),
+        versions=versions,
         sweep=(),
         chosen={},
         finished=True,
@@ -88,3 +89,32 @@ def test_a_crossing_says_which_arm_by_how_much_and_what_was_allowed() -> None:
     (crossing,) = check(arm(LOST), GateRules(max_forgetting=0.05))
     for part in ("isolated", "seed 0", "forgetting_max", "0.1500", "0.05"):
         assert part in crossing.detail
+
+
+@pytest.mark.parametrize(
+    ("rules", "crossed"),
+    [
+        (GateRules(max_negative_flips=0.1), [("flips", "a")]),
+        (GateRules(max_negative_flips=0.1, tasks={"a": TaskRules(max_negative_flips=0.3)}), []),
+        (GateRules(tasks={"a": TaskRules(max_forgetting=0.2)}), [("task-forgetting", "a")]),
+        (GateRules(tasks={"a": TaskRules(max_forgetting=0.31), "b": TaskRules(max_forgetting=0)}), []),
+        (GateRules(min_score=0.65), [("score", "a")]),
+        (
+            GateRules(min_score=0.65, tasks={"a": TaskRules(min_score=0.6), "c": TaskRules(min_score=0.71)}),
+            [("score", "c")],
+        ),
+        (GateRules(max_bytes=999), [("bytes", "a"), ("bytes", "b"), ("bytes", "c")]),
+        (GateRules(max_bytes=1000), []),
+        (GateRules(max_train_seconds=20), [("seconds", "c")]),
+        (GateRules(max_share=0.01), [("share", None)]),
+        (GateRules(max_share=0.02), []),
+    ],
+)
+def test_limits_of_single_tasks_and_of_cost(rules: GateRules, crossed: list[tuple[str, str | None]]) -> None:
+    found = check(arm(LOST, flips=(0.25, None)), rules)
+    assert [(crossing.rule, crossing.task) for crossing in found] == crossed
+
+
+def test_a_first_task_has_a_score_and_a_cost_already() -> None:
+    rules = GateRules(max_forgetting=0, require_identical=True, min_score=0.95, max_train_seconds=1)
+    assert rules_crossed(arm([[0.9]], identical=None), rules) == ["score", "seconds"]

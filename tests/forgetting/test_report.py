@@ -95,7 +95,7 @@ def test_the_json_has_the_promised_form(grown: Report) -> None:
     }
     assert first["cost"].keys() == {
         *("trainable_parameters", "trainable_share", "bytes_per_task"),
-        *("train_seconds", "examples_per_second", "peak_memory_bytes"),
+        *("train_seconds", "examples_per_second", "peak_memory_bytes", "examples_seen", "optimiser_steps"),
         *("peak_memory_added_bytes", "full_checkpoint_bytes", "bytes_share", "base_unchanged", "against_full"),
         *("latency_milliseconds", "base_latency_milliseconds", "latency_ratio", "merged_latency_ratio"),
     }

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from limpet.forgetting.conclusion import conclusion, sentences
-from limpet.forgetting.report_values import ArmReport, Comparison, Report
+from limpet.forgetting.report_values import ArmReport, Comparison, Difference, Report
 
 
 def with_arm(report: Report, name: str, **changes: object) -> Report:
@@ -53,6 +53,22 @@ def test_backward_gain_is_no_forgetting(grown: Report) -> None:
         intervals={**full.intervals, "forgetting_max": (-0.2, -0.05)},
     )
     assert about(changed, "sequential-full gained on earlier tasks", "-0.100")
+
+
+@pytest.mark.parametrize("strategy", ["joint", "frozen"])
+def test_what_an_arm_of_reference_forgets_is_not_told(grown: Report, strategy: str) -> None:
+    changed = with_arm(grown, "sequential-full", strategy=strategy)
+    assert not about(changed, "sequential-full forgot")
+    (sentence,) = about(changed, "For comparison, sequential-full")
+    assert "average_accuracy 0.662" in sentence
+
+
+def test_an_answer_that_should_not_have_changed_is_told_with_its_likely_cause(grown: Report) -> None:
+    found = Difference("bbc-news", 7, 1, 0, 1, 3, "the batch plan is not the same")
+    changed = with_arm(grown, "isolated", identical_predictions=False, differences=(found,))
+    (sentence,) = about(changed, "isolated does not answer as it did")
+    assert "example 7 was answered 1 and is answered 0 now (right: 1), 3 in all" in sentence
+    assert "the batch plan" in sentence
 
 
 def test_an_isolated_arm_that_changed_is_said_to_have_changed(grown: Report) -> None:

@@ -130,6 +130,16 @@ def test_a_wrong_setting_of_the_last_arm_is_found_before_any_training(home: Home
     assert not home.adapter.list().items
 
 
+@pytest.mark.parametrize("strategy", ["sequential", "replay", "ewc", "joint"])
+def test_a_method_without_weights_to_share_is_refused_before_any_training(
+    home: Home, tmp_path: Path, strategy: str
+) -> None:
+    arms = [{"name": "heads", "strategy": strategy, "method": "probe"}]
+    with pytest.raises(UsageError, match="no weights that tasks could share"):
+        home.stream.run(write(tmp_path, arms=arms))
+    assert not home.adapter.list().items
+
+
 def test_every_task_of_a_stream_may_be_defined_in_its_file(home: Home, tmp_path: Path) -> None:
     inline = {"name": "place-small", "data": f"csv:{tmp_path / 'place.csv'}", "train_size": 30, "eval_size": 15}
     report, _ = home.stream.run(write(tmp_path, tasks=["wet", inline], arms=STREAM["arms"][:1]))

@@ -89,7 +89,7 @@ def test_an_evaluation_whose_predictions_were_taken_away_is_a_conflict(
         patch.setattr("limpet.registry.database.reach", take_away(home, [digest], 1))
         with pytest.raises(ConflictError, match="taken away by a gc meanwhile"):
             evaluations.add(home, predictions_digest=digest, **arguments)
-    assert evaluations.latest_full(home, version.reference, version.reference) is None
+    assert evaluations.full(home, version.reference, version.reference) == ()
     evaluations.add(home, predictions_digest=home.blobs.put_bytes(predictions), **arguments)
     assert verify(home) == ()
 

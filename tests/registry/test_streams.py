@@ -77,18 +77,17 @@ def test_a_task_is_kept_once_and_never_with_another_definition(home: Store) -> N
 def test_an_evaluation_comes_back_bit_for_bit_with_its_predictions(grown: Store) -> None:
     made = evaluate(grown, "news@1")
     assert (made.task, made.score) == ("news", 0.1 + 0.2)
-    assert evaluations.latest_full(again(grown), "news@1", "news@1") == made
+    assert evaluations.full(again(grown), "news@1", "news@1") == (made,)
     assert evaluations.predictions(grown, made) == {"predictions": [1, 0, 1]}
 
 
-def test_first_and_latest_look_at_full_evaluations_of_that_state_only(grown: Store) -> None:
-    assert evaluations.first_full(grown, "news@1", "news@1") is None
+def test_full_evaluations_are_those_of_that_state_alone_the_newest_first(grown: Store) -> None:
+    assert evaluations.full(grown, "news@1", "news@1") == ()
     first, last = evaluate(grown, "news@1"), evaluate(grown, "news@1", score=0.9)
     evaluate(grown, "news@1", "films@1")
     evaluate(grown, "news@1", kind="audit")
     evaluate(grown, "news@1", split="validation")
-    assert evaluations.first_full(grown, "news@1", "news@1") == first
-    assert evaluations.latest_full(grown, "news@1", "news@1") == last
+    assert evaluations.full(grown, "news@1", "news@1") == (last, first)
 
 
 def test_an_evaluation_without_finite_score_or_stored_predictions_is_refused(grown: Store) -> None:

@@ -138,7 +138,7 @@ def test_an_upgraded_home_reads_as_before(old: Old) -> None:
         ("promote", 2, "ada", ""),
     ]
     assert [refusal.rule for refusal in gate_refusals.for_version(home, "films@2")] == ["max_forgetting"]
-    evaluation = evaluations.latest_full(home, "news@1", "films@1")
+    evaluation = next(iter(evaluations.full(home, "news@1", "films@1")), None)
     assert evaluation is not None
     assert evaluations.predictions(home, evaluation)["predictions"] == [0]
     isolated, sequential = streams.arm_runs(home, "two-topics")

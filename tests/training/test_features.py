@@ -16,10 +16,12 @@ from limpet.training import features
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.data import read_split
 from limpet.training.evaluate import run
+from limpet.training.fitting import fit_task
 from limpet.training.heads import build_head
-from limpet.training.learn import TrainingSettings, discard, fit_task, learn
+from limpet.training.learn import TrainingSettings, discard, learn
 from limpet.training.loop import LoopSettings, fit
 from limpet.training.model import TaskModel, base_modules
+from limpet.training.objectives import TaskLoss
 from limpet.training.progress import SILENT
 from limpet.training.scoring import score
 
@@ -46,7 +48,7 @@ def test_a_head_on_features_becomes_the_head_on_the_frozen_base(home: Home, tmp_
             def validate(model: Any = model, texts: Any = texts, wanted: Any = wanted) -> float:
                 return score("accuracy", run(model, texts, "cpu").predictions, wanted)
 
-            fit(model, encoded, loop, validate, checkpoint, SILENT)
+            fit(model, TaskLoss(encoded, model.head, "cpu"), loop, validate, checkpoint, SILENT)
         heads.append(model.head.state_dict())
         assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
     ours, theirs = heads

@@ -110,7 +110,7 @@ def test_a_signal_during_the_last_validation_is_heard(home: Home, monkeypatch: p
     undisturbed = staged(home)
     kept = contents(undisturbed)
     discard(undisturbed)
-    monkeypatch.setattr("limpet.training.learn.score", stop_in_the_last)
+    monkeypatch.setattr("limpet.training.fitting.score", stop_in_the_last)
     with pytest.raises(InterruptedRunError):
         staged(home)
     assert contents(staged(home, resume=True)) == kept

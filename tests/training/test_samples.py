@@ -140,6 +140,19 @@ def test_articles_keep_their_headline_as_the_first_line(sample_wheels: Path) -> 
 
 
 @pytest.mark.sample
+def test_a_family_of_labels_is_a_corpus_of_its_own(sample_wheels: Path) -> None:
+    found = corpus("20newsgroups/rec")
+    groups = {"rec.autos", "rec.motorcycles", "rec.sport.baseball", "rec.sport.hockey"}
+    assert {row[1] for row in found.train} == groups
+    assert (len(found.train), len(found.evaluation or ())) == (2389, 1589)
+    assert any("14843 rows" in note for note in found.notes)
+    with pytest.raises(NotFoundError, match="alt, comp, misc, rec, sci, soc, talk"):
+        corpus("20newsgroups/rec.sport.golf")
+    with pytest.raises(NotFoundError, match="no families"):
+        corpus("bbc-news/sports")
+
+
+@pytest.mark.sample
 def test_plots_are_left_out_of_the_reviews_and_the_task_says_so(sample_wheels: Path) -> None:
     record, _ = build_task("tomatoes", "sample:rotten-tomatoes", train_size=600, eval_size=500)
     assert record.labels == ("fresh", "rotten")

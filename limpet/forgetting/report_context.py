@@ -1,0 +1,76 @@
+"""Tables of what stands beside a stream's own arms: budgets, other orders, published figures, and differences."""
+
+from __future__ import annotations
+
+from limpet.forgetting import strategies
+from limpet.forgetting.conclusion import arm_names, runs_of
+from limpet.forgetting.report_tables import MISSING, Table, count, number
+from limpet.forgetting.report_values import Report
+
+__all__ = ["budget_table", "difference_table", "order_table", "published_table"]
+
+
+def budget_table(report: Report) -> Table:
+    """Return what each arm is, and how many examples and steps it had in each step."""
+    rows = []
+    for name in arm_names(report):
+        run = runs_of(report, name)[0]
+        summary = strategies.get(run.strategy).summary
+        rows.append((name, run.strategy, summary, _each(run.cost.examples_seen), _each(run.cost.optimiser_steps)))
+    note = (
+        "All arms learn by the same loop, in the same order of data, with one head for each task. In every arm a "
+        "task's own examples are seen in every epoch once; what is rehearsed or learned along comes on top."
+    )
+    columns = ("arm", "strategy", "what it does", "examples seen", "optimizer steps")
+    return Table("budgets", columns, tuple(rows) if len(rows) > 1 else (), note)
+
+
+def order_table(report: Report) -> Table:
+    """Return every arm's metrics in each order of the tasks, and over all of them."""
+    names = [order.stream for order in report.orders]
+    rows = [
+        (
+            f"{summary.arm}, {summary.metric}",
+            *(number(dict(zip(summary.streams, summary.values, strict=True)).get(name)) for name in names),
+            number(summary.mean),
+            MISSING if summary.interval is None else f"[{number(summary.interval[0])},{number(summary.interval[1])}]",
+        )
+        for summary in report.over_orders
+    ]
+    orders = "; ".join(f"{order.stream}: {', '.join(order.tasks)}" for order in report.orders)
+    note = f"Under one seed. Interval: t-interval over orders, 95 %. {orders}."
+    return Table("orders of the tasks", ("arm and metric", *names, "mean", "interval"), tuple(rows), note)
+
+
+def published_table(report: Report) -> Table:
+    """Return the figures that others published on these tasks."""
+    rows = [
+        (figure.arm, figure.base, figure.metric, number(figure.value), figure.source, figure.note)
+        for figure in report.published
+    ]
+    note = "Not ours: another base, other budgets and prompts. They stand here to be seen beside, not subtracted."
+    columns = ("arm", "base", "metric", "value", "source", "note")
+    return Table("published by others", columns, tuple(rows), note)
+
+
+def difference_table(report: Report) -> Table:
+    """Return where an arm with weights of its own for each task no longer answers as it did."""
+    rows = [
+        (
+            arm.label,
+            difference.task,
+            MISSING if difference.example is None else str(difference.example),
+            str(difference.changed),
+            difference.cause,
+        )
+        for arm in report.arms
+        for difference in arm.differences
+    ]
+    columns = ("arm", "task", "first example", "examples", "likely cause")
+    return Table("answers that changed", columns, tuple(rows))
+
+
+def _each(values: tuple[int | None, ...]) -> str:
+    """The same number once where all steps agree, else one for each step."""
+    shown = [count(value) for value in values]
+    return shown[0] if len(set(shown)) == 1 else " / ".join(shown) or MISSING

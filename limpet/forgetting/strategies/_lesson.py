@@ -1,0 +1,66 @@
+"""What every strategy works with, and how a step is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from limpet.registry.store import Store
+    from limpet.registry.values import TaskRecord
+    from limpet.training.backbone import Backbone
+    from limpet.training.companions import Companion, Penalty
+    from limpet.training.learn import Staged, Start, TrainingSettings
+    from limpet.training.progress import Progress
+
+__all__ = ["Context", "stage"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """One arm under one seed, with one candidate of its settings.
+
+    Args:
+        store: The open home.
+        backbone: The base in memory.
+        tasks: The tasks of the stream, in order.
+        training: How each task is learned: method, its settings, those of the loop, and the seed.
+        settings: The strategy's own settings, resolved.
+        lineage: Recorded with every version.
+        progress: Told of every step.
+        memory: What a strategy keeps from step to step; it can be made again from what was learned.
+    """
+
+    store: Store
+    backbone: Backbone
+    tasks: tuple[TaskRecord, ...]
+    training: TrainingSettings
+    settings: Mapping[str, Any]
+    lineage: Mapping[str, Any]
+    progress: Progress
+    memory: dict[str, Any] = field(default_factory=dict)
+
+
+def stage(
+    context: Context,
+    index: int,
+    start: Start | None = None,
+    companions: Sequence[Companion] = (),
+    penalty: Penalty | None = None,
+) -> Staged:
+    """Learn the task at `index`, or go on where an interrupted run had stopped."""
+    from limpet.training.learn import learn
+
+    return learn(
+        context.store,
+        context.backbone,
+        context.tasks[index],
+        context.training,
+        start=start,
+        companions=companions,
+        penalty=penalty,
+        lineage={**context.lineage, "step": index},
+        resume=True,
+        progress=context.progress,
+    )

@@ -1,0 +1,42 @@
+"""The base alone: what a task scores before any training. It gives b of `fwt_gem`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from limpet.forgetting.strategies._lesson import Context
+from limpet.registry.values import Role
+
+if TYPE_CHECKING:
+    from limpet.training.learn import Staged, Start
+
+__all__ = ["STRATEGY", "Frozen"]
+
+
+class Frozen:
+    """Nothing is trained, no head either: each task is answered by the nearest class mean of the base's features."""
+
+    name = "frozen"
+    summary = "the untouched base, read out by class means: nothing is trained"
+    role: Role = "baseline"
+    shares_state = False
+    method: str | None = "probe"
+    measures: Literal["baseline", "joint"] | None = "baseline"
+    learns_all = False
+    settings: Mapping[str, Any] = {}
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """There is nothing to check."""
+
+    def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
+        """See `Strategy.stage`."""
+        from limpet.training.readout import stage_readout
+
+        task = context.tasks[index]
+        max_length = context.training.max_length or task.definition.max_length
+        lineage = {**context.lineage, "step": index}
+        return (stage_readout(context.store, context.backbone, task, max_length, lineage, progress=context.progress),)
+
+
+STRATEGY = Frozen()

@@ -1,0 +1,41 @@
+"""One set of weights, trained task after task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from limpet.forgetting.strategies._lesson import Context, stage
+from limpet.registry.values import Role
+
+if TYPE_CHECKING:
+    from limpet.training.learn import Staged, Start
+
+__all__ = ["STRATEGY", "Sequential"]
+
+
+class Sequential:
+    """Each task begins with what the one before it left: the whole model, or one shared adapter."""
+
+    name = "sequential"
+    summary = "each task begins with what the one before it left"
+    role: Role = "baseline"
+    shares_state = True
+    method: str | None = None
+    measures: Literal["baseline", "joint"] | None = None
+    learns_all = False
+    settings: Mapping[str, Any] = {}
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """There is nothing to check."""
+
+    def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
+        """See `Strategy.stage`."""
+        return (stage(context, index, start=self.newest(context, index, learned)),)
+
+    def newest(self, context: Context, index: int, learned: Mapping[str, Start]) -> Start | None:
+        """Return what the task before `index` left."""
+        return learned[context.tasks[index - 1].name] if index else None
+
+
+STRATEGY = Sequential()

@@ -1,0 +1,153 @@
+"""Fitting a model to a task's examples, alone or along with other tasks: from splits to the loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limpet.errors import UsageError
+from limpet.registry.canonical import digest_json
+from limpet.registry.store import Store
+from limpet.registry.values import TaskRecord
+from limpet.training.backbone import Backbone
+from limpet.training.checkpoint import Checkpoint
+from limpet.training.companions import ALONE, Along, Companion
+from limpet.training.data import read_split
+from limpet.training.evaluate import Encoded, run
+from limpet.training.features import fit_head
+from limpet.training.loop import Fitted, LoopSettings, fit
+from limpet.training.model import OtherHead, TaskModel
+from limpet.training.objectives import Mixture, TaskLoss
+from limpet.training.progress import Progress
+from limpet.training.samples import cache_folder
+from limpet.training.scoring import score
+
+__all__ = ["fit_task", "measure_untrained"]
+
+
+def fit_task(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    model: TaskModel,
+    max_length: int,
+    loop: LoopSettings,
+    checkpoint: Checkpoint,
+    progress: Progress,
+    features_key: str | None = None,
+    along: Along = ALONE,
+) -> Fitted:
+    """Fit what is trainable in `model` on a task's training split; its validation split chooses the epoch.
+
+    Where that is nothing but the head, the texts pass the backbone once, not in every epoch.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        task: What is learned.
+        model: The backbone with a method attached, and a head.
+        max_length: Longest text in tokens.
+        loop: Settings of the loop.
+        checkpoint: Where to write the state, and to resume from.
+        progress: Told of every step.
+        features_key: Under what to keep features in the cache; null where they are not those of the base alone.
+        along: What is learned along. Where that is other tasks' heads, the best epoch is that of the best mean score.
+
+    Raises:
+        InterruptedRunError: A signal came; a checkpoint was kept.
+        TrainingError: The loss is not finite.
+        UsageError: Nothing but heads is trained, and there is something to learn along.
+    """
+    device = backbone.model.device
+    train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
+    encoded = model.encode(backbone.tokenizer, train, max_length, learning=True)
+    held_back = model.encode(backbone.tokenizer, validation, max_length)
+    own = _HeldBack(task, model, held_back, [example.target for example in validation], device)
+    if not any(parameter.requires_grad for parameter in model.module.parameters()):
+        if along.companions or along.penalty:
+            raise UsageError(
+                "The method trains nothing but heads, so there are no weights that tasks could share.",
+                "choose a method that trains more: limpet methods",
+            )
+        kept = [_features_file(task, split, features_key) for split in ("train", "validation")]
+        return fit_head(model, encoded, held_back, own.measure, kept, loop, checkpoint, progress)
+    losses, learned = [TaskLoss(encoded, model.head, device)], [own]
+    for place, companion in enumerate(along.companions):
+        losses.append(_loss(store, backbone, model, place, companion, max_length))
+        if companion.head is None:
+            learned.append(_held_back(store, backbone, model, place, companion.task, max_length))
+
+    def validate() -> float:
+        scores = [one.validate() for one in learned]
+        return sum(scores) / len(scores)
+
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return fit(model, Mixture(losses, along.penalty, parameters), loop, validate, checkpoint, progress)
+
+
+def measure_untrained(
+    store: Store, backbone: Backbone, task: TaskRecord, model: TaskModel, max_length: int, progress: Progress
+) -> Fitted:
+    """Score what needs no training on the validation split, as the loop would have."""
+    validation = read_split(store, task, "validation")
+    started = time.perf_counter()
+    encoded = model.encode(backbone.tokenizer, validation, max_length)
+    outcome = run(model, encoded, backbone.model.device, progress)
+    value = score(task.definition.metric, outcome.predictions, [example.target for example in validation])
+    return Fitted(
+        best_score=value,
+        best_epoch=0,
+        history=(),
+        steps=0,
+        examples=0,
+        seconds=time.perf_counter() - started,
+        examples_per_second=0.0,
+    )
+
+
+@dataclass(frozen=True)
+class _HeldBack:
+    """A task's validation examples, and what answers them."""
+
+    task: TaskRecord
+    model: TaskModel | OtherHead
+    encoded: Encoded
+    targets: list[Any]
+    device: Any
+
+    def measure(self, predictions: Sequence[Any]) -> float:
+        """Score predictions of the examples."""
+        return score(self.task.definition.metric, predictions, self.targets)
+
+    def validate(self) -> float:
+        """Score the model as it is."""
+        return self.measure(run(self.model, self.encoded, self.device).predictions)
+
+
+def _loss(
+    store: Store, backbone: Backbone, model: TaskModel, place: int, companion: Companion, max_length: int
+) -> TaskLoss:
+    head = OtherHead(model, place).head
+    examples = read_split(store, companion.task, "train")
+    if companion.indices is not None:
+        examples = [examples[index] for index in companion.indices]
+    encoded = head.encode(backbone.tokenizer, examples, max_length, True)
+    return TaskLoss(encoded, head, backbone.model.device, place)
+
+
+def _held_back(
+    store: Store, backbone: Backbone, model: TaskModel, place: int, task: TaskRecord, max_length: int
+) -> _HeldBack:
+    other, examples = OtherHead(model, place), read_split(store, task, "validation")
+    encoded = other.head.encode(backbone.tokenizer, examples, max_length, False)
+    return _HeldBack(task, other, encoded, [example.target for example in examples], backbone.model.device)
+
+
+def _features_file(task: TaskRecord, split: str, key: str | None) -> Path | None:
+    if key is None:
+        return None
+    digest = next(one.digest for one in task.splits if one.name == split)
+    return cache_folder() / "features" / f"{digest_json([key, digest]).removeprefix('sha256:')}.safetensors"

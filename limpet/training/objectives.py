@@ -1,0 +1,94 @@
+"""What a step minimises: the loss of one task's examples, or of several tasks' in turn, and a penalty on weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from limpet.training.batches import training_batches
+from limpet.training.companions import Penalty
+
+__all__ = ["Mixture", "TaskLoss", "TrainingData"]
+
+
+class TrainingData(Protocol):
+    """Examples that can be drawn in batches: token ids, or features that were extracted before."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """How many tokens every example has; batches are made of similar lengths."""
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return the model's inputs for some examples, and their `targets` as its head's loss takes them."""
+
+
+@dataclass(frozen=True)
+class TaskLoss:
+    """The loss of one task's examples.
+
+    Args:
+        data: The examples, as the model takes them.
+        head: The head that they pass.
+        device: Where the model is.
+        other: The head's place among the model's other heads; null for its own.
+    """
+
+    data: TrainingData
+    head: Any
+    device: Any
+    other: int | None = None
+
+    def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+        """See `Objective.batches`."""
+        return training_batches(list(self.data.lengths), batch_size, seed, epoch)
+
+    def loss(self, model: Any, batch: Sequence[int]) -> Tensor:
+        """See `Objective.loss`."""
+        inputs: dict[str, Any] = {key: tensor.to(self.device) for key, tensor in self.data.batch(batch).items()}
+        targets = inputs.pop("targets")
+        if self.other is not None:
+            inputs["other"] = self.other
+        loss: Tensor = self.head.loss(model(**inputs), targets)
+        return loss
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The losses of several tasks: each batch is of one task, and the seed decides in which order they come.
+
+    Examples are numbered through, the first task's first. With one task it is that task's loss, batch for batch.
+
+    Args:
+        parts: The tasks' losses.
+        penalty: Added in every step.
+        parameters: The trained parameters by name, for the penalty.
+    """
+
+    parts: Sequence[TaskLoss]
+    penalty: Penalty | None
+    parameters: Mapping[str, Tensor]
+
+    def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+        """See `Objective.batches`."""
+        first, every = 0, []
+        for part in self.parts:
+            every += [[first + index for index in batch] for batch in part.batches(batch_size, seed, epoch)]
+            first += len(part.data.lengths)
+        if len(self.parts) == 1:
+            return every
+        order = np.random.default_rng([seed, epoch, len(self.parts)]).permutation(len(every))
+        return [every[place] for place in order]
+
+    def loss(self, model: Any, batch: Sequence[int]) -> Tensor:
+        """See `Objective.loss`."""
+        first = 0
+        for part in self.parts:
+            if batch[0] < first + len(part.data.lengths):
+                break
+            first += len(part.data.lengths)
+        loss = part.loss(model, [index - first for index in batch])
+        return loss if self.penalty is None else loss + self.penalty(self.parameters)

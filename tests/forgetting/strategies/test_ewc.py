@@ -1,0 +1,57 @@
+"""The penalty of elastic weight consolidation: one quadratic for each earlier task, kept as a single one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from limpet.forgetting.strategies import Context
+from limpet.forgetting.strategies.ewc import QuadraticPenalty, fisher
+from limpet.home import Home
+from limpet.registry import tasks
+from limpet.training.data import read_split
+from limpet.training.learn import Start, TrainingSettings
+from limpet.training.model import active
+from limpet.training.progress import SILENT
+
+
+def test_two_quadratics_are_one_up_to_a_constant() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.rand(5, generator=generator) for _ in range(2)]
+    anchors = [torch.randn(5, generator=generator) for _ in range(2)]
+    total = weights[0] + weights[1]
+    anchor = (weights[0] * anchors[0] + weights[1] * anchors[1]) / total
+    one = QuadraticPenalty(3.0, {"w": total}, {"w": anchor}, {})
+    at = torch.randn(5, generator=generator, requires_grad=True)
+    (ours,) = torch.autograd.grad(one({"w": at}), at)
+    both = sum(3.0 / 2 * (f * (at - a).square()).sum() for f, a in zip(weights, anchors, strict=True))
+    (theirs,) = torch.autograd.grad(both, at)  # type: ignore[arg-type]
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_the_importance_is_the_mean_squared_gradient_of_single_examples(home: Home) -> None:
+    settings = TrainingSettings(method="lora", method_settings={"r": 2}, epochs=1, batch_size=8, dtype="float32")
+    version = home.train("place", settings).version
+    task, backbone = tasks.get(home.store, "place"), home.backbone()
+    start = Start.from_version(home.store, backbone, version.reference)
+    context = Context(home.store, backbone, (task,), settings, {}, {}, SILENT)
+    importance, values = fisher(context, task, start)
+    assert importance.keys() == values.keys() and all(name.startswith("module.") for name in importance)
+    # as many examples as the validation split has, by the seed; the sum over all of them, computed another way
+    size = task.split("validation").examples
+    examples = read_split(home.store, task, "train")
+    assert 1 < size < len(examples)
+    again, _ = fisher(context, task, start)
+    name = next(name for name in importance if importance[name].any())
+    assert torch.equal(again[name], importance[name])
+    with active(backbone, "lora", start.files, start.files) as model:
+        parameter = dict(model.named_parameters())[name]
+        largest = torch.zeros_like(parameter)
+        for example in examples:
+            batch = model.encode(backbone.tokenizer, [example], 16, learning=True).batch([0])
+            targets = batch.pop("targets")
+            (gradient,) = torch.autograd.grad(model.head.loss(model(**batch), targets), parameter)
+            largest = torch.maximum(largest, gradient.square())
+    assert (importance[name] <= largest + 1e-12).all()
+    assert importance[name].sum() == pytest.approx(float(importance[name].sum()))
+    assert float(importance[name].max()) > float(largest.max()) / len(examples) / 10

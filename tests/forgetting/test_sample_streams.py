@@ -1,0 +1,34 @@
+"""The ready streams of sample corpora, cut small: every arm learns every task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from limpet.forgetting.stream_spec import read_stream
+from limpet.home import Home
+from limpet.training.samples import cache_folder
+
+CACHE = cache_folder()
+
+
+@pytest.mark.slow
+@pytest.mark.sample
+@pytest.mark.parametrize("name", ["five-topics", "eight-topics"])
+def test_every_arm_of_a_ready_stream_learns_every_task(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # the user's own cache, where the corpora may be already
+    monkeypatch.setenv("LIMPET_CACHE", str(CACHE))
+    source = {key: value for key, value in read_stream(Path(name)).source.items() if key not in ("base", "orders")}
+    source["tasks"] = [{**task, "train_size": 60, "eval_size": 40} for task in source["tasks"]]
+    source |= {"seeds": [0], "training": {"epochs": 1, "max_length": 16, "batch_size": 16, "dtype": "float32"}}
+    (tmp_path / "stream.yaml").write_text(yaml.safe_dump(source), encoding="utf-8")
+    report, _ = home.stream.run(tmp_path / "stream.yaml")
+    count = len(source["tasks"])
+    assert [len(arm.matrix) for arm in report.arms] == [count] * 8
+    assert all(cell is not None for arm in report.arms for row in arm.matrix for cell in row)
+    assert all(arm.metrics["fwt_gem"] is not None for arm in report.arms if arm.name != "frozen")
+    assert all(arm.metrics["intransigence"] is not None for arm in report.arms if arm.name != "joint")
