@@ -232,8 +232,7 @@ def evaluate_once(home: Home, task: str, arm: Arm, rate: float, seed: int) -> di
 
     started = time.time()
     version = home.train(task, settings_of(arm, rate, seed), monitor=False).version
-    record = evaluations.latest_full(home.store, version.reference, version.reference)
-    assert record is not None
+    record = evaluations.full(home.store, version.reference, version.reference)[0]
     said = evaluations.predictions(home.store, record)
     right = np.asarray(said["predictions"]) == np.asarray(said["targets"])
     files = {file.name: file.size for file in version.files}
