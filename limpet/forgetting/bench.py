@@ -8,17 +8,15 @@ from its checkpoint. Run folders lie there too, out of the way of `limpet train 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from limpet.errors import ConflictError, IntegrityError, InterruptedRunError, LimpetError, UsageError
+from limpet.errors import IntegrityError, InterruptedRunError, LimpetError, UsageError
 from limpet.forgetting import monitor
 from limpet.forgetting.bench_values import Bench, MethodRow, MethodRun
 from limpet.forgetting.statistics import score_interval
@@ -29,6 +27,7 @@ from limpet.training import methods
 from limpet.training.backbone import Backbone
 from limpet.training.environment import current_environment
 from limpet.training.learn import TrainingSettings, discard, learn
+from limpet.training.locks import alone_in
 from limpet.training.progress import SILENT, Progress
 
 __all__ = ["BenchSpec", "run_bench"]
@@ -99,7 +98,7 @@ def run_bench(
     names = spec.names()
     folder = store.path / "bench" / task.name
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, task):
+    with alone_in(folder, f"Another process is at a benchmark of {task.name!r}."):
         if not resume:
             shutil.rmtree(folder / "runs", ignore_errors=True)
         run = _Run(store, replace(store, path=folder), backbone, task, spec, resume, progress)
@@ -218,15 +217,3 @@ def _reason(error: Exception) -> str:
         return error.message
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-@contextmanager
-def _locked(folder: Path, task: TaskRecord) -> Iterator[None]:
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConflictError(
-                f"Another process is at a benchmark of {task.name!r}.", "wait for it to end"
-            ) from None
-        yield

@@ -6,19 +6,17 @@ the end, the staged files; so a run that was killed goes on, and one that had en
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from limpet.errors import ConflictError, NotFoundError, UsageError
+from limpet.errors import NotFoundError, UsageError
 from limpet.registry import versions
 from limpet.registry.canonical import digest_file, digest_json
 from limpet.registry.store import Store
@@ -32,6 +30,7 @@ from limpet.training.data import read_split
 from limpet.training.environment import bf16_is_fast, current_environment
 from limpet.training.fitting import fit_task, measure_untrained
 from limpet.training.heads import Head, build_head, load_head, save_head
+from limpet.training.locks import alone_in
 from limpet.training.loop import Fitted, LoopSettings
 from limpet.training.model import TaskModel, base_modules, version_files
 from limpet.training.progress import SILENT, Progress
@@ -198,7 +197,7 @@ def learn(
         "start": start.digest if start else None,
     }
     folder = run_folder(store, digest_json(identity))
-    with _locked(folder, task):
+    with alone_in(folder, f"Another process is learning {task.name!r} with these settings."):
         if (folder / "staged" / "draft.json").exists():
             return read_staged(folder / "staged")
         if not resume:
@@ -428,18 +427,6 @@ def run_folder(store: Store, digest: str) -> Path:
     folder = store.path / "runs" / digest.removeprefix("sha256:")[:32]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@contextmanager
-def _locked(folder: Path, task: TaskRecord) -> Iterator[None]:
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConflictError(
-                f"Another process is learning {task.name!r} with these settings.", "wait for it to end"
-            ) from None
-        yield
 
 
 def read_staged(folder: Path) -> Staged:

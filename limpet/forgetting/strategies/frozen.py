@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from limpet.forgetting.strategies._lesson import Context
-from limpet.registry.values import Role
+from limpet.forgetting.strategies._plain import Plain
 
 if TYPE_CHECKING:
     from limpet.training.learn import Staged, Start
@@ -14,20 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["STRATEGY", "Frozen"]
 
 
-class Frozen:
+class Frozen(Plain):
     """Nothing is trained, no head either: each task is answered by the nearest class mean of the base's features."""
 
     name = "frozen"
     summary = "the untouched base, read out by class means: nothing is trained"
-    role: Role = "baseline"
-    shares_state = False
     method: str | None = "probe"
     measures: Literal["baseline", "joint"] | None = "baseline"
-    learns_all = False
-    settings: Mapping[str, Any] = {}
-
-    def check(self, settings: Mapping[str, Any]) -> None:
-        """There is nothing to check."""
 
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from limpet.forgetting.strategies._lesson import Context, stage
+from limpet.forgetting.strategies._plain import Plain
 from limpet.registry.values import Role
 
 if TYPE_CHECKING:
@@ -14,20 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["STRATEGY", "Isolated"]
 
 
-class Isolated:
+class Isolated(Plain):
     """Nothing is shared but the base, so nothing can be forgotten."""
 
     name = "isolated"
     summary = "an adapter of its own for each task, from the untouched base"
     role: Role = "adapter"
-    shares_state = False
-    method: str | None = None
-    measures: Literal["baseline", "joint"] | None = None
-    learns_all = False
-    settings: Mapping[str, Any] = {}
-
-    def check(self, settings: Mapping[str, Any]) -> None:
-        """There is nothing to check."""
 
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""

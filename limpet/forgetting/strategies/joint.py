@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from limpet.forgetting.strategies._lesson import Context, stage
-from limpet.registry.values import Role
+from limpet.forgetting.strategies._plain import Plain
 
 if TYPE_CHECKING:
     from limpet.training.learn import Staged, Start
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["STRATEGY", "Joint"]
 
 
-class Joint:
+class Joint(Plain):
     """Step k learns tasks 1 to k anew, with one set of weights and a head for each (multi-task learning).
 
     Every epoch has every example of every task once. The best epoch is that with the best mean validation score.
@@ -22,15 +22,8 @@ class Joint:
 
     name = "joint"
     summary = "all tasks so far learned together from the base: an upper bound"
-    role: Role = "baseline"
-    shares_state = False
-    method: str | None = None
     measures: Literal["baseline", "joint"] | None = "joint"
     learns_all = True
-    settings: Mapping[str, Any] = {}
-
-    def check(self, settings: Mapping[str, Any]) -> None:
-        """There is nothing to check."""
 
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""

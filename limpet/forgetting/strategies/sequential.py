@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from limpet.forgetting.strategies._lesson import Context, stage
-from limpet.registry.values import Role
+from limpet.forgetting.strategies._plain import Plain
 
 if TYPE_CHECKING:
     from limpet.training.learn import Staged, Start
@@ -14,20 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["STRATEGY", "Sequential"]
 
 
-class Sequential:
+class Sequential(Plain):
     """Each task begins with what the one before it left: the whole model, or one shared adapter."""
 
     name = "sequential"
     summary = "each task begins with what the one before it left"
-    role: Role = "baseline"
     shares_state = True
-    method: str | None = None
-    measures: Literal["baseline", "joint"] | None = None
-    learns_all = False
-    settings: Mapping[str, Any] = {}
-
-    def check(self, settings: Mapping[str, Any]) -> None:
-        """There is nothing to check."""
 
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""

@@ -12,13 +12,14 @@ from torch import nn
 
 from limpet.errors import IntegrityError
 from limpet.training.methods import HEADED, Capabilities, resolve_settings
+from limpet.training.methods._plain import OutsidePeft
 
 __all__ = ["METHODS", "Full"]
 
 _FILE = "model.safetensors"
 
 
-class Full:
+class Full(OutsidePeft):
     """All weights are trained, on a copy; the base itself stays as it is."""
 
     name = "full"
@@ -34,17 +35,7 @@ class Full:
     )
     learning_rate = 1e-4
     settings: Mapping[str, Any] = {}
-    peft_type = None
     alternatives = ("partial", "lora")
-    example: Mapping[str, Any] = {}
-
-    def virtual_tokens(self, config: Mapping[str, Any]) -> int:
-        """See `Method.virtual_tokens`."""
-        return 0
-
-    def recorded(self, peft_config: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Method.recorded`."""
-        return {}
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Full fine-tuning has no settings of its own; see `Method.resolve`."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limpet.errors import UsageError
 from limpet.registry.values import TaskRecord
@@ -25,6 +24,7 @@ from limpet.training.in_context import InContextHead, cut_to_fit, room
 from limpet.training.language import tied_head
 from limpet.training.likelihood import Continuations
 from limpet.training.methods import Capabilities, resolve_settings
+from limpet.training.methods._plain import Untouched
 
 __all__ = ["METHODS", "InContextLearning", "as_demonstrations"]
 
@@ -37,7 +37,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-class InContextLearning:
+class InContextLearning(Untouched):
     """No parameters at all: the adapter is the file of demonstrations."""
 
     name = "icl"
@@ -53,17 +53,7 @@ class InContextLearning:
     )
     learning_rate = 0.0
     settings = _DEFAULTS
-    peft_type = None
     alternatives = ("probe", "lora")
-    example: Mapping[str, Any] = {}
-
-    def virtual_tokens(self, config: Mapping[str, Any]) -> int:
-        """See `Method.virtual_tokens`; what demonstrations take is a matter of their budget."""
-        return 0
-
-    def recorded(self, peft_config: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Method.recorded`."""
-        return {}
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return shots, order, template, words and budget; see `Method.resolve`."""
@@ -109,22 +99,6 @@ class InContextLearning:
         if not torch.allclose(first, whole, rtol=0, atol=1e-3):
             raise ArithmeticError("what is read once does not give the scores of what is read as a whole")
         return first
-
-    def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
-        """The base itself; see `Method.attach`."""
-        base: nn.Module = backbone
-        return base
-
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
-        """There are no tensors to save."""
-
-    def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
-        """The base itself; see `Method.load`."""
-        base: nn.Module = backbone
-        return base
-
-    def detach(self, module: nn.Module) -> None:
-        """Nothing was attached."""
 
 
 def as_demonstrations(task: TaskRecord, examples: Sequence[Any]) -> list[Demonstration]:

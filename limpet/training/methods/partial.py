@@ -12,6 +12,7 @@ from torch import nn
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.training.methods import HEADED, Capabilities, resolve_settings
+from limpet.training.methods._plain import OutsidePeft
 
 __all__ = ["METHODS", "Partial"]
 
@@ -21,7 +22,7 @@ _DEFAULTS: dict[str, Any] = {"layers": 2}
 _LAST_NORMS = ("norm", "ln_f", "final_layer_norm", "final_norm")
 
 
-class Partial:
+class Partial(OutsidePeft):
     """The top layers and the normalisation after them are trained on a copy; only those are saved."""
 
     name = "partial"
@@ -37,17 +38,7 @@ class Partial:
     )
     learning_rate = 1e-3
     settings = _DEFAULTS
-    peft_type = None
     alternatives = ("full", "probe")
-    example: Mapping[str, Any] = {}
-
-    def virtual_tokens(self, config: Mapping[str, Any]) -> int:
-        """See `Method.virtual_tokens`."""
-        return 0
-
-    def recorded(self, peft_config: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Method.recorded`."""
-        return {}
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return how many layers are trained; see `Method.resolve`."""
