@@ -79,6 +79,7 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Pro
     records = tuple(_task(store, task, spec.training, progress) for task in spec.tasks)
     for arm in spec.arms:
         for record in records:
+            strategies.check_task_type(strategies.get(arm.strategy), record)
             methods.check_task_type(methods.get(arm.method), record, backbone.record)
     by_name = {record.name: record for record in records}
     for number in range(1, spec.orders + 1):

@@ -66,7 +66,7 @@ def class_means(
     """
     if not has_readout(task):
         raise UsageError(
-            f"{task.name!r} is no classification, so it has no class means.", "leave out evaluate_future"
+            f"{task.name!r} is no classification, so it has no class means.", f"limpet task show {task.name}"
         )
     examples = read_split(store, task, "train")
     head = build_head(task, backbone.record, examples).to(backbone.model.device)

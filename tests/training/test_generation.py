@@ -196,3 +196,12 @@ def test_a_version_is_verified_and_goes_to_another_home(tmp_path: Path) -> None:
     other.adapter.import_bundle(tmp_path / "one.limpet")
     assert [one.answer for one in other.predict("headlines", TEXTS)] == answers
     assert other.task.show("headlines").definition.options == home.task.show("headlines").definition.options
+
+
+def test_what_writes_by_the_bases_own_head_is_not_exported_merged(tmp_path: Path) -> None:
+    home = a_home(tmp_path, "llama")
+    reference = learn(home, "lora")
+    with pytest.raises(UsageError, match="the base's own language-model head") as refused:
+        home.adapter.export(reference, tmp_path / "merged", merged=True)
+    assert refused.value.hint == f"limpet adapter export {reference} FOLDER"
+    assert not (tmp_path / "merged").exists()

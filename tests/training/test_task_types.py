@@ -64,7 +64,15 @@ def test_each_type_is_learned_reported_verified_and_travels(grown: Home, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("base", "method"), [("bert", "prompt"), ("bert", "probe"), ("gpt2", "prefix"), ("gpt2", "bottleneck")]
+    ("base", "method"),
+    [
+        ("bert", "prompt"),
+        ("bert", "probe"),
+        ("gpt2", "prefix"),
+        ("gpt2", "bottleneck"),
+        ("t5", "lora"),
+        ("bart", "prompt"),
+    ],
 )
 def test_words_are_tagged_by_every_kind_of_method(base: str, method: str, tmp_path: Path) -> None:
     home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base", base)), mlflow="off")

@@ -19,9 +19,9 @@ from typing import Any, Literal, Protocol
 
 from limpet.errors import UsageError
 from limpet.forgetting.strategies._lesson import Context, stage
-from limpet.registry.values import Role
+from limpet.registry.values import Role, TaskRecord
 
-__all__ = ["Context", "Strategy", "get", "names", "resolve_settings", "stage"]
+__all__ = ["Context", "Strategy", "check_task_type", "get", "names", "resolve_settings", "stage"]
 
 
 class Strategy(Protocol):
@@ -39,6 +39,8 @@ class Strategy(Protocol):
     """What other arms are measured against: b of `fwt_gem`, or a* of `intransigence`."""
     learns_all: bool
     """Whether its last step learns every task from the base, so that a sweep needs no other step."""
+    task_types: frozenset[str] | None
+    """The types of task that it can answer; null where the method alone decides."""
     settings: Mapping[str, Any]
     """Its settings with their defaults, which stand in `set` and `sweep` beside those of the loop and the method."""
 
@@ -86,6 +88,20 @@ def get(name: str) -> Strategy:
             f"There is no strategy {name!r}; there are {', '.join(names())}.", f"strategy: {(close or names())[0]}"
         )
     return _strategies()[name]
+
+
+def check_task_type(strategy: Strategy, task: TaskRecord) -> None:
+    """Refuse a task of a type that a strategy can't answer, before anything is learned.
+
+    Raises:
+        UsageError: It can't.
+    """
+    if strategy.task_types is not None and task.definition.type not in strategy.task_types:
+        raise UsageError(
+            f"The strategy {strategy.name!r} can't answer task {task.name!r} of type {task.definition.type!r}: it is "
+            f"for {' and '.join(sorted(strategy.task_types))} alone.",
+            f"take the arm with strategy: {strategy.name} out of the stream file",
+        )
 
 
 def resolve_settings(strategy: Strategy, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Plain:
     method: str | None = None
     measures: Literal["baseline", "joint"] | None = None
     learns_all = False
+    task_types: frozenset[str] | None = None
     settings: Mapping[str, Any] = {}
 
     def check(self, settings: Mapping[str, Any]) -> None:

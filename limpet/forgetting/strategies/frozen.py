@@ -21,6 +21,8 @@ class Frozen(Plain):
     summary = "the untouched base, read out by class means: nothing is trained"
     method: str | None = "probe"
     measures: Literal["baseline", "joint"] | None = "baseline"
+    # class means need one label for each example
+    task_types: frozenset[str] | None = frozenset({"classification"})
 
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""

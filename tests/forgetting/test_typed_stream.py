@@ -1,0 +1,83 @@
+"""Tasks of different types in one stream: arms that share weights, metrics of each type, and the gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from limpet.errors import GateError, UsageError
+from limpet.forgetting.gate import GateRules, TaskRules
+from limpet.forgetting.report_values import Report
+from limpet.home import Home, init
+from tests.tiny import tiny_base
+from tests.training.typed_data import write_rows
+
+KINDS = ("regression", "multi-label", "token-classification", "classification")
+ARMS = (
+    {"name": "isolated", "strategy": "isolated", "method": "lora"},
+    {"name": "shared", "strategy": "sequential", "method": "lora"},
+    {"name": "replay", "strategy": "replay", "method": "lora", "set": {"buffer": 8}},
+    {"name": "ewc", "strategy": "ewc", "method": "full"},
+    {"name": "joint", "strategy": "joint", "method": "lora"},
+)
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Report]:
+    folder = tmp_path_factory.mktemp("typed")
+    home = a_home(folder)
+    return home, home.stream.run(folder / "stream.yaml")[0]
+
+
+def a_home(folder: Path, **changes: Any) -> Home:
+    """A home, and beside it a stream file with a task of each type."""
+    home = init(folder / "home", base=str(tiny_base(folder / "base")), mlflow="off")
+    tasks: list[dict[str, Any]] = [
+        {"name": kind, "data": write_rows(folder / f"{kind}.jsonl", kind, rows=40), "type": kind} for kind in KINDS
+    ]
+    content = {
+        "name": "typed",
+        "tasks": tasks,
+        "training": {"epochs": 1, "batch_size": 8, "dtype": "float32", "lr": 1e-2},
+        "arms": list(ARMS),
+    }
+    (folder / "stream.yaml").write_text(yaml.safe_dump(content | changes), encoding="utf-8")
+    return home
+
+
+def test_every_arm_has_a_whole_triangle_of_each_types_own_scores(grown: tuple[Home, Report]) -> None:
+    home, report = grown
+    assert [arm.name for arm in report.arms] == [one["name"] for one in ARMS]
+    for arm in report.arms:
+        assert [sum(score is not None for score in row) for row in arm.matrix] == [1, 2, 3, 4]
+        for place, kind in enumerate(KINDS):
+            assert arm.matrix[place][place] == home.adapter.show(arm.versions[place].reference).metrics["score"]
+            assert report.tasks[place].metric == home.task.show(kind).definition.metric
+
+
+def test_isolated_adapters_of_any_type_answer_as_they_did(grown: tuple[Home, Report]) -> None:
+    arms = {arm.name: arm for arm in grown[1].arms}
+    assert arms["isolated"].identical_predictions is True
+    assert arms["isolated"].metrics["bwt_gem"] == 0.0
+    assert arms["shared"].identical_predictions is False
+
+
+def test_the_gate_holds_every_type_against_its_limits(grown: tuple[Home, Report]) -> None:
+    home, report = grown
+    kept = GateRules(max_forgetting=0.0, max_worst=0.0, require_identical=True)
+    assert home.gate("typed", kept).stream == "typed"
+    reached = report.arms[0].matrix[-1][KINDS.index("multi-label")]
+    assert reached is not None
+    with pytest.raises(GateError, match="multi-label"):
+        home.gate("typed", GateRules(tasks={"multi-label": TaskRules(min_score=reached + 0.01)}))
+
+
+def test_class_means_are_refused_for_other_types_before_anything_is_learned(tmp_path: Path) -> None:
+    home = a_home(tmp_path, arms=[*ARMS, {"name": "frozen", "strategy": "frozen"}])
+    with pytest.raises(UsageError, match="can't answer task 'regression' of type 'regression'") as refused:
+        home.stream.run(tmp_path / "stream.yaml")
+    assert "strategy: frozen" in refused.value.hint
+    assert home.adapter.list().items == ()
