@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limpet.registry import bases, tasks, versions
+from limpet.registry import bases, evaluations, tasks, versions
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, open_store
 from limpet.registry.values import (
     BaseRecord,
     Environment,
+    EvaluationRecord,
     SplitRecord,
     TaskDefinition,
     TaskRecord,
@@ -27,6 +28,7 @@ ROWS = b'{"label":0,"text":"a"}\n'
 LABELS = ("x", "y")
 SPLITS = tuple(SplitRecord(split, digest_bytes(ROWS), 1, {"x": 1}) for split in ("train", "validation", "evaluation"))
 WHEN = "2026-01-02T03:04:05.000006Z"
+PREDICTIONS = b'{"predictions":[0,1],"targets":[0,0]}'
 ENVIRONMENT = Environment("3.11", "2.13", "5.0", "0.21", "0.1", "cpu", "float32", 1)
 
 
@@ -74,6 +76,28 @@ def draft(task: str = "news", seed: int = 0, **changes: Any) -> VersionDraft:
 
 def add_version(store: Store, task: str = "news", seed: int = 0, **changes: Any) -> VersionRecord:
     return register(store, draft(task, seed, **changes))[0]
+
+
+def add_evaluation(store: Store, version: str, predictions: bytes = PREDICTIONS, **changes: Any) -> EvaluationRecord:
+    """Keep a full evaluation of a version; its score is the accuracy of `PREDICTIONS`."""
+    fields: dict[str, Any] = {
+        "version": version,
+        "state": version,
+        "kind": "full",
+        "split": "evaluation",
+        "metric": "accuracy",
+        "score": 0.5,
+        "examples": 2,
+        "logits_digest": DATA,
+        "plan_digest": DATA,
+        "data_digest": DATA,
+        "base_digest": BASE,
+        "environment": ENVIRONMENT,
+        "seconds": 1.0,
+    }
+    if "predictions_digest" not in changes:
+        fields["predictions_digest"] = store.blobs.put_bytes(predictions)
+    return evaluations.add(store, **fields | changes)
 
 
 def adapter_bytes(task: str, seed: int) -> bytes:

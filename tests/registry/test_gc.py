@@ -8,15 +8,20 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import UsageError
-from limpet.registry import aliases, deletion, evaluations, gc, log, policy, versions
+from limpet.registry import aliases, deletion, gc, log, policy, versions
 from limpet.registry.blobs import LocalBlobs, blob_key
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.gc import DAY, Tally, collect
 from limpet.registry.store import Store
 from limpet.registry.verify import verify
-from tests.registry.homes import BASE, DATA, ENVIRONMENT, adapter_bytes, add_version, draft
+from tests.registry.homes import (
+    PREDICTIONS,
+    adapter_bytes,
+    add_evaluation,
+    add_version,
+    draft,
+)
 
-PREDICTIONS = b'{"predictions":[0,1]}'
 SIZE = len(adapter_bytes("news", 1))
 
 
@@ -25,23 +30,7 @@ def store(home: Store) -> Store:
     """Three versions, the first evaluated."""
     for seed in (1, 2, 3):
         add_version(home, seed=seed)
-    evaluations.add(
-        home,
-        version="news@1",
-        state="news@1",
-        kind="full",
-        split="evaluation",
-        metric="accuracy",
-        score=0.5,
-        examples=2,
-        predictions_digest=home.blobs.put_bytes(PREDICTIONS),
-        logits_digest=DATA,
-        plan_digest=DATA,
-        data_digest=DATA,
-        base_digest=BASE,
-        environment=ENVIRONMENT,
-        seconds=1.0,
-    )
+    add_evaluation(home, "news@1")
     return home
 
 

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 import pytest
 
 from limpet.errors import ConflictError
-from limpet.registry import deletion, evaluations, policy, versions
+from limpet.registry import deletion, policy, versions
 from limpet.registry.gc import collect
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.registry.verify import verify
-from tests.registry.homes import BASE, DATA, ENVIRONMENT, add_version
+from tests.registry.homes import add_evaluation, add_version
 from tests.registry.test_concurrency import PROCESSES, run_together
 
 COLLECTORS = 2
@@ -31,23 +31,7 @@ def _insist(work: Callable[[], Result]) -> Result:
 
 
 def _evaluate(store: Store, version: VersionRecord) -> None:
-    evaluations.add(
-        store,
-        version=version.reference,
-        state=version.reference,
-        kind="full",
-        split="evaluation",
-        metric="accuracy",
-        score=0.5,
-        examples=2,
-        predictions_digest=store.blobs.put_bytes(f"predictions of {version.reference}".encode()),
-        logits_digest=DATA,
-        plan_digest=DATA,
-        data_digest=DATA,
-        base_digest=BASE,
-        environment=ENVIRONMENT,
-        seconds=1.0,
-    )
+    add_evaluation(store, version.reference, f"predictions of {version.reference}".encode())
 
 
 def _work(store: Store, i: int, rounds: int) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from limpet.registry.blobs import check_stored
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.store import Store
 from limpet.registry.verify import verify
-from tests.registry.homes import BASE, DATA, ENVIRONMENT, a_task, adapter_bytes, add_version
+from tests.registry.homes import a_task, adapter_bytes, add_evaluation, add_version
 
 
 def take_away(store: Store, digests: list[str], times: int) -> Callable[[str], None]:
@@ -69,28 +68,13 @@ def test_an_evaluation_whose_predictions_were_taken_away_is_a_conflict(
 ) -> None:
     version = add_version(home, seed=1)
     predictions = json.dumps({"predictions": [0, 1]}).encode()
-    arguments: dict[str, Any] = {
-        "version": version.reference,
-        "state": version.reference,
-        "kind": "full",
-        "split": "evaluation",
-        "metric": "accuracy",
-        "score": 0.5,
-        "examples": 2,
-        "logits_digest": DATA,
-        "plan_digest": DATA,
-        "data_digest": DATA,
-        "base_digest": BASE,
-        "environment": ENVIRONMENT,
-        "seconds": 0.1,
-    }
     digest = home.blobs.put_bytes(predictions)
     with monkeypatch.context() as patch:
         patch.setattr("limpet.registry.database.reach", take_away(home, [digest], 1))
         with pytest.raises(ConflictError, match="taken away by a gc meanwhile"):
-            evaluations.add(home, predictions_digest=digest, **arguments)
+            add_evaluation(home, version.reference, predictions_digest=digest)
     assert evaluations.full(home, version.reference, version.reference) == ()
-    evaluations.add(home, predictions_digest=home.blobs.put_bytes(predictions), **arguments)
+    add_evaluation(home, version.reference, predictions)
     assert verify(home) == ()
 
 

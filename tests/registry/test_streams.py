@@ -7,32 +7,18 @@ import pytest
 
 from limpet.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from limpet.registry import bases, evaluations, streams, tasks
-from limpet.registry.canonical import canonical_json, digest_bytes
+from limpet.registry.canonical import digest_bytes
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
-from tests.registry.homes import BASE, DATA, ENVIRONMENT, a_base, a_task, add_version, again
+from tests.registry.homes import BASE, a_base, a_task, add_evaluation, add_version, again
 
 SPEC = {"name": "two", "tasks": ["news", "films"]}
 
 
 def evaluate(store: Store, version: str, state: str | None = None, **changes: Any) -> EvaluationRecord:
-    fields: dict[str, Any] = {
-        "version": version,
-        "state": state or version,
-        "kind": "full",
-        "split": "evaluation",
-        "metric": "accuracy",
-        "score": 0.1 + 0.2,
-        "examples": 3,
-        "predictions_digest": store.blobs.put_bytes(canonical_json({"predictions": [1, 0, 1]})),
-        "logits_digest": DATA,
-        "plan_digest": DATA,
-        "data_digest": DATA,
-        "base_digest": BASE,
-        "environment": ENVIRONMENT,
-        "seconds": 1.5,
-    }
-    return evaluations.add(store, **fields | changes)
+    # a score that no decimal fraction is
+    given = {"state": state or version, "score": 0.1 + 0.2, "examples": 3, "seconds": 1.5}
+    return add_evaluation(store, version, b'{"predictions":[1,0,1]}', **given | changes)
 
 
 @pytest.fixture

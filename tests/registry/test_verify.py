@@ -13,15 +13,22 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from limpet.registry import aliases, deletion, evaluations, log, probes, tasks, versions
+from limpet.registry import aliases, deletion, log, probes, tasks, versions
 from limpet.registry.blobs import LocalBlobs, blob_key
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.store import Store
 from limpet.registry.verify import contents, verify
-from tests.registry.homes import BASE, DATA, ENVIRONMENT, adapter_bytes, add_version, draft, stock
+from tests.registry.homes import (
+    ENVIRONMENT,
+    PREDICTIONS,
+    adapter_bytes,
+    add_evaluation,
+    add_version,
+    draft,
+    stock,
+)
 
 OTHER = digest_bytes(b"other")
-PREDICTIONS = b'{"predictions":[0,1],"targets":[0,0]}'
 PROBE = probes.write(("a wave",), ((0.5, -0.25),), 64, ENVIRONMENT)
 
 
@@ -41,23 +48,7 @@ def _fill(store: Store) -> Store:
     add_version(store, seed=1)
     add_version(store, "films", seed=2, parent="news@1")
     aliases.promote(store, "news@1", "production")
-    evaluations.add(
-        store,
-        version="news@1",
-        state="news@1",
-        kind="full",
-        split="evaluation",
-        metric="accuracy",
-        score=0.5,
-        examples=2,
-        predictions_digest=store.blobs.put_bytes(PREDICTIONS),
-        logits_digest=OTHER,
-        plan_digest=OTHER,
-        data_digest=DATA,
-        base_digest=BASE,
-        environment=ENVIRONMENT,
-        seconds=1.0,
-    )
+    add_evaluation(store, "news@1", logits_digest=OTHER, plan_digest=OTHER)
     probes.keep(store, "news@1", PROBE)
     assert verify(store, deep=True) == ()
     return store

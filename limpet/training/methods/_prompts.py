@@ -16,7 +16,21 @@ from torch import nn
 from limpet.errors import UsageError
 from limpet.training.methods import _peft
 
-__all__ = ["check_count", "check_takes_past", "embeddings", "load", "shape"]
+__all__ = ["VirtualTokens", "check_count", "check_takes_past", "embeddings", "load", "shape"]
+
+
+class VirtualTokens:
+    """A method that puts virtual tokens before the text; its setting `virtual_tokens` says how many."""
+
+    example: Mapping[str, Any] = {}
+
+    def virtual_tokens(self, config: Mapping[str, Any]) -> int:
+        """See `Method.virtual_tokens`."""
+        return int(config["virtual_tokens"])
+
+    def recorded(self, peft_config: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Method.recorded`."""
+        return {"virtual_tokens": peft_config["num_virtual_tokens"]}
 
 
 def embeddings(backbone: Any) -> nn.Embedding:

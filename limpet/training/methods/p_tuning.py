@@ -22,7 +22,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-class PTuning:
+class PTuning(_prompts.VirtualTokens):
     """Virtual tokens at the input, computed by an MLP or an LSTM that is left away when the version is saved."""
 
     name = "p-tuning"
@@ -40,15 +40,6 @@ class PTuning:
     settings = _DEFAULTS
     peft_type = "P_TUNING"
     alternatives = ("prompt", "prefix", "lora")
-    example: Mapping[str, Any] = {}
-
-    def virtual_tokens(self, config: Mapping[str, Any]) -> int:
-        """See `Method.virtual_tokens`."""
-        return int(config["virtual_tokens"])
-
-    def recorded(self, peft_config: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Method.recorded`."""
-        return {"virtual_tokens": peft_config["num_virtual_tokens"]}
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return length and encoder; see `Method.resolve`."""

@@ -15,7 +15,7 @@ __all__ = ["METHODS", "Prefix"]
 _DEFAULTS: dict[str, Any] = {"virtual_tokens": 20, "projection": False, "projection_size": None}
 
 
-class Prefix:
+class Prefix(_prompts.VirtualTokens):
     """Keys and values of virtual tokens in every layer; with `projection`, an MLP computes them while training."""
 
     name = "prefix"
@@ -33,15 +33,10 @@ class Prefix:
     settings = _DEFAULTS
     peft_type = "PREFIX_TUNING"
     alternatives = ("prompt", "p-tuning", "lora")
-    example: Mapping[str, Any] = {}
-
-    def virtual_tokens(self, config: Mapping[str, Any]) -> int:
-        """See `Method.virtual_tokens`."""
-        return int(config["virtual_tokens"])
 
     def recorded(self, peft_config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Method.recorded`."""
-        return {"virtual_tokens": peft_config["num_virtual_tokens"], "projection": False, "projection_size": None}
+        return super().recorded(peft_config) | {"projection": False, "projection_size": None}
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return length and projection; see `Method.resolve`."""

@@ -18,7 +18,7 @@ _DEFAULTS: dict[str, Any] = {"virtual_tokens": 20, "init": "random", "text": ""}
 _INITS = ("random", "vocabulary", "text")
 
 
-class Prompt:
+class Prompt(_prompts.VirtualTokens):
     """Virtual tokens at the input alone, begun at random, at words of the vocabulary, or at the words of a text."""
 
     name = "prompt"
@@ -36,15 +36,6 @@ class Prompt:
     settings = _DEFAULTS
     peft_type = "PROMPT_TUNING"
     alternatives = ("p-tuning", "prefix", "lora")
-    example: Mapping[str, Any] = {}
-
-    def virtual_tokens(self, config: Mapping[str, Any]) -> int:
-        """See `Method.virtual_tokens`."""
-        return int(config["virtual_tokens"])
-
-    def recorded(self, peft_config: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Method.recorded`."""
-        return {"virtual_tokens": peft_config["num_virtual_tokens"]}
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return length and beginning; see `Method.resolve`."""
