@@ -25,7 +25,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# those of minutes; methods.py and headlines.py take an hour
+# those of minutes; methods.py takes hours
 bench: $(VENV)/installed
 	for name in startup registry merged adapters; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 

@@ -11,25 +11,31 @@ from numpy.typing import NDArray
 
 from limpet.forgetting.statistics import percentile_interval, t_interval
 
-__all__ = ["accuracy_table", "best_rate", "cost_table", "difference", "sweep_means", "sweep_table"]
+__all__ = ["best_rate", "cost_table", "difference", "of_group", "score_table", "sweep_means", "sweep_table"]
 
 Row = Mapping[str, Any]
 Arms = Mapping[str, Sequence[float]]
 """Names of arms with the learning rates that were tried."""
-BASELINE = "full"
+BASELINES = ("full", "none")
+"""The arms that others are compared with, where a group has them."""
 RESAMPLES = 4000
 
 
-def of_kind(rows: Iterable[Row], kind: str, base: str, arm: str) -> list[Row]:
+def of_group(rows: Iterable[Row], base: str, tasks: Iterable[str]) -> list[Row]:
+    """The results on one base and some tasks, the oldest first."""
+    wanted = set(tasks)
+    return [row for row in rows if row["key"]["base"] == base and row["key"]["task"] in wanted]
+
+
+def of_kind(rows: Iterable[Row], kind: str, arm: str) -> list[Row]:
     """The results of one kind, the oldest first."""
-    wanted = (kind, base, arm)
-    return [row for row in rows if (row["key"]["kind"], row["key"]["base"], row["key"]["arm"]) == wanted]
+    return [row for row in rows if (row["key"]["kind"], row["key"]["arm"]) == (kind, arm)]
 
 
-def sweep_means(rows: Iterable[Row], base: str, arm: str) -> dict[float, float]:
-    """Mean validation accuracy over the tasks by learning rate, for those that all tasks were learned with."""
+def sweep_means(rows: Iterable[Row], arm: str) -> dict[float, float]:
+    """Mean validation score over the tasks by learning rate, for those that all tasks were learned with."""
     found: dict[float, dict[str, float]] = defaultdict(dict)
-    for row in of_kind(rows, "sweep", base, arm):
+    for row in of_kind(rows, "sweep", arm):
         found[row["key"]["learning_rate"]][row["key"]["task"]] = row["validation"]
     most = max(map(len, found.values()), default=0)
     return {
@@ -39,39 +45,50 @@ def sweep_means(rows: Iterable[Row], base: str, arm: str) -> dict[float, float]:
     }
 
 
-def best_rate(rows: Iterable[Row], base: str, arm: str, rates: Sequence[float] = ()) -> float:
-    """The learning rate with the best mean validation accuracy over the tasks; the smallest wins a tie.
+def best_rate(rows: Iterable[Row], arm: str, rates: Sequence[float]) -> float | None:
+    """The learning rate with the best mean validation score over the tasks; the smallest wins a tie.
 
-    Where there was nothing to choose from, it is the one of `rates`.
+    Where there was nothing to choose from, it is the one of `rates`; null where nothing was tried yet.
     """
     if len(rates) == 1:
         return rates[0]
-    means = sweep_means(rows, base, arm)
-    return max(means, key=lambda rate: (round(means[rate], 6), -rate))
+    means = sweep_means(rows, arm)
+    return max(means, key=lambda rate: (round(means[rate], 6), -rate), default=None)
 
 
-def learned(rows: Sequence[Row], base: str, arm: str, rate: float) -> dict[str, dict[int, Row]]:
-    """The newest result of every task and seed at that rate."""
-    found: dict[str, dict[int, Row]] = defaultdict(dict)
-    for row in of_kind(rows, "learn", base, arm):
+def learned(rows: Sequence[Row], arm: str, rates: Sequence[float]) -> dict[str, dict[int | None, Row]]:
+    """The newest result of every task and seed at the best of the rates."""
+    rate = best_rate(rows, arm, rates)
+    found: dict[str, dict[int | None, Row]] = defaultdict(dict)
+    for row in of_kind(rows, "learn", arm):
         if row["key"]["learning_rate"] == rate:
             found[row["key"]["task"]][row["key"]["seed"]] = row
     return found
 
 
-def right(by_seed: Mapping[int, Row], seeds: Sequence[int]) -> NDArray[np.float64]:
-    """Which examples were right: (seeds, examples), 0 or 1."""
-    rows = [
-        np.unpackbits(np.frombuffer(bytes.fromhex(by_seed[seed]["right"]), np.uint8), count=by_seed[seed]["examples"])
-        for seed in seeds
-    ]
-    return np.stack(rows).astype(np.float64)
+def score(row: Row) -> float:
+    """The mean over the examples; results that were kept first call it by the name of the only metric they knew."""
+    return float(row["score"] if "score" in row else row["accuracy"])
+
+
+def values(by_seed: Mapping[int | None, Row], seeds: Sequence[int]) -> NDArray[np.float64]:
+    """The score of every example: (seeds, examples). What has no seed is the same with every seed."""
+    return np.stack([_of_examples(by_seed[None if None in by_seed else seed]) for seed in seeds])
+
+
+def _of_examples(row: Row) -> NDArray[np.float64]:
+    if "values" in row:
+        return np.asarray(row["values"], np.float64)
+    bits = np.frombuffer(bytes.fromhex(row["right"]), np.uint8)
+    return np.unpackbits(bits, count=row["examples"]).astype(np.float64)
 
 
 def difference(
-    ours: Mapping[str, Mapping[int, Row]], theirs: Mapping[str, Mapping[int, Row]], tasks: Sequence[str]
+    ours: Mapping[str, Mapping[int | None, Row]],
+    theirs: Mapping[str, Mapping[int | None, Row]],
+    tasks: Sequence[str],
 ) -> tuple[float, tuple[float, float]] | None:
-    """Mean difference of accuracy over tasks, with a 95 % interval; null where a task is missing.
+    """Mean difference of the score over tasks, with a 95 % interval; null where a task is missing.
 
     Example by example and seed by seed: a two-way bootstrap that draws seeds and examples of every task again, the
     same for both (Owen 2007, the pigeonhole bootstrap: if anything too wide).
@@ -79,10 +96,12 @@ def difference(
     generator = np.random.default_rng(0)
     observed, drawn = [], []
     for task in tasks:
-        seeds = sorted(set(ours.get(task, {})) & set(theirs.get(task, {})))
+        sides = [set(side.get(task, {})) for side in (ours, theirs)]
+        # what has no seed is compared with every seed of the other
+        seeds = sorted(set.intersection(*(side for side in sides if side != {None}))) if all(sides) else []
         if not seeds:
             return None
-        differences = right(ours[task], seeds) - right(theirs[task], seeds)
+        differences = values(ours[task], seeds) - values(theirs[task], seeds)
         observed.append(differences.mean())
         count, examples = differences.shape
         chosen = generator.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
@@ -91,33 +110,25 @@ def difference(
     return float(np.mean(observed)), percentile_interval(np.mean(drawn, axis=0))
 
 
-def accuracy_table(rows: Sequence[Row], base: str, arms: Arms, tasks: Sequence[str]) -> str:
-    """Accuracy on each task with its interval over seeds, their mean, and the difference to full fine-tuning.
-
-    No difference where full fine-tuning had one learning rate alone: a baseline that was not tuned is no yardstick.
-    """
-    tuned = len(arms[BASELINE]) > 1
-    names = [
-        "method",
-        "lr",
-        *tasks,
-        *(["mean"] if len(tasks) > 1 else []),
-        *(["less `full`"] if tuned else []),
-        "seeds",
-    ]
-    held = learned(rows, base, BASELINE, best_rate(rows, base, BASELINE, arms[BASELINE]))
+def score_table(rows: Sequence[Row], arms: Arms, tasks: Sequence[str]) -> str:
+    """Score on each task with its interval over seeds, their mean, and the difference to the baselines."""
+    held = {name: learned(rows, name, arms[name]) for name in BASELINES if name in arms}
+    names = ["method", "lr", *tasks]
+    if len(tasks) > 1:
+        names.append("mean")
+    names += [*(f"less `{name}`" for name in held), "seeds"]
     table = [names, ["---"] * len(names)]
     for arm, rates in arms.items():
-        if not of_kind(rows, "learn", base, arm):
+        found = learned(rows, arm, rates)
+        if not found:
             continue
-        rate = best_rate(rows, base, arm, rates)
-        found = learned(rows, base, arm, rate)
-        cells = [f"`{arm}`", f"{rate:g}", *(_accuracy(found.get(task, {})) for task in tasks)]
+        rate = best_rate(rows, arm, rates)
+        cells = [f"`{arm}`", "" if rate is None else f"{rate:g}", *(_score(found.get(task, {})) for task in tasks)]
         if len(tasks) > 1:
-            means = [np.mean([row["accuracy"] for row in found[task].values()]) for task in tasks if task in found]
+            means = [np.mean([score(row) for row in found[task].values()]) for task in tasks if task in found]
             cells.append(f"{100 * float(np.mean(means)):.1f}" if len(means) == len(tasks) else "")
-        if tuned:
-            cells.append("" if arm == BASELINE else _points(difference(found, held, tasks)))
+        for name, theirs in held.items():
+            cells.append("" if arm == name else _points(difference(found, theirs, tasks)))
         table.append([*cells, _seeds(found, tasks)])
     return _markdown(table)
 
@@ -126,18 +137,18 @@ def _markdown(table: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |".replace("| ---", "|---").replace("--- |", "---|") for cells in table)
 
 
-def _seeds(found: Mapping[str, Mapping[int, Row]], tasks: Sequence[str]) -> str:
+def _seeds(found: Mapping[str, Mapping[int | None, Row]], tasks: Sequence[str]) -> str:
     """How many seeds each task was learned with; the least and the most where they differ."""
-    counts = [len(found.get(task, {})) for task in tasks]
+    counts = [len(set(found.get(task, {})) - {None}) for task in tasks]
     return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
 
 
-def _accuracy(by_seed: Mapping[int, Row]) -> str:
-    values = [100 * row["accuracy"] for row in by_seed.values()]
-    interval = t_interval(values)
-    if not values:
+def _score(by_seed: Mapping[int | None, Row]) -> str:
+    scores = [100 * score(row) for row in by_seed.values()]
+    interval = t_interval(scores)
+    if not scores:
         return ""
-    return f"{np.mean(values):.1f}" + (f" ± {(interval[1] - interval[0]) / 2:.1f}" if interval else "")
+    return f"{np.mean(scores):.1f}" + (f" ± {(interval[1] - interval[0]) / 2:.1f}" if interval else "")
 
 
 def _points(found: tuple[float, tuple[float, float]] | None) -> str:
@@ -147,41 +158,45 @@ def _points(found: tuple[float, tuple[float, float]] | None) -> str:
     return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
-def cost_table(rows: Sequence[Row], base: str, arms: Arms, task: str, steps: int, batch_size: int) -> str:
+def cost_table(rows: Sequence[Row], arms: Arms, task: str, steps: int, batch_size: int) -> str:
     """What each method costs on a task: sizes from the runs, seconds and memory from those of `cost`."""
     names = ["method", "trainable", "share", "bytes on disk"]
-    timed = any(of_kind(rows, "cost", base, arm) for arm in arms)
+    timed = any(of_kind(rows, "cost", arm) for arm in arms)
     if timed:
-        names += ["processor seconds", "examples/s", "peak memory"]
+        names += ["seconds", "processor seconds", "examples/s", "peak memory"]
     table = [names, ["---"] * len(names)]
     for arm in arms:
-        known = [row for row in of_kind(rows, "learn", base, arm) if row["key"]["task"] == task]
-        measured = of_kind(rows, "cost", base, arm)
+        known = [row for row in of_kind(rows, "learn", arm) if row["key"]["task"] == task]
+        measured = of_kind(rows, "cost", arm)
         if not known:
             continue
         last = known[-1]
         cells = [f"{last['trainable_parameters']:,}", f"{last['trainable_share']:.2%}", f"{last['bytes']:,}"]
         if measured:
-            seconds = [row["feature_seconds"] + steps * row["step_seconds"] for row in measured]
-            middle = float(np.median(seconds))
-            cells.append(f"{middle:.1f} ({min(seconds):.1f} to {max(seconds):.1f})")
-            cells.append(f"{steps * batch_size / middle:.0f}")
+            wall, processor = (
+                [row[f"feature_{kind}"] + steps * row[f"step_{kind}"] for row in measured]
+                for kind in ("seconds", "processor_seconds")
+            )
+            cells += [_spread(wall), _spread(processor), f"{steps * batch_size / float(np.median(wall)):.0f}"]
             cells.append(f"{np.median([row['peak_memory_bytes'] for row in measured]) / 2**20:.0f} MiB")
         elif timed:
-            cells += ["", "", ""]
+            cells += [""] * 4
         table.append([f"`{arm}`", *cells])
     return _markdown(table)
 
 
-def sweep_table(rows: Sequence[Row], base: str, arms: Arms) -> str:
-    """Mean validation accuracy of every learning rate that was tried; the chosen one in bold."""
-    lines = ["| method | learning rate: mean validation accuracy |", "|---|---|"]
+def _spread(seconds: Sequence[float]) -> str:
+    return f"{np.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
+
+
+def sweep_table(rows: Sequence[Row], arms: Arms) -> str:
+    """Mean validation score of every learning rate that was tried; the chosen one in bold."""
+    lines = ["| method | learning rate: mean validation score |", "|---|---|"]
     for arm in arms:
-        means = sweep_means(rows, base, arm)
-        if not means:
-            continue
-        best = best_rate(rows, base, arm)
+        means = sweep_means(rows, arm)
+        best = best_rate(rows, arm, ())
         shown = [f"{rate:g}: {100 * mean:.1f}" for rate, mean in means.items()]
         cells = [f"**{text}**" if rate == best else text for rate, text in zip(means, shown, strict=True)]
-        lines.append(f"| `{arm}` | {', '.join(cells)} |")
+        if cells:
+            lines.append(f"| `{arm}` | {', '.join(cells)} |")
     return "\n".join(lines)

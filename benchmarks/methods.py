@@ -1,15 +1,15 @@
 """Every method on the same tasks: how well it learns, and what it costs.
 
-python benchmarks/methods.py sweep|learn [--base minilm] [--methods "lora;full"] [--seeds 0,1,2]
-python benchmarks/methods.py cost [--repetitions 3]
+python benchmarks/methods.py sweep|learn [--base minilm] [--tasks bbc-news] [--methods "lora;full"] [--seeds 0,1,2]
+python benchmarks/methods.py cost [--base minilm] [--tasks bbc-news] [--repetitions 3]
 python benchmarks/methods.py table
 
-`sweep` tries learning rates with seed 0 and scores them on validation data. `learn` takes each method's best one,
-learns each task with each seed, and evaluates. Both go through a home, as `limpet train` does, and may be started
-several times at once: they share the work. `cost` measures processor seconds and memory: each method in a process of
-its own, in turn. All of it is kept in `results/methods.jsonl`, and what is there is not run again: the key of a
-result is base, task, data, method, settings, learning rate, seed and the sources of limpet's training. `table` prints
-Markdown from what is there.
+Tasks stand in groups; those of a group share their learning rates. `sweep` tries rates with seed 0 and scores them on
+validation data. `learn` takes each method's best one for the group, learns each task with each seed, and evaluates.
+Both go through a home, as `limpet train` does, and may be started several times at once: they share the work. `cost`
+measures seconds and memory: each method in a process of its own, in turn, on the first task of the group. All of it
+is kept in `results/methods.jsonl`, and what is there is not run again: the key of a result is base, task, data,
+method, settings, learning rate, seed and the sources of limpet's training. `table` prints Markdown of what is there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,27 +38,49 @@ from limpet.home import Home, init
 from limpet.training.samples import cache_folder
 
 RESULTS = Path(__file__).with_name("results") / "methods.jsonl"
-EPOCHS, BATCH_SIZE = 3, 16
-COST_STEPS = 16
+EPOCHS = 3
+NOTHING = "none"
+"""The arm that learns nothing: the base answers as it is."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A method with settings, under the name that the table has, and the learning rates to try."""
+    """A method with settings, under the name that the table has, and the learning rates to try.
+
+    One that learns no weights has no rates.
+    """
 
     name: str
     method: str
-    rates: tuple[float, ...]
+    rates: tuple[float, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A base with its tasks and methods."""
+class Group:
+    """Tasks that share a sweep: a method has one learning rate for all of them."""
 
-    base: str
     tasks: Mapping[str, Mapping[str, Any]]
     arms: tuple[Arm, ...]
+
+    @property
+    def first(self) -> str:
+        """The task that costs are measured on."""
+        return next(iter(self.tasks))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A base with its groups of tasks; `cost_steps` are how many steps a cost is measured by."""
+
+    base: str
+    batch_size: int
+    cost_steps: int
+    groups: tuple[Group, ...]
+
+    def steps(self, group: Group) -> int:
+        """How many steps a method learns the group's first task in."""
+        return EPOCHS * -(-group.tasks[group.first]["train_size"] // self.batch_size)
 
 
 _ADAPTER_RATES = (1e-3, 2e-3, 3e-3, 6e-3, 1e-2)
@@ -74,25 +96,45 @@ _ENCODER_ARMS = (
     Arm("prompt", "prompt", (1e-2, 3e-2, 1e-1, 3e-1)),
     Arm("p-tuning", "p-tuning", (1e-3, 3e-3, 1e-2, 3e-2)),
 )
-# one rate each: a sweep on this base would take hours of a processor
-_DECODER_ARMS = (
-    Arm("full", "full", (3e-5,)),
-    Arm("lora", "lora", (1e-3,)),
-    Arm("bottleneck", "bottleneck", (1e-3,)),
-    Arm("partial", "partial", (3e-4,)),
-    Arm("probe", "probe", (1e-2,)),
-    Arm("ia3", "ia3", (1e-2,)),
-    Arm("prefix", "prefix", (1e-2,)),
-    Arm("prompt", "prompt", (3e-2,)),
-    Arm("p-tuning", "p-tuning", (3e-3,)),
+# two rates each, about the best that trials found: a wide sweep on this base would take hours of a processor
+_WRITING_ARMS = (
+    Arm("full", "full", (1e-4, 3e-4)),
+    Arm("lora", "lora", (1e-3, 2e-3)),
+    Arm("bottleneck", "bottleneck", (1e-3, 2e-3)),
+    Arm("partial", "partial", (3e-3, 1e-2)),
+    Arm("ia3", "ia3", (1e-2, 3e-2)),
+    Arm("prefix", "prefix", (3e-2, 1e-1)),
+    Arm("prefix, projected", "prefix", (1e-3, 3e-3), {"projection": True}),
+    Arm("prompt", "prompt", (3e-2, 1e-1)),
+    Arm("p-tuning", "p-tuning", (3e-3, 1e-2)),
 )
+_LABELLING_ARMS = (*_WRITING_ARMS, Arm("probe", "probe", (1e-2, 3e-2)), Arm("icl", "icl"))
 _MINILM = {"train_size": 600, "eval_size": 1000, "max_length": 32}
-_SMOLLM2 = {"train_size": 100, "eval_size": 200, "max_length": 48}
+_BBC_NEWS = {"train_size": 128, "eval_size": 200, "max_length": 48}
+_HEADLINE = {
+    "data": "sample:bbc-news",
+    "type": "generation",
+    "train_size": 96,
+    "eval_size": 48,
+    "max_length": 80,
+    "max_new_tokens": 16,
+}
 PLANS = {
     "minilm": Plan(
-        "sample:minilm", dict.fromkeys(("bbc-news", "reuters-r8", "rotten-tomatoes"), _MINILM), _ENCODER_ARMS
+        "sample:minilm",
+        batch_size=16,
+        cost_steps=16,
+        groups=(Group(dict.fromkeys(("bbc-news", "reuters-r8", "rotten-tomatoes"), _MINILM), _ENCODER_ARMS),),
     ),
-    "smollm2": Plan("sample:smollm2", {"bbc-news": _SMOLLM2}, _DECODER_ARMS),
+    "smollm2": Plan(
+        "sample:smollm2",
+        batch_size=8,
+        cost_steps=8,
+        groups=(
+            Group({"bbc-news": _BBC_NEWS}, _LABELLING_ARMS),
+            Group({"headline": _HEADLINE}, (Arm(NOTHING, NOTHING), *_WRITING_ARMS)),
+        ),
+    ),
 }
 
 
@@ -146,40 +188,46 @@ class Results:
 
 
 @contextmanager
-def new_home(plan: Plan) -> Iterator[Home]:
-    """Make a home with the plan's tasks, for as long as it is needed."""
+def new_home(plan: Plan, tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[Home]:
+    """Make a home of the plan's base with some tasks, for as long as it is needed."""
     with tempfile.TemporaryDirectory() as folder:
         home = init(Path(folder) / "home", base=plan.base, mlflow="off")
-        for task, options in plan.tasks.items():
-            home.task.add(task, f"sample:{task}", **options)
+        for task, options in tasks.items():
+            home.task.add(task, **({"data": f"sample:{task}"} | options))
         yield home
 
 
-def sweep(plan: Plan, arguments: argparse.Namespace, results: Results) -> None:
+def sweep(plan: Plan, group: Group, arguments: argparse.Namespace, results: Results) -> None:
     """Score each learning rate on validation data."""
-    with new_home(plan) as home:
-        jobs = [(task, arm, rate) for arm in chosen(plan, arguments) for rate in arm.rates for task in plan.tasks]
+    with new_home(plan, group.tasks) as home:
+        jobs = [(task, arm, rate) for arm in chosen(group, arguments) for rate in arm.rates for task in group.tasks]
         for task, arm, rate in jobs:
-            key = key_of("sweep", home, task, arm, rate, seed=0)
+            key = key_of("sweep", home, plan, task, arm, rate, seed=0)
             if results.claim(key):
-                results.add(key, learn_once(home, task, arm, rate, 0))
+                results.add(key, learn_once(home, plan, task, arm, rate, 0))
                 say(results.rows()[-1])
 
 
-def learn(plan: Plan, arguments: argparse.Namespace, results: Results) -> None:
+def learn(plan: Plan, group: Group, arguments: argparse.Namespace, results: Results) -> None:
     """Learn each task with each seed at the rate that the sweep found, and evaluate."""
-    with new_home(plan) as home:
-        arms = chosen(plan, arguments)
-        jobs = [(seed, task, arm) for seed in arguments.seeds for arm in arms for task in plan.tasks]
+    with new_home(plan, group.tasks) as home:
+        arms = chosen(group, arguments)
+        jobs = [(seed, task, arm) for seed in arguments.seeds for arm in arms for task in group.tasks]
         for seed, task, arm in jobs:
-            rate = tables.best_rate(results.rows(), plan.base, arm.name, arm.rates)
-            key = key_of("learn", home, task, arm, rate, seed)
+            rate = tables.best_rate(tables.of_group(results.rows(), plan.base, group.tasks), arm.name, arm.rates)
+            if arm.rates and rate is None:
+                sys.exit(f"{arm.name}: no learning rate was tried yet; run sweep first")
+            plain = arm.method == NOTHING
+            key = key_of("learn", home, plan, task, arm, rate, None if plain else seed)
             if results.claim(key):
-                results.add(key, evaluate_once(home, task, arm, rate, seed))
+                found = answer_untaught(home, task) if plain else evaluate_once(home, plan, task, arm, rate, seed)
+                results.add(key, found)
                 say(results.rows()[-1])
 
 
-def key_of(kind: str, home: Home, task: str, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
+def key_of(
+    kind: str, home: Home, plan: Plan, task: str, arm: Arm, rate: float | None, seed: int | None
+) -> dict[str, Any]:
     """What decides a result."""
     return {
         "kind": kind,
@@ -190,61 +238,58 @@ def key_of(kind: str, home: Home, task: str, arm: Arm, rate: float, seed: int) -
         "method": arm.method,
         "settings": dict(arm.settings),
         "epochs": EPOCHS,
-        "batch_size": BATCH_SIZE,
+        "batch_size": plan.batch_size,
         "learning_rate": rate,
         "seed": seed,
         "code": code_digest(),
     }
 
 
-def settings_of(arm: Arm, rate: float, seed: int) -> Any:
+def settings_of(plan: Plan, arm: Arm, rate: float | None, seed: int) -> Any:
     """The settings of one training run."""
     from limpet.training.learn import TrainingSettings
 
     return TrainingSettings(
-        arm.method, arm.settings, epochs=EPOCHS, learning_rate=rate, batch_size=BATCH_SIZE, seed=seed
+        arm.method, arm.settings, epochs=EPOCHS, learning_rate=rate, batch_size=plan.batch_size, seed=seed
     )
 
 
-def learn_once(home: Home, task: str, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
+def learn_once(home: Home, plan: Plan, task: str, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
     """Learn without registering; what validation said, epoch by epoch."""
     from limpet.errors import TrainingError
     from limpet.training.learn import discard
     from limpet.training.learn import learn as learn_task
 
-    started = time.time()
+    started, record = time.time(), home.task.show(task)
     try:
-        staged = learn_task(home.store, home.backbone(), home.task.show(task), settings_of(arm, rate, seed))
+        staged = learn_task(home.store, home.backbone(), record, settings_of(plan, arm, rate, seed))
     except TrainingError as error:
         return {"validation": 0.0, "history": [], "note": str(error), "seconds": time.time() - started}
     discard(staged)
     metrics = staged.draft.metrics
     return {
-        "validation": metrics["validation_accuracy"],
+        "validation": metrics[f"validation_{record.definition.metric}"],
         "history": [epoch["validation"] for epoch in metrics["history"]],
         "seconds": time.time() - started,
     }
 
 
-def evaluate_once(home: Home, task: str, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
-    """Learn, register and evaluate; which examples were right, so that methods can be paired example by example."""
+def evaluate_once(home: Home, plan: Plan, task: str, arm: Arm, rate: float | None, seed: int) -> dict[str, Any]:
+    """Learn, register and evaluate; with every example's score, so that methods can be paired example by example."""
     from limpet.registry import evaluations
 
-    started = time.time()
-    version = home.train(task, settings_of(arm, rate, seed), monitor=False).version
+    started, name = time.time(), home.task.show(task).definition.metric
+    version = home.train(task, settings_of(plan, arm, rate, seed), monitor=False).version
     record = evaluations.full(home.store, version.reference, version.reference)[0]
     said = evaluations.predictions(home.store, record)
-    right = np.asarray(said["predictions"]) == np.asarray(said["targets"])
     files = {file.name: file.size for file in version.files}
     # a whole model for every run of `full` would fill the disk
     for file in version.files:
         if file.size > 50_000_000:
             home.store.blobs.remove(file.digest)
     return {
-        "validation": version.metrics["validation_accuracy"],
-        "accuracy": version.metrics["accuracy"],
-        "examples": len(right),
-        "right": np.packbits(right).tobytes().hex(),
+        **scored(name, said["predictions"], said["targets"]),
+        "validation": version.metrics[f"validation_{name}"],
         "trainable_parameters": version.cost["trainable_parameters"],
         "trainable_share": version.cost["trainable_share"],
         "bytes": sum(files.values()),
@@ -254,98 +299,147 @@ def evaluate_once(home: Home, task: str, arm: Arm, rate: float, seed: int) -> di
     }
 
 
-class StepClock:
-    """A progress that notes when every step ended, and how long features took, in seconds of the processor.
+def answer_untaught(home: Home, name: str) -> dict[str, Any]:
+    """Let the base do a task that it was not taught: its own head, the task's prompt and nothing else."""
+    from limpet.training.data import read_split
+    from limpet.training.evaluate import run
+    from limpet.training.heads import build_head
+    from limpet.training.model import TaskModel
 
-    One thread computes a step and may have to wait for others: on a busy machine wall-clock time says little.
+    started, task, backbone = time.time(), home.task.show(name), home.backbone()
+    examples = read_split(home.store, task, "evaluation")
+    head = build_head(task, backbone.record, [])
+    head.bind(backbone)
+    model = TaskModel(backbone.model, head, frozenset())
+    encoded = model.encode(backbone.tokenizer, examples, task.definition.max_length)
+    written = run(model, encoded, backbone.model.device).predictions
+    return {
+        **scored(task.definition.metric, written, [example.target for example in examples]),
+        "trainable_parameters": 0,
+        "trainable_share": 0.0,
+        "bytes": 0,
+        "seconds": time.time() - started,
+    }
+
+
+def scored(name: str, predictions: Any, targets: Any) -> dict[str, Any]:
+    """The score with those of the examples: which were right, or their values where there is no right and wrong."""
+    from limpet.training.scoring import metric
+
+    used = metric(name)
+    assert used.counts is not None
+    values = used.counts(predictions, targets)[0]
+    each = {"values": values.round(6).tolist()}
+    if used.right is not None:
+        each = {"right": np.packbits(values.astype(bool)).tobytes().hex()}
+    return {"metric": name, "score": used.score(predictions, targets), "examples": len(targets), **each}
+
+
+class StepClock:
+    """A progress that notes when every step ended, and how long features took: by the wall clock and the processor's.
+
+    On a busy machine wall-clock time says little; of several threads, the processor's is their sum.
     """
 
     def __init__(self) -> None:
-        self.ends: list[float] = []
-        self.feature_seconds = 0.0
-        self._name, self._started = "", 0.0
+        self.ends: list[tuple[float, float]] = []
+        self.features = np.zeros(2)
+        self._name, self._started = "", self._now()
 
     def start(self, description: str, total: int) -> None:
         """Work begins."""
-        self._name, self._started = description, time.process_time()
+        self._name, self._started = description, self._now()
 
     def advance(self, done: int, detail: str = "") -> None:
         """A step is behind."""
         if self._name == "train":
-            self.ends.append(time.process_time())
+            self.ends.append(self._now())
 
     def finish(self) -> None:
         """The work has ended."""
         if self._name == "features":
-            self.feature_seconds += time.process_time() - self._started
+            self.features += np.subtract(self._now(), self._started)
 
     def note(self, text: str) -> None:
         """Nothing to say."""
 
+    def _now(self) -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
 
-def cost(plan: Plan, arguments: argparse.Namespace, results: Results) -> None:
+
+def cost(plan: Plan, group: Group, arguments: argparse.Namespace, results: Results) -> None:
     """Measure each method alone, in a process of its own, in turn, so that a slow minute meets all of them."""
     for repetition in range(arguments.repetitions):
-        for arm in chosen(plan, arguments):
-            command = [sys.executable, __file__, "cost-once", "--base", arguments.base, "--methods", arm.name]
+        for arm in chosen(group, arguments):
+            # learning in context and the base as it is take no step
+            if not arm.rates:
+                continue
+            command = [sys.executable, __file__, "cost-once", "--base", arguments.base, "--tasks", group.first]
+            command += ["--methods", arm.name]
             with tempfile.TemporaryDirectory() as cache:
                 # features of another run would be found again; everything else may be
                 for path in cache_folder().iterdir():
                     if path.name != "features":
                         (Path(cache) / path.name).symlink_to(path)
                 environment = os.environ | {"LIMPET_CACHE": cache}
-                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+                done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
             said = json.loads(done.stdout.splitlines()[-1])
             key = {
                 "kind": "cost",
                 "base": plan.base,
+                "task": group.first,
                 "arm": arm.name,
                 "repetition": repetition,
                 "code": code_digest(),
             }
             results.add(key, said | {"load": os.getloadavg()[0]})
-            print(f"cost {arm.name}: {said}", flush=True)
+            print(f"cost {group.first} {arm.name}: {said}", flush=True)
 
 
-def cost_once(plan: Plan, arm: Arm) -> None:
+def cost_once(plan: Plan, group: Group, arm: Arm) -> None:
     """Learn one epoch on a part of the first task, and print what it took as JSON."""
+    import torch
+
     from limpet.training.learn import TrainingSettings
     from limpet.training.learn import learn as learn_task
 
-    task, clock = next(iter(plan.tasks)), StepClock()
-    options = plan.tasks[task]
+    task, clock = group.first, StepClock()
+    options = group.tasks[task]
     # features are of all that is trained on; steps are alike
-    size = options["train_size"] if arm.method == "probe" else COST_STEPS * BATCH_SIZE
-    with new_home(replace(plan, tasks={task: {**options, "train_size": size, "eval_size": 50}})) as home:
-        settings = TrainingSettings(arm.method, arm.settings, epochs=1, learning_rate=arm.rates[0])
+    size = options["train_size"] if arm.method == "probe" else plan.cost_steps * plan.batch_size
+    with new_home(plan, {task: {**options, "train_size": size, "eval_size": 50}}) as home:
+        settings = TrainingSettings(
+            arm.method, arm.settings, epochs=1, learning_rate=arm.rates[0], batch_size=plan.batch_size
+        )
         draft = learn_task(home.store, home.backbone(), home.task.show(task), settings, progress=clock).draft
     # what is done once at the beginning is no part of a step
-    steps = np.diff(clock.ends)[2:]
+    wall, processor = np.median(np.diff(clock.ends, axis=0)[2:], axis=0).tolist()
     print(
         json.dumps(
             {
-                "step_seconds": float(np.median(steps)),
-                "feature_seconds": clock.feature_seconds,
+                "step_seconds": wall,
+                "step_processor_seconds": processor,
+                "feature_seconds": float(clock.features[0]),
+                "feature_processor_seconds": float(clock.features[1]),
+                "threads": torch.get_num_threads(),
                 "peak_memory_bytes": draft.cost["peak_memory_bytes"],
             }
         )
     )
 
 
-def chosen(plan: Plan, arguments: argparse.Namespace) -> list[Arm]:
+def chosen(group: Group, arguments: argparse.Namespace) -> list[Arm]:
     """The arms that were asked for."""
-    return [arm for arm in plan.arms if not arguments.methods or arm.name in arguments.methods.split(";")]
+    return [arm for arm in group.arms if not arguments.methods or arm.name in arguments.methods.split(";")]
 
 
 def say(row: Mapping[str, Any]) -> None:
     """Print a result as one line."""
     key = row["key"]
-    scores = {name: row[name] for name in ("validation", "accuracy") if name in row}
-    print(
-        f"{key['kind']} {key['task']} {key['arm']} {key['learning_rate']:g} seed {key['seed']}: "
-        f"{scores} in {row['seconds']:.0f} s",
-        flush=True,
-    )
+    scores = {name: round(row[name], 4) for name in ("validation", "score") if name in row}
+    rate = "" if key["learning_rate"] is None else f" {key['learning_rate']:g}"
+    seed = "" if key["seed"] is None else f" seed {key['seed']}"
+    print(f"{key['kind']} {key['task']} {key['arm']}{rate}{seed}: {scores} in {row['seconds']:.0f} s", flush=True)
 
 
 def main() -> None:
@@ -353,6 +447,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("sweep", "learn", "cost", "cost-once", "table"), nargs="?", default="table")
     parser.add_argument("--base", choices=tuple(PLANS), default="minilm")
+    parser.add_argument("--tasks", help="with commas between: the groups that have one of them; all if not given")
     parser.add_argument("--methods", help="names as in the table, with semicolons between; all if not given")
     parser.add_argument("--seeds", type=lambda text: [int(one) for one in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--repetitions", type=int, default=3)
@@ -360,27 +455,31 @@ def main() -> None:
     parser.add_argument("--any-code", action="store_true", help="results of other sources count as there")
     arguments = parser.parse_args()
     results = Results(arguments.results, arguments.any_code)
-    plan = PLANS[arguments.base]
-    if arguments.what == "cost-once":
-        cost_once(plan, chosen(plan, arguments)[0])
-    elif arguments.what == "table":
+    if arguments.what == "table":
         for one in PLANS.values():
-            print_tables(one, results.rows())
-    else:
-        {"sweep": sweep, "learn": learn, "cost": cost}[arguments.what](plan, arguments, results)
-
-
-def print_tables(plan: Plan, rows: list[dict[str, Any]]) -> None:
-    """Print all tables of a base."""
-    arms = {arm.name: arm.rates for arm in plan.arms}
-    steps = EPOCHS * -(-next(iter(plan.tasks.values()))["train_size"] // BATCH_SIZE)
-    if not any(row["key"]["kind"] == "learn" and row["key"]["base"] == plan.base for row in rows):
+            for group in one.groups:
+                print_tables(one, group, results.rows())
         return
-    print(f"\n{plan.base}\n")
-    print(tables.accuracy_table(rows, plan.base, arms, list(plan.tasks)), end="\n\n")
-    print(tables.cost_table(rows, plan.base, arms, next(iter(plan.tasks)), steps, BATCH_SIZE), end="\n\n")
-    if any(tables.sweep_means(rows, plan.base, arm) for arm in arms):
-        print(tables.sweep_table(rows, plan.base, arms))
+    plan = PLANS[arguments.base]
+    for group in plan.groups:
+        if arguments.tasks and not set(arguments.tasks.split(",")) & set(group.tasks):
+            continue
+        if arguments.what == "cost-once":
+            cost_once(plan, group, chosen(group, arguments)[0])
+        else:
+            {"sweep": sweep, "learn": learn, "cost": cost}[arguments.what](plan, group, arguments, results)
+
+
+def print_tables(plan: Plan, group: Group, rows: list[dict[str, Any]]) -> None:
+    """Print all tables of a group that has results."""
+    arms, tasks = {arm.name: arm.rates for arm in group.arms}, list(group.tasks)
+    known = tables.of_group(rows, plan.base, tasks)
+    if any(row["key"]["kind"] == "learn" for row in known):
+        print(f"\n{plan.base}: {', '.join(tasks)}\n")
+        print(tables.score_table(known, arms, tasks), end="\n\n")
+        print(tables.cost_table(known, arms, group.first, plan.steps(group), plan.batch_size), end="\n\n")
+        if any(tables.sweep_means(known, arm) for arm in arms):
+            print(tables.sweep_table(known, arms))
 
 
 if __name__ == "__main__":
