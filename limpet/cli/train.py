@@ -27,6 +27,7 @@ __all__ = ["command"]
 @click.option("--seed", type=int, metavar="S", help="Seeds initial values, order and dropout. [0]")
 @click.option("--max-length", type=int, metavar="L", help="Longest text in tokens. [the task's own]")
 @click.option("--dtype", metavar="T", help="auto, bfloat16 or float32. [auto]")
+@click.option("--without", multiple=True, metavar="NAME", help="Something that makes training faster; repeatable.")
 @click.option("--max-seconds", type=float, metavar="S", help="End training after this long.")
 @click.option("--from", "start_from", metavar="VERSION", help="Begin with the tensors of a version.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of an interrupted run.")

@@ -95,7 +95,7 @@ def audit(
 def _on_record(store: Store, backbone: Backbone, version: VersionRecord) -> EvaluationRecord | None:
     """The newest full evaluation of this very version, base, data and environment."""
     data = tasks.get(store, version.task).split("evaluation").digest
-    wanted = (backbone.record.digest, data, current_environment("float32"))
+    wanted = (backbone.record.digest, data, current_environment(backbone.evaluation_dtype))
     return next(
         (
             one

@@ -13,8 +13,9 @@ from limpet.registry.canonical import canonical_json
 from limpet.registry.costs import figures
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, StepRecord, TaskRecord, VersionDraft, VersionRecord
-from limpet.training import probe
+from limpet.training import methods, probe
 from limpet.training.backbone import Backbone
+from limpet.training.computing import computing
 from limpet.training.data import read_split
 from limpet.training.efficiency import efficiency
 from limpet.training.environment import current_environment
@@ -82,9 +83,10 @@ def measure(
     if indices is not None:
         examples = [examples[index] for index in indices]
     targets = tuple(example.target for example in examples)
-    with active(backbone, method, state, head) as model:
+    dtype = backbone.evaluation_dtype
+    with active(backbone, method, state, head) as model, computing(methods.get(method), model.module, dtype):
         encoded = model.encode(backbone.tokenizer, examples, max_length)
-        outcome = run(model, encoded, backbone.model.device, progress, f"evaluate {task.name}")
+        outcome = run(model, encoded, backbone.model.device, progress, f"evaluate {task.name}", dtype)
         loaded = model.loaded()
     value = score(task.definition.metric, outcome.predictions, targets)
     return Measured(outcome, value, targets, encoded.plan.digest, encoded.counts, loaded)
@@ -280,6 +282,6 @@ def _keep(
         plan_digest=measured.plan_digest,
         data_digest=task.split("evaluation").digest,
         base_digest=backbone.record.digest,
-        environment=current_environment("float32"),
+        environment=current_environment(backbone.evaluation_dtype),
         seconds=outcome.seconds,
     )

@@ -358,7 +358,7 @@ class Home:
         record = self.base.ensure(progress)
         if self._backbone is None or self._backbone.record.digest != record.digest:
             with loading():
-                self._backbone = load_backbone(self.store, record)
+                self._backbone = load_backbone(self.store, record, self.store.settings.evaluation_dtype or "auto")
         else:
             base_files.check(self.store, record)
         return self._backbone

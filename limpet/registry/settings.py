@@ -25,7 +25,7 @@ __all__ = [
 SETTINGS_FILE = "limpet.toml"
 DEFAULT_BASE = "sample:minilm"
 # the cache belongs to the machine, not to the home: it is never written to limpet.toml
-_KEPT = ("base", "db", "blobs", "mlflow")
+_KEPT = ("base", "db", "blobs", "mlflow", "evaluation_dtype")
 
 
 def default_cache() -> Path:
@@ -40,13 +40,15 @@ class Settings:
 
     `base` is the name of the default base, `db` a database URL (null: SQLite in the home), `blobs` a folder
     or fsspec URL (null: a folder in the home), `mlflow` a tracking URI (`off` disables the mirror), `cache`
-    the folder for what can be fetched again.
+    the folder for what can be fetched again, `evaluation_dtype` what the monitor computes products in (`float32` or
+    `bfloat16`; null: the latter where it is fast).
     """
 
     base: str | None = None
     db: str | None = None
     blobs: str | None = None
     mlflow: str | None = None
+    evaluation_dtype: str | None = None
     cache: Path = Path("~/.cache/limpet")
 
 

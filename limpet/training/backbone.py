@@ -16,6 +16,7 @@ from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
 from limpet.training import bases
 from limpet.training.language import LanguageHead, load_model
+from limpet.training.precision import resolve_dtype
 
 __all__ = ["Backbone", "load_backbone", "module_digest", "positions", "tensor_digest", "tensor_digests"]
 
@@ -25,7 +26,8 @@ class Backbone:
     """A base with its transformers model (float32, evaluation mode, no gradients) and tokenizer.
 
     `loaded` has the digest of every parameter and buffer as they were loaded. `words` is the base's own
-    language-model head, where it has one; the model itself is without it.
+    language-model head, where it has one; the model itself is without it. `evaluation_dtype` is what the monitor
+    computes products in, `float32` or `bfloat16`.
     """
 
     record: BaseRecord
@@ -33,6 +35,7 @@ class Backbone:
     tokenizer: Any
     loaded: Mapping[str, str]
     words: LanguageHead | None = None
+    evaluation_dtype: str = "float32"
 
     def language_head(self) -> LanguageHead:
         """Return the base's language-model head.
@@ -67,11 +70,17 @@ class Backbone:
             )
 
 
-def load_backbone(store: Store, record: BaseRecord) -> Backbone:
+def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "auto") -> Backbone:
     """Check the base's files against its fingerprint, then load them.
+
+    Args:
+        store: The home's registry.
+        record: The base.
+        evaluation_dtype: What the monitor is to compute products in: `auto`, `float32` or `bfloat16`.
 
     Raises:
         IntegrityError: The files are not those of the fingerprint.
+        UsageError: There is no such dtype.
     """
     from transformers import AutoTokenizer
 
@@ -95,7 +104,8 @@ def load_backbone(store: Store, record: BaseRecord) -> Backbone:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return Backbone(record, model, tokenizer, tensor_digests(_whole(model, words)), words)
+    digests = tensor_digests(_whole(model, words))
+    return Backbone(record, model, tokenizer, digests, words, resolve_dtype(evaluation_dtype))
 
 
 def _whole(model: nn.Module, words: LanguageHead | None) -> nn.Module:

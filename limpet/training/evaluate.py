@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from limpet.training.batches import BatchPlan, collate, encode, evaluation_plan
+from limpet.training.precision import autocast
 from limpet.training.progress import SILENT, Progress
 
 __all__ = ["Encoded", "EvaluationData", "Field", "Outcome", "encode_texts", "plan_tokens", "run"]
@@ -105,7 +106,12 @@ def plan_tokens(tokenizer: Any, ids: Sequence[list[int]]) -> Encoded:
 
 
 def run(
-    model: Any, data: EvaluationData, device: Any, progress: Progress = SILENT, name: str = "evaluate"
+    model: Any,
+    data: EvaluationData,
+    device: Any,
+    progress: Progress = SILENT,
+    name: str = "evaluate",
+    dtype: str = "float32",
 ) -> Outcome:
     """Compute outputs batch by batch, in the plan's order.
 
@@ -115,6 +121,7 @@ def run(
         device: Where the model is.
         progress: Told of every batch.
         name: What is evaluated, for the progress bar.
+        dtype: What products are computed in, `float32` or `bfloat16`.
     """
     started = time.perf_counter()
     model.eval()
@@ -122,7 +129,7 @@ def run(
     digest = hashlib.sha256()
     progress.start(name, len(rows))
     done = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(device, dtype):
         for batch, length in zip(data.plan.batches, data.plan.lengths, strict=True):
             inputs = {key: tensor.to(device) for key, tensor in data.batch(batch, length).items()}
             for index, answer in zip(batch, model.answer(inputs), strict=True):

@@ -1,7 +1,8 @@
 """Frozen features: what a head reads, computed once for every text, and kept.
 
 Where nothing but the head is trained, the features of a text are the same in every epoch. They are computed under
-the fixed batch plan, in float32, and kept in the home's cache folder under everything that decides them.
+the fixed batch plan, in the dtype that is trained in, and kept in the home's cache folder under everything that
+decides them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from limpet.training.heads import Batch, Head
 from limpet.training.loop import Fitted, LoopSettings, fit
 from limpet.training.model import TaskModel
 from limpet.training.objectives import TaskLoss
+from limpet.training.precision import autocast
 from limpet.training.progress import Progress
 
 __all__ = ["Features", "HeadModel", "extract", "fit_head"]
@@ -106,7 +108,7 @@ def fit_head(
     """
     device = next(model.parameters()).device
     features, unseen = (
-        extract(model, encoded, device, path, progress)
+        extract(model, encoded, device, path, progress, loop.dtype)
         for encoded, path in zip((texts, held_back), kept, strict=True)
     )
     alone = HeadModel(model.head)
@@ -121,7 +123,9 @@ def fit_head(
     return replace(fitted, seconds=total, examples_per_second=rate)
 
 
-def extract(model: TaskModel, encoded: Encoded, device: Any, kept: Path | None, progress: Progress) -> Features:
+def extract(
+    model: TaskModel, encoded: Encoded, device: Any, kept: Path | None, progress: Progress, dtype: str = "float32"
+) -> Features:
     """Return the features of `encoded`, from the file `kept` if it is there; else they are computed and kept.
 
     Args:
@@ -130,23 +134,24 @@ def extract(model: TaskModel, encoded: Encoded, device: Any, kept: Path | None, 
         device: Where the model is.
         kept: The file of these very features; null where they are not worth keeping.
         progress: Told of every batch.
+        dtype: What products are computed in, `float32` or `bfloat16`.
     """
     found = _read(kept, len(encoded.ids)) if kept else None
     if found is None:
         started = time.perf_counter()
-        rows = _compute(model, encoded, device, progress)
+        rows = _compute(model, encoded, device, progress, dtype)
         found = rows, time.perf_counter() - started
         if kept:
             _write(kept, *found)
     return Features(tuple(found[0]), encoded, found[1])
 
 
-def _compute(model: TaskModel, encoded: Encoded, device: Any, progress: Progress) -> list[Tensor]:
+def _compute(model: TaskModel, encoded: Encoded, device: Any, progress: Progress, dtype: str) -> list[Tensor]:
     model.eval()
     rows: list[Tensor] = [torch.empty(0)] * len(encoded.ids)
     progress.start("features", len(rows))
     done = 0
-    with torch.no_grad():
+    with torch.no_grad(), autocast(device, dtype):
         for batch, length in zip(encoded.plan.batches, encoded.plan.lengths, strict=True):
             inputs = {key: tensor.to(device) for key, tensor in encoded.batch(batch, length).items()}
             values = model.head.trim(model.features(**inputs).float(), inputs)

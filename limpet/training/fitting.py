@@ -65,7 +65,7 @@ def fit_task(
     train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
     encoded = model.encode(backbone.tokenizer, train, max_length, learning=True)
     held_back = model.encode(backbone.tokenizer, validation, max_length)
-    own = _HeldBack(task, model, held_back, [example.target for example in validation], device)
+    own = _HeldBack(task, model, held_back, [example.target for example in validation], device, loop.dtype)
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
         if along.companions or along.penalty:
             raise UsageError(
@@ -78,7 +78,7 @@ def fit_task(
     for place, companion in enumerate(along.companions):
         losses.append(_loss(store, backbone, model, place, companion, max_length))
         if companion.head is None:
-            learned.append(_held_back(store, backbone, model, place, companion.task, max_length))
+            learned.append(_held_back(store, backbone, model, place, companion.task, max_length, loop.dtype))
 
     def validate() -> float:
         scores = [one.validate() for one in learned]
@@ -95,7 +95,7 @@ def measure_untrained(
     validation = read_split(store, task, "validation")
     started = time.perf_counter()
     encoded = model.encode(backbone.tokenizer, validation, max_length)
-    outcome = run(model, encoded, backbone.model.device, progress)
+    outcome = run(model, encoded, backbone.model.device, progress, dtype=backbone.evaluation_dtype)
     value = score(task.definition.metric, outcome.predictions, [example.target for example in validation])
     return Fitted(
         best_score=value,
@@ -117,6 +117,7 @@ class _HeldBack:
     encoded: Encoded
     targets: list[Any]
     device: Any
+    dtype: str
 
     def measure(self, predictions: Sequence[Any]) -> float:
         """Score predictions of the examples."""
@@ -124,7 +125,7 @@ class _HeldBack:
 
     def validate(self) -> float:
         """Score the model as it is."""
-        return self.measure(run(self.model, self.encoded, self.device).predictions)
+        return self.measure(run(self.model, self.encoded, self.device, dtype=self.dtype).predictions)
 
 
 def _loss(
@@ -139,11 +140,11 @@ def _loss(
 
 
 def _held_back(
-    store: Store, backbone: Backbone, model: TaskModel, place: int, task: TaskRecord, max_length: int
+    store: Store, backbone: Backbone, model: TaskModel, place: int, task: TaskRecord, max_length: int, dtype: str
 ) -> _HeldBack:
     other, examples = OtherHead(model, place), read_split(store, task, "validation")
     encoded = other.head.encode(backbone.tokenizer, examples, max_length, False)
-    return _HeldBack(task, other, encoded, [example.target for example in examples], backbone.model.device)
+    return _HeldBack(task, other, encoded, [example.target for example in examples], backbone.model.device, dtype)
 
 
 def _features_file(task: TaskRecord, split: str, key: str | None) -> Path | None:

@@ -36,13 +36,24 @@ class LanguageHead(nn.Module):
         self.register_buffer("weight", None if weight is None else weight.detach())
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.scale = scale
+        self._cast: tuple[Any, Tensor] | None = None
 
     def forward(self, hidden: Tensor, words: Tensor) -> Tensor:
         """Return logits (..., words); `words` are the word embeddings (words, hidden) of the model in front."""
         weight = words if self.weight is None else self.weight
         if self.scale != 1.0:
             hidden = hidden * self.scale
-        return linear(hidden, weight, self.bias).float()
+        return linear(hidden, self._as_computed(weight), self.bias).float()
+
+    def _as_computed(self, weight: Tensor) -> Tensor:
+        """Return the weight in autocast's dtype, cast once: it is the model's largest, and asked for each word."""
+        kind = weight.device.type
+        if not torch.is_autocast_enabled(kind) or (weight.requires_grad and torch.is_grad_enabled()):
+            return weight
+        state = (id(weight), weight._version, torch.get_autocast_dtype(kind))
+        if self._cast is None or self._cast[0] != state:
+            self._cast = state, weight.detach().to(state[2])
+        return self._cast[1]
 
 
 def inner_model(module: Any) -> Any:

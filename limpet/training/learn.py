@@ -26,13 +26,15 @@ from limpet.training.backbone import Backbone, positions
 from limpet.training.batches import PAD_TO
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.companions import Along, Companion, Penalty
+from limpet.training.computing import check_choices, computing
 from limpet.training.data import read_split
-from limpet.training.environment import bf16_is_fast, current_environment
+from limpet.training.environment import current_environment
 from limpet.training.fitting import fit_task, measure_untrained
 from limpet.training.heads import Head, build_head, load_head, save_head
 from limpet.training.locks import alone_in
 from limpet.training.loop import Fitted, LoopSettings
 from limpet.training.model import TaskModel, base_modules, version_files
+from limpet.training.precision import resolve_dtype
 from limpet.training.progress import SILENT, Progress
 
 __all__ = [
@@ -62,7 +64,8 @@ class TrainingSettings:
     """How a task is to be learned.
 
     `learning_rate` None means the method's own; `max_length` (tokens) None means the task's; `dtype` is `auto`,
-    `bfloat16` or `float32`; `max_seconds` ends training early.
+    `bfloat16` or `float32`; `max_seconds` ends training early; `without` names what is not to be done although it is
+    faster (see `limpet.training.computing.CHOICES`).
     """
 
     method: str = "lora"
@@ -74,6 +77,7 @@ class TrainingSettings:
     max_length: int | None = None
     dtype: str = "auto"
     max_seconds: float | None = None
+    without: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, method: str, settings: Mapping[str, Any], seed: int) -> TrainingSettings:
@@ -97,6 +101,7 @@ class TrainingSettings:
             "dtype": (self.dtype in ("auto", "bfloat16", "float32"), "auto, bfloat16 or float32"),
             "max_seconds": (self.max_seconds is None or self.max_seconds > 0, "above 0"),
         }
+        check_choices(self.without)
         for name, (fine, allowed) in ranges.items():
             if not fine:
                 words = name.replace("_", " ")
@@ -223,7 +228,8 @@ def unfinished_run(store: Store, task: str) -> tuple[TrainingSettings, str | Non
     for path in runs:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["task"] == task:
-            return TrainingSettings(**content["settings"]), content["parent"]
+            settings = content["settings"] | {"without": tuple(content["settings"].get("without", ()))}
+            return TrainingSettings(**settings), content["parent"]
     raise NotFoundError(f"Task {task!r} has no unfinished training run.", f"limpet train {task}")
 
 
@@ -253,16 +259,15 @@ def _resolve(
 
 
 def _training(method: methods.Method, settings: TrainingSettings) -> dict[str, Any]:
-    dtype = settings.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if bf16_is_fast() else "float32"
-    return {
+    training = {
         "epochs": settings.epochs,
         "learning_rate": settings.learning_rate or method.learning_rate,
         "batch_size": settings.batch_size,
-        "dtype": dtype,
+        "dtype": resolve_dtype(settings.dtype),
         "max_seconds": settings.max_seconds,
     }
+    # what is done by default is no part of a version's identity: it gives the same adapter, up to rounding
+    return training | ({"without": sorted(settings.without)} if settings.without else {})
 
 
 def _max_length(method: methods.Method, backbone: Backbone, config: Mapping[str, Any], wanted: int) -> int:
@@ -314,7 +319,9 @@ def _train(
         others = [_head_of(store, backbone, companion) for companion in along.companions]
         device = backbone.model.device
         model = TaskModel(module, head.to(device), frozen, [other.to(device) for other in others])
-        fitted, environment = _fit(store, backbone, task, settings, config, model, along, folder, progress)
+        dtype = config["training"].get("dtype", "float32")
+        with computing(method, module, dtype, settings.without):
+            fitted, environment = _fit(store, backbone, task, settings, config, model, along, folder, progress)
         peak = memory.peak(mark)
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         staging = folder / "staging"
@@ -390,9 +397,9 @@ def _fit(
 ) -> tuple[Fitted, Environment]:
     training = config["training"]
     if not training:
-        return measure_untrained(store, backbone, task, model, config["max_length"], progress), current_environment(
-            "float32"
-        )
+        dtype = backbone.evaluation_dtype
+        measured = measure_untrained(store, backbone, task, model, config["max_length"], progress)
+        return measured, current_environment(dtype)
     loop = LoopSettings(
         epochs=training["epochs"],
         learning_rate=training["learning_rate"],
@@ -417,7 +424,7 @@ def _features_key(backbone: Backbone, model: TaskModel, config: Mapping[str, Any
             "base": backbone.record.digest,
             "max_length": config["max_length"],
             "pooling": model.head.config.pooling,
-            "environment": asdict(current_environment("float32")),
+            "environment": asdict(current_environment(config["training"]["dtype"])),
         }
     )
 

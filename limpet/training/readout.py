@@ -21,6 +21,7 @@ from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord, VersionDraft
 from limpet.training import methods
 from limpet.training.backbone import Backbone
+from limpet.training.computing import computing
 from limpet.training.data import read_split
 from limpet.training.environment import current_environment
 from limpet.training.features import extract
@@ -73,10 +74,12 @@ def class_means(
     assert isinstance(head, ClassificationHead)
     method = methods.get(state[0] if state else _METHOD)
     module = method.load(backbone.model, state[1] if state else {})
+    dtype = backbone.evaluation_dtype
     try:
         model = TaskModel(module, head, base_modules(backbone)).eval()
         encoded = model.encode(backbone.tokenizer, examples, max_length)
-        features = torch.stack(extract(model, encoded, backbone.model.device, None, progress).rows).float()
+        with computing(method, module, dtype):
+            features = torch.stack(extract(model, encoded, backbone.model.device, None, progress, dtype).rows).float()
     finally:
         method.detach(module)
     targets = torch.tensor([example.target for example in examples])
@@ -131,7 +134,7 @@ def stage_readout(
         data_digest=task.data_digest,
         labels=task.labels,
         seed=0,
-        environment=current_environment("float32"),
+        environment=current_environment(backbone.evaluation_dtype),
         metrics={},
         cost={"trainable_parameters": 0, "trainable_share": 0.0, "train_seconds": 0.0},
         role="baseline",

@@ -38,7 +38,7 @@ def test_an_evaluation_keeps_predictions_and_environment(home: Home) -> None:
     right = sum(a == b for a, b in zip(kept["predictions"], kept["targets"], strict=True))
     assert right / evaluation.examples == evaluation.score
     assert evaluation.environment.threads >= 1
-    assert evaluation.environment.dtype == "float32"
+    assert evaluation.environment.dtype == home.backbone().evaluation_dtype
 
 
 def test_the_gate_lets_an_isolated_adapter_through(home: Home) -> None:

@@ -64,9 +64,9 @@ def test_the_backbone_is_not_asked_a_second_time(home: Home, tmp_path: Path, mon
     computed: list[int] = []
     real = features._compute
 
-    def counted(model: Any, encoded: Any, device: Any, progress: Any) -> list[torch.Tensor]:
+    def counted(model: Any, encoded: Any, *others: Any) -> list[torch.Tensor]:
         computed.append(len(encoded.ids))
-        return real(model, encoded, device, progress)
+        return real(model, encoded, *others)
 
     monkeypatch.setattr(features, "_compute", counted)
     home.train("place", replace(PROBE, seed=1))

@@ -105,7 +105,9 @@ class Head(nn.Module):
 
     def score(self, features: Tensor) -> Tensor:
         """Return outputs (..., outputs) in float32 for features (..., hidden)."""
-        outputs: Tensor = self.linear(self.dropout(features))
+        # never in a shorter dtype: it costs nothing, and two labels that are nearly as good would be equal
+        with torch.autocast(features.device.type, enabled=False):
+            outputs: Tensor = self.linear(self.dropout(features.to(self.linear.weight.dtype)))
         return outputs.float()
 
     def forward(self, hidden: Tensor, pooler_output: Tensor | None, attention_mask: Tensor) -> Tensor:

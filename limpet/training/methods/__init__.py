@@ -14,6 +14,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,7 @@ __all__ = [
     "Capabilities",
     "Method",
     "OwnHead",
+    "Quickened",
     "check_task_type",
     "for_peft_type",
     "get",
@@ -136,6 +138,14 @@ class OwnHead(Protocol):
 
     def attempt(self, model: Any, inputs: Mapping[str, Any]) -> Any:
         """Return what such a head answers on a small model, for token ids and mask, or raise what is in the way."""
+
+
+@runtime_checkable
+class Quickened(Protocol):
+    """A method that has a cheaper graph for what its module computes."""
+
+    def quick(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Let the module compute by that graph for the length of a `with` block; the gradients are the same."""
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from limpet.errors import UsageError
 from limpet.training.methods import HEADED, Capabilities, _peft, resolve_settings
+from limpet.training.methods._low_rank import quick_layers
 
 __all__ = ["METHODS", "Lora"]
 
@@ -78,6 +80,10 @@ class Lora:
                 use_dora=config["dora"],
             ),
         )
+
+    def quick(self, module: nn.Module) -> AbstractContextManager[None]:
+        """See `Quickened.quick`."""
+        return quick_layers(module)
 
     def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
         """See `Method.save`."""

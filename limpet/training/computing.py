@@ -1,0 +1,75 @@
+"""How a model's numbers are computed: by which of several graphs that amount to the same.
+
+In bfloat16, products are computed by autocast and everything else (norms, sums, softmax) in float32. A frozen weight
+gives the same product whether autocast casts it each time or it was cast once, so it is cast once. What is chosen
+here changes the last bits of results at the most, and each choice can be switched off by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from limpet.errors import UsageError
+from limpet.training import methods
+
+__all__ = ["CHOICES", "check_choices", "computing"]
+
+CHOICES = {
+    "cast-once": "frozen weights are kept in bfloat16 while products are computed in it",
+    "quick-layers": "methods compute their layers by a cheaper graph, where they have one",
+}
+"""What is done faster by default, by the name that switches it off."""
+
+
+def check_choices(without: Collection[str]) -> None:
+    """Refuse what is no choice.
+
+    Raises:
+        UsageError: There is no choice of that name.
+    """
+    if unknown := sorted(set(without) - set(CHOICES)):
+        raise UsageError(f"There is no choice {unknown[0]!r} to do without.", f"there are {', '.join(CHOICES)}")
+
+
+@contextmanager
+def computing(method: methods.Method, module: nn.Module, dtype: str, without: Collection[str] = ()) -> Iterator[None]:
+    """Let a method's module compute quickly in `dtype` for the length of a `with` block.
+
+    Outputs are those of the module as it is, up to rounding; every parameter is the same object again afterwards. In
+    bfloat16 all that is computed within the block has to be under `autocast`.
+
+    Args:
+        method: The method.
+        module: What it attached to the base.
+        dtype: `float32` or `bfloat16`.
+        without: Names of choices that are not to be made.
+    """
+    with ExitStack() as stack:
+        if isinstance(method, methods.Quickened) and "quick-layers" not in without:
+            stack.enter_context(method.quick(module))
+        if dtype == "bfloat16" and "cast-once" not in without:
+            stack.enter_context(_cast_once(module))
+        yield
+
+
+@contextmanager
+def _cast_once(module: nn.Module) -> Iterator[None]:
+    from transformers.pytorch_utils import Conv1D
+
+    kept: list[tuple[nn.Module, str, nn.Parameter]] = []
+    try:
+        for layer in module.modules():
+            own = dict(layer.named_parameters(recurse=False)) if isinstance(layer, nn.Linear | Conv1D) else {}
+            if any(p.requires_grad or p.dtype != torch.float32 for p in own.values()):
+                continue
+            for name, parameter in own.items():
+                kept.append((layer, name, parameter))
+                setattr(layer, name, nn.Parameter(parameter.to(torch.bfloat16), requires_grad=False))
+        yield
+    finally:
+        for layer, name, parameter in kept:
+            setattr(layer, name, parameter)

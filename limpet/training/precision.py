@@ -1,0 +1,30 @@
+"""The dtype that products are computed in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from limpet.errors import UsageError
+from limpet.training.environment import bf16_is_fast
+
+__all__ = ["autocast", "resolve_dtype"]
+
+
+def resolve_dtype(wanted: str) -> str:
+    """Return `bfloat16` or `float32` for `auto`: the former where it is multiplied in hardware.
+
+    Raises:
+        UsageError: There is no such dtype here.
+    """
+    if wanted not in ("auto", "bfloat16", "float32"):
+        raise UsageError(f"The dtype can't be {wanted!r}.", "it must be auto, bfloat16 or float32")
+    if wanted == "auto":
+        return "bfloat16" if bf16_is_fast() else "float32"
+    return wanted
+
+
+def autocast(device: Any, dtype: str) -> Any:
+    """Return a context in which products are computed in `dtype`; norms, sums and softmax stay in float32."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=dtype == "bfloat16")

@@ -1,0 +1,191 @@
+"""Quicker ways to compute the same: the same numbers, the same gradients, and a base that is as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limpet.errors import UsageError
+from limpet.home import Home
+from limpet.registry import evaluations
+from limpet.training import methods
+from limpet.training.computing import CHOICES, computing
+from limpet.training.learn import TrainingSettings
+from limpet.training.methods._low_rank import updated_linear
+from limpet.training.precision import autocast
+from tests.tiny import KINDS, WORDS, tiny_base
+from tests.training.methods.table import load_tiny
+
+IDS = torch.tensor([[2, 11, 12, 13, 3, 14], [2, 15, 16, 3, 0, 0]])
+MASK = (IDS != 0).long()
+
+
+def attached(folder: Path, kind: str, method: str, settings: dict[str, Any] | None = None) -> nn.Module:
+    """A method on a tiny model, its tensors drawn at random: some methods begin with zeros."""
+    model = load_tiny(tiny_base(folder, kind))
+    chosen = methods.get(method)
+    module = chosen.attach(model, chosen.resolve(model, settings or {}))
+    torch.manual_seed(1)
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.05)
+    return module
+
+
+def outputs(module: nn.Module) -> Tensor:
+    inputs = {"input_ids": IDS, "attention_mask": MASK}
+    if module.config.is_encoder_decoder:  # type: ignore[union-attr]
+        inputs["decoder_input_ids"] = IDS
+    hidden: Tensor = module(**inputs).last_hidden_state
+    return hidden.float()
+
+
+def gradients(module: nn.Module) -> tuple[Tensor, list[Tensor]]:
+    found = outputs(module)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    (found * MASK.unsqueeze(2)).square().sum().backward()  # type: ignore[no-untyped-call]
+    wanted = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in trained]
+    module.zero_grad(set_to_none=True)
+    return found.detach(), wanted
+
+
+def test_the_gradients_of_an_updated_layer_are_those_of_finite_differences() -> None:
+    torch.manual_seed(0)
+    x, a, b = (torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in ((2, 3, 5), (2, 5), (4, 2)))
+    weight, bias = torch.randn(4, 5, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+
+    def layer(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return updated_linear(x, weight, bias, a, b, 0.7)
+
+    assert torch.autograd.gradcheck(layer, (x, a, b))
+    expected = x @ (weight + 0.7 * b @ a).t() + bias
+    assert torch.allclose(layer(x, a, b), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "gpt2"])
+def test_quick_layers_give_what_the_plain_graph_gives(tmp_path: Path, kind: str) -> None:
+    module = attached(tmp_path, kind, "lora")
+    plain, expected = gradients(module)
+    with computing(methods.get("lora"), module, "float32"):
+        quick, found = gradients(module)
+        with torch.inference_mode():
+            merged = outputs(module)
+    assert torch.allclose(quick, plain, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(merged, plain, rtol=1e-5, atol=1e-5)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+    # and peft's own graph is back
+    assert torch.equal(gradients(module)[0], plain)
+
+
+def test_what_is_kept_for_answers_follows_the_training(tmp_path: Path) -> None:
+    module = attached(tmp_path, "bert", "lora")
+    with computing(methods.get("lora"), module, "float32"):
+        with torch.inference_mode():
+            before = outputs(module)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                if parameter.requires_grad:
+                    parameter.mul_(2)
+        with torch.inference_mode():
+            after = outputs(module)
+    assert not torch.equal(before, after)
+    with torch.inference_mode():
+        assert torch.allclose(outputs(module), after, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{"dropout": 0.5}, {"dora": True}])
+def test_layers_that_do_more_keep_their_own_graph(tmp_path: Path, settings: dict[str, Any]) -> None:
+    module = attached(tmp_path, "bert", "lora", settings)
+    with computing(methods.get("lora"), module, "float32"):
+        assert not any("forward" in vars(layer) for layer in module.modules())
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "ia3", "partial", "prefix"])
+@pytest.mark.parametrize("kind", ["bert", "llama", "gpt2"])
+def test_weights_that_are_cast_once_give_the_very_same_bits(tmp_path: Path, kind: str, method: str) -> None:
+    # tiny models have two layers
+    module = attached(tmp_path, kind, method, {"layers": 1} if method == "partial" else {})
+    before = dict(module.named_parameters())
+    with autocast("cpu", "bfloat16"):
+        plain, expected = gradients(module)
+        with computing(methods.get(method), module, "bfloat16"):
+            once, found = gradients(module)
+            low = [p for p in module.parameters() if p.dtype == torch.bfloat16]
+    assert low
+    assert not any(parameter.requires_grad for parameter in low)
+    assert torch.equal(once, plain)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    after = dict(module.named_parameters())
+    assert after.keys() == before.keys()
+    assert all(after[name] is parameter for name, parameter in before.items())
+
+
+def test_the_weights_are_back_after_an_error(tmp_path: Path) -> None:
+    module = attached(tmp_path, "bert", "lora")
+    before = [id(parameter) for parameter in module.parameters()]
+    with pytest.raises(KeyError), computing(methods.get("lora"), module, "bfloat16"):
+        raise KeyError
+    assert [id(parameter) for parameter in module.parameters()] == before
+
+
+def test_a_choice_is_left_out_by_its_name(tmp_path: Path) -> None:
+    module = attached(tmp_path, "bert", "lora")
+    with computing(methods.get("lora"), module, "bfloat16", tuple(CHOICES)):
+        assert not any("forward" in vars(layer) for layer in module.modules())
+        assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+
+
+def test_what_was_left_out_is_part_of_the_version(home: Home) -> None:
+    plain = home.train("place", TrainingSettings(epochs=1, without=("quick-layers",)), monitor=False).version
+    quick = home.train("place", TrainingSettings(epochs=1), monitor=False).version
+    assert plain.config["training"]["without"] == ["quick-layers"]
+    assert "without" not in quick.config["training"]
+
+
+def test_an_unknown_choice_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(UsageError, match="no choice 'magic'") as refused:
+        TrainingSettings(without=("magic",))
+    assert "quick-layers" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_evaluation_records_the_dtype_that_it_was_computed_in(
+    home: Home, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    version = home.train("place", TrainingSettings(epochs=1), monitor=False).version
+    monkeypatch.setenv("LIMPET_EVALUATION_DTYPE", dtype)
+    other = limpet_open(home)
+    other.evaluate([version.reference])
+    newest = evaluations.full(home.store, version.reference, version.reference)[0]
+    assert newest.environment.dtype == dtype
+
+
+def test_a_dtype_that_there_is_not_is_refused(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMPET_EVALUATION_DTYPE", "float8")
+    with pytest.raises(UsageError, match="float8"):
+        limpet_open(home).backbone()
+
+
+def limpet_open(home: Home) -> Home:
+    """The same home, opened anew."""
+    import limpet
+
+    return limpet.open(home.store.path)
+
+
+def test_the_words_of_a_language_head_are_cast_once(tmp_path: Path) -> None:
+    from limpet.training.language import LanguageHead
+
+    head = LanguageHead(torch.randn(len(WORDS), 8))
+    hidden = torch.randn(3, 8)
+    with torch.inference_mode(), autocast("cpu", "bfloat16"):
+        first = head(hidden, torch.empty(0))
+        kept = head._cast
+        assert torch.equal(head(hidden, torch.empty(0)), first)
+        assert head._cast is kept
+    assert torch.equal(first, torch.nn.functional.linear(hidden.bfloat16(), head.weight.bfloat16()).float())
