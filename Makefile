@@ -27,7 +27,7 @@ format: $(VENV)/installed
 
 # those of minutes; methods.py takes hours
 bench: $(VENV)/installed
-	for name in startup registry merged adapters; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in startup registry merged adapters training evaluation; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # needs Debian's packages chromium and chromium-driver
 dashboard-check: $(VENV)/installed
