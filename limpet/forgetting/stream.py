@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from limpet.errors import NotFoundError, UsageError
-from limpet.forgetting import future, monitor, strategies
+from limpet.forgetting import ability, future, monitor, strategies
 from limpet.forgetting.strategies import Context, Strategy
 from limpet.forgetting.stream_spec import ArmSpec, StreamSpec, TaskSpec
 from limpet.registry import streams, tasks, versions
 from limpet.registry.store import Store
 from limpet.registry.values import ArmRun, StepRecord, StreamRecord, TaskRecord, VersionRecord
 from limpet.training import data, methods
+from limpet.training.ability import AbilityProbe
 from limpet.training.backbone import Backbone
 from limpet.training.corpora import CORPORA
 from limpet.training.learn import Staged, Start, TrainingSettings, discard
@@ -35,6 +36,7 @@ class _Run:
     spec: StreamSpec
     first: str
     tasks: tuple[TaskRecord, ...]
+    probes: tuple[AbilityProbe, ...]
     progress: Progress
 
 
@@ -81,13 +83,19 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Pro
         for record in records:
             strategies.check_task_type(strategies.get(arm.strategy), record)
             methods.check_task_type(methods.get(arm.method), record, backbone.record)
+    probes = tuple(
+        ability.probe_of(backbone, probe, _task(store, probe.task, spec.training, progress), records)
+        for probe in spec.ability
+    )
     by_name = {record.name: record for record in records}
     for number in range(1, spec.orders + 1):
         ordered = spec.in_order(number)
         in_order = tuple(by_name[task.name] for task in ordered.tasks)
         names = tuple(task.name for task in in_order)
         streams.create(store, ordered.name, dict(ordered.source), backbone.record.digest, names)
-        run = _Run(store, backbone, ordered, spec.name, in_order, progress)
+        run = _Run(store, backbone, ordered, spec.name, in_order, probes, progress)
+        for probe in probes:
+            ability.ask(store, backbone, probe, None, progress=progress)
         for arm in ordered.arms:
             for seed in ordered.seeds:
                 _run_arm(run, arm, seed)
@@ -144,7 +152,18 @@ def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:
         discard(staged[0])
         scores = "  ".join(f"{task} {step.row[task].score:.3f}" for task in step.row)
         run.progress.note(f"{arm.name} (seed {seed}) learned {step.version}:  {scores}")
+    if run.probes and strategy.role == "adapter":
+        _compare_with_base(run, {task.name: heads[task.name] for task in run.tasks})
     streams.finish_arm(run.store, record.id)
+
+
+def _compare_with_base(run: _Run, heads: Mapping[str, VersionRecord]) -> None:
+    """Ask the base alone again, with every adapter taken off, and each task under an adapter that is not its own."""
+    *_, newest = heads.values()
+    for probe in run.probes:
+        ability.ask(run.store, run.backbone, probe, None, after=newest, progress=run.progress)
+    ability.compare_adapters(run.store, run.backbone, heads, run.progress)
+    run.backbone.check_unchanged()
 
 
 def _learned(run: _Run, heads: Mapping[str, VersionRecord]) -> _Learned:
@@ -184,6 +203,8 @@ def _register(
                 cells[later.name] = future.evaluate(
                     run.store, run.backbone, later, state_before, length, run.progress
                 ).id
+    for probe in run.probes:
+        ability.ask(run.store, run.backbone, probe, newest, progress=run.progress)
     run.backbone.check_unchanged()
     unchanged = None if methods.get(newest.method).capabilities.trains_base_copy else True
     return streams.add_step(

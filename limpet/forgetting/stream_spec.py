@@ -17,9 +17,29 @@ from limpet.forgetting.published import published_figures
 from limpet.names import check_name
 from limpet.registry.streams import HOME_STREAM
 
-__all__ = ["ArmSpec", "StreamSpec", "TaskSpec", "order_name", "parse_stream", "read_stream", "ready_streams"]
+__all__ = [
+    "AbilitySpec",
+    "ArmSpec",
+    "StreamSpec",
+    "TaskSpec",
+    "order_name",
+    "parse_stream",
+    "read_stream",
+    "ready_streams",
+]
 
-_STREAM_KEYS = {"name", "base", "tasks", "seeds", "training", "arms", "orders", "evaluate_future", "published"}
+_STREAM_KEYS = {
+    "name",
+    "base",
+    "tasks",
+    "seeds",
+    "training",
+    "arms",
+    "orders",
+    "evaluate_future",
+    "ability",
+    "published",
+}
 _READY = Path(__file__).with_name("streams")
 _TRAINING_KEYS = {"epochs": int, "max_length": int, "batch_size": int, "lr": float, "dtype": str}
 _ARM_KEYS = {"name", "strategy", "method", "set", "sweep"}
@@ -36,6 +56,8 @@ _TASK_KEYS = {
     "split_seed": int,
     "max_length": int,
 }
+_ABILITY_KEYS = {**_TASK_KEYS, "kind": str, "size": int, "template": str, "label_words": str}
+_ABILITY_SIZES = {"perplexity": 100, "zero-shot": 200, "features": 200}
 
 
 @dataclass(frozen=True)
@@ -44,6 +66,19 @@ class TaskSpec:
 
     name: str
     definition: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AbilitySpec:
+    """A probe of general ability: its kind, the task that gives its texts and is not learned, and how many are asked.
+
+    `options` holds `template` and `label_words` where the file has them.
+    """
+
+    kind: str
+    task: TaskSpec
+    size: int
+    options: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -67,7 +102,7 @@ class StreamSpec:
     """A stream file, checked. `source` is its content, as it is kept with the stream.
 
     `orders` is how many orders of the tasks are learned, the file's own first; with `evaluate_future`, every task is
-    also scored before it is learned.
+    also scored before it is learned. `ability` is asked before anything is learned, and after every step.
     """
 
     name: str
@@ -79,6 +114,7 @@ class StreamSpec:
     source: Mapping[str, Any]
     orders: int = 1
     evaluate_future: bool = False
+    ability: tuple[AbilitySpec, ...] = ()
 
     def in_order(self, number: int) -> StreamSpec:
         """Return the stream with its tasks in another order, under the first seed alone; number 1 is the file's own.
@@ -169,7 +205,51 @@ def parse_stream(content: Any) -> StreamSpec:
     if not isinstance(future, bool):
         raise _wrong(f"evaluate_future must be true or false, not {future!r}.", "evaluate_future: true")
     published_figures(top)
-    return StreamSpec(name, str(base) if base else None, tasks, tuple(seeds), training, arms, top, orders, future)
+    return StreamSpec(
+        name=name,
+        base=str(base) if base else None,
+        tasks=tasks,
+        seeds=tuple(seeds),
+        training=training,
+        arms=arms,
+        source=top,
+        orders=orders,
+        evaluate_future=future,
+        ability=_ability(top, tasks),
+    )
+
+
+def _ability(top: Mapping[str, Any], tasks: tuple[TaskSpec, ...]) -> tuple[AbilitySpec, ...]:
+    if "ability" not in top:
+        return ()
+    probes = tuple(_probe(item) for item in _list("ability", top["ability"]))
+    learned = {task.name for task in tasks}
+    asked: set[tuple[str, str]] = set()
+    for probe in probes:
+        name = probe.task.name
+        if name in learned:
+            raise _wrong(f"ability asks about {name!r}, which the stream learns.", "name a task that is held back")
+        if (probe.kind, name) in asked:
+            raise _wrong(f"the probe {probe.kind!r} on {name!r} stands twice.", "give every probe once")
+        asked.add((probe.kind, name))
+    return probes
+
+
+def _probe(item: Any) -> AbilitySpec:
+    content = _typed("a probe of ability", item, _ABILITY_KEYS)
+    kind = _required("a probe of ability", content, "kind")
+    if kind not in _ABILITY_SIZES:
+        kinds = ", ".join(_ABILITY_SIZES)
+        raise _wrong(f"there is no probe of ability {kind!r}; there are {kinds}.", "kind: perplexity")
+    size = content.get("size", _ABILITY_SIZES[kind])
+    if size < 2:
+        raise _wrong(f"a probe of ability needs a size of 2 or more, not {size}.", f"size: {_ABILITY_SIZES[kind]}")
+    options = {key: content[key] for key in ("template", "label_words") if key in content}
+    if options and kind != "zero-shot":
+        raise _wrong(f"the probe {kind!r} has no {next(iter(options))!r}.", "kind: zero-shot")
+    return AbilitySpec(
+        kind, _task({key: value for key, value in content.items() if key in _TASK_KEYS}), size, options
+    )
 
 
 def _orders_wanted(name: str, top: Mapping[str, Any], tasks: int) -> int:

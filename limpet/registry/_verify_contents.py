@@ -17,7 +17,7 @@ from limpet.errors import LimpetError
 from limpet.registry._rows import version_record
 from limpet.registry.probes import parse
 from limpet.registry.problems import Problem
-from limpet.registry.schema import EvaluationRow, ProbeRow, TaskRow, VersionRow
+from limpet.registry.schema import AbilityRow, EvaluationRow, ProbeRow, TaskRow, VersionRow
 from limpet.registry.store import Store
 from limpet.registry.task_forms import head_problem, probe_problem
 from limpet.registry.tensors import first_not_finite
@@ -49,6 +49,7 @@ def check_contents(store: Store, broken: Collection[str] = ()) -> Iterator[Probl
     with store.database.read() as session:
         yield from _check_versions(session, checked)
         yield from _check_evaluations(session, checked)
+        yield from _check_abilities(session, checked)
 
 
 def _check_versions(session: Session, checked: _Checked) -> Iterator[Problem]:
@@ -159,7 +160,14 @@ def _check_evaluations(session: Session, checked: _Checked) -> Iterator[Problem]
             yield Problem("content", f"evaluation {row.id} of {task}@{number}", detail)
 
 
-def _evaluation(store: Store, evaluation: EvaluationRow) -> str:
+def _check_abilities(session: Session, checked: _Checked) -> Iterator[Problem]:
+    query = select(AbilityRow).order_by(AbilityRow.id).execution_options(yield_per=_BUFFER)
+    for row in session.scalars(query):
+        if row.predictions_digest not in checked.broken and (detail := _evaluation(checked.store, row)):
+            yield Problem("content", f"ability {row.id}", detail)
+
+
+def _evaluation(store: Store, evaluation: EvaluationRow | AbilityRow) -> str:
     try:
         content = json.loads(store.blobs.read(evaluation.predictions_digest))
     except LimpetError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
-from limpet.registry.schema import EvaluationRow, ProbeRow, TaskRow, VersionFileRow, VersionRow
+from limpet.registry.schema import AbilityRow, EvaluationRow, ProbeRow, TaskRow, VersionFileRow, VersionRow
 
 __all__ = ["NeededBlob", "mentioned_digests", "needed_blobs"]
 
@@ -34,7 +34,7 @@ def needed_blobs(
     """Return the blobs that the records need, by digest.
 
     These are the files and probes of versions that are not deleted, the splits of tasks and the predictions of
-    evaluations, which stay when their version goes: they are the evidence.
+    evaluations and of probes of general ability, which stay when their version goes: they are the evidence.
 
     Args:
         session: A session that reads.
@@ -59,8 +59,9 @@ def needed_blobs(
 def mentioned_digests(session: Session) -> set[str]:
     """Return the digests that records name without a need for the bytes: of logits, of plans, of deleted versions."""
     digests: set[str] = set()
-    for logits, plan in session.execute(select(EvaluationRow.logits_digest, EvaluationRow.plan_digest)):
-        digests |= {logits, plan}
+    for kept in (EvaluationRow, AbilityRow):
+        for logits, plan in session.execute(select(kept.logits_digest, kept.plan_digest)):
+            digests |= {logits, plan}
     for rows in (VersionFileRow, ProbeRow):
         gone = select(rows.digest).join(VersionRow, VersionRow.id == rows.version_id)
         digests.update(session.scalars(gone.where(VersionRow.deleted_at.is_not(None))))
@@ -74,11 +75,12 @@ def _splits(session: Session) -> Iterator[tuple[str, NeededBlob]]:
 
 
 def _predictions(session: Session, among: Collection[str] | None) -> Iterator[tuple[str, NeededBlob]]:
-    query = select(EvaluationRow.id, EvaluationRow.predictions_digest).order_by(EvaluationRow.id)
-    if among is not None:
-        query = query.where(EvaluationRow.predictions_digest.in_(among))
-    for id_, digest in session.execute(query):
-        yield digest, NeededBlob(f"evaluation {id_}", None)
+    for name, kept in (("evaluation", EvaluationRow), ("ability", AbilityRow)):
+        query = select(kept.id, kept.predictions_digest).order_by(kept.id)
+        if among is not None:
+            query = query.where(kept.predictions_digest.in_(among))
+        for id_, digest in session.execute(query):
+            yield digest, NeededBlob(f"{name} {id_}", None)
 
 
 def _files(

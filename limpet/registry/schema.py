@@ -26,6 +26,7 @@ from limpet.registry.canonical import canonical_json
 
 __all__ = [
     "HEAD",
+    "AbilityRow",
     "AliasEventRow",
     "AliasRow",
     "ArmRunRow",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 # the newest Alembic revision, here so that opening a home need not import Alembic; a test compares them
-HEAD = "0002"
+HEAD = "0003"
 
 DIGEST = String(71)
 NAME = String(64)
@@ -298,6 +299,29 @@ class EvaluationRow(TableBase):
     logits_digest: Mapped[str] = mapped_column(DIGEST)
     plan_digest: Mapped[str] = mapped_column(DIGEST)
     data_digest: Mapped[str] = mapped_column(DIGEST)
+    base_digest: Mapped[str] = mapped_column(DIGEST)
+    environment_id: Mapped[int] = mapped_column(ForeignKey("environments.id"))
+    seconds: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[str] = mapped_column(TIME)
+
+
+class AbilityRow(TableBase):
+    """What one probe of general ability found: on the base alone, or under a version's weights."""
+
+    __tablename__ = "abilities"
+    __table_args__ = (Index(None, "probe_digest", "state_version_id"),)
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    probe: Mapped[Any] = mapped_column(CanonicalJson)
+    probe_digest: Mapped[str] = mapped_column(DIGEST)
+    head_version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    state_version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    after_version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    metric: Mapped[str] = mapped_column(Text)
+    score: Mapped[float] = mapped_column(Float)
+    examples: Mapped[int] = mapped_column(Integer)
+    predictions_digest: Mapped[str] = mapped_column(DIGEST)
+    logits_digest: Mapped[str] = mapped_column(DIGEST)
+    plan_digest: Mapped[str] = mapped_column(DIGEST)
     base_digest: Mapped[str] = mapped_column(DIGEST)
     environment_id: Mapped[int] = mapped_column(ForeignKey("environments.id"))
     seconds: Mapped[float] = mapped_column(Float)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 __all__ = [
+    "AbilityRecord",
     "AliasEvent",
     "ArmRun",
     "BaseRecord",
@@ -253,6 +254,34 @@ class EvaluationRecord:
     logits_digest: str
     plan_digest: str
     data_digest: str
+    base_digest: str
+    environment: Environment
+    seconds: float
+    created_at: str
+
+
+@dataclass(frozen=True)
+class AbilityRecord:
+    """What one probe of general ability found.
+
+    `probe` says what was asked, and on which data; equal probes have equal digests. `head` is the version whose head
+    answered, null where the base's own words or class means did; `state` is the version whose weights were on the
+    base, null for the base alone. `after` is set where the base alone was asked again: the version that had been
+    taken off it last. `predictions_digest` names the blob with the answers, `logits_digest` their bytes.
+    """
+
+    id: int
+    probe: Json
+    probe_digest: str
+    head: str | None
+    state: str | None
+    after: str | None
+    metric: str
+    score: float
+    examples: int
+    predictions_digest: str
+    logits_digest: str
+    plan_digest: str
     base_digest: str
     environment: Environment
     seconds: float

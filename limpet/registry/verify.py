@@ -13,7 +13,16 @@ from limpet.registry._verify_database import check_database
 from limpet.registry._verify_records import check_records
 from limpet.registry.needed import NeededBlob, mentioned_digests, needed_blobs
 from limpet.registry.problems import Problem
-from limpet.registry.schema import AliasRow, BaseRow, EvaluationRow, LogEventRow, ProbeRow, TaskRow, VersionRow
+from limpet.registry.schema import (
+    AbilityRow,
+    AliasRow,
+    BaseRow,
+    EvaluationRow,
+    LogEventRow,
+    ProbeRow,
+    TaskRow,
+    VersionRow,
+)
 from limpet.registry.store import Store
 
 __all__ = ["Problem", "contents", "verify"]
@@ -71,6 +80,7 @@ def contents(store: Store) -> dict[str, int]:
         "versions": VersionRow.id,
         "aliases": AliasRow.task_id,
         "evaluations": EvaluationRow.id,
+        "abilities": AbilityRow.id,
         "probes": ProbeRow.version_id,
         "log_events": LogEventRow.id,
     }

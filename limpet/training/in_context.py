@@ -22,6 +22,7 @@ from limpet.training.evaluate import Encoded, plan_tokens
 from limpet.training.heads import Batch, HeadConfig
 from limpet.training.heads._base import of_text
 from limpet.training.heads.classification import ClassificationHead
+from limpet.training.language import LanguageHead, virtual_tokens
 from limpet.training.likelihood import Continuations
 from limpet.training.task_types import Example
 
@@ -36,7 +37,8 @@ class _Bound:
     """What the head takes of the base, in a plain value so that nothing of the base is taken for the head's own."""
 
     script: Script
-    continuations: Continuations
+    words: LanguageHead
+    beginning: list[int]
     room: int
 
 
@@ -54,6 +56,7 @@ class InContextHead(ClassificationHead):
         self.demonstrations = demonstrations
         self._reuse = reuse
         self._base: _Bound | None = None
+        self._continuations: Continuations | None = None
 
     def bind(self, backbone: Any) -> None:
         """Make tokens of the demonstrations.
@@ -66,8 +69,13 @@ class InContextHead(ClassificationHead):
         beginning = script.beginning(told)
         longest = max(len(ids) for ids in script.words)
         left = (room(backbone.model, told.budget) - len(beginning) - longest) // PAD_TO * PAD_TO
-        scored = Continuations(backbone.model, backbone.language_head(), beginning, script.words, self._reuse)
-        self._base = _Bound(script, scored, left)
+        self._base = _Bound(script, backbone.language_head(), beginning, left)
+
+    def stand_behind(self, module: nn.Module) -> None:
+        """See `Head.stand_behind`: the likelihoods are those under the module's weights."""
+        bound = self._bound
+        self._base = replace(bound, room=(bound.room - virtual_tokens(module)) // PAD_TO * PAD_TO)
+        self._continuations = Continuations(module, bound.words, bound.beginning, bound.script.words, self._reuse)
 
     def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool) -> Encoded:
         """Turn texts into questions of at most `max_length` tokens, template included; see `Head.encode`."""
@@ -77,7 +85,9 @@ class InContextHead(ClassificationHead):
     def answer(self, model: nn.Module, batch: Batch) -> list[Tensor]:
         """Return log-likelihoods (labels) for each text of a batch."""
         parts = zip(torch.split(batch["input_ids"], _ROWS), torch.split(batch["attention_mask"], _ROWS), strict=True)
-        return [row for ids, mask in parts for row in self._bound.continuations.scores(ids, mask)]
+        if self._continuations is None:
+            raise RuntimeError("the head stands behind no module")
+        return [row for ids, mask in parts for row in self._continuations.scores(ids, mask)]
 
     def save(self, folder: Path) -> None:
         """Write the demonstrations; see `Head.save`."""

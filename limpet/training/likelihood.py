@@ -16,7 +16,7 @@ from torch.nn.functional import log_softmax
 
 from limpet.training.batches import collate
 from limpet.training.decoding import is_plain
-from limpet.training.language import LanguageHead
+from limpet.training.language import LanguageHead, inner_model
 
 __all__ = ["Continuations"]
 
@@ -25,7 +25,7 @@ class Continuations:
     """Scores the same continuations after every text: log p(continuation | beginning, text), summed over its tokens.
 
     Args:
-        model: A decoder, in evaluation mode.
+        module: A decoder, or a method's module around it, in evaluation mode.
         head: Its language-model head.
         beginning: Token ids in front of every text; may be empty.
         continuations: Token ids of every continuation, at least one each.
@@ -34,18 +34,20 @@ class Continuations:
 
     def __init__(
         self,
-        model: Any,
+        module: Any,
         head: LanguageHead,
         beginning: Sequence[int],
         continuations: Sequence[Sequence[int]],
         reuse: bool = True,
     ) -> None:
-        self._model = model
+        self._module = module
+        self._model = inner_model(module)
         self._head = head
         self._beginning = list(beginning)
         self._continuations = [list(ids) for ids in continuations]
         self._cache: Any = None
-        self._reuse = reuse and "position_ids" in inspect.signature(type(model).forward).parameters
+        self._virtual = 0  # positions that the method takes in front of everything
+        self._reuse = reuse and "position_ids" in inspect.signature(type(self._model).forward).parameters
 
     def scores(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return log-likelihoods (batch, continuations) in float32.
@@ -69,21 +71,30 @@ class Continuations:
         if self._cache is None:
             # an empty beginning is read as one token, to see what kind of cache the base makes
             ids = torch.tensor([self._beginning or [0]], device=self._model.device)
-            self._cache = self._model(input_ids=ids, use_cache=True).past_key_values
+            mask = torch.ones_like(ids)
+            self._cache = self._module(input_ids=ids, attention_mask=mask, use_cache=True).past_key_values
             self._reuse = is_plain(self._cache)
+            if self._reuse:
+                self._virtual = self._cache.get_seq_length() - ids.shape[1]
         return self._reuse
 
     def _after_beginning(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         batch, width = input_ids.shape
-        front, lengths = len(self._beginning), mask.sum(dim=1)
-        cache = _repeated(self._cache, batch) if front else _empty()
+        front, lengths = self._virtual + len(self._beginning), mask.sum(dim=1)
         whole = torch.cat([mask.new_ones(batch, front), mask], dim=1)
-        places = front + torch.arange(width, device=mask.device).expand(batch, width)
-        output = self._model(
-            input_ids=input_ids, attention_mask=whole, position_ids=places, past_key_values=cache, use_cache=True
-        )
+        if self._beginning:
+            output = self._model(
+                input_ids=input_ids,
+                attention_mask=whole,
+                position_ids=front + torch.arange(width, device=mask.device).expand(batch, width),
+                past_key_values=_repeated(self._cache, batch),
+                use_cache=True,
+            )
+        else:
+            output = self._module(input_ids=input_ids, attention_mask=mask, use_cache=True)
+        hidden = output.last_hidden_state[:, -width:]
         rows = torch.arange(batch, device=mask.device)
-        first = log_softmax(self._head(output.last_hidden_state[rows, lengths - 1], self._words), dim=-1)
+        first = log_softmax(self._head(hidden[rows, lengths - 1], self._words), dim=-1)
         columns = [first[:, ids[0]] for ids in self._continuations]
         for at, ids in enumerate(self._continuations):
             if len(ids) > 1:
@@ -113,7 +124,7 @@ class Continuations:
         for ids in self._continuations:
             sequences = [[*self._beginning, *text, *ids] for text in texts]
             inputs = {key: tensor.to(input_ids.device) for key, tensor in collate(sequences, 0).items()}
-            hidden = self._model(**inputs).last_hidden_state
+            hidden = self._module(**inputs).last_hidden_state[:, -inputs["input_ids"].shape[1] :]
             ends = torch.tensor([len(row) for row in sequences], device=input_ids.device)
             # the token before gives the probability of the next
             places = (ends - len(ids) - 1).unsqueeze(1) + torch.arange(len(ids), device=input_ids.device)

@@ -25,6 +25,7 @@ __all__ = [
     "OtherHead",
     "TaskModel",
     "active",
+    "active_behind",
     "backbone_inputs",
     "base_modules",
     "bound_head",
@@ -209,11 +210,27 @@ def active(
     Raises:
         IntegrityError: A file does not fit this base.
     """
+    with active_behind(backbone, method_name, state, bound_head(backbone, head)) as model:
+        yield model
+
+
+@contextmanager
+def active_behind(backbone: Backbone, method_name: str, state: Mapping[str, Path], head: Head) -> Iterator[TaskModel]:
+    """Put a method's tensors on the base, with a head behind them that has no files; see `active`.
+
+    Args:
+        backbone: The base in memory.
+        method_name: The method that wrote `state`.
+        state: Files with the method's tensors.
+        head: The head, bound to the base.
+
+    Raises:
+        IntegrityError: A file does not fit this base.
+    """
     method = methods.get(method_name)
     frozen = base_modules(backbone)
-    task_head = bound_head(backbone, head)
     module = method.load(backbone.model, state)
     try:
-        yield TaskModel(module, task_head, frozen).eval()
+        yield TaskModel(module, head, frozen).eval()
     finally:
         method.detach(module)

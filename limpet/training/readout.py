@@ -31,9 +31,10 @@ from limpet.training.learn import Staged, read_staged, run_folder
 from limpet.training.model import TaskModel, base_modules
 from limpet.training.progress import SILENT, Progress
 
-__all__ = ["class_means", "has_readout", "stage_readout"]
+__all__ = ["NOTHING", "class_means", "has_readout", "stage_readout"]
 
-_METHOD = "probe"  # a head on the base as it is
+NOTHING = "probe"
+"""The method that leaves the base as it is: a head alone."""
 
 
 def has_readout(task: TaskRecord) -> bool:
@@ -72,7 +73,7 @@ def class_means(
     examples = read_split(store, task, "train")
     head = build_head(task, backbone.record, examples).to(backbone.model.device)
     assert isinstance(head, ClassificationHead)
-    method = methods.get(state[0] if state else _METHOD)
+    method = methods.get(state[0] if state else NOTHING)
     module = method.load(backbone.model, state[1] if state else {})
     dtype = backbone.evaluation_dtype
     try:
@@ -128,7 +129,7 @@ def stage_readout(
     (staging / "files" / "labels.json").write_bytes(canonical_json(list(task.labels)) + b"\n")
     draft = VersionDraft(
         task=task.name,
-        method=_METHOD,
+        method=NOTHING,
         config=config,
         base_digest=backbone.record.digest,
         data_digest=task.data_digest,

@@ -241,6 +241,7 @@ def test_a_probe_that_is_gone_or_changed_is_named(full: Store) -> None:
 
 def test_the_contents_are_counted(full: Store) -> None:
     assert contents(full) == {
+        "abilities": 0,
         "aliases": 1,
         "bases": 1,
         "evaluations": 1,

@@ -1,0 +1,187 @@
+"""General ability: what the base can do beside the stream's tasks, before anything is learned and after every step.
+
+A probe is asked on data that the stream does not learn. After a step it is asked under the weights that the step left:
+those that answer for all tasks where an arm shares them, the step's own adapter where each task has one. An arm of
+adapters is also asked at its end what each adapter does to a task that is not its own, and what the base alone is.
+
+Everything found is kept once, under what decides it; asked again, it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from limpet.errors import UsageError
+from limpet.forgetting import monitor
+from limpet.forgetting.stream_spec import AbilitySpec
+from limpet.registry import abilities, tasks
+from limpet.registry.canonical import canonical_json
+from limpet.registry.store import Store
+from limpet.registry.values import AbilityRecord, TaskRecord, VersionRecord
+from limpet.training import ability
+from limpet.training.ability import AbilityProbe
+from limpet.training.backbone import Backbone
+from limpet.training.environment import current_environment
+from limpet.training.model import version_files
+from limpet.training.progress import SILENT, Progress
+from limpet.training.readout import NOTHING
+
+__all__ = ["adapter_question", "ask", "compare_adapters", "other_adapter", "probe_of"]
+
+
+def probe_of(backbone: Backbone, spec: AbilitySpec, task: TaskRecord, learned: Sequence[TaskRecord]) -> AbilityProbe:
+    """Return a probe as it is asked.
+
+    Args:
+        backbone: The base in memory.
+        spec: The probe as the stream file has it.
+        task: Its task.
+        learned: The tasks that the stream learns.
+
+    Raises:
+        UsageError: The base can't answer it, or the stream learns its data.
+    """
+    data = task.definition.data
+    for other in learned:
+        if _overlap(data, other.definition.data):
+            raise UsageError(
+                f"The probe {spec.kind!r} on {task.name!r} asks about {data}, which the stream learns as {other.name!r}.",
+                "name data that is held back",
+            )
+    probe = AbilityProbe(
+        kind=spec.kind,
+        task=task,
+        size=spec.size,
+        words=spec.options.get("label_words", ""),
+        **({"template": spec.options["template"]} if "template" in spec.options else {}),
+    )
+    ability.check(backbone, probe)
+    return probe
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Tell whether two data SPECs have rows in common: `sample:20newsgroups` has those of `sample:20newsgroups/rec`."""
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+
+
+def ask(
+    store: Store,
+    backbone: Backbone,
+    probe: AbilityProbe,
+    state: VersionRecord | None,
+    after: VersionRecord | None = None,
+    progress: Progress = SILENT,
+) -> AbilityRecord:
+    """Ask a probe, unless it was asked, and keep the answers.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        probe: The question.
+        state: The version whose weights are on the base; null for the base alone.
+        after: Where the base alone is asked again: the version that was taken off it last.
+        progress: Told of every batch.
+
+    Raises:
+        IntegrityError: A file is corrupt, or the version belongs to another base.
+    """
+    names = {"state": state and state.reference, "after": after and after.reference}
+    found = abilities.find(store, probe.identity, backbone.record.digest, **names)
+    if found is not None:
+        return found
+    weights = (state.method, version_files(store, backbone, state)) if state else None
+    answers = ability.ask(store, backbone, probe, weights, progress)
+    content = {"schema": 1, "predictions": answers.outcome.predictions, "targets": answers.targets}
+    return abilities.add(
+        store,
+        probe=probe.identity,
+        head=None,
+        metric=probe.metric,
+        score=answers.score,
+        examples=len(answers.targets),
+        predictions_digest=store.blobs.put_bytes(canonical_json(content)),
+        logits_digest=answers.outcome.logits_digest,
+        plan_digest=answers.plan_digest,
+        base_digest=backbone.record.digest,
+        environment=current_environment("float32"),
+        seconds=answers.outcome.seconds,
+        **names,
+    )
+
+
+def other_adapter(names: Sequence[str], task: str) -> str | None:
+    """Return the task whose adapter stands for a wrong one: the next in the stream, the first after the last."""
+    return None if len(names) < 2 else names[(names.index(task) + 1) % len(names)]
+
+
+def adapter_question(task: TaskRecord, version: VersionRecord) -> dict[str, Any]:
+    """Return what a task's own head is asked under other weights than its own, as JSON."""
+    return {
+        "kind": "adapter",
+        "task": task.name,
+        "evaluation": task.split("evaluation").digest,
+        "max_length": int(version.config["max_length"]),
+    }
+
+
+def compare_adapters(
+    store: Store, backbone: Backbone, heads: Mapping[str, VersionRecord], progress: Progress = SILENT
+) -> None:
+    """Score every task through its own head under another task's adapter, and under none; keep both.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        heads: Each task's version, in the order of the stream.
+        progress: Told of every batch.
+
+    Raises:
+        IntegrityError: A file is corrupt, or a version belongs to another base.
+    """
+    for name, version in heads.items():
+        wrong = other_adapter(list(heads), name)
+        for state in (None, heads[wrong]) if wrong else (None,):
+            _through_own_head(store, backbone, tasks.get(store, name), version, state, progress)
+
+
+def _through_own_head(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    head: VersionRecord,
+    state: VersionRecord | None,
+    progress: Progress,
+) -> AbilityRecord:
+    question = adapter_question(task, head)
+    names = {"head": head.reference, "state": state and state.reference}
+    found = abilities.find(store, question, backbone.record.digest, **names)
+    if found is not None:
+        return found
+    measured = monitor.measure(
+        store,
+        backbone,
+        task,
+        "evaluation",
+        question["max_length"],
+        state.method if state else NOTHING,
+        version_files(store, backbone, state) if state else {},
+        version_files(store, backbone, head),
+        progress,
+    )
+    content = {"schema": 1, "predictions": measured.outcome.predictions, "targets": measured.targets}
+    return abilities.add(
+        store,
+        probe=question,
+        after=None,
+        metric=task.definition.metric,
+        score=measured.score,
+        examples=len(measured.targets),
+        predictions_digest=store.blobs.put_bytes(canonical_json(content)),
+        logits_digest=measured.outcome.logits_digest,
+        plan_digest=measured.plan_digest,
+        base_digest=backbone.record.digest,
+        environment=current_environment("float32"),
+        seconds=measured.outcome.seconds,
+        **names,
+    )
