@@ -1,8 +1,8 @@
 """General ability: what the base can do beside the stream's tasks, before anything is learned and after every step.
 
-A probe is asked on data that the stream does not learn. After a step it is asked under the weights that the step left:
-those that answer for all tasks where an arm shares them, the step's own adapter where each task has one. An arm of
-adapters is also asked at its end what each adapter does to a task that is not its own, and what the base alone is.
+A probe is asked on data that the stream does not learn. After a step it is asked under the weights that the step
+left: those that answer for all tasks where an arm shares them, the step's own adapter where each task has one. An arm
+of adapters is also asked at its end what each adapter does to a task that is not its own, and what the base alone is.
 
 Everything found is kept once, under what decides it; asked again, it is read.
 """
@@ -10,24 +10,45 @@ Everything found is kept once, under what decides it; asked again, it is read.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from limpet.errors import UsageError
 from limpet.forgetting import monitor
-from limpet.forgetting.stream_spec import AbilitySpec
+from limpet.forgetting.monitor import Measured
+from limpet.forgetting.stream_spec import AbilitySpec, parse_stream
 from limpet.registry import abilities, tasks
 from limpet.registry.canonical import canonical_json
 from limpet.registry.store import Store
-from limpet.registry.values import AbilityRecord, TaskRecord, VersionRecord
+from limpet.registry.values import AbilityRecord, StreamRecord, TaskRecord, VersionRecord
 from limpet.training import ability
-from limpet.training.ability import AbilityProbe
+from limpet.training.ability import AbilityProbe, Answers
 from limpet.training.backbone import Backbone
+from limpet.training.demonstrations import DEFAULT_TEMPLATE
 from limpet.training.environment import current_environment
 from limpet.training.model import version_files
 from limpet.training.progress import SILENT, Progress
 from limpet.training.readout import NOTHING
 
-__all__ = ["adapter_question", "ask", "compare_adapters", "other_adapter", "probe_of"]
+__all__ = [
+    "Where",
+    "adapter_question",
+    "ask",
+    "compare_adapters",
+    "other_adapter",
+    "probe_of",
+    "probes_of",
+    "recall",
+]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Under which versions a question is asked, by reference; see `AbilityRecord`."""
+
+    state: str | None = None
+    head: str | None = None
+    after: str | None = None
 
 
 def probe_of(backbone: Backbone, spec: AbilitySpec, task: TaskRecord, learned: Sequence[TaskRecord]) -> AbilityProbe:
@@ -46,22 +67,38 @@ def probe_of(backbone: Backbone, spec: AbilitySpec, task: TaskRecord, learned: S
     for other in learned:
         if _overlap(data, other.definition.data):
             raise UsageError(
-                f"The probe {spec.kind!r} on {task.name!r} asks about {data}, which the stream learns as {other.name!r}.",
+                f"The probe {spec.kind!r} on {task.name!r} asks about {data}, which the stream learns as "
+                f"{other.name!r}.",
                 "name data that is held back",
             )
-    probe = AbilityProbe(
-        kind=spec.kind,
-        task=task,
-        size=spec.size,
-        words=spec.options.get("label_words", ""),
-        **({"template": spec.options["template"]} if "template" in spec.options else {}),
-    )
+    probe = _probe(spec, task)
     ability.check(backbone, probe)
     return probe
 
 
+def probes_of(store: Store, stream: StreamRecord) -> tuple[AbilityProbe, ...]:
+    """Return the probes that a stream asks; none where its file has none.
+
+    Raises:
+        NotFoundError: The task of a probe is not there, as in a stream that was stopped before its first minute.
+    """
+    if "ability" not in stream.spec:
+        return ()
+    return tuple(_probe(spec, tasks.get(store, spec.task.name)) for spec in parse_stream(stream.spec).ability)
+
+
+def _probe(spec: AbilitySpec, task: TaskRecord) -> AbilityProbe:
+    return AbilityProbe(
+        kind=spec.kind,
+        task=task,
+        size=spec.size,
+        template=spec.options.get("template", DEFAULT_TEMPLATE),
+        words=spec.options.get("label_words", ""),
+    )
+
+
 def _overlap(one: str, other: str) -> bool:
-    """Tell whether two data SPECs have rows in common: `sample:20newsgroups` has those of `sample:20newsgroups/rec`."""
+    """Tell whether two data SPECs share rows, as `sample:20newsgroups` and `sample:20newsgroups/rec` do."""
     return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
@@ -86,27 +123,44 @@ def ask(
     Raises:
         IntegrityError: A file is corrupt, or the version belongs to another base.
     """
-    names = {"state": state and state.reference, "after": after and after.reference}
-    found = abilities.find(store, probe.identity, backbone.record.digest, **names)
+    where = Where(state=state.reference if state else None, after=after.reference if after else None)
+    found = recall(store, probe.identity, backbone.record.digest, where)
     if found is not None:
         return found
     weights = (state.method, version_files(store, backbone, state)) if state else None
     answers = ability.ask(store, backbone, probe, weights, progress)
-    content = {"schema": 1, "predictions": answers.outcome.predictions, "targets": answers.targets}
+    return _keep(store, backbone, probe.identity, where, probe.metric, answers)
+
+
+def recall(store: Store, question: dict[str, Any], base_digest: str, where: Where) -> AbilityRecord | None:
+    """Return what was found of a question; null where it was not asked."""
+    return abilities.find(store, question, base_digest, head=where.head, state=where.state, after=where.after)
+
+
+def _keep(
+    store: Store,
+    backbone: Backbone,
+    question: dict[str, Any],
+    where: Where,
+    metric: str,
+    found: Answers | Measured,
+) -> AbilityRecord:
+    content = {"schema": 1, "predictions": found.outcome.predictions, "targets": found.targets}
     return abilities.add(
         store,
-        probe=probe.identity,
-        head=None,
-        metric=probe.metric,
-        score=answers.score,
-        examples=len(answers.targets),
+        probe=question,
+        head=where.head,
+        state=where.state,
+        after=where.after,
+        metric=metric,
+        score=found.score,
+        examples=len(found.targets),
         predictions_digest=store.blobs.put_bytes(canonical_json(content)),
-        logits_digest=answers.outcome.logits_digest,
-        plan_digest=answers.plan_digest,
+        logits_digest=found.outcome.logits_digest,
+        plan_digest=found.plan_digest,
         base_digest=backbone.record.digest,
         environment=current_environment("float32"),
-        seconds=answers.outcome.seconds,
-        **names,
+        seconds=found.outcome.seconds,
     )
 
 
@@ -154,8 +208,8 @@ def _through_own_head(
     progress: Progress,
 ) -> AbilityRecord:
     question = adapter_question(task, head)
-    names = {"head": head.reference, "state": state and state.reference}
-    found = abilities.find(store, question, backbone.record.digest, **names)
+    where = Where(state=state.reference if state else None, head=head.reference)
+    found = recall(store, question, backbone.record.digest, where)
     if found is not None:
         return found
     measured = monitor.measure(
@@ -169,19 +223,4 @@ def _through_own_head(
         version_files(store, backbone, head),
         progress,
     )
-    content = {"schema": 1, "predictions": measured.outcome.predictions, "targets": measured.targets}
-    return abilities.add(
-        store,
-        probe=question,
-        after=None,
-        metric=task.definition.metric,
-        score=measured.score,
-        examples=len(measured.targets),
-        predictions_digest=store.blobs.put_bytes(canonical_json(content)),
-        logits_digest=measured.outcome.logits_digest,
-        plan_digest=measured.plan_digest,
-        base_digest=backbone.record.digest,
-        environment=current_environment("float32"),
-        seconds=measured.outcome.seconds,
-        **names,
-    )
+    return _keep(store, backbone, question, where, task.definition.metric, measured)

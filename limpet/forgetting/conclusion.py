@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from limpet.forgetting import strategies
+from limpet.forgetting.ability_words import ability_sentences
 from limpet.forgetting.report_values import ArmReport, Comparison, Interval, Report
 
 __all__ = ["arm_names", "conclusion", "mean_of", "mean_with_interval", "runs_of", "sentences"]
@@ -33,6 +34,7 @@ def sentences(report: Report) -> list[str]:
         *(_accuracy(comparison) for comparison in report.comparisons if _is_accuracy(report, comparison)),
         *_plasticity(report),
         *_shared(report),
+        *(sentence for name in names for sentence in ability_sentences(runs_of(report, name))),
         *_caveats(report),
     ]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Course", "Outcomes", "arm_report", "compare", "over_seeds"]
+__all__ = ["Course", "Outcomes", "arm_report", "compare", "frozen", "over_seeds"]
 
 _SEED = 0  # the examples drawn, and so every interval, are the same whenever a report is made
 _INTERVALS: dict[str, MatrixMetric] = {
@@ -153,6 +153,11 @@ def arm_report(course: Course) -> ArmReport:
         chosen=course.arm.chosen,
         finished=course.arm.finished,
     )
+
+
+def frozen(value: Any) -> Any:
+    """Return JSON with its lists as tuples, which can be compared and told apart."""
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
 def compare(courses: Sequence[Course]) -> tuple[Comparison, ...]:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from limpet.forgetting import metrics
+from limpet.forgetting.ability_evidence import found_after
 from limpet.forgetting.mirror_evidence import push_evidence
 from limpet.forgetting.mirror_server import Tracking, milliseconds
 from limpet.forgetting.mirror_versions import dataset_inputs, flat, logged_model, short_digest
@@ -187,7 +188,7 @@ def _push_step(
     own += [Metric(f"score_after_step/{task}", cell.score, ended, number) for task, cell in step.row.items()]
     _log_metrics(tracking, identity, own)
     curves = [Metric(name, value, ended, number) for name, value in {**costs, **_stability(so_far)}.items()]
-    _log_metrics(tracking, parent, [*_scores(tracking, step, ended), *curves])
+    _log_metrics(tracking, parent, [*_scores(tracking, step, ended), *curves, *_abilities(tracking, stream, step)])
     _set_status(tracking, identity, False, ended)
     tracking.keep(key, identity, step.version)
     return True
@@ -208,6 +209,19 @@ def _scores(tracking: Tracking, step: StepRecord, ended: int) -> list[Any]:
             dataset_digest=short_digest(cell.data_digest),
         )
         for task, cell in step.row.items()
+    ]
+
+
+def _abilities(tracking: Tracking, stream: StreamRecord, step: StepRecord) -> list[Any]:
+    """Return what probes of general ability found after a step; before the first one, at 0, the base alone."""
+    from mlflow.entities import Metric
+
+    time, number = milliseconds(step.created_at), step.index + 1
+    asked = {number: step.version} if step.index else {0: None, number: step.version}
+    return [
+        Metric(f"ability/{name}", value, time, at)
+        for at, version in asked.items()
+        for name, value in found_after(tracking.store, stream, version).items()
     ]
 
 

@@ -61,10 +61,32 @@ def _arm(arm: ArmReport, names: list[str], metrics: dict[str, str]) -> Iterator[
     for entry in arm.mcnemar:
         for key in ("lost", "gained", "p_value"):
             yield "mcnemar", key, None, entry.task, getattr(entry, key)
+    yield from _ability(arm)
     yield from _cost(arm)
     for step, version in enumerate(arm.versions, start=1):
         yield "version", "reference", step, version.task, version.reference
         yield "version", "digest", step, version.task, version.digest
+
+
+def _ability(arm: ArmReport) -> Iterator[_Entry]:
+    for probe in arm.ability:
+        key = f"{probe.kind}:{probe.metric}"
+        # step 0 is the base alone
+        for step, value in enumerate((probe.before, *probe.steps)):
+            yield "ability", key, step, probe.task, value
+        for step, interval in enumerate(probe.intervals, start=1):
+            low, high = interval or (None, None)
+            yield "ability_change_low", key, step, probe.task, low
+            yield "ability_change_high", key, step, probe.task, high
+        yield "ability_taken_off", key, None, probe.task, probe.taken_off
+        yield "ability_identical", key, None, probe.task, probe.identical
+    for adapter in arm.adapters:
+        for name, score in (("own", adapter.own), ("wrong", adapter.wrong), ("none", adapter.none)):
+            yield "adapter", f"{adapter.metric}:{name}", None, adapter.task, score
+        for name, interval in (("own-wrong", adapter.over_wrong), ("own-none", adapter.over_none)):
+            low, high = interval or (None, None)
+            yield "adapter_low", f"{adapter.metric}:{name}", None, adapter.task, low
+            yield "adapter_high", f"{adapter.metric}:{name}", None, adapter.task, high
 
 
 def _cost(arm: ArmReport) -> Iterator[_Entry]:

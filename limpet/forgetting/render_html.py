@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limpet.forgetting import plots, report_context, report_tables
+from limpet.forgetting import ability_tables, plots, report_context, report_tables
 from limpet.forgetting.conclusion import sentences
 from limpet.forgetting.html_page import Plot, data_uri, page
 from limpet.forgetting.report_tables import Table
@@ -25,6 +25,8 @@ def render_html(report: Report) -> str:
         results=_filled(
             report_tables.metric_table(report),
             report_tables.comparison_table(report),
+            ability_tables.ability_table(report),
+            ability_tables.adapter_table(report),
             report_tables.flip_table(report),
             report_tables.cost_table(report),
             report_tables.efficiency_table(report),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from limpet.forgetting import report_context, report_tables
+from limpet.forgetting import ability_tables, report_context, report_tables
 from limpet.forgetting.conclusion import sentences
 from limpet.forgetting.report_tables import Table
 from limpet.forgetting.report_values import Report
@@ -21,6 +21,8 @@ def render_markdown(report: Report) -> str:
     tables = [
         report_tables.metric_table(report),
         report_tables.comparison_table(report),
+        ability_tables.ability_table(report),
+        ability_tables.adapter_table(report),
         report_tables.flip_table(report),
         report_tables.cost_table(report),
         report_tables.efficiency_table(report),

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from limpet.forgetting import report_context, report_tables
+from limpet.forgetting import ability_tables, report_context, report_tables
 from limpet.forgetting.conclusion import conclusion
 from limpet.forgetting.report_tables import Table
 from limpet.forgetting.report_values import Report
@@ -25,6 +25,8 @@ def render_table(report: Report) -> RenderableType:
     tables = (
         report_tables.metric_table(report),
         report_tables.comparison_table(report),
+        ability_tables.ability_table(report),
+        ability_tables.adapter_table(report),
         report_tables.cost_table(report),
         report_tables.efficiency_table(report),
         report_context.order_table(report),

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from limpet.errors import IntegrityError
-from limpet.forgetting import strategies
+from limpet.forgetting import ability_evidence, strategies
 from limpet.forgetting.conclusion import conclusion
-from limpet.forgetting.evidence import Course, Outcomes, arm_report, compare, over_seeds
+from limpet.forgetting.evidence import Course, Outcomes, arm_report, compare, frozen, over_seeds
 from limpet.forgetting.identity import find_difference, read_contents
 from limpet.forgetting.orders import over_orders
 from limpet.forgetting.published import published_figures
 from limpet.forgetting.references import with_references
-from limpet.forgetting.report_values import BaseReport, Difference, Order, Report, TaskReport
+from limpet.forgetting.report_values import ArmReport, BaseReport, Difference, Order, Report, TaskReport
 from limpet.forgetting.stream_spec import order_name
 from limpet.registry import bases, evaluations, streams, tasks, versions
 from limpet.registry.costs import find_full, full_versions
@@ -60,7 +59,7 @@ def build(store: Store, stream_name: str | None = None, added: VersionRecord | N
         stream=stream.name,
         base=BaseReport(base.name, base.digest, _unchanged(steps)),
         tasks=tuple(_task(store, name) for name in names),
-        arms=tuple(replace(arm_report(course), differences=_differences(store, course)) for course in courses),
+        arms=tuple(_arm(store, stream, course) for course in courses),
         comparisons=compare(courses),
         seeds=over_seeds(courses),
         environments=_environments(courses),
@@ -68,6 +67,15 @@ def build(store: Store, stream_name: str | None = None, added: VersionRecord | N
         orders=tuple(order for order, _ in orders),
         over_orders=over_orders(orders),
         published=published_figures(stream.spec),
+    )
+
+
+def _arm(store: Store, stream: StreamRecord, course: Course) -> ArmReport:
+    return replace(
+        arm_report(course),
+        differences=_differences(store, course),
+        ability=ability_evidence.abilities_of(store, stream, course),
+        adapters=ability_evidence.adapters_of(store, stream, course),
     )
 
 
@@ -186,7 +194,7 @@ def _reader(store: Store) -> Read:
         known = (evaluation.predictions_digest, evaluation.metric)
         if known not in kept:
             content = evaluations.predictions(store, evaluation)
-            outcomes = Outcomes(_frozen(content["predictions"]), _frozen(content["targets"]))
+            outcomes = Outcomes(frozen(content["predictions"]), frozen(content["targets"]))
             kept[known] = outcomes, score(evaluation.metric, content["predictions"], content["targets"])
         outcomes, found = kept[known]
         if abs(found - evaluation.score) > _ROUNDING:
@@ -198,11 +206,6 @@ def _reader(store: Store) -> Read:
         return outcomes
 
     return read
-
-
-def _frozen(value: Any) -> Any:
-    """Return JSON with its lists as tuples, which can be compared and told apart."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _task(store: Store, name: str) -> TaskReport:

@@ -21,11 +21,13 @@ __all__ = [
     "efficiency_table",
     "environment_table",
     "flip_table",
+    "label",
     "matrix_table",
     "metric_table",
     "number",
     "percent",
     "size",
+    "span",
     "sweep_table",
     "task_table",
     "times",
@@ -98,7 +100,7 @@ def cost_table(report: Report) -> Table:
     """Return what each arm cost under each seed."""
     rows = [
         (
-            _label(report, arm),
+            label(report, arm),
             arm.method,
             count(arm.cost.trainable_parameters),
             percent(arm.cost.trainable_share),
@@ -127,7 +129,7 @@ def efficiency_table(report: Report) -> Table:
     """Return each arm's cost as shares of full fine-tuning's, and the latency it adds; empty where none is known."""
     rows = [
         (
-            _label(report, arm),
+            label(report, arm),
             percent(arm.cost.bytes_share),
             *(times(arm.cost.against_full.get(key)) for key in COMPARED),
             added(arm.cost.latency_ratio),
@@ -151,7 +153,7 @@ def comparison_table(report: Report) -> Table:
             f"{entry.a} less {entry.b}",
             entry.metric,
             number(entry.difference),
-            _interval(entry.interval),
+            span(entry.interval),
             number(entry.p_value, 4),
         )
         for entry in report.comparisons
@@ -163,7 +165,7 @@ def comparison_table(report: Report) -> Table:
 def flip_table(report: Report) -> Table:
     """Return what became of every earlier task's examples since it was learned."""
     rows = [
-        (_label(report, arm), task, number(negative), number(positive), *_mcnemar(arm, task))
+        (label(report, arm), task, number(negative), number(positive), *_mcnemar(arm, task))
         for arm in report.arms
         for task, negative, positive in zip(arm.tasks, arm.negative_flip_rate, arm.positive_flip_rate, strict=False)
     ]
@@ -194,7 +196,7 @@ def version_table(report: Report) -> Table:
     rows = [
         (
             version.reference,
-            _label(report, arm),
+            label(report, arm),
             version.method,
             size(version.size),
             version.created_at,
@@ -210,7 +212,7 @@ def sweep_table(report: Report) -> Table:
     """Return every candidate of every sweep with its mean validation score."""
     rows = [
         (
-            _label(report, arm),
+            label(report, arm),
             _settings(candidate.get("settings", {})),
             number(candidate.get("mean")),
             "chosen" if candidate.get("settings") == arm.chosen else "",
@@ -235,8 +237,8 @@ def definition_table() -> Table:
     return Table("definitions", ("key", "definition"), (*DEFINITIONS.items(), *_COST_DEFINITIONS.items()), note)
 
 
-def _label(report: Report, arm: ArmReport) -> str:
-    """An arm's name, with its seed only where it has several."""
+def label(report: Report, arm: ArmReport) -> str:
+    """Return an arm's name, with its seed only where it has several."""
     return arm.name if len([other for other in report.arms if other.name == arm.name]) == 1 else arm.label
 
 
@@ -265,10 +267,13 @@ def _arrow(change: float) -> str:
 
 
 def _with_interval(value: float | None, interval: Interval | None) -> str:
-    return number(value) if value is None or interval is None else f"{number(value)} {_interval(interval)}"
+    return number(value) if value is None or interval is None else f"{number(value)} {span(interval)}"
 
 
-def _interval(interval: Interval) -> str:
+def span(interval: Interval | None) -> str:
+    """Return an interval in brackets; nothing where there is none."""
+    if interval is None:
+        return ""
     # no space inside, so that a narrow terminal breaks the line before it
     return f"[{number(interval[0])},{number(interval[1])}]"
 

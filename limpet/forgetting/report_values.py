@@ -11,6 +11,8 @@ from limpet.forgetting.published import Published
 from limpet.registry.values import Environment, Json
 
 __all__ = [
+    "AbilityReport",
+    "AdapterReport",
     "ArmReport",
     "BaseReport",
     "Comparison",
@@ -131,6 +133,54 @@ class VersionReport:
 
 
 @dataclass(frozen=True)
+class AbilityReport:
+    """One probe of general ability under one arm.
+
+    `before` is the base alone, `steps` what was found after each step; `intervals` are those of each step less
+    `before`, from the same examples drawn for both. `taken_off` is the base alone asked again after the arm, and
+    `identical` says whether it then answered bit for bit as before; both None where it was not asked again.
+    """
+
+    kind: str
+    task: str
+    metric: str
+    examples: int
+    before: float
+    steps: tuple[float, ...]
+    intervals: tuple[Interval | None, ...]
+    taken_off: float | None
+    identical: bool | None
+
+    @property
+    def name(self) -> str:
+        """The probe, for people."""
+        return f"{self.kind} on {self.task}"
+
+    @property
+    def less_is_better(self) -> bool:
+        """Whether a smaller value is a better one."""
+        return self.metric == "perplexity"
+
+
+@dataclass(frozen=True)
+class AdapterReport:
+    """A task through its own head: with its own adapter, with another task's, and with none.
+
+    The intervals are those of `own` less the other, from the same examples drawn for both; None where the metric
+    can't be resampled, or there is no other task.
+    """
+
+    task: str
+    metric: str
+    own: float
+    wrong_task: str | None
+    wrong: float | None
+    none: float | None
+    over_wrong: Interval | None
+    over_none: Interval | None
+
+
+@dataclass(frozen=True)
 class ArmReport:
     """One arm of the stream under one seed.
 
@@ -138,8 +188,9 @@ class ArmReport:
     progress has fewer rows than columns, and `metrics` are then those of the tasks learned so far.
     `negative_flip_rate`, `positive_flip_rate` and `mcnemar` have one entry for each earlier task, in task
     order. `differences` has, for each earlier task that is not answered as when it was learned though its weights
-    are its own, the first example and the likely cause. `task_identity` says whether the task of an example was given
-    (`oracle`) or inferred (`routed`).
+    are its own, the first example and the likely cause. `ability` has the probes of general ability, `adapters` each
+    task under its own adapter, another's and none; both are empty where the stream asks none. `task_identity` says
+    whether the task of an example was given (`oracle`) or inferred (`routed`).
     """
 
     name: str
@@ -160,6 +211,8 @@ class ArmReport:
     chosen: Json
     finished: bool
     differences: tuple[Difference, ...] = ()
+    ability: tuple[AbilityReport, ...] = ()
+    adapters: tuple[AdapterReport, ...] = ()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -192,6 +245,8 @@ class ArmReport:
             "chosen": dict(self.chosen),
             "finished": self.finished,
             "differences": [asdict(difference) for difference in self.differences],
+            "ability": [_lists(asdict(probe)) for probe in self.ability],
+            "adapters": [_lists(asdict(adapter)) for adapter in self.adapters],
         }
 
 

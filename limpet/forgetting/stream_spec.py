@@ -244,7 +244,7 @@ def _probe(item: Any) -> AbilitySpec:
     size = content.get("size", _ABILITY_SIZES[kind])
     if size < 2:
         raise _wrong(f"a probe of ability needs a size of 2 or more, not {size}.", f"size: {_ABILITY_SIZES[kind]}")
-    options = {key: content[key] for key in ("template", "label_words") if key in content}
+    options: dict[str, str] = {key: content[key] for key in ("template", "label_words") if key in content}
     if options and kind != "zero-shot":
         raise _wrong(f"the probe {kind!r} has no {next(iter(options))!r}.", "kind: zero-shot")
     return AbilitySpec(

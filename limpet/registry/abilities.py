@@ -145,7 +145,7 @@ def _find(
 
 def _records(session: Session, rows: Sequence[AbilityRow]) -> tuple[AbilityRecord, ...]:
     ids = {id_ for row in rows for id_ in (row.head_version_id, row.state_version_id, row.after_version_id)}
-    named: dict[int | None, str] = {**references(session, [id_ for id_ in ids if id_ is not None])}
+    named = references(session, [id_ for id_ in ids if id_ is not None])
     found = select(EnvironmentRow).where(EnvironmentRow.id.in_({row.environment_id for row in rows}))
     environments = {row.id: Environment(**row.content) for row in session.scalars(found)}
     return tuple(
@@ -153,9 +153,9 @@ def _records(session: Session, rows: Sequence[AbilityRow]) -> tuple[AbilityRecor
             id=row.id,
             probe=row.probe,
             probe_digest=row.probe_digest,
-            head=named.get(row.head_version_id),
-            state=named.get(row.state_version_id),
-            after=named.get(row.after_version_id),
+            head=None if row.head_version_id is None else named[row.head_version_id],
+            state=None if row.state_version_id is None else named[row.state_version_id],
+            after=None if row.after_version_id is None else named[row.after_version_id],
             metric=row.metric,
             score=row.score,
             examples=row.examples,

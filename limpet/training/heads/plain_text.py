@@ -21,7 +21,7 @@ _ROWS = 8
 class PlainTextHead(GenerationHead):
     """Texts to their log-likelihoods and how many tokens those cover; there is no prompt and nothing is written.
 
-    A decoder is asked for every token of a text after the first. An encoder-decoder reads the first half of the text's
+    A decoder is asked for every token of a text after the first. An encoder-decoder reads the first half of a text's
     tokens and is asked for the second.
     """
 

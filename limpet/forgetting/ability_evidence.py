@@ -1,0 +1,143 @@
+"""What the kept probes of general ability show under an arm: values, changes with their intervals, and identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from limpet.errors import IntegrityError
+from limpet.forgetting import statistics
+from limpet.forgetting.ability import Where, adapter_question, other_adapter, probes_of, recall
+from limpet.forgetting.evidence import Course, frozen
+from limpet.forgetting.report_values import AbilityReport, AdapterReport, Interval
+from limpet.forgetting.statistics import Column
+from limpet.registry import abilities, tasks
+from limpet.registry.store import Store
+from limpet.registry.values import AbilityRecord, StreamRecord
+from limpet.training.ability import PERPLEXITY, AbilityProbe, score_of
+from limpet.training.scoring import metric
+from limpet.training.task_types.generation import NEG_PERPLEXITY
+
+__all__ = ["abilities_of", "adapters_of", "found_after"]
+
+_SEED = 0  # the examples drawn are the same whenever a report is made
+_ROUNDING = 1e-9  # sums may differ in the last bits from machine to machine
+
+Rows = tuple[Any, ...]
+
+
+def abilities_of(store: Store, stream: StreamRecord, course: Course) -> tuple[AbilityReport, ...]:
+    """Return every probe that was asked before an arm and after each of its steps so far.
+
+    Raises:
+        IntegrityError: Kept answers are missing or corrupt, or do not give the recorded score.
+    """
+    found = (_ability(store, stream, course, probe) for probe in (probes_of(store, stream) if course.steps else ()))
+    return tuple(one for one in found if one is not None)
+
+
+def found_after(store: Store, stream: StreamRecord, version: str | None) -> dict[str, float]:
+    """Return what every probe found under a version, by kind and task; with null, what the base alone gave."""
+    records = (
+        recall(store, probe.identity, stream.base_digest, Where(state=version)) for probe in probes_of(store, stream)
+    )
+    return {f"{one.probe['kind']}/{one.probe['task']}": one.score for one in records if one is not None}
+
+
+def adapters_of(store: Store, stream: StreamRecord, course: Course) -> tuple[AdapterReport, ...]:
+    """Return every task of an arm under its own adapter, another's and none; nothing where that was not asked.
+
+    Raises:
+        IntegrityError: Kept answers are missing or corrupt, or do not give the recorded score.
+    """
+    if "ability" not in stream.spec:
+        return ()
+    found = (_adapter(store, stream, course, place) for place in range(course.steps))
+    return tuple(one for one in found if one is not None)
+
+
+def _ability(store: Store, stream: StreamRecord, course: Course, probe: AbilityProbe) -> AbilityReport | None:
+    def look(where: Where) -> AbilityRecord | None:
+        return recall(store, probe.identity, stream.base_digest, where)
+
+    before = look(Where())
+    steps = [look(Where(state=version.reference)) for version in course.versions]
+    known = [step for step in steps if step is not None]
+    if before is None or len(known) < len(steps):
+        return None
+    again = look(Where(after=course.versions[-1].reference))
+    rows = [_answers(store, one)[0] for one in (before, *known)]
+    intervals = _over_first(probe.task.name, probe.metric, _answers(store, before)[1], rows)
+    return AbilityReport(
+        kind=probe.kind,
+        task=probe.task.name,
+        metric=probe.metric,
+        examples=before.examples,
+        before=before.score,
+        steps=tuple(step.score for step in known),
+        intervals=intervals,
+        taken_off=again.score if again else None,
+        identical=_identical(before, again) if again else None,
+    )
+
+
+def _identical(before: AbilityRecord, again: AbilityRecord) -> bool:
+    return (before.logits_digest, before.predictions_digest) == (again.logits_digest, again.predictions_digest)
+
+
+def _adapter(store: Store, stream: StreamRecord, course: Course, place: int) -> AdapterReport | None:
+    cell, version, name = course.cells[place][place], course.versions[place], course.tasks[place]
+    wrong = other_adapter(course.tasks, name)
+    # before the last step, there is no saying which adapter stands for a wrong one
+    if cell is None or course.steps < len(course.tasks):
+        return None
+    question = adapter_question(tasks.get(store, name), version)
+
+    def look(state: str | None) -> AbilityRecord | None:
+        return recall(store, question, stream.base_digest, Where(state=state, head=version.reference))
+
+    none = look(None)
+    other = look(course.versions[course.tasks.index(wrong)].reference) if wrong else None
+    if none is None:
+        return None
+    own = course.read(cell)
+    rows = [own.predictions, *(_answers(store, one)[0] for one in (other, none) if one is not None)]
+    # own less another, where the interval is that of another less own
+    turned = [_turn(one) for one in _over_first(name, cell.metric, own.targets, rows)]
+    return AdapterReport(
+        task=name,
+        metric=cell.metric,
+        own=cell.score,
+        wrong_task=wrong,
+        wrong=other.score if other else None,
+        none=none.score,
+        over_wrong=turned[0] if other else None,
+        over_none=turned[-1],
+    )
+
+
+def _turn(interval: Interval | None) -> Interval | None:
+    return None if interval is None else (-interval[1], -interval[0])
+
+
+def _answers(store: Store, found: AbilityRecord) -> tuple[Rows, Rows]:
+    """Return the answers and what is right; a score that they don't give is refused."""
+    content = abilities.predictions(store, found)
+    given = score_of(found.metric, content["predictions"], content["targets"])
+    if abs(given - found.score) > _ROUNDING * max(1.0, abs(given)):
+        raise IntegrityError(
+            f"The {found.metric} of a probe of general ability is recorded as {found.score:g}, and its answers give "
+            f"{given:g}.",
+            "limpet verify --deep",
+        )
+    return frozen(content["predictions"]), frozen(content["targets"])
+
+
+def _over_first(task: str, name: str, targets: Rows, rows: Sequence[Rows]) -> tuple[Interval | None, ...]:
+    """Return the paired bootstrap interval of each row's score less the first's."""
+    sign, scored = (-1.0, NEG_PERPLEXITY.name) if name == PERPLEXITY else (1.0, name)
+    if metric(scored).counts is None:
+        return (None,) * (len(rows) - 1)
+    column = Column(task, scored, targets, tuple(rows))
+    drawn = sign * statistics.bootstrap_matrices([column], _SEED)[:, :, 0]
+    return tuple(statistics.percentile_interval(drawn[:, at] - drawn[:, 0]) for at in range(1, len(rows)))
