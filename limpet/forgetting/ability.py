@@ -159,7 +159,7 @@ def _keep(
         logits_digest=found.outcome.logits_digest,
         plan_digest=found.plan_digest,
         base_digest=backbone.record.digest,
-        environment=current_environment("float32"),
+        environment=current_environment(backbone.evaluation_dtype),
         seconds=found.outcome.seconds,
     )
 

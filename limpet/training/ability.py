@@ -15,7 +15,9 @@ from typing import Any
 from limpet.errors import UsageError
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
+from limpet.training import methods
 from limpet.training.backbone import Backbone
+from limpet.training.computing import computing
 from limpet.training.data import read_split
 from limpet.training.demonstrations import DEFAULT_TEMPLATE, Demonstrations, check_template, label_words
 from limpet.training.evaluate import Outcome, run
@@ -125,9 +127,13 @@ def ask(
     examples = read_split(store, probe.task, "evaluation")[: probe.size]
     head = _HEADS[probe.kind](store, backbone, probe, weights).to(backbone.model.device)
     head.bind(backbone)
-    with active_behind(backbone, method, files, head) as model:
+    dtype, name = backbone.evaluation_dtype, f"{probe.kind} on {probe.task.name}"
+    with (
+        active_behind(backbone, method, files, head) as model,
+        computing(methods.get(method), model.module, dtype),
+    ):
         encoded = model.encode(backbone.tokenizer, examples, probe.task.definition.max_length)
-        outcome = run(model, encoded, backbone.model.device, progress, f"{probe.kind} on {probe.task.name}")
+        outcome = run(model, encoded, backbone.model.device, progress, name, dtype)
     # a text that is only read has no right answer
     targets = tuple(None if probe.kind == PERPLEXITY else example.target for example in examples)
     found = score_of(probe.metric, outcome.predictions, targets)
