@@ -21,7 +21,13 @@ FILE: dict[str, Any] = {
     "arms": [{"name": "x", "strategy": "isolated", "method": "lora"}],
 }
 FIGURE = {"arm": "SeqFT", "base": "t5", "metric": "average_accuracy", "value": 0.2, "source": "A 2020"}
-BROUGHT_ALONG = {"demo", "small-decoder", "five-topics", "eight-topics", *(f"text-order-{number}" for number in range(1, 7))}
+BROUGHT_ALONG = {
+    "demo",
+    "small-decoder",
+    "five-topics",
+    "eight-topics",
+    *(f"text-order-{number}" for number in range(1, 7)),
+}
 
 
 def test_the_first_order_is_the_file_s_own_and_no_two_are_the_same() -> None:
