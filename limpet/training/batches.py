@@ -1,4 +1,4 @@
-"""Token ids, and which examples share a batch: shuffled for training, fixed for evaluation.
+"""Which examples share a batch, and how it is padded: shuffled for training, fixed for evaluation.
 
 Another batch size, order or padding may change the last bits of a score. So an evaluation has a plan, decided by
 the token lengths alone, and the plan's digest is kept with the predictions.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from limpet.registry.canonical import digest_json
 
-__all__ = ["PAD_TO", "BatchPlan", "collate", "encode", "evaluation_plan", "training_batches"]
+__all__ = ["PAD_TO", "BatchPlan", "collate", "evaluation_plan", "training_batches"]
 
 PAD_TO = 8
 """Batches are padded to a multiple of this many tokens."""
@@ -34,12 +33,6 @@ class BatchPlan:
     def digest(self) -> str:
         """SHA-256 over batches and padded lengths."""
         return digest_json({"batches": self.batches, "lengths": self.lengths})
-
-
-def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
-    """Turn texts into token ids, cut at `max_length` tokens, special tokens included, without padding."""
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
-    return [list(ids) for ids in encoded["input_ids"]]
 
 
 def evaluation_plan(lengths: Sequence[int], batch_size: int = 32) -> BatchPlan:

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from limpet.training.batches import BatchPlan, collate, encode, evaluation_plan
+from limpet.training.batches import BatchPlan, collate, evaluation_plan
 from limpet.training.precision import autocast
 from limpet.training.progress import SILENT, Progress
+from limpet.training.tokens import token_ids
 
 __all__ = ["Encoded", "EvaluationData", "Field", "Outcome", "encode_texts", "plan_tokens", "run"]
 
@@ -97,7 +98,7 @@ class Outcome:
 
 def encode_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
     """Tokenise `texts` and plan their batches."""
-    return plan_tokens(tokenizer, encode(tokenizer, texts, max_length))
+    return plan_tokens(tokenizer, token_ids(tokenizer, texts, max_length))
 
 
 def plan_tokens(tokenizer: Any, ids: Sequence[list[int]]) -> Encoded:

@@ -262,7 +262,7 @@ def _unreadable(kind: str, path: Path, error: Exception) -> DataError:
 
 def _has_no_rows(kind: str, path: Path) -> bool:
     if kind == "parquet":
-        from pyarrow import ArrowInvalid, parquet  # type: ignore[import-untyped]
+        from pyarrow import ArrowInvalid, parquet
 
         try:
             return int(parquet.read_metadata(path).num_rows) == 0

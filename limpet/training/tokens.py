@@ -1,0 +1,75 @@
+"""Token ids of texts: computed once on a machine, kept as Arrow in the cache folder, and mapped into memory there.
+
+Tokenising reads a text to its end, however little of it is kept; a task's texts are evaluated again after every
+addition, and are the same each time. What is kept is found by all that decides it: tokenizer, texts and length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from limpet.registry.canonical import canonical_json
+from limpet.training.samples import cache_folder
+
+__all__ = ["token_ids"]
+
+_FEW = 32
+"""So many texts are tokenised faster than they are looked for."""
+_digests: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """Turn texts into token ids, cut at `max_length` tokens, special tokens included, without padding."""
+    if len(texts) <= _FEW or not hasattr(tokenizer, "backend_tokenizer"):
+        return _tokenise(tokenizer, texts, max_length)
+    key = hashlib.sha256(canonical_json([_digest(tokenizer), max_length, list(texts)])).hexdigest()
+    path = cache_folder() / "tokens" / f"{key}.arrow"
+    found = _read(path, len(texts))
+    if found is None:
+        found = _tokenise(tokenizer, texts, max_length)
+        _write(path, found)
+    return found
+
+
+def _tokenise(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    encoded = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
+    return [list(ids) for ids in encoded["input_ids"]]
+
+
+def _digest(tokenizer: Any) -> str:
+    """Return the digest of what a tokenizer does, whatever it was last asked to cut or pad to."""
+    if tokenizer not in _digests:
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        content |= {"truncation": None, "padding": None, "class": type(tokenizer).__name__}
+        _digests[tokenizer] = hashlib.sha256(canonical_json(content)).hexdigest()
+    return _digests[tokenizer]
+
+
+def _read(path: Path, count: int) -> list[list[int]] | None:
+    """Return what is kept; null where there is nothing, or not the whole of it."""
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(str(path)) as source:
+            rows: list[list[int]] = pyarrow.ipc.open_file(source).read_all().column("ids").to_pylist()
+    except (OSError, KeyError, pyarrow.ArrowInvalid):
+        return None
+    return rows if len(rows) == count else None
+
+
+def _write(path: Path, rows: Sequence[list[int]]) -> None:
+    import pyarrow
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pyarrow.table({"ids": pyarrow.array(rows, pyarrow.list_(pyarrow.int32()))})
+    # renamed when whole: another process may read, or write the same
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with pyarrow.OSFile(str(temporary), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    temporary.replace(path)
