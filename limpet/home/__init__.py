@@ -146,7 +146,10 @@ class Home:
         with loading():
             from limpet.forgetting.gate_rules import read_rules
             from limpet.forgetting.monitor import add_version, check_growth
+            from limpet.training import methods
+            from limpet.training.computing import describe
             from limpet.training.learn import Start, TrainingSettings, discard, learn, unfinished_run
+            from limpet.training.precision import resolve_dtype
             from limpet.training.progress import SILENT
 
         progress = progress or SILENT
@@ -162,12 +165,16 @@ class Home:
         backbone = self.backbone(progress)
         check_growth(self.store, backbone)
         start = Start.from_version(self.store, backbone, start_from) if start_from else None
+        settings = settings or TrainingSettings()
+        method = methods.get(settings.method)
+        if not isinstance(method, methods.OwnHead):
+            progress.note(describe(method, resolve_dtype(settings.dtype), settings.without))
         try:
             staged = learn(
                 self.store,
                 backbone,
                 record,
-                settings or TrainingSettings(),
+                settings,
                 start=start,
                 resume=resume,
                 progress=progress,

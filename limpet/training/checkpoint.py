@@ -98,7 +98,8 @@ class Checkpoint:
             kind, _, name = key.partition("/")
             if kind.startswith("optimizer."):
                 parameter = parameters[name]
-                # step counters stay on the CPU, as torch keeps them
-                device = tensor.device if tensor.dim() == 0 else parameter.device
+                # torch keeps step counters on the CPU, unless its fused kernel counts
+                fused = bool(optimizer.param_groups[0].get("fused"))
+                device = parameter.device if fused or tensor.dim() else tensor.device
                 optimizer.state[parameter][kind.removeprefix("optimizer.")] = tensor.to(device)
         return state

@@ -16,11 +16,12 @@ from torch import nn
 from limpet.errors import UsageError
 from limpet.training import methods
 
-__all__ = ["CHOICES", "check_choices", "computing"]
+__all__ = ["CHOICES", "check_choices", "computing", "describe"]
 
 CHOICES = {
     "cast-once": "frozen weights are kept in bfloat16 while products are computed in it",
     "quick-layers": "methods compute their layers by a cheaper graph, where they have one",
+    "fused-optimizer": "an optimizer's step is one pass over the weights",
 }
 """What is done faster by default, by the name that switches it off."""
 
@@ -33,6 +34,14 @@ def check_choices(without: Collection[str]) -> None:
     """
     if unknown := sorted(set(without) - set(CHOICES)):
         raise UsageError(f"There is no choice {unknown[0]!r} to do without.", f"there are {', '.join(CHOICES)}")
+
+
+def describe(method: methods.Method, dtype: str, without: Collection[str] = ()) -> str:
+    """Say what was chosen for a training: dtype, threads, and what is done because it is faster."""
+    possible = {"cast-once": dtype == "bfloat16", "quick-layers": isinstance(method, methods.Quickened)}
+    made = [name for name in CHOICES if possible.get(name, True) and name not in without]
+    threads = torch.get_num_threads()
+    return ", ".join([f"products in {dtype}", f"{threads} thread{'s' if threads > 1 else ''}", *made])
 
 
 @contextmanager

@@ -407,6 +407,7 @@ def _fit(
         seed=settings.seed,
         dtype=training["dtype"],
         max_seconds=training["max_seconds"],
+        fused="fused-optimizer" not in settings.without,
     )
     interval = float(os.environ.get("LIMPET_CHECKPOINT_SECONDS", _CHECKPOINT_SECONDS))
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", interval)

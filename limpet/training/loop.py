@@ -39,7 +39,10 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Settings of the loop; `learning_rate` is the peak, `warmup` a share of all steps, `max_seconds` a budget."""
+    """Settings of the loop; `learning_rate` is the peak, `warmup` a share of all steps, `max_seconds` a budget.
+
+    `fused` lets the optimizer pass once over each weight, where the device has such a kernel.
+    """
 
     epochs: int
     learning_rate: float
@@ -50,6 +53,7 @@ class LoopSettings:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     max_seconds: float | None = None
+    fused: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,10 @@ def fit(
     accelerator = new_accelerator(settings.dtype)
     parameters = {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}
     optimizer = torch.optim.AdamW(
-        list(parameters.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        list(parameters.values()),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=settings.fused and all(p.device.type in ("cpu", "cuda") for p in parameters.values()),
     )
     # the optimizer is prepared after loading, so that its state is restored by parameter
     state = checkpoint.load(parameters, optimizer)

@@ -13,7 +13,7 @@ from limpet.errors import UsageError
 from limpet.home import Home
 from limpet.registry import evaluations
 from limpet.training import methods
-from limpet.training.computing import CHOICES, computing
+from limpet.training.computing import CHOICES, computing, describe
 from limpet.training.learn import TrainingSettings
 from limpet.training.methods._low_rank import updated_linear
 from limpet.training.precision import autocast
@@ -189,3 +189,13 @@ def test_the_words_of_a_language_head_are_cast_once(tmp_path: Path) -> None:
         assert torch.equal(head(hidden, torch.empty(0)), first)
         assert head._cast is kept
     assert torch.equal(first, torch.nn.functional.linear(hidden.bfloat16(), head.weight.bfloat16()).float())
+
+
+def test_what_was_chosen_is_said() -> None:
+    lora, full = methods.get("lora"), methods.get("full")
+    threads = f"{torch.get_num_threads()} thread"
+    assert describe(lora, "bfloat16").startswith(f"products in bfloat16, {threads}")
+    assert describe(lora, "bfloat16").endswith("cast-once, quick-layers, fused-optimizer")
+    assert describe(lora, "bfloat16", ("cast-once",)).endswith("quick-layers, fused-optimizer")
+    assert "quick-layers" not in describe(full, "bfloat16")
+    assert "cast-once" not in describe(lora, "float32")
