@@ -6,6 +6,7 @@ that comes without one can do everything but write text and learn from demonstra
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class LanguageHead(nn.Module):
         self.register_buffer("weight", None if weight is None else weight.detach())
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.scale = scale
-        self._cast: tuple[Any, Tensor] | None = None
+        self._cast: tuple[weakref.ref[Tensor], Any, Tensor] | None = None
 
     def forward(self, hidden: Tensor, words: Tensor) -> Tensor:
         """Return logits (..., words); `words` are the word embeddings (words, hidden) of the model in front."""
@@ -50,10 +51,12 @@ class LanguageHead(nn.Module):
         kind = weight.device.type
         if not torch.is_autocast_enabled(kind) or (weight.requires_grad and torch.is_grad_enabled()):
             return weight
-        state = (id(weight), weight._version, torch.get_autocast_dtype(kind))
-        if self._cast is None or self._cast[0] != state:
-            self._cast = state, weight.detach().to(state[2])
-        return self._cast[1]
+        state = (weight._version, torch.get_autocast_dtype(kind))
+        if self._cast is None or self._cast[0]() is not weight or self._cast[1] != state:
+            # what evaluation casts first, training reads too; and the next copy of a base may lie where one lay
+            with torch.inference_mode(False):
+                self._cast = weakref.ref(weight), state, weight.detach().to(state[1])
+        return self._cast[2]
 
 
 def inner_model(module: Any) -> Any:

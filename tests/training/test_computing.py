@@ -199,3 +199,18 @@ def test_what_was_chosen_is_said() -> None:
     assert describe(lora, "bfloat16", ("cast-once",)).endswith("quick-layers, fused-optimizer")
     assert "quick-layers" not in describe(full, "bfloat16")
     assert "cast-once" not in describe(lora, "float32")
+
+
+def test_words_cast_while_evaluating_can_be_learned_from_and_those_of_another_copy_are_cast_anew() -> None:
+    from limpet.training.language import LanguageHead
+
+    head, hidden = LanguageHead(None), torch.randn(3, 8, requires_grad=True)
+    for _ in range(3):
+        # each is freed before the next is made, which may lie where it lay
+        words = torch.randn(len(WORDS), 8)
+        with torch.inference_mode(), autocast("cpu", "bfloat16"):
+            head(hidden, words)
+        with autocast("cpu", "bfloat16"):
+            found = head(hidden, words)
+        found.sum().backward()
+        assert torch.equal(found, torch.nn.functional.linear(hidden.bfloat16(), words.bfloat16()).float())
