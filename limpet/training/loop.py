@@ -169,6 +169,8 @@ class _Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
+        # a fused step changes them unseen, and who has kept a cast of one has to see it
+        torch.autograd.graph.increment_version(list(self.parameters.values()))
         self.optimizer.zero_grad()
         return float(loss.item())
 

@@ -15,8 +15,10 @@ from click.testing import CliRunner
 
 from limpet.cli import cli
 from limpet.errors import UsageError
+from limpet.forgetting.monitor import measure
 from limpet.home import Home, init
 from limpet.training.learn import TrainingSettings
+from limpet.training.model import version_files
 from limpet.training.task_types import Example
 from tests.tiny import TOPICS, enliven, tiny_base
 
@@ -93,6 +95,18 @@ def test_every_method_writes_alone_as_in_a_batch_and_the_same_in_a_new_process(t
     command = [sys.executable, "-c", AGAIN, str(home.path), json.dumps(TEXTS), *written]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == written
+
+
+def test_a_copy_is_validated_with_the_words_that_it_has_just_learned(tmp_path: Path) -> None:
+    home = a_home(tmp_path, "gpt2", lively=True, metric="neg-perplexity")
+    settings = TrainingSettings("full", epochs=3, batch_size=8, dtype="bfloat16", learning_rate=1e-2)
+    version = home.train("headlines", settings).version
+    task, backbone = home.task.show("headlines"), home.backbone()
+    files = version_files(home.store, backbone, version)
+    length = int(version.config["max_length"])
+    again = measure(home.store, backbone, task, "validation", length, "full", files, files)
+    assert version.metrics["validation_neg-perplexity"] == pytest.approx(again.score, abs=1e-6)
+    assert version.metrics["history"][-1]["validation"] > version.metrics["history"][0]["validation"]
 
 
 def test_features_alone_can_not_write(tmp_path: Path) -> None:
