@@ -84,7 +84,11 @@ def _is_reference(report: Report, name: str) -> bool:
 def _reference(report: Report, name: str) -> str:
     accuracy, interval = mean_with_interval(report, name, "average_accuracy")
     summary = strategies.get(runs_of(report, name)[0].strategy).summary
-    measured = "not known yet" if accuracy is None else f"average_accuracy {accuracy:.3f}{_span(interval)}"
+    measured = (
+        "not known yet"
+        if accuracy is None
+        else f"average_accuracy {accuracy:.3f}{_brackets(interval, ', 95 % interval')}"
+    )
     return f"For comparison, {name} ({summary}): {measured}."
 
 
@@ -92,19 +96,26 @@ def _stability(report: Report, name: str) -> str:
     runs = runs_of(report, name)
     forgetting, interval = mean_with_interval(report, name, "forgetting_max")
     if all(arm.identical_predictions for arm in runs):
-        return f"{name} forgot nothing: every earlier task is predicted exactly as when it was learned."
+        kept = "every earlier task is predicted exactly as when it was learned"
+        return f"{name} forgot nothing: {kept} ({_measured(forgetting, interval)})."
     changed = ", though some predictions changed" if any(arm.identical_predictions is False for arm in runs) else ""
     differences = [difference for arm in runs for difference in arm.differences]
     if differences:
         return f"{name} does not answer as it did, though nothing should have changed. {differences[0].sentence()}."
     if forgetting is None:
         return f"Whether {name} forgot can't be said: an earlier task was not evaluated again."
-    measured = f"forgetting_max {_signed(forgetting)}{_span(interval)}"
+    measured = _measured(forgetting, interval)
     if interval is None or interval[0] <= 0 <= interval[1]:
         return f"No forgetting was shown for {name} on average ({measured}){changed}.{_worst(runs)}"
     if forgetting < 0:
         return f"{name} gained on earlier tasks ({measured}).{_worst(runs)}"
     return f"{name} forgot ({measured}).{_worst(runs)}"
+
+
+def _measured(forgetting: float | None, interval: Interval | None) -> str:
+    if forgetting is None:
+        return "forgetting_max undefined"
+    return f"forgetting_max {_signed(forgetting)}{_span(interval)}"
 
 
 def _worst(runs: Sequence[ArmReport]) -> str:
@@ -119,7 +130,7 @@ def _worst(runs: Sequence[ArmReport]) -> str:
     which = f" under seed {arm.seed}" if len(runs) > 1 else ""
     return (
         f" Its clearest loss is {entry.task}{which}: {entry.lost} examples lost and {entry.gained} gained "
-        f"since it was learned (McNemar {_p(p_value)})."
+        f"since it was learned ({_signed(entry.change)}{_span(entry.interval)}; McNemar {_p(p_value)})."
     )
 
 
@@ -143,9 +154,11 @@ def _plasticity(report: Report) -> list[str]:
     """How well the tasks were learned in the first place: stability without it is easy."""
     if len({len(arm.matrix) for arm in report.arms}) > 1:
         return []
-    measured = [(name, mean_of(runs_of(report, name), "learning_accuracy")) for name in arm_names(report)]
-    known = [f"{name} {value:.3f}" for name, value in measured if value is not None]
-    return [f"Right after learning, the tasks scored on average: {', '.join(known)}."] if len(known) > 1 else []
+    measured = [(name, *mean_with_interval(report, name, "learning_accuracy")) for name in arm_names(report)]
+    known = [f"{name} {value:.3f}{_brackets(interval)}" for name, value, interval in measured if value is not None]
+    listed = ", ".join(known)
+    means = f"Right after learning, the tasks scored on average, with 95 % intervals: {listed}."
+    return [means] if len(known) > 1 else []
 
 
 def _shared(report: Report) -> list[str]:
@@ -158,14 +171,15 @@ def _shared(report: Report) -> list[str]:
     isolated = [arm for arm in report.arms if arm.strategy == "isolated"]
     found = []
     for name in shared:
-        _, interval = mean_with_interval(report, name, "forgetting_max")
+        forgetting, interval = mean_with_interval(report, name, "forgetting_max")
         if interval is None or interval[0] <= 0:
             continue
         kept = isolated and all(arm.identical_predictions for arm in isolated)
         because = "; here it is the isolation that did" if kept else ""
         method = runs_of(report, name)[0].method
         found.append(
-            f"{name} trained nothing but one shared {method} adapter and still forgot: "
+            f"{name} trained nothing but one shared {method} adapter and still forgot "
+            f"({_measured(forgetting, interval)}): "
             f"PEFT by itself does not prevent forgetting{because}."
         )
     return found
@@ -187,6 +201,10 @@ def _caveats(report: Report) -> list[str]:
 
 def _span(interval: Interval | None) -> str:
     return f", 95 % interval {_signed(interval[0])} to {_signed(interval[1])}" if interval else ""
+
+
+def _brackets(interval: Interval | None, before: str = "") -> str:
+    return f"{before} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
 
 
 def _signed(value: float) -> str:

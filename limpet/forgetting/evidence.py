@@ -35,6 +35,7 @@ __all__ = ["Course", "Outcomes", "arm_report", "compare", "frozen", "over_seeds"
 _SEED = 0  # the examples drawn, and so every interval, are the same whenever a report is made
 _INTERVALS: dict[str, MatrixMetric] = {
     "average_accuracy": metrics.average_accuracy,
+    "learning_accuracy": metrics.learning_accuracy,
     "bwt_gem": metrics.bwt_gem,
     "forgetting_max": metrics.forgetting_max,
 }
@@ -244,7 +245,18 @@ def _mcnemar(course: Course, task: int) -> McNemar | None:
     triples = zip(learned.predictions, now.predictions, now.targets, strict=True)
     pairs = [(right(before, target), right(after, target)) for before, after, target in triples]
     lost, gained = pairs.count((True, False)), pairs.count((False, True))
-    return McNemar(course.tasks[task], lost, gained, statistics.mcnemar_exact(lost, gained))
+    before, after = course.cells[task][task], course.cells[-1][task]
+    assert before is not None and after is not None
+    # the same examples are drawn for both steps, so that their difference is paired
+    paired = course.resampled[:, -1, task] - course.resampled[:, task, task] if course.columns else None
+    return McNemar(
+        task=course.tasks[task],
+        lost=lost,
+        gained=gained,
+        p_value=statistics.mcnemar_exact(lost, gained),
+        change=after.score - before.score,
+        interval=None if paired is None else statistics.percentile_interval(paired),
+    )
 
 
 def _compare(a: Sequence[Course], b: Sequence[Course], key: str) -> Comparison | None:

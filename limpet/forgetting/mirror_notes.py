@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from limpet.forgetting.conclusion import conclusion
-from limpet.forgetting.report_values import ArmReport, Report
+from limpet.forgetting.report_summary import Fall, largest_fall
+from limpet.forgetting.report_values import Report
 from limpet.registry.values import VersionRecord
 
-__all__ = ["Fall", "home_note", "largest_fall", "stream_note"]
+__all__ = ["home_note", "stream_note"]
 
 _KEYS = ("average_accuracy", "learning_accuracy", "bwt_gem", "worst_forgetting")
-
-
-@dataclass(frozen=True)
-class Fall:
-    """The largest fall of one task's score from one step to the next; steps count from 1."""
-
-    task: str
-    step: int
-    learned: str
-    before: float
-    after: float
-
-
-def largest_fall(arm: ArmReport, tasks: Sequence[str]) -> Fall | None:
-    """Return where an arm lost most in one step; None where no score fell."""
-    falls = []
-    for column, task in enumerate(tasks):
-        for row in range(column + 1, len(arm.matrix)):
-            before, after = arm.matrix[row - 1][column], arm.matrix[row][column]
-            if before is not None and after is not None and after < before:
-                falls.append(Fall(task, row + 1, tasks[row], before, after))
-    return max(falls, key=lambda fall: fall.before - fall.after, default=None)
 
 
 def stream_note(report: Report) -> str:
@@ -45,7 +23,7 @@ def stream_note(report: Report) -> str:
     ]
     for arm in report.arms:
         values = " | ".join(_shown(arm.metrics.get(key)) for key in _KEYS)
-        lines.append(f"| {arm.label} | {values} | {_described(largest_fall(arm, tasks))} |")
+        lines.append(f"| {arm.label} | {values} | {_described(largest_fall(arm.matrix, tasks))} |")
     lines += [
         "",
         conclusion(report),
@@ -82,6 +60,4 @@ def _shown(value: float | None) -> str:
 
 
 def _described(fall: Fall | None) -> str:
-    if fall is None:
-        return "none"
-    return f"{fall.task}, {fall.before:.3f} to {fall.after:.3f} at step {fall.step} ({fall.learned})"
+    return "none" if fall is None else fall.sentence()

@@ -7,6 +7,7 @@ draw.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from limpet.forgetting.conclusion import arm_names, mean_of, mean_with_interval, runs_of
@@ -24,11 +25,14 @@ __all__ = [
     "errors",
     "forgetting_bars",
     "heatmap",
+    "is_dark",
     "new_figure",
+    "score_range",
+    "viridis",
 ]
 
-# Okabe & Ito 2008, the yellow left out: it vanishes on white
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Okabe & Ito 2008, the yellow left out: it vanishes on white; Tol's wine as the eighth
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#882255")
 MARKERS = "osD^vPX*<>"
 _DASHES = ("-", "--", "-.", ":")
 _MOST_NUMBERS = 12  # tasks up to which the numbers fit into the cells of a heat map
@@ -45,7 +49,7 @@ def heatmap(arm: ArmReport) -> Figure:
     figure = new_figure(side + 0.9, side)
     axes = figure.subplots()
     scores = np.array([[np.nan if cell is None else cell for cell in row[:size]] for row in arm.matrix], dtype=float)
-    low, high = _range(float(np.nanmin(scores)), float(np.nanmax(scores)))
+    low, high = score_range(scores[~np.isnan(scores)].tolist())
     image = axes.imshow(np.ma.masked_invalid(scores), cmap="viridis", vmin=low, vmax=high)
     for step, column in np.argwhere(np.isnan(scores)):
         cell = Rectangle((column - 0.5, step - 0.5), 1, 1, fill=False, hatch="///", edgecolor="#cccccc", linewidth=0)
@@ -53,8 +57,7 @@ def heatmap(arm: ArmReport) -> Figure:
     if size <= _MOST_NUMBERS:
         for step, column in np.argwhere(~np.isnan(scores)):
             value = scores[step, column]
-            # the upper third of viridis is too bright for white
-            colour = "black" if (value - low) / (high - low) > 0.6 else "white"
+            colour = "white" if is_dark((value - low) / (high - low)) else "black"
             axes.text(column, step, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=9)
     _task_ticks(axes, arm)
     axes.set_xlabel("score on")
@@ -64,36 +67,74 @@ def heatmap(arm: ArmReport) -> Figure:
     return figure
 
 
-def curves(arm: ArmReport) -> Figure:
-    """Return the score of each task over the steps, from the step that learned it."""
-    figure = new_figure(6.4, 4.0)
+def curves(report: Report, index: int) -> Figure:
+    """Return the score of one task over the steps, a line for each arm, from the step that learned it.
+
+    With several seeds a line is their mean and the band reaches from the lowest to the highest; with one, the last
+    point has its 95 % interval over examples.
+    """
+    figure = new_figure(5.2, 3.9)
     axes = figure.subplots()
-    for index, task in enumerate(arm.tasks):
+    task = report.tasks[index].name
+    for position, name in enumerate(arm_names(report)):
+        runs = runs_of(report, name)
+        columns = [[row[index] for row in arm.matrix[index:]] for arm in runs]
         points = [
-            (step + 1, score)
-            for step, row in enumerate(arm.matrix)
-            if step >= index and (score := row[index]) is not None
+            (index + number, [score for score in scores if score is not None])
+            for number, scores in enumerate(zip(*columns, strict=True), start=1)
+            if None not in scores
         ]
+        if not points:
+            continue
+        steps, scores = [step for step, _ in points], [sum(found) / len(found) for _, found in points]
+        colour = COLOURS[position % len(COLOURS)]
         axes.plot(
-            [step for step, _ in points],
-            [score for _, score in points],
-            color=COLOURS[index % len(COLOURS)],
-            marker=MARKERS[index % len(MARKERS)],
-            linestyle=_DASHES[index // len(COLOURS) % len(_DASHES)],
-            label=task,
+            steps,
+            scores,
+            color=colour,
+            marker=MARKERS[position % len(MARKERS)],
+            linestyle=_DASHES[position % len(_DASHES)],
+            label=name,
         )
-    steps = range(1, len(arm.tasks) + 1)
-    axes.set_xticks(steps if len(steps) <= _MOST_NAMES else steps[:: len(steps) // 10])
-    scores = [score for row in arm.matrix for score in row if score is not None]
-    low, high = _range(min(scores), max(scores))
+        if len(runs) > 1:
+            lowest, highest = [min(found) for _, found in points], [max(found) for _, found in points]
+            axes.fill_between(steps, lowest, highest, color=colour, alpha=0.12, linewidth=0)
+        elif interval := runs[0].intervals.get(f"score:{task}"):
+            axes.errorbar(steps[-1], scores[-1], yerr=errors(scores[-1], interval), color=colour, capsize=4)
+    _step_axis(axes, report, index)
+    axes.set_title(f"{index + 1} {task}", fontsize=11)
+    if axes.get_legend_handles_labels()[1]:
+        figure.legend(loc="outside lower center", ncols=_legend_columns(report), fontsize=9, frameon=False)
+    return figure
+
+
+def _step_axis(axes: Axes, report: Report, index: int) -> None:
+    count = len(report.tasks)
+    steps = range(1, count + 1)
+    axes.set_xticks(steps if count <= _MOST_NAMES else steps[:: count // 10])
+    # the same steps in every plot, so that their falls can be told apart
+    axes.set_xlim(0.7, count + 0.3)
+    metric = report.tasks[index].metric
+    measured = [place for place, task in enumerate(report.tasks) if task.metric == metric]
+    low, high = score_range(
+        [
+            score
+            for arm in report.arms
+            for row in arm.matrix
+            for place in measured
+            if (score := row[place]) is not None
+        ]
+    )
     axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
     axes.set_xlabel("step")
-    axes.set_ylabel("score")
-    axes.set_title(arm.label, fontsize=11)
+    axes.set_ylabel(metric)
     axes.grid(alpha=0.3)
-    if 0 < len(arm.tasks) <= _MOST_NAMES:
-        figure.legend(loc="outside lower center", ncols=min(3, len(arm.tasks)), fontsize=9, frameon=False)
-    return figure
+
+
+def _legend_columns(report: Report) -> int:
+    # a long name would push its neighbours off the figure
+    longest = max(map(len, arm_names(report)), default=0)
+    return 3 if longest <= 16 else 2 if longest <= 26 else 1
 
 
 def forgetting_bars(report: Report) -> Figure:
@@ -150,7 +191,14 @@ def accuracy_cost(report: Report) -> Figure:
         axes.grid(alpha=0.3)
     handles = dict(zip(*reversed(by_time.get_legend_handles_labels()), strict=True))
     if handles:
-        figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+        figure.legend(
+            handles.values(),
+            handles,
+            loc="outside lower center",
+            ncols=_legend_columns(report),
+            fontsize=9,
+            frameon=False,
+        )
     return figure
 
 
@@ -177,11 +225,26 @@ def errors(value: float, interval: Interval | None) -> list[list[float]] | None:
     return [[max(0.0, value - interval[0])], [max(0.0, interval[1] - value)]] if interval else None
 
 
-def _range(lowest: float, highest: float) -> tuple[float, float]:
-    """0 to 1 where scores are shares, so that the plots of several arms can be compared; else their own range."""
+def score_range(scores: Sequence[float]) -> tuple[float, float]:
+    """Return 0 to 1 where scores are shares, so that the plots of several arms can be compared; else their range."""
+    lowest, highest = min(scores, default=0.0), max(scores, default=1.0)
     if lowest >= 0 and highest <= 1:
         return 0.0, 1.0
     return lowest, max(highest, lowest + 1e-9)
+
+
+def viridis(share: float) -> str:
+    """Return the colour of a share of a range, as HTML writes it."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return to_hex(colormaps["viridis"](share))
+
+
+def is_dark(share: float) -> bool:
+    """Whether the colour of a share of a range needs white letters."""
+    # there black and white have the same contrast with viridis
+    return share < 0.5
 
 
 def _task_ticks(axes: Axes, arm: ArmReport) -> None:

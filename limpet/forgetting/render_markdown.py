@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from limpet.forgetting import ability_tables, report_context, report_tables
 from limpet.forgetting.conclusion import sentences
+from limpet.forgetting.report_summary import summary_table
 from limpet.forgetting.report_tables import Table
 from limpet.forgetting.report_values import Report
 
@@ -18,6 +19,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!])")
 def render_markdown(report: Report) -> str:
     """Return the report as one Markdown document, tables in GitHub's form."""
     matrices = [report_tables.matrix_table(arm) for arm in report.arms if arm.matrix]
+    summary = summary_table(report)
     tables = [
         report_tables.metric_table(report),
         report_tables.comparison_table(report),
@@ -39,6 +41,7 @@ def render_markdown(report: Report) -> str:
     parts = [
         f"# {_escape(report.stream)}",
         f"Base: {_escape(report.base.name)}, {report.base.digest}",
+        _draw(summary, "##") if summary.rows else "",
         "\n".join(f"- {_escape(sentence)}" for sentence in sentences(report)),
         "## score matrices" if matrices else "",
         *(_draw(table, "###") for table in matrices),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from limpet.forgetting.conclusion import arm_names, mean_with_interval, runs_of
@@ -14,6 +14,7 @@ __all__ = [
     "MISSING",
     "Table",
     "added",
+    "arrow",
     "comparison_table",
     "cost_table",
     "count",
@@ -21,8 +22,10 @@ __all__ = [
     "efficiency_table",
     "environment_table",
     "flip_table",
+    "identical",
     "label",
     "matrix_table",
+    "mean",
     "metric_table",
     "number",
     "percent",
@@ -31,7 +34,9 @@ __all__ = [
     "sweep_table",
     "task_table",
     "times",
+    "total",
     "version_table",
+    "with_interval",
 ]
 
 MISSING = "-"
@@ -87,8 +92,8 @@ def metric_table(report: Report) -> Table:
     """Return every metric of every arm, learning beside stability, with its interval where there is one."""
     names = arm_names(report)
     keys = list(dict.fromkeys(key for arm in report.arms for key in arm.metrics))
-    rows = [(key, *(_with_interval(*mean_with_interval(report, name, key)) for name in names)) for key in keys]
-    rows.append(("identical_predictions", *(_identical(runs_of(report, name)) for name in names)))
+    rows = [(key, *(with_interval(*mean_with_interval(report, name, key)) for name in names)) for key in keys]
+    rows.append(("identical_predictions", *(identical(runs_of(report, name)) for name in names)))
     seeds = {name: len(runs_of(report, name)) for name in names}
     what = "t-interval over seeds" if any(count > 1 for count in seeds.values()) else "bootstrap over examples"
     headers = [f"{name} ({count} seeds)" if count > 1 else name for name, count in seeds.items()]
@@ -105,8 +110,8 @@ def cost_table(report: Report) -> Table:
             count(arm.cost.trainable_parameters),
             percent(arm.cost.trainable_share),
             size(arm.cost.bytes_per_task),
-            number(_sum(arm.cost.train_seconds), 1),
-            number(_mean(arm.cost.examples_per_second), 1),
+            number(total(arm.cost.train_seconds), 1),
+            number(mean(arm.cost.examples_per_second), 1),
             size(arm.cost.peak_memory_bytes),
         )
         for arm in report.arms
@@ -177,8 +182,11 @@ def flip_table(report: Report) -> Table:
         "lost",
         "gained",
         "McNemar p",
+        "change",
+        "interval",
     )
-    return Table("flips", columns, tuple(rows))
+    note = "Change: the score now less that when the task was learned, with its paired bootstrap interval, 95 %."
+    return Table("flips", columns, tuple(rows), note)
 
 
 def task_table(report: Report) -> Table:
@@ -247,7 +255,7 @@ def _cell(arm: ArmReport, step: int, column: int) -> str:
     learned = arm.matrix[column][column]
     if value is None or learned is None or step <= column:
         return number(value)
-    return f"{number(value)}{_arrow(value - learned)}"
+    return f"{number(value)}{arrow(value - learned)}"
 
 
 def _learned_and_now(arm: ArmReport) -> Table:
@@ -255,18 +263,20 @@ def _learned_and_now(arm: ArmReport) -> Table:
     rows = []
     for index, task in enumerate(arm.tasks):
         learned, now = arm.matrix[index][index], last[index]
-        arrow = "" if learned is None or now is None else _arrow(now - learned)
-        rows.append((f"{index + 1} {task}", number(learned), f"{number(now)}{arrow}"))
+        mark = "" if learned is None or now is None else arrow(now - learned)
+        rows.append((f"{index + 1} {task}", number(learned), f"{number(now)}{mark}"))
     return Table(arm.label, ("task", "when learned", "now"), tuple(rows))
 
 
-def _arrow(change: float) -> str:
+def arrow(change: float) -> str:
+    """Return which way a score changed; nothing where three digits can't show it."""
     if abs(change) < _SMALLEST_CHANGE:
         return ""
     return "↓" if change < 0 else "↑"
 
 
-def _with_interval(value: float | None, interval: Interval | None) -> str:
+def with_interval(value: float | None, interval: Interval | None) -> str:
+    """Return a number with its interval in brackets, where there is one."""
     return number(value) if value is None or interval is None else f"{number(value)} {span(interval)}"
 
 
@@ -278,18 +288,20 @@ def span(interval: Interval | None) -> str:
     return f"[{number(interval[0])},{number(interval[1])}]"
 
 
-def _identical(runs: list[ArmReport]) -> str:
+def identical(runs: Sequence[ArmReport]) -> str:
+    """Return whether every run's earlier tasks are predicted as when they were learned."""
     known = {arm.identical_predictions for arm in runs}
     if None in known:
         return MISSING
     return "yes" if known == {True} else "no"
 
 
-def _mcnemar(arm: ArmReport, task: str) -> tuple[str, str, str]:
+def _mcnemar(arm: ArmReport, task: str) -> tuple[str, str, str, str, str]:
     entry = next((entry for entry in arm.mcnemar if entry.task == task), None)
     if entry is None:
-        return MISSING, MISSING, MISSING
-    return str(entry.lost), str(entry.gained), number(entry.p_value, 4)
+        return MISSING, MISSING, MISSING, MISSING, MISSING
+    interval = MISSING if entry.interval is None else span(entry.interval)
+    return str(entry.lost), str(entry.gained), number(entry.p_value, 4), number(entry.change), interval
 
 
 def _settings(settings: dict[str, object]) -> str:
@@ -332,11 +344,13 @@ def size(value: float | None) -> str:
     return f"{value:.3g} GB"
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
+def total(values: Iterable[float | None]) -> float | None:
+    """Return the sum of what is known; None where nothing is."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of what is known; None where nothing is."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

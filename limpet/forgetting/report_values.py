@@ -82,12 +82,18 @@ class Cost:
 
 @dataclass(frozen=True)
 class McNemar:
-    """A task before and after: examples lost and gained since it was learned, exact McNemar p-value."""
+    """A task before and after: examples lost and gained since it was learned, exact McNemar p-value.
+
+    `change` is the score now less that when it was learned, `interval` its paired bootstrap interval over examples;
+    None where the metric can't be resampled.
+    """
 
     task: str
     lost: int
     gained: int
     p_value: float
+    change: float
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def test_a_sequential_arm_shows_what_it_lost(grown: Report) -> None:
 
 def test_every_interval_holds_its_value(grown: Report) -> None:
     for each in grown.arms:
-        assert set(each.intervals) == {"average_accuracy", "bwt_gem", "forgetting_max"} | {
+        assert set(each.intervals) == {"average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_max"} | {
             f"score:{task}" for task in TASKS
         }
         for key, (low, high) in each.intervals.items():

@@ -188,7 +188,7 @@ def test_the_page_needs_nothing_beside_it(html: str) -> None:
     page = Page()
     page.feed(html)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    assert page.references and all(reference.startswith("data:image/") for reference in page.references)
+    assert page.references and all(reference.startswith(("data:image/", "#")) for reference in page.references)
     assert "http" not in re.sub(r"data:image/[^\"]*", "", html)
     assert "@import" not in html
 
@@ -196,8 +196,22 @@ def test_the_page_needs_nothing_beside_it(html: str) -> None:
 def test_every_picture_has_words(html: str) -> None:
     page = Page()
     page.feed(html)
-    # a heat map and curves for each arm, forgetting, and accuracy against cost
-    assert page.tags.count("img") == page.words == 8
+    # curves for each of four tasks, forgetting, and accuracy against cost
+    assert page.tags.count("img") == page.words == 6
+
+
+def test_each_arm_has_a_heat_map_whose_empty_cells_are_hatched_and_have_no_number(html: str) -> None:
+    maps = re.findall(r'<figure class="wide heat">.*?</figure>', html, flags=re.DOTALL)
+    assert len(maps) == 3
+    for one in maps:
+        assert one.count('<td style="background:#') == 10
+        assert one.count('<td class="none" title="not evaluated">-</td>') == 6
+
+
+def test_the_page_begins_with_who_forgot_what_when_and_at_what_cost(html: str) -> None:
+    top = html[: html.index('id="overview"')]
+    for part in ("sequential-full", "0.300 [", "at step", "training seconds", "bytes per task"):
+        assert part in top
 
 
 def test_the_page_says_everything(grown: Report, html: str) -> None:

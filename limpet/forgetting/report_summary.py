@@ -1,0 +1,77 @@
+"""A report in one table: which arm forgets, how much, on what and when, and at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from limpet.forgetting.conclusion import arm_names, mean_with_interval, runs_of
+from limpet.forgetting.matrix import Row
+from limpet.forgetting.report_tables import Table, identical, mean, number, size, total, with_interval
+from limpet.forgetting.report_values import ArmReport, Report
+
+__all__ = ["Fall", "largest_fall", "mean_matrix", "summary_table"]
+
+
+@dataclass(frozen=True)
+class Fall:
+    """The largest fall of one task's score from one step to the next; steps count from 1."""
+
+    task: str
+    step: int
+    learned: str
+    before: float
+    after: float
+
+    def sentence(self) -> str:
+        """Return on what, by how much, and when."""
+        return f"{self.task}, {number(self.before)} to {number(self.after)} at step {self.step} ({self.learned})"
+
+
+def mean_matrix(runs: Sequence[ArmReport]) -> tuple[Row, ...]:
+    """Return the mean of an arm's score matrices over its seeds; None where a seed has no score."""
+    rows = zip(*(run.matrix for run in runs), strict=True)
+    return tuple(tuple(mean(cell) if None not in cell else None for cell in zip(*row, strict=True)) for row in rows)
+
+
+def largest_fall(matrix: Sequence[Row], tasks: Sequence[str]) -> Fall | None:
+    """Return where a score matrix fell most in one step after a task was learned; None where no score fell."""
+    falls = []
+    for column, task in enumerate(tasks):
+        for row in range(column + 1, len(matrix)):
+            before, after = matrix[row - 1][column], matrix[row][column]
+            if before is not None and after is not None and after < before:
+                falls.append(Fall(task, row + 1, tasks[row], before, after))
+    return max(falls, key=lambda fall: fall.before - fall.after, default=None)
+
+
+def summary_table(report: Report) -> Table:
+    """Return one line for each arm: forgetting and where it is largest, accuracy, identity of answers, and cost."""
+    tasks = [task.name for task in report.tasks]
+    rows = []
+    for name in arm_names(report):
+        runs = runs_of(report, name)
+        fall = largest_fall(mean_matrix(runs), tasks)
+        rows.append(
+            (
+                name,
+                with_interval(*mean_with_interval(report, name, "forgetting_max")),
+                "none" if fall is None else fall.sentence(),
+                identical(runs),
+                with_interval(*mean_with_interval(report, name, "average_accuracy")),
+                size(mean(run.cost.bytes_per_task for run in runs)),
+                number(mean(total(run.cost.train_seconds) for run in runs), 1),
+            )
+        )
+    columns = (
+        "arm",
+        "forgetting_max",
+        "largest fall in one step",
+        "earlier answers identical",
+        "average_accuracy",
+        "bytes per task",
+        "training seconds",
+    )
+    several = any(len(runs_of(report, name)) > 1 for name in arm_names(report))
+    note = "In brackets: 95 % interval." + (" Values are means over seeds." if several else "")
+    return Table("at a glance", columns, tuple(rows), note)
