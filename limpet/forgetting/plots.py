@@ -179,7 +179,7 @@ def accuracy_cost(report: Report) -> Figure:
     by_time, by_size = figure.subplots(1, 2, sharey=True)
     for arm in report.arms:
         seconds = [value for value in arm.cost.train_seconds if value is not None]
-        _point(by_time, report, arm, sum(seconds) or None)
+        _point(by_time, report, arm, sum(seconds) if seconds else None)
         _point(by_size, report, arm, arm.cost.bytes_per_task)
     by_time.set_xlabel("training seconds, all tasks")
     by_time.set_ylabel("average_accuracy")
@@ -189,7 +189,9 @@ def accuracy_cost(report: Report) -> Figure:
         axes.margins(x=0.15)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
-    handles = dict(zip(*reversed(by_time.get_legend_handles_labels()), strict=True))
+    # an arm may be measured in only one of them
+    both = [axes.get_legend_handles_labels() for axes in (by_time, by_size)]
+    handles = {label: handle for found in both for handle, label in zip(*found, strict=True)}
     if handles:
         figure.legend(
             handles.values(),
@@ -242,9 +244,16 @@ def viridis(share: float) -> str:
 
 
 def is_dark(share: float) -> bool:
-    """Whether the colour of a share of a range needs white letters."""
-    # there black and white have the same contrast with viridis
-    return share < 0.5
+    """Whether white letters contrast more than black ones with the colour of a share of a range (WCAG 2.2)."""
+    from matplotlib import colormaps
+
+    red, green, blue, _ = colormaps["viridis"](share)
+    luminance = 0.2126 * _linear(red) + 0.7152 * _linear(green) + 0.0722 * _linear(blue)
+    return bool(1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05)
+
+
+def _linear(channel: float) -> float:
+    return channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
 
 
 def _task_ticks(axes: Axes, arm: ArmReport) -> None:

@@ -48,6 +48,7 @@ _COMPARED_NAMES = {
     "peak_memory_added_bytes": "memory added",
 }
 _WIDEST_MATRIX = 12  # tasks; beyond that a matrix fits no screen
+_LONGEST_VALUE = 26  # characters; a number with its interval has fewer
 _SMALLEST_CHANGE = 5e-4  # what three digits can show
 
 
@@ -59,6 +60,12 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+
+    @property
+    def wordy(self) -> frozenset[int]:
+        """The columns that hold sentences and not only values."""
+        cells = ((index, cell) for row in self.rows for index, cell in enumerate(row) if index)
+        return frozenset(index for index, cell in cells if len(cell) > _LONGEST_VALUE and " " in cell)
 
 
 def number(value: float | None, digits: int = 3) -> str:

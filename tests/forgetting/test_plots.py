@@ -91,3 +91,19 @@ def test_accuracy_stands_against_time_and_size(grown: Report) -> None:
 @pytest.mark.parametrize("draw", EVERY[2:])
 def test_a_stream_without_arms_has_empty_plots(grown: Report, draw: Callable[[Report], Figure]) -> None:
     assert picture(draw(replace(grown, arms=(), comparisons=(), seeds=())))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.42, 0.45, 0.5, 0.7, 1.0])
+def test_letters_on_a_score_have_the_contrast_that_wcag_asks_of_text(share: float) -> None:
+    colour = plots.viridis(share)
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    luminance = sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    contrast = 1.05 / (luminance + 0.05) if plots.is_dark(share) else (luminance + 0.05) / 0.05
+    assert contrast >= 4.5
+
+
+def test_an_arm_without_training_time_is_in_the_legend_too(grown: Report) -> None:
+    untimed = replace(grown.arms[0], name="untimed", cost=replace(grown.arms[0].cost, train_seconds=(None,)))
+    figure = plots.accuracy_cost(replace(grown, arms=(*grown.arms, untimed)))
+    assert "untimed" in [text.get_text() for text in figure.legends[0].get_texts()]
