@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from limpet.errors import IntegrityError
-from limpet.forgetting import statistics
+from limpet.forgetting import statistics, strategies
 from limpet.forgetting.ability import Where, adapter_question, other_adapter, probes_of, recall
 from limpet.forgetting.evidence import Course, frozen
 from limpet.forgetting.report_values import AbilityReport, AdapterReport, Interval
@@ -50,7 +50,8 @@ def adapters_of(store: Store, stream: StreamRecord, course: Course) -> tuple[Ada
     Raises:
         IntegrityError: Kept answers are missing or corrupt, or do not give the recorded score.
     """
-    if "ability" not in stream.spec:
+    # a version of another arm may be the same as one here, and what was asked of it no question of this arm
+    if "ability" not in stream.spec or strategies.get(course.arm.strategy).role != "adapter":
         return ()
     found = (_adapter(store, stream, course, place) for place in range(course.steps))
     return tuple(one for one in found if one is not None)

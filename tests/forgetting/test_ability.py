@@ -24,6 +24,7 @@ from tests.tiny import enliven, tiny_base, tiny_csv
 ARMS = [
     {"name": "isolated", "strategy": "isolated", "method": "lora", "set": {"r": 4, "lr": 2e-2}},
     {"name": "sequential-full", "strategy": "sequential", "method": "full", "set": {"lr": 2e-2}},
+    {"name": "sequential-shared", "strategy": "sequential", "method": "lora", "set": {"r": 4, "lr": 2e-2}},
 ]
 
 
@@ -100,6 +101,9 @@ def test_a_task_is_held_against_another_task_s_adapter_and_none(asked: tuple[Hom
     assert (first.own, second.own) == (matrix[0][0], matrix[1][1])
     assert all(one.wrong is not None and one.none is not None for one in (first, second))
     assert arm(asked[1], "sequential-full").adapters == ()
+    # its first version is the first of the isolated arm
+    assert arm(asked[1], "sequential-shared").versions[0] == arm(asked[1], "isolated").versions[0]
+    assert arm(asked[1], "sequential-shared").adapters == ()
 
 
 def test_all_forms_of_the_report_show_the_probes(asked: tuple[Home, Report]) -> None:
