@@ -166,9 +166,6 @@ class Home:
         check_growth(self.store, backbone)
         start = Start.from_version(self.store, backbone, start_from) if start_from else None
         settings = settings or TrainingSettings()
-        method = methods.get(settings.method)
-        if not isinstance(method, methods.OwnHead):
-            progress.note(describe(method, resolve_dtype(settings.dtype), settings.without))
         try:
             staged = learn(
                 self.store,
@@ -182,6 +179,9 @@ class Home:
         except InterruptedRunError as error:
             error.hint = f"limpet train {task} --resume"
             raise
+        method = methods.get(settings.method)
+        if not isinstance(method, methods.OwnHead):
+            progress.note(describe(method, resolve_dtype(settings.dtype), settings.without))
         added = add_version(self.store, backbone, staged.draft, staged.files, progress)
         discard(staged)
         return self.after_addition(added, monitor, promote, rules, progress)
