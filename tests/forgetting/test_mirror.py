@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 import socket
@@ -15,12 +16,15 @@ import pytest
 
 from limpet.errors import ConflictError, UnavailableError, UsageError
 from limpet.forgetting import mirror
+from limpet.forgetting.ability import probes_of
 from limpet.forgetting.dashboard import free_port, serve
 from limpet.forgetting.mirror_server import tracking_uri
-from limpet.registry import aliases, deletion, lineage, streams, tasks, versions
+from limpet.registry import abilities, aliases, deletion, lineage, streams, tasks, versions
+from limpet.registry.canonical import canonical_json
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, open_store
-from tests.forgetting.grown_home import TASKS, add_base, add_step, add_task, add_version, grow
+from limpet.registry.values import VersionRecord
+from tests.forgetting.grown_home import ENVIRONMENT, TASKS, add_base, add_step, add_task, add_version, grow
 
 ALL = {"streams": 1, "arms": 3, "steps": 12, "versions": 12}
 SYNC = "import sys; from pathlib import Path; from limpet.registry.store import open_store; "
@@ -293,6 +297,54 @@ def test_the_growth_of_a_home_is_a_run_that_a_task_learned_again_does_not_break(
     # after learning bbc-news there are two scores now, so no metric of forgetting has a third point
     assert there.curve(run, "bwt_gem") == [(2, 0.0)]
     assert {run.info.status for run in there.runs()} == {"FINISHED"}
+
+
+def test_what_probes_of_general_ability_found_is_a_curve_of_its_arm_from_the_base_alone_on(
+    store: Store, tmp_path: Path
+) -> None:
+    base, arm = add_base(store), {"name": "isolated", "strategy": "isolated", "method": "lora"}
+    names, scores = TASKS[:2], [42.0, 44.5, 43.25]
+    for name in TASKS[:3]:
+        add_task(store, name)
+    probe = {"kind": "perplexity", "name": TASKS[2]}
+    spec = {"name": "asked", "tasks": list(names), "arms": [arm], "ability": [probe]}
+    stream = streams.create(store, "asked", spec, base.digest, names)
+    run = streams.arm_run(store, "asked", "isolated", "isolated", "lora", 0, {})
+    made = [add_version(store, name, base, tmp_path, seed=0) for name in names]
+    (asked,) = probes_of(store, stream)
+    for version, score in zip([None, *made], scores, strict=True):
+        add_ability(store, asked.identity, version, score)
+    add_step(store, run, made[:1], [19])
+    # the second step is sent later, as while a stream goes on
+    mirror.sync(store)
+    add_step(store, run, made, [19, 18])
+    mirror.sync(store)
+    there = mlflow_of(store)
+    curve = there.curve(there.run("isolated, seed 0"), f"ability/perplexity/{TASKS[2]}")
+    assert curve == [(0, 42.0), (1, 44.5), (2, 43.25)]
+
+
+def add_ability(store: Store, probe: dict[str, Any], version: VersionRecord | None, score: float) -> None:
+    # log-likelihood and number of tokens of each text
+    answers = [[-10 * math.log(score), 10]] * 20
+    content = {"schema": 1, "predictions": answers, "targets": [None] * 20}
+    predictions = store.blobs.put_bytes(canonical_json(content))
+    abilities.add(
+        store,
+        probe=probe,
+        head=None,
+        state=version.reference if version else None,
+        after=None,
+        metric="perplexity",
+        score=score,
+        examples=20,
+        predictions_digest=predictions,
+        logits_digest=predictions,
+        plan_digest=predictions,
+        base_digest=add_base(store).digest,
+        environment=ENVIRONMENT,
+        seconds=1.0,
+    )
 
 
 def test_arms_have_colours_that_a_colour_blind_reader_tells_apart(mirrored: Store) -> None:
