@@ -19,8 +19,13 @@ from limpet.forgetting.render_markdown import render_markdown
 from limpet.forgetting.report_values import AbilityReport, ArmReport, Report
 from limpet.forgetting.stream_spec import parse_stream
 from limpet.home import Home, init
+from limpet.training.ability import AbilityProbe, ask
+from limpet.training.backbone import module_digest
+from limpet.training.learn import TrainingSettings
+from limpet.training.model import version_files
 from tests.tiny import enliven, tiny_base, tiny_csv
 
+WORDS = "sky=cloud,rock=stone"
 ARMS = [
     {"name": "isolated", "strategy": "isolated", "method": "lora", "set": {"r": 4, "lr": 2e-2}},
     {"name": "sequential-full", "strategy": "sequential", "method": "full", "set": {"lr": 2e-2}},
@@ -39,7 +44,7 @@ def a_home(folder: Path, kind: str) -> Home:
 
 def stream_file(folder: Path, kinds: list[str], **changes: Any) -> Path:
     apart = {"name": "apart", "data": f"csv:{folder / 'apart.csv'}"}
-    words = {"zero-shot": {"label_words": "sky=cloud,rock=stone"}}
+    words = {"zero-shot": {"label_words": WORDS}}
     content = {
         "name": "asked",
         "tasks": ["place", "wet"],
@@ -141,6 +146,22 @@ def test_an_encoder_decoder_is_asked_for_the_second_half_of_a_text(tmp_path: Pat
     report, _ = home.stream.run(stream_file(tmp_path, ["perplexity"], arms=ARMS[:1]))
     found = probe(report, "isolated", "perplexity")
     assert found.before > 1 and found.identical is True
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt"])
+def test_virtual_tokens_are_seen_by_a_probe_and_gone_after_it(tmp_path: Path, method: str) -> None:
+    home = a_home(tmp_path, "llama")
+    apart, backbone = home.task.add("apart", f"csv:{tmp_path / 'apart.csv'}", max_length=16), home.backbone()
+    settings = TrainingSettings(method, epochs=2, learning_rate=3e-2, method_settings={"virtual_tokens": 4})
+    version = home.train("place", settings, monitor=False).version
+    weights, before = (method, version_files(home.store, backbone, version)), module_digest(backbone.model)
+    for probe in (AbilityProbe("perplexity", apart, 40), AbilityProbe("zero-shot", apart, 40, words=WORDS)):
+        alone, under, again = (ask(home.store, backbone, probe, one) for one in (None, weights, None))
+        assert len(under.outcome.predictions) == len(alone.outcome.predictions) > 0
+        assert under.outcome.logits_digest != alone.outcome.logits_digest
+        assert again.outcome.logits_digest == alone.outcome.logits_digest
+        assert again.outcome.predictions == alone.outcome.predictions
+    assert module_digest(backbone.model) == before
 
 
 @pytest.mark.parametrize("kind", ["perplexity", "zero-shot"])
