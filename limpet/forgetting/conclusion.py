@@ -8,7 +8,7 @@ from limpet.forgetting import strategies
 from limpet.forgetting.ability_words import ability_sentences
 from limpet.forgetting.report_values import ArmReport, Comparison, Interval, Report
 
-__all__ = ["arm_names", "conclusion", "mean_of", "mean_with_interval", "runs_of", "sentences"]
+__all__ = ["arm_names", "conclusion", "is_reference", "mean_of", "mean_with_interval", "runs_of", "sentences"]
 
 
 def conclusion(report: Report) -> str:
@@ -29,8 +29,8 @@ def sentences(report: Report) -> list[str]:
         return [*_progress(report), "With one task learned there is nothing to forget yet."]
     return [
         *_progress(report),
-        *(_stability(report, name) for name in names if not _is_reference(report, name)),
-        *(_reference(report, name) for name in names if _is_reference(report, name)),
+        *(_stability(report, name) for name in names if not is_reference(report, name)),
+        *(_reference(report, name) for name in names if is_reference(report, name)),
         *(_accuracy(comparison) for comparison in report.comparisons if _is_accuracy(report, comparison)),
         *_plasticity(report),
         *_shared(report),
@@ -76,7 +76,7 @@ def _progress(report: Report) -> list[str]:
     return [f"The stream is in progress ({where}), so what follows is about the tasks learned so far."]
 
 
-def _is_reference(report: Report, name: str) -> bool:
+def is_reference(report: Report, name: str) -> bool:
     """Whether an arm is there for others to be measured against: what it forgets says nothing."""
     return strategies.get(runs_of(report, name)[0].strategy).measures is not None
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from limpet.errors import LimpetError, UsageError
-from limpet.forgetting.mirror_notes import home_note
+from limpet.forgetting.mirror_evidence import FORGETTING
+from limpet.forgetting.mirror_notes import Served, home_note
 from limpet.forgetting.mirror_runs import push_stream
 from limpet.forgetting.mirror_server import NOTE, OFF, Tracking, connect, home_name, tracking_uri
 from limpet.forgetting.mirror_versions import all_versions, logged_model, push_aliases, push_deletion, push_registered
@@ -60,15 +61,15 @@ def sync(store: Store, again: bool = False) -> MirrorReport:
             sent = push_stream(tracking, stream)
             pushed += sent
             skipped["streams"] += not sent
-        served: list[VersionRecord] = []
+        served: list[Served] = []
         for task in tasks.list_all(store):
             records = all_versions(tracking, task.name)
-            served.extend(version for version in records if version.aliases)
             _push_versions(tracking, records, pushed, skipped)
+            served += [_served(tracking, one, alias) for one in records for alias in one.aliases]
             moved, renamed = push_aliases(tracking, task.name, records)
             pushed["aliases"] += moved
             notes.extend(renamed)
-        _push_note(tracking, home_note(home_name(store), served))
+        _push_note(tracking, home_note(home_name(store), _forgetting(tracking), served))
         return MirrorReport(tracking_uri(store), tracking.experiment, dict(+pushed), dict(+skipped), tuple(notes))
 
 
@@ -83,6 +84,34 @@ def _push_versions(
         else:
             skipped["versions"] += 1
         pushed["deletions"] += push_deletion(tracking, version)
+
+
+def _forgetting(tracking: Tracking) -> list[str]:
+    """Return for each stream who forgets in it, with a link to its run; the one that was worked on last is first."""
+    found = []
+    for stream in sorted(streams.list_all(tracking.store), key=lambda one: one.updated_at, reverse=True):
+        run = tracking.known(f"stream:{stream.name}")
+        assert run is not None
+        said = tracking.client.get_run(run).data.tags.get(FORGETTING)
+        if said:
+            found.append(f"In [{stream.name}]({_run_page(tracking, run)}) {said}")
+    return found
+
+
+def _served(tracking: Tracking, version: VersionRecord, alias: str) -> Served:
+    number, name = tracking.known(f"registered:{version.reference}"), tracking.known(f"task:{version.task}")
+    run = tracking.client.get_logged_model(logged_model(tracking, version.reference, None)).source_run_id
+    return Served(
+        alias=alias,
+        version=version,
+        version_page=f"#/models/{name}/versions/{number}",
+        run_page=_run_page(tracking, run),
+        data=tasks.get(tracking.store, version.task).definition.data,
+    )
+
+
+def _run_page(tracking: Tracking, run: str) -> str:
+    return f"#/experiments/{tracking.experiment}/runs/{run}"
 
 
 def _push_note(tracking: Tracking, note: str) -> None:

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from limpet.forgetting import plots, report
-from limpet.forgetting.mirror_notes import stream_note
+from limpet.forgetting.mirror_notes import stream_note, who_forgets
 from limpet.forgetting.mirror_server import NOTE, Tracking
 from limpet.forgetting.render_html import render_html
 
-__all__ = ["HEATMAP_FILE", "REPORT_FILE", "push_evidence"]
+__all__ = ["FORGETTING", "HEATMAP_FILE", "REPORT_FILE", "push_evidence"]
 
 HEATMAP_FILE = "matrix.png"
 REPORT_FILE = "report.html"
+# the tag that keeps who forgets in a stream, for the experiment's note
+FORGETTING = "limpet.forgetting"
 _DOTS_PER_INCH = 110
 
 
@@ -41,4 +43,5 @@ def push_evidence(tracking: Tracking, stream: str, stream_run: str, arm_runs: Se
         page = folder / REPORT_FILE
         page.write_text(render_html(made), encoding="utf-8")
         tracking.client.log_artifact(stream_run, str(page))
+    tracking.client.set_tag(stream_run, FORGETTING, who_forgets(made))
     tracking.client.set_tag(stream_run, NOTE, stream_note(made))

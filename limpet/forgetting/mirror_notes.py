@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from limpet.forgetting.conclusion import conclusion
-from limpet.forgetting.report_summary import Fall, largest_fall
+from limpet.forgetting.conclusion import arm_names, conclusion, is_reference, runs_of
+from limpet.forgetting.report_summary import Fall, largest_fall, mean_matrix
 from limpet.forgetting.report_values import Report
 from limpet.registry.values import VersionRecord
 
-__all__ = ["home_note", "stream_note"]
+__all__ = ["Served", "home_note", "stream_note", "who_forgets"]
 
 _KEYS = ("average_accuracy", "learning_accuracy", "bwt_gem", "worst_forgetting")
 
@@ -34,25 +35,70 @@ def stream_note(report: Report) -> str:
     return "\n".join(lines)
 
 
-def home_note(name: str, served: Sequence[VersionRecord]) -> str:
-    """Return the Markdown note of the experiment.
+@dataclass(frozen=True)
+class Served:
+    """An alias as a reader follows it: to its version, to the run that made that, and to the run's data.
+
+    `version_page` and `run_page` are addresses inside MLflow's interface, where a run's page lists its data; `data`
+    says where the task's data came from.
+    """
+
+    alias: str
+    version: VersionRecord
+    version_page: str
+    run_page: str
+    data: str
+
+    def sentence(self) -> str:
+        """Return which version the alias stands for, and where that came from, with links."""
+        version = self.version
+        return (
+            f"**{version.task}@{self.alias}** is [{version.reference}]({self.version_page}), "
+            f"from [its run]({self.run_page}) on `{self.data}` {version.data_digest[:19]}"
+        )
+
+
+def who_forgets(report: Report) -> str:
+    """Return in one line which arm forgets most, on what and when, and which arms forget less or nothing.
+
+    A fall is one of the mean score over an arm's seeds, from one step to the next; arms that others are measured
+    against are left out. Empty where no arm has begun.
+    """
+    tasks = [task.name for task in report.tasks]
+    names = [name for name in arm_names(report) if not is_reference(report, name)]
+    matrices = {name: mean_matrix(runs_of(report, name)) for name in names}
+    begun = {name: largest_fall(matrix, tasks) for name, matrix in matrices.items() if matrix}
+    if not begun:
+        return ""
+    falls = {name: fall for name, fall in begun.items() if fall is not None}
+    fallen = sorted(falls, key=lambda name: falls[name].after - falls[name].before)
+    kept = [name for name in begun if name not in falls]
+    said = [f"**{fallen[0]}** forgets most: {falls[fallen[0]].sentence()}"] if fallen else []
+    said += [f"less: {', '.join(fallen[1:])}"] if len(fallen) > 1 else []
+    said += [f"nothing: {', '.join(kept)}"] if kept and fallen else []
+    return "; ".join(said) if fallen else f"no score fell: {', '.join(kept)}"
+
+
+def home_note(name: str, forgetting: Sequence[str], served: Sequence[Served]) -> str:
+    """Return the Markdown note of the experiment; MLflow folds away all but its first line.
 
     Args:
         name: The home's name.
-        served: Every version that an alias stands for.
+        forgetting: For each stream, that worked on last first, who forgets in it.
+        served: Every alias; those called `production` stand first.
     """
+    ordered = sorted(served, key=lambda one: one.alias != "production")
+    answers = [f"{one}." for one in (*forgetting[:1], *(one.sentence() for one in ordered[:1]))]
+    rest = [f"- {one}" for one in (*forgetting[1:], *(one.sentence() for one in ordered[1:]))]
     lines = [
+        " ".join(answers),
+        "",
+        *rest,
+        "",
         f"Streams of the limpet home `{name}`: a stream is a run, its arms are the runs inside it (unfold "
         "it to see their curves), their steps the runs inside those. A mirror: change things with limpet, not here.",
     ]
-    if served:
-        lines += ["", "| alias | version | method | digest |", "|---|---|---|---|"]
-    lines += [
-        f"| {version.task}@{alias} | {version.reference} | {version.method} | `{version.digest[:19]}` |"
-        for version in served
-        for alias in version.aliases
-    ]
-    return "\n".join(lines)
+    return "\n".join(lines).strip()
 
 
 def _shown(value: float | None) -> str:

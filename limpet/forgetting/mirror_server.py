@@ -48,7 +48,7 @@ NOTE = "mlflow.note.content"
 # the setting `mlflow` of a home without a mirror
 OFF = "off"
 # raised when what is sent for a thing changes, so that the next sync sends it all again
-FORMAT = 1
+FORMAT = 2
 _TIMEOUT_SECONDS = 5
 _LOCK_SECONDS = 60
 _QUIET = {

@@ -186,6 +186,22 @@ def test_heat_maps_and_the_report_are_artifacts_and_the_note_says_who_forgot(mir
     assert "bbc-news, 0.900 to 0.500 at step 2 (reuters-r8)" in note
 
 
+def test_the_note_of_a_home_begins_with_who_forgets_and_what_is_in_production_from_where(home: Store) -> None:
+    aliases.promote(home, "bbc-news@1", "production", reason="kept every answer")
+    aliases.promote(home, "reuters-r8@1", "candidate", reason="to be tried")
+    mirror.sync(home)
+    there = mlflow_of(home)
+    first, *rest = there.client.get_experiment(there.experiment).tags["mlflow.note.content"].splitlines()
+    worst = "**sequential-shared** forgets most: bbc-news, 0.900 to 0.500 at step 2 (reuters-r8)"
+    assert f"{worst}; less: sequential-full; nothing: isolated." in first
+    number = there.numbers("limpet-bbc-news")["bbc-news@1"]
+    assert f"**bbc-news@production** is [bbc-news@1](#/models/limpet-bbc-news/versions/{number})" in first
+    assert versions.resolve(home, "bbc-news@1").data_digest[:19] in first
+    _, _, link = first.partition(f"[its run](#/experiments/{there.experiment}/runs/")
+    assert there.client.get_run(link.partition(")")[0]).data.tags["limpet.version"] == "bbc-news@1"
+    assert any(line.startswith("- **reuters-r8@candidate** is [reuters-r8@1](") for line in rest)
+
+
 def test_a_second_sync_sends_nothing_and_one_from_scratch_makes_nothing_twice(home: Store) -> None:
     mirror.sync(home)
     before = mlflow_of(home).everything()
