@@ -31,6 +31,7 @@ bench: $(VENV)/installed
 
 # needs Debian's packages chromium and chromium-driver
 dashboard-check: $(VENV)/installed
+	$(BIN)/limpet adapter promote --home limpet-demo/.limpet bbc-news@1 production --reason "the demo's isolated arm"
 	$(BIN)/python docs/check_dashboard.py limpet-demo/.limpet
 
 # constraints.txt pins what the tests pass with: an open range would draw a torch build with gigabytes of CUDA

@@ -1,4 +1,7 @@
-"""Look at a home's dashboard in headless Chromium: is the stream there, with its arms, curves, heat map and report?
+"""Look at a home's dashboard in headless Chromium, as a reader who wants four answers.
+
+Which arm forgets; when, and on what; which version is in production; from which data and run that came. Then: is the
+stream there, with its arms, curves, heat map and report?
 
     python docs/check_dashboard.py .limpet                   # the stream that was worked on last
     python docs/check_dashboard.py .limpet --stream NAME --images docs/images
@@ -20,11 +23,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from limpet.forgetting import mirror
+from limpet.forgetting import mirror, report
+from limpet.forgetting.conclusion import arm_names, is_reference, runs_of
 from limpet.forgetting.dashboard import free_port, serve
 from limpet.forgetting.mirror_items import find
-from limpet.registry import streams
+from limpet.forgetting.report_summary import Fall, largest_fall, mean_matrix
+from limpet.registry import streams, versions
 from limpet.registry.store import Store, open_store
+from limpet.registry.values import VersionRecord
 
 FLAGS = (
     "--headless=new",
@@ -39,6 +45,24 @@ FLAGS = (
     "--window-size=1600,1100",
 )
 PATIENCE_SECONDS = 40
+# whether words can be read on the screen, uncovered, not folded away and not cut off
+READABLE = """
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const node = walker.currentNode, start = node.data.indexOf(arguments[0]);
+  if (start < 0) continue;
+  const range = document.createRange();
+  range.setStart(node, start);
+  range.setEnd(node, start + arguments[0].length);
+  const rects = [...range.getClientRects()];
+  const seen = rect => {
+    const top = document.elementFromPoint(rect.x + rect.width / 2, rect.y + rect.height / 2);
+    return top !== null && node.parentElement.contains(top);
+  };
+  if (rects.length && rects.every(seen)) return true;
+}
+return false;
+"""
 
 
 @dataclass
@@ -61,6 +85,15 @@ class Looker:
     def text(self) -> str:
         return str(self.driver.execute_script("return document.body.innerText"))
 
+    def reads(self, words: str) -> bool:
+        self.close_advertisements()
+        return bool(self.driver.execute_script(READABLE, words))
+
+    def follow(self, link: str) -> None:
+        for element in self.find(f"//a[text()='{link}']")[:1]:
+            # MLflow opens links in a new tab
+            self.driver.get(element.get_attribute("href"))
+
     def until(self, seen: Callable[[], Any]) -> bool:
         """Wait until something is seen; the page draws itself again meanwhile, so stale elements are no error."""
         from selenium.common.exceptions import StaleElementReferenceException
@@ -81,12 +114,15 @@ class Looker:
         if not found:
             self.missing.append(what)
 
-    def picture(self, name: str) -> None:
-        # charts and pictures fade in
-        time.sleep(2)
+    def close_advertisements(self) -> None:
         # MLflow's advertisements cover what is looked at
         for button in self.find("//button[@aria-label='Close']"):
             self.driver.execute_script("arguments[0].click()", button)
+
+    def picture(self, name: str) -> None:
+        # charts and pictures fade in
+        time.sleep(2)
+        self.close_advertisements()
         time.sleep(1)
         # where this machine keeps its files is no part of the picture
         self.driver.execute_script(
@@ -124,6 +160,7 @@ def look(looker: Looker, store: Store, stream: str) -> None:
     arms = streams.arm_runs(store, stream)
     labels = [f"{arm.name}, seed {arm.seed}" for arm in arms]
     tasks = streams.get(store, stream).tasks
+    _look_for_answers(looker, store, experiment, stream)
     _look_at_runs(looker, experiment, stream, labels, tasks)
     _look_at_stream(looker, f"experiments/{experiment}/runs/{run}", labels)
     for arm, label in zip(arms, labels, strict=True):
@@ -135,6 +172,60 @@ def look(looker: Looker, store: Store, stream: str) -> None:
     for task in tasks:
         looker.expect(f"registered model limpet-{task}", lambda task=task: f"limpet-{task}" in looker.text())
     looker.picture("models")
+
+
+def _look_for_answers(looker: Looker, store: Store, experiment: str, stream: str) -> None:
+    """The four answers: who forgets in the note's first line, as it is folded; the others behind its links."""
+    looker.open(f"experiments/{experiment}/runs")
+    worst = _worst(store, stream)
+    if worst is None:
+        looker.expect("that no arm forgets", lambda: looker.reads("no score fell"))
+    else:
+        arm, fall = worst
+        looker.expect(f"which arm forgets: {arm}", lambda: looker.reads(arm))
+        looker.expect(
+            f"when and on what: {fall.sentence()}", lambda: looker.reads(f"forgets most: {fall.sentence()}")
+        )
+    version = _in_production(store)
+    if version is None:
+        looker.expect("which version is in production", lambda: False)
+        return
+    looker.expect(f"which version is in production: {version.reference}", lambda: looker.reads(version.reference))
+    looker.picture("answers")
+    looker.follow(version.reference)
+    looker.expect("its page, with the alias", lambda: looker.reads("production"))
+    looker.expect("from which data", lambda: looker.reads(version.data_digest[:19]))
+    looker.expect("its page, with the digest", lambda: version.digest in looker.text())
+    looker.picture("version")
+    looker.open(f"experiments/{experiment}/runs")
+    looker.until(lambda: looker.find("//a[text()='its run']"))
+    looker.follow("its run")
+    looker.expect("from which run", lambda: looker.reads(f": {version.task}") or looker.reads(version.reference))
+    looker.expect("the data of that run", lambda: looker.reads(f"{version.task}/train"))
+    looker.picture("run")
+
+
+def _worst(store: Store, stream: str) -> tuple[str, Fall] | None:
+    """The arm whose mean score fell most in one step, by the registry and not by the mirror."""
+    made = report.build(store, stream)
+    names = [name for name in arm_names(made) if not is_reference(made, name)]
+    falls = [
+        (name, largest_fall(mean_matrix(runs_of(made, name)), [task.name for task in made.tasks])) for name in names
+    ]
+    known = [(name, fall) for name, fall in falls if fall is not None]
+    return max(known, key=lambda one: one[1].before - one[1].after, default=None)
+
+
+def _in_production(store: Store) -> VersionRecord | None:
+    cursor = None
+    while True:
+        page = versions.find(store, limit=500, cursor=cursor)
+        for version in page.items:
+            if "production" in version.aliases:
+                return version
+        cursor = page.cursor
+        if cursor is None:
+            return None
 
 
 def _look_at_runs(looker: Looker, experiment: str, stream: str, labels: list[str], tasks: tuple[str, ...]) -> None:
