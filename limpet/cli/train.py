@@ -50,7 +50,7 @@ def command(
     **options: Any,
 ) -> None:
     """Learn a task, register the version and evaluate every earlier task again."""
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, ())}
     if pairs:
         given["method_settings"] = parse_settings(pairs)
     home = invocation.open()

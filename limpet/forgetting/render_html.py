@@ -26,6 +26,7 @@ def render_html(report: Report) -> str:
         overview=_overview(report) if learned else [],
         matrices=_mean_matrices(report) if learned else [],
         scale=scale(),
+        above=report_tables.before_learning(learned),
         limits=_limits(report),
         curves=[_curves(report, index) for index in range(_steps(report))],
         results=_filled(

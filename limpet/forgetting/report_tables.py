@@ -15,6 +15,7 @@ __all__ = [
     "Table",
     "added",
     "arrow",
+    "before_learning",
     "comparison_table",
     "cost_table",
     "count",
@@ -89,10 +90,13 @@ def matrix_table(arm: ArmReport) -> Table:
         for step, task in enumerate(arm.tasks)
     ]
     columns = ("after learning", *(str(column + 1) for column in range(len(arm.tasks))))
-    steps = range(len(arm.tasks))
-    before = any(arm.matrix[step][column] is not None for step in steps for column in steps[step + 1 :])
-    note = "Above the diagonal: before learning, by class means." if before else ""
-    return Table(arm.label, columns, tuple(rows), note)
+    return Table(arm.label, columns, tuple(rows), before_learning([arm]))
+
+
+def before_learning(arms: Iterable[ArmReport]) -> str:
+    """Return what is to be said under matrices of which one has scores above the diagonal; else nothing."""
+    above = (score for arm in arms for step, row in enumerate(arm.matrix) for score in row[step + 1 :])
+    return "Above the diagonal: before learning, by class means." if any(s is not None for s in above) else ""
 
 
 def metric_table(report: Report) -> Table:
