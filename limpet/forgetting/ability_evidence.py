@@ -11,7 +11,7 @@ from limpet.forgetting.ability import Where, adapter_question, other_adapter, pr
 from limpet.forgetting.evidence import Course, frozen
 from limpet.forgetting.report_values import AbilityReport, AdapterReport, Interval
 from limpet.forgetting.statistics import Column
-from limpet.registry import abilities, tasks
+from limpet.registry import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, StreamRecord
 from limpet.training.ability import PERPLEXITY, AbilityProbe, score_of
@@ -123,7 +123,7 @@ def _turn(interval: Interval | None) -> Interval | None:
 
 def _answers(store: Store, found: AbilityRecord) -> tuple[Rows, Rows]:
     """Return the answers and what is right; a score that they don't give is refused."""
-    content = abilities.predictions(store, found)
+    content = evaluations.predictions(store, found)
     given = score_of(found.metric, content["predictions"], content["targets"])
     if abs(given - found.score) > _ROUNDING * max(1.0, abs(given)):
         raise IntegrityError(

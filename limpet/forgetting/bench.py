@@ -9,7 +9,6 @@ from its checkpoint. Run folders lie there too, out of the way of `limpet train 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +20,7 @@ from limpet.forgetting import monitor
 from limpet.forgetting.bench_values import Bench, MethodRow, MethodRun
 from limpet.forgetting.statistics import score_interval
 from limpet.registry.canonical import digest_json
+from limpet.registry.durable import whole_file
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, TaskRecord
 from limpet.training import methods
@@ -207,9 +207,8 @@ def _read(file: Path) -> MethodRun | None:
 
 
 def _write(file: Path, result: MethodRun) -> None:
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(asdict(result), indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    with whole_file(file) as temporary:
+        temporary.write_text(json.dumps(asdict(result), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _reason(error: Exception) -> str:

@@ -9,7 +9,7 @@ from limpet.forgetting.matrix import Row
 from limpet.forgetting.plots import is_dark, score_range, viridis
 from limpet.forgetting.report_tables import MISSING, arrow, number
 
-__all__ = ["HeatCell", "HeatTable", "heat_table", "ranges", "scale"]
+__all__ = ["HeatCell", "HeatTable", "Range", "heat_table", "ranges", "scale"]
 
 _WIDE = 8  # tasks; beyond that two digits have to do
 _STEPS = 8
@@ -56,16 +56,20 @@ def heat_table(title: str, tasks: Sequence[str], matrix: Sequence[Row], limits: 
     return HeatTable(title, tuple(rows))
 
 
-def ranges(metrics: Sequence[str], matrices: Iterable[Sequence[Row]]) -> list[Range]:
-    """Return each task's range of colours: that of all arms' scores of its metric, so that arms can be compared."""
+def ranges(metrics: Sequence[str], matrices: Iterable[Sequence[Row]]) -> dict[str, Range]:
+    """Return each metric's range of colours: that of all arms' scores, so that arms can be compared.
+
+    Args:
+        metrics: The metric of each task, in the order of the matrices' columns.
+        matrices: The score matrices of all arms.
+    """
     found: Mapping[str, list[float]] = {metric: [] for metric in metrics}
     for matrix in matrices:
         for row in matrix:
             for metric, score in zip(metrics, row, strict=True):
                 if score is not None:
                     found[metric].append(score)
-    limits = {metric: score_range(scores) for metric, scores in found.items()}
-    return [limits[metric] for metric in metrics]
+    return {metric: score_range(scores) for metric, scores in found.items()}
 
 
 def scale() -> list[str]:

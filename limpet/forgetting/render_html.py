@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from limpet.forgetting import ability_tables, plots, report_context, report_tables
 from limpet.forgetting.conclusion import arm_names, runs_of, sentences
-from limpet.forgetting.heat_table import HeatTable, heat_table, ranges, scale
+from limpet.forgetting.heat_table import HeatTable, Range, heat_table, ranges, scale
 from limpet.forgetting.html_page import Plot, data_uri, page
 from limpet.forgetting.report_summary import mean_matrix, summary_table
 from limpet.forgetting.report_tables import Table
@@ -18,16 +20,17 @@ def render_html(report: Report) -> str:
     """Return the report as one self-contained HTML document; all text of users is escaped."""
     learned = [arm for arm in report.arms if arm.matrix]
     several = any(len(runs_of(report, name)) > 1 for name in arm_names(report))
+    limits = ranges([task.metric for task in report.tasks], [arm.matrix for arm in report.arms])
     return page(
         "report.html.j2",
         report=report,
         summary=summary_table(report),
         conclusion=sentences(report),
         overview=_overview(report) if learned else [],
-        matrices=_mean_matrices(report) if learned else [],
+        matrices=_mean_matrices(report, limits),
         scale=scale(),
         above=report_tables.before_learning(learned),
-        limits=_limits(report),
+        limits=[(metric, f"{low:g}", f"{high:g}") for metric, (low, high) in limits.items()],
         curves=[_curves(report, index) for index in range(_steps(report))],
         results=_filled(
             report_tables.metric_table(report),
@@ -48,7 +51,7 @@ def render_html(report: Report) -> str:
             report_tables.version_table(report),
             report_tables.environment_table(report),
         ),
-        each_seed=[_matrix(report, arm.label, [arm]) for arm in learned] if several else [],
+        each_seed=[_matrix(report, limits, arm.label, [arm]) for arm in learned] if several else [],
         definitions=report_tables.definition_table(),
         stream_file=_stream_file(report),
     )
@@ -62,26 +65,19 @@ def _steps(report: Report) -> int:
     return max((len(arm.matrix) for arm in report.arms), default=0)
 
 
-def _mean_matrices(report: Report) -> list[HeatTable]:
+def _mean_matrices(report: Report, limits: Mapping[str, Range]) -> list[HeatTable]:
     found = []
     for name in arm_names(report):
         runs = runs_of(report, name)
         if runs[0].matrix:
             title = f"{name}, mean of {len(runs)} seeds" if len(runs) > 1 else runs[0].label
-            found.append(_matrix(report, title, runs))
+            found.append(_matrix(report, limits, title, runs))
     return found
 
 
-def _matrix(report: Report, title: str, runs: list[ArmReport]) -> HeatTable:
-    limits = ranges([task.metric for task in report.tasks], [arm.matrix for arm in report.arms])
-    return heat_table(title, runs[0].tasks, mean_matrix(runs), limits)
-
-
-def _limits(report: Report) -> list[tuple[str, str, str]]:
-    """What the ends of the scale of colours are, for each metric."""
-    metrics = [task.metric for task in report.tasks]
-    limits = dict(zip(metrics, ranges(metrics, [arm.matrix for arm in report.arms]), strict=True))
-    return [(metric, f"{low:g}", f"{high:g}") for metric, (low, high) in limits.items()]
+def _matrix(report: Report, limits: Mapping[str, Range], title: str, runs: list[ArmReport]) -> HeatTable:
+    columns = [limits[task.metric] for task in report.tasks]
+    return heat_table(title, runs[0].tasks, mean_matrix(runs), columns)
 
 
 def _curves(report: Report, index: int) -> Plot:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from limpet.errors import IntegrityError, NotFoundError
 from limpet.names import LATEST, Reference, parse_reference
 from limpet.registry.canonical import digest_bytes, digest_json
-from limpet.registry.schema import AliasRow, EnvironmentRow, TaskRow, VersionRow
+from limpet.registry.schema import AbilityRow, AliasRow, EnvironmentRow, EvaluationRow, TaskRow, VersionRow
 from limpet.registry.values import Environment, FileEntry, Tombstone, VersionRecord
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "KeptVersion",
     "batched",
     "environment_id",
+    "environments_of",
     "find_task",
     "find_version",
     "load_manifest",
@@ -153,6 +154,12 @@ def environment_id(session: Session, environment: Environment) -> int:
     session.add(row)
     session.flush()
     return row.id
+
+
+def environments_of(session: Session, rows: Iterable[EvaluationRow | AbilityRow]) -> dict[int, Environment]:
+    """Return the environments that rows name, by their ids."""
+    found = select(EnvironmentRow).where(EnvironmentRow.id.in_({row.environment_id for row in rows}))
+    return {row.id: Environment(**row.content) for row in session.scalars(found)}
 
 
 def references(session: Session, version_ids: Iterable[int]) -> dict[int, str]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.registry._rows import environment_id, find_version, references
+from limpet.registry._rows import environment_id, environments_of, find_version, references
 from limpet.registry.blobs import check_stored
 from limpet.registry.canonical import digest_json
 from limpet.registry.clock import utc_now
-from limpet.registry.schema import AbilityRow, EnvironmentRow
+from limpet.registry.schema import AbilityRow
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, Environment, Json
 
-__all__ = ["add", "find", "predictions"]
+__all__ = ["add", "find"]
 
 
 def add(
@@ -111,16 +109,6 @@ def find(
         return None if row is None else _records(session, [row])[0]
 
 
-def predictions(store: Store, ability: AbilityRecord) -> dict[str, Any]:
-    """Return the answers, as they were stored.
-
-    Raises:
-        IntegrityError: The blob is missing or was changed.
-    """
-    content: dict[str, Any] = json.loads(store.blobs.read(ability.predictions_digest))
-    return content
-
-
 def _id(session: Session, reference: str | None) -> int | None:
     # what was found under a version that is deleted since stays evidence
     return None if reference is None else find_version(session, reference, deleted=True).id
@@ -146,8 +134,7 @@ def _find(
 def _records(session: Session, rows: Sequence[AbilityRow]) -> tuple[AbilityRecord, ...]:
     ids = {id_ for row in rows for id_ in (row.head_version_id, row.state_version_id, row.after_version_id)}
     named = references(session, [id_ for id_ in ids if id_ is not None])
-    found = select(EnvironmentRow).where(EnvironmentRow.id.in_({row.environment_id for row in rows}))
-    environments = {row.id: Environment(**row.content) for row in session.scalars(found)}
+    environments = environments_of(session, rows)
     return tuple(
         AbilityRecord(
             id=row.id,

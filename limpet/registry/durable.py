@@ -1,11 +1,13 @@
-"""What makes a file survive a power cut."""
+"""Files that are whole or not there, and those that survive a power cut."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["sync_file"]
+__all__ = ["sync_file", "whole_file"]
 
 
 def sync_file(path: Path) -> None:
@@ -19,3 +21,18 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield where to write a file of a cache; it gets its name, with its folders, when the block ends well.
+
+    Others may read it meanwhile, or write the same. A power cut may still take it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

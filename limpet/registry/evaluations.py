@@ -10,12 +10,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.registry._rows import environment_id, find_version, references
+from limpet.registry._rows import environment_id, environments_of, find_version, references
 from limpet.registry.blobs import check_stored
 from limpet.registry.clock import utc_now
-from limpet.registry.schema import EnvironmentRow, EvaluationRow, TaskRow
+from limpet.registry.schema import EvaluationRow, TaskRow
 from limpet.registry.store import Store
-from limpet.registry.values import Environment, EvaluationRecord
+from limpet.registry.values import AbilityRecord, Environment, EvaluationRecord
 
 __all__ = ["add", "evaluation_records", "full", "get", "predictions"]
 
@@ -120,8 +120,8 @@ def full(store: Store, version: str, state: str, split: Split = "evaluation") ->
         return evaluation_records(session, rows.all())
 
 
-def predictions(store: Store, evaluation: EvaluationRecord) -> dict[str, Any]:
-    """Return what was predicted, as it was stored.
+def predictions(store: Store, evaluation: EvaluationRecord | AbilityRecord) -> dict[str, Any]:
+    """Return what was predicted in an evaluation or answered to a probe, as it was stored.
 
     Raises:
         IntegrityError: The blob is missing or was changed.
@@ -133,8 +133,7 @@ def predictions(store: Store, evaluation: EvaluationRecord) -> dict[str, Any]:
 def evaluation_records(session: Session, rows: Sequence[EvaluationRow]) -> tuple[EvaluationRecord, ...]:
     """Return the values of evaluation rows, in their order, without a query per row."""
     named = references(session, [id_ for row in rows for id_ in (row.version_id, row.state_version_id)])
-    found = select(EnvironmentRow).where(EnvironmentRow.id.in_({row.environment_id for row in rows}))
-    environments = {row.id: Environment(**row.content) for row in session.scalars(found)}
+    environments = environments_of(session, rows)
     found_tasks = select(TaskRow.id, TaskRow.name).where(TaskRow.id.in_({row.task_id for row in rows}))
     tasks = dict(session.execute(found_tasks).all())
     return tuple(

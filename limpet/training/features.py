@@ -7,7 +7,6 @@ decides them.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from limpet.registry.durable import whole_file
 from limpet.training.batches import BatchPlan
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.evaluate import Encoded, run
@@ -177,12 +177,9 @@ def _read(path: Path, count: int) -> tuple[list[Tensor], float] | None:
 
 
 def _write(path: Path, rows: Sequence[Tensor], seconds: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # renamed when whole: another process may read, or write the same
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     many = rows[0].dim() > 1
     values = torch.cat(list(rows)) if many else torch.stack(list(rows))
     places = torch.tensor([len(row) if many else 1 for row in rows])
     about = {"places": places, "many": torch.tensor(many), "seconds": torch.tensor(seconds)}
-    save_file({"features": values, **about}, temporary)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        save_file({"features": values, **about}, temporary)

@@ -34,7 +34,7 @@ from limpet.training.heads import Head, build_head, load_head, save_head
 from limpet.training.locks import alone_in
 from limpet.training.loop import Fitted, LoopSettings
 from limpet.training.model import TaskModel, base_modules, version_files
-from limpet.training.precision import resolve_dtype
+from limpet.training.precision import check_dtype, resolve_dtype
 from limpet.training.progress import SILENT, Progress
 
 __all__ = [
@@ -98,10 +98,10 @@ class TrainingSettings:
             "learning_rate": (self.learning_rate is None or 0 < self.learning_rate < 10, "above 0 and below 10"),
             "seed": (0 <= self.seed < 2**31, "0 to 2147483647"),
             "max_length": (self.max_length is None or self.max_length >= 2, "2 or more"),
-            "dtype": (self.dtype in ("auto", "bfloat16", "float32"), "auto, bfloat16 or float32"),
             "max_seconds": (self.max_seconds is None or self.max_seconds > 0, "above 0"),
         }
         check_choices(self.without)
+        check_dtype(self.dtype)
         for name, (fine, allowed) in ranges.items():
             if not fine:
                 words = name.replace("_", " ")

@@ -9,7 +9,17 @@ import torch
 from limpet.errors import UsageError
 from limpet.training.environment import bf16_is_fast
 
-__all__ = ["autocast", "resolve_dtype"]
+__all__ = ["autocast", "check_dtype", "resolve_dtype"]
+
+
+def check_dtype(wanted: str) -> None:
+    """Refuse a dtype that products can't be computed in.
+
+    Raises:
+        UsageError: There is no such dtype here.
+    """
+    if wanted not in ("auto", "bfloat16", "float32"):
+        raise UsageError(f"The dtype can't be {wanted!r}.", "it must be auto, bfloat16 or float32")
 
 
 def resolve_dtype(wanted: str) -> str:
@@ -18,8 +28,7 @@ def resolve_dtype(wanted: str) -> str:
     Raises:
         UsageError: There is no such dtype here.
     """
-    if wanted not in ("auto", "bfloat16", "float32"):
-        raise UsageError(f"The dtype can't be {wanted!r}.", "it must be auto, bfloat16 or float32")
+    check_dtype(wanted)
     if wanted == "auto":
         return "bfloat16" if bf16_is_fast() else "float32"
     return wanted

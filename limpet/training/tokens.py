@@ -6,15 +6,14 @@ addition, and are the same each time. What is kept is found by all that decides 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from limpet.registry.canonical import canonical_json
+from limpet.registry.canonical import digest_json
+from limpet.registry.durable import whole_file
 from limpet.training.samples import cache_folder
 
 __all__ = ["token_ids"]
@@ -28,7 +27,7 @@ def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[lis
     """Turn texts into token ids, cut at `max_length` tokens, special tokens included, without padding."""
     if len(texts) <= _FEW or not hasattr(tokenizer, "backend_tokenizer"):
         return _tokenise(tokenizer, texts, max_length)
-    key = hashlib.sha256(canonical_json([_digest(tokenizer), max_length, list(texts)])).hexdigest()
+    key = digest_json([_digest(tokenizer), max_length, list(texts)]).removeprefix("sha256:")
     path = cache_folder() / "tokens" / f"{key}.arrow"
     found = _read(path, len(texts))
     if found is None:
@@ -47,7 +46,7 @@ def _digest(tokenizer: Any) -> str:
     if tokenizer not in _digests:
         content = json.loads(tokenizer.backend_tokenizer.to_str())
         content |= {"truncation": None, "padding": None, "class": type(tokenizer).__name__}
-        _digests[tokenizer] = hashlib.sha256(canonical_json(content)).hexdigest()
+        _digests[tokenizer] = digest_json(content)
     return _digests[tokenizer]
 
 
@@ -66,10 +65,10 @@ def _read(path: Path, count: int) -> list[list[int]] | None:
 def _write(path: Path, rows: Sequence[list[int]]) -> None:
     import pyarrow
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = pyarrow.table({"ids": pyarrow.array(rows, pyarrow.list_(pyarrow.int32()))})
-    # renamed when whole: another process may read, or write the same
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with pyarrow.OSFile(str(temporary), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
+    with (
+        whole_file(path) as temporary,
+        pyarrow.OSFile(str(temporary), "wb") as sink,
+        pyarrow.ipc.new_file(sink, table.schema) as writer,
+    ):
         writer.write_table(table)
-    temporary.replace(path)
