@@ -21,6 +21,7 @@ __all__ = ["CHOICES", "check_choices", "computing", "describe"]
 CHOICES = {
     "cast-once": "frozen weights are kept in bfloat16 while products are computed in it",
     "quick-layers": "methods compute their layers by a cheaper graph, where they have one",
+    "kept-layers": "texts pass the frozen layers below the lowest that is trained once, not in every epoch",
     "fused-optimizer": "an optimizer's step is one pass over the weights",
 }
 """What is done faster by default, by the name that switches it off."""
@@ -38,7 +39,11 @@ def check_choices(without: Collection[str]) -> None:
 
 def describe(method: methods.Method, dtype: str, without: Collection[str] = ()) -> str:
     """Say what was chosen for a training: dtype, threads, and what is done because it is faster."""
-    possible = {"cast-once": dtype == "bfloat16", "quick-layers": isinstance(method, methods.Quickened)}
+    possible = {
+        "cast-once": dtype == "bfloat16",
+        "quick-layers": isinstance(method, methods.Quickened),
+        "kept-layers": isinstance(method, methods.Layered),
+    }
     made = [name for name in CHOICES if possible.get(name, True) and name not in without]
     threads = torch.get_num_threads()
     return ", ".join([f"products in {dtype}", f"{threads} thread{'s' if threads > 1 else ''}", *made])

@@ -43,7 +43,10 @@ class Field:
         if rows[0].dim() == 0:
             return torch.stack(rows)
         stacked = pad_sequence(rows, batch_first=True, padding_value=self.fill)
-        return pad(stacked, (0, width - stacked.shape[1]), value=self.fill) if self.aligned else stacked
+        if not self.aligned:
+            return stacked
+        # `pad` counts dimensions from the last: of (batch, tokens, ...) it is the second that grows
+        return pad(stacked, (*(0, 0) * (stacked.dim() - 2), 0, width - stacked.shape[1]), value=self.fill)
 
 
 @dataclass(frozen=True)

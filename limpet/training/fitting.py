@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from limpet.errors import UsageError
 from limpet.registry.canonical import digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
+from limpet.training import methods
 from limpet.training.backbone import Backbone
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.companions import ALONE, Along, Companion
@@ -19,6 +20,7 @@ from limpet.training.data import read_split
 from limpet.training.evaluate import Encoded, run
 from limpet.training.features import fit_head
 from limpet.training.loop import Fitted, LoopSettings, fit
+from limpet.training.lower_layers import keep
 from limpet.training.model import OtherHead, TaskModel
 from limpet.training.objectives import Mixture, TaskLoss
 from limpet.training.progress import Progress
@@ -42,7 +44,8 @@ def fit_task(
 ) -> Fitted:
     """Fit what is trainable in `model` on a task's training split; its validation split chooses the epoch.
 
-    Where that is nothing but the head, the texts pass the backbone once, not in every epoch.
+    Where that is nothing but the head, the texts pass the backbone once, not in every epoch; where it is the top
+    layers, they pass the layers below once.
 
     Args:
         store: The home's registry.
@@ -74,6 +77,15 @@ def fit_task(
             )
         kept = [_features_file(task, split, features_key) for split in ("train", "validation")]
         return fit_head(model, encoded, held_back, own.measure, kept, loop, checkpoint, progress)
+    started = time.perf_counter()
+    if model.lower is not None and not along.companions:
+        # a head that writes asks the backbone word by word, and has to be asked in full
+        if task.definition.type in methods.FEATURES:
+            encoded, held_back = keep(model, [encoded, held_back], device, progress, loop.dtype)
+            own = replace(own, encoded=held_back)
+        else:
+            [encoded] = keep(model, [encoded], device, progress, loop.dtype)
+    before = time.perf_counter() - started
     losses, learned = [TaskLoss(encoded, model.head, device)], [own]
     for place, companion in enumerate(along.companions):
         losses.append(_loss(store, backbone, model, place, companion, max_length))
@@ -85,7 +97,8 @@ def fit_task(
         return sum(scores) / len(scores)
 
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return fit(model, Mixture(losses, along.penalty, parameters), loop, validate, checkpoint, progress)
+    mixture = Mixture(losses, along.penalty, parameters)
+    return fit(model, mixture, loop, validate, checkpoint, progress).after(before)
 
 
 def measure_untrained(

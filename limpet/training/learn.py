@@ -319,6 +319,8 @@ def _train(
         others = [_head_of(store, backbone, companion) for companion in along.companions]
         device = backbone.model.device
         model = TaskModel(module, head.to(device), frozen, [other.to(device) for other in others])
+        if isinstance(method, methods.Layered) and "kept-layers" not in settings.without:
+            model.lower = method.lower_layers(module)
         dtype = config["training"].get("dtype", "float32")
         with computing(method, module, dtype, settings.without):
             fitted, environment = _fit(store, backbone, task, settings, config, model, along, folder, progress)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Protocol
 
@@ -67,6 +67,12 @@ class Fitted:
     examples: int
     seconds: float
     examples_per_second: float
+
+    def after(self, seconds: float) -> Fitted:
+        """Return the same with the seconds of what came before the first step and is a part of training."""
+        total = self.seconds + seconds
+        rate = self.examples_per_second * self.seconds / total if total else 0.0
+        return replace(self, seconds=total, examples_per_second=rate)
 
 
 def new_accelerator(dtype: str) -> Any:

@@ -19,6 +19,7 @@ from limpet.training import methods
 from limpet.training.backbone import Backbone, tensor_digest
 from limpet.training.evaluate import Encoded
 from limpet.training.heads import Batch, Head, load_head
+from limpet.training.lower_layers import KEPT, LowerLayers
 from limpet.training.task_types import Example
 
 __all__ = [
@@ -42,6 +43,9 @@ class TaskModel(nn.Module):
         head: The task's head.
         frozen: Identities of the base's own modules, taken before the method was attached.
         others: Heads of other tasks that are learned along, or rehearsed.
+
+    Attributes:
+        lower: The layers that every text passes once; None where all layers compute each time.
     """
 
     def __init__(self, module: nn.Module, head: Head, frozen: frozenset[int], others: Sequence[Head] = ()) -> None:
@@ -49,6 +53,7 @@ class TaskModel(nn.Module):
         self.module = module
         self.head = head
         self.others = nn.ModuleList(others)
+        self.lower: LowerLayers | None = None
         # a head that stays as it is has no dropout either
         kept = [one for one in others if not any(p.requires_grad for p in one.parameters())]
         self._frozen = frozen | {id(part) for one in kept for part in one.modules()}
@@ -73,8 +78,15 @@ class TaskModel(nn.Module):
         return head.read(output.last_hidden_state, getattr(output, "pooler_output", None), batch)
 
     def hidden(self, **batch: Tensor) -> Any:
-        """Return what the backbone gives for a batch, its hidden states among it."""
-        return self.module(**backbone_inputs(self.module.config, batch))
+        """Return what the backbone gives for a batch, its hidden states among it.
+
+        Where the batch has what its lowest trained layer reads, the layers below are not asked.
+        """
+        inputs = backbone_inputs(self.module.config, batch)
+        if self.lower is None or KEPT not in batch:
+            return self.module(**inputs)
+        with self.lower.skipped(batch[KEPT]):
+            return self.module(**inputs)
 
     def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool = False) -> Encoded:
         """Turn examples into batches of this model; see `Head.encode`."""

@@ -24,12 +24,14 @@ from torch import nn
 
 from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
+from limpet.training.lower_layers import LowerLayers
 
 __all__ = [
     "FEATURES",
     "HEADED",
     "TABLE",
     "Capabilities",
+    "Layered",
     "Method",
     "OwnHead",
     "Quickened",
@@ -146,6 +148,14 @@ class Quickened(Protocol):
 
     def quick(self, module: nn.Module) -> AbstractContextManager[None]:
         """Let the module compute by that graph for the length of a `with` block; the gradients are the same."""
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A method that leaves the lower layers of the base as they are."""
+
+    def lower_layers(self, module: nn.Module) -> LowerLayers | None:
+        """Return those layers and the lowest that is trained; None where no layer is left as it is."""
 
 
 @cache

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from limpet.errors import IntegrityError, UsageError
+from limpet.training.lower_layers import LowerLayers
 from limpet.training.methods import HEADED, Capabilities, resolve_settings
 from limpet.training.methods._plain import OutsidePeft
 
@@ -81,6 +82,15 @@ class Partial(OutsidePeft):
         except RuntimeError as error:
             raise IntegrityError(f"The weights do not fit this base: {error}", "limpet base show") from error
         return module
+
+    def lower_layers(self, module: nn.Module) -> LowerLayers | None:
+        """See `methods.Layered`; an encoder-decoder's texts pass its encoder too, so all of it computes each time."""
+        top: Any = module
+        _, stack = _stack(top.model)
+        trained = next(index for index, layer in enumerate(stack) if any(p.requires_grad for p in layer.parameters()))
+        if trained == 0 or top.config.is_encoder_decoder:
+            return None
+        return LowerLayers(tuple(stack[:trained]), stack[trained])
 
     def detach(self, module: nn.Module) -> None:
         """The copy is dropped with its last reference; the base was never touched."""
