@@ -1,0 +1,96 @@
+"""What each choice of `limpet train` saves: the same training with it and without, in turn, in the same run.
+
+python benchmarks/choices.py [--task reuters-r8] [--epochs 3] [--repetitions 3] [--train-size 256] [--threads 2]
+
+MiniLM, texts of up to 128 tokens, batches of 16; each method with its own learning rate. A repetition is a seed, and
+which of the two comes first changes from one to the next. Seconds are those of training as a version's cost has them:
+steps, validation after each epoch and what is computed before them. `score` is the largest difference between the
+two validation scores of a seed: choices only change how the same is computed, so it is that of rounding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from _sides import Side, environment, home_of, make_home, paired, spread
+
+PAIRS = (
+    ("lora", "cast-once"),
+    ("lora", "quick-layers"),
+    ("lora", "fused-optimizer"),
+    ("full", "fused-optimizer"),
+    ("partial", "cast-once"),
+    ("partial", "kept-layers"),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training run without the choices that are named; a `short` one ends after a second."""
+
+    folder: Path
+    task: str
+    method: str
+    epochs: int
+    seed: int
+    without: Sequence[str] = ()
+    short: bool = False
+
+
+def train(job: Job) -> tuple[float, float]:
+    """Learn a task as `limpet train` does; seconds of training, and the best validation score."""
+    from limpet.training.learn import TrainingSettings, discard, learn
+
+    home = home_of(job.folder)
+    settings = TrainingSettings(
+        job.method,
+        epochs=job.epochs,
+        seed=job.seed,
+        without=tuple(job.without),
+        max_seconds=1.0 if job.short else None,
+    )
+    task = home.task.show(job.task)
+    staged = learn(home.store, home.backbone(), task, settings)
+    discard(staged)
+    return float(staged.draft.cost["train_seconds"]), staged.draft.metrics[f"validation_{task.definition.metric}"]
+
+
+def main() -> None:
+    """Print the comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="reuters-r8")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--train-size", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    print(f"{environment(given.threads)}\n{given.task}, {given.epochs} epoch(s), {given.repetitions} repetition(s)\n")
+    print(f"{'method':9}{'choice':17}{'seconds':24}{'without':24}{'times as fast':24}score", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        side, folder = Side(given.threads), Path(name)
+        side.do(make_home, folder, [given.task], given.train_size, 100, 128)
+        for method, choice in PAIRS:
+            seconds: dict[tuple[str, ...], list[float]] = {(): [], (choice,): []}
+            scores: dict[tuple[str, ...], list[float]] = {(): [], (choice,): []}
+            side.do(train, Job(folder, given.task, method, given.epochs, 0, short=True))
+            for seed in range(given.repetitions):
+                for without in ((), (choice,)) if seed % 2 else ((choice,), ()):
+                    took, score = side.do(train, Job(folder, given.task, method, given.epochs, seed, without))
+                    seconds[without].append(took)
+                    scores[without].append(score)
+            apart = max(abs(a - b) for a, b in zip(scores[()], scores[(choice,)], strict=True))
+            ratio = paired(seconds[(choice,)], seconds[()])
+            print(
+                f"{method:9}{choice:17}{spread(seconds[()]):24}{spread(seconds[(choice,)]):24}{ratio:24}{apart:.3f}",
+                flush=True,
+            )
+        side.end()
+    print(environment(given.threads))
+
+
+if __name__ == "__main__":
+    main()
