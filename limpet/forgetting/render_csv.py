@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from limpet.forgetting.report_tables import settings_text
 from limpet.forgetting.report_values import ArmReport, Comparison, Report
 
 __all__ = ["HEADER", "render_csv"]
@@ -20,7 +21,8 @@ _Entry = tuple[str, str, int | None, str | None, _Value]
 def render_csv(report: Report) -> str:
     """Return the report as CSV with the columns of `HEADER`; steps count from 1, undefined values are empty.
 
-    A comparison stands under the arm `A - B`, with no seed.
+    A comparison stands under the arm `A - B`, with no seed, as means over seeds do. Of a sweep, the key is what was
+    tried, and `sweep_chosen` tells whether it was taken.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -30,6 +32,10 @@ def render_csv(report: Report) -> str:
     for arm in report.arms:
         for kind, key, step, task, value in _arm(arm, names, metrics):
             writer.writerow(_text(report.stream, arm.name, arm.seed, kind, key, step, task, value))
+    for over_seeds in report.seeds:
+        low, high = over_seeds.interval or (None, None)
+        for kind, value in (("mean", over_seeds.mean), ("mean_low", low), ("mean_high", high)):
+            writer.writerow(_text(report.stream, over_seeds.arm, None, kind, over_seeds.metric, None, None, value))
     for summary in report.over_orders:
         for order, measured in zip(summary.streams, summary.values, strict=True):
             writer.writerow(_text(order, summary.arm, None, "order", summary.metric, None, None, measured))
@@ -62,6 +68,10 @@ def _arm(arm: ArmReport, names: list[str], metrics: dict[str, str]) -> Iterator[
         for key in ("lost", "gained", "p_value"):
             yield "mcnemar", key, None, entry.task, getattr(entry, key)
     yield from _ability(arm)
+    for candidate in arm.sweep:
+        settings = candidate.get("settings", {})
+        yield "sweep", settings_text(settings), None, None, candidate.get("mean")
+        yield "sweep_chosen", settings_text(settings), None, None, settings == arm.chosen
     yield from _cost(arm)
     for step, version in enumerate(arm.versions, start=1):
         yield "version", "reference", step, version.task, version.reference

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from limpet.forgetting.conclusion import arm_names, mean_with_interval, runs_of
@@ -30,6 +30,7 @@ __all__ = [
     "metric_table",
     "number",
     "percent",
+    "settings_text",
     "size",
     "span",
     "sweep_table",
@@ -232,7 +233,7 @@ def sweep_table(report: Report) -> Table:
     rows = [
         (
             label(report, arm),
-            _settings(candidate.get("settings", {})),
+            settings_text(candidate.get("settings", {})),
             number(candidate.get("mean")),
             "chosen" if candidate.get("settings") == arm.chosen else "",
         )
@@ -315,7 +316,8 @@ def _mcnemar(arm: ArmReport, task: str) -> tuple[str, str, str, str, str]:
     return str(entry.lost), str(entry.gained), number(entry.p_value, 4), number(entry.change), interval
 
 
-def _settings(settings: dict[str, object]) -> str:
+def settings_text(settings: Mapping[str, object]) -> str:
+    """Return what was tried in a sweep, as `--set` takes it."""
     return ", ".join(
         f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in settings.items()
     )

@@ -145,6 +145,24 @@ def test_the_csv_has_one_line_for_each_number(grown: Report) -> None:
     assert float(found[("isolated - sequential-full", "difference", "average_accuracy")]) == pytest.approx(0.2125)
 
 
+def test_the_csv_has_sweeps_and_means_over_seeds(grown: Report) -> None:
+    lines = list(csv.DictReader(io.StringIO(render_csv(grown))))
+    found = {(line["arm"], line["seed"], line["kind"], line["key"]): line["value"] for line in lines}
+    for arm in grown.arms:
+        for candidate in arm.sweep:
+            key = (arm.name, str(arm.seed))
+            tried = ", ".join(f"{name}={value:g}" for name, value in candidate["settings"].items())
+            assert float(found[(*key, "sweep", tried)]) == candidate["mean"]
+            chosen = candidate["settings"] == arm.chosen
+            assert found[(*key, "sweep_chosen", tried)] == str(chosen).lower()
+    assert any(arm.sweep for arm in grown.arms)
+    for summary in grown.seeds:
+        assert float(found[(summary.arm, "", "mean", summary.metric)]) == summary.mean
+        low = found[(summary.arm, "", "mean_low", summary.metric)]
+        assert low == ("" if summary.interval is None else str(summary.interval[0]))
+    assert grown.seeds
+
+
 # -- markdown
 
 
