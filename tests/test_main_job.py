@@ -12,6 +12,9 @@ import torch
 import yaml
 
 from limpet.errors import IntegrityError
+from limpet.forgetting.render_csv import render_csv as to_csv
+from limpet.forgetting.render_html import render_html as to_html
+from limpet.forgetting.render_markdown import render_markdown as to_markdown
 from limpet.home import Home, init, open_home
 from limpet.training.bases import locate
 from limpet.training.samples import cache_folder
@@ -70,6 +73,14 @@ def test_the_report_has_every_field_of_the_contract(grown: Home) -> None:
         assert arm["matrix"][0][1] is None
     assert {"a", "b", "metric", "difference", "interval", "p_value"} <= report["comparisons"][0].keys()
     json.dumps(report, allow_nan=False)
+
+
+@pytest.mark.sample
+def test_no_form_of_the_report_tells_where_files_lie_on_this_machine(grown: Home) -> None:
+    report = grown.report("small")
+    for text in (json.dumps(report.to_json()), *(render(report) for render in (to_html, to_markdown, to_csv))):
+        for folder in (grown.store.path, cache_folder(), Path(sys.prefix), Path.home()):
+            assert f"{folder.resolve()}/" not in text
 
 
 @pytest.mark.sample
