@@ -239,7 +239,7 @@ def memory_of_limpet(folder: Path, count: int) -> None:
     home.predict("films@1", [TEXT])
     server, before = home.serve(), resident()
     print(f"limpet, nothing in place: {before:.0f} MiB")
-    asked = 0
+    asked, now = 0, before
     for size in [size for size in (1, 10, 100, 1000) if size <= count]:
         for number in range(asked, size):
             server.predict([(f"films@{number + 1}", TEXT)])
@@ -247,6 +247,7 @@ def memory_of_limpet(folder: Path, count: int) -> None:
         print(
             f"limpet, {size:4} adapters used: {now:.0f} MiB, {(now - before) / size:.2f} MiB an adapter", flush=True
         )
+    print(f"{'under' if now < 2048 else 'more than'} 2 GiB with {asked:,} adapters, the base and torch included")
 
 
 def memory_of_peft(folder: Path, _: int) -> None:
