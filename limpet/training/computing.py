@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,15 +17,18 @@ from torch import nn
 from limpet.errors import UsageError
 from limpet.training import methods
 
-__all__ = ["CHOICES", "check_choices", "computing", "describe"]
+__all__ = ["CHOICES", "FUSED_FROM", "check_choices", "computing", "describe"]
 
 CHOICES = {
     "cast-once": "frozen weights are kept in bfloat16 while products are computed in it",
     "quick-layers": "methods compute their layers by a cheaper graph, where they have one",
     "kept-layers": "texts pass the frozen layers below the lowest that is trained once, not in every epoch",
+    "fused-attention": "attention is one fused product where no gradients are computed, from 48 tokens on",
     "fused-optimizer": "an optimizer's step is one pass over the weights",
 }
 """What is done faster by default, by the name that switches it off."""
+FUSED_FROM = 48
+"""Tokens in a row of a batch; shorter ones gain nothing by fused attention."""
 
 
 def check_choices(without: Collection[str]) -> None:
@@ -43,6 +47,7 @@ def describe(method: methods.Method, dtype: str, without: Collection[str] = ()) 
         "cast-once": dtype == "bfloat16",
         "quick-layers": isinstance(method, methods.Quickened),
         "kept-layers": isinstance(method, methods.Layered),
+        "fused-attention": dtype == "bfloat16",
     }
     made = [name for name in CHOICES if possible.get(name, True) and name not in without]
     threads = torch.get_num_threads()
@@ -67,6 +72,35 @@ def computing(method: methods.Method, module: nn.Module, dtype: str, without: Co
             stack.enter_context(method.quick(module))
         if dtype == "bfloat16" and "cast-once" not in without:
             stack.enter_context(_cast_once(module))
+        if dtype == "bfloat16" and "fused-attention" not in without:
+            stack.enter_context(_fused_attention(module))
+        yield
+
+
+@contextmanager
+def _fused_attention(module: Any) -> Iterator[None]:
+    """Let attention be torch's fused one for batches that gain from it (benchmarks/attention.py).
+
+    On a processor that is where no gradients are computed: its backward pass takes longer than plain products do.
+    """
+    config, base = module.config, module.get_base_model() if hasattr(module, "get_base_model") else module
+    plain = config._attn_implementation
+    if plain != "eager" or not getattr(base, "_supports_sdpa", False):
+        yield
+        return
+
+    def begin(_: nn.Module, __: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+        ids = inputs.get("input_ids")
+        if ids is not None and ids.shape[1] >= FUSED_FROM and not torch.is_grad_enabled():
+            config._attn_implementation = "sdpa"
+
+    def end(*_: Any) -> None:
+        config._attn_implementation = plain
+
+    with (
+        module.register_forward_pre_hook(begin, with_kwargs=True),
+        module.register_forward_hook(end, always_call=True),
+    ):
         yield
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from limpet.errors import UsageError
 from limpet.home import Home
 from limpet.registry import evaluations
 from limpet.training import methods
-from limpet.training.computing import CHOICES, computing, describe
+from limpet.training.computing import CHOICES, FUSED_FROM, computing, describe
 from limpet.training.learn import TrainingSettings
 from limpet.training.methods._low_rank import updated_linear
 from limpet.training.precision import autocast
@@ -195,8 +198,8 @@ def test_what_was_chosen_is_said() -> None:
     lora, full = methods.get("lora"), methods.get("full")
     threads = f"{torch.get_num_threads()} thread"
     assert describe(lora, "bfloat16").startswith(f"products in bfloat16, {threads}")
-    assert describe(lora, "bfloat16").endswith("cast-once, quick-layers, fused-optimizer")
-    assert describe(lora, "bfloat16", ("cast-once",)).endswith("quick-layers, fused-optimizer")
+    assert describe(lora, "bfloat16").endswith("cast-once, quick-layers, fused-attention, fused-optimizer")
+    assert describe(lora, "bfloat16", ("cast-once",)).endswith("quick-layers, fused-attention, fused-optimizer")
     assert "quick-layers" not in describe(full, "bfloat16")
     assert "cast-once" not in describe(lora, "float32")
 
@@ -214,3 +217,69 @@ def test_words_cast_while_evaluating_can_be_learned_from_and_those_of_another_co
             found = head(hidden, words)
         found.sum().backward()
         assert torch.equal(found, torch.nn.functional.linear(hidden.bfloat16(), words.bfloat16()).float())
+
+
+LONG = torch.tensor([[2, *[11 + place % 15 for place in range(50)], 3], [2, *[25] * 20, 3, *[0] * 30]])
+
+
+WORKING = json.loads(methods.TABLE.read_text(encoding="utf-8"))
+CELLS = [
+    (kind, method)
+    for kind in KINDS
+    for method in ("lora", "bottleneck", "prefix", "prompt", "p-tuning", "ia3", "full", "partial")
+    # DeBERTa computes its attention in a way of its own
+    if kind != "deberta-v2" and not WORKING[kind][method]
+]
+
+
+@pytest.mark.parametrize(("kind", "method"), CELLS)
+def test_fused_attention_answers_what_plain_attention_does(tmp_path: Path, kind: str, method: str) -> None:
+    chosen = methods.get(method)
+    # as few virtual tokens as fit into a tiny model's positions beside the text
+    few = {"virtual_tokens": 4} if "virtual_tokens" in chosen.settings else {}
+    module: Any = attached(tmp_path, kind, method, few)
+    inputs = {"input_ids": LONG, "attention_mask": (LONG != 0).long()}
+    if module.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = LONG
+    answers, used = {}, set()
+    with torch.inference_mode(), autocast("cpu", "bfloat16"):
+        for without in ((), ("fused-attention",)):
+            with computing(chosen, module, "bfloat16", without), seen_attention(module, used):
+                answers[without] = module(**inputs).last_hidden_state.float()
+    assert used == {"sdpa", "eager"}
+    assert module.config._attn_implementation == "eager"
+    fused, plain = (answer[:, -LONG.shape[1] :][LONG != 0] for answer in answers.values())
+    assert float((fused - plain).norm() / plain.norm()) < 0.02
+
+
+@contextmanager
+def seen_attention(module: Any, used: set[str]) -> Iterator[None]:
+    """Note which implementation of attention the model's layers are told to take."""
+    layers = next(one for one in module.modules() if isinstance(one, nn.ModuleList))
+
+    def note(layer: nn.Module, *_: Any) -> None:
+        used.add(module.config._attn_implementation)
+
+    with layers[0].register_forward_pre_hook(note):
+        yield
+
+
+def test_attention_is_plain_where_gradients_are_computed_or_texts_are_short(tmp_path: Path) -> None:
+    module: Any = attached(tmp_path, "bert", "lora")
+    used: set[str] = set()
+    with (
+        computing(methods.get("lora"), module, "bfloat16"),
+        autocast("cpu", "bfloat16"),
+        seen_attention(module, used),
+    ):
+        module(input_ids=LONG, attention_mask=(LONG != 0).long())
+        with torch.no_grad():
+            module(input_ids=LONG[:, : FUSED_FROM - 1], attention_mask=(LONG != 0).long()[:, : FUSED_FROM - 1])
+        assert used == {"eager"}
+        with torch.no_grad():
+            module(input_ids=LONG[:, :FUSED_FROM], attention_mask=(LONG != 0).long()[:, :FUSED_FROM])
+        assert used == {"eager", "sdpa"}
+    used.clear()
+    with computing(methods.get("lora"), module, "float32"), torch.no_grad(), seen_attention(module, used):
+        module(input_ids=LONG, attention_mask=(LONG != 0).long())
+    assert used == {"eager"}
