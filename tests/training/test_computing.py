@@ -283,3 +283,32 @@ def test_attention_is_plain_where_gradients_are_computed_or_texts_are_short(tmp_
     with computing(methods.get("lora"), module, "float32"), torch.no_grad(), seen_attention(module, used):
         module(input_ids=LONG, attention_mask=(LONG != 0).long())
     assert used == {"eager"}
+
+
+def test_inputs_that_several_layers_read_are_cast_once_and_never_kept_for_others(tmp_path: Path) -> None:
+    from limpet.training.methods._low_rank import _SharedCast
+
+    cast, x = _SharedCast(), torch.randn(3, 8)
+    with autocast("cpu", "bfloat16"):
+        low = cast(x)
+        assert low.dtype == torch.bfloat16
+        assert cast(x) is low
+        x.mul_(2)
+        assert torch.equal(cast(x), x.bfloat16())
+        other = x.clone()
+        assert cast(other) is not cast(x)
+    assert cast(x).dtype == torch.float32
+
+
+def test_shared_casts_leave_the_bits_of_losses_and_gradients_alone(tmp_path: Path) -> None:
+    module = attached(tmp_path, "bert", "lora")
+    with computing(methods.get("lora"), module, "bfloat16"), autocast("cpu", "bfloat16"):
+        shared, found = gradients(module)
+        layers = [layer for layer in module.modules() if "forward" in vars(layer)]
+        for layer in layers:
+            quick: Any = vars(layer)["forward"]
+            quick._cast = lambda x: x.detach().to(torch.bfloat16)
+        alone, expected = gradients(module)
+    assert layers
+    assert torch.equal(shared, alone)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
