@@ -41,7 +41,7 @@ _STREAM_KEYS = {
     "published",
 }
 _READY = Path(__file__).with_name("streams")
-_TRAINING_KEYS = {"epochs": int, "max_length": int, "batch_size": int, "lr": float, "dtype": str}
+_TRAINING_KEYS = {"epochs": int, "max_length": int, "batch_size": int, "lr": float, "dtype": str, "without": list}
 _ARM_KEYS = {"name", "strategy", "method", "set", "sweep"}
 _TASK_KEYS = {
     "name": str,

@@ -56,6 +56,7 @@ _LOOP_KEYS = {
     "batch_size": "batch_size",
     "max_length": "max_length",
     "dtype": "dtype",
+    "without": "without",
 }
 
 
@@ -81,9 +82,11 @@ class TrainingSettings:
 
     @classmethod
     def of(cls, method: str, settings: Mapping[str, Any], seed: int) -> TrainingSettings:
-        """Tell what is the loop's (`lr`, `epochs`, `batch_size`, `max_length`, `dtype`) from what is the method's."""
+        """Tell what is the loop's (`lr` and the others of a stream's `training`) from what is the method's."""
         own = dict(settings)
         loop = {name: own.pop(key) for key, name in _LOOP_KEYS.items() if key in own}
+        # of a file it is a list
+        loop["without"] = tuple(str(name) for name in loop.get("without", ()))
         return cls(method=method, method_settings=own, seed=seed, **loop)
 
     def __post_init__(self) -> None:

@@ -140,6 +140,18 @@ def test_a_method_without_weights_to_share_is_refused_before_any_training(
     assert not home.adapter.list().items
 
 
+def test_a_stream_does_without_what_its_file_names(home: Home, tmp_path: Path) -> None:
+    for wrong in (["magic"], [["cast-once"]], "cast-once", [1]):
+        with pytest.raises(UsageError, match=r"no choice|must be list"):
+            home.stream.run(write(tmp_path, training={**STREAM["training"], "without": wrong}))
+    training = {**STREAM["training"], "without": ["quick-layers"]}
+    home.stream.run(write(tmp_path, training=training, arms=STREAM["arms"][:1]))
+    versions = home.adapter.list().items
+    assert [version.config["training"]["without"] for version in versions] == [["quick-layers"]] * len(
+        STREAM["tasks"]
+    )
+
+
 def test_every_task_of_a_stream_may_be_defined_in_its_file(home: Home, tmp_path: Path) -> None:
     inline = {"name": "place-small", "data": f"csv:{tmp_path / 'place.csv'}", "train_size": 30, "eval_size": 15}
     report, _ = home.stream.run(write(tmp_path, tasks=["wet", inline], arms=STREAM["arms"][:1]))
