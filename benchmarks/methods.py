@@ -336,7 +336,7 @@ def scored(name: str, predictions: Any, targets: Any) -> dict[str, Any]:
 
 
 class StepClock:
-    """A progress that notes when every step ended, and how long features took: by the wall clock and the processor's.
+    """A progress that notes when every step ended, and how long features or lower layers took, by two clocks.
 
     On a busy machine wall-clock time says little; of several threads, the processor's is their sum.
     """
@@ -357,7 +357,7 @@ class StepClock:
 
     def finish(self) -> None:
         """The work has ended."""
-        if self._name == "features":
+        if self._name in ("features", "lower layers"):
             self.features += np.subtract(self._now(), self._started)
 
     def note(self, text: str) -> None:
@@ -400,13 +400,15 @@ def cost_once(plan: Plan, group: Group, arm: Arm) -> None:
     """Learn one epoch on a part of the first task, and print what it took as JSON."""
     import torch
 
+    from limpet.training import methods
     from limpet.training.learn import TrainingSettings
     from limpet.training.learn import learn as learn_task
 
     task, clock = group.first, StepClock()
     options = group.tasks[task]
-    # features are of all that is trained on; steps are alike
-    size = options["train_size"] if arm.method == "probe" else plan.cost_steps * plan.batch_size
+    # features and lower layers are of all that is trained on; steps are alike
+    once = arm.method == "probe" or isinstance(methods.get(arm.method), methods.Layered)
+    size = options["train_size"] if once else plan.cost_steps * plan.batch_size
     with new_home(plan, {task: {**options, "train_size": size, "eval_size": 50}}) as home:
         settings = TrainingSettings(
             arm.method, arm.settings, epochs=1, learning_rate=arm.rates[0], batch_size=plan.batch_size
