@@ -25,10 +25,10 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# what docs/performance.md shows is measured anew and written into it; methods.py, which takes hours, has a page of its own
+# what docs/performance.md shows is measured anew and written into it; the others print; methods.py takes hours
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py
-	$(BIN)/python benchmarks/registry.py
+	for name in choices startup registry merged adapters growth; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # needs Debian's packages chromium and chromium-driver
 dashboard-check: $(VENV)/installed
