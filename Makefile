@@ -25,10 +25,9 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# what docs/performance.md shows is measured anew and written into it; the others print; methods.py takes hours
+# what docs/performance.md shows is measured anew and written into it; methods.py takes hours, and is not among it
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py
-	for name in choices startup registry merged adapters growth; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # needs Debian's packages chromium and chromium-driver
 dashboard-check: $(VENV)/installed

@@ -1,7 +1,7 @@
 """The peer of `training.py` and `evaluation.py`: the Trainer of transformers with peft, as it comes and at its best.
 
-At its best it computes in bf16 and groups texts by length, with the faster of two implementations of attention; as it
-comes it does neither. Both stand without logging, saving, reporting and progress bars. The model is what users take:
+At its best it computes in bf16, where the processor multiplies that in hardware, and groups texts by length, with the
+faster of two implementations of attention; as it comes it does neither. Both stand without logging, saving, reporting and progress bars. The model is what users take:
 `AutoModelForSequenceClassification` with peft's `SEQ_CLS`, LoRA of rank 8 on all linear layers but the pooler.
 """
 
@@ -104,6 +104,7 @@ def train_peer(job: TrainingJob) -> Run:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from limpet.training import memory
+    from limpet.training.environment import bf16_is_fast
 
     base = job.folder / "base"
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -118,7 +119,9 @@ def train_peer(job: TrainingJob) -> Run:
     if job.method == "lora":
         config = LoraConfig(task_type="SEQ_CLS", r=RANK, lora_alpha=ALPHA, target_modules=TARGETS)
         model = get_peft_model(model, config)
-    options: dict[str, Any] = {"bf16": True, "train_sampling_strategy": "group_by_length"} if job.best else {}
+    options: dict[str, Any] = {}
+    if job.best:
+        options = {"bf16": bf16_is_fast(), "train_sampling_strategy": "group_by_length"}
     trainer = trainer_for(
         model,
         tokenizer,

@@ -75,8 +75,10 @@ def home_of(folder: Path) -> Any:
 
 def environment(threads: int) -> str:
     """One line about where this runs."""
+    from limpet.training.precision import resolve_dtype
+
     names = " ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
-    return f"{threads} threads, load average {os.getloadavg()[0]:.1f}; {names}"
+    return f"{threads} threads, {resolve_dtype('auto')}, load average {os.getloadavg()[0]:.1f}; {names}"
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:

@@ -3,7 +3,8 @@
 python benchmarks/attention.py [--bases sample:minilm,sample:smollm2] [--lengths 32,48,64,128,256] [--repetitions 7]
 
 The rule of `limpet.training.computing` comes from here. Batches are of 2,048 tokens and at least 4 rows, every second
-one a little padded; frozen weights are in bfloat16, as `cast-once` keeps them. `forward` is in inference mode,
+one a little padded; products are in bfloat16, with weights cast once, where the processor multiplies that in hardware,
+and in float32 elsewhere. `forward` is in inference mode,
 `learning` is forward and backward down to the embeddings. Both are timed in turn; the ratio is the median of plain to
 fused, pair by pair: above 1, fused is the faster. `head` is how wide one is.
 """
@@ -23,7 +24,7 @@ from _sides import environment, spread
 
 from limpet.cli._chatter import silence
 from limpet.home import init
-from limpet.training.precision import autocast
+from limpet.training.precision import autocast, resolve_dtype
 
 TOKENS = 2048
 IMPLEMENTATIONS = ("eager", "sdpa")
@@ -74,6 +75,7 @@ def main() -> None:
     given = parser.parse_args()
     silence()
     torch.set_num_threads(given.threads)
+    dtype = resolve_dtype("auto")
     print(f"{environment(given.threads)}\nplain to fused attention, {given.repetitions} repetitions\n")
     print(f"{'base':18}{'head':>5}{'tokens':>8}   {'forward':22}learning", flush=True)
     for base in given.bases.split(","):
@@ -81,10 +83,10 @@ def main() -> None:
             model = init(Path(folder) / "home", base=base, mlflow="off").backbone().model
         for layer in model.modules():
             if isinstance(layer, torch.nn.Linear):
-                layer.to(torch.bfloat16)
+                layer.to(getattr(torch, dtype))
         width = model.config.hidden_size // model.config.num_attention_heads
         for length in map(int, given.lengths.split(",")):
-            with autocast("cpu", "bfloat16"):
+            with autocast("cpu", dtype):
                 found = [
                     ratio(model, partial(work, model, *batch(length)), given.repetitions)
                     for work in (forward, learning)

@@ -6,8 +6,8 @@ python benchmarks/evaluation.py [--tasks bbc-news,reuters-r8,election-tweets] [-
 MiniLM, texts of up to 128 tokens. Limpet learns a LoRA of rank 8 on all linear layers and evaluates the version as
 its monitor does. The peer reads the exported adapter and head by plain peft, and predicts the same texts: so all
 sides give the same answers, but for rounding. As it comes, the Trainer computes in float32, in the data's order, in
-batches of 8. At its best it has weights in bf16, texts sorted by length, and the fastest of batches of 32 or 64 and
-of both implementations of attention, tried before.
+batches of 8. At its best it has weights in bf16 where the processor multiplies that in hardware, texts sorted by
+length, and the fastest of batches of 32 or 64 and of both implementations of attention, tried before.
 
 `all of it` begins with texts and ends with answers: Limpet's has reading the split, putting the adapter in place and
 keeping predictions in the registry, the peer's has tokenising. `the model` is without that. Sides stand in processes
@@ -88,6 +88,7 @@ def evaluate_peer(job: Job) -> Run:
     from transformers import AutoTokenizer
 
     from limpet.training import memory
+    from limpet.training.environment import bf16_is_fast
 
     tokenizer = AutoTokenizer.from_pretrained(job.folder / "base")
     examples = Examples.read(job.folder / f"{job.task}.json").evaluation[: job.limit]
@@ -98,7 +99,8 @@ def evaluate_peer(job: Job) -> Run:
     order = list(range(len(rows)))
     if job.best:
         order.sort(key=lambda index: len(rows[index]["input_ids"]))
-    trainer = trainer_for(model, tokenizer, None, per_device_eval_batch_size=job.batch_size, bf16_full_eval=job.best)
+    low = job.best and bf16_is_fast()
+    trainer = trainer_for(model, tokenizer, None, per_device_eval_batch_size=job.batch_size, bf16_full_eval=low)
     # without targets the Trainer asks for no loss
     asked = [{name: rows[index][name] for name in ("input_ids", "attention_mask")} for index in order]
     found = trainer.predict(asked)

@@ -3,8 +3,10 @@
 python benchmarks/run.py [--only NAME ...]
 
 The document says what is run: a block that begins with ```text python benchmarks/NAME.py OPTIONS holds what that
-command prints. Each runs alone, one after the other; what it prints is shown as it comes. A command that fails leaves
-its block as it was, and the exit code is 1.
+command prints, on machines that compute in the dtype which its second line names. So a run on a processor without
+bfloat16 leaves alone what was measured on one that has it, and adds a block of its own below. Each command runs alone,
+one after the other; what it prints is shown as it comes. A command that fails leaves its blocks as they were, and the
+exit code is 1.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 
 from limpet.cli._chatter import silence
 from limpet.training.environment import current_environment
+from limpet.training.precision import resolve_dtype
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "performance.md"
@@ -46,15 +49,26 @@ def processor() -> str:
     return platform.machine()
 
 
+def write(command: str, dtype: str, facts: str, printed: str) -> None:
+    """Put what a command printed into the document: into its block of that dtype or an empty one, or below its last."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    fresh = f"```text python {command}\n# {facts}\n{printed}```"
+    blocks = [block for block in BLOCK.finditer(text) if block["command"] == command]
+    own = [block for block in blocks if not block["printed"] or f", {dtype}, " in block["printed"].partition("\n")[0]]
+    start, end = own[0].span() if own else (blocks[-1].end(), blocks[-1].end())
+    DOCUMENT.write_text(text[:start] + ("" if own else "\n\n") + fresh + text[end:], encoding="utf-8")
+
+
 def main() -> int:
     """Fill the document's blocks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="names of benchmarks, such as startup")
     wanted = parser.parse_args().only
     silence()
-    here, failed = current_environment("float32"), False
-    for block in list(BLOCK.finditer(DOCUMENT.read_text(encoding="utf-8"))):
-        command = block["command"]
+    dtype, failed = resolve_dtype("auto"), False
+    here = current_environment(dtype)
+    versions = f"torch {here.torch}, transformers {here.transformers}, peft {here.peft}"
+    for command in dict.fromkeys(block["command"] for block in BLOCK.finditer(DOCUMENT.read_text(encoding="utf-8"))):
         if wanted and Path(shlex.split(command)[0]).stem not in wanted:
             continue
         print(f"\n$ python {command}", flush=True)
@@ -63,11 +77,7 @@ def main() -> int:
             print(f"python {command} failed; its block is as it was", file=sys.stderr)
             failed = True
             continue
-        facts = f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, torch {here.torch}, transformers {here.transformers}"
-        text = DOCUMENT.read_text(encoding="utf-8")
-        fresh = f"```text python {command}\n# {facts}, peft {here.peft}\n{printed}```"
-        found = next(one for one in BLOCK.finditer(text) if one["command"] == command)
-        DOCUMENT.write_text(text[: found.start()] + fresh + text[found.end() :], encoding="utf-8")
+        write(command, dtype, f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {dtype}, {versions}", printed)
     return int(failed)
 
 

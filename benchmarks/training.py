@@ -6,12 +6,12 @@ python benchmarks/training.py [--tasks bbc-news,reuters-r8,election-tweets] [--m
 MiniLM, texts of up to 128 tokens, batches of 16, LoRA of rank 8 on all linear layers but the pooler or full
 fine-tuning; all sides have the same examples, tokenizer, learning rate (Limpet's default), schedule and number of
 steps. A repetition is a seed: every side learns in turn, in a process of its own. Limpet's head reads the mean over
-the text, the peer's is that of `BertForSequenceClassification`, behind its pooler. The peer at its best (bf16, texts
-grouped by length) tries both implementations of attention before and takes the faster.
+the text, the peer's is that of `BertForSequenceClassification`, behind its pooler. The peer at its best (bf16 where the
+processor has it, texts grouped by length) tries both implementations of attention before and takes the faster.
 
 Examples per second are those of the steps: no side is charged with loading, tokenising, validation or saving; `run`
 has the seconds with all of that but loading the base. Peak memory is the resident set of the process while it learns.
-`of limit` is the share of what the bf16 products of matrices alone allow, measured in the same run: only the
+`of limit` is the share of what products of matrices alone allow in the same dtype, measured in the same run: only the
 arithmetic that real tokens need is counted, so padding is waste.
 """
 
@@ -81,13 +81,16 @@ def lengths(folder: Path, task: str) -> list[int]:
 
 
 def gemm_speed(hidden: int, inner: int) -> float:
-    """Return what the bf16 products of a layer reach alone, in GFLOP/s: a batch of 16 texts of 128 tokens."""
+    """Return what the products of a layer reach alone, in GFLOP/s: a batch of 16 texts of 128 tokens."""
     import torch
 
+    from limpet.training.precision import resolve_dtype
+
+    dtype = getattr(torch, resolve_dtype("auto"))
     tokens = BATCH_SIZE * MAX_LENGTH
     shapes = [(hidden, hidden)] * 4 + [(hidden, inner), (inner, hidden)]
     operands = [
-        (torch.randn(tokens, wide, dtype=torch.bfloat16), torch.randn(wide, high, dtype=torch.bfloat16))
+        (torch.randn(tokens, wide, dtype=dtype), torch.randn(wide, high, dtype=dtype))
         for wide, high in shapes
     ]
     seconds = []
@@ -172,7 +175,7 @@ def show(
     speed = {name: [examples / run.step_seconds for run in found] for name, found in runs.items()}
     print(
         f"\n{job.task}, {job.method}, lr {job.learning_rate:g}; {len(tokens)} texts of "
-        f"{statistics.mean(tokens):.0f} tokens, {gflop:.2f} GFLOP each; bf16 GEMM {spread(limits, 0)} GFLOP/s"
+        f"{statistics.mean(tokens):.0f} tokens, {gflop:.2f} GFLOP each; GEMM {spread(limits, 0)} GFLOP/s"
     )
     print(f"{'':18}{'examples/s':24}{'of limit':>8}{'run, s':>9}{'peak MiB':>10}  accuracy")
     for name, found in runs.items():
