@@ -1,8 +1,9 @@
 """The peer of `training.py` and `evaluation.py`: the Trainer of transformers with peft, as it comes and at its best.
 
 At its best it computes in bf16, where the processor multiplies that in hardware, and groups texts by length, with the
-faster of two implementations of attention; as it comes it does neither. Both stand without logging, saving, reporting and progress bars. The model is what users take:
-`AutoModelForSequenceClassification` with peft's `SEQ_CLS`, LoRA of rank 8 on all linear layers but the pooler.
+faster of two implementations of attention; as it comes it does neither. Both stand without logging, saving, reporting
+and progress bars. The model is what users take: `AutoModelForSequenceClassification` with peft's `SEQ_CLS`, LoRA of
+rank 8 on all linear layers but the pooler.
 """
 
 from __future__ import annotations

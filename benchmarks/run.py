@@ -4,9 +4,9 @@ python benchmarks/run.py [--only NAME ...]
 
 The document says what is run: a block that begins with ```text python benchmarks/NAME.py OPTIONS holds what that
 command prints, on machines that compute in the dtype which its second line names. So a run on a processor without
-bfloat16 leaves alone what was measured on one that has it, and adds a block of its own below. Each command runs alone,
-one after the other; what it prints is shown as it comes. A command that fails leaves its blocks as they were, and the
-exit code is 1.
+bfloat16 leaves alone what was measured on one that has it, and adds a block of its own below. Each command runs by
+itself, one after the other; what it prints is shown as it comes. A command that fails leaves its blocks as they were,
+and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def processor() -> str:
 
 
 def write(command: str, dtype: str, facts: str, printed: str) -> None:
-    """Put what a command printed into the document: into its block of that dtype or an empty one, or below its last."""
+    """Put what a command printed into its block of that dtype or an empty one, or into a new one below its last."""
     text = DOCUMENT.read_text(encoding="utf-8")
     fresh = f"```text python {command}\n# {facts}\n{printed}```"
     blocks = [block for block in BLOCK.finditer(text) if block["command"] == command]

@@ -6,8 +6,8 @@ python benchmarks/training.py [--tasks bbc-news,reuters-r8,election-tweets] [--m
 MiniLM, texts of up to 128 tokens, batches of 16, LoRA of rank 8 on all linear layers but the pooler or full
 fine-tuning; all sides have the same examples, tokenizer, learning rate (Limpet's default), schedule and number of
 steps. A repetition is a seed: every side learns in turn, in a process of its own. Limpet's head reads the mean over
-the text, the peer's is that of `BertForSequenceClassification`, behind its pooler. The peer at its best (bf16 where the
-processor has it, texts grouped by length) tries both implementations of attention before and takes the faster.
+the text, the peer's is that of `BertForSequenceClassification`, behind its pooler. The peer at its best (bf16 where
+the processor has it, texts grouped by length) tries both implementations of attention before and takes the faster.
 
 Examples per second are those of the steps: no side is charged with loading, tokenising, validation or saving; `run`
 has the seconds with all of that but loading the base. Peak memory is the resident set of the process while it learns.
@@ -90,8 +90,7 @@ def gemm_speed(hidden: int, inner: int) -> float:
     tokens = BATCH_SIZE * MAX_LENGTH
     shapes = [(hidden, hidden)] * 4 + [(hidden, inner), (inner, hidden)]
     operands = [
-        (torch.randn(tokens, wide, dtype=dtype), torch.randn(wide, high, dtype=dtype))
-        for wide, high in shapes
+        (torch.randn(tokens, wide, dtype=dtype), torch.randn(wide, high, dtype=dtype)) for wide, high in shapes
     ]
     seconds = []
     with torch.inference_mode():

@@ -1,5 +1,8 @@
 """Which examples share a batch, and how it is padded: shuffled for training, fixed for evaluation.
 
+How much is computed at once is counted in tokens, padding included: so memory and speed are the same for short texts
+and for long ones. A training step has as many examples as its settings say; what is too much is computed in pieces.
+
 Another batch size, order or padding may change the last bits of a score. So an evaluation has a plan, decided by
 the token lengths alone, and the plan's digest is kept with the predictions.
 """
@@ -15,7 +18,11 @@ from torch import Tensor
 
 from limpet.registry.canonical import digest_json
 
-__all__ = ["PAD_TO", "BatchPlan", "collate", "evaluation_plan", "training_batches"]
+__all__ = ["AT_ONCE", "PAD_TO", "BatchPlan", "at_once", "collate", "evaluation_plan", "pieces", "training_batches"]
+
+AT_ONCE = 4096
+"""So many tokens, padding included, a processor computes at once at the most, unless a single text has more."""
+_AT_ONCE_ELSEWHERE = 1 << 16
 
 PAD_TO = 8
 """Batches are padded to a multiple of this many tokens."""
@@ -36,9 +43,13 @@ class BatchPlan:
 
 
 def evaluation_plan(lengths: Sequence[int], batch_size: int = 32) -> BatchPlan:
-    """Sort by length, then by index, and cut into batches: the same lengths always give the same plan."""
+    """Sort by length, then by index, and cut into batches: the same lengths always give the same plan.
+
+    A batch has at most `batch_size` examples and `AT_ONCE` tokens.
+    """
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
-    batches = tuple(tuple(order[i : i + batch_size]) for i in range(0, len(order), batch_size))
+    wide = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batches = tuple(tuple(piece) for batch in wide for piece in pieces(lengths, batch))
     padded = tuple(_round_up(max(lengths[index] for index in batch)) for batch in batches)
     return BatchPlan(batches, padded)
 
@@ -52,6 +63,29 @@ def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: 
         bucket = sorted(order[start : start + batch_size * _BUCKET], key=lambda index: lengths[index])
         batches += [[int(i) for i in bucket[j : j + batch_size]] for j in range(0, len(bucket), batch_size)]
     return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def pieces(lengths: Sequence[int], batch: Sequence[int], at_once: int = AT_ONCE) -> list[list[int]]:
+    """Cut a batch into pieces of at most `at_once` tokens, padding included, texts of similar length together.
+
+    A batch that is not too long is one piece, in its own order. So is a text that is longer by itself.
+    """
+    if len(batch) * _round_up(max(lengths[index] for index in batch)) <= at_once:
+        return [list(batch)]
+    cut: list[list[int]] = [[]]
+    for index in sorted(batch, key=lambda index: lengths[index]):
+        if cut[-1] and (len(cut[-1]) + 1) * _round_up(lengths[index]) > at_once:
+            cut.append([])
+        cut[-1].append(index)
+    return cut
+
+
+def at_once(device: str) -> int:
+    """Return how many tokens of a training step a type of device computes at once at the most.
+
+    An accelerator works side by side at what a processor does in turn, and has memory of its own for it.
+    """
+    return AT_ONCE if device == "cpu" else _AT_ONCE_ELSEWHERE
 
 
 def collate(ids: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> dict[str, Tensor]:

@@ -116,7 +116,7 @@ def fit_head(
     def validate() -> float:
         return measure(run(alone, unseen, device).predictions)
 
-    fitted = fit(alone, TaskLoss(features, model.head, device), loop, validate, checkpoint, progress)
+    fitted = fit(alone, TaskLoss(features, model.head, device, at_once=None), loop, validate, checkpoint, progress)
     # in whichever run they were computed
     return fitted.after(features.seconds + unseen.seconds)
 

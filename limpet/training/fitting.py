@@ -86,9 +86,9 @@ def fit_task(
         else:
             [encoded] = keep(model, [encoded], device, progress, loop.dtype)
     before = time.perf_counter() - started
-    losses, learned = [TaskLoss(encoded, model.head, device)], [own]
+    losses, learned = [TaskLoss(encoded, model.head, device, at_once=loop.at_once)], [own]
     for place, companion in enumerate(along.companions):
-        losses.append(_loss(store, backbone, model, place, companion, max_length))
+        losses.append(_loss(store, backbone, model, place, companion, max_length, loop.at_once))
         if companion.head is None:
             learned.append(_held_back(store, backbone, model, place, companion.task, max_length, loop.dtype))
 
@@ -142,14 +142,20 @@ class _HeldBack:
 
 
 def _loss(
-    store: Store, backbone: Backbone, model: TaskModel, place: int, companion: Companion, max_length: int
+    store: Store,
+    backbone: Backbone,
+    model: TaskModel,
+    place: int,
+    companion: Companion,
+    max_length: int,
+    at_once: int | None,
 ) -> TaskLoss:
     head = OtherHead(model, place).head
     examples = read_split(store, companion.task, "train")
     if companion.indices is not None:
         examples = [examples[index] for index in companion.indices]
     encoded = head.encode(backbone.tokenizer, examples, max_length, True)
-    return TaskLoss(encoded, head, backbone.model.device, place)
+    return TaskLoss(encoded, head, backbone.model.device, place, at_once)
 
 
 def _held_back(

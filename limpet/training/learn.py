@@ -23,7 +23,7 @@ from limpet.registry.store import Store
 from limpet.registry.values import Environment, TaskRecord, VersionDraft
 from limpet.training import memory, methods
 from limpet.training.backbone import Backbone, positions
-from limpet.training.batches import PAD_TO
+from limpet.training.batches import PAD_TO, at_once
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.companions import Along, Companion, Penalty
 from limpet.training.computing import check_choices, computing
@@ -413,6 +413,7 @@ def _fit(
         dtype=training["dtype"],
         max_seconds=training["max_seconds"],
         fused="fused-optimizer" not in settings.without,
+        at_once=None if "token-budget" in settings.without else at_once(backbone.model.device.type),
     )
     interval = float(os.environ.get("LIMPET_CHECKPOINT_SECONDS", _CHECKPOINT_SECONDS))
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", interval)

@@ -33,15 +33,19 @@ class Objective(Protocol):
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """Return the examples of each step of an epoch; their number is the same in every epoch."""
 
-    def loss(self, model: Any, batch: Sequence[int]) -> Tensor:
-        """Return the loss of some examples under the prepared model, a scalar."""
+    def losses(self, model: Any, batch: Sequence[int]) -> Iterator[Tensor]:
+        """Give the loss of some examples under the prepared model in parts: scalars that add up to it.
+
+        A part is made when it is asked for, so that the graph of the one before is no longer needed.
+        """
 
 
 @dataclass(frozen=True)
 class LoopSettings:
     """Settings of the loop; `learning_rate` is the peak, `warmup` a share of all steps, `max_seconds` a budget.
 
-    `fused` lets the optimizer pass once over each weight, where the device has such a kernel.
+    `fused` lets the optimizer pass once over each weight, where the device has such a kernel. `at_once` is how many
+    tokens of a step are computed at once at the most, null for all.
     """
 
     epochs: int
@@ -54,6 +58,7 @@ class LoopSettings:
     clip_norm: float = 1.0
     max_seconds: float | None = None
     fused: bool = True
+    at_once: int | None = None
 
 
 @dataclass(frozen=True)
@@ -169,8 +174,10 @@ class _Learner:
 
     def step(self, objective: Objective, batch: Sequence[int], learning_rate: float, clip_norm: float) -> float:
         """One optimizer step on one batch; returns the loss."""
-        loss = objective.loss(self.prepared, batch)
-        self.accelerator.backward(loss)
+        loss = 0.0
+        for part in objective.losses(self.prepared, batch):
+            self.accelerator.backward(part)
+            loss += float(part.detach())
         self.accelerator.clip_grad_norm_(list(self.parameters.values()), clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -178,7 +185,7 @@ class _Learner:
         # a fused step changes them unseen, and who has kept a cast of one has to see it
         torch.autograd.graph.increment_version(list(self.parameters.values()))
         self.optimizer.zero_grad()
-        return float(loss.item())
+        return loss
 
     def finish(self, best: Mapping[str, Tensor]) -> None:
         """Leave the best values in the model, no gradients, and its forward as it was before accelerate's."""

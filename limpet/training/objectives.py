@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
-from limpet.training.batches import training_batches
+from limpet.training.batches import AT_ONCE, pieces, training_batches
 from limpet.training.companions import Penalty
 
 __all__ = ["Mixture", "TaskLoss", "TrainingData"]
@@ -35,20 +35,31 @@ class TaskLoss:
         head: The head that they pass.
         device: Where the model is.
         other: The head's place among the model's other heads; null for its own.
+        at_once: How many tokens of a batch are computed at once at the most; null for all.
     """
 
     data: TrainingData
     head: Any
     device: Any
     other: int | None = None
+    at_once: int | None = AT_ONCE
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """See `Objective.batches`."""
         return training_batches(list(self.data.lengths), batch_size, seed, epoch)
 
-    def loss(self, model: Any, batch: Sequence[int]) -> Tensor:
-        """See `Objective.loss`."""
-        inputs: dict[str, Any] = {key: tensor.to(self.device) for key, tensor in self.data.batch(batch).items()}
+    def losses(self, model: Any, batch: Sequence[int]) -> Iterator[Tensor]:
+        """See `Objective.losses`: the batch's loss is a mean, and a piece has its share of what that is over."""
+        cut = [list(batch)] if self.at_once is None else pieces(self.data.lengths, batch, self.at_once)
+        inputs = [self.data.batch(piece) for piece in cut]
+        terms = [self.head.terms(one["targets"]) for one in inputs]
+        for one, count in zip(inputs, terms, strict=True):
+            loss = self._loss(model, one)
+            # a batch of one piece is not scaled: dividing and multiplying by the same need not give the same
+            yield loss if len(cut) == 1 else loss * (count / max(1, sum(terms)))
+
+    def _loss(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        inputs: dict[str, Any] = {key: tensor.to(self.device) for key, tensor in batch.items()}
         targets = inputs.pop("targets")
         if self.other is not None:
             inputs["other"] = self.other
@@ -83,12 +94,13 @@ class Mixture:
         order = np.random.default_rng([seed, epoch, len(self.parts)]).permutation(len(every))
         return [every[place] for place in order]
 
-    def loss(self, model: Any, batch: Sequence[int]) -> Tensor:
-        """See `Objective.loss`."""
+    def losses(self, model: Any, batch: Sequence[int]) -> Iterator[Tensor]:
+        """See `Objective.losses`."""
         first = 0
         for part in self.parts:
             if batch[0] < first + len(part.data.lengths):
                 break
             first += len(part.data.lengths)
-        loss = part.loss(model, [index - first for index in batch])
-        return loss if self.penalty is None else loss + self.penalty(self.parameters)
+        yield from part.losses(model, [index - first for index in batch])
+        if self.penalty is not None:
+            yield self.penalty(self.parameters)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limpet.training.batches import collate, evaluation_plan, training_batches
+from limpet.training.batches import AT_ONCE, at_once, collate, evaluation_plan, pieces, training_batches
 
 lengths = st.lists(st.integers(1, 70), min_size=1, max_size=200)
 
@@ -36,6 +36,29 @@ def test_an_evaluation_plan_holds_every_example_once_and_pads_to_the_longest(siz
 
 def test_another_length_gives_another_plan() -> None:
     assert evaluation_plan([5, 9, 30]).digest != evaluation_plan([5, 9, 33]).digest
+
+
+@given(lengths, st.integers(8, 600))
+def test_pieces_hold_every_text_once_and_no_more_tokens_than_allowed(sizes: list[int], budget: int) -> None:
+    found = pieces(sizes, range(len(sizes)), budget)
+    assert sorted(index for piece in found for index in piece) == list(range(len(sizes)))
+    for piece in found:
+        padded = collate([[1] * sizes[index] for index in piece], pad_id=0)["input_ids"]
+        assert padded.numel() <= budget or len(piece) == 1
+
+
+def test_a_batch_within_the_budget_is_one_piece_in_its_own_order() -> None:
+    assert pieces([9, 3, 5], [2, 0, 1], 48) == [[2, 0, 1]]
+    assert pieces([9, 3, 5], [2, 0, 1], 47) == [[1, 2], [0]]
+
+
+def test_an_evaluation_of_long_texts_has_fewer_of_them_in_a_batch() -> None:
+    plan = evaluation_plan([512] * 40)
+    assert {len(batch) for batch in plan.batches} == {AT_ONCE // 512}
+
+
+def test_an_accelerator_computes_more_at_once() -> None:
+    assert at_once("cpu") == AT_ONCE < at_once("cuda")
 
 
 def test_padding_stands_behind_the_text_and_is_masked() -> None:

@@ -198,8 +198,12 @@ def test_what_was_chosen_is_said() -> None:
     lora, full = methods.get("lora"), methods.get("full")
     threads = f"{torch.get_num_threads()} thread"
     assert describe(lora, "bfloat16").startswith(f"products in bfloat16, {threads}")
-    assert describe(lora, "bfloat16").endswith("cast-once, quick-layers, fused-attention, fused-optimizer")
-    assert describe(lora, "bfloat16", ("cast-once",)).endswith("quick-layers, fused-attention, fused-optimizer")
+    assert describe(lora, "bfloat16").endswith(
+        "cast-once, quick-layers, fused-attention, fused-optimizer, token-budget"
+    )
+    assert describe(lora, "bfloat16", ("cast-once",)).endswith(
+        "quick-layers, fused-attention, fused-optimizer, token-budget"
+    )
     assert "quick-layers" not in describe(full, "bfloat16")
     assert "cast-once" not in describe(lora, "float32")
 

@@ -110,7 +110,8 @@ def fisher(context: Context, task: TaskRecord, learned: Start) -> tuple[dict[str
         encoded = model.encode(context.backbone.tokenizer, drawn, max_length, learning=True)
         objective = TaskLoss(encoded, model.head, context.backbone.model.device)
         for number in range(size):
-            objective.loss(model, [number]).backward()  # type: ignore[no-untyped-call]
+            for loss in objective.losses(model, [number]):
+                loss.backward()  # type: ignore[no-untyped-call]
             for name, parameter in shared.items():
                 if parameter.grad is not None:
                     sums[name] += parameter.grad.square()

@@ -118,6 +118,10 @@ class Head(nn.Module):
         """Mean loss of a batch's outputs against its targets."""
         raise NotImplementedError
 
+    def terms(self, targets: Tensor) -> int:
+        """Return over how many terms `loss` takes its mean, for these targets."""
+        return len(targets)
+
     def answer(self, model: nn.Module, batch: Batch) -> list[Tensor]:
         """Return the outputs of each example of a batch.
 

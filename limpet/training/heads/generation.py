@@ -171,6 +171,10 @@ class GenerationHead(Head):
         """Mean cross-entropy over all target tokens of the batch; prompts are no part of it."""
         return cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=_NOTHING)
 
+    def terms(self, targets: Tensor) -> int:
+        """See `Head.terms`: the tokens of the targets."""
+        return int((targets != _NOTHING).sum())
+
     def answer(self, model: Any, batch: Batch) -> list[Tensor]:
         """Return for each example some logits of its first word, and the tokens that were written.
 

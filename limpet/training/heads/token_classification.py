@@ -129,6 +129,10 @@ class TokenHead(Head):
             return outputs.sum() * 0.0
         return cross_entropy(outputs[known], targets[known])
 
+    def terms(self, targets: Tensor) -> int:
+        """See `Head.terms`: the words seen."""
+        return int((targets != _IGNORED).sum())
+
     def predict(self, rows: Sequence[Tensor]) -> list[tuple[str, ...]]:
         """The most probable tag of each word; words that are not seen get the tag that the head has for them."""
         return [self._tags(row) for row in rows]
