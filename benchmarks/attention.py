@@ -5,8 +5,8 @@ python benchmarks/attention.py [--bases sample:minilm,sample:smollm2] [--lengths
 The rule of `limpet.training.computing` comes from here. Batches are of 2,048 tokens and at least 4 rows, every second
 one a little padded; products are in bfloat16, with weights cast once, where the processor multiplies it in hardware,
 and in float32 elsewhere. `forward` is in inference mode, `learning` is forward and backward down to the embeddings.
-Both are timed in turn; the ratio is the median of plain to fused, pair by pair: above 1, fused is the faster. `head` is
-how wide one is.
+Both are timed in turn; the ratio is the median of plain to fused, pair by pair: above 1, fused is the faster. `head`
+is how wide one is.
 """
 
 from __future__ import annotations
