@@ -5,8 +5,9 @@ python benchmarks/choices.py [--task reuters-r8] [--repetitions 3] [--train-size
 MiniLM, texts of up to 128 tokens, batches of 16; each method with its own learning rate. A repetition is a seed, and
 which of the two comes first changes from one to the next. Seconds are those of training as a version's cost has them:
 steps, and what is computed before them. `score` is the largest difference between the two validation scores of a
-seed: choices only change how the same is computed, so it is that of rounding. Weights are cast, once or each time, only
-where products are in bfloat16. What `kept-layers` saves grows with the epochs, so it has three; the others have one.
+seed: choices only change how the same is computed, so it is that of rounding. Weights are cast, once or each time,
+only where products are in bfloat16. What `kept-layers` saves grows with the epochs, so it has three; the others have
+one.
 """
 
 from __future__ import annotations
