@@ -21,10 +21,11 @@ BASELINES = ("full", "none")
 RESAMPLES = 4000
 
 
-def of_group(rows: Iterable[Row], base: str, tasks: Iterable[str]) -> list[Row]:
-    """The results on one base and some tasks, the oldest first."""
+def of_group(rows: Iterable[Row], base: str, tasks: Iterable[str], dtype: str) -> list[Row]:
+    """The results on one base and some tasks, trained in one dtype, the oldest first."""
     wanted = set(tasks)
-    return [row for row in rows if row["key"]["base"] == base and row["key"]["task"] in wanted]
+    keys = ((row, row["key"]) for row in rows)
+    return [row for row, key in keys if (key["base"], key["dtype"]) == (base, dtype) and key["task"] in wanted]
 
 
 def of_kind(rows: Iterable[Row], kind: str, arm: str) -> list[Row]:
