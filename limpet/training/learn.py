@@ -69,7 +69,7 @@ class TrainingSettings:
     faster (see `limpet.training.computing.CHOICES`).
     """
 
-    method: str = "lora"
+    method: str = methods.DEFAULT
     method_settings: Mapping[str, Any] = field(default_factory=dict)
     epochs: int = 3
     learning_rate: float | None = None
