@@ -21,10 +21,11 @@ BASELINES = ("full", "none")
 RESAMPLES = 4000
 
 
-def of_group(rows: Iterable[Row], base: str, tasks: Iterable[str]) -> list[Row]:
-    """The results on one base and some tasks, the oldest first."""
+def of_group(rows: Iterable[Row], base: str, tasks: Iterable[str], dtype: str) -> list[Row]:
+    """The results on one base and some tasks, trained in one dtype, the oldest first."""
     wanted = set(tasks)
-    return [row for row in rows if row["key"]["base"] == base and row["key"]["task"] in wanted]
+    keys = ((row, row["key"]) for row in rows)
+    return [row for row, key in keys if (key["base"], key["dtype"]) == (base, dtype) and key["task"] in wanted]
 
 
 def of_kind(rows: Iterable[Row], kind: str, arm: str) -> list[Row]:
@@ -159,30 +160,51 @@ def _points(found: tuple[float, tuple[float, float]] | None) -> str:
 
 
 def cost_table(rows: Sequence[Row], arms: Arms, task: str, steps: int, batch_size: int) -> str:
-    """What each method costs on a task: sizes from the runs, seconds and memory from those of `cost`."""
-    names = ["method", "trainable", "share", "bytes on disk"]
-    timed = any(of_kind(rows, "cost", arm) for arm in arms)
-    if timed:
-        names += ["seconds", "processor seconds", "examples/s", "peak memory"]
-    table = [names, ["---"] * len(names)]
-    for arm in arms:
-        known = [row for row in of_kind(rows, "learn", arm) if row["key"]["task"] == task]
-        measured = of_kind(rows, "cost", arm)
-        if not known:
+    """What each method costs on a task: sizes from the runs, seconds and memory from those of `cost`.
+
+    Where `cost` measured none of the arms, seconds and memory are those of the runs as well.
+    """
+    if any(of_kind(rows, "cost", arm) for arm in arms):
+        names, cells_of = ("seconds", "processor seconds", "examples/s", "peak memory"), _measured
+    else:
+        names, cells_of = ("seconds", "examples/s", "peak memory"), _of_runs
+    table = [["method", "trainable", "share", "bytes on disk", *names], ["---"] * (4 + len(names))]
+    for arm, rates in arms.items():
+        runs = list(learned(rows, arm, rates).get(task, {}).values())
+        if not runs:
             continue
-        last = known[-1]
+        last = runs[-1]
         cells = [f"{last['trainable_parameters']:,}", f"{last['trainable_share']:.2%}", f"{last['bytes']:,}"]
-        if measured:
-            wall, processor = (
-                [row[f"feature_{kind}"] + steps * row[f"step_{kind}"] for row in measured]
-                for kind in ("seconds", "processor_seconds")
-            )
-            cells += [_spread(wall), _spread(processor), f"{steps * batch_size / float(np.median(wall)):.0f}"]
-            cells.append(f"{np.median([row['peak_memory_bytes'] for row in measured]) / 2**20:.0f} MiB")
-        elif timed:
-            cells += [""] * 4
-        table.append([f"`{arm}`", *cells])
+        found = cells_of(of_kind(rows, "cost", arm), runs, steps, batch_size)
+        table.append([f"`{arm}`", *cells, *(found or [""] * len(names))])
     return _markdown(table)
+
+
+def _measured(measured: Sequence[Row], runs: Sequence[Row], steps: int, batch_size: int) -> list[str]:
+    """What `cost` measured, for all steps."""
+    if not measured:
+        return []
+    wall, processor = (
+        [row[f"feature_{kind}"] + steps * row[f"step_{kind}"] for row in measured]
+        for kind in ("seconds", "processor_seconds")
+    )
+    return [_spread(wall), _spread(processor), _rate(steps * batch_size, wall), _memory(measured)]
+
+
+def _of_runs(measured: Sequence[Row], runs: Sequence[Row], steps: int, batch_size: int) -> list[str]:
+    """What the runs that learned took, validation not counted."""
+    if not all("train_seconds" in row for row in runs):
+        return []
+    wall = [row["train_seconds"] for row in runs]
+    return [_spread(wall), _rate(steps * batch_size, wall), _memory(runs)]
+
+
+def _rate(examples: int, seconds: Sequence[float]) -> str:
+    return f"{examples / float(np.median(seconds)):.0f}"
+
+
+def _memory(rows: Sequence[Row]) -> str:
+    return f"{np.median([row['peak_memory_bytes'] for row in rows]) / 2**20:.0f} MiB"
 
 
 def _spread(seconds: Sequence[float]) -> str:

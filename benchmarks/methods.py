@@ -9,7 +9,8 @@ validation data. `learn` takes each method's best one for the group, learns each
 Both go through a home, as `limpet train` does, and may be started several times at once: they share the work. `cost`
 measures seconds and memory: each method in a process of its own, in turn, on the first task of the group. All of it
 is kept in `results/methods.jsonl`, and what is there is not run again: the key of a result is base, task, data,
-method, settings, learning rate, seed and the sources of limpet's training. `table` prints Markdown of what is there.
+method, settings, learning rate, seed, the dtype that is trained in here and the sources of limpet's training. `table`
+prints Markdown of what is there, dtype by dtype.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ import numpy as np
 
 import limpet
 from limpet.home import Home, init
+from limpet.training.precision import resolve_dtype
 from limpet.training.samples import cache_folder
 
 RESULTS = Path(__file__).with_name("results") / "methods.jsonl"
@@ -160,7 +162,9 @@ class Results:
         """All results, the oldest first."""
         if not self.path.exists():
             return []
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        # results that were kept first don't name their dtype; all are of a processor that multiplies bfloat16
+        return [row | {"key": {"dtype": "bfloat16"} | row["key"]} for row in rows]
 
     def has(self, key: Mapping[str, Any]) -> bool:
         """Tell whether there is a result of that key."""
@@ -214,7 +218,9 @@ def learn(plan: Plan, group: Group, arguments: argparse.Namespace, results: Resu
         arms = chosen(group, arguments)
         jobs = [(seed, task, arm) for seed in arguments.seeds for arm in arms for task in group.tasks]
         for seed, task, arm in jobs:
-            rate = tables.best_rate(tables.of_group(results.rows(), plan.base, group.tasks), arm.name, arm.rates)
+            rate = tables.best_rate(
+                tables.of_group(results.rows(), plan.base, group.tasks, resolve_dtype("auto")), arm.name, arm.rates
+            )
             if arm.rates and rate is None:
                 sys.exit(f"{arm.name}: no learning rate was tried yet; run sweep first")
             plain = arm.method == NOTHING
@@ -241,6 +247,7 @@ def key_of(
         "batch_size": plan.batch_size,
         "learning_rate": rate,
         "seed": seed,
+        "dtype": resolve_dtype("auto"),
         "code": code_digest(),
     }
 
@@ -390,6 +397,7 @@ def cost(plan: Plan, group: Group, arguments: argparse.Namespace, results: Resul
                 "task": group.first,
                 "arm": arm.name,
                 "repetition": repetition,
+                "dtype": resolve_dtype("auto"),
                 "code": code_digest(),
             }
             results.add(key, said | {"load": os.getloadavg()[0]})
@@ -460,7 +468,8 @@ def main() -> None:
     if arguments.what == "table":
         for one in PLANS.values():
             for group in one.groups:
-                print_tables(one, group, results.rows())
+                for dtype in ("bfloat16", "float32"):
+                    print_tables(one, group, results.rows(), dtype)
         return
     plan = PLANS[arguments.base]
     for group in plan.groups:
@@ -472,12 +481,12 @@ def main() -> None:
             {"sweep": sweep, "learn": learn, "cost": cost}[arguments.what](plan, group, arguments, results)
 
 
-def print_tables(plan: Plan, group: Group, rows: list[dict[str, Any]]) -> None:
-    """Print all tables of a group that has results."""
+def print_tables(plan: Plan, group: Group, rows: list[dict[str, Any]], dtype: str) -> None:
+    """Print all tables of a group that has results in a dtype."""
     arms, tasks = {arm.name: arm.rates for arm in group.arms}, list(group.tasks)
-    known = tables.of_group(rows, plan.base, tasks)
+    known = tables.of_group(rows, plan.base, tasks, dtype)
     if any(row["key"]["kind"] == "learn" for row in known):
-        print(f"\n{plan.base}: {', '.join(tasks)}\n")
+        print(f"\n{plan.base}: {', '.join(tasks)}, trained in {dtype}\n")
         print(tables.score_table(known, arms, tasks), end="\n\n")
         print(tables.cost_table(known, arms, group.first, plan.steps(group), plan.batch_size), end="\n\n")
         if any(tables.sweep_means(known, arm) for arm in arms):

@@ -21,14 +21,13 @@ from limpet.registry import abilities, tasks
 from limpet.registry.canonical import canonical_json
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, StreamRecord, TaskRecord, VersionRecord
-from limpet.training import ability
+from limpet.training import ability, methods
 from limpet.training.ability import AbilityProbe, Answers
 from limpet.training.backbone import Backbone
 from limpet.training.demonstrations import DEFAULT_TEMPLATE
 from limpet.training.environment import current_environment
 from limpet.training.model import version_files
 from limpet.training.progress import SILENT, Progress
-from limpet.training.readout import NOTHING
 
 __all__ = [
     "Where",
@@ -218,7 +217,7 @@ def _through_own_head(
         task,
         "evaluation",
         question["max_length"],
-        state.method if state else NOTHING,
+        state.method if state else methods.BARE,
         version_files(store, backbone, state) if state else {},
         version_files(store, backbone, head),
         progress,

@@ -61,6 +61,12 @@ class MethodRow:
         return t_interval([run.score for run in self.runs])
 
     @property
+    def conditions(self) -> frozenset[tuple[str, str, int]]:
+        """Device, dtype and threads of the runs."""
+        where = (run.environment for run in self.runs)
+        return frozenset((one.device, one.dtype, one.threads) for one in where)
+
+    @property
     def cost(self) -> Json:
         """The figures of all seeds in one; null where one is unknown."""
         means = {key: _known([run.cost.get(key) for run in self.runs], _mean) for key in _MEANS}
@@ -107,8 +113,12 @@ class Bench:
         return tuple(dict.fromkeys(run.environment for row in self.rows for run in row.runs))
 
     def against_full(self, row: MethodRow) -> dict[str, float | None]:
-        """Return a method's figures of `COMPARED` divided by those of full fine-tuning; null where one is unknown."""
-        full = next((other.cost for other in self.rows if other.method == _FULL), {})
+        """Return a method's figures of `COMPARED` divided by those of full fine-tuning; null where one is unknown.
+
+        Times and memory of another dtype, device or number of threads can't be compared, so they are null as well.
+        """
+        alike = (other for other in self.rows if other.method == _FULL and other.conditions == row.conditions)
+        full = next((other.cost for other in alike), {})
         return {key: _ratio(row.cost[key], full.get(key)) for key in COMPARED}
 
     def to_json(self) -> Json:

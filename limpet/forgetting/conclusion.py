@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from limpet.forgetting import strategies
 from limpet.forgetting.ability_words import ability_sentences
 from limpet.forgetting.report_values import ArmReport, Comparison, Interval, Report
+from limpet.training import methods
 
 __all__ = ["arm_names", "conclusion", "is_reference", "mean_of", "mean_with_interval", "runs_of", "sentences"]
 
@@ -166,7 +167,8 @@ def _shared(report: Report) -> list[str]:
     shared = [
         name
         for name in arm_names(report)
-        if runs_of(report, name)[0].strategy == "sequential" and runs_of(report, name)[0].method != "full"
+        if runs_of(report, name)[0].strategy == "sequential"
+        and not methods.get(runs_of(report, name)[0].method).capabilities.trains_base_copy
     ]
     isolated = [arm for arm in report.arms if arm.strategy == "isolated"]
     found = []

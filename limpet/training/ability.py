@@ -26,7 +26,7 @@ from limpet.training.heads.plain_text import PlainTextHead
 from limpet.training.in_context import InContextHead, room
 from limpet.training.model import active_behind
 from limpet.training.progress import SILENT, Progress
-from limpet.training.readout import NOTHING, class_means, has_readout
+from limpet.training.readout import class_means, has_readout
 from limpet.training.scoring import score
 from limpet.training.task_types.generation import NEG_PERPLEXITY
 
@@ -122,7 +122,7 @@ def ask(
     Raises:
         IntegrityError: A file does not fit this base.
     """
-    method, files = weights or (NOTHING, {})
+    method, files = weights or (methods.BARE, {})
     # a split is in random order
     examples = read_split(store, probe.task, "evaluation")[: probe.size]
     head = _HEADS[probe.kind](store, backbone, probe, weights).to(backbone.model.device)

@@ -34,7 +34,7 @@ from limpet.training.heads import Head, build_head, load_head, save_head
 from limpet.training.locks import alone_in
 from limpet.training.loop import Fitted, LoopSettings
 from limpet.training.model import TaskModel, base_modules, version_files
-from limpet.training.precision import check_dtype, resolve_dtype
+from limpet.training.precision import EMULATED, check_dtype, is_emulated, resolve_dtype
 from limpet.training.progress import SILENT, Progress
 
 __all__ = [
@@ -69,7 +69,7 @@ class TrainingSettings:
     faster (see `limpet.training.computing.CHOICES`).
     """
 
-    method: str = "lora"
+    method: str = methods.DEFAULT
     method_settings: Mapping[str, Any] = field(default_factory=dict)
     epochs: int = 3
     learning_rate: float | None = None
@@ -191,6 +191,8 @@ def learn(
     method = methods.get_for(settings.method, backbone.record)
     methods.check_task_type(method, task, backbone.record)
     config = _resolve(method, backbone, task, settings, start)
+    if is_emulated(config["training"].get("dtype", "")):
+        progress.note(EMULATED)
     if companions:
         config["companions"] = [companion.identity for companion in companions]
     if penalty is not None:

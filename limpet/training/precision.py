@@ -9,7 +9,9 @@ import torch
 from limpet.errors import UsageError
 from limpet.training.environment import bf16_is_fast
 
-__all__ = ["autocast", "check_dtype", "resolve_dtype"]
+__all__ = ["EMULATED", "autocast", "check_dtype", "is_emulated", "resolve_dtype"]
+
+EMULATED = "bfloat16 is not multiplied in hardware here and takes many times as long; dtype auto takes float32"
 
 
 def check_dtype(wanted: str) -> None:
@@ -32,6 +34,11 @@ def resolve_dtype(wanted: str) -> str:
     if wanted == "auto":
         return "bfloat16" if bf16_is_fast() else "float32"
     return wanted
+
+
+def is_emulated(dtype: str) -> bool:
+    """Tell whether products in `dtype` are slower here than in float32, because nothing multiplies it in hardware."""
+    return dtype == "bfloat16" and not bf16_is_fast()
 
 
 def autocast(device: Any, dtype: str) -> Any:

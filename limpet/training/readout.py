@@ -31,10 +31,7 @@ from limpet.training.learn import Staged, read_staged, run_folder
 from limpet.training.model import TaskModel, base_modules
 from limpet.training.progress import SILENT, Progress
 
-__all__ = ["NOTHING", "class_means", "has_readout", "stage_readout"]
-
-NOTHING = "probe"
-"""The method that leaves the base as it is: a head alone."""
+__all__ = ["class_means", "has_readout", "stage_readout"]
 
 
 def has_readout(task: TaskRecord) -> bool:
@@ -73,7 +70,7 @@ def class_means(
     examples = read_split(store, task, "train")
     head = build_head(task, backbone.record, examples).to(backbone.model.device)
     assert isinstance(head, ClassificationHead)
-    method = methods.get(state[0] if state else NOTHING)
+    method = methods.get(state[0] if state else methods.BARE)
     module = method.load(backbone.model, state[1] if state else {})
     dtype = backbone.evaluation_dtype
     try:
@@ -129,7 +126,7 @@ def stage_readout(
     (staging / "files" / "labels.json").write_bytes(canonical_json(list(task.labels)) + b"\n")
     draft = VersionDraft(
         task=task.name,
-        method=NOTHING,
+        method=methods.BARE,
         config=config,
         base_digest=backbone.record.digest,
         data_digest=task.data_digest,

@@ -214,6 +214,13 @@ def test_a_method_is_summed_up_over_its_seeds_and_unknown_where_one_seed_is() ->
     assert MethodRow("lora", (), "because").score is None
 
 
+@pytest.mark.parametrize("other", [{"dtype": "bfloat16"}, {"device": "cuda"}, {"threads": 7}])
+def test_times_under_other_conditions_are_not_held_against_full(other: dict[str, Any]) -> None:
+    (run,) = FULL.runs
+    elsewhere = replace(FULL, runs=(replace(run, environment=replace(run.environment, **other)),))
+    assert replace(BENCH, rows=(LORA, elsewhere)).against_full(LORA) == dict.fromkeys(COMPARED)
+
+
 def test_the_json_has_every_run_and_null_for_what_is_not_known() -> None:
     content = json.loads(json.dumps(BENCH.to_json(), allow_nan=False))
     assert content["schema"] == 1

@@ -111,6 +111,11 @@ def test_nothing_is_said_of_peft_where_the_shared_arm_did_not_forget(grown: Repo
     assert not about(changed, "PEFT by itself")
 
 
+@pytest.mark.parametrize("baseline", ["full", "partial"])
+def test_nothing_is_said_of_peft_where_the_shared_arm_trains_the_base_itself(grown: Report, baseline: str) -> None:
+    assert not about(with_arm(grown, "sequential-shared", method=baseline), "PEFT by itself")
+
+
 def test_the_isolation_is_not_credited_with_what_it_did_not_do(grown: Report) -> None:
     changed = with_arm(grown, "isolated", identical_predictions=False)
     assert about(changed, "PEFT by itself") and not about(changed, "it is the isolation")

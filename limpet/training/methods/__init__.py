@@ -1,8 +1,8 @@
 """Methods: the ways to learn a task, one module each, found by their presence in this folder.
 
-A method attaches itself to the frozen backbone, says what it saves, and takes itself off again. Nothing outside
-its module names it; adding one is one file here and one test. A module whose name does not begin with `_` offers
-`METHODS`, one or several.
+A method attaches itself to the frozen backbone, says what it saves, and takes itself off again. Nothing of the
+trainer outside this folder names one; adding one is one file here and one test. A module whose name does not begin
+with `_` offers `METHODS`, one or several.
 
 What works on which architecture was found by trying, and is kept in `works.json` beside this file.
 """
@@ -27,6 +27,8 @@ from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.lower_layers import LowerLayers
 
 __all__ = [
+    "BARE",
+    "DEFAULT",
     "FEATURES",
     "HEADED",
     "TABLE",
@@ -50,6 +52,10 @@ __all__ = [
 TABLE = Path(__file__).with_name("works.json")
 """Architecture to method to the reason why it does not work there; an empty reason means that it works."""
 
+DEFAULT = "lora"
+"""The method of a training that asks for none."""
+BARE = "probe"
+"""The method that leaves the base as it is: a head alone."""
 
 FEATURES = frozenset({"classification", "multi-label", "regression", "token-classification"})
 """Types of task with a head of their own, which can be learned on frozen features alone."""

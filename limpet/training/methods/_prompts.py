@@ -16,7 +16,7 @@ from torch import nn
 from limpet.errors import UsageError
 from limpet.training.methods import _peft
 
-__all__ = ["VirtualTokens", "check_count", "check_takes_past", "embeddings", "load", "shape"]
+__all__ = ["VirtualTokens", "check_count", "check_takes_past", "embeddings", "fill_size", "load", "shape"]
 
 
 class VirtualTokens:
@@ -58,6 +58,18 @@ def check_count(config: Mapping[str, Any]) -> None:
         raise UsageError(
             f"There must be at least 1 virtual token, not {config['virtual_tokens']}.", "--set virtual_tokens=20"
         )
+
+
+def fill_size(config: dict[str, Any], name: str, default: int) -> None:
+    """Set a network's inner width to its default where it is null, and refuse networks of no width.
+
+    Raises:
+        UsageError: The width is below 1.
+    """
+    if config[name] is None:
+        config[name] = default
+    if config[name] < 1:
+        raise UsageError(f"{name} must be at least 1, not {config[name]}.", f"--set {name}={default}")
 
 
 def check_takes_past(backbone: Any) -> None:

@@ -58,6 +58,9 @@ class Lora:
         config = resolve_settings(self.name, _DEFAULTS, settings)
         if config["r"] < 1:
             raise UsageError(f"LoRA's rank must be at least 1, not {config['r']}.", "--set r=8")
+        # an update that is scaled by 0 learns nothing
+        if config["alpha"] < 1:
+            raise UsageError(f"LoRA's alpha must be at least 1, not {config['alpha']}.", "--set alpha=16")
         if not 0 <= config["dropout"] < 1:
             raise UsageError(f"LoRA's dropout must be in [0, 1), not {config['dropout']}.", "--set dropout=0.1")
         targets, excluded = _peft.linear_targets(backbone, str(config.pop("target_modules")))

@@ -54,8 +54,11 @@ class PTuning(_prompts.VirtualTokens):
                 f"The encoder's dropout must be in [0, 1), not {config['encoder_dropout']}.",
                 "--set encoder_dropout=0.1",
             )
-        if config["encoder_size"] is None:
-            config["encoder_size"] = _prompts.embeddings(backbone).embedding_dim
+        if config["encoder_layers"] < 1:
+            raise UsageError(
+                f"The encoder must have at least 1 layer, not {config['encoder_layers']}.", "--set encoder_layers=2"
+            )
+        _prompts.fill_size(config, "encoder_size", _prompts.embeddings(backbone).embedding_dim)
         return config
 
     def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from limpet.errors import UsageError
 from limpet.training.methods import HEADED, Capabilities, _peft, _prompts, resolve_settings
 
 __all__ = ["METHODS", "Prefix"]
@@ -43,8 +44,10 @@ class Prefix(_prompts.VirtualTokens):
         _prompts.check_takes_past(backbone)
         config = resolve_settings(self.name, _DEFAULTS, settings)
         _prompts.check_count(config)
-        if config["projection"] and config["projection_size"] is None:
-            config["projection_size"] = int(backbone.config.hidden_size)
+        if config["projection_size"] is not None and not config["projection"]:
+            raise UsageError("A projection's size is that of projection=true alone.", "--set projection=true")
+        if config["projection"]:
+            _prompts.fill_size(config, "projection_size", int(backbone.config.hidden_size))
         return config
 
     def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:

@@ -200,7 +200,8 @@ def test_registering_with_peft_again_changes_nothing() -> None:
         ({"activation": "tanh"}, "activation must be one of gelu, relu, swish"),
         ({"size": "0"}, "size must be at least 1"),
         ({"size": "small"}, "must be int"),
-        ({"reduction_factor": "-2"}, "reduction_factor must be above 0"),
+        ({"reduction_factor": "-2"}, "reduction_factor must be a finite number above 0"),
+        ({"reduction_factor": "nan"}, "reduction_factor must be a finite number above 0"),
         ({"reduction_facto": "8"}, "Did you mean reduction_factor"),
     ],
 )

@@ -49,6 +49,8 @@ def test_attaching_and_detaching_again_and_again_leaves_the_base_as_it_was(home:
         ({"r": "eight"}, "must be int"),
         ({"r": 2.5}, "must be int"),
         ({"dropout": 1.0}, "dropout"),
+        ({"alpha": 0}, "alpha must be at least 1, not 0"),
+        ({"alpha": "-4"}, "alpha must be at least 1, not -4"),
         ({"dora": "perhaps"}, "must be bool"),
         ({"target_modules": "queries"}, "queries"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -57,11 +58,21 @@ def test_an_unknown_method_is_answered_with_those_there_are() -> None:
 
 
 def test_the_trainer_names_no_method() -> None:
+    # what a decoder is told before the text is called a prompt as well
+    names = set(OWN) - {"prompt"}
+    folder = PACKAGE / "training"
+    for path in set(folder.rglob("*.py")) - set((folder / "methods").rglob("*.py")):
+        code = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        named = [node.value for node in code if isinstance(node, ast.Constant) and node.value in names]
+        assert not named, f"{path.relative_to(PACKAGE)} names {named}"
+
+
+def test_monitor_and_home_decide_nothing_by_the_name_of_a_method() -> None:
     names = "|".join(map(re.escape, OWN))
-    for folder in ("training", "forgetting", "home"):
+    for folder in ("forgetting", "home"):
         for path in (PACKAGE / folder).glob("*.py"):
             code = path.read_text(encoding="utf-8")
-            named = re.findall(rf"== \"(?:{names})\"|methods\.get\(\"|\"lora_\" in", code)
+            named = re.findall(rf"method [=!]= \"(?:{names})\"|methods\.get\(\"|\"lora_\" in", code)
             assert not named, f"{path.name} decides by the name of a method"
 
 

@@ -178,8 +178,12 @@ def test_an_exported_version_is_taken_back_as_the_same_adapter(home: Home, tmp_p
         ("prompt", {"text": "salt"}, "belong together"),
         ("prefix", {"virtual_token": "3"}, "Did you mean virtual_tokens"),
         ("prefix", {"projection": "perhaps"}, "must be bool"),
+        ("prefix", {"projection": "true", "projection_size": "0"}, "projection_size must be at least 1, not 0"),
+        ("prefix", {"projection_size": "8"}, "projection=true alone"),
         ("p-tuning", {"encoder": "gru"}, "mlp or lstm"),
         ("p-tuning", {"encoder_layers": "3"}, "lstm encoder alone"),
+        ("p-tuning", {"encoder": "lstm", "encoder_layers": "0"}, "at least 1 layer"),
+        ("p-tuning", {"encoder_size": "-1"}, "encoder_size must be at least 1, not -1"),
         ("ia3", {"r": "3"}, "has no setting 'r'"),
     ],
 )

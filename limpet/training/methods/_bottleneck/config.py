@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from peft import PeftConfig
@@ -51,8 +52,8 @@ class BottleneckConfig(PeftConfig):  # type: ignore[misc]
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
         if self.size is not None and self.size < 1:
             raise ValueError(f"size must be at least 1, not {self.size}")
-        if self.reduction_factor <= 0:
-            raise ValueError(f"reduction_factor must be above 0, not {self.reduction_factor}")
+        if not 0 < self.reduction_factor < math.inf:
+            raise ValueError(f"reduction_factor must be a finite number above 0, not {self.reduction_factor}")
 
     def width(self, features: int) -> int:
         """Return the adapter's width for a projection with so many output features; at least 1."""
