@@ -34,6 +34,7 @@ def sentences(report: Report) -> list[str]:
         *(_accuracy(comparison) for comparison in report.comparisons if _is_accuracy(report, comparison)),
         *_plasticity(report),
         *_shared(report),
+        *_edges(report),
         *(sentence for name in names for sentence in ability_sentences(runs_of(report, name))),
         *_caveats(report),
     ]
@@ -182,6 +183,29 @@ def _shared(report: Report) -> list[str]:
             f"({_measured(forgetting, interval)}): "
             f"PEFT by itself does not prevent forgetting{because}."
         )
+    return found
+
+
+def _edges(report: Report) -> list[str]:
+    """Which arms took the lowest or the highest value that was tried, so that their best may lie beyond."""
+    found = [f"{name} ({', '.join(edges)})" for name in arm_names(report) if (edges := _edges_of(report, name))]
+    if not found:
+        return []
+    return [f"Chosen at the edge of a sweep, so that a better value may lie beyond: {'; '.join(found)}."]
+
+
+def _edges_of(report: Report, name: str) -> list[str]:
+    run = runs_of(report, name)[0]
+    found = []
+    for key, value in run.chosen.items():
+        tried = [candidate["settings"][key] for candidate in run.sweep]
+        # words and lists have no order
+        if (
+            all(type(one) in (int, float) for one in tried)
+            and len(set(tried)) > 1
+            and value in (min(tried), max(tried))
+        ):
+            found.append(f"{key}={value:g}, the {'lowest' if value == min(tried) else 'highest'} tried")
     return found
 
 

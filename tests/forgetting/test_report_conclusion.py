@@ -130,3 +130,29 @@ def test_one_task_is_too_few_to_conclude_from(grown: Report) -> None:
     short = replace(grown, arms=arms)
     assert "nothing to forget yet" in conclusion(short)
     assert "forgot nothing" not in conclusion(short)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"lr": 1e-5, "r": 8}, ["lr=1e-05, the lowest tried"]),
+        ({"lr": 1e-4, "r": 8}, []),
+        ({"lr": 1e-3, "r": 8}, ["lr=0.001, the highest tried"]),
+    ],
+)
+def test_a_choice_at_the_edge_of_a_sweep_is_told(grown: Report, chosen: dict[str, object], said: list[str]) -> None:
+    sweep = tuple({"settings": {"lr": lr, "r": 8}, "validation": {}, "mean": 0.5} for lr in (1e-5, 1e-4, 1e-3))
+    changed = with_arm(
+        with_arm(grown, "isolated", sweep=(), chosen={}), "sequential-full", sweep=sweep, chosen=chosen
+    )
+    told = [
+        f"Chosen at the edge of a sweep, so that a better value may lie beyond: sequential-full ({edge})."
+        for edge in said
+    ]
+    assert about(changed, "edge of a sweep") == told
+
+
+@pytest.mark.parametrize("tried", [("balanced", "reservoir"), (["query"], ["query", "key"]), (1, "all"), (8, 8)])
+def test_what_has_no_order_has_no_edge(grown: Report, tried: tuple[object, object]) -> None:
+    sweep = tuple({"settings": {"what": value}, "validation": {}, "mean": 0.5} for value in tried)
+    assert not about(with_arm(grown, "sequential-full", sweep=sweep, chosen={"what": tried[0]}), "edge of")
