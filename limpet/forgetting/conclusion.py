@@ -143,12 +143,16 @@ def _is_accuracy(report: Report, comparison: Comparison) -> bool:
 
 def _accuracy(comparison: Comparison) -> str:
     measured = f"{_signed(comparison.difference)}{_span(comparison.interval)}, {_p(comparison.p_value)}"
+    if over_seeds := comparison.over_seeds:
+        measured += f"; over seeds {_signed(over_seeds[0])} to {_signed(over_seeds[1])}"
     # on few examples the interval is too narrow, so that the test has to agree with it
     if comparison.interval[0] <= 0 <= comparison.interval[1] or comparison.p_value >= 0.05:
         arms = f"{comparison.a} and {comparison.b}"
         return f"No difference in average accuracy was seen between {arms} ({measured})."
     side = "above" if comparison.difference > 0 else "below"
-    return f"{comparison.a} ended {side} {comparison.b} on average accuracy ({measured})."
+    # the first interval is about other examples, with the seeds as they are
+    doubt = ", so that other seeds may show none" if over_seeds and over_seeds[0] <= 0 <= over_seeds[1] else ""
+    return f"{comparison.a} ended {side} {comparison.b} on average accuracy ({measured}{doubt})."
 
 
 def _plasticity(report: Report) -> list[str]:

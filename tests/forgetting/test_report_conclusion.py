@@ -13,7 +13,7 @@ def with_arm(report: Report, name: str, **changes: object) -> Report:
     return replace(report, arms=arms)
 
 
-def with_comparison(report: Report, **changes: float | tuple[float, float]) -> Report:
+def with_comparison(report: Report, **changes: float | tuple[float, float] | None) -> Report:
     first: Comparison = replace(report.comparisons[0], **changes)  # type: ignore[arg-type]
     return replace(report, comparisons=(first, *report.comparisons[1:]))
 
@@ -99,6 +99,20 @@ def test_accuracies_are_compared_as_the_numbers_say(
 ) -> None:
     changed = with_comparison(grown, difference=difference, interval=interval, p_value=p_value)
     assert about(changed, words)
+
+
+@pytest.mark.parametrize(
+    ("over_seeds", "words"),
+    [
+        (None, "p < 0.001)"),
+        ((0.05, 0.3), "p < 0.001; over seeds +0.050 to +0.300)"),
+        ((-0.1, 0.5), "p < 0.001; over seeds -0.100 to +0.500, so that other seeds may show none)"),
+    ],
+)
+def test_a_difference_that_other_seeds_may_not_show_is_told_as_such(
+    grown: Report, over_seeds: tuple[float, float] | None, words: str
+) -> None:
+    assert about(with_comparison(grown, over_seeds=over_seeds), "isolated ended above sequential-full", words)
 
 
 def test_peft_alone_does_not_prevent_forgetting_where_the_shared_arm_forgot(grown: Report) -> None:
