@@ -160,9 +160,17 @@ def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:
         discard(staged[0])
         scores = "  ".join(f"{task} {step.row[task].score:.3f}" for task in step.row)
         run.progress.note(f"{arm.name} (seed {seed}) learned {step.version}:  {scores}")
+        _moved(run)
     if run.probes and strategy.role == "adapter":
         _compare_with_base(run, {task.name: heads[task.name] for task in run.tasks})
     streams.finish_arm(run.store, record.id)
+    _moved(run)
+
+
+def _moved(run: _Run) -> None:
+    """Let the stream have moved last, and not one of its orders: it is what readers, gate and mirror take."""
+    if run.first != run.spec.name:
+        streams.touch(run.store, run.first)
 
 
 def _compare_with_base(run: _Run, heads: Mapping[str, VersionRecord]) -> None:
