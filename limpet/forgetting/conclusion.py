@@ -35,6 +35,7 @@ def sentences(report: Report) -> list[str]:
         *(_accuracy(comparison) for comparison in report.comparisons if _is_accuracy(report, comparison)),
         *_plasticity(report),
         *_shared(report),
+        *_edges(report),
         *(sentence for name in names for sentence in ability_sentences(runs_of(report, name))),
         *_caveats(report),
     ]
@@ -143,12 +144,16 @@ def _is_accuracy(report: Report, comparison: Comparison) -> bool:
 
 def _accuracy(comparison: Comparison) -> str:
     measured = f"{_signed(comparison.difference)}{_span(comparison.interval)}, {_p(comparison.p_value)}"
+    if over_seeds := comparison.over_seeds:
+        measured += f"; over seeds {_signed(over_seeds[0])} to {_signed(over_seeds[1])}"
     # on few examples the interval is too narrow, so that the test has to agree with it
     if comparison.interval[0] <= 0 <= comparison.interval[1] or comparison.p_value >= 0.05:
         arms = f"{comparison.a} and {comparison.b}"
         return f"No difference in average accuracy was seen between {arms} ({measured})."
     side = "above" if comparison.difference > 0 else "below"
-    return f"{comparison.a} ended {side} {comparison.b} on average accuracy ({measured})."
+    # the first interval is about other examples, with the seeds as they are
+    doubt = ", so that other seeds may show none" if over_seeds and over_seeds[0] <= 0 <= over_seeds[1] else ""
+    return f"{comparison.a} ended {side} {comparison.b} on average accuracy ({measured}{doubt})."
 
 
 def _plasticity(report: Report) -> list[str]:
@@ -184,6 +189,29 @@ def _shared(report: Report) -> list[str]:
             f"({_measured(forgetting, interval)}): "
             f"PEFT by itself does not prevent forgetting{because}."
         )
+    return found
+
+
+def _edges(report: Report) -> list[str]:
+    """Which arms took the lowest or the highest value that was tried, so that their best may lie beyond."""
+    found = [f"{name} ({', '.join(edges)})" for name in arm_names(report) if (edges := _edges_of(report, name))]
+    if not found:
+        return []
+    return [f"Chosen at the edge of a sweep, so that a better value may lie beyond: {'; '.join(found)}."]
+
+
+def _edges_of(report: Report, name: str) -> list[str]:
+    run = runs_of(report, name)[0]
+    found = []
+    for key, value in run.chosen.items():
+        tried = [candidate["settings"][key] for candidate in run.sweep]
+        # words and lists have no order
+        if (
+            all(type(one) in (int, float) for one in tried)
+            and len(set(tried)) > 1
+            and value in (min(tried), max(tried))
+        ):
+            found.append(f"{key}={value:g}, the {'lowest' if value == min(tried) else 'highest'} tried")
     return found
 
 

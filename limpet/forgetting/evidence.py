@@ -276,6 +276,7 @@ def _compare(a: Sequence[Course], b: Sequence[Course], key: str) -> Comparison |
         difference=difference,
         interval=statistics.percentile_interval(drawn),
         p_value=statistics.difference_p_value(difference, exchanged),
+        over_seeds=statistics.t_interval([x - y for x, y in zip(left, right, strict=True)]),
     )
 
 

@@ -136,7 +136,8 @@ def _own_run(tracking: Tracking, version: VersionRecord) -> str:
     key = f"version:{version.reference}"
     made = milliseconds(version.created_at)
     started = made - round(1000 * float(version.cost.get("train_seconds") or 0))
-    run = tracking.run(key, version.reference, None, started)
+    parent = _run_of_baselines(tracking, made) if version.role == "baseline" else None
+    run = tracking.run(key, version.reference, parent, started)
     identity = run.info.run_id
     tracking.client.log_inputs(identity, datasets=dataset_inputs(tasks.get(tracking.store, version.task)))
     metrics = [
@@ -148,6 +149,20 @@ def _own_run(tracking: Tracking, version: VersionRecord) -> str:
     tracking.client.set_terminated(identity, "FINISHED", end_time=made)
     tracking.keep(key, identity, version.digest)
     return str(identity)
+
+
+def _run_of_baselines(tracking: Tracking, made: int) -> str:
+    """Return the run that folds away those of baselines beside the arms, such as heads of class means.
+
+    There are several for each step of a stream, and MLflow draws curves of the first ten runs that it lists.
+    """
+    key = "baselines"
+    if known := tracking.known(key):
+        return known
+    identity = str(tracking.run(key, "baselines beside the arms", None, made).info.run_id)
+    tracking.client.set_terminated(identity, "FINISHED", end_time=made)
+    tracking.keep(key, identity, key)
+    return identity
 
 
 def _version_tags(version: VersionRecord) -> dict[str, str]:

@@ -117,6 +117,9 @@ def _comparison(comparison: Comparison) -> Iterator[_Entry]:
     yield "interval_low", comparison.metric, None, None, comparison.interval[0]
     yield "interval_high", comparison.metric, None, None, comparison.interval[1]
     yield "p_value", comparison.metric, None, None, comparison.p_value
+    low, high = comparison.over_seeds or (None, None)
+    yield "seeds_low", comparison.metric, None, None, low
+    yield "seeds_high", comparison.metric, None, None, high
 
 
 def _text(*values: _Value) -> list[str]:

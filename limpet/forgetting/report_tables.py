@@ -172,11 +172,16 @@ def comparison_table(report: Report) -> Table:
             number(entry.difference),
             span(entry.interval),
             number(entry.p_value, 4),
+            span(entry.over_seeds) or MISSING,
         )
         for entry in report.comparisons
     ]
-    note = "Interval: paired bootstrap over the same examples, 95 %. p-value: paired randomisation, two-sided."
-    return Table("comparisons", ("arms", "metric", "difference", "interval", "p-value"), tuple(rows), note)
+    note = (
+        "Interval: paired bootstrap over the same examples, 95 %. p-value: paired randomisation, two-sided. "
+        "Over seeds: t-interval of the differences under each seed, 95 %."
+    )
+    columns = ("arms", "metric", "difference", "interval", "p-value", "over seeds")
+    return Table("comparisons", columns, tuple(rows), note)
 
 
 def flip_table(report: Report) -> Table:

@@ -258,7 +258,10 @@ class ArmReport:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arm `a` less arm `b` on one metric, over the seeds both have: paired interval, randomisation p."""
+    """Arm `a` less arm `b` on one metric, over the seeds both have: paired interval, randomisation p.
+
+    These two resample examples; `over_seeds` is the t-interval of the difference over seeds, None for a single one.
+    """
 
     a: str
     b: str
@@ -266,6 +269,7 @@ class Comparison:
     difference: float
     interval: Interval
     p_value: float
+    over_seeds: Interval | None = None
 
 
 @dataclass(frozen=True)

@@ -70,14 +70,7 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Pro
         IntegrityError: A file is corrupt, or the base was changed.
     """
     for arm in spec.arms:
-        for candidate in arm.candidates():
-            # a wrong setting is found before the first minute of training
-            settings, own = _settings(spec, arm, candidate, seed=0)
-            strategies.resolve_settings(strategies.get(arm.strategy), own)
-            method = methods.get_for(arm.method, backbone.record)
-            config = method.resolve(backbone.model, settings.method_settings)
-        if strategies.get(arm.strategy).shares_state or strategies.get(arm.strategy).learns_all:
-            _check_shareable(backbone, arm, method, config)
+        _check_settings(backbone, spec, arm)
     records = tuple(_task(store, task, spec.training, progress) for task in spec.tasks)
     for arm in spec.arms:
         for record in records:
@@ -100,6 +93,21 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Pro
             for seed in ordered.seeds:
                 _run_arm(run, arm, seed)
     return streams.get(store, spec.name)
+
+
+def _check_settings(backbone: Backbone, spec: StreamSpec, arm: ArmSpec) -> None:
+    """Find what an arm can't be learned with, before the first minute of training."""
+    strategy, method = strategies.get(arm.strategy), methods.get_for(arm.method, backbone.record)
+    try:
+        for candidate in arm.candidates():
+            settings, own = _settings(spec, arm, candidate, seed=0)
+            strategies.resolve_settings(strategy, own)
+            config = method.resolve(backbone.model, settings.method_settings)
+    except UsageError as error:
+        has = f" (the strategy {strategy.name!r} has {', '.join(strategy.settings)})" if strategy.settings else ""
+        raise UsageError(f"Arm {arm.name!r}{has}: {error.message}", error.hint) from error
+    if strategy.shares_state or strategy.learns_all:
+        _check_shareable(backbone, arm, method, config)
 
 
 def _check_shareable(backbone: Backbone, arm: ArmSpec, method: methods.Method, config: Mapping[str, Any]) -> None:
@@ -152,9 +160,17 @@ def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:
         discard(staged[0])
         scores = "  ".join(f"{task} {step.row[task].score:.3f}" for task in step.row)
         run.progress.note(f"{arm.name} (seed {seed}) learned {step.version}:  {scores}")
+        _moved(run)
     if run.probes and strategy.role == "adapter":
         _compare_with_base(run, {task.name: heads[task.name] for task in run.tasks})
     streams.finish_arm(run.store, record.id)
+    _moved(run)
+
+
+def _moved(run: _Run) -> None:
+    """Let the stream have moved last, and not one of its orders: it is what readers, gate and mirror take."""
+    if run.first != run.spec.name:
+        streams.touch(run.store, run.first)
 
 
 def _compare_with_base(run: _Run, heads: Mapping[str, VersionRecord]) -> None:

@@ -273,12 +273,15 @@ class Home:
 
         Raises:
             GateError: A rule was crossed.
+            NotFoundError: There is no such stream, or no task that a rule names: a misspelt one would let all pass.
         """
         from limpet.forgetting.gate import check
         from limpet.forgetting.gate_rules import read_rules
 
-        report = self.report(stream)
         rules = read_rules(self.path) if rules is None else rules
+        for task in rules.tasks:
+            tasks.get(self.store, task)
+        report = self.report(stream)
         isolated = [arm for arm in report.arms if arm.strategy == "isolated"]
         crossings = [crossing for arm in isolated or report.arms for crossing in check(arm, rules)]
         if crossings:

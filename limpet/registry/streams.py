@@ -31,6 +31,7 @@ __all__ = [
     "list_all",
     "set_sweep",
     "steps",
+    "touch",
 ]
 
 # the stream of the home's own growth, which every `limpet train` extends
@@ -105,6 +106,16 @@ def latest(store: Store) -> StreamRecord:
         if row is None:
             raise NotFoundError("There is no stream in this home yet.", "limpet stream run FILE.yaml")
         return _stream(row)
+
+
+def touch(store: Store, name: str) -> None:
+    """Note that a stream moved now, where what belongs to it is kept under another name.
+
+    Raises:
+        NotFoundError: There is no such stream.
+    """
+    with store.database.write() as session:
+        _find_stream(session, name).updated_at = utc_now()
 
 
 def extend(store: Store, name: str, task: str, base_digest: str) -> StreamRecord:

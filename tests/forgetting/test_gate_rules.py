@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from limpet.errors import GateError, UsageError
+from limpet.errors import GateError, NotFoundError, UsageError
 from limpet.forgetting.gate import GateRules, TaskRules
 from limpet.forgetting.gate_rules import has_rule, parse_rules, read_rules, with_limits
 from limpet.home import Home
@@ -91,6 +91,15 @@ def test_a_version_below_the_least_score_is_kept_but_not_promoted(home: Home) ->
     assert "place" not in crossed.value.message
     assert home.adapter.show("wet@1").aliases == ()
     with pytest.raises(GateError, match="score of place"):
+        home.gate("home")
+
+
+def test_a_limit_for_a_task_that_the_home_has_not_is_no_limit_that_is_kept(home: Home) -> None:
+    home.train("place", QUICK)
+    with pytest.raises(NotFoundError, match="plaice"):
+        home.gate("home", with_limits(GateRules(), {"min_score": ("plaice=0.5",)}, False))
+    set_gate(home, "[gate.tasks.plaice]\nmin_score = 0.5\n")
+    with pytest.raises(NotFoundError, match="plaice"):
         home.gate("home")
 
 

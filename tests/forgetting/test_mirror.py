@@ -381,6 +381,22 @@ def test_a_version_that_no_stream_made_has_a_run_of_its_own(store: Store, tmp_pa
     assert there.models()[0].source_run_id == run.info.run_id
 
 
+def test_baselines_that_no_step_made_are_folded_into_one_run(store: Store, tmp_path: Path) -> None:
+    base = add_base(store)
+    add_task(store, "bbc-news")
+    for seed, role in enumerate(("baseline", "adapter", "baseline")):
+        add_version(store, "bbc-news", base, tmp_path, seed=seed, role=role)
+    assert mirror.sync(store).pushed == {"versions": 3}
+    there = mlflow_of(store)
+    folded = there.run("baselines beside the arms")
+    assert sorted(there.children(folded)) == ["bbc-news@1", "bbc-news@3"]
+    above = [run.info.run_name for run in there.runs() if "mlflow.parentRunId" not in run.data.tags]
+    assert sorted(above) == ["baselines beside the arms", "bbc-news@2"]
+    before = there.everything()
+    mirror.sync(store, again=True)
+    assert there.everything() == before
+
+
 def test_a_run_deleted_in_mlflow_comes_back_when_everything_is_looked_up_again(home: Store) -> None:
     mirror.sync(home)
     there = mlflow_of(home)

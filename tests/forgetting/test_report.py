@@ -102,7 +102,8 @@ def test_the_json_has_the_promised_form(grown: Report) -> None:
     assert first["cost"]["against_full"].keys() == set(COMPARED)
     assert first["task_identity"] == "oracle"
     assert first["versions"] == [f"{task}@1" for task in TASKS]
-    assert content["comparisons"][0].keys() == {"a", "b", "metric", "difference", "interval", "p_value"}
+    promised = {"a", "b", "metric", "difference", "interval", "p_value"}
+    assert content["comparisons"][0].keys() == promised | {"over_seeds"}
 
 
 def test_a_matrix_has_a_row_for_each_step_and_null_where_nothing_was_evaluated(grown: Report) -> None:
@@ -184,6 +185,7 @@ def test_a_difference_is_that_of_the_metrics_with_its_paired_interval(grown: Rep
     assert entry.difference == pytest.approx(0.2125)
     assert 0.1 < entry.interval[0] < 0.2125 < entry.interval[1] < 0.33
     assert entry.p_value < 0.001
+    assert entry.over_seeds is None
     forgetting = grown.comparisons[1]
     assert (forgetting.metric, forgetting.difference) == ("forgetting_max", pytest.approx(-0.3))
     assert forgetting.interval[1] < 0
@@ -211,6 +213,8 @@ def test_several_seeds_are_averaged_and_have_a_t_interval(store: Store, tmp_path
     assert summary.interval == pytest.approx((0.3 - 0.248414, 0.3 + 0.248414), abs=1e-5)
     entry = made.comparisons[0]
     assert entry.difference == pytest.approx(0.85 - (0.5 + 0.6 + 0.7) / 6 - 0.4)
+    # standard deviation 0.05 over three seeds: the paired bootstrap knows nothing of it
+    assert entry.over_seeds == pytest.approx((0.15 - 0.124207, 0.15 + 0.124207), abs=1e-5)
 
 
 def test_only_seeds_that_both_arms_have_are_compared(store: Store, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ def with_arm(report: Report, name: str, **changes: object) -> Report:
     return replace(report, arms=arms)
 
 
-def with_comparison(report: Report, **changes: float | tuple[float, float]) -> Report:
+def with_comparison(report: Report, **changes: float | tuple[float, float] | None) -> Report:
     first: Comparison = replace(report.comparisons[0], **changes)  # type: ignore[arg-type]
     return replace(report, comparisons=(first, *report.comparisons[1:]))
 
@@ -101,6 +101,20 @@ def test_accuracies_are_compared_as_the_numbers_say(
     assert about(changed, words)
 
 
+@pytest.mark.parametrize(
+    ("over_seeds", "words"),
+    [
+        (None, "p < 0.001)"),
+        ((0.05, 0.3), "p < 0.001; over seeds +0.050 to +0.300)"),
+        ((-0.1, 0.5), "p < 0.001; over seeds -0.100 to +0.500, so that other seeds may show none)"),
+    ],
+)
+def test_a_difference_that_other_seeds_may_not_show_is_told_as_such(
+    grown: Report, over_seeds: tuple[float, float] | None, words: str
+) -> None:
+    assert about(with_comparison(grown, over_seeds=over_seeds), "isolated ended above sequential-full", words)
+
+
 def test_peft_alone_does_not_prevent_forgetting_where_the_shared_arm_forgot(grown: Report) -> None:
     assert about(grown, "PEFT by itself does not prevent forgetting", "sequential-shared")
 
@@ -135,3 +149,29 @@ def test_one_task_is_too_few_to_conclude_from(grown: Report) -> None:
     short = replace(grown, arms=arms)
     assert "nothing to forget yet" in conclusion(short)
     assert "forgot nothing" not in conclusion(short)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"lr": 1e-5, "r": 8}, ["lr=1e-05, the lowest tried"]),
+        ({"lr": 1e-4, "r": 8}, []),
+        ({"lr": 1e-3, "r": 8}, ["lr=0.001, the highest tried"]),
+    ],
+)
+def test_a_choice_at_the_edge_of_a_sweep_is_told(grown: Report, chosen: dict[str, object], said: list[str]) -> None:
+    sweep = tuple({"settings": {"lr": lr, "r": 8}, "validation": {}, "mean": 0.5} for lr in (1e-5, 1e-4, 1e-3))
+    changed = with_arm(
+        with_arm(grown, "isolated", sweep=(), chosen={}), "sequential-full", sweep=sweep, chosen=chosen
+    )
+    told = [
+        f"Chosen at the edge of a sweep, so that a better value may lie beyond: sequential-full ({edge})."
+        for edge in said
+    ]
+    assert about(changed, "edge of a sweep") == told
+
+
+@pytest.mark.parametrize("tried", [("balanced", "reservoir"), (["query"], ["query", "key"]), (1, "all"), (8, 8)])
+def test_what_has_no_order_has_no_edge(grown: Report, tried: tuple[object, object]) -> None:
+    sweep = tuple({"settings": {"what": value}, "validation": {}, "mean": 0.5} for value in tried)
+    assert not about(with_arm(grown, "sequential-full", sweep=sweep, chosen={"what": tried[0]}), "edge of")

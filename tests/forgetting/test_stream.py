@@ -130,6 +130,12 @@ def test_a_wrong_setting_of_the_last_arm_is_found_before_any_training(home: Home
     assert not home.adapter.list().items
 
 
+def test_a_misspelt_setting_names_the_arm_and_what_its_strategy_has(home: Home, tmp_path: Path) -> None:
+    arm = {"name": "held", "strategy": "ewc", "method": "full", "sweep": {"lambdaa": [1, 10]}}
+    with pytest.raises(UsageError, match=r"Arm 'held' \(the strategy 'ewc' has lambda\): .*lambdaa"):
+        home.stream.run(write(tmp_path, arms=[arm]))
+
+
 @pytest.mark.parametrize("strategy", ["sequential", "replay", "ewc", "joint"])
 def test_a_method_without_weights_to_share_is_refused_before_any_training(
     home: Home, tmp_path: Path, strategy: str

@@ -1,4 +1,4 @@
-"""Joint training: all tasks so far, learned together from the base. The upper bound, and a* of `intransigence`."""
+"""Joint training: all tasks so far, learned together from the base. It gives a* of `intransigence`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Joint(Plain):
     """
 
     name = "joint"
-    summary = "all tasks so far learned together from the base: an upper bound"
+    summary = "all tasks so far learned together from the base"
     measures: Literal["baseline", "joint"] | None = "joint"
     learns_all = True
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
+import zlib
+
+import numpy as np
 import torch
 
 from limpet.forgetting.strategies import Context
@@ -37,21 +39,19 @@ def test_the_importance_is_the_mean_squared_gradient_of_single_examples(home: Ho
     context = Context(home.store, backbone, (task,), settings, {}, {}, SILENT)
     importance, values = fisher(context, task, start)
     assert importance.keys() == values.keys() and all(name.startswith("module.") for name in importance)
-    # as many examples as the validation split has, by the seed; the sum over all of them, computed another way
+    # as many examples as the validation split has, drawn by the seed and the task's name
     size = task.split("validation").examples
     examples = read_split(home.store, task, "train")
     assert 1 < size < len(examples)
-    again, _ = fisher(context, task, start)
+    generator = np.random.default_rng([settings.seed, zlib.crc32(b"place")])
+    drawn = [examples[index] for index in sorted(generator.choice(len(examples), size, replace=False))]
     name = next(name for name in importance if importance[name].any())
-    assert torch.equal(again[name], importance[name])
     with active(backbone, "lora", start.files, start.files) as model:
         parameter = dict(model.named_parameters())[name]
-        largest = torch.zeros_like(parameter)
-        for example in examples:
+        squares = torch.zeros_like(parameter)
+        for example in drawn:
             batch = model.encode(backbone.tokenizer, [example], 16, learning=True).batch([0])
             targets = batch.pop("targets")
             (gradient,) = torch.autograd.grad(model.head.loss(model(**batch), targets), parameter)
-            largest = torch.maximum(largest, gradient.square())
-    assert (importance[name] <= largest + 1e-12).all()
-    assert importance[name].sum() == pytest.approx(float(importance[name].sum()))
-    assert float(importance[name].max()) > float(largest.max()) / len(examples) / 10
+            squares += gradient.square()
+    torch.testing.assert_close(importance[name], squares / size)

@@ -61,6 +61,11 @@ def test_other_orders_are_streams_of_their_own_and_stand_together_in_the_report(
     measured = (arm(report, "ewc").metrics["average_accuracy"], arm(apart, "ewc").metrics["average_accuracy"])
     assert accuracy.values == measured
     assert accuracy.interval is not None and accuracy.interval[0] <= accuracy.mean <= accuracy.interval[1]
+    # what is taken by default is the stream with all its seeds, not the order that was learned last
+    assert home.report().stream == "two"
+    moved = streams.get(home.store, "two").updated_at
+    assert home.stream.run(tmp_path / "stream.yaml")[0].stream == "two"
+    assert streams.get(home.store, "two").updated_at == moved
     check_references(report)
     check_forms(report)
 
