@@ -16,7 +16,8 @@ import pytest
 from limpet.home import Home, open_home
 from limpet.registry import streams, versions
 
-TRAIN = ["train", "place", "--method", "lora", "--epochs", "40", "--batch-size", "8", "--set", "dropout=0.1"]
+TRAIN = ["train", "place", "--method", "lora", "--epochs", "10", "--batch-size", "8", "--set", "dropout=0.1"]
+LONG = [*TRAIN, "--epochs", "40"]
 
 
 def limpet(home: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -82,13 +83,13 @@ def test_the_same_run_is_not_trained_twice_at_once(home: Home) -> None:
 def test_a_run_killed_at_random_times_always_ends_at_the_same_digest(home: Home) -> None:
     draw = random.Random(0)
     for _ in range(20):
-        process = limpet(home.path, *TRAIN, "--resume")
+        process = limpet(home.path, *LONG, "--resume")
         try:
             process.communicate(timeout=draw.uniform(1.0, 9.0))
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-    final = limpet(home.path, *TRAIN, "--resume")
+    final = limpet(home.path, *LONG, "--resume")
     printed, said = final.communicate()
     assert final.returncode == 0, said
     assert versions.resolve(home.store, "place@1").digest == json.loads(printed)["version"]["digest"]

@@ -181,7 +181,8 @@ class Home:
             raise
         method = methods.get(settings.method)
         if not isinstance(method, methods.OwnHead):
-            progress.note(describe(method, resolve_dtype(settings.dtype), settings.without))
+            config = staged.draft.config["method"]
+            progress.note(describe(method, config, resolve_dtype(settings.dtype), settings.without))
         added = add_version(self.store, backbone, staged.draft, staged.files, progress)
         discard(staged)
         return self.after_addition(added, monitor, promote, rules, progress)

@@ -20,8 +20,11 @@ from limpet.registry.canonical import digest_json
 
 __all__ = ["AT_ONCE", "PAD_TO", "BatchPlan", "at_once", "collate", "evaluation_plan", "pieces", "training_batches"]
 
-AT_ONCE = 4096
-"""So many tokens, padding included, a processor computes at once at the most, unless a single text has more."""
+AT_ONCE = 2048
+"""So many tokens, padding included, a processor computes at once at the most, unless a single text has more.
+
+More of them leave its caches, and take longer (benchmarks/tokens.py).
+"""
 _AT_ONCE_ELSEWHERE = 1 << 16
 
 PAD_TO = 8
@@ -42,7 +45,7 @@ class BatchPlan:
         return digest_json({"batches": self.batches, "lengths": self.lengths})
 
 
-def evaluation_plan(lengths: Sequence[int], batch_size: int = 32) -> BatchPlan:
+def evaluation_plan(lengths: Sequence[int], batch_size: int = 64) -> BatchPlan:
     """Sort by length, then by index, and cut into batches: the same lengths always give the same plan.
 
     A batch has at most `batch_size` examples and `AT_ONCE` tokens.

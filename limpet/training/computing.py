@@ -7,7 +7,7 @@ here changes the last bits of results at the most, and each choice can be switch
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -42,11 +42,11 @@ def check_choices(without: Collection[str]) -> None:
         raise UsageError(f"There is no choice {unknown[0]!r} to do without.", f"there are {', '.join(CHOICES)}")
 
 
-def describe(method: methods.Method, dtype: str, without: Collection[str] = ()) -> str:
-    """Say what was chosen for a training: dtype, threads, and what is done because it is faster."""
+def describe(method: methods.Method, config: Mapping[str, Any], dtype: str, without: Collection[str] = ()) -> str:
+    """Say what was chosen for a training by a method's configuration: dtype, threads, and what is done to be fast."""
     possible = {
         "cast-once": dtype == "bfloat16",
-        "quick-layers": isinstance(method, methods.Quickened),
+        "quick-layers": isinstance(method, methods.Quickened) and method.is_quick(config),
         "kept-layers": isinstance(method, methods.Layered),
         "fused-attention": dtype == "bfloat16",
     }

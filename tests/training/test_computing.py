@@ -196,16 +196,17 @@ def test_the_words_of_a_language_head_are_cast_once(tmp_path: Path) -> None:
 
 def test_what_was_chosen_is_said() -> None:
     lora, full = methods.get("lora"), methods.get("full")
+    plain = {"dora": False, "dropout": 0.0}
     threads = f"{torch.get_num_threads()} thread"
-    assert describe(lora, "bfloat16").startswith(f"products in bfloat16, {threads}")
-    assert describe(lora, "bfloat16").endswith(
-        "cast-once, quick-layers, fused-attention, fused-optimizer, token-budget"
-    )
-    assert describe(lora, "bfloat16", ("cast-once",)).endswith(
-        "quick-layers, fused-attention, fused-optimizer, token-budget"
-    )
-    assert "quick-layers" not in describe(full, "bfloat16")
-    assert "cast-once" not in describe(lora, "float32")
+    made = "quick-layers, fused-attention, fused-optimizer, token-budget"
+    assert describe(lora, plain, "bfloat16").startswith(f"products in bfloat16, {threads}")
+    assert describe(lora, plain, "bfloat16").endswith(f"cast-once, {made}")
+    without = describe(lora, plain, "bfloat16", ("cast-once",))
+    assert without.endswith(made) and "cast-once" not in without
+    assert "cast-once" not in describe(lora, plain, "float32")
+    assert "quick-layers" not in describe(full, {}, "bfloat16")
+    assert "quick-layers" not in describe(lora, plain | {"dora": True}, "bfloat16")
+    assert "quick-layers" not in describe(lora, plain | {"dropout": 0.1}, "bfloat16")
 
 
 def test_words_cast_while_evaluating_can_be_learned_from_and_those_of_another_copy_are_cast_anew() -> None:

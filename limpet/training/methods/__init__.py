@@ -152,6 +152,9 @@ class OwnHead(Protocol):
 class Quickened(Protocol):
     """A method that has a cheaper graph for what its module computes."""
 
+    def is_quick(self, config: Mapping[str, Any]) -> bool:
+        """Tell whether that graph can compute what a configuration asks for."""
+
     def quick(self, module: nn.Module) -> AbstractContextManager[None]:
         """Let the module compute by that graph for the length of a `with` block; the gradients are the same."""
 

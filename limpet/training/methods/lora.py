@@ -84,6 +84,10 @@ class Lora:
             ),
         )
 
+    def is_quick(self, config: Mapping[str, Any]) -> bool:
+        """See `Quickened.is_quick`."""
+        return not config["dora"] and not config["dropout"]
+
     def quick(self, module: nn.Module) -> AbstractContextManager[None]:
         """See `Quickened.quick`."""
         return quick_layers(module)
