@@ -25,8 +25,6 @@ from limpet.training.precision import resolve_dtype
 PAIRS = (
     ("lora", "cast-once", 1),
     ("lora", "quick-layers", 1),
-    ("lora", "token-budget", 1),
-    ("full", "token-budget", 1),
     ("full", "fused-optimizer", 1),
     ("partial", "kept-layers", 3),
 )
