@@ -40,7 +40,10 @@ def kill_after_steps(home: Home, steps: int, resume: bool) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("kills", [[3], [1, 20]], ids=["killed once", "killed twice"])
+@pytest.mark.parametrize(
+    "kills",
+    [pytest.param([3], id="killed once", marks=pytest.mark.slow), pytest.param([1, 20], id="killed twice")],
+)
 def test_a_killed_run_resumed_ends_at_the_digest_of_an_undisturbed_one(home: Home, kills: list[int]) -> None:
     for index, steps in enumerate(kills):
         kill_after_steps(home, steps, resume=index > 0)

@@ -224,7 +224,7 @@ def test_a_stream_that_went_on_gets_only_its_new_steps(store: Store, tmp_path: P
     assert arm.info.status == "FINISHED"
 
 
-@pytest.mark.parametrize("items", [4, 21])
+@pytest.mark.parametrize("items", [4, pytest.param(21, marks=pytest.mark.slow)])
 def test_a_sync_killed_in_the_middle_is_completed_without_doubles(home: Store, items: int) -> None:
     from sqlalchemy import func, select
 
