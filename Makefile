@@ -8,10 +8,11 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/limpet demo
 
-# two processes with one thread each: threads of two tests that wait for each other would cost more than they give.
+# one thread each: threads of two tests that wait for each other would cost more than they give; three processes for
+# two cores, because many tests wait for processes of their own.
 # In the folders' order: by number of tests, the files with few and long ones would come last, one beside an idle core
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow

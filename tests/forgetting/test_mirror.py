@@ -455,6 +455,7 @@ def test_a_mirror_that_is_off_is_never_asked(store: Store) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_two_homes_share_a_server_without_mixing(store: Store, tmp_path: Path) -> None:
     """Through HTTP, as to a server of a team; the server is that of a third home."""
     homes = []

@@ -95,7 +95,14 @@ with torch.no_grad():
 """
 
 
-@pytest.mark.parametrize("settings", [{}, {"rslora": True}, {"dora": True}], ids=["lora", "rslora", "dora"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, id="lora"),
+        pytest.param({"rslora": True}, id="rslora", marks=pytest.mark.slow),
+        pytest.param({"dora": True}, id="dora", marks=pytest.mark.slow),
+    ],
+)
 def test_plain_peft_without_limpet_gives_the_same_logits(
     home: Home, tmp_path: Path, settings: dict[str, object]
 ) -> None:
