@@ -72,7 +72,7 @@ def audit(
     size = sample_size(task.split("evaluation").examples, drift, confidence)
     on_record = _on_record(store, backbone, version)
     if on_record is None:
-        return monitor.evaluate(store, backbone, version, progress=progress)
+        return monitor.evaluate(store, backbone, version, progress=progress, anew=True)
     read = read_contents(store)
     kept = read(on_record)
     drawn = sorted(secrets.SystemRandom().sample(range(len(kept["targets"])), size))
@@ -83,7 +83,7 @@ def audit(
         for at, place in enumerate(drawn)
     ):
         return audited
-    now = monitor.evaluate(store, backbone, version, progress=progress)
+    now = monitor.evaluate(store, backbone, version, progress=progress, anew=True)
     if difference := find_difference(store, on_record, now, read):
         raise IntegrityError(
             f"{version.reference} no longer answers as on {on_record.created_at[:10]}. {difference.sentence()}.",

@@ -14,12 +14,12 @@ from limpet.registry.costs import figures
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, StepRecord, TaskRecord, VersionDraft, VersionRecord
 from limpet.training import methods, probe
+from limpet.training.answers import answers
 from limpet.training.backbone import Backbone
-from limpet.training.computing import computing
 from limpet.training.data import read_split
 from limpet.training.efficiency import efficiency
 from limpet.training.environment import current_environment
-from limpet.training.evaluate import Outcome, run
+from limpet.training.evaluate import Outcome
 from limpet.training.model import active, version_files
 from limpet.training.progress import SILENT, Progress
 from limpet.training.scoring import score
@@ -74,19 +74,23 @@ def measure(
     head: Mapping[str, Path],
     progress: Progress = SILENT,
     indices: Sequence[int] | None = None,
+    anew: bool = False,
 ) -> Measured:
     """Score a task on one split, or on some examples of it, by a method's tensors (`state`) and a head.
 
-    Nothing is kept.
+    Nothing is registered. Some examples, and whatever is asked for `anew`, are answered by every layer; else the
+    layers of the frozen base that no method stands before give for the same texts what they gave (see
+    `limpet.training.answers`).
     """
     examples = read_split(store, task, split)
     if indices is not None:
         examples = [examples[index] for index in indices]
     targets = tuple(example.target for example in examples)
-    dtype = backbone.evaluation_dtype
-    with active(backbone, method, state, head) as model, computing(methods.get(method), model.module, dtype):
+    anew = anew or indices is not None
+    with active(backbone, method, state, head) as model:
         encoded = model.encode(backbone.tokenizer, examples, max_length)
-        outcome = run(model, encoded, backbone.model.device, progress, f"evaluate {task.name}", dtype)
+        name = f"evaluate {task.name}"
+        outcome = answers(backbone, methods.get(method), model, encoded, progress, name, anew)
         loaded = model.loaded()
     value = score(task.definition.metric, outcome.predictions, targets)
     return Measured(outcome, value, targets, encoded.plan.digest, encoded.counts, loaded)
@@ -98,6 +102,7 @@ def evaluate(
     version: VersionRecord,
     state: VersionRecord | None = None,
     progress: Progress = SILENT,
+    anew: bool = False,
 ) -> EvaluationRecord:
     """Evaluate a version on its task's evaluation split, and keep predictions and environment.
 
@@ -107,6 +112,7 @@ def evaluate(
         version: Gives task, head and label map.
         state: Gives the method's tensors; by default the version itself.
         progress: Told of every batch.
+        anew: Ask every layer; see `measure`.
 
     Raises:
         IntegrityError: A file is corrupt, or a version belongs to another base.
@@ -122,6 +128,7 @@ def evaluate(
         version_files(store, backbone, state),
         version_files(store, backbone, version),
         progress,
+        anew=anew,
     )
     return _keep(store, backbone, version, state, measured)
 

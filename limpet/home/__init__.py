@@ -222,7 +222,9 @@ class Home:
         backbone = self.backbone(progress)
         told = progress or SILENT
         if not audit:
-            return tuple(monitor.evaluate(self.store, backbone, version, progress=told) for version in chosen)
+            return tuple(
+                monitor.evaluate(self.store, backbone, version, progress=told, anew=True) for version in chosen
+            )
         wanted = (audits.DRIFT if drift is None else drift, audits.CONFIDENCE if confidence is None else confidence)
         return tuple(audits.audit(self.store, backbone, version, *wanted, told) for version in chosen)
 

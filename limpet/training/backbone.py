@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
 from limpet.training import bases
 from limpet.training.language import LanguageHead, load_model
+from limpet.training.lower_layers import LowerStates
 from limpet.training.precision import resolve_dtype
 
 __all__ = ["Backbone", "load_backbone", "module_digest", "positions", "tensor_digest", "tensor_digests"]
@@ -27,7 +28,7 @@ class Backbone:
 
     `loaded` has the digest of every parameter and buffer as they were loaded. `words` is the base's own
     language-model head, where it has one; the model itself is without it. `evaluation_dtype` is what the monitor
-    computes products in, `float32` or `bfloat16`.
+    computes products in, `float32` or `bfloat16`. `lower_states` has what its lower layers gave for texts.
     """
 
     record: BaseRecord
@@ -36,6 +37,7 @@ class Backbone:
     loaded: Mapping[str, str]
     words: LanguageHead | None = None
     evaluation_dtype: str = "float32"
+    lower_states: LowerStates = field(default_factory=LowerStates)
 
     def language_head(self) -> LanguageHead:
         """Return the base's language-model head.

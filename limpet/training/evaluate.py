@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
+from limpet.registry.canonical import canonical_json
 from limpet.training.batches import BatchPlan, collate, evaluation_plan
 from limpet.training.precision import autocast
 from limpet.training.progress import SILENT, Progress
@@ -61,6 +62,15 @@ class Encoded:
     pad_id: int
     fields: Mapping[str, Field] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over what is read of the texts, which is all but their targets: token ids, batches, fields."""
+        total = hashlib.sha256(canonical_json([self.plan.digest, self.pad_id, self.ids]))
+        for name, one in sorted(self.fields.items()):
+            if name != "targets":
+                total.update(canonical_json([name, one.fill, one.aligned, [row.tolist() for row in one.rows]]))
+        return f"sha256:{total.hexdigest()}"
 
     @property
     def lengths(self) -> tuple[int, ...]:

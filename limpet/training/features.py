@@ -1,15 +1,16 @@
 """Frozen features: what a head reads, computed once for every text, and kept.
 
-Where nothing but the head is trained, the features of a text are the same in every epoch. They are computed under
-the fixed batch plan, in the dtype that is trained in, and kept in the home's cache folder under everything that
-decides them.
+Where nothing but the head is trained, the features of a text are the same in every epoch, and in every evaluation.
+They are computed under the fixed batch plan, in the dtype that products are computed in, and kept in the cache folder
+under everything that decides them: so heads of several tasks and versions read what the base gave once.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from limpet.registry.canonical import digest_json
 from limpet.registry.durable import whole_file
+from limpet.training.backbone import Backbone
 from limpet.training.batches import BatchPlan
 from limpet.training.checkpoint import Checkpoint
-from limpet.training.evaluate import Encoded, run
+from limpet.training.environment import current_environment
+from limpet.training.evaluate import Encoded, Outcome, run
 from limpet.training.heads import Batch, Head
 from limpet.training.loop import Fitted, LoopSettings, fit
 from limpet.training.model import TaskModel
 from limpet.training.objectives import TaskLoss
 from limpet.training.precision import autocast
 from limpet.training.progress import Progress
+from limpet.training.samples import cache_folder
 
-__all__ = ["Features", "HeadModel", "extract", "fit_head"]
+__all__ = ["Features", "HeadModel", "answer", "extract", "fit_head", "kept_in"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,38 @@ def fit_head(
     return fitted.after(features.seconds + unseen.seconds)
 
 
+def kept_in(backbone: Backbone, model: TaskModel, texts: Encoded, dtype: str) -> Path | None:
+    """Return where features of `texts` are kept: a file known by all that decides them, this environment included.
+
+    Null where a method is attached: they are not those of the base alone.
+    """
+    if model.module is not backbone.model:
+        return None
+    decided_by = {
+        "base": backbone.record.digest,
+        "texts": texts.digest,
+        "pooling": model.head.config.pooling,
+        "environment": asdict(current_environment(dtype)),
+    }
+    return cache_folder() / "features" / f"{digest_json(decided_by).removeprefix('sha256:')}.safetensors"
+
+
+def answer(model: TaskModel, texts: Encoded, device: Any, kept: Path, progress: Progress, dtype: str) -> Outcome:
+    """Return what `run` does for a head behind the base alone, from features that are kept, or are kept from now on.
+
+    Args:
+        model: The base and the head.
+        texts: The texts with their plan.
+        device: Where the model is.
+        kept: The file of these very features.
+        progress: Told of every batch that the base is asked.
+        dtype: What products are computed in, `float32` or `bfloat16`.
+    """
+    started = time.perf_counter()
+    outcome = run(HeadModel(model.head), extract(model, texts, device, kept, progress, dtype), device, dtype=dtype)
+    return replace(outcome, seconds=time.perf_counter() - started)
+
+
 def extract(
     model: TaskModel, encoded: Encoded, device: Any, kept: Path | None, progress: Progress, dtype: str = "float32"
 ) -> Features:
@@ -167,6 +204,8 @@ def _read(path: Path, count: int) -> tuple[list[Tensor], float] | None:
         kept = load_file(path)
         rows = list(torch.split(kept["features"], kept["places"].tolist()))
         many, seconds = bool(kept["many"].item()), float(kept["seconds"].item())
+        if not torch.equal(kept["digest"], _digest(kept["features"])):
+            return None
     except (OSError, KeyError, RuntimeError, SafetensorError):
         return None
     if len(rows) != count:
@@ -178,6 +217,16 @@ def _write(path: Path, rows: Sequence[Tensor], seconds: float) -> None:
     many = rows[0].dim() > 1
     values = torch.cat(list(rows)) if many else torch.stack(list(rows))
     places = torch.tensor([len(row) if many else 1 for row in rows])
-    about = {"places": places, "many": torch.tensor(many), "seconds": torch.tensor(seconds)}
+    about = {
+        "places": places,
+        "many": torch.tensor(many),
+        "seconds": torch.tensor(seconds),
+        "digest": _digest(values),
+    }
     with whole_file(path) as temporary:
         save_file({"features": values, **about}, temporary)
+
+
+def _digest(values: Tensor) -> Tensor:
+    """Return the SHA-256 of a tensor's bytes, (32,)."""
+    return torch.tensor(list(hashlib.sha256(values.contiguous().numpy().data).digest()), dtype=torch.uint8)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from limpet.errors import UsageError
-from limpet.registry.canonical import digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
 from limpet.training import methods
@@ -18,13 +16,12 @@ from limpet.training.checkpoint import Checkpoint
 from limpet.training.companions import ALONE, Along, Companion
 from limpet.training.data import read_split
 from limpet.training.evaluate import Encoded, run
-from limpet.training.features import fit_head
+from limpet.training.features import fit_head, kept_in
 from limpet.training.loop import Fitted, LoopSettings, fit
 from limpet.training.lower_layers import keep
 from limpet.training.model import OtherHead, TaskModel
 from limpet.training.objectives import Mixture, TaskLoss
 from limpet.training.progress import Progress
-from limpet.training.samples import cache_folder
 from limpet.training.scoring import score
 
 __all__ = ["fit_task", "measure_untrained"]
@@ -39,7 +36,7 @@ def fit_task(
     loop: LoopSettings,
     checkpoint: Checkpoint,
     progress: Progress,
-    features_key: str | None = None,
+    keep_answers: bool = False,
     along: Along = ALONE,
 ) -> Fitted:
     """Fit what is trainable in `model` on a task's training split; its validation split chooses the epoch.
@@ -56,7 +53,8 @@ def fit_task(
         loop: Settings of the loop.
         checkpoint: Where to write the state, and to resume from.
         progress: Told of every step.
-        features_key: Under what to keep features in the cache; null where they are not those of the base alone.
+        keep_answers: Keep what the frozen base gives for the texts for what comes later, as where it is computed in
+            the default way.
         along: What is learned along. Where that is other tasks' heads, the best epoch is that of the best mean score.
 
     Raises:
@@ -75,16 +73,17 @@ def fit_task(
                 "The method trains nothing but heads, so there are no weights that tasks could share.",
                 "choose a method that trains more: limpet methods",
             )
-        kept = [_features_file(task, split, features_key) for split in ("train", "validation")]
+        kept = [kept_in(backbone, model, one, loop.dtype) if keep_answers else None for one in (encoded, held_back)]
         return fit_head(model, encoded, held_back, own.measure, kept, loop, checkpoint, progress)
     started = time.perf_counter()
     if model.lower is not None and not along.companions:
+        states = backbone.lower_states if keep_answers else None
         # a head that writes asks the backbone word by word, and has to be asked in full
         if task.definition.type in methods.FEATURES:
-            encoded, held_back = keep(model, [encoded, held_back], device, progress, loop.dtype)
+            encoded, held_back = keep(model, [encoded, held_back], device, progress, loop.dtype, states)
             own = replace(own, encoded=held_back)
         else:
-            [encoded] = keep(model, [encoded], device, progress, loop.dtype)
+            [encoded] = keep(model, [encoded], device, progress, loop.dtype, states)
     before = time.perf_counter() - started
     losses, learned = [TaskLoss(encoded, model.head, device, at_once=loop.at_once)], [own]
     for place, companion in enumerate(along.companions):
@@ -164,10 +163,3 @@ def _held_back(
     other, examples = OtherHead(model, place), read_split(store, task, "validation")
     encoded = other.head.encode(backbone.tokenizer, examples, max_length, False)
     return _HeldBack(task, other, encoded, [example.target for example in examples], backbone.model.device, dtype)
-
-
-def _features_file(task: TaskRecord, split: str, key: str | None) -> Path | None:
-    if key is None:
-        return None
-    digest = next(one.digest for one in task.splits if one.name == split)
-    return cache_folder() / "features" / f"{digest_json([key, digest]).removeprefix('sha256:')}.safetensors"

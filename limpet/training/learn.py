@@ -419,23 +419,9 @@ def _fit(
     )
     interval = float(os.environ.get("LIMPET_CHECKPOINT_SECONDS", _CHECKPOINT_SECONDS))
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", interval)
-    # only where nothing is attached are the features those of the base alone, and worth keeping for the next run
-    key = _features_key(backbone, model, config) if model.module is backbone.model else None
-    max_length = config["max_length"]
-    fitted = fit_task(store, backbone, task, model, max_length, loop, checkpoint, progress, key, along)
+    by_default, max_length = not settings.without, config["max_length"]
+    fitted = fit_task(store, backbone, task, model, max_length, loop, checkpoint, progress, by_default, along)
     return fitted, current_environment(loop.dtype)
-
-
-def _features_key(backbone: Backbone, model: TaskModel, config: Mapping[str, Any]) -> str:
-    """Return the digest of all that decides a text's features, this environment included."""
-    return digest_json(
-        {
-            "base": backbone.record.digest,
-            "max_length": config["max_length"],
-            "pooling": model.head.config.pooling,
-            "environment": asdict(current_environment(config["training"]["dtype"])),
-        }
-    )
 
 
 def run_folder(store: Store, digest: str) -> Path:

@@ -1,9 +1,9 @@
 """Frozen layers below the lowest that is trained: every text passes them once, and what they gave is kept.
 
-They answer alike in every epoch, since no dropout acts in what stays as it is. So what the lowest trained layer reads
-is computed under the fixed batch plan and kept in memory, token by token; from then on the layers below let pass what
-they are given, and that layer reads what was kept. Embeddings, masks and positions are computed by the model itself,
-each time, so that no architecture has to be known here.
+They answer alike in every epoch and every evaluation, since no dropout acts in what stays as it is. So what the
+lowest trained layer reads is computed under the fixed batch plan and kept in memory, token by token; from then on the
+layers below let pass what they are given, and that layer reads what was kept. Embeddings, masks and positions are
+computed by the model itself, each time, so that no architecture has to be known here.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from limpet.registry.canonical import digest_json
 from limpet.training.evaluate import Encoded, Field
 from limpet.training.precision import autocast
 from limpet.training.progress import Progress
 
-__all__ = ["KEPT", "MOST_BYTES", "LowerLayers", "keep"]
+__all__ = ["KEPT", "MOST_BYTES", "LowerLayers", "LowerStates", "keep"]
 
 KEPT = "below"
 """The name of the field of a batch that has what the lowest trained layer reads: (batch, length, hidden)."""
 MOST_BYTES = 1 << 30
-"""What is kept of one run at the most; beyond that all layers compute in every epoch."""
+"""What is kept of one run at the most, and of one base; beyond that all layers compute in every epoch."""
 
 
 class _ReachedError(Exception):
@@ -96,8 +97,34 @@ def _passing(layer: nn.Module) -> Iterator[None]:
         del layer.forward
 
 
+class LowerStates:
+    """What the lower layers of one base gave for texts: those that were used last, up to `MOST_BYTES` of them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Sequence[Tensor]] = {}
+
+    def find(self, key: str) -> Sequence[Tensor] | None:
+        """Return the rows that are known by `key`, or null."""
+        rows = self._kept.pop(key, None)
+        if rows is not None:
+            self._kept[key] = rows
+        return rows
+
+    def put(self, key: str, rows: Sequence[Tensor]) -> None:
+        """Keep rows, and let go of what was not used for the longest time where they are too many together."""
+        self._kept[key] = rows
+        total = sum(map(_bytes, self._kept.values()))
+        while total > MOST_BYTES:
+            total -= _bytes(self._kept.pop(next(iter(self._kept))))
+
+
 def keep(
-    model: Reader, texts: Sequence[Encoded], device: Any, progress: Progress, dtype: str = "float32"
+    model: Reader,
+    texts: Sequence[Encoded],
+    device: Any,
+    progress: Progress,
+    dtype: str = "float32",
+    states: LowerStates | None = None,
 ) -> list[Encoded]:
     """Return `texts` with what the model's lowest trained layer reads of each, in the field `KEPT`.
 
@@ -110,30 +137,57 @@ def keep(
         device: Where the model is.
         progress: Told of every batch.
         dtype: What products are computed in, `float32` or `bfloat16`.
+        states: What is known of the base, and will be; by default nothing.
     """
     assert model.lower is not None
     model.eval()
-    total, most = sum(len(encoded.ids) for encoded in texts), MOST_BYTES
-    progress.start("lower layers", total)
-    done, kept = 0, []
-    with torch.no_grad(), autocast(device, dtype):
-        for encoded in texts:
-            rows: list[Tensor] = [torch.empty(0)] * len(encoded.ids)
-            for batch, length in zip(encoded.plan.batches, encoded.plan.lengths, strict=True):
-                inputs = {key: tensor.to(device) for key, tensor in encoded.batch(batch, length).items()}
-                hidden = model.lower.reach(model, inputs)
-                if hidden is None:
-                    progress.finish()
-                    return list(texts)
-                for index, row in zip(batch, hidden, strict=True):
-                    # a copy: a view would keep the padding too
-                    rows[index] = row[: len(encoded.ids[index])].cpu().clone()
-                    most -= rows[index].nbytes
-                if most < 0:
-                    progress.finish()
-                    return list(texts)
-                done += len(batch)
-                progress.advance(done)
-            kept.append(encoded.having(**{KEPT: Field(rows, aligned=True)}))
+    states = LowerStates() if states is None else states
+    progress.start("lower layers", sum(len(encoded.ids) for encoded in texts))
+    done, left = 0, MOST_BYTES
+    kept: list[Encoded] = []
+    for encoded in texts:
+        key = digest_json([encoded.digest, len(model.lower.frozen), dtype])
+        rows = states.find(key) or _compute(model, model.lower, encoded, device, dtype, left, progress, done)
+        if rows is None or _bytes(rows) > left:
+            progress.finish()
+            return list(texts)
+        states.put(key, rows)
+        left -= _bytes(rows)
+        done += len(rows)
+        progress.advance(done)
+        kept.append(encoded.having(**{KEPT: Field(rows, aligned=True)}))
     progress.finish()
     return kept
+
+
+def _compute(
+    model: Reader,
+    lower: LowerLayers,
+    encoded: Encoded,
+    device: Any,
+    dtype: str,
+    most: int,
+    progress: Progress,
+    done: int,
+) -> list[Tensor] | None:
+    """Return what the lowest trained layer reads of each text, (tokens, hidden); null where that can't be kept."""
+    rows: list[Tensor] = [torch.empty(0)] * len(encoded.ids)
+    with torch.no_grad(), autocast(device, dtype):
+        for batch, length in zip(encoded.plan.batches, encoded.plan.lengths, strict=True):
+            inputs = {key: tensor.to(device) for key, tensor in encoded.batch(batch, length).items()}
+            hidden = lower.reach(model, inputs)
+            if hidden is None:
+                return None
+            for index, row in zip(batch, hidden, strict=True):
+                # a copy: a view would keep the padding too
+                rows[index] = row[: len(encoded.ids[index])].cpu().clone()
+            most -= _bytes([rows[index] for index in batch])
+            if most < 0:
+                return None
+            done += len(batch)
+            progress.advance(done)
+    return rows
+
+
+def _bytes(rows: Sequence[Tensor]) -> int:
+    return sum(row.nbytes for row in rows)

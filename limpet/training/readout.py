@@ -24,7 +24,7 @@ from limpet.training.backbone import Backbone
 from limpet.training.computing import computing
 from limpet.training.data import read_split
 from limpet.training.environment import current_environment
-from limpet.training.features import extract
+from limpet.training.features import extract, kept_in
 from limpet.training.heads import build_head, save_head
 from limpet.training.heads.classification import ClassificationHead
 from limpet.training.learn import Staged, read_staged, run_folder
@@ -77,7 +77,8 @@ def class_means(
         model = TaskModel(module, head, base_modules(backbone)).eval()
         encoded = model.encode(backbone.tokenizer, examples, max_length)
         with computing(method, module, dtype):
-            features = torch.stack(extract(model, encoded, backbone.model.device, None, progress, dtype).rows).float()
+            kept = kept_in(backbone, model, encoded, dtype)
+            features = torch.stack(extract(model, encoded, backbone.model.device, kept, progress, dtype).rows).float()
     finally:
         method.detach(module)
     targets = torch.tensor([example.target for example in examples])

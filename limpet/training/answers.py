@@ -1,0 +1,49 @@
+"""A task model's answers to a split, with no more work than they need.
+
+Where nothing is attached to the base, the head reads features that are computed once; where the lower layers are the
+base's own, the texts pass those once. What is kept is known by all that decides it, and gives the same bits.
+"""
+
+from __future__ import annotations
+
+from limpet.training import features, methods
+from limpet.training.backbone import Backbone
+from limpet.training.computing import computing
+from limpet.training.evaluate import Encoded, Outcome, run
+from limpet.training.lower_layers import keep
+from limpet.training.model import TaskModel
+from limpet.training.progress import SILENT, Progress
+
+__all__ = ["answers"]
+
+
+def answers(
+    backbone: Backbone,
+    method: methods.Method,
+    model: TaskModel,
+    texts: Encoded,
+    progress: Progress = SILENT,
+    name: str = "evaluate",
+    anew: bool = False,
+) -> Outcome:
+    """Return the answers of a model to texts, in the dtype that evaluations are computed in.
+
+    Args:
+        backbone: The base in memory.
+        method: What is attached to it.
+        model: Both, with the task's head.
+        texts: The texts with their plan.
+        progress: Told of every batch.
+        name: What is evaluated, for the progress bar.
+        anew: Ask every layer for every text, whatever is kept.
+    """
+    device, dtype = backbone.model.device, backbone.evaluation_dtype
+    with computing(method, model.module, dtype):
+        if not (anew or isinstance(method, methods.OwnHead)) and model.head.config.type in methods.FEATURES:
+            if kept := features.kept_in(backbone, model, texts, dtype):
+                return features.answer(model, texts, device, kept, progress, dtype)
+            if isinstance(method, methods.Layered):
+                model.lower = method.lower_layers(model.module)
+                if model.lower is not None:
+                    [texts] = keep(model, [texts], device, progress, dtype, backbone.lower_states)
+        return run(model, texts, device, progress, name, dtype)
