@@ -20,8 +20,9 @@ def field_problems(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the fields that the installed peft does not know, or that hold what it does not take, each with why.
 
     Args:
-        config: The content of an `adapter_config.json`, of a type that the installed peft has.
+        config: The content of an `adapter_config.json`, of a type that the installed peft has, or of our own.
     """
+    import limpet.training.methods._bottleneck  # noqa: F401
     from peft import __version__
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType

@@ -61,7 +61,7 @@ def _import_everything() -> None:
     silence()
     import datasets  # noqa: F401
     import peft  # noqa: F401
-    import scipy.stats  # noqa: F401
+    import scipy.special  # noqa: F401
     from transformers import AutoModel, AutoTokenizer  # noqa: F401
     from transformers.models.bert import modeling_bert  # noqa: F401
 

@@ -49,6 +49,7 @@ __all__ = [
     "works_on",
 ]
 
+_OTHERS = "other_peft"
 TABLE = Path(__file__).with_name("works.json")
 """Architecture to method to the reason why it does not work there; an empty reason means that it works."""
 
@@ -168,15 +169,23 @@ class Layered(Protocol):
 
 
 @cache
+def _own() -> dict[str, Method]:
+    """The methods with a module of their own; peft is not imported for them."""
+    modules = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+    return {method.name: method for name in modules if name != _OTHERS for method in _in_module(name)}
+
+
+@cache
 def _methods() -> dict[str, Method]:
-    found: dict[str, Method] = {}
-    for module in pkgutil.iter_modules(__path__):
-        if not module.name.startswith("_"):
-            for method in importlib.import_module(f"{__name__}.{module.name}").METHODS:
-                found[method.name] = method
+    own = _own()
     # what has a module of its own is not offered a second time
-    own = {method.peft_type for name, method in found.items() if ":" not in name}
-    return {name: method for name, method in found.items() if ":" not in name or method.peft_type not in own}
+    types = {method.peft_type for method in own.values()}
+    return own | {method.name: method for method in _in_module(_OTHERS) if method.peft_type not in types}
+
+
+def _in_module(name: str) -> tuple[Method, ...]:
+    found: tuple[Method, ...] = importlib.import_module(f"{__name__}.{name}").METHODS
+    return found
 
 
 @cache
@@ -196,6 +205,8 @@ def get(name: str) -> Method:
     Raises:
         UsageError: There is no such method.
     """
+    if name in _own():
+        return _own()[name]
     known = name.lower() if name.lower().startswith("peft:") else name
     if known not in _methods():
         own = for_peft_type(known.removeprefix("peft:").upper())

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from limpet.errors import UsageError
-from limpet.training.methods import HEADED, Capabilities, _bottleneck, _peft, resolve_settings
+from limpet.training.methods import HEADED, Capabilities, _peft, resolve_settings
 
 __all__ = ["METHODS", "Bottleneck"]
 
@@ -54,6 +54,8 @@ class Bottleneck:
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the adapter's shape and the pattern of its places; see `Method.resolve`."""
+        from limpet.training.methods import _bottleneck
+
         config = resolve_settings(self.name, _DEFAULTS, settings)
         try:
             _bottleneck.BottleneckConfig(**config)
@@ -64,6 +66,8 @@ class Bottleneck:
 
     def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
         """See `Method.attach`."""
+        from limpet.training.methods import _bottleneck
+
         return _peft.attach(backbone, _bottleneck.BottleneckConfig(task_type="FEATURE_EXTRACTION", **config))
 
     def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
@@ -72,6 +76,9 @@ class Bottleneck:
 
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
+        # peft must know the type before it reads one
+        import limpet.training.methods._bottleneck
+
         return _peft.load(backbone, files)
 
     def detach(self, module: nn.Module) -> None:
