@@ -22,10 +22,11 @@ def field_problems(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     Args:
         config: The content of an `adapter_config.json`, of a type that the installed peft has, or of our own.
     """
-    import limpet.training.methods._bottleneck  # noqa: F401
     from peft import __version__
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType
+
+    import limpet.training.methods._bottleneck  # noqa: F401
 
     kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(config["peft_type"])]
     hints = typing.get_type_hints(kind)

@@ -77,7 +77,7 @@ class Bottleneck:
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
         # peft must know the type before it reads one
-        import limpet.training.methods._bottleneck
+        import limpet.training.methods._bottleneck  # noqa: F401
 
         return _peft.load(backbone, files)
 
