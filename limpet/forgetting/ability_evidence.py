@@ -140,5 +140,6 @@ def _over_first(task: str, name: str, targets: Rows, rows: Sequence[Rows]) -> tu
     if metric(scored).counts is None:
         return (None,) * (len(rows) - 1)
     column = Column(task, scored, targets, tuple(rows))
-    drawn = sign * statistics.bootstrap_matrices([column], _SEED)[:, :, 0]
-    return tuple(statistics.percentile_interval(drawn[:, at] - drawn[:, 0]) for at in range(1, len(rows)))
+    first, *others = (scores for (scores,) in statistics.bootstrap_matrices([column], _SEED))
+    differences = (None if scores is None or first is None else sign * (scores - first) for scores in others)
+    return tuple(None if one is None else statistics.percentile_interval(one) for one in differences)

@@ -20,7 +20,7 @@ from limpet.forgetting.report_values import (
     SeedSummary,
     VersionReport,
 )
-from limpet.forgetting.statistics import Column, MatrixMetric
+from limpet.forgetting.statistics import Column, MatrixMetric, Resampled
 from limpet.registry.values import ArmRun, EvaluationRecord, VersionRecord
 from limpet.training.scoring import metric
 
@@ -99,8 +99,8 @@ class Course:
         return tuple(known) if len(known) == self.steps else ()
 
     @cached_property
-    def resampled(self) -> Array:
-        """Score matrices of resampled examples, (resamples, steps, tasks); needs `columns`."""
+    def resampled(self) -> Resampled:
+        """Score matrices of resampled examples; needs `columns`."""
         return statistics.bootstrap_matrices(self.columns, _SEED)
 
     @cached_property
@@ -201,8 +201,7 @@ def _intervals(course: Course) -> dict[str, Interval]:
         return {}
     values = dict(course.drawn)
     for index, task in enumerate(course.tasks[: course.steps]):
-        if course.cells[-1][index]:
-            values[f"score:{task}"] = course.resampled[:, -1, index]
+        values[f"score:{task}"] = course.resampled[-1][index]
     return {key: statistics.percentile_interval(known) for key, known in values.items() if known is not None}
 
 
@@ -248,7 +247,8 @@ def _mcnemar(course: Course, task: int) -> McNemar | None:
     before, after = course.cells[task][task], course.cells[-1][task]
     assert before is not None and after is not None
     # the same examples are drawn for both steps, so that their difference is paired
-    paired = course.resampled[:, -1, task] - course.resampled[:, task, task] if course.columns else None
+    drawn = (course.resampled[-1][task], course.resampled[task][task]) if course.columns else (None, None)
+    paired = drawn[0] - drawn[1] if drawn[0] is not None and drawn[1] is not None else None
     return McNemar(
         task=course.tasks[task],
         lost=lost,
@@ -280,7 +280,7 @@ def _compare(a: Sequence[Course], b: Sequence[Course], key: str) -> Comparison |
     )
 
 
-def _replicates(key: str, matrices: Array) -> Array | None:
+def _replicates(key: str, matrices: Resampled) -> Array | None:
     return statistics.replicates(_INTERVALS[key], matrices)
 
 

@@ -4,10 +4,14 @@
 evaluated. T is the number of rows, the tasks learned so far; columns beyond them belong to tasks still to
 come and are not read. Averages over tasks are unweighted. Nothing is clamped: negative forgetting is
 backward gain. A metric is None where it is undefined (one task, a missing cell, no baseline), never 0.
+
+A cell may also be an array of scores, one for each resample of the examples: then so is a metric that is a mean of
+sums, differences and maxima.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -216,7 +220,7 @@ def _flips(
 
 def _forgetting(rows: Rows, j: int, last: int) -> float | None:
     seen = _known(_cell(rows, i, j) for i in range(j, last))
-    return None if seen is None else _difference(max(seen), _cell(rows, last, j))
+    return None if seen is None else _difference(_best(seen), _cell(rows, last, j))
 
 
 def _cell(rows: Rows, i: int, j: int) -> float | None:
@@ -248,5 +252,22 @@ def _known(values: Iterable[float | None]) -> list[float] | None:
 
 def _mean(values: Iterable[float | None]) -> float | None:
     known = _known(values)
+    if not known:
+        return None
     # fsum rounds once, so the order of tasks never changes a mean
-    return math.fsum(known) / len(known) if known else None
+    total = math.fsum(known) if _are_numbers(known) else sum(known[1:], start=known[0])
+    return total / len(known)
+
+
+def _best(known: list[float]) -> float:
+    if _are_numbers(known):
+        return max(known)
+    import numpy as np
+
+    # a task that nothing changes has one array after every step
+    best: float = functools.reduce(np.maximum, {id(one): one for one in known}.values())
+    return best
+
+
+def _are_numbers(known: list[float]) -> bool:
+    return isinstance(known[0], int | float)

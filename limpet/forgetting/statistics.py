@@ -2,16 +2,17 @@
 
 Everything resamples evaluation examples, task by task (stratified), and is decided by its seed. The same
 seed draws the same examples of a task for every arm and every step, which is what makes differences paired.
-A metric of the matrix is computed on each resampled matrix by the very function that computes it on the
-measured one.
+A metric of the matrix is computed on resampled matrices by the very function that computes it on the
+measured one, on all of them at once: their cells are arrays. Steps that predict the same share one array, so that
+an arm that forgets nothing takes no more than its tasks do.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from limpet.errors import UsageError
 from limpet.forgetting.metrics import Rows
@@ -29,6 +30,7 @@ __all__ = [
     "RESAMPLES",
     "Column",
     "MatrixMetric",
+    "Resampled",
     "bootstrap_matrices",
     "difference_p_value",
     "mcnemar_exact",
@@ -46,6 +48,8 @@ _CHUNK = 4_000_000  # resampled examples held at once: 32 MB
 _ROUNDING = 1e-12
 
 MatrixMetric = Callable[[Rows], float | None]
+Resampled: TypeAlias = "tuple[tuple[Array | None, ...], ...]"
+"""Resampled score matrices, row by row: the scores of each cell, (resamples,), None where it was not evaluated."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,12 @@ def score_interval(
         UsageError: There is no such metric, or predictions and targets differ in length or are empty.
     """
     column = Column("", metric, tuple(targets), (tuple(predictions),))
-    return percentile_interval(_bootstrap_column(column, seed, resamples)[:, 0], level)
+    (drawn,) = _bootstrap_column(column, seed, resamples)
+    assert drawn is not None
+    return percentile_interval(drawn, level)
 
 
-def bootstrap_matrices(columns: Sequence[Column], seed: int = 0, resamples: int = RESAMPLES) -> Array:
+def bootstrap_matrices(columns: Sequence[Column], seed: int = 0, resamples: int = RESAMPLES) -> Resampled:
     """Return score matrices of resampled examples, each task resampled on its own (Efron & Tibshirani 1993).
 
     One draw of a task's examples fills its whole column, so steps stay paired within a matrix; the same seed
@@ -101,20 +107,15 @@ def bootstrap_matrices(columns: Sequence[Column], seed: int = 0, resamples: int 
         seed: Decides which examples are drawn.
         resamples: How many matrices.
 
-    Returns:
-        Scores, (resamples, steps, tasks); nan where a task was not evaluated.
-
     Raises:
         UsageError: As for `score_interval`.
     """
-    import numpy as np
-
-    return np.stack([_bootstrap_column(column, seed, resamples) for column in columns], axis=2)
+    return _rows([_bootstrap_column(column, seed, resamples) for column in columns])
 
 
 def swapped_matrices(
     a: Sequence[Column], b: Sequence[Column], seed: int = 0, resamples: int = RESAMPLES
-) -> tuple[Array, Array]:
+) -> tuple[Resampled, Resampled]:
     """Return pairs of matrices in which each example's predictions were exchanged between two arms by a coin.
 
     Were the arms alike, an exchange would change nothing but chance (Fisher 1935; Noreen 1989, approximate
@@ -126,36 +127,24 @@ def swapped_matrices(
         seed: Decides the coins.
         resamples: How many pairs.
 
-    Returns:
-        Scores of both arms, each (resamples, steps, tasks); nan where a task was not evaluated.
-
     Raises:
         UsageError: The arms do not have the same tasks, steps and examples.
     """
-    import numpy as np
-
     pairs = [_swapped_column(left, right, seed, resamples) for left, right in zip(a, b, strict=True)]
-    return np.stack([pair[0] for pair in pairs], axis=2), np.stack([pair[1] for pair in pairs], axis=2)
+    return _rows([pair[0] for pair in pairs]), _rows([pair[1] for pair in pairs])
 
 
-def replicates(metric: MatrixMetric, matrices: Array) -> Array | None:
+def replicates(metric: MatrixMetric, matrices: Resampled) -> Array | None:
     """Return a metric of every resampled matrix; None where the metric is undefined.
 
     Args:
-        metric: A function of `limpet.forgetting.metrics`.
-        matrices: Resampled score matrices, (resamples, steps, tasks), nan where not evaluated.
+        metric: A function of `limpet.forgetting.metrics` that takes arrays.
+        matrices: Resampled score matrices.
 
     Returns:
         One value for each matrix, (resamples,).
     """
-    import numpy as np
-
-    # which cells are missing is the same in every matrix, so a metric is defined for all of them or for none
-    values = [
-        metric([[None if cell != cell else cell for cell in row] for row in matrix.tolist()]) for matrix in matrices
-    ]
-    known = [value for value in values if value is not None]
-    return np.array(known, dtype=np.float64) if known else None
+    return cast("Array | None", metric(cast(Rows, matrices)))
 
 
 def percentile_interval(values: Array, level: float = LEVEL) -> tuple[float, float]:
@@ -216,79 +205,92 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, fl
     return float(array.mean()) - half, float(array.mean()) + half
 
 
-def _bootstrap_column(column: Column, seed: int, resamples: int) -> Array:
-    """Scores of each step on resampled examples: (resamples, steps), nan where not evaluated."""
+def _rows(columns: Sequence[Sequence[Array | None]]) -> Resampled:
+    return tuple(zip(*columns, strict=True))
+
+
+def _bootstrap_column(column: Column, seed: int, resamples: int) -> list[Array | None]:
+    """Scores on resampled examples after each step, (resamples,) each; None where not evaluated."""
     import numpy as np
 
-    metric, counted, evaluated = _counted(column)
-    examples = counted.shape[1]
+    metric, evaluated = _evaluated(column)
+    examples, places = len(column.targets), _places(evaluated)
+    if not places:
+        return [None] * len(column.predictions)
+    counted = _counted(metric, places, column.targets)
     generator = _generator(seed, column.task)
     sums = []
     for size in _chunks(resamples, examples):
         drawn = generator.integers(0, examples, (size, examples)) + np.arange(size)[:, None] * examples
         counts = np.bincount(drawn.ravel(), minlength=size * examples).reshape(size, examples)
         sums.append(counts.astype(np.float64) @ counted.T)
-    return _spread(column, _scores(metric, np.concatenate(sums), len(evaluated), examples), evaluated)
+    scores = _scores(metric, np.concatenate(sums), len(places), examples)
+    return [None if row is None else scores[places[row]] for row in column.predictions]
 
 
-def _swapped_column(a: Column, b: Column, seed: int, resamples: int) -> tuple[Array, Array]:
-    """Scores of each step of both arms after the exchange: (resamples, steps) each."""
+def _swapped_column(a: Column, b: Column, seed: int, resamples: int) -> tuple[list[Array | None], list[Array | None]]:
+    """Scores of each step of both arms after the exchange, (resamples,) each; None where not evaluated."""
     import numpy as np
 
-    metric, left, evaluated = _counted(a)
-    _, right, evaluated_too = _counted(b)
-    if (a.task, a.targets, evaluated) != (b.task, b.targets, evaluated_too):
+    metric, left = _evaluated(a)
+    _, right = _evaluated(b)
+    layouts = [[row is not None for row in column.predictions] for column in (a, b)]
+    if (a.task, a.targets, layouts[0]) != (b.task, b.targets, layouts[1]):
         raise UsageError(
             f"Two arms can't be compared on task {a.task!r}: their evaluated steps or examples differ.",
             "compare arms of one stream that are equally far",
         )
-    examples = left.shape[1]
+    examples, places = len(a.targets), _places(list(zip(left, right, strict=True)))
+    if not places:
+        return [None] * len(layouts[0]), [None] * len(layouts[0])
+    ours, theirs = (_counted(metric, [pair[side] for pair in places], a.targets) for side in (0, 1))
     generator = _generator(seed, a.task)
     kept = []
     for size in _chunks(resamples, examples):
         keep = generator.integers(0, 2, (size, examples)).astype(np.float64)
-        kept.append(keep @ (left - right).T)
-    sums = np.concatenate(kept) + right.sum(axis=1)
-    other = left.sum(axis=1) + right.sum(axis=1) - sums
-    first, second = (_scores(metric, part, len(evaluated), examples) for part in (sums, other))
-    return _spread(a, first, evaluated), _spread(a, second, evaluated)
+        kept.append(keep @ (ours - theirs).T)
+    sums = np.concatenate(kept) + theirs.sum(axis=1)
+    other = ours.sum(axis=1) + theirs.sum(axis=1) - sums
+    first, second = (_scores(metric, part, len(places), examples) for part in (sums, other))
+    pairs = zip(a.predictions, b.predictions, strict=True)
+    found = [None if row is None or its is None else places[row, its] for row, its in pairs]
+    swapped = [[None if place is None else scores[place] for place in found] for scores in (first, second)]
+    return swapped[0], swapped[1]
 
 
-def _counted(column: Column) -> tuple[Metric, Array, tuple[int, ...]]:
-    """What a score sums up, for each evaluated step: the metric, (steps * channels, examples), and those steps."""
-    import numpy as np
-
+def _evaluated(column: Column) -> tuple[Metric, list[tuple[Any, ...]]]:
+    """The metric, and the predictions of the evaluated steps, where a score of them can be resampled."""
     metric = find_metric(column.metric)
     if metric.counts is None:
         raise UsageError(f"The metric {column.metric!r} can't be resampled.", "score the task by another metric")
-    evaluated = tuple(step for step, row in enumerate(column.predictions) if row is not None)
     rows = [row for row in column.predictions if row is not None]
     if not column.targets or any(len(row) != len(column.targets) for row in rows):
         raise UsageError(
             f"Task {column.task!r} needs one prediction for each of its examples, and at least one example.",
             "evaluate the task again",
         )
-    if not rows:
-        return metric, np.empty((0, len(column.targets))), evaluated
-    # unchanged predictions are counted once: most steps of an isolated arm share theirs
-    counts = {row: metric.counts(row, column.targets) for row in dict.fromkeys(rows)}
-    return metric, np.concatenate([counts[row] for row in rows]), evaluated
+    return metric, rows
+
+
+def _places(rows: Sequence[Any]) -> dict[Any, int]:
+    """Number what is there, each once: most steps of an isolated arm share their predictions."""
+    return {row: place for place, row in enumerate(dict.fromkeys(rows))}
+
+
+def _counted(metric: Metric, rows: Iterable[tuple[Any, ...]], targets: tuple[Any, ...]) -> Array:
+    """What a score sums up, for each of `rows`: (rows * channels, examples)."""
+    import numpy as np
+
+    assert metric.counts is not None
+    return np.concatenate([metric.counts(row, targets) for row in rows])
 
 
 def _scores(metric: Metric, sums: Array, steps: int, examples: int) -> Array:
-    """Scores from summed counts: (resamples, steps * channels) to (resamples, steps)."""
-    if not steps or metric.combine is None:
-        return sums
-    return metric.combine(sums.reshape(len(sums), steps, -1), examples)
-
-
-def _spread(column: Column, scores: Array, evaluated: tuple[int, ...]) -> Array:
-    """Put the scores of evaluated steps among all steps, nan elsewhere."""
+    """Scores from summed counts: (resamples, steps * channels) to (steps, resamples)."""
     import numpy as np
 
-    spread = np.full((len(scores), len(column.predictions)), np.nan)
-    spread[:, list(evaluated)] = scores
-    return spread
+    scores = sums if metric.combine is None else metric.combine(sums.reshape(len(sums), steps, -1), examples)
+    return np.ascontiguousarray(scores.T)
 
 
 def _chunks(resamples: int, examples: int) -> Iterator[int]:

@@ -20,6 +20,13 @@ def column(right: list[int], examples: int = 200, task: str = "a", metric: str =
     return Column(task, metric, targets, rows)
 
 
+def drawn_of(matrices: statistics.Resampled) -> np.ndarray:
+    """The resampled scores of the first task after the first step."""
+    scores = matrices[0][0]
+    assert scores is not None
+    return scores
+
+
 def test_a_score_interval_has_the_width_of_its_standard_error() -> None:
     one = column([160])
     low, high = statistics.score_interval("accuracy", one.predictions[0] or (), one.targets)
@@ -32,8 +39,8 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> Non
     one = column([150])
     row = one.predictions[0] or ()
     first = [statistics.bootstrap_matrices([one], seed=seed) for seed in (1, 1, 2)]
-    assert np.array_equal(first[0], first[1])
-    assert not np.array_equal(first[0], first[2])
+    assert np.array_equal(first[0][0][0], first[1][0][0])
+    assert not np.array_equal(first[0][0][0], first[2][0][0])
     assert statistics.score_interval("accuracy", row, one.targets, seed=3) == statistics.score_interval(
         "accuracy", row, one.targets, seed=3
     )
@@ -58,7 +65,7 @@ def test_steps_are_paired_so_unchanged_predictions_have_no_spread() -> None:
 
 def test_a_paired_interval_is_narrower_than_that_of_either_arm() -> None:
     a, b = ([column([right], task="a")] for right in (160, 150))
-    drawn = [statistics.bootstrap_matrices(arm)[:, 0, 0] for arm in (a, b)]
+    drawn = [drawn_of(statistics.bootstrap_matrices(arm)) for arm in (a, b)]
     low, high = statistics.percentile_interval(drawn[0] - drawn[1])
     alone = statistics.percentile_interval(drawn[0])
     assert 0 < low < 0.05 < high
@@ -68,8 +75,35 @@ def test_a_paired_interval_is_narrower_than_that_of_either_arm() -> None:
 def test_a_metric_undefined_on_the_matrix_is_undefined_on_every_resample() -> None:
     hole = Column("a", "accuracy", (0, 1), ((0, 1), None))
     matrices = statistics.bootstrap_matrices([hole, column([0, 1], examples=2, task="b")])
-    assert np.isnan(matrices[:, 1, 0]).all()
+    assert matrices[1][0] is None
     assert statistics.replicates(metrics.average_accuracy, matrices) is None
+
+
+@pytest.mark.parametrize("key", ["average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_max"])
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(1, 4).flatmap(
+        lambda steps: st.lists(
+            st.lists(st.one_of(st.none(), st.integers(0, 8)), min_size=steps, max_size=steps),
+            min_size=steps,
+            max_size=steps,
+        )
+    )
+)
+def test_a_metric_of_arrays_is_the_metric_of_each_matrix(key: str, right: list[list[int | None]]) -> None:
+    columns = []
+    for task, steps in enumerate(right):
+        drawn = column([count or 0 for count in steps], examples=8, task=str(task))
+        rows = tuple(None if count is None else row for count, row in zip(steps, drawn.predictions, strict=True))
+        columns.append(Column(drawn.task, drawn.metric, drawn.targets, rows))
+    matrices = statistics.bootstrap_matrices(columns, resamples=5)
+    metric = getattr(metrics, key)
+    found = statistics.replicates(metric, matrices)
+    one_by_one = [metric([[None if c is None else float(c[n]) for c in row] for row in matrices]) for n in range(5)]
+    if found is None:
+        assert one_by_one == [None] * 5
+    else:
+        assert found == pytest.approx(one_by_one, abs=1e-12)
 
 
 @settings(max_examples=30, deadline=None)
@@ -80,8 +114,8 @@ def test_the_score_resampled_is_the_score_that_is_reported(metric: str, pairs: l
     one = Column("a", metric, targets, (predictions,))
     # an exchange between an arm and itself changes nothing, so that only the scoring is left
     left, right = statistics.swapped_matrices([one], [one], resamples=3)
-    assert left == pytest.approx(score(metric, predictions, targets), abs=1e-12)
-    assert right == pytest.approx(left)
+    assert drawn_of(left) == pytest.approx(score(metric, predictions, targets), abs=1e-12)
+    assert drawn_of(right) == pytest.approx(drawn_of(left))
 
 
 def test_a_bootstrap_of_macro_f1_scatters_around_the_score() -> None:
@@ -95,20 +129,20 @@ def test_a_bootstrap_of_macro_f1_scatters_around_the_score() -> None:
 def test_many_examples_are_resampled_in_parts_with_the_same_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     one = column([160])
     monkeypatch.setattr(statistics, "_CHUNK", 7 * 200)
-    values = statistics.bootstrap_matrices([one])[:, 0, 0]
+    values = drawn_of(statistics.bootstrap_matrices([one]))
     assert values.shape == (statistics.RESAMPLES,)
     assert values.std() == pytest.approx((0.8 * 0.2 / 200) ** 0.5, rel=0.08)
 
 
 def test_arms_that_are_alike_have_a_p_value_of_1() -> None:
     arm = [column([150])]
-    left, right = (matrix[:, 0, 0] for matrix in statistics.swapped_matrices(arm, arm))
+    left, right = (drawn_of(matrix) for matrix in statistics.swapped_matrices(arm, arm))
     assert statistics.difference_p_value(0.0, left - right) == 1.0
 
 
 def test_the_sign_flip_test_agrees_with_the_exact_test() -> None:
     a, b = [column([110])], [column([100])]
-    left, right = (matrix[:, 0, 0] for matrix in statistics.swapped_matrices(a, b, resamples=20_000))
+    left, right = (drawn_of(matrix) for matrix in statistics.swapped_matrices(a, b, resamples=20_000))
     # ten examples differ, all in favour of one arm: the exact sign-flip test is McNemar's
     assert statistics.difference_p_value(0.05, left - right) == pytest.approx(2 / 2**10, abs=0.001)
 
@@ -120,7 +154,7 @@ def test_a_p_value_is_never_0() -> None:
 def test_exchanged_matrices_hold_the_same_scores_together() -> None:
     a, b = [column([110, 90]), column([100, 50], task="b")], [column([100, 80]), column([90, 150], task="b")]
     left, right = statistics.swapped_matrices(a, b, resamples=50)
-    assert left[:, 0, 0] + right[:, 0, 0] == pytest.approx(np.full(50, 110 / 200 + 100 / 200))
+    assert drawn_of(left) + drawn_of(right) == pytest.approx(np.full(50, 110 / 200 + 100 / 200))
 
 
 @pytest.mark.parametrize(
