@@ -21,10 +21,27 @@ def _no_latency() -> None:
     os.environ["LIMPET_LATENCY_SECONDS"] = "0"
 
 
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a new home. Its migrations take longer than many a test; tests of their own run them."""
+    made = create_store(tmp_path_factory.mktemp("empty") / "home", Settings())
+    made.database.close()
+    return made.path / "limpet.db"
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def home_folder(tmp_path: Path, empty_home: Path) -> Path:
+    """A folder in which a home is made by copying that database."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    shutil.copy(empty_home, folder)
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path, home_folder: Path) -> Store:
     """A new home with SQLite and a blob folder."""
-    return create_store(tmp_path / "home", Settings(cache=tmp_path / "cache"))
+    return create_store(home_folder, Settings(cache=tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")
@@ -41,12 +58,12 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+def home(tmp_path: Path, home_folder: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A home on a copy of the tiny base, with two tasks, `place` (three labels) and `wet` (two), and no mirror."""
     monkeypatch.setenv("LIMPET_CACHE", str(tmp_path / "cache"))
     base = tmp_path / "base"
     shutil.copytree(base_folder, base)
-    made = init(tmp_path / "home", base=str(base), mlflow="off")
+    made = init(home_folder, base=str(base), mlflow="off")
     made.task.add("place", f"csv:{tiny_csv(tmp_path / 'place.csv')}", max_length=16)
     made.task.add("wet", f"csv:{tiny_csv(tmp_path / 'wet.csv', labels=('sea', 'rock'), seed=1)}", max_length=16)
     return made

@@ -25,10 +25,10 @@ TEXT = "The striker scored twice in the last minutes of the match."
 STREAM = {
     "name": "small",
     "tasks": [
-        {"name": "bbc-news", "data": "sample:bbc-news", "train_size": 96, "eval_size": 60},
-        {"name": "election-tweets", "data": "sample:election-tweets", "train_size": 96, "eval_size": 60},
+        {"name": "bbc-news", "data": "sample:bbc-news", "train_size": 64, "eval_size": 40},
+        {"name": "election-tweets", "data": "sample:election-tweets", "train_size": 64, "eval_size": 40},
     ],
-    "training": {"epochs": 2, "max_length": 48},
+    "training": {"epochs": 2, "max_length": 32},
     "arms": [
         {"name": "isolated", "strategy": "isolated", "method": "lora", "set": {"lr": 5e-3}},
         {"name": "sequential-full", "strategy": "sequential", "method": "full", "set": {"lr": 1e-4}},
