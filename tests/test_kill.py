@@ -54,7 +54,7 @@ def undisturbed(home: Home) -> Trained:
 
 @pytest.mark.parametrize(
     "kills",
-    [pytest.param([3], id="killed once", marks=pytest.mark.slow), pytest.param([1, 20], id="killed twice")],
+    [pytest.param([3], id="killed once"), pytest.param([1, 20], id="killed twice", marks=pytest.mark.slow)],
 )
 def test_a_killed_run_resumed_ends_at_the_digest_of_an_undisturbed_one(home: Home, kills: list[int]) -> None:
     for index, steps in enumerate(kills):

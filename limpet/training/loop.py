@@ -140,7 +140,7 @@ def fit(
             started = time.perf_counter() - state.seconds
             batches = objective.batches(settings.batch_size, settings.seed, state.epoch)
             for batch in batches[state.batch :]:
-                torch.manual_seed(_step_seed(settings.seed, state.step))
+                _seed(_step_seed(settings.seed, state.step))
                 learning_rate = settings.learning_rate * _schedule(state.step, total, settings.warmup)
                 loss = learner.step(objective, batch, learning_rate, settings.clip_norm)
                 _count(state, loss, len(batch), time.perf_counter() - started)
@@ -204,6 +204,13 @@ def _schedule(step: int, total: int, warmup: float) -> float:
 
 def _step_seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+
+
+def _seed(value: int) -> None:
+    # `torch.manual_seed` writes a traceback down for each kind of device that is not there
+    torch.default_generator.manual_seed(value)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(value)
 
 
 def _over_budget(state: LoopState, settings: LoopSettings) -> bool:

@@ -83,16 +83,25 @@ print(json.dumps({one: [answer.answer for answer in home.predict(one, texts)] fo
 TEXTS = ["wave tide salt reef 7", "cloud wind", "old stone sand cliff ore iron clay far 3", "moon"]
 
 
-def test_every_method_writes_alone_as_in_a_batch_and_the_same_in_a_new_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "some",
+    [
+        pytest.param(("lora", "full", "prefix"), id="some"),
+        pytest.param(METHODS, id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_every_method_writes_alone_as_in_a_batch_and_the_same_in_a_new_process(
+    tmp_path: Path, some: tuple[str, ...]
+) -> None:
     home = a_home(tmp_path, "llama", lively=True)
     written = {}
-    for method in METHODS:
+    for method in some:
         settings = {"virtual_tokens": 4} if method in ("prefix", "prompt", "p-tuning") else {}
         reference = learn(home, method, method_settings=settings)
         written[reference] = [one.answer for one in home.predict(reference, TEXTS)]
         assert [home.predict(reference, [text])[0].answer for text in TEXTS] == written[reference], method
         assert home.adapter.show(reference).labels == ()
-    assert len({answer for answers in written.values() for answer in answers}) > len(METHODS)
+    assert len({answer for answers in written.values() for answer in answers}) > len(some)
     command = [sys.executable, "-c", AGAIN, str(home.path), json.dumps(TEXTS), *written]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == written

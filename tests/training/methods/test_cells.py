@@ -68,6 +68,7 @@ def test_the_table_says_what_trying_finds(cells: Cells) -> None:
     assert as_text(found) == said, "python -m tests.training.methods.table"
 
 
+@pytest.mark.slow
 def test_what_works_gives_the_same_answers_in_a_new_process(cells: Cells) -> None:
     root = Path(limpet.__file__).parents[1]
     command = [sys.executable, "-m", "tests.training.methods.reload", str(cells.folder)]
