@@ -22,7 +22,7 @@ from torch.nn.functional import linear
 __all__ = ["quick_layers", "updated_linear"]
 
 _ADAPTER = "default"
-_NARROW = 16
+_NARROW = 8
 
 
 def updated_linear(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
@@ -152,10 +152,10 @@ def _over_rows(wide: Tensor, narrow: Tensor) -> Tensor:
 def _is_slow_as_columns(narrow: Tensor) -> bool:
     """Whether a product with so few columns is several times faster when its other order has them as rows.
 
-    In float32 on a processor, 8 columns take five to ten times as long as 8 rows, 16 and more as long
-    (benchmarks/narrow.py).
+    In float32 on a processor, up to 8 columns take two to ten times as long as 8 rows; from 12 on neither order is
+    better (benchmarks/narrow.py).
     """
-    return narrow.shape[-1] < _NARROW and narrow.dtype == torch.float32 and narrow.device.type == "cpu"
+    return narrow.shape[-1] <= _NARROW and narrow.dtype == torch.float32 and narrow.device.type == "cpu"
 
 
 def _dtype(x: Tensor) -> torch.dtype:
