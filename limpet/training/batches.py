@@ -9,8 +9,9 @@ the token lengths alone, and the plan's digest is kept with the predictions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,17 @@ from torch import Tensor
 
 from limpet.registry.canonical import digest_json
 
-__all__ = ["AT_ONCE", "PAD_TO", "BatchPlan", "at_once", "collate", "evaluation_plan", "pieces", "training_batches"]
+__all__ = [
+    "AT_ONCE",
+    "PAD_TO",
+    "BatchPlan",
+    "at_once",
+    "collate",
+    "evaluation_plan",
+    "on_device",
+    "pieces",
+    "training_batches",
+]
 
 AT_ONCE = 2048
 """So many tokens, padding included, a processor computes at once at the most, unless a single text has more.
@@ -107,6 +118,13 @@ def collate(ids: Sequence[Sequence[int]], pad_id: int, length: int | None = None
         input_ids[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
         attention_mask[index, : len(row)] = 1
     return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def on_device(batch: Mapping[str, Tensor], device: Any) -> dict[str, Tensor]:
+    """Return a batch on a device; to CUDA it goes from pinned memory, beside what is computed there."""
+    if torch.device(device).type != "cuda":
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+    return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def _round_up(length: int) -> int:

@@ -6,15 +6,17 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from limpet.registry.canonical import canonical_json
-from limpet.training.batches import BatchPlan, collate, evaluation_plan
+from limpet.training.batches import BatchPlan, collate, evaluation_plan, on_device
 from limpet.training.precision import autocast
 from limpet.training.progress import SILENT, Progress
 from limpet.training.tokens import token_ids
@@ -66,10 +68,13 @@ class Encoded:
     @property
     def digest(self) -> str:
         """SHA-256 over what is read of the texts, which is all but their targets: token ids, batches, fields."""
-        total = hashlib.sha256(canonical_json([self.plan.digest, self.pad_id, self.ids]))
+        total = hashlib.sha256(canonical_json([self.plan.digest, self.pad_id, self.lengths]))
+        total.update(np.fromiter(chain.from_iterable(self.ids), np.int64).data)
         for name, one in sorted(self.fields.items()):
             if name != "targets":
-                total.update(canonical_json([name, one.fill, one.aligned, [row.tolist() for row in one.rows]]))
+                total.update(canonical_json([name, one.fill, one.aligned, [list(row.shape) for row in one.rows]]))
+                for row in one.rows:
+                    total.update(row.contiguous().numpy().data)
         return f"sha256:{total.hexdigest()}"
 
     @property
@@ -145,7 +150,7 @@ def run(
     done = 0
     with torch.inference_mode(), autocast(device, dtype):
         for batch, length in zip(data.plan.batches, data.plan.lengths, strict=True):
-            inputs = {key: tensor.to(device) for key, tensor in data.batch(batch, length).items()}
+            inputs = on_device(data.batch(batch, length), device)
             for index, answer in zip(batch, model.answer(inputs), strict=True):
                 row = answer.cpu().contiguous()
                 digest.update(row.numpy().data)

@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from limpet.registry.canonical import digest_json
 from limpet.registry.durable import whole_file
 from limpet.training.backbone import Backbone
-from limpet.training.batches import BatchPlan
+from limpet.training.batches import BatchPlan, on_device
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.environment import current_environment
 from limpet.training.evaluate import Encoded, Outcome, run
@@ -188,7 +188,7 @@ def _compute(model: TaskModel, encoded: Encoded, device: Any, progress: Progress
     done = 0
     with torch.no_grad(), autocast(device, dtype):
         for batch, length in zip(encoded.plan.batches, encoded.plan.lengths, strict=True):
-            inputs = {key: tensor.to(device) for key, tensor in encoded.batch(batch, length).items()}
+            inputs = on_device(encoded.batch(batch, length), device)
             values = model.head.trim(model.features(**inputs).float(), inputs)
             for index, row in zip(batch, values, strict=True):
                 rows[index] = row.cpu().contiguous()

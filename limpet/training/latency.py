@@ -21,6 +21,7 @@ from torch import Tensor
 from limpet.errors import UsageError
 from limpet.training import methods
 from limpet.training.backbone import Backbone
+from limpet.training.batches import on_device
 from limpet.training.environment import current_environment
 from limpet.training.merge import merged
 from limpet.training.model import TaskModel, active, bound_head
@@ -75,7 +76,7 @@ def latency(
         encoded = model.encode(backbone.tokenizer, [Example(text) for text in texts], max_length)
         device = backbone.model.device
         batches = [encoded.batch([index]) for index in range(len(texts))]
-        requests = [{key: tensor.to(device) for key, tensor in batch.items()} for batch in batches]
+        requests = [on_device(batch, device) for batch in batches]
         with_it, alone = time_in_turn([answers(model), reads(base)], requests, seconds)
         merged_in, beside_it = None, None
         if methods.get(method).capabilities.mergeable:

@@ -305,6 +305,9 @@ def _train(
     progress: Progress,
 ) -> Staged:
     method = methods.get(settings.method)
+    if not isinstance(method, methods.Layered):
+        # kept for another method, it would count as this one's memory
+        backbone.lower_states.clear()
     mark = memory.begin()
     frozen = base_modules(backbone)
     # the method's and the head's initial values come from the seed alone

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from limpet.training.batches import collate
+from limpet.training.batches import collate, on_device
 from limpet.training.decoding import is_plain
 from limpet.training.language import LanguageHead, inner_model
 
@@ -123,7 +123,7 @@ class Continuations:
         columns = []
         for ids in self._continuations:
             sequences = [[*self._beginning, *text, *ids] for text in texts]
-            inputs = {key: tensor.to(input_ids.device) for key, tensor in collate(sequences, 0).items()}
+            inputs = on_device(collate(sequences, 0), input_ids.device)
             hidden = self._module(**inputs).last_hidden_state[:, -inputs["input_ids"].shape[1] :]
             ends = torch.tensor([len(row) for row in sequences], device=input_ids.device)
             # the token before gives the probability of the next

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from limpet.registry.canonical import digest_json
+from limpet.training.batches import on_device
 from limpet.training.evaluate import Encoded, Field
 from limpet.training.precision import autocast
 from limpet.training.progress import Progress
@@ -103,6 +104,10 @@ class LowerStates:
     def __init__(self) -> None:
         self._kept: dict[str, Sequence[Tensor]] = {}
 
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._kept.clear()
+
     def find(self, key: str) -> Sequence[Tensor] | None:
         """Return the rows that are known by `key`, or null."""
         rows = self._kept.pop(key, None)
@@ -174,7 +179,7 @@ def _compute(
     rows: list[Tensor] = [torch.empty(0)] * len(encoded.ids)
     with torch.no_grad(), autocast(device, dtype):
         for batch, length in zip(encoded.plan.batches, encoded.plan.lengths, strict=True):
-            inputs = {key: tensor.to(device) for key, tensor in encoded.batch(batch, length).items()}
+            inputs = on_device(encoded.batch(batch, length), device)
             hidden = lower.reach(model, inputs)
             if hidden is None:
                 return None

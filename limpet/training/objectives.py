@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from limpet.training.batches import AT_ONCE, pieces, training_batches
+from limpet.training.batches import AT_ONCE, on_device, pieces, training_batches
 from limpet.training.companions import Penalty
 
 __all__ = ["Mixture", "TaskLoss", "TrainingData"]
@@ -59,7 +59,7 @@ class TaskLoss:
             yield loss if len(cut) == 1 else loss * (count / max(1, sum(terms)))
 
     def _loss(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        inputs: dict[str, Any] = {key: tensor.to(self.device) for key, tensor in batch.items()}
+        inputs: dict[str, Any] = {**on_device(batch, self.device)}
         targets = inputs.pop("targets")
         if self.other is not None:
             inputs["other"] = self.other

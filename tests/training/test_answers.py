@@ -119,6 +119,13 @@ def test_a_run_that_computes_in_another_way_leaves_nothing_behind(home: Home, tm
     assert home.backbone().lower_states._kept == {}
 
 
+def test_what_is_kept_for_one_method_is_no_memory_of_another(home: Home) -> None:
+    home.train("place", TOP)
+    assert home.backbone().lower_states._kept
+    home.train("wet", PROBE, monitor=False)
+    assert not home.backbone().lower_states._kept
+
+
 def test_what_was_not_used_for_the_longest_time_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lower_layers, "MOST_BYTES", 3 * 4 * 8)
     states = LowerStates()

@@ -18,7 +18,7 @@ from limpet.registry import versions
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training.backbone import Backbone
-from limpet.training.batches import evaluation_plan
+from limpet.training.batches import evaluation_plan, on_device
 from limpet.training.evaluate import Encoded, run
 from limpet.training.model import TaskModel, backbone_inputs, check_base
 from limpet.training.predict import Answer
@@ -173,7 +173,7 @@ class Server:
         for _, same in groupby((row for row, _ in part), key=lambda row: row.texts.version.digest):
             rows = list(same)
             texts, numbers = rows[0].texts, [row.number for row in rows]
-            batch = {name: one.to(device) for name, one in texts.encoded.batch(numbers, length).items()}
+            batch = on_device(texts.encoded.batch(numbers, length), device)
             groups.append((texts, numbers, batch))
         config = self.slotted.module.config
         whole = {name: torch.cat([batch[name] for _, _, batch in groups]) for name in ("input_ids", "attention_mask")}
