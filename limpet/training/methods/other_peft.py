@@ -217,6 +217,9 @@ def _shapes(backbone: Any, targets: Any) -> list[tuple[int, int]]:
 def _all() -> tuple[OtherPeft, ...]:
     from peft.utils.peft_types import PeftType
 
+    # who lists what peft has finds ours among it
+    import limpet.training.methods._bottleneck  # noqa: F401
+
     return tuple(OtherPeft(kind.value) for kind in PeftType)
 
 
