@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from limpet.training.precision import autocast
 from limpet.training.progress import SILENT, Progress
 from limpet.training.tokens import token_ids
 
-__all__ = ["Encoded", "EvaluationData", "Field", "Outcome", "encode_texts", "plan_tokens", "run"]
+__all__ = ["Encoded", "EvaluationData", "Field", "Outcome", "encode_texts", "in_batches", "plan_tokens", "run"]
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,23 @@ def plan_tokens(tokenizer: Any, ids: Sequence[list[int]]) -> Encoded:
     return Encoded(tuple(ids), evaluation_plan([len(row) for row in ids]), tokenizer.pad_token_id)
 
 
+def in_batches(
+    data: EvaluationData, device: Any, progress: Progress, done: int = 0
+) -> Iterator[tuple[tuple[int, ...], dict[str, Tensor]]]:
+    """Yield the examples of each batch of the plan and the model's inputs; progress is told when they were used.
+
+    Args:
+        data: The examples with their plan.
+        device: Where the model is.
+        progress: Told of every batch.
+        done: How many examples it was told of before.
+    """
+    for batch, length in zip(data.plan.batches, data.plan.lengths, strict=True):
+        yield batch, on_device(data.batch(batch, length), device)
+        done += len(batch)
+        progress.advance(done)
+
+
 def run(
     model: Any,
     data: EvaluationData,
@@ -147,16 +164,12 @@ def run(
     rows: list[Tensor] = [torch.empty(0)] * sum(map(len, data.plan.batches))
     digest = hashlib.sha256()
     progress.start(name, len(rows))
-    done = 0
     with torch.inference_mode(), autocast(device, dtype):
-        for batch, length in zip(data.plan.batches, data.plan.lengths, strict=True):
-            inputs = on_device(data.batch(batch, length), device)
+        for batch, inputs in in_batches(data, device, progress):
             for index, answer in zip(batch, model.answer(inputs), strict=True):
                 row = answer.cpu().contiguous()
                 digest.update(row.numpy().data)
                 rows[index] = row
-            done += len(batch)
-            progress.advance(done)
     progress.finish()
     seconds = time.perf_counter() - started
     return Outcome(tuple(model.predict(rows)), tuple(rows), f"sha256:{digest.hexdigest()}", seconds)

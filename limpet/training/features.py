@@ -23,10 +23,10 @@ from torch.nn.utils.rnn import pad_sequence
 from limpet.registry.canonical import digest_json
 from limpet.registry.durable import whole_file
 from limpet.training.backbone import Backbone
-from limpet.training.batches import BatchPlan, on_device
+from limpet.training.batches import BatchPlan
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.environment import current_environment
-from limpet.training.evaluate import Encoded, Outcome, run
+from limpet.training.evaluate import Encoded, Outcome, in_batches, run
 from limpet.training.heads import Batch, Head
 from limpet.training.loop import Fitted, LoopSettings, fit
 from limpet.training.model import TaskModel
@@ -185,15 +185,11 @@ def _compute(model: TaskModel, encoded: Encoded, device: Any, progress: Progress
     model.eval()
     rows: list[Tensor] = [torch.empty(0)] * len(encoded.ids)
     progress.start("features", len(rows))
-    done = 0
     with torch.no_grad(), autocast(device, dtype):
-        for batch, length in zip(encoded.plan.batches, encoded.plan.lengths, strict=True):
-            inputs = on_device(encoded.batch(batch, length), device)
+        for batch, inputs in in_batches(encoded, device, progress):
             values = model.head.trim(model.features(**inputs).float(), inputs)
             for index, row in zip(batch, values, strict=True):
                 rows[index] = row.cpu().contiguous()
-            done += len(batch)
-            progress.advance(done)
     progress.finish()
     return rows
 

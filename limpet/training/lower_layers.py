@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from limpet.registry.canonical import digest_json
-from limpet.training.batches import on_device
-from limpet.training.evaluate import Encoded, Field
+from limpet.training.evaluate import Encoded, Field, in_batches
 from limpet.training.precision import autocast
 from limpet.training.progress import Progress
 
@@ -178,8 +177,7 @@ def _compute(
     """Return what the lowest trained layer reads of each text, (tokens, hidden); null where that can't be kept."""
     rows: list[Tensor] = [torch.empty(0)] * len(encoded.ids)
     with torch.no_grad(), autocast(device, dtype):
-        for batch, length in zip(encoded.plan.batches, encoded.plan.lengths, strict=True):
-            inputs = on_device(encoded.batch(batch, length), device)
+        for batch, inputs in in_batches(encoded, device, progress, done):
             hidden = lower.reach(model, inputs)
             if hidden is None:
                 return None
@@ -189,8 +187,6 @@ def _compute(
             most -= _bytes([rows[index] for index in batch])
             if most < 0:
                 return None
-            done += len(batch)
-            progress.advance(done)
     return rows
 
 

@@ -76,9 +76,6 @@ class Bottleneck:
 
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
-        # peft must know the type before it reads one
-        import limpet.training.methods._bottleneck  # noqa: F401
-
         return _peft.load(backbone, files)
 
     def detach(self, module: nn.Module) -> None:
