@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 # the newest Alembic revision, here so that opening a home need not import Alembic; a test compares them
-HEAD = "0003"
+HEAD = "0004"
 
 DIGEST = String(71)
 NAME = String(64)
