@@ -12,6 +12,7 @@ import pytest
 from limpet.home import Home, init
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
+from limpet.training import precision
 from tests.tiny import tiny_base, tiny_csv
 
 
@@ -19,6 +20,14 @@ from tests.tiny import tiny_base, tiny_csv
 def _no_latency() -> None:
     """Versions are made by the hundred here; the tests of latency measure it all the same."""
     os.environ["LIMPET_LATENCY_SECONDS"] = "0"
+
+
+@pytest.fixture(params=["float32", "bfloat16"])
+def auto_dtype(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What dtype `auto` means: on a processor that does not multiply bfloat16 in hardware, and on one that does."""
+    dtype: str = request.param
+    monkeypatch.setattr(precision, "bf16_is_fast", lambda: dtype == "bfloat16")
+    return dtype
 
 
 @pytest.fixture(scope="session")
