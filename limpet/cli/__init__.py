@@ -15,6 +15,7 @@ import click
 from limpet.cli._command import GlobalOptions
 from limpet.cli._errors import run
 from limpet.cli._invocation import Invocation
+from limpet.cli._streams import prepare
 from limpet.errors import UsageError
 from limpet.loading import keep_what_is_loaded
 
@@ -104,5 +105,6 @@ def cli(_: Invocation) -> None:
 
 def main() -> None:
     """Run the console script `limpet`."""
+    prepare()
     keep_what_is_loaded()
     cli.main(prog_name="limpet")

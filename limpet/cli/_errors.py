@@ -10,6 +10,7 @@ import click
 
 from limpet.cli._invocation import Invocation
 from limpet.cli._plain import json_text, plain
+from limpet.cli._streams import check_output_is_open, check_words, failure_of_output
 from limpet.errors import LimpetError
 
 __all__ = ["paint", "run"]
@@ -22,13 +23,23 @@ def run(main: Callable[..., Any], args: Sequence[str] | None, *more: Any, **extr
     typed = list(sys.argv[1:] if args is None else args)
     invocation = Invocation()
     try:
+        check_output_is_open()
+        check_words(typed)
         extra |= {"standalone_mode": False, "obj": invocation}
         returned = main(typed, *more, **extra)
-        sys.exit(returned if isinstance(returned, int) else 0)
+        code = returned if isinstance(returned, int) else 0
+        if failure := failure_of_output():
+            raise LimpetError(
+                f"The command did its work, but its answer could not be written to stdout: {failure.strerror}.",
+                "df -h, then ask again: the commands that list and show change nothing",
+            )
     except Exception as error:
-        # an error of parsing comes before the options are known
-        invocation.json = invocation.json or ("--json" in typed and isinstance(error, click.UsageError))
-        sys.exit(_tell(error, invocation))
+        # it may have come before the options were read
+        words = typed[: typed.index("--")] if "--" in typed else typed
+        invocation.json = invocation.json or "--json" in words
+        invocation.debug = invocation.debug or "--debug" in words
+        code = _tell(error, invocation)
+    sys.exit(code)
 
 
 def paint(text: str, **style: Any) -> str:
