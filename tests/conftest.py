@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from limpet.home import Home, init
-from limpet.registry.settings import Settings
+from limpet.registry.settings import Settings, default_cache
 from limpet.registry.store import Store, create_store
 from limpet.training import precision
+from limpet.training.samples import WHEELS, cache_folder
 from tests.tiny import tiny_base, tiny_csv
 
 
@@ -20,6 +22,30 @@ from tests.tiny import tiny_base, tiny_csv
 def _no_latency() -> None:
     """Versions are made by the hundred here; the tests of latency measure it all the same."""
     os.environ["LIMPET_LATENCY_SECONDS"] = "0"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache of all that has none of its own; of the user's it shares the downloaded wheels, and nothing else."""
+    wheels, users = cache_folder() / "wheels", default_cache()
+    wheels.mkdir(parents=True, exist_ok=True)
+    cache, stand_in = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("users-cache")
+    (cache / "wheels").symlink_to(wheels)
+    # other programs find what they keep; whatever limpet writes past the cache that it is given stands out
+    for other in users.parent.iterdir() if users.parent.is_dir() else ():
+        if other != users:
+            (stand_in / other.name).symlink_to(other)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIMPET_CACHE", str(cache))
+        patch.setenv("XDG_CACHE_HOME", str(stand_in))
+        yield cache
+    assert not (stand_in / users.name).exists(), "a test wrote to the cache of whoever runs it"
+    pinned = {wheel.file for wheel in WHEELS.values()}
+    # another run may be in the middle of a download
+    strangers = {path.name for path in wheels.iterdir() if not path.name.startswith(".download-")} - pinned
+    assert not strangers, f"a test left more than the pinned wheels in {wheels}"
+    # unpacked sample bases: more than what pytest keeps of a run should take
+    shutil.rmtree(cache)
 
 
 @pytest.fixture(params=["float32", "bfloat16"])

@@ -38,7 +38,7 @@ STREAM = {
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home in which the small stream was run; its wheels come from the package index or the user's cache."""
+    """A home in which the small stream was run; its wheels are fetched once on a machine."""
     folder = tmp_path_factory.mktemp("main-job")
     (folder / "stream.yaml").write_text(yaml.safe_dump(STREAM), encoding="utf-8")
     home = init(folder / "home", mlflow="off")

@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 
 from limpet.cli import cli
-from limpet.training.samples import cache_folder
 from tests.cli.conftest import Limpet
 
 STREAM = """
@@ -97,13 +96,12 @@ def test_the_gate_passes_isolated_arms_and_is_crossed_by_a_limit_below(streamed:
 
 @pytest.mark.sample
 def test_the_demo_runs_and_goes_on_and_says_what_to_type_next(
-    base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base_folder: Path, session_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the real corpora and the real stream file, on a base that learns them in seconds
     monkeypatch.chdir(tmp_path)
     shutil.copytree(base_folder, tmp_path / "base")
-    # the user's own cache, where the corpora may be already
-    limpet = Limpet(Path("limpet-demo") / ".limpet", cache_folder())
+    limpet = Limpet(Path("limpet-demo") / ".limpet", session_cache)
     limpet.ok("init", "--base", tmp_path / "base", "--mlflow", "off")
     first = CliRunner().invoke(cli, ["demo"])
     assert first.exit_code == 0, first.stderr

