@@ -67,7 +67,11 @@ def migrate(database: Database, revision: str, *, down: bool = False) -> None:
 
 
 def contents(database: Database, like: Rows | None = None) -> Rows:
-    """Every row of every table, by its primary key; with `like`, only the tables and columns that stand there."""
+    """Every row of every table, by its primary key.
+
+    With `like`, only the tables and columns that stand there, and of the log, which an upgrade adds to, only as many
+    events as stand there.
+    """
     with database.reader.connect() as connection:
         found = MetaData()
         found.reflect(connection)
@@ -77,6 +81,8 @@ def contents(database: Database, like: Rows | None = None) -> Rows:
                 continue
             kept = [column for column in table.columns if like is None or column.name in like[table.name][0]]
             query = select(*kept).order_by(*table.primary_key.columns)
+            if like is not None and table.name == "log_events":
+                query = query.limit(len(like[table.name]))
             said[table.name] = [dict(row) for row in connection.execute(query).mappings()]
         return said
 
