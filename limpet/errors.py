@@ -14,6 +14,8 @@ LimpetError                      1  something failed, with what, why and what to
 
 from __future__ import annotations
 
+from limpet.redaction import hide_secrets
+
 __all__ = [
     "ConflictError",
     "DataError",
@@ -39,9 +41,10 @@ class LimpetError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # whoever shows an error, logs it or sends it on, shows no password
+        self.message = hide_secrets(message)
+        self.hint = hide_secrets(hint)
+        super().__init__(self.message)
 
 
 class UsageError(LimpetError):

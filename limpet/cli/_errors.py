@@ -12,6 +12,7 @@ from limpet.cli._invocation import Invocation
 from limpet.cli._plain import json_text, plain
 from limpet.cli._streams import check_output_is_open, check_words, failure_of_output
 from limpet.errors import LimpetError
+from limpet.redaction import hide_secrets
 
 __all__ = ["paint", "run"]
 
@@ -65,7 +66,7 @@ def _tell(error: Exception, invocation: Invocation) -> int:
 def _traceback(error: Exception) -> str:
     import traceback
 
-    return "".join(traceback.format_exception(error))
+    return hide_secrets("".join(traceback.format_exception(error)))
 
 
 def _describe(error: Exception) -> tuple[str, str, str, int]:
@@ -85,5 +86,5 @@ def _describe(error: Exception) -> tuple[str, str, str, int]:
     if isinstance(error, click.Abort):
         return "Interrupted", "interrupted.", "", _INTERRUPTED
     kind = type(error).__name__
-    said = " ".join(str(error).split())
+    said = hide_secrets(" ".join(str(error).split()))
     return kind, f"unexpected error, {kind}: {said}; --debug shows the traceback.", "", 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from limpet.cli._plain import json_text, plain
-from limpet.registry.lines import split_lines
+from limpet.redaction import hide_secrets
 from limpet.registry.values import TaskRecord, VersionRecord
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def drawn(drawing: RenderableType, width: int = _PIPED_WIDTH) -> str:
 
     text = io.StringIO()
     Console(file=text, width=width, highlight=False, no_color=True).print(drawing)
-    return "".join(f"{line.rstrip()}\n" for line in split_lines(text.getvalue()))
+    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
 def _print(drawing: RenderableType, piped_width: int) -> None:
@@ -122,7 +122,9 @@ def warn(warnings: Iterable[str]) -> None:
     from limpet.cli._errors import paint
 
     for warning in warnings:
-        click.echo(f"{paint('warning:', fg='yellow', bold=True)} {plain(warning, lines=True)}", err=True)
+        click.echo(
+            f"{paint('warning:', fg='yellow', bold=True)} {plain(hide_secrets(warning), lines=True)}", err=True
+        )
 
 
 def short(digest: str) -> str:

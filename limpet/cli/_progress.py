@@ -10,6 +10,7 @@ import click
 
 from limpet.cli._errors import paint
 from limpet.cli._plain import plain
+from limpet.redaction import hide_secrets
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -61,7 +62,7 @@ class TerminalProgress:
         """Write one line."""
         if self._silent:
             return
-        text = plain(text)
+        text = plain(hide_secrets(text))
         if self._bar is not None:
             from rich.text import Text
 

@@ -9,6 +9,7 @@ import click
 
 from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.redaction import hide_secrets
 
 __all__ = ["command"]
 
@@ -34,7 +35,9 @@ def command(invocation: Invocation, base: str | None, db: str | None, blobs: str
         home = init(folder, base=base, db=db, blobs=blobs, mlflow=mlflow, progress=progress)
     settings = home.store.settings
     if invocation.json:
-        _output.emit(home=home.path, base=settings.base, db=settings.db, blobs=settings.blobs, mlflow=settings.mlflow)
+        urls = {name: getattr(settings, name) for name in ("db", "blobs", "mlflow")}
+        shown = {name: None if url is None else hide_secrets(url) for name, url in urls.items()}
+        _output.emit(home=home.path, base=settings.base, **shown)
         return
     click.echo(f"made the home {home.path}, on the base {settings.base}")
     if not invocation.quiet:

@@ -18,6 +18,7 @@ from pathlib import Path
 from limpet.errors import ConflictError, UnavailableError, UsageError
 from limpet.forgetting import mirror_items
 from limpet.forgetting.mirror_server import OFF, artifact_folder, is_local, tracking_uri
+from limpet.redaction import hide_secrets
 from limpet.registry.store import Store
 
 __all__ = ["Dashboard", "free_port", "serve"]
@@ -68,7 +69,7 @@ def serve(store: Store, port: int = 5000) -> Iterator[Dashboard]:
     if store.settings.mlflow == OFF:
         raise UsageError("The MLflow mirror of this home is off.", 'remove `mlflow = "off"` from limpet.toml')
     if not is_local(store):
-        yield Dashboard(_page(store, tracking_uri(store).rstrip("/")), None)
+        yield Dashboard(_page(store, hide_secrets(tracking_uri(store)).rstrip("/")), None)
         return
     _check_free(port)
     log = store.path / "mlflow-ui.log"
@@ -78,7 +79,8 @@ def serve(store: Store, port: int = 5000) -> Iterator[Dashboard]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_ENVIRONMENT},
+            # not among its words, which every user of the machine may read
+            env={**os.environ, **_ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": tracking_uri(store)},
             # a group of its own: Ctrl-C reaches limpet alone, which then stops the server and its workers
             start_new_session=True,
         )
@@ -92,7 +94,6 @@ def serve(store: Store, port: int = 5000) -> Iterator[Dashboard]:
 
 def _command(store: Store, port: int) -> list[str]:
     options = {
-        "--backend-store-uri": tracking_uri(store),
         "--default-artifact-root": artifact_folder(store).as_uri(),
         "--host": HOST,
         "--port": str(port),

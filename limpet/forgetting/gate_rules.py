@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from limpet.errors import UsageError
 from limpet.forgetting.gate import GateRules, TaskRules
-from limpet.registry.settings import SETTINGS_FILE
+from limpet.registry.settings import SETTINGS_FILE, read_table
 
 __all__ = ["OF_ALL", "has_rule", "parse_rules", "read_rules", "with_limits"]
 
@@ -25,13 +24,7 @@ def read_rules(home: Path) -> GateRules:
     Raises:
         UsageError: A rule is unknown or no number.
     """
-    path = home / SETTINGS_FILE
-    try:
-        # the home was opened, so that the file is TOML
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("gate", {})
-    except FileNotFoundError:
-        return GateRules()
-    return parse_rules(table, f"[gate] in {path}")
+    return parse_rules(read_table(home).get("gate", {}), f"[gate] in {home / SETTINGS_FILE}")
 
 
 def parse_rules(table: Mapping[str, Any], where: str) -> GateRules:

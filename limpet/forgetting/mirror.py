@@ -1,12 +1,13 @@
 """The MLflow mirror of a home: one way, idempotent, resumable.
 
 The registry is the truth. `sync` sends what MLflow does not have yet; cut off anywhere, the next one
-completes it without making anything twice. Training and registration never wait for a tracking server: they
-call `sync_after`.
+completes it without making anything twice. Training and registration never depend on a tracking server: they
+call `sync_after`, which has one deadline for all that it does.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,14 @@ from limpet.forgetting.mirror_notes import Served, home_note
 from limpet.forgetting.mirror_runs import push_stream
 from limpet.forgetting.mirror_server import NOTE, OFF, Tracking, connect, home_name, tracking_uri
 from limpet.forgetting.mirror_versions import all_versions, logged_model, push_aliases, push_deletion, push_registered
+from limpet.redaction import hide_secrets
 from limpet.registry import streams, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 
-__all__ = ["MirrorReport", "sync", "sync_after"]
+__all__ = ["DEADLINE_SECONDS", "MirrorReport", "sync", "sync_after"]
+
+DEADLINE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,9 @@ def sync(store: Store, again: bool = False) -> MirrorReport:
             pushed["aliases"] += moved
             notes.extend(renamed)
         _push_note(tracking, home_note(home_name(store), _forgetting(tracking), served))
-        return MirrorReport(tracking_uri(store), tracking.experiment, dict(+pushed), dict(+skipped), tuple(notes))
+        return MirrorReport(
+            hide_secrets(tracking_uri(store)), tracking.experiment, dict(+pushed), dict(+skipped), tuple(notes)
+        )
 
 
 def _push_versions(
@@ -120,16 +126,35 @@ def _push_note(tracking: Tracking, note: str) -> None:
         tracking.keep("note", tracking.experiment, note)
 
 
-def sync_after(store: Store) -> str | None:
+def sync_after(store: Store, seconds: float = DEADLINE_SECONDS) -> str | None:
     """Bring the mirror up to date after something was registered, whatever happens to the tracking server.
 
+    Args:
+        store: The home.
+        seconds: How long all of it may take: a server that sends a byte now and then holds nobody for longer.
+
     Returns:
-        A warning of one line if it could not be done now; the next sync catches up. None otherwise.
+        A warning of one line if it could not be done now, or if Ctrl-C ended the waiting; the next sync catches up.
+        None otherwise.
     """
     if store.settings.mlflow == OFF:
         return None
+    failures: list[str] = []
+
+    def work() -> None:
+        try:
+            sync(store)
+        except (LimpetError, OSError) as error:
+            failures.append(" ".join(str(error).split()))
+
+    # a daemon: the process may end while a server still keeps this thread waiting
+    worker = threading.Thread(target=work, name="limpet-mirror", daemon=True)
+    worker.start()
     try:
-        sync(store)
-    except (LimpetError, OSError) as error:
-        return f"The MLflow mirror is behind: {' '.join(str(error).split())} It catches up at the next sync."
-    return None
+        worker.join(seconds)
+    except KeyboardInterrupt:
+        failures.append("Ctrl-C ended the waiting for it.")
+    else:
+        if worker.is_alive():
+            failures.append(f"It was not done after {seconds:g} s, the most that is waited for it.")
+    return f"The MLflow mirror is behind: {failures[0]} It catches up at the next sync." if failures else None

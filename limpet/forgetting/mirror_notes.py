@@ -12,6 +12,8 @@ from limpet.registry.values import VersionRecord
 
 __all__ = ["Served", "home_note", "stream_note", "who_forgets"]
 
+# MLflow takes 20,000 characters
+LONGEST_NOTE = 15_000
 _KEYS = ("average_accuracy", "learning_accuracy", "bwt_gem", "worst_forgetting")
 
 
@@ -88,17 +90,30 @@ def home_note(name: str, forgetting: Sequence[str], served: Sequence[Served]) ->
         served: Every alias; those called `production` stand first.
     """
     ordered = sorted(served, key=lambda one: one.alias != "production")
+    footer = (
+        f"Streams of the limpet home `{name}`: a stream is a run, its arms are the runs inside it (unfold "
+        "it to see their curves), their steps the runs inside those. A mirror: change things with limpet, not here."
+    )
     answers = [f"{one}." for one in (*forgetting[:1], *(one.sentence() for one in ordered[:1]))]
     rest = [f"- {one}" for one in (*forgetting[1:], *(one.sentence() for one in ordered[1:]))]
-    lines = [
-        " ".join(answers),
-        "",
-        *rest,
-        "",
-        f"Streams of the limpet home `{name}`: a stream is a run, its arms are the runs inside it (unfold "
-        "it to see their curves), their steps the runs inside those. A mirror: change things with limpet, not here.",
-    ]
-    return "\n".join(lines).strip()
+    head = " ".join(answers)
+    return "\n".join((head, "", *_fitting(rest, LONGEST_NOTE - len(head) - len(footer)), "", footer)).strip()
+
+
+def _fitting(lines: Sequence[str], room: int) -> list[str]:
+    """Return as many lines as there is room for, and how many were left out."""
+    kept: list[str] = []
+    # room for the sentence that counts them
+    room -= 100
+    for line in lines:
+        room -= len(line) + 1
+        if room < 0:
+            return [
+                *kept,
+                f"- and {len(lines) - len(kept)} more, which `limpet adapter list` and `limpet stream list` show",
+            ]
+        kept.append(line)
+    return kept
 
 
 def _shown(value: float | None) -> str:

@@ -7,12 +7,16 @@ record was lost, finds what it made before instead of making it twice.
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import http.client
 import logging
 import os
 import sqlite3
+import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping
@@ -189,9 +193,7 @@ def connect(store: Store, again: bool = False) -> Iterator[Tracking]:
             yield _open(store, uri, again)
         except failures as error:
             why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-            raise UnavailableError(
-                f"The MLflow mirror at {_shown(uri)} failed: {why}.", "limpet ui --sync"
-            ) from error
+            raise UnavailableError(f"The MLflow mirror at {uri} failed: {why}.", "limpet ui --sync") from error
 
 
 def _open(store: Store, uri: str, again: bool) -> Tracking:
@@ -257,23 +259,41 @@ def _probe(uri: str) -> None:
     # asked before MLflow is imported: a server that is down must cost seconds, not MLflow's retries
     if not uri.startswith(("http:", "https:")):
         return
-    try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_TIMEOUT_SECONDS):
-            return
-    except urllib.error.HTTPError:
-        # it answers, if only to ask for a password
-        return
-    except (OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or error
+    failures: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(_health(uri), timeout=_TIMEOUT_SECONDS):
+                pass
+        except urllib.error.HTTPError:
+            # it answers, if only to ask for a password
+            pass
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            failures.append(error)
+
+    # the timeout above is one for each read, and a server may send a byte for each
+    worker = threading.Thread(target=ask, name="limpet-mirror-health", daemon=True)
+    worker.start()
+    worker.join(2 * _TIMEOUT_SECONDS)
+    why: object = f"it has not answered for {2 * _TIMEOUT_SECONDS} s" if worker.is_alive() else None
+    if failures:
+        why = getattr(failures[0], "reason", None) or failures[0]
+    if why is not None:
         raise UnavailableError(
-            f"The MLflow server {_shown(uri)} can't be reached: {why}.", "start it, then type: limpet ui --sync"
-        ) from error
+            f"The MLflow server {uri} can't be reached: {why}.", "start it, then: limpet ui --sync"
+        )
 
 
-def _shown(uri: str) -> str:
-    scheme, mark, rest = uri.partition("://")
-    # a password stays out of messages
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+def _health(uri: str) -> urllib.request.Request:
+    """Return the question whether a server is there; a user in its address goes where urllib expects one."""
+    parts = urllib.parse.urlsplit(uri)
+    user, at, host = parts.netloc.rpartition("@")
+    address = urllib.parse.urlunsplit((parts.scheme, host, f"{parts.path.rstrip('/')}/health", "", ""))
+    request = urllib.request.Request(address)
+    if at:
+        token = base64.b64encode(urllib.parse.unquote(user).encode("utf-8")).decode("ascii")
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
 
 
 @contextmanager

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _DELETED = "limpet.deleted"
+_RENAMED = "limpet-"
 _RESERVED = re.compile(r"latest|v[0-9]+")
 # MLflow knows a dataset by at most 36 characters of digest; the whole one is in a tag
 _DATASET_DIGEST = 36
@@ -282,6 +283,11 @@ def push_aliases(tracking: Tracking, task: str, records: list[VersionRecord]) ->
 
 
 def _legal_alias(alias: str) -> str:
-    """Return the name of an alias in MLflow, which keeps `latest` and `v<N>` to itself and knows no dots."""
-    legal = alias.replace(".", "-")
-    return f"limpet-{legal}" if _RESERVED.fullmatch(legal) else legal
+    """Return the name of an alias in MLflow, another one for each alias.
+
+    MLflow keeps `latest` and `v<N>` to itself and knows no dots. What needs another name begins with `limpet-`, and
+    so does what would be taken for one of these.
+    """
+    if "." not in alias and not _RESERVED.fullmatch(alias) and not alias.startswith(_RENAMED):
+        return alias
+    return _RENAMED + alias.replace("_", "__").replace(".", "_dot_")

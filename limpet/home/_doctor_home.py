@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
 from limpet.home._findings import Finding, guarded
+from limpet.redaction import hide_secrets
 from limpet.registry import bases, policy
 from limpet.registry.blobs import open_blobs
 from limpet.registry.database import Database, check_schema, connect, database_url, head
@@ -30,7 +28,7 @@ def settings(path: Path, found: Settings) -> Iterator[Finding]:
     """Say what every setting is, and where it comes from."""
     for name, source in setting_sources(path).items():
         value = getattr(found, name)
-        shown = "not set" if value is None else _without_password(str(value))
+        shown = "not set" if value is None else hide_secrets(str(value))
         yield Finding(f"setting {name}", "ok", f"{shown} ({source})")
 
 
@@ -59,7 +57,7 @@ def _describe(opened: Database) -> str:
         connection = session.connection()
         if opened.url.get_backend_name() != "sqlite":
             version = connection.exec_driver_sql("SHOW server_version").scalar()
-            return f"PostgreSQL {version}, {opened.url.render_as_string(hide_password=True)}"
+            return f"PostgreSQL {version}, {hide_secrets(opened.url.render_as_string(False))}"
         version = connection.exec_driver_sql("SELECT sqlite_version()").scalar()
         journal = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
         synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar()
@@ -78,7 +76,7 @@ def blobs(path: Path, found: Settings) -> Iterator[Finding]:
         store.read(digest)
     finally:
         store.remove(digest)
-    where = _without_password(found.blobs) if found.blobs else str(path / "blobs")
+    where = hide_secrets(found.blobs) if found.blobs else str(path / "blobs")
     detail = f"{where}, a durable write takes {took:.1f} ms"
     if took < _SLOW_MS:
         yield Finding("blobs", "ok", detail)
@@ -119,7 +117,7 @@ def mirror(store: Store) -> Iterator[Finding]:
     if store.settings.mlflow == "off":
         yield Finding("mirror", "ok", "off")
         return
-    shown = _without_password(tracking_uri(store))
+    shown = hide_secrets(tracking_uri(store))
     check_reachable(store)
     if not is_local(store):
         yield Finding("mirror", "ok", f"{shown} answers")
@@ -158,11 +156,3 @@ def protection(store: Store) -> Iterator[Finding]:
     """Name the protected aliases."""
     aliases = policy.get(store).protected_aliases
     yield Finding("protected aliases", "ok", ", ".join(aliases) or "none", "" if aliases else "limpet policy --help")
-
-
-def _without_password(text: str) -> str:
-    try:
-        return make_url(text).render_as_string(hide_password=True) if "://" in text else text
-    except (ArgumentError, ValueError):
-        scheme, mark, rest = text.partition("://")
-        return f"{scheme}{mark}{rest.rpartition('@')[2]}"

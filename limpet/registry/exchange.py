@@ -177,8 +177,8 @@ def import_bundle(store: Store, path: Path) -> tuple[VersionRecord, bool]:
                 f"limpet task add {incoming.task.name} --data SPEC, or export without --without-data",
             )
         reach("import.checked")
-        # also of a task that is known here: its own bytes may have rotted
-        store.blobs.put_all(list(incoming.splits.values()))
+        if not known:
+            store.blobs.put_all(list(incoming.splits.values()))
         draft = _as_imported(incoming)
         stored = versions.store_version(store, draft, incoming.files, incoming.probe)
         reach("import.unpacked")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import stat
 import tomllib
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from limpet.errors import LimpetError, UsageError
+from limpet.redaction import has_secret
+from limpet.registry.durable import sync_file
 
 __all__ = [
     "DEFAULT_BASE",
@@ -18,12 +22,14 @@ __all__ = [
     "Settings",
     "default_cache",
     "load_settings",
+    "read_table",
     "setting_sources",
     "write_settings",
 ]
 
 SETTINGS_FILE = "limpet.toml"
 DEFAULT_BASE = "sample:minilm"
+_LARGEST = 1 << 20
 # the cache belongs to the machine, not to the home: it is never written to limpet.toml
 _KEPT = ("base", "db", "blobs", "mlflow", "evaluation_dtype")
 
@@ -45,9 +51,10 @@ class Settings:
     """
 
     base: str | None = None
-    db: str | None = None
-    blobs: str | None = None
-    mlflow: str | None = None
+    # a URL may carry a password, and a repr ends up in logs and notebooks
+    db: str | None = field(default=None, repr=False)
+    blobs: str | None = field(default=None, repr=False)
+    mlflow: str | None = field(default=None, repr=False)
     evaluation_dtype: str | None = None
     cache: Path = Path("~/.cache/limpet")
 
@@ -62,15 +69,15 @@ def load_settings(path: Path, **flags: str | Path | None) -> Settings:
     Raises:
         UsageError: A setting is unknown or not a text, or `limpet.toml` is not TOML.
     """
-    file = _read_file(path / SETTINGS_FILE)
+    file = _read_file(path)
     values: dict[str, str | Path] = {}
-    names = [field.name for field in fields(Settings)]
+    names = [one.name for one in fields(Settings)]
     if unknown := sorted(set(flags) - set(names)):
         raise UsageError(f"There is no setting {unknown[0]!r}.", f"the settings are {', '.join(names)}")
     for name in names:
         for value in (flags.get(name), os.environ.get(f"LIMPET_{name.upper()}"), file.get(name)):
             if value:
-                values[name] = value
+                values[name] = _text(name, value)
                 break
     cache = Path(values.pop("cache", default_cache())).expanduser().absolute()
     return Settings(cache=cache, **{name: str(value) for name, value in values.items()})
@@ -82,9 +89,9 @@ def setting_sources(path: Path) -> dict[str, str]:
     Raises:
         UsageError: `limpet.toml` is not TOML, or sets what is no setting.
     """
-    file = _read_file(path / SETTINGS_FILE)
+    file = _read_file(path)
     sources = {}
-    for name in (field.name for field in fields(Settings)):
+    for name in (one.name for one in fields(Settings)):
         variable = f"LIMPET_{name.upper()}"
         sources[name] = variable if os.environ.get(variable) else SETTINGS_FILE if file.get(name) else "default"
     return sources
@@ -97,20 +104,20 @@ def write_settings(path: Path, settings: Settings) -> None:
         LimpetError: The file can't be written.
     """
     lines = ["# the settings of this limpet home; flags and LIMPET_* variables win over them\n"]
-    for name in _KEPT:
-        value = getattr(settings, name)
-        if value is not None:
-            # a JSON string is a TOML basic string, but for a raw DEL
-            text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-            lines.append(f"{name} = {text}\n")
-    temporary = path / f".{SETTINGS_FILE}.{os.getpid()}"
+    values = [(name, getattr(settings, name)) for name in _KEPT if getattr(settings, name) is not None]
+    for name, value in values:
+        # a JSON string is a TOML basic string, but for a raw DEL
+        text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        lines.append(f"{name} = {text}\n")
+    temporary = path / f".{SETTINGS_FILE}.{secrets.token_hex(8)}"
     try:
-        # the database URL may carry a password
-        with open(temporary, "w", encoding="utf-8", opener=_open_private) as file:
+        with open(temporary, "w", encoding="utf-8", opener=_open_new) as file:
             file.writelines(lines)
+            os.fchmod(file.fileno(), _mode(path, any(has_secret(value) for _, value in values)))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path / SETTINGS_FILE)
+        sync_file(path)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
@@ -119,18 +126,63 @@ def write_settings(path: Path, settings: Settings) -> None:
         ) from error
 
 
-def _open_private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
+def read_table(path: Path) -> dict[str, Any]:
+    """Read a home's `limpet.toml`; a file that is not there is empty.
 
+    Args:
+        path: The home folder.
 
-def _read_file(path: Path) -> dict[str, str]:
+    Raises:
+        UsageError: The file is not TOML, no regular file, or larger than settings are.
+        LimpetError: The file can't be read.
+    """
+    file = path / SETTINGS_FILE
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        # a pipe in its place would be waited for for ever
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as opened:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UsageError(f"{file} is no file of settings.", f"ls -l {file}")
+            content = opened.read(_LARGEST + 1)
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}.", f"correct it, or remove the line: {path}") from error
-    names = {field.name for field in fields(Settings)}
+    except OSError as error:
+        raise LimpetError(f"{file} can't be read: {error.strerror}.", f"ls -l {file}") from error
+    if len(content) > _LARGEST:
+        raise UsageError(f"{file} is larger than {_LARGEST} bytes, which no settings are.", f"ls -l {file}")
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{file} is not TOML: {error}.", f"correct it, or remove the line: {file}") from error
+
+
+def _text(name: str, value: str | Path) -> str | Path:
+    try:
+        str(value).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(f"The setting {name} is not UTF-8: {str(value)!a}.", f"write it in UTF-8: {name}") from None
+    return value
+
+
+def _open_new(name: str, flags: int) -> int:
+    # never through a link that somebody laid there
+    return os.open(name, flags | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+
+
+def _mode(folder: Path, secret: bool) -> int:
+    """Return who may read the settings: whoever the folder is shared with.
+
+    A password is for the owner, and for the group where the group may write the home too; never for everybody.
+    """
+    shared = folder.stat().st_mode
+    if not secret:
+        return 0o600 | (shared & 0o044)
+    return 0o640 if shared & 0o020 else 0o600
+
+
+def _read_file(folder: Path) -> dict[str, str]:
+    table, path = read_table(folder), folder / SETTINGS_FILE
+    names = {one.name for one in fields(Settings)}
     for name, value in table.items():
         # a table is another part's business, such as [gate]
         if isinstance(value, dict):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,48 @@ def test_cache_follows_xdg_and_limpet_cache(tmp_path: Path, monkeypatch: pytest.
     assert load_settings(tmp_path).cache == tmp_path / "own"
 
 
-def test_the_file_may_hold_a_password_so_only_its_owner_reads_it(tmp_path: Path) -> None:
-    write_settings(tmp_path, Settings(db="postgresql://me:secret@host/limpet"))
-    assert (tmp_path / "limpet.toml").stat().st_mode & 0o077 == 0
+@pytest.mark.parametrize(
+    ("folder", "db", "mode"),
+    [
+        (0o700, None, 0o600),
+        (0o755, None, 0o644),
+        (0o2770, None, 0o640),
+        (0o700, "postgresql://me:secret@host/limpet", 0o600),
+        # others may look into the folder, and have no business with the password
+        (0o755, "postgresql://me:secret@host/limpet", 0o600),
+        (0o755, "postgresql://host/limpet?password=secret", 0o600),
+        (0o2775, "postgresql://me:secret@host/limpet", 0o640),
+    ],
+)
+def test_the_settings_are_readable_by_whom_the_home_is_shared_with(
+    tmp_path: Path, folder: int, db: str | None, mode: int
+) -> None:
+    tmp_path.chmod(folder)
+    write_settings(tmp_path, Settings(db=db))
+    assert (tmp_path / "limpet.toml").stat().st_mode & 0o777 == mode
+
+
+def test_no_repr_shows_a_password() -> None:
+    secret = "postgresql://me:hunter2@host/limpet"
+    assert "hunter2" not in repr(Settings(db=secret, blobs=secret, mlflow=secret))
+
+
+def test_what_is_no_file_of_settings_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "limpet.toml"
+    # nobody writes to it: whoever opens it by the ordinary way waits for ever
+    os.mkfifo(file)
+    with pytest.raises(UsageError, match="no file of settings"):
+        load_settings(tmp_path)
+    file.unlink()
+    file.write_text("# " + "x" * 2_000_000)
+    with pytest.raises(UsageError, match="larger than"):
+        load_settings(tmp_path)
+
+
+def test_a_setting_that_is_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMPET_BASE", "caf\udce9")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        load_settings(tmp_path)
 
 
 def test_a_folder_that_is_none_gives_a_typed_error(tmp_path: Path) -> None:
