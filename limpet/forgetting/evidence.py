@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from limpet.forgetting.report_values import (
     SeedSummary,
     VersionReport,
 )
-from limpet.forgetting.statistics import Column, MatrixMetric, Resampled
+from limpet.forgetting.statistics import Column, Resampled
 from limpet.registry.values import ArmRun, EvaluationRecord, VersionRecord
 from limpet.training.scoring import metric
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Course", "Outcomes", "arm_report", "compare", "frozen", "over_seeds"]
+__all__ = ["Course", "Outcomes", "Read", "arm_report", "compare", "first_learned", "frozen", "over_seeds"]
 
 _SEED = 0  # the examples drawn, and so every interval, are the same whenever a report is made
-_INTERVALS: dict[str, MatrixMetric] = {
+_INTERVALS: dict[str, Callable[..., float | None]] = {
     "average_accuracy": metrics.average_accuracy,
     "learning_accuracy": metrics.learning_accuracy,
     "bwt_gem": metrics.bwt_gem,
@@ -51,6 +51,10 @@ class Outcomes:
     targets: tuple[Any, ...]
 
 
+Read = Callable[[EvaluationRecord], Outcomes]
+"""Reads the kept predictions of an evaluation."""
+
+
 @dataclass(frozen=True)
 class Course:
     """The course of one arm under one seed: the evaluations of each step, and the versions that were made.
@@ -59,7 +63,8 @@ class Course:
         arm: The arm's run.
         tasks: The tasks of the stream, in order; the columns.
         cells: Evaluation of each task after each step, None where there was none; the rows.
-        versions: The version that each step made.
+        versions: The version that each step made; a home may learn a task again.
+        answering: The version of each task that answers now, where some that were made do not; else empty.
         read: Reads the kept predictions of an evaluation.
         baseline: Score of each task before any training, where an arm of the stream measures it.
         joint: Score of each task learned jointly with those before it, where an arm of the stream measures it.
@@ -70,7 +75,8 @@ class Course:
     tasks: tuple[str, ...]
     cells: tuple[tuple[EvaluationRecord | None, ...], ...]
     versions: tuple[VersionRecord, ...]
-    read: Callable[[EvaluationRecord], Outcomes]
+    read: Read
+    answering: tuple[VersionRecord, ...] = ()
     fully: tuple[VersionRecord | None, ...] = ()
     baseline: Scores | None = None
     joint: Scores | None = None
@@ -78,12 +84,27 @@ class Course:
     @cached_property
     def metrics(self) -> dict[str, float | None]:
         """Every metric of the matrix by its key."""
-        return metrics.all_metrics(self.rows, self.baseline, self.joint)
+        return metrics.all_metrics(self.rows, self.baseline, self.joint, self.learned)
 
     @property
     def steps(self) -> int:
-        """How many tasks have been learned."""
+        """How many additions there were."""
         return len(self.cells)
+
+    @cached_property
+    def learned(self) -> tuple[int, ...]:
+        """The step that learned each task first, for the tasks so far."""
+        return first_learned([version.task for version in self.versions])
+
+    @property
+    def earlier(self) -> range:
+        """The tasks that were learned before the last step, by their columns."""
+        return range(sum(step < self.steps - 1 for step in self.learned))
+
+    @property
+    def serving(self) -> tuple[VersionRecord, ...]:
+        """The versions that answer: all that were made, unless a home replaced some."""
+        return self.answering or self.versions
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -94,9 +115,9 @@ class Course:
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The tasks learned so far, example by example; empty where a metric can't be resampled."""
-        columns = [self._column(index) for index in range(self.steps)]
+        columns = [self._column(index) for index in range(len(self.learned))]
         known = [column for column in columns if column is not None]
-        return tuple(known) if len(known) == self.steps else ()
+        return tuple(known) if len(known) == len(columns) else ()
 
     @cached_property
     def resampled(self) -> Resampled:
@@ -106,7 +127,8 @@ class Course:
     @cached_property
     def drawn(self) -> dict[str, Array | None]:
         """The metrics with intervals, of every resampled matrix; needs `columns`."""
-        return {key: statistics.replicates(metric, self.resampled) for key, metric in _INTERVALS.items()}
+        of_course = {key: partial(metric, learned=self.learned) for key, metric in _INTERVALS.items()}
+        return {key: statistics.replicates(metric, self.resampled) for key, metric in of_course.items()}
 
     def outcome(self, step: int, task: int) -> Outcomes | None:
         """Return the predictions of a task after a step; None where it was not evaluated."""
@@ -115,8 +137,25 @@ class Course:
 
     def right(self, task: int) -> Callable[[Any, Any], bool] | None:
         """Return what tells a right prediction of a task from a wrong one; None where its metric knows no such."""
-        cell = self.cells[task][task]
+        cell = self.cells[self.learned[task]][task]
         return metric(cell.metric).right if cell else None
+
+    def pairs(self) -> list[tuple[EvaluationRecord, EvaluationRecord]]:
+        """Return every later evaluation of an earlier task beside the first one of the same version.
+
+        A version that took another's place is no change of what the other answers.
+        """
+        found = []
+        for task in self.earlier:
+            first: dict[str, EvaluationRecord] = {}
+            for row in self.cells[self.learned[task] :]:
+                if (cell := row[task]) is None:
+                    continue
+                before = first.setdefault(cell.version, cell)
+                # an evaluation can't prove itself
+                if before.id != cell.id:
+                    found.append((before, cell))
+        return found
 
     def _column(self, task: int) -> Column | None:
         evaluated = [row[task] for row in self.cells]
@@ -131,7 +170,7 @@ class Course:
 
 def arm_report(course: Course) -> ArmReport:
     """Return all that one arm shows under one seed."""
-    earlier = range(course.steps - 1)
+    earlier = course.earlier
     return ArmReport(
         name=course.arm.name,
         strategy=course.arm.strategy,
@@ -142,18 +181,29 @@ def arm_report(course: Course) -> ArmReport:
         metrics=course.metrics,
         intervals=_intervals(course),
         identical_predictions=_identical(course),
+        answers_kept=_answers_kept(course),
         negative_flip_rate=tuple(_flip_rate(course, task, metrics.negative_flip_rate) for task in earlier),
         positive_flip_rate=tuple(_flip_rate(course, task, metrics.positive_flip_rate) for task in earlier),
         mcnemar=tuple(entry for task in earlier if (entry := _mcnemar(course, task)) is not None),
-        cost=arm_cost(course.versions, course.fully),
-        versions=tuple(
-            VersionReport(version.reference, version.digest, version.method, version.size, version.created_at)
-            for version in course.versions
-        ),
+        cost=arm_cost(course.serving, course.fully),
+        versions=tuple(map(_version, course.versions)),
+        answering=tuple(map(_version, course.serving)),
         sweep=course.arm.sweep,
         chosen=course.arm.chosen,
         finished=course.arm.finished,
     )
+
+
+def first_learned(tasks: Sequence[str]) -> tuple[int, ...]:
+    """Return the first place of each task among those that the steps learned, in order."""
+    first: dict[str, int] = {}
+    for step, task in enumerate(tasks):
+        first.setdefault(task, step)
+    return tuple(first.values())
+
+
+def _version(version: VersionRecord) -> VersionReport:
+    return VersionReport(version.reference, version.digest, version.method, version.size, version.created_at)
 
 
 def frozen(value: Any) -> Any:
@@ -200,7 +250,7 @@ def _intervals(course: Course) -> dict[str, Interval]:
     if not course.columns:
         return {}
     values = dict(course.drawn)
-    for index, task in enumerate(course.tasks[: course.steps]):
+    for index, task in enumerate(course.tasks[: len(course.learned)]):
         values[f"score:{task}"] = course.resampled[-1][index]
     return {key: statistics.percentile_interval(known) for key, known in values.items() if known is not None}
 
@@ -208,16 +258,30 @@ def _intervals(course: Course) -> dict[str, Interval]:
 def _identical(course: Course) -> bool | None:
     """Whether every evaluation of an earlier task repeats the one made when it was learned."""
     pairs = [
-        (course.cells[task][task], course.cells[step][task])
-        for task in range(course.steps - 1)
-        for step in range(task + 1, course.steps)
+        (course.cells[course.learned[task]][task], row[task])
+        for task in course.earlier
+        for row in course.cells[course.learned[task] + 1 :]
     ]
     known = [_same(course, learned, now) for learned, now in pairs if learned and now]
     if not all(known):
         return False
     last = course.cells[-1] if course.cells else ()
-    evaluated = all(last[task] and course.cells[task][task] for task in range(course.steps - 1))
+    evaluated = all(last[task] and course.cells[course.learned[task]][task] for task in course.earlier)
     return True if known and evaluated else None
+
+
+def _answers_kept(course: Course) -> bool | None:
+    """Whether every version repeats its own first evaluation; None where one that answers was not asked again."""
+    pairs = course.pairs()
+    if not all(_same(course, before, now) for before, now in pairs):
+        return False
+    asked_again = {now.id for _, now in pairs}
+    for task in course.earlier:
+        now = course.cells[-1][task]
+        before = {cell.version for row in course.cells[:-1] if (cell := row[task])}
+        if now is None or (now.version in before and now.id not in asked_again):
+            return None
+    return True
 
 
 def _same(course: Course, learned: EvaluationRecord, now: EvaluationRecord) -> bool:
@@ -234,21 +298,22 @@ def _flip_rate(
     task: int,
     rate: Callable[[Sequence[Any], Sequence[Any], Sequence[Any], Callable[[Any, Any], bool]], float | None],
 ) -> float | None:
-    learned, now, right = course.outcome(task, task), course.outcome(course.steps - 1, task), course.right(task)
+    learned, now, right = _before_and_now(course, task)
     return rate(learned.predictions, now.predictions, now.targets, right) if learned and now and right else None
 
 
 def _mcnemar(course: Course, task: int) -> McNemar | None:
-    learned, now, right = course.outcome(task, task), course.outcome(course.steps - 1, task), course.right(task)
+    learned, now, right = _before_and_now(course, task)
     if not learned or not now or not right:
         return None
     triples = zip(learned.predictions, now.predictions, now.targets, strict=True)
     pairs = [(right(before, target), right(after, target)) for before, after, target in triples]
     lost, gained = pairs.count((True, False)), pairs.count((False, True))
-    before, after = course.cells[task][task], course.cells[-1][task]
+    first = course.learned[task]
+    before, after = course.cells[first][task], course.cells[-1][task]
     assert before is not None and after is not None
     # the same examples are drawn for both steps, so that their difference is paired
-    drawn = (course.resampled[-1][task], course.resampled[task][task]) if course.columns else (None, None)
+    drawn = (course.resampled[-1][task], course.resampled[first][task]) if course.columns else (None, None)
     paired = drawn[0] - drawn[1] if drawn[0] is not None and drawn[1] is not None else None
     return McNemar(
         task=course.tasks[task],
@@ -258,6 +323,16 @@ def _mcnemar(course: Course, task: int) -> McNemar | None:
         change=after.score - before.score,
         interval=None if paired is None else statistics.percentile_interval(paired),
     )
+
+
+def _before_and_now(
+    course: Course, task: int
+) -> tuple[Outcomes | None, Outcomes | None, Callable[[Any, Any], bool] | None]:
+    """Return what a task answered when it was learned and answers now; nothing of other examples."""
+    learned, now = course.outcome(course.learned[task], task), course.outcome(course.steps - 1, task)
+    if learned and now and learned.targets != now.targets:
+        return None, None, None
+    return learned, now, course.right(task)
 
 
 def _compare(a: Sequence[Course], b: Sequence[Course], key: str) -> Comparison | None:

@@ -94,9 +94,9 @@ def _about_earlier_tasks(arm: ArmReport, rules: GateRules) -> Iterator[Crossing]
         ("worst", "worst_forgetting", rules.max_worst),
     ):
         yield from _above(arm, rule, key, arm.metrics[key], limit)
-    if rules.require_identical and not arm.identical_predictions:
+    if rules.require_identical and not (arm.answers_kept or arm.identical_predictions):
         yield Crossing("identical", f"{_arm(arm)}: {_not_identical(arm)}.")
-    terms = dict(zip(arm.tasks, forgetting_terms(arm.matrix), strict=False))
+    terms = dict(zip(arm.tasks, forgetting_terms(arm.matrix, arm.learned), strict=False))
     for task, lost in terms.items():
         yield from _above(arm, "task-forgetting", "forgetting", lost, rules.of(task).max_forgetting, task)
     for task, rate in zip(arm.tasks, arm.negative_flip_rate, strict=False):
@@ -112,7 +112,7 @@ def _scores(arm: ArmReport, rules: GateRules) -> Iterator[Crossing]:
 
 
 def _cost(arm: ArmReport, rules: GateRules) -> Iterator[Crossing]:
-    for version in arm.versions:
+    for version in arm.answering or arm.versions:
         yield from _above(arm, "bytes", "bytes", version.size, rules.max_bytes, version.task)
     for task, seconds in zip(arm.tasks, arm.cost.train_seconds, strict=False):
         yield from _above(arm, "seconds", "train_seconds", seconds, rules.max_train_seconds, task)

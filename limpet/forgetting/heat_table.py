@@ -31,29 +31,35 @@ class HeatTable:
     """The matrix of an arm: a row for each step under the name of its task, a column for each task."""
 
     title: str
+    columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[HeatCell, ...]], ...]
 
     @property
     def wide(self) -> bool:
         """Whether its cells must be small."""
-        return len(self.rows) > _WIDE
+        return len(self.columns) > _WIDE
 
 
-def heat_table(title: str, tasks: Sequence[str], matrix: Sequence[Row], limits: Sequence[Range]) -> HeatTable:
+def heat_table(title: str, steps: Sequence[str], matrix: Sequence[Row], limits: Sequence[Range]) -> HeatTable:
     """Return the matrix of an arm, an arrow where a score is not what it was when its task was learned.
 
     Args:
         title: What it is the matrix of.
-        tasks: The tasks learned so far, in order.
+        steps: The task that each step learned; a column for each of them in the order of their first.
         matrix: Their scores, one row for each step.
         limits: For each task the scores that are darkest and brightest.
     """
-    digits = 3 if len(tasks) <= _WIDE else 2
+    tasks = tuple(dict.fromkeys(steps))
+    learned = [steps.index(task) for task in tasks]
+    digits = 3 if len(learned) <= _WIDE else 2
     rows = []
-    for step, task in enumerate(tasks):
-        cells = tuple(_cell(matrix, step, column, limits[column], digits) for column in range(len(tasks)))
+    for step, task in enumerate(steps):
+        cells = tuple(
+            _cell([row[column] for row in matrix], step, first, limits[column], digits)
+            for column, first in enumerate(learned)
+        )
         rows.append((f"{step + 1} {task}", cells))
-    return HeatTable(title, tuple(rows))
+    return HeatTable(title, tasks, tuple(rows))
 
 
 def ranges(metrics: Sequence[str], matrices: Iterable[Sequence[Row]]) -> dict[str, Range]:
@@ -77,10 +83,11 @@ def scale() -> list[str]:
     return [viridis(step / _STEPS) for step in range(_STEPS + 1)]
 
 
-def _cell(matrix: Sequence[Row], step: int, column: int, limits: Range, digits: int) -> HeatCell:
-    value, learned = matrix[step][column], matrix[column][column]
+def _cell(scores: Sequence[float | None], step: int, first: int, limits: Range, digits: int) -> HeatCell:
+    """One cell of a column, whose task was learned first at the step `first`."""
+    value, learned = scores[step], scores[first]
     if value is None:
         return HeatCell(MISSING)
-    mark = arrow(value - learned) if learned is not None and step > column else ""
+    mark = arrow(value - learned) if learned is not None and step > first else ""
     share = (value - limits[0]) / (limits[1] - limits[0])
     return HeatCell(f"{number(value, digits)}{mark}", viridis(share), is_dark(share))

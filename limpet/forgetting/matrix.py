@@ -17,8 +17,8 @@ Row = tuple[float | None, ...]
 class ScoreMatrix:
     """The scores of an arm: one row for each task learned so far, one column for each task of the stream.
 
-    A finished stream has as many rows as columns; one in progress has fewer rows. Higher is better; a cell
-    that was not evaluated is None, never 0.
+    A finished stream has as many rows as columns, one in progress has fewer rows, and a home that grows has one for
+    each addition. Higher is better; a cell that was not evaluated is None, never 0.
 
     Args:
         tasks: Names of the tasks in the order they are learned, one for each column.
@@ -35,11 +35,6 @@ class ScoreMatrix:
         width = len(self.tasks)
         if len(set(self.tasks)) != width:
             raise UsageError("A score matrix names a task twice.", "give each task of the stream once")
-        if len(self.rows) > width:
-            raise UsageError(
-                f"A score matrix of {width} tasks has {len(self.rows)} rows, more than one for each task.",
-                "give at most one row for each task",
-            )
         for index, row in enumerate(self.rows, start=1):
             _check_row(index, row, width)
 

@@ -5,6 +5,10 @@ evaluated. T is the number of rows, the tasks learned so far; columns beyond the
 come and are not read. Averages over tasks are unweighted. Nothing is clamped: negative forgetting is
 backward gain. A metric is None where it is undefined (one task, a missing cell, no baseline), never 0.
 
+A home that grows has a row for each addition, and a task may be learned again: `learned[j]` is then the row that
+learned task j first, in ascending order, so that R[i][i] reads R[learned[i]][i], and the earlier tasks are those with
+a row before the last. Without it, every row learned a task of its own.
+
 A cell may also be an array of scores, one for each resample of the examples: then so is a metric that is a mean of
 sums, differences and maxima.
 """
@@ -19,6 +23,7 @@ from typing import Any
 
 __all__ = [
     "DEFINITIONS",
+    "Learned",
     "Rows",
     "Scores",
     "all_metrics",
@@ -40,6 +45,7 @@ __all__ = [
 
 Rows = Sequence[Sequence[float | None]]
 Scores = Sequence[float | None]
+Learned = Sequence[int]
 Right = Callable[[Any, Any], bool]
 
 DEFINITIONS: dict[str, str] = {
@@ -64,31 +70,33 @@ DEFINITIONS: dict[str, str] = {
 }
 
 
-def average_accuracy(rows: Rows) -> float | None:
+def average_accuracy(rows: Rows, learned: Learned | None = None) -> float | None:
     """Return the mean over j of R[T][j] (ACC of Lopez-Paz & Ranzato 2017)."""
-    return _mean(_cell(rows, len(rows) - 1, j) for j in range(len(rows)))
+    return _mean(_cell(rows, len(rows) - 1, j) for j in range(len(_learned(rows, learned))))
 
 
-def learning_accuracy(rows: Rows) -> float | None:
+def learning_accuracy(rows: Rows, learned: Learned | None = None) -> float | None:
     """Return the mean of R[i][i]: plasticity, how well each task was learned (Riemer et al. 2019)."""
-    return _mean(_cell(rows, i, i) for i in range(len(rows)))
+    return _mean(_cell(rows, i, j) for j, i in enumerate(_learned(rows, learned)))
 
 
-def average_anytime_accuracy(rows: Rows) -> float | None:
+def average_anytime_accuracy(rows: Rows, learned: Learned | None = None) -> float | None:
     """Return the mean over i of the mean over j<=i of R[i][j] (discrete form of Koh et al. 2022)."""
-    return _mean(_mean(_cell(rows, i, j) for j in range(i + 1)) for i in range(len(rows)))
+    first = _learned(rows, learned)
+    return _mean(_mean(_cell(rows, i, j) for j, row in enumerate(first) if row <= i) for i in range(len(rows)))
 
 
-def bwt_gem(rows: Rows) -> float | None:
+def bwt_gem(rows: Rows, learned: Learned | None = None) -> float | None:
     """Return the mean over i<T of R[T][i] - R[i][i]; negative = forgetting (Lopez-Paz & Ranzato 2017)."""
     last = len(rows) - 1
-    return _mean(_difference(_cell(rows, last, i), _cell(rows, i, i)) for i in range(last))
+    return _mean(_difference(_cell(rows, last, j), _cell(rows, i, j)) for j, i in _earlier(rows, learned))
 
 
-def bwt_diaz(rows: Rows) -> float | None:
+def bwt_diaz(rows: Rows, learned: Learned | None = None) -> float | None:
     """Return the mean of R[i][j] - R[j][j] over all T(T-1)/2 pairs j<i (Diaz-Rodriguez et al. 2018)."""
-    pairs = ((i, j) for i in range(1, len(rows)) for j in range(i))
-    return _mean(_difference(_cell(rows, i, j), _cell(rows, j, j)) for i, j in pairs)
+    first = list(enumerate(_learned(rows, learned)))
+    pairs = ((i, j, row) for i in range(len(rows)) for j, row in first if row < i)
+    return _mean(_difference(_cell(rows, i, j), _cell(rows, row, j)) for i, j, row in pairs)
 
 
 def fwt_gem(rows: Rows, baseline: Scores | None) -> float | None:
@@ -104,34 +112,33 @@ def fwt_gem(rows: Rows, baseline: Scores | None) -> float | None:
     return _mean(_difference(_cell(rows, i - 1, i), _at(baseline, i)) for i in range(1, len(rows)))
 
 
-def forgetting_terms(rows: Rows) -> list[float | None]:
+def forgetting_terms(rows: Rows, learned: Learned | None = None) -> list[float | None]:
     """Return, for each task j<T, the best R[l][j] with l in j..T-1, less R[T][j].
 
     The last row is not in the max, so that a term may be negative (Chaudhry et al. 2018, f).
     """
-    last = len(rows) - 1
-    return [_forgetting(rows, j, last) for j in range(last)]
+    return [_forgetting(rows, j, first) for j, first in _earlier(rows, learned)]
 
 
-def forgetting_max(rows: Rows) -> float | None:
+def forgetting_max(rows: Rows, learned: Learned | None = None) -> float | None:
     """Return the mean of `forgetting_terms` (Chaudhry et al. 2018, F)."""
-    return _mean(forgetting_terms(rows))
+    return _mean(forgetting_terms(rows, learned))
 
 
-def worst_forgetting(rows: Rows) -> float | None:
+def worst_forgetting(rows: Rows, learned: Learned | None = None) -> float | None:
     """Return the largest of `forgetting_terms`: the task that lost most."""
-    terms = _known(forgetting_terms(rows))
+    terms = _known(forgetting_terms(rows, learned))
     return max(terms) if terms else None
 
 
-def retention(rows: Rows) -> float | None:
+def retention(rows: Rows, learned: Learned | None = None) -> float | None:
     """Return the mean over i<T of R[T][i] / R[i][i].
 
     None too where a task was learned with a score of 0 or less: a ratio of negated losses would grow with
     the loss.
     """
     last = len(rows) - 1
-    return _mean(_ratio(_cell(rows, last, i), _cell(rows, i, i)) for i in range(last))
+    return _mean(_ratio(_cell(rows, last, j), _cell(rows, i, j)) for j, i in _earlier(rows, learned))
 
 
 def intransigence(rows: Rows, joint: Scores | None) -> float | None:
@@ -146,7 +153,12 @@ def intransigence(rows: Rows, joint: Scores | None) -> float | None:
     return _mean(_difference(_at(joint, k), _cell(rows, k, k)) for k in range(len(rows)))
 
 
-def all_metrics(rows: Rows, baseline: Scores | None = None, joint: Scores | None = None) -> dict[str, float | None]:
+def all_metrics(
+    rows: Rows,
+    baseline: Scores | None = None,
+    joint: Scores | None = None,
+    learned: Learned | None = None,
+) -> dict[str, float | None]:
     """Return every metric of the matrix by its key, in the order they are printed.
 
     `learning_accuracy` comes second, because stability without plasticity is easy and says nothing.
@@ -155,9 +167,10 @@ def all_metrics(rows: Rows, baseline: Scores | None = None, joint: Scores | None
         rows: The score matrix.
         baseline: Score of each task before any training, for `fwt_gem`.
         joint: Score of each task trained jointly with those before it, for `intransigence`.
+        learned: The row that learned each task first, where a task may have been learned again.
     """
     return {
-        **{key: metric(rows) for key, metric in _OF_THE_MATRIX.items()},
+        **{key: metric(rows, learned) for key, metric in _OF_THE_MATRIX.items()},
         "fwt_gem": fwt_gem(rows, baseline),
         "intransigence": intransigence(rows, joint),
     }
@@ -198,7 +211,7 @@ def identical_predictions(learned: Sequence[Any], now: Sequence[Any]) -> bool:
     return len(learned) == len(now) and all(a == b for a, b in zip(learned, now, strict=True))
 
 
-_OF_THE_MATRIX: dict[str, Callable[[Rows], float | None]] = {
+_OF_THE_MATRIX: dict[str, Callable[[Rows, Learned | None], float | None]] = {
     "average_accuracy": average_accuracy,
     "learning_accuracy": learning_accuracy,
     "average_anytime_accuracy": average_anytime_accuracy,
@@ -218,8 +231,18 @@ def _flips(
     return flips / len(triples) if triples else None
 
 
-def _forgetting(rows: Rows, j: int, last: int) -> float | None:
-    seen = _known(_cell(rows, i, j) for i in range(j, last))
+def _learned(rows: Rows, learned: Learned | None) -> Learned:
+    return range(len(rows)) if learned is None else learned
+
+
+def _earlier(rows: Rows, learned: Learned | None) -> list[tuple[int, int]]:
+    """Return every task that was learned before the last row, with the row that learned it first."""
+    return [(j, row) for j, row in enumerate(_learned(rows, learned)) if row < len(rows) - 1]
+
+
+def _forgetting(rows: Rows, j: int, first: int) -> float | None:
+    last = len(rows) - 1
+    seen = _known(_cell(rows, i, j) for i in range(first, last))
     return None if seen is None else _difference(_best(seen), _cell(rows, last, j))
 
 

@@ -19,14 +19,13 @@ _KEYS = ("average_accuracy", "learning_accuracy", "bwt_gem", "worst_forgetting")
 
 def stream_note(report: Report) -> str:
     """Return the Markdown note of a stream's run."""
-    tasks = [task.name for task in report.tasks]
     lines = [
         f"| arm | {' | '.join(_KEYS)} | largest fall in one step |",
         f"|---|{'---|' * len(_KEYS)}---|",
     ]
     for arm in report.arms:
         values = " | ".join(_shown(arm.metrics.get(key)) for key in _KEYS)
-        lines.append(f"| {arm.label} | {values} | {_described(largest_fall(arm.matrix, tasks))} |")
+        lines.append(f"| {arm.label} | {values} | {_described(largest_fall(arm.matrix, arm.steps))} |")
     lines += [
         "",
         conclusion(report),
@@ -66,10 +65,9 @@ def who_forgets(report: Report) -> str:
     A fall is one of the mean score over an arm's seeds, from one step to the next; arms that others are measured
     against are left out. Empty where no arm has begun.
     """
-    tasks = [task.name for task in report.tasks]
     names = [name for name in arm_names(report) if not is_reference(report, name)]
-    matrices = {name: mean_matrix(runs_of(report, name)) for name in names}
-    begun = {name: largest_fall(matrix, tasks) for name, matrix in matrices.items() if matrix}
+    runs = {name: runs_of(report, name) for name in names}
+    begun = {name: largest_fall(mean_matrix(arms), arms[0].steps) for name, arms in runs.items() if arms[0].matrix}
     if not begun:
         return ""
     falls = {name: fall for name, fall in begun.items() if fall is not None}

@@ -228,11 +228,10 @@ def _abilities(tracking: Tracking, stream: StreamRecord, step: StepRecord) -> li
 def _stability(steps: Sequence[StepRecord]) -> dict[str, float]:
     """Return each defined metric of METRICS.md for the tasks learned so far."""
     learned = [step.task for step in steps]
-    if len(set(learned)) < len(learned):
-        # a task was learned again, so its column has no single "after learning it"
-        return {}
-    rows = [[step.row[task].score if task in step.row else None for task in learned] for step in steps]
-    return {key: value for key, value in metrics.all_metrics(rows).items() if value is not None}
+    columns = list(dict.fromkeys(learned))
+    rows = [[step.row[task].score if task in step.row else None for task in columns] for step in steps]
+    found = metrics.all_metrics(rows, learned=[learned.index(task) for task in columns])
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def complete_run(tracking: Tracking, run: Any, params: Mapping[str, str], tags: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ draw.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from limpet.forgetting.conclusion import arm_names, mean_of, mean_with_interval, runs_of
 from limpet.forgetting.report_values import ArmReport, Interval, Report
@@ -50,7 +50,9 @@ def heatmap(arm: ArmReport) -> Figure:
     axes = figure.subplots()
     scores = np.array([[np.nan if cell is None else cell for cell in row[:size]] for row in arm.matrix], dtype=float)
     low, high = score_range(scores[~np.isnan(scores)].tolist())
-    image = axes.imshow(np.ma.masked_invalid(scores), cmap="viridis", vmin=low, vmax=high)
+    # a home that learned a task again has more rows than columns
+    aspect: Literal["equal", "auto"] = "equal" if len(arm.steps) == size else "auto"
+    image = axes.imshow(np.ma.masked_invalid(scores), cmap="viridis", vmin=low, vmax=high, aspect=aspect)
     for step, column in np.argwhere(np.isnan(scores)):
         cell = Rectangle((column - 0.5, step - 0.5), 1, 1, fill=False, hatch="///", edgecolor="#cccccc", linewidth=0)
         axes.add_patch(cell)
@@ -78,9 +80,12 @@ def curves(report: Report, index: int) -> Figure:
     task = report.tasks[index].name
     for position, name in enumerate(arm_names(report)):
         runs = runs_of(report, name)
-        columns = [[row[index] for row in arm.matrix[index:]] for arm in runs]
+        if index >= len(runs[0].tasks):
+            continue
+        first = runs[0].learned[index]
+        columns = [[row[index] for row in arm.matrix[first:]] for arm in runs]
         points = [
-            (index + number, [score for score in scores if score is not None])
+            (first + number, [score for score in scores if score is not None])
             for number, scores in enumerate(zip(*columns, strict=True), start=1)
             if None not in scores
         ]
@@ -109,7 +114,7 @@ def curves(report: Report, index: int) -> Figure:
 
 
 def _step_axis(axes: Axes, report: Report, index: int) -> None:
-    count = len(report.tasks)
+    count = max(len(report.tasks), *(len(arm.matrix) for arm in report.arms))
     steps = range(1, count + 1)
     axes.set_xticks(steps if count <= _MOST_NAMES else steps[:: count // 10])
     # the same steps in every plot, so that their falls can be told apart
@@ -257,10 +262,10 @@ def _linear(channel: float) -> float:
 
 
 def _task_ticks(axes: Axes, arm: ArmReport) -> None:
-    positions = range(len(arm.tasks))
     if len(arm.tasks) <= _MOST_NAMES:
-        axes.set_xticks(positions, arm.tasks, rotation=35, ha="right", rotation_mode="anchor")
-        axes.set_yticks(positions, arm.tasks)
+        axes.set_xticks(range(len(arm.tasks)), arm.tasks, rotation=35, ha="right", rotation_mode="anchor")
+    if len(arm.steps) <= _MOST_NAMES:
+        axes.set_yticks(range(len(arm.steps)), arm.steps)
 
 
 def new_figure(width: float, height: float) -> Figure:

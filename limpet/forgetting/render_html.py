@@ -31,7 +31,7 @@ def render_html(report: Report) -> str:
         scale=scale(),
         above=report_tables.before_learning(learned),
         limits=[(metric, f"{low:g}", f"{high:g}") for metric, (low, high) in limits.items()],
-        curves=[_curves(report, index) for index in range(_steps(report))],
+        curves=[_curves(report, index) for index in range(_learned(report))],
         results=_filled(
             report_tables.metric_table(report),
             report_tables.comparison_table(report),
@@ -61,8 +61,8 @@ def _filled(*tables: Table) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def _steps(report: Report) -> int:
-    return max((len(arm.matrix) for arm in report.arms), default=0)
+def _learned(report: Report) -> int:
+    return max((len(arm.tasks) for arm in report.arms), default=0)
 
 
 def _mean_matrices(report: Report, limits: Mapping[str, Range]) -> list[HeatTable]:
@@ -77,7 +77,7 @@ def _mean_matrices(report: Report, limits: Mapping[str, Range]) -> list[HeatTabl
 
 def _matrix(report: Report, limits: Mapping[str, Range], title: str, runs: list[ArmReport]) -> HeatTable:
     columns = [limits[task.metric] for task in report.tasks]
-    return heat_table(title, runs[0].tasks, mean_matrix(runs), columns)
+    return heat_table(title, runs[0].steps, mean_matrix(runs), columns)
 
 
 def _curves(report: Report, index: int) -> Plot:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from limpet.errors import IntegrityError
 from limpet.forgetting import ability_evidence, strategies
 from limpet.forgetting.conclusion import conclusion
-from limpet.forgetting.evidence import Course, Outcomes, arm_report, compare, frozen, over_seeds
+from limpet.forgetting.evidence import Course, Outcomes, Read, arm_report, compare, frozen, over_seeds
+from limpet.forgetting.growth import home_growth
 from limpet.forgetting.identity import find_difference, read_contents
 from limpet.forgetting.orders import over_orders
 from limpet.forgetting.published import published_figures
@@ -23,21 +24,19 @@ from limpet.training.scoring import metric, score
 
 __all__ = ["Report", "build", "conclusion"]
 
-Read = Callable[[EvaluationRecord], Outcomes]
-
 _ROUNDING = 1e-9  # sums of other metrics than accuracy may differ in the last bits from machine to machine
 
 
 def build(store: Store, stream_name: str | None = None, added: VersionRecord | None = None) -> Report:
     """Build the report of a stream, finished or in progress.
 
-    The stream `home` is the growth of the home itself: its tasks may be trained again, so its matrix is
-    that of the versions current now, in the order they were learned.
+    The stream `home` is the growth of the home itself: its tasks may be trained again, so its matrix has a row for
+    each addition, and for each task the score of what answered then, whichever version that was.
 
     Args:
         store: The open home.
         stream_name: The stream; None is the one worked on last.
-        added: In the home's growth, counts as its task's current version, whatever its aliases say: the gate
+        added: In the home's growth, counts as what answers for its task now, whatever its aliases say: the gate
             judges an addition before it is promoted.
 
     Raises:
@@ -46,9 +45,12 @@ def build(store: Store, stream_name: str | None = None, added: VersionRecord | N
     """
     stream = streams.get(store, stream_name) if stream_name else streams.latest(store)
     read = _reader(store)
-    courses, steps = (
-        _growth(store, stream, read, added) if stream.name == streams.HOME_STREAM else _arms(store, stream, read)
-    )
+    if stream.name == streams.HOME_STREAM:
+        growth = home_growth(store, stream, added)
+        courses, steps = ([growth.course(store, read)], list(growth.additions)) if growth else ([], [])
+    else:
+        growth = None
+        courses, steps = _arms(store, stream, read)
     courses = with_references(_with_full(store, courses))
     orders = _orders(store, stream, read, courses)
     names = courses[0].tasks if courses else stream.tasks
@@ -110,56 +112,18 @@ def _differences(store: Store, course: Course) -> tuple[Difference, ...]:
     strategy = strategies.get(course.arm.strategy)
     if strategy.shares_state or strategy.learns_all:
         return ()
-    read, found = read_contents(store), []
-    for task in range(course.steps - 1):
-        learned = course.cells[task][task]
-        later = [row[task] for row in course.cells[task + 1 :]]
-        differing = (find_difference(store, learned, now, read) for now in later if learned and now)
-        first = next((difference for difference in differing if difference), None)
-        if first:
-            found.append(first)
-    return tuple(found)
-
-
-def _growth(
-    store: Store, stream: StreamRecord, read: Read, added: VersionRecord | None
-) -> tuple[list[Course], list[StepRecord]]:
-    """The home's own growth: one row for each version that is current now, at the step that made it.
-
-    A current version may have been made by an isolated arm of any stream; its tasks are evaluated again like the
-    others, so they belong into the matrix.
-    """
-    arms = streams.arm_runs(store, stream.name)
-    isolated = [
-        arm
-        for other in streams.list_all(store)
-        if other.base_digest == stream.base_digest
-        for arm in streams.arm_runs(store, other.name)
-        if arm.strategy == "isolated"
-    ]
-    every = sorted(
-        (step for arm in isolated for step in streams.steps(store, arm.id)), key=lambda step: step.created_at
-    )
-    current = {version.reference: version for version in versions.current(store)}
-    if added is not None:
-        current = {name: version for name, version in current.items() if version.task != added.task}
-        current[added.reference] = added
-    steps = _first_of_each(step for step in every if step.version in current)
-    if not steps:
-        return [], every
-    made = tuple(current[step.version] for step in steps)
-    cells = tuple(tuple(_cell(step, version) for version in made) for step in steps)
-    # what was learned by several methods is no arm of one method
-    method = "+".join(sorted({version.method for version in made}))
-    arm = replace(arms[0], method=method)
-    return [Course(arm, tuple(version.task for version in made), cells, made, read)], every
+    read, found = read_contents(store), dict[str, Difference]()
+    for learned, now in course.pairs():
+        if learned.task not in found and (difference := find_difference(store, learned, now, read)):
+            found[learned.task] = difference
+    return tuple(found.values())
 
 
 def _with_full(store: Store, courses: Sequence[Course]) -> list[Course]:
     """Give every course the fully fine-tuned versions of its tasks: those of the stream before others of the home."""
     here: dict[str, list[VersionRecord]] = {}
     for course in courses:
-        for version in course.versions:
+        for version in course.serving:
             here.setdefault(version.task, []).append(version)
     known = {task: (*versions_here, *full_versions(store, task)) for task, versions_here in here.items()}
 
@@ -167,20 +131,7 @@ def _with_full(store: Store, courses: Sequence[Course]) -> list[Course]:
         # a run under the same seed is the closest there is
         return find_full(version, sorted(known[version.task], key=lambda one: one.seed != version.seed))
 
-    return [replace(course, fully=tuple(map(find, course.versions))) for course in courses]
-
-
-def _first_of_each(steps: Iterable[StepRecord]) -> list[StepRecord]:
-    first: dict[str, StepRecord] = {}
-    for step in steps:
-        first.setdefault(step.version, step)
-    return list(first.values())
-
-
-def _cell(step: StepRecord, version: VersionRecord) -> EvaluationRecord | None:
-    """The evaluation of this very version at a step; another version of the task does not count."""
-    cell = step.row.get(version.task)
-    return cell if cell is not None and cell.version == version.reference else None
+    return [replace(course, fully=tuple(map(find, course.serving))) for course in courses]
 
 
 def _reader(store: Store) -> Read:

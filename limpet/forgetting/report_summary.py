@@ -34,24 +34,28 @@ def mean_matrix(runs: Sequence[ArmReport]) -> tuple[Row, ...]:
     return tuple(tuple(mean(cell) if None not in cell else None for cell in zip(*row, strict=True)) for row in rows)
 
 
-def largest_fall(matrix: Sequence[Row], tasks: Sequence[str]) -> Fall | None:
-    """Return where a score matrix fell most in one step after a task was learned; None where no score fell."""
+def largest_fall(matrix: Sequence[Row], steps: Sequence[str]) -> Fall | None:
+    """Return where a score matrix fell most in one step after a task was learned; None where no score fell.
+
+    Args:
+        matrix: The scores, a row for each step.
+        steps: The task that each step learned; a column for each of them in the order of their first.
+    """
     falls = []
-    for column, task in enumerate(tasks):
-        for row in range(column + 1, len(matrix)):
+    for column, task in enumerate(dict.fromkeys(steps)):
+        for row in range(steps.index(task) + 1, len(matrix)):
             before, after = matrix[row - 1][column], matrix[row][column]
             if before is not None and after is not None and after < before:
-                falls.append(Fall(task, row + 1, tasks[row], before, after))
+                falls.append(Fall(task, row + 1, steps[row], before, after))
     return max(falls, key=lambda fall: fall.before - fall.after, default=None)
 
 
 def summary_table(report: Report) -> Table:
     """Return one line for each arm: forgetting and where it is largest, accuracy, identity of answers, and cost."""
-    tasks = [task.name for task in report.tasks]
     rows = []
     for name in arm_names(report):
         runs = runs_of(report, name)
-        fall = largest_fall(mean_matrix(runs), tasks)
+        fall = largest_fall(mean_matrix(runs), runs[0].steps)
         rows.append(
             (
                 name,

@@ -87,16 +87,22 @@ def matrix_table(arm: ArmReport) -> Table:
     if len(arm.tasks) > _WIDEST_MATRIX:
         return _learned_and_now(arm)
     rows = [
-        (f"{step + 1} {task}", *(_cell(arm, step, column) for column in range(len(arm.tasks))))
-        for step, task in enumerate(arm.tasks)
+        (f"{step + 1} {name}", *(_cell(arm, step, column) for column in range(len(arm.tasks))))
+        for step, name in enumerate(_row_names(arm))
     ]
-    columns = ("after learning", *(str(column + 1) for column in range(len(arm.tasks))))
+    learned_again = len(arm.steps) > len(arm.tasks)
+    columns = ("after learning", *(arm.tasks if learned_again else map(str, range(1, len(arm.tasks) + 1))))
     return Table(arm.label, columns, tuple(rows), before_learning([arm]))
 
 
 def before_learning(arms: Iterable[ArmReport]) -> str:
     """Return what is to be said under matrices of which one has scores above the diagonal; else nothing."""
-    above = (score for arm in arms for step, row in enumerate(arm.matrix) for score in row[step + 1 :])
+    above = (
+        score
+        for arm in arms
+        for step, row in enumerate(arm.matrix)
+        for score in row[sum(r <= step for r in arm.learned) :]
+    )
     return "Above the diagonal: before learning, by class means." if any(s is not None for s in above) else ""
 
 
@@ -269,17 +275,25 @@ def label(report: Report, arm: ArmReport) -> str:
 
 def _cell(arm: ArmReport, step: int, column: int) -> str:
     value = arm.matrix[step][column]
-    learned = arm.matrix[column][column]
-    if value is None or learned is None or step <= column:
+    first = arm.learned[column]
+    learned = arm.matrix[first][column]
+    if value is None or learned is None or step <= first:
         return number(value)
     return f"{number(value)}{arrow(value - learned)}"
+
+
+def _row_names(arm: ArmReport) -> tuple[str, ...]:
+    """Name the rows: by version where a task was learned again, else by task."""
+    if len(arm.steps) == len(arm.tasks):
+        return arm.steps
+    return tuple(version.reference for version in arm.versions)
 
 
 def _learned_and_now(arm: ArmReport) -> Table:
     last = arm.matrix[-1]
     rows = []
     for index, task in enumerate(arm.tasks):
-        learned, now = arm.matrix[index][index], last[index]
+        learned, now = arm.matrix[arm.learned[index]][index], last[index]
         mark = "" if learned is None or now is None else arrow(now - learned)
         rows.append((f"{index + 1} {task}", number(learned), f"{number(now)}{mark}"))
     return Table(arm.label, ("task", "when learned", "now"), tuple(rows))

@@ -191,7 +191,9 @@ class ArmReport:
     """One arm of the stream under one seed.
 
     `matrix[i][j]` is the score on task j after step i, None where it was not evaluated; a stream in
-    progress has fewer rows than columns, and `metrics` are then those of the tasks learned so far.
+    progress has fewer rows than columns, and `metrics` are then those of the tasks learned so far. A home that grows
+    has a row for each addition, `versions`, and `answering` are those that answer now; of a stream they are all.
+    `answers_kept` says whether each version repeats what it answered at first, whatever took another's place.
     `negative_flip_rate`, `positive_flip_rate` and `mcnemar` have one entry for each earlier task, in task
     order. `differences` has, for each earlier task that is not answered as when it was learned though its weights
     are its own, the first example and the likely cause. `ability` has the probes of general ability, `adapters` each
@@ -219,11 +221,23 @@ class ArmReport:
     differences: tuple[Difference, ...] = ()
     ability: tuple[AbilityReport, ...] = ()
     adapters: tuple[AdapterReport, ...] = ()
+    answering: tuple[VersionReport, ...] = ()
+    answers_kept: bool | None = None
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks learned so far, in order."""
+        """The tasks learned so far, in order: the columns."""
+        return tuple(dict.fromkeys(self.steps))
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The task that each step learned: the rows."""
         return tuple(version.task for version in self.versions)
+
+    @property
+    def learned(self) -> tuple[int, ...]:
+        """The step that learned each task first."""
+        return tuple(map(self.steps.index, self.tasks))
 
     @property
     def label(self) -> str:

@@ -31,7 +31,6 @@ def test_a_loss_may_be_negative() -> None:
     ("tasks", "rows", "reason"),
     [
         (("a", "a"), [[0.9, None]], "twice"),
-        (("a",), [[0.9], [0.8]], "more than one"),
         (("a", "b"), [[0.9]], "1 cells for 2 tasks"),
         (("a",), [[math.nan]], "finite"),
         (("a",), [[math.inf]], "finite"),

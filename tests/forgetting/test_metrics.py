@@ -63,6 +63,32 @@ def test_the_last_row_is_not_in_the_max_so_forgetting_may_be_negative() -> None:
     assert metrics.worst_forgetting(rows) == -0.25
 
 
+# a home: a was added, then b, then a again and worse
+GROWN: Rows = [[0.9, None], [0.9, 0.8], [0.5, 0.8]]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("average_accuracy", 0.65),
+        ("learning_accuracy", 0.85),
+        ("average_anytime_accuracy", (0.9 + 0.85 + 0.65) / 3),
+        ("bwt_gem", -0.2),
+        ("bwt_diaz", (0.0 - 0.4 + 0.0) / 3),
+        ("forgetting_max", 0.2),
+        ("worst_forgetting", 0.4),
+        ("retention", (0.5 / 0.9 + 1) / 2),
+    ],
+)
+def test_a_task_that_was_learned_again_is_an_earlier_task(key: str, value: float) -> None:
+    assert all_metrics(GROWN, learned=(0, 1))[key] == pytest.approx(value, abs=1e-12)
+
+
+def test_a_home_with_one_task_forgets_by_a_worse_version_of_it() -> None:
+    assert all_metrics([[0.9], [0.2]], learned=(0,))["forgetting_max"] == pytest.approx(0.7)
+    assert all_metrics([[0.9]], learned=(0,))["forgetting_max"] is None
+
+
 def test_the_latest_earlier_task_is_not_skipped() -> None:
     rows = [[0.9, None, None], [0.9, 0.8, None], [0.9, 0.2, 0.7]]
     assert metrics.worst_forgetting(rows) == pytest.approx(0.6)
@@ -175,6 +201,11 @@ def test_a_shift_of_all_scores_changes_averages_but_no_difference(rows: list[lis
 @given(squares)
 def test_every_metric_is_finite_or_undefined(rows: list[list[float]]) -> None:
     assert all(value is None or math.isfinite(value) for value in all_metrics(rows).values())
+
+
+@given(several)
+def test_rows_that_each_learn_a_task_of_their_own_need_not_say_so(rows: list[list[float]]) -> None:
+    assert all_metrics(rows, learned=range(len(rows))) == all_metrics(rows)
 
 
 # -- flips and identity

@@ -346,7 +346,9 @@ def add_growth(store: Store, growth: int, *measured: tuple[VersionRecord, int]) 
     streams.add_step(store, growth, len(streams.steps(store, growth)), new.task, new.reference, True, cells)
 
 
-def test_a_home_reports_the_versions_current_now(store: Store, tmp_path: Path, growth: int) -> None:
+def test_a_home_has_a_row_for_each_addition_and_a_column_for_each_task(
+    store: Store, tmp_path: Path, growth: int
+) -> None:
     base = add_base(store)
     news, r8 = (add_version(store, task, base, tmp_path, 0) for task in TASKS[:2])
     add_growth(store, growth, (news, 15))
@@ -354,11 +356,44 @@ def test_a_home_reports_the_versions_current_now(store: Store, tmp_path: Path, g
     again = add_version(store, TASKS[0], base, tmp_path, 1)
     add_growth(store, growth, (again, 19), (r8, 16))
     (home,) = report.build(store, "home").arms
-    # the news were learned again, after reuters
-    assert [version.reference for version in home.versions] == ["reuters-r8@1", "bbc-news@2"]
-    assert home.matrix == ((0.8, None), (0.8, 0.95))
-    assert home.identical_predictions is True
+    assert [version.reference for version in home.versions] == ["bbc-news@1", "reuters-r8@1", "bbc-news@2"]
+    assert home.tasks == ("bbc-news", "reuters-r8")
+    assert home.matrix == ((0.75, None), (0.75, 0.8), (0.95, 0.8))
+    assert [version.reference for version in home.answering] == ["bbc-news@2", "reuters-r8@1"]
+    # the news are answered otherwise than when they were learned first, but by no version that changed
+    assert (home.identical_predictions, home.answers_kept) == (False, True)
+    assert home.metrics["bwt_gem"] == pytest.approx(0.1)
     assert home.method == "lora"
+
+
+def test_a_worse_version_of_a_task_is_a_fall_of_its_column(store: Store, tmp_path: Path, growth: int) -> None:
+    base = add_base(store)
+    news, r8 = (add_version(store, task, base, tmp_path, 0) for task in TASKS[:2])
+    add_growth(store, growth, (news, 18))
+    add_growth(store, growth, (r8, 16), (news, 18))
+    worse = add_version(store, TASKS[0], base, tmp_path, 1)
+    add_growth(store, growth, (worse, 4), (r8, 16))
+    (home,) = report.build(store, "home").arms
+    assert [row[0] for row in home.matrix] == [0.9, 0.9, 0.2]
+    assert home.metrics["forgetting_max"] == pytest.approx(0.35)
+    assert home.metrics["worst_forgetting"] == pytest.approx(0.7)
+    assert home.negative_flip_rate == (pytest.approx(0.7), 0.0)
+    # brought back, the better one answers: the column stands where it stood
+    aliases.promote(store, news.reference, "production")
+    (home,) = report.build(store, "home").arms
+    assert [row[0] for row in home.matrix] == [0.9, 0.9, 0.9]
+
+
+def test_an_addition_that_is_not_promoted_answers_for_nothing(store: Store, tmp_path: Path, growth: int) -> None:
+    base = add_base(store)
+    news = add_version(store, TASKS[0], base, tmp_path, 0)
+    add_growth(store, growth, (news, 18))
+    aliases.promote(store, news.reference, "production")
+    worse = add_version(store, TASKS[0], base, tmp_path, 1)
+    add_growth(store, growth, (worse, 4))
+    assert report.build(store, "home").arms[0].matrix == ((0.9,), (0.9,))
+    # judged as what it would be in its place
+    assert report.build(store, "home", added=worse).arms[0].matrix == ((0.9,), (0.2,))
 
 
 def test_learning_the_same_again_does_not_move_a_version(store: Store, tmp_path: Path, growth: int) -> None:
@@ -372,7 +407,7 @@ def test_learning_the_same_again_does_not_move_a_version(store: Store, tmp_path:
     assert home.matrix == ((0.75, None), (0.75, 0.8))
 
 
-def test_after_a_rollback_what_was_not_measured_is_null(store: Store, tmp_path: Path, growth: int) -> None:
+def test_after_a_rollback_the_version_before_answers_again(store: Store, tmp_path: Path, growth: int) -> None:
     base = add_base(store)
     news = add_version(store, TASKS[0], base, tmp_path, 0)
     add_growth(store, growth, (news, 15))
@@ -382,9 +417,10 @@ def test_after_a_rollback_what_was_not_measured_is_null(store: Store, tmp_path: 
     add_growth(store, growth, (r8, 16), (again, 19))
     aliases.promote(store, news.reference, "production")
     (home,) = report.build(store, "home").arms
-    assert home.matrix == ((0.75, None), (None, 0.8))
-    assert home.metrics["forgetting_max"] is None
-    assert home.identical_predictions is None
+    assert home.matrix == ((0.75, None), (0.95, None), (0.75, 0.8))
+    assert home.metrics["forgetting_max"] == pytest.approx(0.2)
+    # it was not asked again since, so that nothing shows that it answers as it did
+    assert home.answers_kept is None
 
 
 def test_a_home_that_has_grown_nothing_reports_no_arm(store: Store, growth: int) -> None:
