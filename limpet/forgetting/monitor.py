@@ -20,6 +20,7 @@ from limpet.training.data import read_split
 from limpet.training.efficiency import efficiency
 from limpet.training.environment import current_environment
 from limpet.training.evaluate import Outcome
+from limpet.training.inputs import describe_inputs
 from limpet.training.model import active, version_files
 from limpet.training.progress import SILENT, Progress
 from limpet.training.scoring import score
@@ -44,6 +45,7 @@ class Measured:
 
     `counts` says what the texts lost on their way, such as words beyond the longest text. `loaded` has the digests of
     what was on the base in memory afterwards: the head, the adapter's weights, and every buffer of the model.
+    `inputs` is what the model was given; see `limpet.training.inputs`.
     """
 
     outcome: Outcome
@@ -52,6 +54,7 @@ class Measured:
     plan_digest: str
     counts: Mapping[str, int]
     loaded: Mapping[str, str]
+    inputs: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,9 @@ def measure(
         name = f"evaluate {task.name}"
         outcome = answers(backbone, methods.get(method), model, encoded, progress, name, anew)
         loaded = model.loaded()
+        inputs = describe_inputs(backbone.tokenizer, backbone.model, model.head, encoded)
     value = score(task.definition.metric, outcome.predictions, targets)
-    return Measured(outcome, value, targets, encoded.plan.digest, encoded.counts, loaded)
+    return Measured(outcome, value, targets, encoded.plan.digest, encoded.counts, loaded, inputs)
 
 
 def evaluate(
@@ -213,7 +217,9 @@ def judge(
     backbone.check_unchanged()
     scores = {"score": measured.score, task.definition.metric: measured.score}
     metrics = {**draft.metrics, **scores, **measured.counts}
-    return replace(draft, metrics=metrics, cost=figures(cost | {"base_unchanged": True})), measured
+    inputs = {**draft.inputs, "evaluation": measured.inputs["tokens"], "template": measured.inputs["template"]}
+    cost = figures(cost | {"base_unchanged": True})
+    return replace(draft, metrics=metrics, cost=cost, inputs=inputs), measured
 
 
 def check_growth(store: Store, backbone: Backbone) -> None:
@@ -273,6 +279,7 @@ def _keep(
         "predictions": outcome.predictions,
         "targets": measured.targets,
         "loaded": measured.loaded,
+        "inputs": measured.inputs,
         **(audited or {}),
     }
     return evaluations.add(

@@ -13,7 +13,7 @@ from limpet.names import check_name
 from limpet.registry.costs import COSTS, LATENCY
 from limpet.registry.values import Environment
 
-__all__ = ["BASE", "DEFINITION", "MANIFEST", "SPLIT", "TASK", "Check", "wrong_fields"]
+__all__ = ["BASE", "DEFINITION", "MANIFEST", "MANIFEST_SINCE_0004", "SPLIT", "TASK", "Check", "wrong_fields"]
 
 Check = tuple[Callable[[Any], bool], str]
 """A test of a field's value, and how to say what it wants."""
@@ -120,6 +120,10 @@ def _are_counts(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_whole(), value.values()))
 
 
+def _are_inputs(value: Any) -> bool:
+    return isinstance(value, dict) and all(_or_null(_matches(_DIGEST))(part) for part in value.values())
+
+
 def _or_null(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or test(value)
 
@@ -150,6 +154,8 @@ MANIFEST: dict[str, Check] = {
     "created_at": _TIME_FIELD,
     "files": (_are_files, "a list of name, digest and size"),
 }
+MANIFEST_SINCE_0004: dict[str, Check] = {"inputs": (_are_inputs, "a table of digests")}
+"""Fields of a manifest that versions of older homes have not."""
 TASK: dict[str, Check] = {
     "definition": _TABLE_FIELD,
     "labels": _LABELS_FIELD,
@@ -188,19 +194,23 @@ BASE: dict[str, Check] = {
 }
 
 
-def wrong_fields(content: Any, wanted: Mapping[str, Check]) -> Iterator[str]:
+def wrong_fields(
+    content: Any, wanted: Mapping[str, Check], optional: Mapping[str, Check] | None = None
+) -> Iterator[str]:
     """Yield what is wrong with a document: a field that is missing, unknown, or holds something else.
 
     Args:
         content: The document, as JSON.
         wanted: Each field's check.
+        optional: The checks of fields that documents of older homes have not.
     """
     if not isinstance(content, dict):
         yield "it is not a table"
         return
     yield from (f"{name} is missing" for name in sorted(wanted.keys() - content.keys()))
-    yield from (f"{name[:60]!r} is unknown" for name in sorted(content.keys() - wanted.keys()))
-    for name in sorted(wanted.keys() & content.keys()):
-        test, kind = wanted[name]
+    known = {**wanted, **(optional or {})}
+    yield from (f"{name[:60]!r} is unknown" for name in sorted(content.keys() - known.keys()))
+    for name in sorted(known.keys() & content.keys()):
+        test, kind = known[name]
         if not test(content[name]):
             yield f"{name} is not {kind}"

@@ -10,7 +10,16 @@ from typing import Any
 from limpet.errors import IntegrityError
 from limpet.registry import peft_config, probes, tasks
 from limpet.registry.bundle import LARGEST_JSON, Index
-from limpet.registry.document_forms import BASE, DEFINITION, MANIFEST, SPLIT, TASK, Check, wrong_fields
+from limpet.registry.document_forms import (
+    BASE,
+    DEFINITION,
+    MANIFEST,
+    MANIFEST_SINCE_0004,
+    SPLIT,
+    TASK,
+    Check,
+    wrong_fields,
+)
 from limpet.registry.safetensors_header import check_header
 from limpet.registry.strict_json import read_json
 from limpet.registry.task_forms import FORMS, head_problem, probe_problem, row_problem
@@ -99,7 +108,7 @@ def check_entries(index: Index, copies: Mapping[str, Path]) -> IncomingVersion:
             raise _bad(f"the bundle has no {name}")
     documents = {name: _read(copies[name], name) for name in copies if name.endswith(".json")}
     manifest = documents[MANIFEST_FILE]
-    _check_fields(MANIFEST_FILE, manifest, MANIFEST)
+    _check_fields(MANIFEST_FILE, manifest, MANIFEST, MANIFEST_SINCE_0004)
     listed = _check_files(manifest, entries)
     draft, task = _draft(manifest), _task(documents[TASK_FILE])
     base = _base(documents[BASE_FILE])
@@ -150,7 +159,7 @@ def _check_files(manifest: Mapping[str, Any], entries: Mapping[str, FileEntry]) 
 
 
 def _draft(manifest: Mapping[str, Any]) -> VersionDraft:
-    taken = {field.name: manifest[field.name] for field in fields(VersionDraft)}
+    taken = {field.name: manifest[field.name] for field in fields(VersionDraft) if field.name in manifest}
     return VersionDraft(
         **taken | {"labels": tuple(manifest["labels"]), "environment": Environment(**manifest["environment"])}
     )
@@ -251,8 +260,10 @@ def _probe(draft: VersionDraft, task: TaskRecord, copies: Mapping[str, Path]) ->
     return data
 
 
-def _check_fields(what: str, content: Any, wanted: Mapping[str, Check]) -> None:
-    if wrong := list(wrong_fields(content, wanted)):
+def _check_fields(
+    what: str, content: Any, wanted: Mapping[str, Check], optional: Mapping[str, Check] | None = None
+) -> None:
+    if wrong := list(wrong_fields(content, wanted, optional)):
         raise _bad(f"{what}: {'; '.join(wrong[:5])}" + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""))
 
 

@@ -145,7 +145,8 @@ class VersionDraft:
     the rest is provenance. `parent` is the version that training started from, as `task@n`. `config` is the
     canonical JSON of the method with its resolved settings. `metrics` holds scores, each under the name of
     its definition; `cost` holds `trainable_parameters`, `trainable_share`, `train_seconds`,
-    `examples_per_second`, `peak_memory_bytes`.
+    `examples_per_second`, `peak_memory_bytes`. `inputs` has digests of what the model read: of the token ids it was
+    learned on (`train`, `validation`) and evaluated on (`evaluation`), and of the base's chat template.
     """
 
     task: str
@@ -161,6 +162,7 @@ class VersionDraft:
     parent: str | None = None
     role: Role = "adapter"
     lineage: Json = field(default_factory=dict)
+    inputs: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,10 @@ class Tombstone:
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """One immutable adapter of one task, as registered; `deleted` is null unless it was deleted since."""
+    """One immutable adapter of one task, as registered; `deleted` is null unless it was deleted since.
+
+    `inputs` is empty where it was registered before they were kept.
+    """
 
     task: str
     number: int
@@ -195,6 +200,7 @@ class VersionRecord:
     files: tuple[FileEntry, ...]
     environment: Environment
     deleted: Tombstone | None = None
+    inputs: Json = field(default_factory=dict)
 
     @property
     def reference(self) -> str:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from functools import cache
 from importlib.metadata import version
 
 from limpet.registry.values import Environment
 
-__all__ = ["bf16_is_fast", "current_environment"]
+__all__ = ["arithmetic", "bf16_is_fast", "current_environment"]
+
+# what the libraries below torch read from the environment and compute by
+_VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
 
 
 @cache
@@ -38,6 +53,20 @@ def current_environment(dtype: str) -> Environment:
         dtype=dtype,
         threads=torch.get_num_threads(),
     )
+
+
+def arithmetic() -> dict[str, str]:
+    """Return what this process computes products by beside its `Environment`: torch's switches, and variables.
+
+    A product in float32 may be computed in a shorter dtype where a program or a variable asks for speed.
+    """
+    import torch
+
+    switches = {
+        "float32_products": torch.get_float32_matmul_precision(),
+        "deterministic": str(torch.are_deterministic_algorithms_enabled()).lower(),
+    }
+    return switches | {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
 
 
 @cache

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from limpet.registry.canonical import canonical_json
+from limpet.registry.canonical import canonical_json, digest_json
 from limpet.training.batches import BatchPlan, collate, evaluation_plan, on_device
 from limpet.training.precision import autocast
 from limpet.training.progress import SILENT, Progress
@@ -56,7 +56,8 @@ class Field:
 class Encoded:
     """Texts as token ids with their batch plan; `pad_id` fills up their rows.
 
-    `fields` are what else a batch has, by name. `counts` says what the texts lost on their way, for people.
+    `fields` are what else a batch has, by name. `counts` says what the texts lost on their way, for people. `shared`
+    has token ids that are read with every text, such as demonstrations.
     """
 
     ids: tuple[list[int], ...]
@@ -64,6 +65,7 @@ class Encoded:
     pad_id: int
     fields: Mapping[str, Field] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    shared: tuple[tuple[int, ...], ...] = ()
 
     @property
     def digest(self) -> str:
@@ -76,6 +78,27 @@ class Encoded:
                 for row in one.rows:
                     total.update(row.contiguous().numpy().data)
         return f"sha256:{total.hexdigest()}"
+
+    def row_digests(self, targets: bool = False) -> list[str]:
+        """Return a SHA-256 for each text, over its token ids and fields, however texts are batched.
+
+        Args:
+            targets: Whether what is to be answered counts too.
+        """
+        names = [name for name in sorted(self.fields) if targets or name != "targets"]
+        digests = []
+        for at, ids in enumerate(self.ids):
+            row = hashlib.sha256(np.asarray(ids, np.int64).tobytes())
+            for name in names:
+                values = self.fields[name].rows[at].contiguous()
+                row.update(canonical_json([name, str(values.dtype), list(values.shape)]))
+                row.update(values.numpy().tobytes())
+            digests.append(row.hexdigest())
+        return digests
+
+    def inputs_digest(self, targets: bool = False) -> str:
+        """Return a SHA-256 over all that is read, in the order of the texts; see `row_digests`."""
+        return digest_json([self.pad_id, self.shared, self.row_digests(targets)])
 
     @property
     def lengths(self) -> tuple[int, ...]:

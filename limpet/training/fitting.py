@@ -67,6 +67,7 @@ def fit_task(
     encoded = model.encode(backbone.tokenizer, train, max_length, learning=True)
     held_back = model.encode(backbone.tokenizer, validation, max_length)
     own = _HeldBack(task, model, held_back, [example.target for example in validation], device, loop.dtype)
+    inputs = {"train": encoded.inputs_digest(targets=True), "validation": held_back.inputs_digest()}
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
         if along.companions or along.penalty:
             raise UsageError(
@@ -74,7 +75,8 @@ def fit_task(
                 "choose a method that trains more: limpet methods",
             )
         kept = [kept_in(backbone, model, one, loop.dtype) if keep_answers else None for one in (encoded, held_back)]
-        return fit_head(model, encoded, held_back, own.measure, kept, loop, checkpoint, progress)
+        fitted = fit_head(model, encoded, held_back, own.measure, kept, loop, checkpoint, progress)
+        return replace(fitted, inputs=inputs)
     started = time.perf_counter()
     if model.lower is not None and not along.companions:
         states = backbone.lower_states if keep_answers else None
@@ -87,7 +89,9 @@ def fit_task(
     before = time.perf_counter() - started
     losses, learned = [TaskLoss(encoded, model.head, device, at_once=loop.at_once)], [own]
     for place, companion in enumerate(along.companions):
-        losses.append(_loss(store, backbone, model, place, companion, max_length, loop.at_once))
+        along_data = _along_data(store, backbone, model, place, companion, max_length)
+        inputs[f"train/{companion.task.name}"] = along_data.inputs_digest(targets=True)
+        losses.append(TaskLoss(along_data, OtherHead(model, place).head, device, place, loop.at_once))
         if companion.head is None:
             learned.append(_held_back(store, backbone, model, place, companion.task, max_length, loop.dtype))
 
@@ -97,7 +101,7 @@ def fit_task(
 
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     mixture = Mixture(losses, along.penalty, parameters)
-    return fit(model, mixture, loop, validate, checkpoint, progress).after(before)
+    return replace(fit(model, mixture, loop, validate, checkpoint, progress).after(before), inputs=inputs)
 
 
 def measure_untrained(
@@ -117,6 +121,7 @@ def measure_untrained(
         examples=0,
         seconds=time.perf_counter() - started,
         examples_per_second=0.0,
+        inputs={"validation": encoded.inputs_digest()},
     )
 
 
@@ -140,21 +145,14 @@ class _HeldBack:
         return self.measure(run(self.model, self.encoded, self.device, dtype=self.dtype).predictions)
 
 
-def _loss(
-    store: Store,
-    backbone: Backbone,
-    model: TaskModel,
-    place: int,
-    companion: Companion,
-    max_length: int,
-    at_once: int | None,
-) -> TaskLoss:
+def _along_data(
+    store: Store, backbone: Backbone, model: TaskModel, place: int, companion: Companion, max_length: int
+) -> Encoded:
     head = OtherHead(model, place).head
     examples = read_split(store, companion.task, "train")
     if companion.indices is not None:
         examples = [examples[index] for index in companion.indices]
-    encoded = head.encode(backbone.tokenizer, examples, max_length, True)
-    return TaskLoss(encoded, head, backbone.model.device, place, at_once)
+    return head.encode(backbone.tokenizer, examples, max_length, True)
 
 
 def _held_back(

@@ -80,7 +80,8 @@ class InContextHead(ClassificationHead):
     def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool) -> Encoded:
         """Turn texts into questions of at most `max_length` tokens, template included; see `Head.encode`."""
         script, length = self._bound.script, min(max_length, self._bound.room)
-        return plan_tokens(tokenizer, [script.question(of_text(example), length) for example in examples])
+        encoded = plan_tokens(tokenizer, [script.question(of_text(example), length) for example in examples])
+        return replace(encoded, shared=(tuple(self._bound.beginning), *map(tuple, script.words)))
 
     def answer(self, model: nn.Module, batch: Batch) -> list[Tensor]:
         """Return log-likelihoods (labels) for each text of a batch."""

@@ -373,6 +373,7 @@ def _train(
         },
         parent=start.reference if start else None,
         lineage=lineage,
+        inputs=dict(fitted.inputs),
     )
     for one, _, place in learned:
         own = replace(draft, task=one.name, data_digest=one.data_digest, labels=one.labels)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, Protocol
 
@@ -63,7 +63,10 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training gave; the model holds the best epoch's tensors."""
+    """What training gave; the model holds the best epoch's tensors.
+
+    `inputs` has the digests of the token ids that were learned on, by split.
+    """
 
     best_score: float
     best_epoch: int
@@ -72,6 +75,7 @@ class Fitted:
     examples: int
     seconds: float
     examples_per_second: float
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     def after(self, seconds: float) -> Fitted:
         """Return the same with the seconds of what came before the first step and is a part of training."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from limpet.errors import UsageError
+from limpet.training import chat_templates
 
 __all__ = [
     "PLACE",
@@ -22,6 +23,7 @@ __all__ = [
     "encode_prompts",
     "endings",
     "fit",
+    "render_prompt",
 ]
 
 PLACE = "{text}"
@@ -95,6 +97,11 @@ def encode_prompts(tokenizer: Any, template: str, texts: Sequence[str], max_leng
     ]
 
 
+def render_prompt(tokenizer: Any, template: str) -> str:
+    """Return a template as the base reads it, chat template and all, with `{text}` where the text goes."""
+    return _rendered(tokenizer, template)
+
+
 def encode_answers(tokenizer: Any, answers: Sequence[str], end: int) -> list[list[int]]:
     """Turn answers into token ids that end with `end`; nothing is cut."""
     if not answers:
@@ -107,16 +114,16 @@ def _tokenise(tokenizer: Any, template: str, texts: Sequence[str]) -> list[list[
     if not texts:
         return []
     filled = [template.replace(PLACE, text) for text in texts]
+    rendered = [_rendered(tokenizer, prompt) for prompt in filled]
     if tokenizer.chat_template is None:
-        rows = tokenizer([f"{prompt}\n\n" for prompt in filled], verbose=False)["input_ids"]
-        return [_open(tokenizer, list(ids)) for ids in rows]
-    chats = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
-        )
-        for prompt in filled
-    ]
-    return [list(ids) for ids in tokenizer(chats, add_special_tokens=False, verbose=False)["input_ids"]]
+        return [_open(tokenizer, list(ids)) for ids in tokenizer(rendered, verbose=False)["input_ids"]]
+    return [list(ids) for ids in tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]]
+
+
+def _rendered(tokenizer: Any, prompt: str) -> str:
+    if tokenizer.chat_template is None:
+        return f"{prompt}\n\n"
+    return chat_templates.render(tokenizer, [{"role": "user", "content": prompt}])
 
 
 def _open(tokenizer: Any, ids: list[int]) -> list[int]:

@@ -27,7 +27,9 @@ def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[lis
     """Turn texts into token ids, cut at `max_length` tokens, special tokens included, without padding."""
     if len(texts) <= _FEW or not hasattr(tokenizer, "backend_tokenizer"):
         return _tokenise(tokenizer, texts, max_length)
-    key = digest_json([_digest(tokenizer), max_length, list(texts)]).removeprefix("sha256:")
+    # the side that is cut stands in the tokenizer's configuration, not in what the digest covers
+    decided_by = [_digest(tokenizer), tokenizer.truncation_side, max_length, list(texts)]
+    key = digest_json(decided_by).removeprefix("sha256:")
     path = cache_folder() / "tokens" / f"{key}.arrow"
     found = _read(path, len(texts))
     if found is None:

@@ -91,6 +91,10 @@ class Head(nn.Module):
         encoded = encode_texts(tokenizer, [of_text(example) for example in examples], max_length)
         return encoded.having(targets=self.targets([e.target for e in examples])) if learning else encoded
 
+    def prompt(self, tokenizer: Any) -> str | None:
+        """Return what is rendered around every text, with `{text}` where that goes; null where nothing is."""
+        return None
+
     def targets(self, targets: Sequence[Any]) -> Field:
         """Return targets as `loss` takes them, one tensor for each example."""
         raise NotImplementedError

@@ -17,7 +17,7 @@ from limpet.training.decoding import greedy
 from limpet.training.evaluate import Encoded, Field, plan_tokens
 from limpet.training.heads._base import Batch, Head, HeadConfig, of_text
 from limpet.training.language import LanguageHead, inner_model, virtual_tokens
-from limpet.training.prompts import Endings, check_template, encode_answers, encode_prompts, endings
+from limpet.training.prompts import Endings, check_template, encode_answers, encode_prompts, endings, render_prompt
 from limpet.training.task_types import Example
 from limpet.training.task_types.generation import NEG_PERPLEXITY
 
@@ -122,6 +122,10 @@ class GenerationHead(Head):
             for text, answer in zip(texts, answers, strict=True)
         ]
         return self._with_answers(tokenizer, prompts, answers)
+
+    def prompt(self, tokenizer: Any) -> str | None:
+        """See `Head.prompt`."""
+        return render_prompt(tokenizer, self.config.prompt)
 
     def _with_answers(self, tokenizer: Any, prompts: list[list[int]], answers: list[list[int]]) -> Encoded:
         fields = {"targets": Field([torch.tensor(answer) for answer in answers], fill=_NOTHING)}
