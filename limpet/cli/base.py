@@ -31,7 +31,7 @@ def add(invocation: Invocation, spec: str) -> None:
     home = invocation.open()
     with invocation.progress() as progress:
         progress.note(f"fetching and fingerprinting {spec}")
-        record = home.base.add(spec)
+        record = home.base.add(spec, progress)
     _show(invocation, record)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from limpet.errors import GateError, InterruptedRunError, NotFoundError, UsageError
 from limpet.home._adapters import Adapters
-from limpet.home._bases import Bases
+from limpet.home._bases import Bases, describe
 from limpet.home._bench import Benches
 from limpet.home._policy import Policies
 from limpet.home._results import MethodInfo, Trained, method_info
@@ -22,7 +22,7 @@ from limpet.home._tasks import Tasks
 from limpet.loading import loading
 from limpet.registry import aliases, bases, gate_refusals, log, streams, tasks, versions
 from limpet.registry.gc import DAY, collect
-from limpet.registry.settings import DEFAULT_BASE, Settings, load_settings
+from limpet.registry.settings import DEFAULT_BASE, load_settings
 from limpet.registry.store import HOME_FOLDER, Store, create_store, find_home, open_store
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ def init(
     """
     folder = Path(path) if path else Path.cwd() / HOME_FOLDER
     settings = load_settings(folder, base=base, db=db, blobs=blobs, mlflow=mlflow)
-    if base is not None:
-        _check_base_spec(settings, base)
+    # before a home is made for it: a base that can't be one leaves nothing
+    record = None if base is None else describe(base, progress)
     home = Home(create_store(folder, replace(settings, base=settings.base or DEFAULT_BASE)))
-    if base is not None:
-        home.base.add(base)
+    if record is not None:
+        bases.add(home.store, record)
     return home
 
 
@@ -85,13 +85,6 @@ def open_home(path: str | Path | None = None, **settings: str | None) -> Home:
         NotFoundError: There is no home.
     """
     return Home(open_store(Path(path) if path else find_home(Path.cwd()), **settings))
-
-
-def _check_base_spec(settings: Settings, spec: str) -> None:
-    """Find a wrong SPEC before a home is made for it."""
-    from limpet.training import bases as base_files
-
-    base_files.resolve(spec)
 
 
 class Home:
@@ -382,15 +375,13 @@ class Home:
         return backbone if backbone is not None and backbone.record.digest == digest else None
 
     def _try_methods(self, base: BaseRecord, progress: Progress | None) -> dict[str, str]:
-        from transformers import AutoConfig
-
         from limpet.training import bases as base_files
+        from limpet.training.pretrained import load_config
         from limpet.training.progress import SILENT
         from limpet.training.trial import try_all, twin
 
         (progress or SILENT).note(f"no method was tried on {base.architecture} models yet: trying all of them")
-        config = AutoConfig.from_pretrained(base_files.check(self.store, base), local_files_only=True)
-        return try_all(twin(config))
+        return try_all(twin(load_config(base_files.check(self.store, base))))
 
     def _resumed(
         self,

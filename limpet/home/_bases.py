@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from limpet.errors import NotFoundError
+from limpet.loading import loading
 from limpet.registry import bases
 from limpet.registry.settings import DEFAULT_BASE
 
@@ -13,7 +14,16 @@ if TYPE_CHECKING:
     from limpet.registry.values import BaseRecord
     from limpet.training.progress import Progress
 
-__all__ = ["Bases"]
+__all__ = ["Bases", "describe"]
+
+
+def describe(spec: str, progress: Progress | None = None) -> BaseRecord:
+    """Fetch a base and return its record, if it can be one."""
+    from limpet.training import bases as base_files
+    from limpet.training.progress import SILENT
+
+    with loading():
+        return base_files.describe(base_files.resolve(spec), progress or SILENT)
 
 
 class Bases:
@@ -22,11 +32,9 @@ class Bases:
     def __init__(self, home: Home) -> None:
         self._home = home
 
-    def add(self, spec: str) -> BaseRecord:
-        """Fetch a base, fingerprint it and keep the fingerprint."""
-        from limpet.training import bases as base_files
-
-        return bases.add(self._home.store, base_files.describe(base_files.resolve(spec)))
+    def add(self, spec: str, progress: Progress | None = None) -> BaseRecord:
+        """Fetch a base, check that its answers follow from its files, fingerprint it and keep the fingerprint."""
+        return bases.add(self._home.store, describe(spec, progress))
 
     def show(self, name: str | None = None) -> BaseRecord:
         """Return a base's record; by default the home's."""
@@ -49,4 +57,4 @@ class Bases:
             spec = store.settings.base or DEFAULT_BASE
             if progress:
                 progress.note(f"fetching the base {spec}")
-            return self.add(spec)
+            return self.add(spec, progress)

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from limpet.errors import IntegrityError, NotFoundError
 from limpet.registry.canonical import CHUNK, canonical_json, digest_file, digest_json
 from limpet.registry.safetensors_header import read_header
+from limpet.registry.tensors import are_finite
 
 __all__ = [
     "TOKENIZER_FILES",
@@ -27,6 +28,7 @@ __all__ = [
     "WEIGHTS_INDEX",
     "Fingerprint",
     "fingerprint_folder",
+    "fingerprinted_files",
     "known_tensors",
     "remembered_fingerprint",
 ]
@@ -66,7 +68,8 @@ class Fingerprint:
     """What a model folder is known by.
 
     `digest` covers the digests of `weights`, `config` and `tokenizer`; `parameters` counts the numbers in all
-    floating-point tensors, `size` is the bytes of all files read.
+    floating-point tensors, `size` is the bytes of all files read. `not_finite` are the names of tensors with a NaN or
+    an infinite value.
     """
 
     digest: str
@@ -75,6 +78,7 @@ class Fingerprint:
     tokenizer: str
     parameters: int
     size: int
+    not_finite: tuple[str, ...] = ()
 
 
 def fingerprint_folder(folder: Path, cache_dir: Path, reread: bool = False) -> Fingerprint:
@@ -105,7 +109,9 @@ def fingerprint_folder(folder: Path, cache_dir: Path, reread: bool = False) -> F
         )
     _write_json(_tensors_file(cache_dir, fingerprint.weights), tensors)
     if all(changed < started - _CLOCK_TICK_NS for _, _, _, changed, _ in identity):
-        _write_json(memory, {"identity": identity, "fingerprint": asdict(fingerprint)})
+        # beside the rest, so that an earlier release can read the rest
+        facts = asdict(fingerprint)
+        _write_json(memory, {"identity": identity, "not_finite": facts.pop("not_finite"), "fingerprint": facts})
     return fingerprint
 
 
@@ -126,7 +132,8 @@ def known_tensors(weights_digest: str, cache_dir: Path) -> dict[str, str] | None
 
 
 def _read(folder: Path) -> tuple[Fingerprint, list[list[Any]]]:
-    tensors = sorted(_tensors(folder))
+    read = list(_tensors(folder))
+    tensors = sorted(tensor for tensor, _ in read)
     weights = digest_json(tensors)
     config = digest_json({name: _config(folder / name) for name in _existing(folder, _CONFIG_FILES)})
     tokenizer = digest_json({name: digest_file(folder / name) for name in _existing(folder, TOKENIZER_FILES)})
@@ -136,7 +143,8 @@ def _read(folder: Path) -> tuple[Fingerprint, list[list[Any]]]:
         config=config,
         tokenizer=tokenizer,
         parameters=sum(prod(shape) for _, dtype, shape, _ in tensors if dtype.startswith(("F", "BF"))),
-        size=sum(path.stat().st_size for path in _files(folder)),
+        size=sum(path.stat().st_size for path in fingerprinted_files(folder)),
+        not_finite=tuple(sorted(name for (name, *_), finite in read if not finite)),
     )
     return fingerprint, tensors
 
@@ -158,15 +166,15 @@ def _parse(path: Path) -> Any:
 # tensors
 
 
-def _tensors(folder: Path) -> Iterator[list[Any]]:
-    """Every tensor of the weights as name, dtype, shape, SHA-256 of its bytes."""
+def _tensors(folder: Path) -> Iterator[tuple[list[Any], bool]]:
+    """Every tensor of the weights as name, dtype, shape, SHA-256 of its bytes; and whether it is finite."""
     shards = _shards(folder)
     if shards is None:
         yield from _file_tensors(folder / WEIGHTS_FILE)
         return
     for file, names in sorted(shards.items()):
         found = list(_file_tensors(folder / file))
-        if {name for name, *_ in found} != names:
+        if {name for (name, *_), _ in found} != names:
             raise IntegrityError(
                 f"{folder / file} doesn't hold the tensors that {WEIGHTS_INDEX} places in it.",
                 "restore the folder from where the model came",
@@ -198,25 +206,28 @@ def _shards(folder: Path) -> dict[str, set[str]] | None:
     return shards
 
 
-def _file_tensors(path: Path) -> Iterator[list[Any]]:
+def _file_tensors(path: Path) -> Iterator[tuple[list[Any], bool]]:
     if not path.is_file():
         raise IntegrityError(f"The weights file {path} is missing.", "restore the file from where the model came")
     header = read_header(path)
     with path.open("rb") as file:
         for name, (dtype, shape, start, end) in sorted(header.items(), key=lambda item: item[1][2:]):
             file.seek(start)
-            yield [name, dtype, list(shape), _digest_next(file, end - start)]
+            digest, finite = _digest_next(file, end - start, dtype)
+            yield [name, dtype, list(shape), digest], finite
 
 
-def _digest_next(file: BinaryIO, length: int) -> str:
-    sha = hashlib.sha256()
+def _digest_next(file: BinaryIO, length: int, dtype: str) -> tuple[str, bool]:
+    """The SHA-256 of the next bytes, and whether the numbers in them are finite: they are read once for both."""
+    sha, finite = hashlib.sha256(), True
     while length:
         chunk = file.read(min(length, CHUNK))
         if not chunk:
             raise IntegrityError(f"{file.name} ends too early.", "restore the file from where the model came")
         sha.update(chunk)
+        finite = finite and are_finite(chunk, dtype)
         length -= len(chunk)
-    return "sha256:" + sha.hexdigest()
+    return "sha256:" + sha.hexdigest(), finite
 
 
 # what is remembered
@@ -226,8 +237,12 @@ def _existing(folder: Path, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if (folder / name).is_file()]
 
 
-def _files(folder: Path) -> list[Path]:
-    """Every file that the fingerprint depends on."""
+def fingerprinted_files(folder: Path) -> list[Path]:
+    """Return every file of a model folder that its fingerprint depends on.
+
+    Raises:
+        IntegrityError: The configuration or the weights are missing.
+    """
     if not (folder / "config.json").is_file():
         raise IntegrityError(f"{folder} has no config.json.", "restore the folder from where the model came")
     shards = _shards(folder)
@@ -238,7 +253,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _identity(folder: Path) -> Identity:
     identity = []
-    for path in _files(folder):
+    for path in fingerprinted_files(folder):
         try:
             stat = path.stat()
         except FileNotFoundError as error:
@@ -262,7 +277,10 @@ def _recall(memory: Path, identity: Identity) -> Fingerprint | None:
     content = _read_json(memory)
     if not isinstance(content, dict) or content.get("identity") != identity:
         return None
-    return Fingerprint(**content["fingerprint"])
+    # an earlier release did not look at the numbers
+    if "not_finite" not in content:
+        return None
+    return Fingerprint(**content["fingerprint"], not_finite=tuple(content["not_finite"]))
 
 
 def _read_json(path: Path) -> Any:

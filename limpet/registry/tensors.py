@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
 
-__all__ = ["first_not_finite", "is_readable", "read_tensor"]
+__all__ = ["are_finite", "first_not_finite", "is_readable", "read_tensor"]
 
 _PIECE = 1 << 20
 # numpy's types for the bytes; bfloat16, which numpy lacks, is the upper half of a float32
@@ -78,6 +78,13 @@ def first_not_finite(path: Path, name: str = "") -> str | None:
             if any(_has_special(piece, dtype) for piece in _pieces(file, dtype, start, stop)):
                 return tensor
     return None
+
+
+def are_finite(raw: bytes, dtype: str) -> bool:
+    """Tell whether whole numbers of a dtype, as they lie in a file, are all finite."""
+    import numpy as np
+
+    return dtype not in _TYPES or not _has_special(np.frombuffer(raw, np.dtype(_TYPES[dtype])), dtype)
 
 
 def _pieces(file: BinaryIO, dtype: str, start: int, stop: int) -> Iterator[Any]:

@@ -43,6 +43,8 @@ _HEAD_EPOCHS = 5
 _HEAD_LEARNING_RATE = 1e-2
 _LABELS_FILE = "labels.json"
 _PREFIX = "base_model.model."
+# what the linear layer of transformers' sequence classifiers reads
+_POOLING = {"encoder": "pooler", "decoder": "last", "encoder-decoder": "pooler"}
 
 
 @contextmanager
@@ -150,7 +152,7 @@ def _take_over(
     if not tensors:
         return None
     labels, width = tensors["weight"].shape
-    pooling = "last" if backbone.record.family == "decoder" else "pooler"
+    pooling = _POOLING[backbone.record.family]
     head = ClassificationHead(HeadConfig("classification", pooling, width, labels, 0.0, bias="bias" in tensors))
     head.linear.load_state_dict(tensors)
     save_head(head, staging)
@@ -202,7 +204,12 @@ def _head_problems(head: Mapping[str, Tensor], backbone: Backbone, task: TaskRec
     weight, bias = head.get("weight"), head.get("bias")
     if weight is None or weight.dim() != 2 or (bias is not None and bias.shape != weight.shape[:1]):
         return ["the head is not one linear layer"]
-    return _size_problems(weight.shape[0], weight.shape[1], backbone, task)
+    problems = _size_problems(weight.shape[0], weight.shape[1], backbone, task)
+    if _POOLING[backbone.record.family] == "pooler" and not backbone.pooled:
+        problems.append(
+            "the head reads the base's pooler, which its files do not have: it was trained on random numbers"
+        )
+    return problems
 
 
 def _size_problems(labels: int, width: int, backbone: Backbone, task: TaskRecord) -> list[str]:

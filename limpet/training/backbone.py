@@ -15,9 +15,11 @@ from limpet.registry.canonical import canonical_json, digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
 from limpet.training import bases
-from limpet.training.language import LanguageHead, load_model
+from limpet.training.base_checks import absent_pooler, check_nothing_missing
+from limpet.training.language import LanguageHead, split_head
 from limpet.training.lower_layers import LowerStates
 from limpet.training.precision import resolve_dtype
+from limpet.training.pretrained import load_pretrained, load_tokenizer
 
 __all__ = ["Backbone", "load_backbone", "module_digest", "positions", "tensor_digest", "tensor_digests"]
 
@@ -28,7 +30,8 @@ class Backbone:
 
     `loaded` has the digest of every parameter and buffer as they were loaded. `words` is the base's own
     language-model head, where it has one; the model itself is without it. `evaluation_dtype` is what the monitor
-    computes products in, `float32` or `bfloat16`. `lower_states` has what its lower layers gave for texts.
+    computes products in, `float32` or `bfloat16`. `lower_states` has what its lower layers gave for texts. With
+    `pooled` false, the base's files have no pooler, and its output is never read.
     """
 
     record: BaseRecord
@@ -38,6 +41,7 @@ class Backbone:
     words: LanguageHead | None = None
     evaluation_dtype: str = "float32"
     lower_states: LowerStates = field(default_factory=LowerStates)
+    pooled: bool = True
 
     def language_head(self) -> LanguageHead:
         """Return the base's language-model head.
@@ -82,32 +86,28 @@ def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "aut
 
     Raises:
         IntegrityError: The files are not those of the fingerprint.
-        UsageError: There is no such dtype.
+        UsageError: There is no such dtype, or the files lack tensors of the model.
     """
-    from transformers import AutoTokenizer
-
     folder = bases.check(store, record)
-    # a base without a pooler gets a random one; seeding it makes two loads equal
-    torch.manual_seed(0)
     # on CPU, torch's fused attention is slower than plain products at small head sizes
     attention = "sdpa" if torch.cuda.is_available() else "eager"
-    model, words = load_model(
-        folder,
-        record.family,
-        dtype=torch.float32,
-        attn_implementation=attention,
-        use_safetensors=True,
-        local_files_only=True,
-    )
+    loaded = load_pretrained(folder, record.family, dtype=torch.float32, attn_implementation=attention)
+    check_nothing_missing(loaded, record.name)
+    pooler = absent_pooler(loaded.missing)
+    with torch.no_grad():
+        # nothing of a base is drawn at random, not even what nobody reads
+        for name in pooler:
+            loaded.model.get_parameter(name).zero_()
+    model, words = split_head(loaded)
     model = model.eval().requires_grad_(False)
     if torch.cuda.is_available():
         model = model.cuda()
         words = words and words.cuda()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = load_tokenizer(folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     digests = tensor_digests(_whole(model, words))
-    return Backbone(record, model, tokenizer, digests, words, resolve_dtype(evaluation_dtype))
+    return Backbone(record, model, tokenizer, digests, words, resolve_dtype(evaluation_dtype), pooled=not pooler)
 
 
 def _whole(model: nn.Module, words: LanguageHead | None) -> nn.Module:

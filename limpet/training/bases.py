@@ -24,7 +24,10 @@ from limpet.registry.fingerprint import (
 )
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
+from limpet.training.base_checks import check_base, check_quantisation
 from limpet.training.gguf_conversion import convert_gguf
+from limpet.training.pretrained import load_config
+from limpet.training.progress import SILENT, Progress
 from limpet.training.samples import base_folder, cache_folder, new_folder, sample_folder
 
 __all__ = ["ResolvedBase", "check", "describe", "family", "find_here", "locate", "remembered", "resolve"]
@@ -198,24 +201,32 @@ def remembered(record: BaseRecord) -> str | None:
     return None if found is None else found.digest
 
 
-def describe(resolved: ResolvedBase) -> BaseRecord:
+def describe(resolved: ResolvedBase, progress: Progress = SILENT) -> BaseRecord:
     """Return the record of a base: its fingerprint and the facts of its configuration.
 
+    Args:
+        resolved: The base.
+        progress: Told which optional parts its files do not have.
+
     Raises:
-        UsageError: transformers doesn't know this architecture as a text model.
+        UsageError: transformers doesn't know this architecture as a text model, or the base can't be one for a
+            reason that `check_base` finds.
         IntegrityError: A file of the base is corrupt.
     """
     fingerprint = fingerprint_folder(resolved.folder, _fingerprints())
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(resolved.folder, local_files_only=True)
+        config = load_config(resolved.folder)
         hidden_size = int(config.hidden_size)
     except (ValueError, KeyError, AttributeError, OSError) as error:
         raise UsageError(
             f"{resolved.name} has a configuration that transformers can't use for a text model: {error}",
             "choose another base, such as sample:minilm",
         ) from error
+    kind = family(config, resolved.name)
+    check_quantisation(config, resolved.name)
+    if absent := check_base(resolved.folder, resolved.name, kind, fingerprint):
+        named = ", ".join(absent)
+        progress.note(f"the files of {resolved.name} have no {named}: what reads these is refused, all else works")
     return BaseRecord(
         name=resolved.name,
         digest=fingerprint.digest,
@@ -223,7 +234,7 @@ def describe(resolved: ResolvedBase) -> BaseRecord:
         config_digest=fingerprint.config,
         tokenizer_digest=fingerprint.tokenizer,
         architecture=config.model_type,
-        family=family(config, resolved.name),
+        family=kind,
         hidden_size=hidden_size,
         parameters=fingerprint.parameters,
         size=fingerprint.size,

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from limpet.errors import IntegrityError, UnavailableError
+from limpet.training.pretrained import only_these
 
 __all__ = ["convert_gguf"]
 
@@ -46,14 +47,26 @@ def convert_gguf(path: Path, folder: Path) -> None:
     # the converter draws its progress bar on stderr, piped or not
     with contextlib.redirect_stderr(io.StringIO()):
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-            model = AutoModelForCausalLM.from_pretrained(
-                path.parent, gguf_file=path.name, dtype=torch.float32, **options
-            )
+            # what lies beside the file is no part of it
+            with only_these([path]) as seen:
+                tokenizer = AutoTokenizer.from_pretrained(seen, gguf_file=path.name, trust_remote_code=False)
+                model, info = AutoModelForCausalLM.from_pretrained(
+                    seen,
+                    gguf_file=path.name,
+                    dtype=torch.float32,
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                    **options,
+                )
         except Exception as error:  # the parser raises whatever a damaged file makes it stumble over
             raise IntegrityError(
                 f"{path} could not be read as a GGUF model: {error}.",
                 "convert it to a safetensors folder and name that folder as the base",
             ) from error
+        if missing := sorted(map(str, info["missing_keys"])):
+            raise IntegrityError(
+                f"{path} lacks {len(missing)} weights of the model that it describes ({', '.join(missing[:3])}).",
+                "download or convert the file again",
+            )
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

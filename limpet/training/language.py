@@ -7,14 +7,15 @@ that comes without one can do everything but write text and learn from demonstra
 from __future__ import annotations
 
 import weakref
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-__all__ = ["LanguageHead", "inner_model", "load_model", "tied_head", "virtual_tokens"]
+from limpet.training.pretrained import Pretrained
+
+__all__ = ["LanguageHead", "head_tensors", "inner_model", "split_head", "tied_head", "virtual_tokens"]
 
 _FEW_WORDS = (1, 2, 3)
 _TOLERANCE = 1e-4
@@ -75,32 +76,23 @@ def tied_head(model: Any) -> LanguageHead:
     return LanguageHead(None, scale=_scale(model.config))
 
 
-def load_model(folder: Path, family: str, **options: Any) -> tuple[Any, LanguageHead | None]:
-    """Load a base's transformers model without its head, and its language-model head.
+def split_head(loaded: Pretrained) -> tuple[Any, LanguageHead | None]:
+    """Take a base apart: its transformers model without its head, and its language-model head.
 
     Args:
-        folder: The base's files.
-        family: `encoder`, `decoder` or `encoder-decoder`.
-        **options: Passed on to `from_pretrained`.
+        loaded: The base as transformers loads it.
 
     Returns:
         The model, with the same names and bytes as `AutoModel` gives it; and the head, null where the base has none:
         its files don't hold one, or it is more than one linear layer.
     """
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
-
-    auto: Any = {"decoder": AutoModelForCausalLM, "encoder-decoder": AutoModelForSeq2SeqLM}.get(family)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    if auto is None or type(config) not in auto._model_mapping:
-        return AutoModel.from_pretrained(folder, **options), None
-    whole, found = auto.from_pretrained(folder, output_loading_info=True, **options)
-    whole = whole.eval().requires_grad_(False)
-    output = whole.get_output_embeddings()
-    names = {name for name, module in whole.named_modules(remove_duplicate=False) if module is output}
-    # what the files don't hold was drawn at random
-    random = any(str(key).rpartition(".")[0] in names for key in found["missing_keys"])
+    whole = loaded.model.eval().requires_grad_(False)
+    if not loaded.headed:
+        return whole, None
+    output, names = whole.get_output_embeddings(), head_tensors(whole)
     model = _without_head(whole)
-    if random or not isinstance(output, nn.Linear):
+    # what the files don't hold was drawn at random
+    if names & set(loaded.missing) or not isinstance(output, nn.Linear):
         return model, None
     tied = output.weight is model.get_input_embeddings().weight
     bias = output.bias if output.bias is not None else getattr(whole, "final_logits_bias", None)
@@ -108,6 +100,15 @@ def load_model(folder: Path, family: str, **options: Any) -> tuple[Any, Language
         None if tied else output.weight, None if bias is None else bias.reshape(-1), _scale(whole.config)
     )
     return model, head if _agrees(whole, model, head) else None
+
+
+def head_tensors(whole: Any) -> set[str]:
+    """Return the names of the tensors of a model's last layer, which makes logits of words of hidden states."""
+    output = whole.get_output_embeddings()
+    if output is None:
+        return set()
+    layers = [name for name, module in whole.named_modules(remove_duplicate=False) if module is output]
+    return {f"{layer}.{name}" for layer in layers for name, _ in output.named_parameters()}
 
 
 def _scale(config: Any) -> float:

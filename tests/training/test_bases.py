@@ -235,7 +235,8 @@ def write_gguf(path: Path, seed: int = 0) -> Path:
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(4)
-    words = [*WORDS, "w", "0", "w0"]
+    # without it, transformers would add its default end token behind the last embedding
+    words = [*WORDS, "w", "0", "w0", "<|endoftext|>"]
     writer.add_vocab_size(len(words))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")

@@ -13,7 +13,8 @@ import transformers
 from limpet.training import methods
 from limpet.training.batches import collate
 from limpet.training.decoding import greedy
-from limpet.training.language import LanguageHead, inner_model, load_model
+from limpet.training.language import LanguageHead, inner_model, split_head
+from limpet.training.pretrained import load_pretrained
 from tests.tiny import enliven, tiny_base
 from tests.training.test_language import DECODERS, OPTIONS, PAIRS, whole_model
 
@@ -24,7 +25,7 @@ NEW = 12
 def lively(folder: Path, kind: str) -> tuple[Any, LanguageHead]:
     """A tiny model whose answers are not one word again and again: its weights are larger than at first."""
     enliven(tiny_base(folder, kind))
-    model, head = load_model(folder, "encoder-decoder" if kind in PAIRS else "decoder", **OPTIONS)
+    model, head = split_head(load_pretrained(folder, "encoder-decoder" if kind in PAIRS else "decoder", **OPTIONS))
     assert head is not None
     return model, head
 
@@ -141,6 +142,6 @@ def test_a_sliding_window_is_decoded_row_by_row(tmp_path: Path) -> None:
     )  # fmt: skip
     torch.manual_seed(0)
     transformers.MistralForCausalLM(config).save_pretrained(tmp_path)
-    model, head = load_model(tmp_path, "decoder", **OPTIONS)
+    model, head = split_head(load_pretrained(tmp_path, "decoder", **OPTIONS))
     assert head is not None
     assert ours(model, head, PROMPTS, frozenset()) == [step_by_step(model, head, prompt) for prompt in PROMPTS]

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from limpet.errors import IntegrityError, UsageError
 from limpet.home import init
 from limpet.training.backbone import module_digest
-from limpet.training.language import LanguageHead, inner_model, load_model
+from limpet.training.language import LanguageHead, inner_model, split_head
+from limpet.training.pretrained import load_pretrained
 from tests.tiny import tiny_base
 
 DECODERS = ("gpt2", "llama", "qwen2", "opt")
@@ -39,7 +40,7 @@ def without_head(folder: Path) -> Path:
 @pytest.mark.parametrize("kind", (*DECODERS, *PAIRS))
 def test_the_head_gives_the_logits_of_the_whole_model_and_leaves_the_base_alone(tmp_path: Path, kind: str) -> None:
     folder = tiny_base(tmp_path / kind, kind)
-    model, head = load_model(folder, "encoder-decoder" if kind in PAIRS else "decoder", **OPTIONS)
+    model, head = split_head(load_pretrained(folder, "encoder-decoder" if kind in PAIRS else "decoder", **OPTIONS))
     assert head is not None
     plain = transformers.AutoModel.from_pretrained(folder, **OPTIONS)
     assert module_digest(model) == module_digest(plain)
@@ -81,7 +82,7 @@ def test_a_head_that_is_more_than_a_linear_layer_is_not_taken_for_one(tmp_path: 
         num_key_value_heads=1, head_dim=16, final_logit_softcapping=0.01,
     )  # fmt: skip
     transformers.Gemma2ForCausalLM(config).save_pretrained(tmp_path)
-    assert load_model(tmp_path, "decoder", **OPTIONS)[1] is None
+    assert split_head(load_pretrained(tmp_path, "decoder", **OPTIONS))[1] is None
     config.final_logit_softcapping = None
     transformers.Gemma2ForCausalLM(config).save_pretrained(tmp_path)
-    assert isinstance(load_model(tmp_path, "decoder", **OPTIONS)[1], LanguageHead)
+    assert isinstance(split_head(load_pretrained(tmp_path, "decoder", **OPTIONS))[1], LanguageHead)

@@ -10,8 +10,9 @@ import transformers
 from torch.nn.functional import log_softmax
 
 from limpet.training.batches import collate
-from limpet.training.language import load_model
+from limpet.training.language import split_head
 from limpet.training.likelihood import Continuations
+from limpet.training.pretrained import load_pretrained
 from tests.training.test_decoding import lively
 from tests.training.test_language import DECODERS, OPTIONS, whole_model
 
@@ -54,7 +55,7 @@ def test_a_base_whose_cache_forgets_is_read_as_a_whole(tmp_path: Path) -> None:
         num_key_value_heads=1, sliding_window=4, max_position_embeddings=64, initializer_range=0.2,
     )  # fmt: skip
     transformers.MistralForCausalLM(config).save_pretrained(tmp_path)
-    model, head = load_model(tmp_path, "decoder", **OPTIONS)
+    model, head = split_head(load_pretrained(tmp_path, "decoder", **OPTIONS))
     assert head is not None
     inputs = collate(TEXTS, 0)
     plain = Continuations(model, head, BEGINNING, WORDS, reuse=False).scores(**inputs)

@@ -74,7 +74,17 @@ class Head(nn.Module):
         return HeadConfig(task.definition.type, pooling_for(base), base.hidden_size, len(task.labels))
 
     def bind(self, backbone: Any) -> None:
-        """Take what the head needs of the base beside its hidden states; most heads need nothing."""
+        """Take what the head needs of the base beside its hidden states; most heads need nothing.
+
+        Raises:
+            UsageError: The head reads the base's pooler, and the base's files have none.
+        """
+        if self.config.pooling == "pooler" and not backbone.pooled:
+            raise UsageError(
+                f"This head reads the pooler of the base, and the files of {backbone.record.name!r} have none: "
+                "where it was trained, it read random numbers.",
+                "limpet train TASK, whose heads read the hidden states",
+            )
 
     def stand_behind(self, module: nn.Module) -> None:
         """Take what the head needs of the method's module in front of it; most heads need nothing."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from limpet.errors import UsageError
 from limpet.training.methods import HEADED, Capabilities, _peft, _prompts, resolve_settings
+from limpet.training.pretrained import load_tokenizer
 
 __all__ = ["METHODS", "Prompt"]
 
@@ -95,9 +96,7 @@ def _beginning(backbone: Any, words: nn.Embedding, config: Mapping[str, Any]) ->
     if config["init"] == "vocabulary":
         ids = torch.randint(words.num_embeddings, (count,))
     else:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(backbone.name_or_path, local_files_only=True)
+        tokenizer = load_tokenizer(Path(backbone.name_or_path))
         found = list(tokenizer(config["text"], add_special_tokens=False)["input_ids"])
         if not found:
             raise UsageError(f"The text {config['text']!r} has no tokens.", "--set text=...")
