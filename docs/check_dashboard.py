@@ -27,7 +27,7 @@ from limpet.forgetting import mirror, report
 from limpet.forgetting.conclusion import arm_names, is_reference, runs_of
 from limpet.forgetting.dashboard import free_port, serve
 from limpet.forgetting.mirror_items import find
-from limpet.forgetting.report_summary import Fall, largest_fall, mean_matrix
+from limpet.forgetting.report_summary import Fall, largest_falls
 from limpet.registry import streams, versions
 from limpet.registry.store import Store, open_store
 from limpet.registry.values import VersionRecord
@@ -209,10 +209,7 @@ def _worst(store: Store, stream: str) -> tuple[str, Fall] | None:
     """The arm whose mean score fell most in one step, by the registry and not by the mirror."""
     made = report.build(store, stream)
     names = [name for name in arm_names(made) if not is_reference(made, name)]
-    falls = [
-        (name, largest_fall(mean_matrix(runs_of(made, name)), [task.name for task in made.tasks])) for name in names
-    ]
-    known = [(name, fall) for name, fall in falls if fall is not None]
+    known = [(name, fall) for name in names for fall in largest_falls(made, runs_of(made, name))]
     return max(known, key=lambda one: one[1].before - one[1].after, default=None)
 
 

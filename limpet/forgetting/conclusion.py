@@ -87,7 +87,7 @@ def _reference(report: Report, name: str) -> str:
     accuracy, interval = mean_with_interval(report, name, "average_accuracy")
     summary = strategies.get(runs_of(report, name)[0].strategy).summary
     measured = (
-        "not known yet"
+        f"{runs_of(report, name)[0].reason or 'not known yet'}"
         if accuracy is None
         else f"average_accuracy {accuracy:.3f}{_brackets(interval, ', 95 % interval')}"
     )
@@ -104,6 +104,8 @@ def _stability(report: Report, name: str) -> str:
     differences = [difference for arm in runs for difference in arm.differences]
     if differences:
         return f"{name} does not answer as it did, though nothing should have changed. {differences[0].sentence()}."
+    if runs[0].reason:
+        return f"Whether {name} forgot can't be said in one number ({runs[0].reason}){changed}.{_worst(runs)}"
     if forgetting is None:
         return f"Whether {name} forgot can't be said: an earlier task was not evaluated again."
     measured = _measured(forgetting, interval)
@@ -116,7 +118,7 @@ def _stability(report: Report, name: str) -> str:
 
 def _measured(forgetting: float | None, interval: Interval | None) -> str:
     if forgetting is None:
-        return "forgetting_max undefined"
+        return "no mean over the tasks"
     return f"forgetting_max {_signed(forgetting)}{_span(interval)}"
 
 

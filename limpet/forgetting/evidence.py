@@ -22,7 +22,7 @@ from limpet.forgetting.report_values import (
 )
 from limpet.forgetting.statistics import Column, Resampled
 from limpet.registry.values import ArmRun, EvaluationRecord, VersionRecord
-from limpet.training.scoring import metric
+from limpet.training.scoring import metric, no_common_unit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,8 +83,16 @@ class Course:
 
     @cached_property
     def metrics(self) -> dict[str, float | None]:
-        """Every metric of the matrix by its key."""
-        return metrics.all_metrics(self.rows, self.baseline, self.joint, self.learned)
+        """Every metric of the matrix by its key; null where scores have no common unit."""
+        references = self.baseline, self.joint
+        return metrics.all_metrics(self.rows, *references, self.learned, common_unit=self.no_mean is None)
+
+    @cached_property
+    def no_mean(self) -> str | None:
+        """Why the scores of the tasks learned so far have no mean; null where they have a common unit."""
+        learned = (next((cell for cell in column if cell), None) for column in zip(*self.cells, strict=True))
+        scored = [cell for cell, step in zip(learned, self.learned, strict=False) if cell and step < self.steps]
+        return no_common_unit({cell.task: cell.metric for cell in scored})
 
     @property
     def steps(self) -> int:
@@ -127,6 +135,8 @@ class Course:
     @cached_property
     def drawn(self) -> dict[str, Array | None]:
         """The metrics with intervals, of every resampled matrix; needs `columns`."""
+        if self.no_mean:
+            return dict.fromkeys(_INTERVALS)
         of_course = {key: partial(metric, learned=self.learned) for key, metric in _INTERVALS.items()}
         return {key: statistics.replicates(metric, self.resampled) for key, metric in of_course.items()}
 
@@ -179,6 +189,7 @@ def arm_report(course: Course) -> ArmReport:
         task_identity="oracle",
         matrix=course.rows,
         metrics=course.metrics,
+        reason=course.no_mean,
         intervals=_intervals(course),
         identical_predictions=_identical(course),
         answers_kept=_answers_kept(course),
@@ -337,8 +348,8 @@ def _before_and_now(
 
 def _compare(a: Sequence[Course], b: Sequence[Course], key: str) -> Comparison | None:
     pairs = _pairs(a, b)
-    left = _all_known(metrics.all_metrics(run.rows)[key] for run, _ in pairs)
-    right = _all_known(metrics.all_metrics(run.rows)[key] for _, run in pairs)
+    left = _all_known(run.metrics[key] for run, _ in pairs)
+    right = _all_known(run.metrics[key] for _, run in pairs)
     if not left or not right:
         return None
     difference = sum(left) / len(left) - sum(right) / len(right)

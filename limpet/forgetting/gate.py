@@ -89,18 +89,40 @@ def check(arm: ArmReport, rules: GateRules) -> tuple[Crossing, ...]:
 
 
 def _about_earlier_tasks(arm: ArmReport, rules: GateRules) -> Iterator[Crossing]:
+    terms = dict(zip(arm.tasks, forgetting_terms(arm.matrix, arm.learned), strict=False))
     for rule, key, limit in (
         ("forgetting", "forgetting_max", rules.max_forgetting),
         ("worst", "worst_forgetting", rules.max_worst),
     ):
-        yield from _above(arm, rule, key, arm.metrics[key], limit)
+        if arm.reason is None:
+            yield from _above(arm, rule, key, arm.metrics[key], limit)
+        elif limit is not None:
+            yield from _without_unit(arm, rule, key, terms, limit)
     if rules.require_identical and not (arm.answers_kept or arm.identical_predictions):
         yield Crossing("identical", f"{_arm(arm)}: {_not_identical(arm)}.")
-    terms = dict(zip(arm.tasks, forgetting_terms(arm.matrix, arm.learned), strict=False))
     for task, lost in terms.items():
         yield from _above(arm, "task-forgetting", "forgetting", lost, rules.of(task).max_forgetting, task)
     for task, rate in zip(arm.tasks, arm.negative_flip_rate, strict=False):
         yield from _above(arm, "flips", "negative_flip_rate", rate, rules.of(task).max_negative_flips, task)
+
+
+def _without_unit(
+    arm: ArmReport, rule: str, key: str, terms: Mapping[str, float | None], limit: float
+) -> Iterator[Crossing]:
+    """Hold tasks without a common unit against a limit on all of them: it is kept only where none of them lost.
+
+    Where no task lost anything, nothing that weighs their losses can be above 0, whatever the units. A loss is not
+    told in a number that the limit could be held against, and what can't be judged is not let through.
+    """
+    lost = [task for task, term in terms.items() if term is not None and term > _ROUNDING]
+    if limit >= 0 and not lost:
+        return
+    told = f"{', '.join(lost)} lost since learned" if lost else "the limit asks for a gain"
+    yield Crossing(
+        rule,
+        f"{_arm(arm)}: {key} is undefined ({arm.reason}), and {told}; give tasks limits of their own, such as "
+        f"--max-forgetting {(lost or list(terms))[0]}=X, and take back the limit of {limit:g} on all.",
+    )
 
 
 def _scores(arm: ArmReport, rules: GateRules) -> Iterator[Crossing]:

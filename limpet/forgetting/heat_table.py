@@ -62,20 +62,20 @@ def heat_table(title: str, steps: Sequence[str], matrix: Sequence[Row], limits: 
     return HeatTable(title, tasks, tuple(rows))
 
 
-def ranges(metrics: Sequence[str], matrices: Iterable[Sequence[Row]]) -> dict[str, Range]:
-    """Return each metric's range of colours: that of all arms' scores, so that arms can be compared.
+def ranges(units: Sequence[str], matrices: Iterable[Sequence[Row]]) -> dict[str, Range]:
+    """Return each unit's range of colours: that of all arms' scores, so that arms can be compared.
 
     Args:
-        metrics: The metric of each task, in the order of the matrices' columns.
+        units: The unit of each task's scores, in the order of the matrices' columns.
         matrices: The score matrices of all arms.
     """
-    found: Mapping[str, list[float]] = {metric: [] for metric in metrics}
+    found: Mapping[str, list[float]] = {unit: [] for unit in units}
     for matrix in matrices:
         for row in matrix:
-            for metric, score in zip(metrics, row, strict=True):
+            for unit, score in zip(units, row, strict=True):
                 if score is not None:
-                    found[metric].append(score)
-    return {metric: score_range(scores) for metric, scores in found.items()}
+                    found[unit].append(score)
+    return {unit: score_range(scores) for unit, scores in found.items()}
 
 
 def scale() -> list[str]:

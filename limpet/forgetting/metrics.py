@@ -158,6 +158,8 @@ def all_metrics(
     baseline: Scores | None = None,
     joint: Scores | None = None,
     learned: Learned | None = None,
+    *,
+    common_unit: bool,
 ) -> dict[str, float | None]:
     """Return every metric of the matrix by its key, in the order they are printed.
 
@@ -168,7 +170,10 @@ def all_metrics(
         baseline: Score of each task before any training, for `fwt_gem`.
         joint: Score of each task trained jointly with those before it, for `intransigence`.
         learned: The row that learned each task first, where a task may have been learned again.
+        common_unit: Whether the tasks' scores have one unit and range: pounds and shares have no mean and no largest.
     """
+    if not common_unit:
+        return dict.fromkeys((*_OF_THE_MATRIX, "fwt_gem", "intransigence"))
     return {
         **{key: metric(rows, learned) for key, metric in _OF_THE_MATRIX.items()},
         "fwt_gem": fwt_gem(rows, baseline),

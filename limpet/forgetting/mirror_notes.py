@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from limpet.forgetting.conclusion import arm_names, conclusion, is_reference, runs_of
-from limpet.forgetting.report_summary import Fall, largest_fall, mean_matrix
+from limpet.forgetting.report_summary import Fall, largest_falls
 from limpet.forgetting.report_values import Report
 from limpet.registry.values import VersionRecord
 
@@ -14,7 +14,7 @@ __all__ = ["Served", "home_note", "stream_note", "who_forgets"]
 
 # MLflow takes 20,000 characters
 LONGEST_NOTE = 15_000
-_KEYS = ("average_accuracy", "learning_accuracy", "bwt_gem", "worst_forgetting")
+_KEYS = ("average_accuracy", "learning_accuracy", "bwt_gem")
 
 
 def stream_note(report: Report) -> str:
@@ -25,7 +25,7 @@ def stream_note(report: Report) -> str:
     ]
     for arm in report.arms:
         values = " | ".join(_shown(arm.metrics.get(key)) for key in _KEYS)
-        lines.append(f"| {arm.label} | {values} | {_described(largest_fall(arm.matrix, arm.steps))} |")
+        lines.append(f"| {arm.label} | {values} | {_described(largest_falls(report, [arm]))} |")
     lines += [
         "",
         conclusion(report),
@@ -66,17 +66,20 @@ def who_forgets(report: Report) -> str:
     against are left out. Empty where no arm has begun.
     """
     names = [name for name in arm_names(report) if not is_reference(report, name)]
-    runs = {name: runs_of(report, name) for name in names}
-    begun = {name: largest_fall(mean_matrix(arms), arms[0].steps) for name, arms in runs.items() if arms[0].matrix}
-    if not begun:
+    falls = {name: largest_falls(report, runs) for name in names if (runs := runs_of(report, name))[0].matrix}
+    if not falls:
         return ""
-    falls = {name: fall for name, fall in begun.items() if fall is not None}
-    fallen = sorted(falls, key=lambda name: falls[name].after - falls[name].before)
-    kept = [name for name in begun if name not in falls]
-    said = [f"**{fallen[0]}** forgets most: {falls[fallen[0]].sentence()}"] if fallen else []
-    said += [f"less: {', '.join(fallen[1:])}"] if len(fallen) > 1 else []
-    said += [f"nothing: {', '.join(kept)}"] if kept and fallen else []
-    return "; ".join(said) if fallen else f"no score fell: {', '.join(kept)}"
+    fallen = {name: found for name, found in falls.items() if found}
+    kept = [name for name in falls if name not in fallen]
+    if not fallen:
+        return f"no score fell: {', '.join(kept)}"
+    if any(len(found) > 1 for found in falls.values()):
+        said = [f"**{name}**: {_described(found)}" for name, found in fallen.items()]
+    else:
+        most, *less = sorted(fallen, key=lambda name: fallen[name][0].after - fallen[name][0].before)
+        said = [f"**{most}** forgets most: {_described(fallen[most])}"]
+        said += [f"less: {', '.join(less)}"] if less else []
+    return "; ".join([*said, *([f"nothing: {', '.join(kept)}"] if kept else [])])
 
 
 def home_note(name: str, forgetting: Sequence[str], served: Sequence[Served]) -> str:
@@ -118,5 +121,5 @@ def _shown(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def _described(fall: Fall | None) -> str:
-    return "none" if fall is None else fall.sentence()
+def _described(falls: Sequence[Fall]) -> str:
+    return "; ".join(fall.sentence() for fall in falls) or "none"

@@ -22,6 +22,7 @@ from limpet.forgetting.mirror_versions import dataset_inputs, flat, logged_model
 from limpet.forgetting.plots import COLOURS
 from limpet.registry import bases, streams, tasks, versions
 from limpet.registry.values import ArmRun, StepRecord, StreamRecord, VersionRecord
+from limpet.training.scoring import no_common_unit
 
 __all__ = ["complete_run", "push_stream"]
 
@@ -230,7 +231,9 @@ def _stability(steps: Sequence[StepRecord]) -> dict[str, float]:
     learned = [step.task for step in steps]
     columns = list(dict.fromkeys(learned))
     rows = [[step.row[task].score if task in step.row else None for task in columns] for step in steps]
-    found = metrics.all_metrics(rows, learned=[learned.index(task) for task in columns])
+    scored = {step.task: step.row[step.task].metric for step in steps if step.task in step.row}
+    first = [learned.index(task) for task in columns]
+    found = metrics.all_metrics(rows, learned=first, common_unit=no_common_unit(scored) is None)
     return {key: value for key, value in found.items() if value is not None}
 
 

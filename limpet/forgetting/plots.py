@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Literal
 
 from limpet.forgetting.conclusion import arm_names, mean_of, mean_with_interval, runs_of
 from limpet.forgetting.report_values import ArmReport, Interval, Report
+from limpet.training.scoring import unit_key
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 __all__ = [
     "COLOURS",
@@ -40,7 +43,10 @@ _MOST_NAMES = 20
 
 
 def heatmap(arm: ArmReport) -> Figure:
-    """Return the score matrix of an arm as a heat map; cells that were not evaluated are hatched."""
+    """Return the score matrix of an arm as a heat map; cells that were not evaluated are hatched.
+
+    Where the tasks' scores have no common unit, each column has its own range of colours, and there is no scale.
+    """
     import numpy as np
     from matplotlib.patches import Rectangle
 
@@ -49,24 +55,36 @@ def heatmap(arm: ArmReport) -> Figure:
     figure = new_figure(side + 0.9, side)
     axes = figure.subplots()
     scores = np.array([[np.nan if cell is None else cell for cell in row[:size]] for row in arm.matrix], dtype=float)
-    low, high = score_range(scores[~np.isnan(scores)].tolist())
+    shares, (low, high) = scores, score_range(scores[~np.isnan(scores)].tolist())
+    if arm.reason:
+        shares, low, high = _by_column(scores), 0.0, 1.0
     # a home that learned a task again has more rows than columns
     aspect: Literal["equal", "auto"] = "equal" if len(arm.steps) == size else "auto"
-    image = axes.imshow(np.ma.masked_invalid(scores), cmap="viridis", vmin=low, vmax=high, aspect=aspect)
+    image = axes.imshow(np.ma.masked_invalid(shares), cmap="viridis", vmin=low, vmax=high, aspect=aspect)
     for step, column in np.argwhere(np.isnan(scores)):
         cell = Rectangle((column - 0.5, step - 0.5), 1, 1, fill=False, hatch="///", edgecolor="#cccccc", linewidth=0)
         axes.add_patch(cell)
     if size <= _MOST_NUMBERS:
         for step, column in np.argwhere(~np.isnan(scores)):
             value = scores[step, column]
-            colour = "white" if is_dark((value - low) / (high - low)) else "black"
+            colour = "white" if is_dark((shares[step, column] - low) / (high - low)) else "black"
             axes.text(column, step, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=9)
     _task_ticks(axes, arm)
     axes.set_xlabel("score on")
     axes.set_ylabel("after learning")
     axes.set_title(arm.label, fontsize=11)
-    figure.colorbar(image, ax=axes, shrink=0.8)
+    if not arm.reason:
+        figure.colorbar(image, ax=axes, shrink=0.8)
     return figure
+
+
+def _by_column(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each score as a share of its column's range."""
+    import numpy as np
+
+    lowest, highest = np.nanmin(scores, axis=0), np.nanmax(scores, axis=0)
+    shares: NDArray[np.float64] = (scores - lowest) / np.maximum(highest - lowest, 1e-9)
+    return shares
 
 
 def curves(report: Report, index: int) -> Figure:
@@ -119,8 +137,8 @@ def _step_axis(axes: Axes, report: Report, index: int) -> None:
     axes.set_xticks(steps if count <= _MOST_NAMES else steps[:: count // 10])
     # the same steps in every plot, so that their falls can be told apart
     axes.set_xlim(0.7, count + 0.3)
-    metric = report.tasks[index].metric
-    measured = [place for place, task in enumerate(report.tasks) if task.metric == metric]
+    units = [unit_key(task.name, task.metric) for task in report.tasks]
+    measured = [place for place, unit in enumerate(units) if unit == units[index]]
     low, high = score_range(
         [
             score
@@ -132,7 +150,7 @@ def _step_axis(axes: Axes, report: Report, index: int) -> None:
     )
     axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
     axes.set_xlabel("step")
-    axes.set_ylabel(metric)
+    axes.set_ylabel(report.tasks[index].metric)
     axes.grid(alpha=0.3)
 
 
@@ -143,12 +161,12 @@ def _legend_columns(report: Report) -> int:
 
 
 def forgetting_bars(report: Report) -> Figure:
-    """Return a bar of `forgetting_max` for each arm with its 95 % interval; left of 0 is backward gain."""
-    names = [name for name in arm_names(report) if mean_of(runs_of(report, name), "forgetting_max") is not None]
+    """Return a bar of `bwt_gem` for each arm with its 95 % interval; left of 0 is forgetting."""
+    names = [name for name in arm_names(report) if mean_of(runs_of(report, name), "bwt_gem") is not None]
     figure = new_figure(6.4, 1.4 + 0.5 * max(len(names), 1))
     axes = figure.subplots()
     for position, name in enumerate(names):
-        value, interval = mean_with_interval(report, name, "forgetting_max")
+        value, interval = mean_with_interval(report, name, "bwt_gem")
         if value is None:
             continue
         axes.barh(
@@ -172,7 +190,7 @@ def forgetting_bars(report: Report) -> Figure:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.margins(x=0.18)
-    axes.set_xlabel("forgetting_max (mean loss on earlier tasks; 0 is none)")
+    axes.set_xlabel("bwt_gem (mean change of earlier tasks since learned; left of 0 is forgetting)")
     return figure
 
 

@@ -60,6 +60,8 @@ def _arm(arm: ArmReport, names: list[str], metrics: dict[str, str]) -> Iterator[
     for key, (low, high) in arm.intervals.items():
         yield "interval_low", key, None, None, low
         yield "interval_high", key, None, None, high
+    if arm.reason:
+        yield "reason", "metrics", None, None, arm.reason
     yield "metric", "identical_predictions", None, None, arm.identical_predictions
     for task, negative, positive in zip(names, arm.negative_flip_rate, arm.positive_flip_rate, strict=False):
         yield "flip", "negative_flip_rate", None, task, negative
@@ -71,6 +73,8 @@ def _arm(arm: ArmReport, names: list[str], metrics: dict[str, str]) -> Iterator[
     for candidate in arm.sweep:
         settings = candidate.get("settings", {})
         yield "sweep", settings_text(settings), None, None, candidate.get("mean")
+        if "mean_rank" in candidate:
+            yield "sweep_rank", settings_text(settings), None, None, candidate["mean_rank"]
         yield "sweep_chosen", settings_text(settings), None, None, settings == arm.chosen
     yield from _cost(arm)
     for step, version in enumerate(arm.versions, start=1):

@@ -12,6 +12,7 @@ from limpet.forgetting.report_summary import mean_matrix, summary_table
 from limpet.forgetting.report_tables import Table
 from limpet.forgetting.report_values import ArmReport, Report
 from limpet.registry.streams import HOME_STREAM
+from limpet.training.scoring import unit_key
 
 __all__ = ["render_html"]
 
@@ -20,7 +21,7 @@ def render_html(report: Report) -> str:
     """Return the report as one self-contained HTML document; all text of users is escaped."""
     learned = [arm for arm in report.arms if arm.matrix]
     several = any(len(runs_of(report, name)) > 1 for name in arm_names(report))
-    limits = ranges([task.metric for task in report.tasks], [arm.matrix for arm in report.arms])
+    limits = ranges(_units(report), [arm.matrix for arm in report.arms])
     return page(
         "report.html.j2",
         report=report,
@@ -30,7 +31,7 @@ def render_html(report: Report) -> str:
         matrices=_mean_matrices(report, limits),
         scale=scale(),
         above=report_tables.before_learning(learned),
-        limits=[(metric, f"{low:g}", f"{high:g}") for metric, (low, high) in limits.items()],
+        limits=[(unit, f"{low:g}", f"{high:g}") for unit, (low, high) in limits.items()],
         curves=[_curves(report, index) for index in range(_learned(report))],
         results=_filled(
             report_tables.metric_table(report),
@@ -57,6 +58,10 @@ def render_html(report: Report) -> str:
     )
 
 
+def _units(report: Report) -> list[str]:
+    return [unit_key(task.name, task.metric) for task in report.tasks]
+
+
 def _filled(*tables: Table) -> list[Table]:
     return [table for table in tables if table.rows]
 
@@ -76,7 +81,7 @@ def _mean_matrices(report: Report, limits: Mapping[str, Range]) -> list[HeatTabl
 
 
 def _matrix(report: Report, limits: Mapping[str, Range], title: str, runs: list[ArmReport]) -> HeatTable:
-    columns = [limits[task.metric] for task in report.tasks]
+    columns = [limits[unit] for unit in _units(report)]
     return heat_table(title, runs[0].steps, mean_matrix(runs), columns)
 
 
@@ -86,10 +91,13 @@ def _curves(report: Report, index: int) -> Plot:
 
 
 def _overview(report: Report) -> list[Plot]:
+    if any(arm.reason for arm in report.arms):
+        # what has no common unit has no mean to draw
+        return []
     found = [Plot(data_uri(plots.accuracy_cost(report)), "Average accuracy of each arm against its cost.")]
     if any(len(arm.matrix) > 1 for arm in report.arms):
-        bars = Plot(data_uri(plots.forgetting_bars(report)), "Forgetting of each arm with its 95 % interval.")
-        found.insert(0, bars)
+        words = "bwt_gem of each arm, the mean change of earlier tasks, with its 95 % interval."
+        found.insert(0, Plot(data_uri(plots.forgetting_bars(report)), words))
     return found
 
 

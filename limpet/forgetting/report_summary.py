@@ -9,8 +9,9 @@ from limpet.forgetting.conclusion import arm_names, mean_with_interval, runs_of
 from limpet.forgetting.matrix import Row
 from limpet.forgetting.report_tables import Table, identical, mean, number, size, total, with_interval
 from limpet.forgetting.report_values import ArmReport, Report
+from limpet.training.scoring import unit_key
 
-__all__ = ["Fall", "largest_fall", "mean_matrix", "summary_table"]
+__all__ = ["Fall", "largest_falls", "mean_matrix", "summary_table"]
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,27 @@ def mean_matrix(runs: Sequence[ArmReport]) -> tuple[Row, ...]:
     return tuple(tuple(mean(cell) if None not in cell else None for cell in zip(*row, strict=True)) for row in rows)
 
 
-def largest_fall(matrix: Sequence[Row], steps: Sequence[str]) -> Fall | None:
-    """Return where a score matrix fell most in one step after a task was learned; None where no score fell.
+def largest_falls(report: Report, runs: Sequence[ArmReport]) -> tuple[Fall, ...]:
+    """Return where the mean scores of an arm's runs fell most in one step after a task was learned, if any fell.
+
+    Falls are compared within one unit: where the tasks' scores have several, each has its own.
 
     Args:
-        matrix: The scores, a row for each step.
-        steps: The task that each step learned; a column for each of them in the order of their first.
+        report: Says by what each task is scored.
+        runs: Of one arm, equally far, one for each seed.
     """
+    matrix, steps = mean_matrix(runs), runs[0].steps
+    units: dict[str, list[str]] = {}
+    for task in report.tasks:
+        units.setdefault(unit_key(task.name, task.metric), []).append(task.name)
+    falls = (_largest_fall(matrix, steps, names) for names in units.values())
+    return tuple(fall for fall in falls if fall is not None)
+
+
+def _largest_fall(matrix: Sequence[Row], steps: Sequence[str], tasks: Sequence[str]) -> Fall | None:
     falls = []
     for column, task in enumerate(dict.fromkeys(steps)):
-        for row in range(steps.index(task) + 1, len(matrix)):
+        for row in range(steps.index(task) + 1, len(matrix)) if task in tasks else ():
             before, after = matrix[row - 1][column], matrix[row][column]
             if before is not None and after is not None and after < before:
                 falls.append(Fall(task, row + 1, steps[row], before, after))
@@ -55,12 +67,12 @@ def summary_table(report: Report) -> Table:
     rows = []
     for name in arm_names(report):
         runs = runs_of(report, name)
-        fall = largest_fall(mean_matrix(runs), runs[0].steps)
+        falls = largest_falls(report, runs)
         rows.append(
             (
                 name,
                 with_interval(*mean_with_interval(report, name, "forgetting_max")),
-                "none" if fall is None else fall.sentence(),
+                "; ".join(fall.sentence() for fall in falls) or "none",
                 identical(runs),
                 with_interval(*mean_with_interval(report, name, "average_accuracy")),
                 size(mean(run.cost.bytes_per_task for run in runs)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from limpet.forgetting.conclusion import arm_names, mean_with_interval, runs_of
 from limpet.forgetting.metrics import DEFINITIONS
@@ -245,13 +246,15 @@ def sweep_table(report: Report) -> Table:
         (
             label(report, arm),
             settings_text(candidate.get("settings", {})),
-            number(candidate.get("mean")),
+            _rated(candidate),
             "chosen" if candidate.get("settings") == arm.chosen else "",
         )
         for arm in report.arms
         for candidate in arm.sweep
     ]
     note = "Chosen by the mean score on validation data after the last task, never on the evaluation split."
+    if any("mean_rank" in candidate for arm in report.arms for candidate in arm.sweep):
+        note += " Where the tasks' scores have no common unit, it is by the mean over tasks of a candidate's rank."
     return Table("sweeps", ("arm", "settings", "validation", ""), tuple(rows), note)
 
 
@@ -333,6 +336,11 @@ def _mcnemar(arm: ArmReport, task: str) -> tuple[str, str, str, str, str]:
         return MISSING, MISSING, MISSING, MISSING, MISSING
     interval = MISSING if entry.interval is None else span(entry.interval)
     return str(entry.lost), str(entry.gained), number(entry.p_value, 4), number(entry.change), interval
+
+
+def _rated(candidate: Mapping[str, Any]) -> str:
+    rank = candidate.get("mean_rank")
+    return number(candidate.get("mean")) if rank is None else f"rank {number(rank, 2)}"
 
 
 def settings_text(settings: Mapping[str, object]) -> str:

@@ -198,7 +198,8 @@ class ArmReport:
     order. `differences` has, for each earlier task that is not answered as when it was learned though its weights
     are its own, the first example and the likely cause. `ability` has the probes of general ability, `adapters` each
     task under its own adapter, another's and none; both are empty where the stream asks none. `task_identity` says
-    whether the task of an example was given (`oracle`) or inferred (`routed`).
+    whether the task of an example was given (`oracle`) or inferred (`routed`). `reason` says why `metrics` are null
+    where the tasks' scores have no common unit, and so no mean.
     """
 
     name: str
@@ -223,6 +224,7 @@ class ArmReport:
     adapters: tuple[AdapterReport, ...] = ()
     answering: tuple[VersionReport, ...] = ()
     answers_kept: bool | None = None
+    reason: str | None = None
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -254,6 +256,7 @@ class ArmReport:
             "task_identity": self.task_identity,
             "matrix": [list(row) for row in self.matrix],
             "metrics": dict(self.metrics),
+            "reason": self.reason,
             "intervals": {key: list(interval) for key, interval in self.intervals.items()},
             "identical_predictions": self.identical_predictions,
             "negative_flip_rate": list(self.negative_flip_rate),

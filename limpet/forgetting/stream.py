@@ -6,7 +6,7 @@ run in its checkpoint. Run again after any interruption, the stream goes on at t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from limpet.training.backbone import Backbone
 from limpet.training.corpora import CORPORA
 from limpet.training.learn import Staged, Start, TrainingSettings, discard
 from limpet.training.progress import SILENT, Progress
+from limpet.training.scoring import no_common_unit
+from limpet.training.units import mean_ranks
 
 __all__ = ["run_stream"]
 
@@ -267,21 +269,31 @@ def _choose(run: _Run, arm: ArmSpec, seed: int, record: ArmRun) -> dict[str, Any
     if first.id != record.id and first.chosen:
         streams.set_sweep(run.store, record.id, first.sweep, first.chosen)
         return dict(first.chosen)
+    unlike = no_common_unit({task.name: task.definition.metric for task in run.tasks})
     learned: list[tuple[Staged, ...]] = []
     sweep: list[dict[str, Any]] = []
     for candidate in arm.candidates():
         stages, scores = _try(run, arm, candidate, seed)
-        mean = sum(scores.values()) / len(scores)
+        mean = None if unlike else sum(scores.values()) / len(scores)
         sweep.append({"settings": candidate, "validation": scores, "mean": mean})
         learned.append(stages)
-        run.progress.note(f"{arm.name} (seed {seed}) {_describe(candidate)}validation {mean:.3f}")
-    best = max(range(len(sweep)), key=lambda index: sweep[index]["mean"])
+        shown = ", ".join(f"{task} {value:.3f}" for task, value in scores.items()) if mean is None else f"{mean:.3f}"
+        run.progress.note(f"{arm.name} (seed {seed}) {_describe(candidate)}validation {shown}")
+    best = max(range(len(sweep)), key=lambda index: sweep[index]["mean"]) if unlike is None else _rank(sweep, unlike)
     streams.set_sweep(run.store, record.id, tuple(sweep), sweep[best]["settings"])
     for index, stages in enumerate(learned):
         if index != best:
             for staged in stages:
                 discard(staged)
     return dict(sweep[best]["settings"])
+
+
+def _rank(sweep: Sequence[dict[str, Any]], reason: str) -> int:
+    """Give every candidate its mean rank and the reason why it has no mean score; return the place of the best."""
+    ranks = mean_ranks([candidate["validation"] for candidate in sweep])
+    for candidate, rank in zip(sweep, ranks, strict=True):
+        candidate |= {"mean_rank": rank, "reason": reason}
+    return ranks.index(min(ranks))
 
 
 def _try(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from limpet.training.scoring import Metric, f1
+from limpet.training.units import SHARE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +77,12 @@ ENTITY_F1 = Metric(
     "and last word are, in 0 to 1; 0 where there is none (IOB2; Tjong Kim Sang & De Meulder 2003)",
     _count_entities,
     _micro,
+    unit=SHARE,
 )
 TOKEN_ACCURACY = Metric(
-    "token-accuracy", "share of all words whose tag is the target's, in 0 to 1", _count_words, _share
+    "token-accuracy",
+    "share of all words whose tag is the target's, in 0 to 1",
+    _count_words,
+    _share,
+    unit=SHARE,
 )

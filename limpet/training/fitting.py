@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from limpet.training.lower_layers import keep
 from limpet.training.model import OtherHead, TaskModel
 from limpet.training.objectives import Mixture, TaskLoss
 from limpet.training.progress import Progress
-from limpet.training.scoring import score
+from limpet.training.scoring import no_common_unit, score
 
 __all__ = ["fit_task", "measure_untrained"]
 
@@ -55,7 +55,8 @@ def fit_task(
         progress: Told of every step.
         keep_answers: Keep what the frozen base gives for the texts for what comes later, as where it is computed in
             the default way.
-        along: What is learned along. Where that is other tasks' heads, the best epoch is that of the best mean score.
+        along: What is learned along. Where that is other tasks' heads, the best epoch is that of the best mean score,
+            or of the best mean rank where the tasks' scores have no common unit.
 
     Raises:
         InterruptedRunError: A signal came; a checkpoint was kept.
@@ -95,9 +96,11 @@ def fit_task(
         if companion.head is None:
             learned.append(_held_back(store, backbone, model, place, companion.task, max_length, loop.dtype))
 
-    def validate() -> float:
-        scores = [one.validate() for one in learned]
-        return sum(scores) / len(scores)
+    unlike = no_common_unit({one.task.name: one.task.definition.metric for one in learned})
+
+    def validate() -> float | Mapping[str, float]:
+        scores = {one.task.name: one.validate() for one in learned}
+        return scores if unlike else sum(scores.values()) / len(scores)
 
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     mixture = Mixture(losses, along.penalty, parameters)

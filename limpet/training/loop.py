@@ -23,8 +23,11 @@ from torch import Tensor
 from limpet.errors import InterruptedRunError, TrainingError
 from limpet.training.checkpoint import Checkpoint, LoopState
 from limpet.training.progress import Progress
+from limpet.training.units import mean_ranks
 
 __all__ = ["Fitted", "LoopSettings", "Objective", "fit", "new_accelerator"]
+
+_OF_TASK = "validation/"
 
 
 class Objective(Protocol):
@@ -65,7 +68,9 @@ class LoopSettings:
 class Fitted:
     """What training gave; the model holds the best epoch's tensors.
 
-    `inputs` has the digests of the token ids that were learned on, by split.
+    `best_score` is the validation score in that epoch: of the task and of those learned along with it the mean, and
+    where they have no common unit, of the task itself. `inputs` has the digests of the token ids that were learned
+    on, by split.
     """
 
     best_score: float
@@ -98,7 +103,7 @@ def fit(
     model: Any,
     objective: Objective,
     settings: LoopSettings,
-    validate: Callable[[], float],
+    validate: Callable[[], float | Mapping[str, float]],
     checkpoint: Checkpoint,
     progress: Progress,
 ) -> Fitted:
@@ -108,7 +113,8 @@ def fit(
         model: The backbone with a method attached, and a head; or a head alone.
         objective: The training examples and their loss.
         settings: Of the loop.
-        validate: Scores the model on validation data; higher is better.
+        validate: Scores the model on validation data, higher is better. Scores by task are those of tasks without
+            a common unit: the best epoch is then that of the best mean rank.
         checkpoint: Where to write the state, and to resume from if it has one.
         progress: Told of every step.
 
@@ -234,14 +240,31 @@ def _count(state: LoopState, loss: float, examples: int, seconds: float) -> None
     state.seconds = seconds
 
 
-def _end_epoch(state: LoopState, score: float, parameters: dict[str, Any]) -> None:
-    state.history.append(
-        {"epoch": state.epoch + 1, "loss": state.loss_sum / max(1, state.batch), "validation": score}
-    )
-    if state.best_score is None or score > state.best_score:
+def _end_epoch(state: LoopState, validated: float | Mapping[str, float], parameters: dict[str, Any]) -> None:
+    scores = validated if isinstance(validated, Mapping) else {}
+    # the first task is the one that is learned, the others are learned along
+    score = next(iter(scores.values())) if isinstance(validated, Mapping) else validated
+    each = {f"{_OF_TASK}{task}": value for task, value in scores.items()}
+    loss = state.loss_sum / max(1, state.batch)
+    state.history.append({"epoch": state.epoch + 1, "loss": loss, "validation": score, **each})
+    if _is_best(state, score):
         state.best_score, state.best_epoch = score, state.epoch + 1
         state.best = {name: parameter.detach().cpu().clone() for name, parameter in parameters.items()}
     state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
+
+
+def _is_best(state: LoopState, score: float) -> bool:
+    """Tell whether the last epoch is better than the one kept.
+
+    Over tasks without a common unit, it is by the mean ranks of these two among all epochs so far.
+    """
+    if state.best_score is None:
+        return True
+    epochs = [{key: one[key] for key in one if key.startswith(_OF_TASK)} for one in state.history]
+    if not epochs[-1]:
+        return score > state.best_score
+    ranks = mean_ranks(epochs)
+    return ranks[-1] < ranks[state.best_epoch - 1]
 
 
 @contextmanager

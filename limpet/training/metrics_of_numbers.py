@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from limpet.training.scoring import Metric
+from limpet.training.units import CORRELATION, EXPLAINED, TARGETS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,6 +107,7 @@ PEARSON = Metric(
     "Pearson's correlation of predictions and targets, in -1 to 1; 0 where either is constant (Pearson 1895)",
     _moments,
     _correlation,
+    unit=CORRELATION,
 )
 SPEARMAN = Metric(
     "spearman",
@@ -114,12 +116,21 @@ SPEARMAN = Metric(
     None,
     None,
     whole=_of_ranks,
+    unit=CORRELATION,
 )
 NEG_RMSE = Metric(
-    "neg-rmse", "the root of the mean squared error, negated; in the unit of the targets, at most 0", _squares, _root
+    "neg-rmse",
+    "the root of the mean squared error, negated; in the unit of the targets, at most 0",
+    _squares,
+    _root,
+    unit=TARGETS,
 )
 NEG_MAE = Metric(
-    "neg-mae", "the mean absolute error, negated; in the unit of the targets, at most 0", _distances, _negated_mean
+    "neg-mae",
+    "the mean absolute error, negated; in the unit of the targets, at most 0",
+    _distances,
+    _negated_mean,
+    unit=TARGETS,
 )
 R2 = Metric(
     "r2",
@@ -127,4 +138,5 @@ R2 = Metric(
     "constant",
     _squares_and_targets,
     _explained,
+    unit=EXPLAINED,
 )

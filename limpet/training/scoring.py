@@ -6,12 +6,13 @@ is then nothing but another sum, so an interval is computed by the very two func
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import UsageError
 from limpet.training import task_types
+from limpet.training.units import SHARE, Unit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,19 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["ACCURACY", "MACRO_F1", "Metric", "equal", "exact", "f1", "mean", "metric", "score"]
+__all__ = [
+    "ACCURACY",
+    "MACRO_F1",
+    "Metric",
+    "equal",
+    "exact",
+    "f1",
+    "mean",
+    "metric",
+    "no_common_unit",
+    "score",
+    "unit_key",
+]
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ class Metric:
         right: Tells a right prediction from a wrong one; null where the metric knows no right and wrong.
         whole: The score of predictions and targets, where it is no sum over examples; `counts` and `combine` are
             null then, and the score has no interval.
+        unit: What the score is counted in, with its range; only scores of one unit have a mean over tasks.
     """
 
     name: str
@@ -43,6 +57,8 @@ class Metric:
     combine: Callable[[Array, int], Array] | None
     right: Callable[[Any, Any], bool] | None = None
     whole: Callable[[Sequence[Any], Sequence[Any]], float] | None = None
+    _: KW_ONLY
+    unit: Unit
 
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> float:
         """Return the score of `predictions`, one for each target."""
@@ -71,6 +87,38 @@ def score(name: str, predictions: Sequence[Any], targets: Sequence[Any]) -> floa
         UsageError: There is no such metric.
     """
     return metric(name).score(predictions, targets)
+
+
+def unit_key(task: str, name: str) -> str:
+    """Return what the scores of two tasks must agree in to have a mean.
+
+    Args:
+        task: The task's name.
+        name: That of its metric.
+
+    Raises:
+        UsageError: There is no such metric.
+    """
+    unit = metric(name).unit
+    return f"{name} of {task}" if unit.of_task else unit.name
+
+
+def no_common_unit(metrics: Mapping[str, str]) -> str | None:
+    """Return why the scores of some tasks have no mean; null where they have a common unit.
+
+    Args:
+        metrics: The metric of each task by the task's name.
+
+    Raises:
+        UsageError: There is no such metric.
+    """
+    of_each_unit: dict[str, str] = {}
+    for task, name in metrics.items():
+        of_each_unit.setdefault(unit_key(task, name), task)
+    if len(of_each_unit) < 2:
+        return None
+    scored = ", ".join(f"{task} is scored by {metrics[task]}" for task in list(of_each_unit.values())[:3])
+    return f"no common unit: {scored}"
 
 
 def equal(prediction: Any, target: Any) -> bool:
@@ -127,7 +175,12 @@ def _over_labels(sums: Array, examples: int) -> Array:
 
 
 ACCURACY = Metric(
-    "accuracy", "share of the examples whose prediction is the target, in 0 to 1", exact, mean, right=equal
+    "accuracy",
+    "share of the examples whose prediction is the target, in 0 to 1",
+    exact,
+    mean,
+    right=equal,
+    unit=SHARE,
 )
 MACRO_F1 = Metric(
     "macro-f1",
@@ -136,4 +189,5 @@ MACRO_F1 = Metric(
     _count_labels,
     _over_labels,
     right=equal,
+    unit=SHARE,
 )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from limpet.forgetting.gate import GateRules, TaskRules, check
@@ -18,7 +20,7 @@ def arm(rows: Rows, identical: bool | None = True, flips: tuple[float | None, ..
         seed=0,
         task_identity="oracle",
         matrix=tuple(tuple(row) for row in rows),
-        metrics=all_metrics(rows),
+        metrics=all_metrics(rows, common_unit=True),
         intervals={},
         identical_predictions=identical,
         negative_flip_rate=flips,
@@ -38,6 +40,26 @@ LOST: Rows = [[0.9, None, None], [0.6, 0.8, None], [0.6, 0.8, 0.7]]
 
 def rules_crossed(of: ArmReport, rules: GateRules) -> list[str]:
     return [crossing.rule for crossing in check(of, rules)]
+
+
+def without_unit(rows: Rows) -> ArmReport:
+    metrics = all_metrics(rows, common_unit=False)
+    return replace(arm(rows), metrics=metrics, reason="no common unit: a is scored by neg-rmse, b by accuracy")
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.5])
+def test_a_mean_without_a_common_unit_is_within_a_limit_where_no_task_lost_anything(limit: float) -> None:
+    kept = without_unit([[-9000.0, None, None], [-9000.0, 0.8, None], [-8000.0, 0.8, 0.7]])
+    assert check(kept, GateRules(max_forgetting=limit, max_worst=limit)) == ()
+
+
+def test_a_loss_without_a_common_unit_is_not_let_through_by_an_undefined_mean() -> None:
+    lost = without_unit([[-9000.0, None, None], [-9000.0, 0.8, None], [-9400.0, 0.9, 0.7]])
+    forgetting, worst = check(lost, GateRules(max_forgetting=1000.0, max_worst=1000.0))
+    assert (forgetting.rule, worst.rule) == ("forgetting", "worst")
+    assert "no common unit" in forgetting.detail and "a lost" in forgetting.detail
+    assert "--max-forgetting a=X" in forgetting.detail
+    assert check(lost, GateRules(tasks={"a": TaskRules(max_forgetting=1000.0)})) == ()
 
 
 def test_an_arm_that_forgot_nothing_crosses_no_rule() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limpet.forgetting import metrics
-from limpet.forgetting.metrics import Rows, all_metrics
+from limpet.forgetting.metrics import Rows, Scores, all_metrics
 
 VECTORS = json.loads(Path(__file__).with_name("vectors").joinpath("retention_metrics.json").read_text())
 
 # the tasks are learned at .9, .8, .7; the first falls to .5 and recovers a little, the second gains
 ROWS: Rows = [[0.9, None, None], [0.5, 0.8, None], [0.6, 0.85, 0.7]]
+
+
+def measured(
+    rows: Rows, baseline: Scores | None = None, joint: Scores | None = None, learned: Sequence[int] | None = None
+) -> dict[str, float | None]:
+    """Every metric of tasks that have a common unit."""
+    return all_metrics(rows, baseline, joint, learned, common_unit=True)
+
 
 scores = st.floats(0.01, 1)
 squares = st.integers(1, 6).flatmap(
@@ -26,7 +35,7 @@ several = squares.filter(lambda rows: len(rows) > 1)
 
 @pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda case: case["name"])
 def test_every_metric_equals_its_vector(case: dict[str, Any]) -> None:
-    found = all_metrics(case["R"], case["baseline"], case["joint"])
+    found = measured(case["R"], case["baseline"], case["joint"])
     assert found.keys() == case["expect"].keys()
     for key, expected in case["expect"].items():
         if expected is None:
@@ -35,8 +44,15 @@ def test_every_metric_equals_its_vector(case: dict[str, Any]) -> None:
             assert found[key] == pytest.approx(expected, rel=0, abs=VECTORS["tolerance"]), key
 
 
+def test_scores_without_a_common_unit_have_no_mean_of_any_kind() -> None:
+    pounds_and_shares: Rows = [[-120_000.0, None], [-125_000.0, 0.9]]
+    found = all_metrics(pounds_and_shares, [-2.0, 0.5], [-3.0, 0.8], common_unit=False)
+    assert found.keys() == measured(ROWS).keys()
+    assert set(found.values()) == {None}
+
+
 def test_every_key_has_its_definition() -> None:
-    assert set(all_metrics(ROWS)) <= set(metrics.DEFINITIONS)
+    assert set(measured(ROWS)) <= set(metrics.DEFINITIONS)
 
 
 # -- the known mistakes of public implementations
@@ -49,7 +65,7 @@ def test_backward_transfer_is_divided_by_the_earlier_tasks_not_by_all() -> None:
 
 def test_cells_above_the_diagonal_are_not_counted() -> None:
     filled = [[0.9, 0.0, 0.0], [0.5, 0.8, 0.0], [0.6, 0.85, 0.7]]
-    assert all_metrics(filled) == all_metrics(ROWS)
+    assert measured(filled) == measured(ROWS)
 
 
 def test_the_best_earlier_score_counts_not_the_first() -> None:
@@ -81,12 +97,12 @@ GROWN: Rows = [[0.9, None], [0.9, 0.8], [0.5, 0.8]]
     ],
 )
 def test_a_task_that_was_learned_again_is_an_earlier_task(key: str, value: float) -> None:
-    assert all_metrics(GROWN, learned=(0, 1))[key] == pytest.approx(value, abs=1e-12)
+    assert measured(GROWN, learned=(0, 1))[key] == pytest.approx(value, abs=1e-12)
 
 
 def test_a_home_with_one_task_forgets_by_a_worse_version_of_it() -> None:
-    assert all_metrics([[0.9], [0.2]], learned=(0,))["forgetting_max"] == pytest.approx(0.7)
-    assert all_metrics([[0.9]], learned=(0,))["forgetting_max"] is None
+    assert measured([[0.9], [0.2]], learned=(0,))["forgetting_max"] == pytest.approx(0.7)
+    assert measured([[0.9]], learned=(0,))["forgetting_max"] is None
 
 
 def test_the_latest_earlier_task_is_not_skipped() -> None:
@@ -98,12 +114,12 @@ def test_the_latest_earlier_task_is_not_skipped() -> None:
 @pytest.mark.parametrize("key", ["average_accuracy", "bwt_gem", "bwt_diaz", "forgetting_max", "retention"])
 def test_a_missing_cell_makes_a_metric_undefined_and_never_0(key: str) -> None:
     rows = [[0.9, None, None], [0.5, 0.8, None], [None, 0.85, 0.7]]
-    assert all_metrics(rows)[key] is None
+    assert measured(rows)[key] is None
 
 
 def test_a_missing_cell_matters_only_to_the_metrics_that_read_it() -> None:
     rows = [[0.9, None, None], [None, 0.8, None], [0.6, 0.85, 0.7]]
-    found = all_metrics(rows)
+    found = measured(rows)
     assert found["average_accuracy"] is not None and found["bwt_gem"] is not None
     assert found["forgetting_max"] is None and found["average_anytime_accuracy"] is None
 
@@ -118,17 +134,17 @@ def test_forgetting_and_backward_transfer_have_opposite_signs() -> None:
 
 
 def test_one_task_can_forget_nothing_yet() -> None:
-    found = all_metrics([[0.5]])
+    found = measured([[0.5]])
     defined = {key for key, value in found.items() if value is not None}
     assert defined == {"average_accuracy", "learning_accuracy", "average_anytime_accuracy"}
 
 
 def test_no_task_has_no_metric() -> None:
-    assert set(all_metrics([], [], []).values()) == {None}
+    assert set(measured([], [], []).values()) == {None}
 
 
 def test_without_baseline_or_joint_scores_their_metrics_are_undefined() -> None:
-    found = all_metrics(ROWS)
+    found = measured(ROWS)
     assert found["fwt_gem"] is None and found["intransigence"] is None
 
 
@@ -145,7 +161,7 @@ def test_retention_is_no_ratio_of_nothing_or_of_losses(learned: float) -> None:
 
 
 def test_tasks_still_to_come_are_not_read() -> None:
-    assert all_metrics([[0.9, None, None], [0.5, 0.8, None]]) == all_metrics([[0.9, None], [0.5, 0.8]])
+    assert measured([[0.9, None, None], [0.5, 0.8, None]]) == measured([[0.9, None], [0.5, 0.8]])
 
 
 # -- properties
@@ -154,7 +170,7 @@ def test_tasks_still_to_come_are_not_read() -> None:
 @given(several)
 def test_perfect_retention_forgets_exactly_nothing(rows: list[list[float]]) -> None:
     learned = [row[index] for index, row in enumerate(rows)]
-    found = all_metrics([learned for _ in rows])
+    found = measured([learned for _ in rows])
     assert (found["bwt_gem"], found["bwt_diaz"], found["forgetting_max"], found["worst_forgetting"]) == (0, 0, 0, 0)
     assert found["retention"] == 1
     assert found["average_accuracy"] == found["learning_accuracy"]
@@ -162,7 +178,7 @@ def test_perfect_retention_forgets_exactly_nothing(rows: list[list[float]]) -> N
 
 @given(scores, st.integers(2, 6))
 def test_constant_scores_are_their_own_averages(score: float, size: int) -> None:
-    found = all_metrics([[score] * size for _ in range(size)], [score] * size, [score] * size)
+    found = measured([[score] * size for _ in range(size)], [score] * size, [score] * size)
     for key in ("average_accuracy", "learning_accuracy", "average_anytime_accuracy"):
         assert found[key] == pytest.approx(score, abs=1e-12)
     for key in ("bwt_gem", "bwt_diaz", "forgetting_max", "worst_forgetting", "fwt_gem", "intransigence"):
@@ -183,7 +199,7 @@ def test_the_order_of_earlier_tasks_does_not_change_backward_transfer(rows: list
 
 @given(several)
 def test_forgetting_from_the_best_is_at_least_forgetting_from_the_first(rows: list[list[float]]) -> None:
-    found = all_metrics(rows)
+    found = measured(rows)
     forgetting, worst, backward = found["forgetting_max"], found["worst_forgetting"], found["bwt_gem"]
     assert forgetting is not None and worst is not None and backward is not None
     assert forgetting >= -backward - 1e-12
@@ -192,7 +208,7 @@ def test_forgetting_from_the_best_is_at_least_forgetting_from_the_first(rows: li
 
 @given(several, st.floats(-1, 1))
 def test_a_shift_of_all_scores_changes_averages_but_no_difference(rows: list[list[float]], shift: float) -> None:
-    before, after = all_metrics(rows), all_metrics([[cell + shift for cell in row] for row in rows])
+    before, after = measured(rows), measured([[cell + shift for cell in row] for row in rows])
     for key in ("bwt_gem", "bwt_diaz", "forgetting_max", "worst_forgetting"):
         assert after[key] == pytest.approx(before[key], abs=1e-9)
     assert after["average_accuracy"] == pytest.approx((before["average_accuracy"] or 0) + shift, abs=1e-9)
@@ -200,12 +216,12 @@ def test_a_shift_of_all_scores_changes_averages_but_no_difference(rows: list[lis
 
 @given(squares)
 def test_every_metric_is_finite_or_undefined(rows: list[list[float]]) -> None:
-    assert all(value is None or math.isfinite(value) for value in all_metrics(rows).values())
+    assert all(value is None or math.isfinite(value) for value in measured(rows).values())
 
 
 @given(several)
 def test_rows_that_each_learn_a_task_of_their_own_need_not_say_so(rows: list[list[float]]) -> None:
-    assert all_metrics(rows, learned=range(len(rows))) == all_metrics(rows)
+    assert measured(rows, learned=range(len(rows))) == measured(rows)
 
 
 # -- flips and identity

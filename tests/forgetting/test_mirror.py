@@ -182,7 +182,7 @@ def test_heat_maps_and_the_report_are_artifacts_and_the_note_says_who_forgot(mir
     page = there.client.download_artifacts(stream.info.run_id, "report.html", str(tmp_path))
     assert "four-topics" in Path(page).read_text(encoding="utf-8")
     note = stream.data.tags["mlflow.note.content"]
-    assert "| isolated, seed 0 | 0.875 | 0.875 | 0.000 | 0.000 | none |" in note
+    assert "| isolated, seed 0 | 0.875 | 0.875 | 0.000 | none |" in note
     assert "bbc-news, 0.900 to 0.500 at step 2 (reuters-r8)" in note
 
 

@@ -61,6 +61,21 @@ def test_scores_that_are_no_shares_have_their_own_scale(grown: Report) -> None:
     assert plots.heatmap(arm).axes[0].images[0].get_clim() == (-3.0, -1.0)
 
 
+def test_columns_without_a_common_unit_have_their_own_colours_and_no_scale(grown: Report) -> None:
+    arm = replace(
+        grown.arms[0],
+        matrix=((-90_000.0, None, None, None), (-120_000.0, 0.25, None, None), (-105_000.0, 0.75, 0.5, None)),
+        versions=grown.arms[0].versions[:3],
+        reason="no common unit",
+    )
+    figure = plots.heatmap(arm)
+    (axes,) = figure.axes
+    shown = np.ma.filled(axes.images[0].get_array(), np.nan)
+    np.testing.assert_allclose(shown[:, 0], [1, 0, 0.5])
+    np.testing.assert_allclose(shown[1:, 1], [0, 1])
+    assert "-105000.000" in [text.get_text() for text in axes.texts]
+
+
 def test_a_curve_begins_where_its_task_was_learned(grown: Report) -> None:
     lines: list[Any] = [line for line in plots.curves(grown, 1).axes[0].get_lines() if len(line.get_xdata()) > 1]
     assert [list(line.get_xdata()) for line in lines] == [[2, 3, 4]] * 3
@@ -78,7 +93,9 @@ def test_a_score_before_learning_is_no_part_of_a_curve(grown: Report) -> None:
 
 def test_each_arm_has_its_bar_of_forgetting(grown: Report) -> None:
     axes = plots.forgetting_bars(grown).axes[0]
-    assert [bar.get_width() for bar in axes.patches if hasattr(bar, "get_width")] == pytest.approx([0, 0.3, 13 / 30])
+    assert [bar.get_width() for bar in axes.patches if hasattr(bar, "get_width")] == pytest.approx(
+        [0, -0.3, -13 / 30]
+    )
     assert [label.get_text() for label in axes.get_yticklabels()] == [arm.name for arm in grown.arms]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,11 @@ import pytest
 import yaml
 
 from limpet.errors import GateError, UsageError
+from limpet.forgetting.conclusion import conclusion
 from limpet.forgetting.gate import GateRules, TaskRules
+from limpet.forgetting.render_csv import render_csv
+from limpet.forgetting.render_html import render_html
+from limpet.forgetting.render_markdown import render_markdown
 from limpet.forgetting.report_values import Report
 from limpet.home import Home, init
 from tests.tiny import tiny_base
@@ -17,7 +22,7 @@ from tests.training.typed_data import write_rows
 
 KINDS = ("regression", "multi-label", "token-classification", "classification")
 ARMS = (
-    {"name": "isolated", "strategy": "isolated", "method": "lora"},
+    {"name": "isolated", "strategy": "isolated", "method": "lora", "sweep": {"lr": [1e-2, 2e-2]}},
     {"name": "shared", "strategy": "sequential", "method": "lora"},
     {"name": "replay", "strategy": "replay", "method": "lora", "set": {"buffer": 8}},
     {"name": "ewc", "strategy": "ewc", "method": "full"},
@@ -61,8 +66,43 @@ def test_every_arm_has_a_whole_triangle_of_each_types_own_scores(grown: tuple[Ho
 def test_isolated_adapters_of_any_type_answer_as_they_did(grown: tuple[Home, Report]) -> None:
     arms = {arm.name: arm for arm in grown[1].arms}
     assert arms["isolated"].identical_predictions is True
-    assert arms["isolated"].metrics["bwt_gem"] == 0.0
+    assert all(entry.change == 0 for entry in arms["isolated"].mcnemar)
     assert arms["shared"].identical_predictions is False
+
+
+def test_scores_of_unlike_tasks_are_averaged_nowhere(grown: tuple[Home, Report]) -> None:
+    report = grown[1]
+    content = json.loads(json.dumps(report.to_json()))
+    for arm in content["arms"]:
+        assert set(arm["metrics"].values()) == {None}
+        assert arm["reason"].startswith("no common unit: regression is scored by pearson, multi-label is scored by")
+        assert set(arm["intervals"]) <= {f"score:{kind}" for kind in KINDS}
+    assert content["seeds"] == [] and content["over_orders"] == []
+    assert not {entry["metric"] for entry in content["comparisons"]} & {"average_accuracy", "bwt_gem"}
+    said = conclusion(report)
+    assert "no common unit" in said and "Right after learning" not in said and "isolated forgot nothing" in said
+    table = render_csv(report)
+    assert "reason,metrics,,,no common unit" in table.replace('"', "")
+    for page in (render_html(report), render_markdown(report)):
+        assert "no common unit" in page
+
+
+def test_a_sweep_over_unlike_tasks_is_decided_by_mean_rank(grown: tuple[Home, Report]) -> None:
+    report = grown[1]
+    arm = report.arms[0]
+    ranks = [candidate["mean_rank"] for candidate in arm.sweep]
+    assert sum(ranks) == pytest.approx(3) and arm.chosen == arm.sweep[ranks.index(min(ranks))]["settings"]
+    assert all(one["mean"] is None and "no common unit" in one["reason"] for one in arm.sweep)
+    assert f"rank {min(ranks):.2f}" in render_markdown(report)
+    assert "by the mean over tasks of a candidate's rank" in render_markdown(report)
+
+
+def test_joint_training_on_unlike_tasks_keeps_every_tasks_validation_score(grown: tuple[Home, Report]) -> None:
+    home, report = grown
+    last = next(arm for arm in report.arms if arm.name == "joint").versions[-1]
+    (epoch,) = home.adapter.show(last.reference).metrics["history"]
+    assert {f"validation/{kind}" for kind in KINDS} < set(epoch)
+    assert epoch["validation"] == epoch[f"validation/{KINDS[-1]}"]
 
 
 def test_the_gate_holds_every_type_against_its_limits(grown: tuple[Home, Report]) -> None:

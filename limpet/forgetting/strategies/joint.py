@@ -17,7 +17,8 @@ __all__ = ["STRATEGY", "Joint"]
 class Joint(Plain):
     """Step k learns tasks 1 to k anew, with one set of weights and a head for each (multi-task learning).
 
-    Every epoch has every example of every task once. The best epoch is that with the best mean validation score.
+    Every epoch has every example of every task once. The best epoch is that with the best mean validation score, or
+    the best mean rank where the tasks' scores have no common unit.
     """
 
     name = "joint"

@@ -9,6 +9,7 @@ from limpet.errors import DataError, UsageError
 from limpet.training.prompts import check_template, default_template
 from limpet.training.scoring import Metric, mean
 from limpet.training.task_types import TaskType
+from limpet.training.units import PERPLEXITY, SHARE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,6 +73,7 @@ ROUGE_L = Metric(
     "0 to 1 (Lin 2004)",
     _rouge_l,
     mean,
+    unit=SHARE,
 )
 EXACT_MATCH = Metric(
     "exact-match",
@@ -80,6 +82,7 @@ EXACT_MATCH = Metric(
     _exact_match,
     mean,
     right=_matches,
+    unit=SHARE,
 )
 TOKEN_F1 = Metric(
     "token-f1",
@@ -87,6 +90,7 @@ TOKEN_F1 = Metric(
     "out, in 0 to 1 (Rajpurkar et al. 2016)",
     _token_f1,
     mean,
+    unit=SHARE,
 )
 NEG_PERPLEXITY = Metric(
     "neg-perplexity",
@@ -94,6 +98,7 @@ NEG_PERPLEXITY = Metric(
     "included; below -1",
     _likelihoods,
     _neg_perplexity,
+    unit=PERPLEXITY,
 )
 
 

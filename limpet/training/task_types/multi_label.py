@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from limpet.training.scoring import MACRO_F1, Metric, equal, exact, f1, mean
 from limpet.training.task_types import TaskType
 from limpet.training.task_types._labels import read_label
+from limpet.training.units import SHARE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,7 @@ MICRO_F1 = Metric(
     "2 TP / (2 TP + FP + FN) over all labels of all examples together, in 0 to 1; 0 where there is none",
     _overlap,
     _micro,
+    unit=SHARE,
 )
 SUBSET_ACCURACY = Metric(
     "subset-accuracy",
@@ -47,6 +49,7 @@ SUBSET_ACCURACY = Metric(
     exact,
     mean,
     right=equal,
+    unit=SHARE,
 )
 
 
