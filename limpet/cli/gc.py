@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -65,7 +66,7 @@ def _seconds(text: str) -> int:
 def _sum(report: Collection) -> str:
     from limpet.cli import _output
 
-    files = sum(kind.count for kind in (report.deleted, report.orphans, report.strays, report.temporary))
+    files = sum(kind.count for kind in (report.deleted, report.orphans, report.temporary))
     sums = [_count(report.retention.count, "version")] if report.retention.count else []
     return " and ".join([*sums, f"{_count(files, 'file')} ({_output.size(report.bytes)})"])
 
@@ -74,19 +75,25 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
 def _show(report: Collection) -> None:
     from limpet.cli import _output
+    from limpet.cli._plain import plain
 
     rows = [
         ("versions by retention", report.retention),
         ("files of deleted versions", report.deleted),
         ("files that nothing names", report.orphans),
-        ("strays", report.strays),
         ("temporary files", report.temporary),
     ]
     _output.table(("what", "count", "size"), [(name, one.count, _output.size(one.bytes)) for name, one in rows])
     if report.versions:
-        more = len(report.versions) - _LISTED
-        listed = ", ".join(report.versions[:_LISTED]) + (f" and {more} more" if more > 0 else "")
-        click.echo(f"retention {'lets' if report.dry_run else 'let'} go: {listed}")
+        click.echo(f"retention {'lets' if report.dry_run else 'let'} go: {_some(report.versions)}")
+    if report.stray_names:
+        # a file of somebody else may have any name
+        click.echo(f"not limpet's, and left alone: {plain(_some(report.stray_names))}")
     click.echo(f"would remove {_sum(report)}; --yes does it" if report.dry_run else f"removed {_sum(report)}")

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry._rows import environment_id, environments_of, find_version, references
-from limpet.registry.blobs import check_stored
 from limpet.registry.canonical import digest_json
 from limpet.registry.clock import utc_now
+from limpet.registry.removal import recording
 from limpet.registry.schema import AbilityRow
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, Environment, Json
@@ -67,8 +67,7 @@ def add(
         )
     if not store.blobs.exists(predictions_digest):
         raise IntegrityError("The answers of a probe of general ability are not stored.", "run the stream again")
-    with store.database.write() as session:
-        check_stored(store.blobs, [predictions_digest])
+    with recording(store, "", [predictions_digest]) as session:
         known = _find(session, digest_json(probe), base_digest, head, state, after)
         if known is not None:
             return _records(session, [known])[0]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
-from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError
+from limpet.errors import IntegrityError, LimpetError, NotFoundError
 from limpet.registry.canonical import CHUNK, check_digest, digest_bytes, digest_file
 from limpet.registry.durable import sync_file
 from limpet.registry.failpoints import reach
@@ -23,7 +23,6 @@ __all__ = [
     "BlobStore",
     "LocalBlobs",
     "blob_key",
-    "check_stored",
     "check_stray",
     "digest_of_key",
     "open_blobs",
@@ -89,19 +88,6 @@ class BlobStore(Protocol):
 
     def remove_stray(self, name: str) -> None:
         """Remove a file that `strays` named, if it is still there; IntegrityError for the name of a blob."""
-
-
-def check_stored(blobs: BlobStore, digests: Iterable[str]) -> None:
-    """Refuse to record digests whose bytes are no longer stored; call it inside the write transaction.
-
-    A gc removes bytes only while it holds the write lock: what is there now stays, once it is recorded.
-
-    Raises:
-        ConflictError: A gc has taken some of the bytes away since they were stored.
-    """
-    for digest in digests:
-        if not blobs.exists(digest):
-            raise ConflictError(f"The file {digest} was taken away by a gc meanwhile.", "run the command again")
 
 
 def digest_of_key(name: str) -> str | None:
@@ -240,9 +226,13 @@ class LocalBlobs:
         """Remove the bytes under the digest, if they are there.
 
         Raises:
+            IntegrityError: A folder on the way to them is a link: what is behind it may be another's.
             LimpetError: The file can't be removed.
         """
-        _remove(self.root / blob_key(digest))
+        place = Path(blob_key(digest))
+        if (self.root / place.parent).resolve() != self.root.resolve() / place.parent:
+            raise IntegrityError(f"{self.root / place.parent} leads out of the blob store.", "limpet verify")
+        _remove(self.root / place)
 
     def strays(self) -> Iterator[str]:
         """Yield every file that is not a blob in its place, as a path inside the store."""

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry._rows import environment_id, environments_of, find_version, references
-from limpet.registry.blobs import check_stored
 from limpet.registry.clock import utc_now
+from limpet.registry.removal import recording
 from limpet.registry.schema import EvaluationRow, TaskRow
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, Environment, EvaluationRecord
@@ -69,8 +69,7 @@ def add(
         raise UsageError(f"The score {score} of {version} is not a finite number.", "look at the model's outputs")
     if not store.blobs.exists(predictions_digest):
         raise IntegrityError(f"The predictions of {version} are not stored.", f"limpet evaluate {version}")
-    with store.database.write() as session:
-        check_stored(store.blobs, [predictions_digest])
+    with recording(store, "", [predictions_digest]) as session:
         head, backbone = find_version(session, version), find_version(session, state)
         row = EvaluationRow(
             task_id=head.task_id,

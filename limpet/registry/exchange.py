@@ -30,6 +30,7 @@ from limpet.registry.incoming import (
     check_entries,
     split_file,
 )
+from limpet.registry.removal import recording
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord, FileEntry, VersionDraft, VersionRecord
 from limpet.registry.versions import MANIFEST_FILE
@@ -177,18 +178,20 @@ def import_bundle(store: Store, path: Path) -> tuple[VersionRecord, bool]:
                 f"limpet task add {incoming.task.name} --data SPEC, or export without --without-data",
             )
         reach("import.checked")
-        if not known:
-            store.blobs.put_all(list(incoming.splits.values()))
         draft = _as_imported(incoming)
-        stored = versions.store_version(store, draft, incoming.files, incoming.probe)
+
+        def store_all() -> versions.StoredVersion:
+            # also the splits of a task that is known here: its own bytes may have rotted
+            store.blobs.put_all(list(incoming.splits.values()))
+            return versions.store_version(store, draft, incoming.files, incoming.probe)
+
+        stored = store_all()
         reach("import.unpacked")
+        splits = [] if known else [split.digest for split in incoming.task.splits]
         # task, version, probe and the log's event come in together, or none of them
-        with store.database.write("import") as session:
-            tasks.enter_task(session, store, incoming.task)
-            entered = versions.enter_version(session, store, draft, stored)
-            if entered is None:
-                raise ConflictError("A file of the bundle was taken away by a gc meanwhile.", "run the command again")
-            version, created = entered
+        with recording(store, "import", [*stored.digests, *splits], store_all) as session:
+            tasks.enter_task(session, incoming.task)
+            version, created = versions.enter_version(session, draft, stored)
             if created:
                 detail = {"digest": incoming.digest, "manifest_digest": incoming.manifest_digest}
                 log.record(session, "import", version.reference, detail)

@@ -1,15 +1,18 @@
 """Collection: what nothing needs any more leaves the blob store, safely beside everyone who works.
 
-A blob goes only if no record needs it and nobody stored it within the grace period; both are asked again while the
-write lock is held. Whoever is about to record a blob checks under the same lock that it is still there.
+A blob goes only if the store is this home's own, no record needs the blob, and nobody stored it within the grace
+period; see `limpet.registry.removal` for what keeps it from those who are about to record it. Besides blobs only
+limpet's own temporary files go. Whatever else lies in the store is named, and left to people.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from limpet.errors import UsageError
@@ -17,6 +20,8 @@ from limpet.registry import log, retention
 from limpet.registry.clock import utc_ago
 from limpet.registry.failpoints import reach
 from limpet.registry.needed import mentioned_digests, needed_blobs
+from limpet.registry.removal import announce, removing
+from limpet.registry.schema import TaskRow
 from limpet.registry.store import Store
 
 __all__ = ["DAY", "Collection", "Tally", "collect"]
@@ -24,9 +29,10 @@ __all__ = ["DAY", "Collection", "Tally", "collect"]
 DAY = 24 * 60 * 60
 _HOUR = 60 * 60
 _LONGEST = 10 * 365 * DAY
-# one write transaction removes no more than this many blobs, so that a register waits for milliseconds
+# one write transaction decides on no more than this many blobs, so that a register waits for milliseconds
 _BATCH = 100
-_TEMPORARY = "tmp/"
+# the name under which a blob is written, before it has its own
+_TEMPORARY = re.compile(r"tmp/[0-9a-f]{32}")
 
 Progress = Callable[[int, int], None]
 
@@ -48,8 +54,9 @@ class Collection:
     """What a collection removed, or would remove.
 
     `versions` are those that retention deletes, `retention` their number and bytes, which are freed after the grace
-    period. `deleted` counts blobs of deleted versions, `orphans` blobs that nothing names, `strays` files that are no
-    blobs, `temporary` what a process that died left half written.
+    period. `deleted` counts blobs of deleted versions, `orphans` blobs that nothing names, `temporary` what a process
+    that died left half written. `strays` counts what is in the store and is none of limpet's, `stray_names` names it:
+    it stays.
     """
 
     dry_run: bool
@@ -58,21 +65,33 @@ class Collection:
     retention: Tally = field(default_factory=Tally)
     deleted: Tally = field(default_factory=Tally)
     orphans: Tally = field(default_factory=Tally)
-    strays: Tally = field(default_factory=Tally)
     temporary: Tally = field(default_factory=Tally)
+    strays: Tally = field(default_factory=Tally)
+    stray_names: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
         """The bytes that the removal of files frees."""
-        return self.deleted.bytes + self.orphans.bytes + self.strays.bytes + self.temporary.bytes
+        return self.deleted.bytes + self.orphans.bytes + self.temporary.bytes
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What may go: blobs by kind, and the names of other files by kind."""
+class _Marked:
+    """What may go, blobs by kind and temporary files; what is only named; the newest task by its row id."""
 
     blobs: dict[str, str]
-    files: dict[str, str]
+    temporary: tuple[str, ...]
+    strays: tuple[str, ...]
+    task: int
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What holds for one run: the grace period in seconds, since when a deletion is too young, and who acts."""
+
+    grace: int
+    since: str
+    actor: str | None
 
 
 def collect(
@@ -85,8 +104,8 @@ def collect(
     """Remove what nothing needs, or with `dry_run` say what would go and change nothing.
 
     First the policy's retention deletes versions. Then go the files of versions that were deleted before the grace
-    period began, blobs that nothing names, strays, and temporary files, all of them only if they are older than the
-    grace period; temporary files also have an hour in any case.
+    period began, blobs that nothing names, and temporary files, all of them only if they are older than the grace
+    period; temporary files also have an hour in any case.
 
     Args:
         store: The open home.
@@ -109,31 +128,35 @@ def collect(
     if not dry_run and expiring:
         expired = retention.apply(store, actor)
     # after the retention's tombstones: without a grace period, their files go at once
-    since = utc_ago(grace_seconds)
-    found = _mark(store, grace_seconds, since, set(expiring) if dry_run and not grace_seconds else set())
+    rules = _Rules(grace_seconds, utc_ago(grace_seconds), actor)
+    marked = _mark(store, rules, set(expiring) if dry_run and not grace_seconds else set())
     reach("gc.marked")
-    tallies = _measure(store, found) if dry_run else _sweep(store, found, grace_seconds, since, actor, progress)
+    tallies = _measure(store, marked) if dry_run else _sweep(store, marked, rules, progress)
     reach("gc.swept")
     freed = Tally(len(expired), sum(expired.values()))
-    return Collection(dry_run, grace_seconds, tuple(expired), freed, **tallies)
+    strays = Tally(len(marked.strays), sum(store.blobs.stray_size(name) or 0 for name in marked.strays))
+    return Collection(
+        dry_run, grace_seconds, tuple(expired), freed, **tallies, strays=strays, stray_names=marked.strays
+    )
 
 
-def _mark(store: Store, grace: int, since: str, without: set[int]) -> _Found:
+def _mark(store: Store, rules: _Rules, without: set[int]) -> _Marked:
     # listed before the records are read: what is stored and recorded in between is then never taken for unneeded
-    stored, strays = list(store.blobs.digests()), list(store.blobs.strays())
+    stored, others = list(store.blobs.digests()), list(store.blobs.strays())
     with store.database.read() as session:
-        needed = needed_blobs(session, deleted_since=since, without=without)
+        needed = needed_blobs(session, deleted_since=rules.since, without=without)
         named = mentioned_digests(session) | (needed_blobs(session).keys() if without else set())
+        task = session.scalar(select(func.max(TaskRow.id))) or 0
     blobs = {
         digest: "deleted" if digest in named else "orphans"
         for digest in stored
-        if digest not in needed and _is_old(store.blobs.modified(digest), grace)
+        if digest not in needed and _is_old(store.blobs.modified(digest), rules.grace)
     }
-    files = {name: "temporary" if name.startswith(_TEMPORARY) else "strays" for name in strays}
+    temporary = [name for name in others if _TEMPORARY.fullmatch(name)]
     # a process that stores a file has it under a temporary name for as long as the disk takes
-    graces = {"temporary": max(grace, _HOUR), "strays": grace}
-    old = {n: kind for n, kind in files.items() if _is_old(store.blobs.stray_modified(n), graces[kind])}
-    return _Found(blobs, old)
+    grace = max(rules.grace, _HOUR)
+    old = tuple(name for name in temporary if _is_old(store.blobs.stray_modified(name), grace))
+    return _Marked(blobs, old, tuple(sorted(set(others) - set(temporary))), task)
 
 
 def _is_old(modified: float | None, grace: int) -> bool:
@@ -141,44 +164,57 @@ def _is_old(modified: float | None, grace: int) -> bool:
     return modified is not None and modified <= time.time() - grace
 
 
-def _measure(store: Store, found: _Found) -> dict[str, Tally]:
+def _measure(store: Store, marked: _Marked) -> dict[str, Tally]:
     tallies: dict[str, Tally] = {}
-    for digest, kind in found.blobs.items():
+    for digest, kind in marked.blobs.items():
         _count(tallies, kind, store.blobs.size(digest))
-    for name, kind in found.files.items():
-        _count(tallies, kind, store.blobs.stray_size(name))
+    for name in marked.temporary:
+        _count(tallies, "temporary", store.blobs.stray_size(name))
     return tallies
 
 
-def _sweep(
-    store: Store, found: _Found, grace: int, since: str, actor: str | None, progress: Progress | None
-) -> dict[str, Tally]:
+def _sweep(store: Store, marked: _Marked, rules: _Rules, progress: Progress | None) -> dict[str, Tally]:
     tallies: dict[str, Tally] = {}
-    digests = list(found.blobs)
-    for start in range(0, len(digests), _BATCH):
+    done = 0
+    for batch in _batches(list(marked.blobs)):
         if progress is not None:
-            progress(start, len(digests))
-        batch = {digest: found.blobs[digest] for digest in digests[start : start + _BATCH]}
-        with store.database.write("gc") as session:
-            # a record made since the marking needs its bytes, and no other can be made while the lock is held
-            needed = needed_blobs(session, deleted_since=since, among=batch.keys())
-            removed: dict[str, Tally] = {}
-            for digest, kind in batch.items():
-                if digest not in needed and _is_old(store.blobs.modified(digest), grace):
-                    _count(removed, kind, store.blobs.size(digest))
-                    store.blobs.remove(digest)
-                    reach("gc.removed")
-            _log(session, removed, actor)
-        _add(tallies, removed)
-    removed = {}
-    for name, kind in found.files.items():
-        _count(removed, kind, store.blobs.stray_size(name))
+            progress(done, len(marked.blobs))
+        done += len(batch)
+        with removing(store.database):
+            _add(tallies, _remove(store, {digest: marked.blobs[digest] for digest in batch}, marked.task, rules))
+    removed: dict[str, Tally] = {}
+    for name in marked.temporary:
+        _count(removed, "temporary", store.blobs.stray_size(name))
         store.blobs.remove_stray(name)
     if removed:
         with store.database.write("gc") as session:
-            _log(session, removed, actor)
+            _log(session, removed, rules.actor)
     _add(tallies, removed)
     return tallies
+
+
+def _batches(digests: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(digests), _BATCH):
+        yield digests[start : start + _BATCH]
+
+
+def _remove(store: Store, batch: dict[str, str], task: int, rules: _Rules) -> dict[str, Tally]:
+    """Remove those of a few blobs that are still unneeded and old; asked while no other gc is at work."""
+    old = {digest for digest in batch if _is_old(store.blobs.modified(digest), rules.grace)}
+    sizes = {digest: store.blobs.size(digest) for digest in old}
+    removed: dict[str, Tally] = {}
+    with store.database.write("gc") as session:
+        # a record made since the marking needs its bytes; one that is made from now on looks for them
+        going = sorted(old - needed_blobs(session, deleted_since=rules.since, among=old, after_task=task).keys())
+        for digest in going:
+            _count(removed, batch[digest], sizes[digest])
+        announce(session, going)
+        # before the bytes go: nothing is ever removed without a word in the log
+        _log(session, removed, rules.actor)
+    for digest in going:
+        store.blobs.remove(digest)
+        reach("gc.removed")
+    return removed
 
 
 def _count(tallies: dict[str, Tally], kind: str, size: int | None) -> None:

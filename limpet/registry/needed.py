@@ -30,6 +30,7 @@ def needed_blobs(
     deleted_since: str | None = None,
     without: Collection[int] = (),
     among: Collection[str] | None = None,
+    after_task: int = 0,
 ) -> dict[str, NeededBlob]:
     """Return the blobs that the records need, by digest.
 
@@ -41,9 +42,11 @@ def needed_blobs(
         deleted_since: Also the files and probes of versions that were deleted after this time.
         without: Row ids of versions to take as deleted long ago.
         among: Ask for these digests alone; null means all.
+        after_task: Leave out the splits of the tasks up to this row id: a task never changes, and no index finds one
+            by its splits.
     """
     found: dict[str, NeededBlob] = {}
-    for digest, blob in (*_splits(session), *_predictions(session, among)):
+    for digest, blob in (*_splits(session, after_task), *_predictions(session, among)):
         if among is None or digest in among:
             found.setdefault(digest, blob)
     for version_id, digest, blob in (
@@ -68,8 +71,9 @@ def mentioned_digests(session: Session) -> set[str]:
     return digests
 
 
-def _splits(session: Session) -> Iterator[tuple[str, NeededBlob]]:
-    for name, splits in session.execute(select(TaskRow.name, TaskRow.splits).order_by(TaskRow.id)):
+def _splits(session: Session, after_task: int) -> Iterator[tuple[str, NeededBlob]]:
+    query = select(TaskRow.name, TaskRow.splits).where(TaskRow.id > after_task).order_by(TaskRow.id)
+    for name, splits in session.execute(query):
         for split in splits:
             yield split["digest"], NeededBlob(f"{name}, split {split['name']}", None)
 

@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 from limpet.errors import ConflictError, IntegrityError
 from limpet.names import Reference
 from limpet.registry._rows import environment_id, find_version
-from limpet.registry.blobs import check_stored
 from limpet.registry.canonical import canonical_json, digest_bytes
 from limpet.registry.clock import utc_now
+from limpet.registry.removal import recording
 from limpet.registry.schema import ProbeRow
 from limpet.registry.store import Store
 from limpet.registry.strict_json import read_json
@@ -143,14 +143,13 @@ def keep(store: Store, version: str | Reference, data: bytes) -> None:
         data: What `write` returned.
 
     Raises:
-        ConflictError: The version has another probe, or a gc has taken the blob away meanwhile.
+        ConflictError: The version has another probe.
         IntegrityError: `data` is no probe.
         NotFoundError: There is no such version.
     """
     probe = store_probe(store, data)
-    with store.database.write("probe") as session:
+    with recording(store, "probe", [probe.digest], lambda: store_probe(store, data)) as session:
         row = find_version(session, version)
-        check_stored(store.blobs, [probe.digest])
         if enter_probe(session, row.id, probe) != probe.digest:
             raise ConflictError(
                 f"{version} has another probe already, and a probe never changes.", "limpet verify --probe"

@@ -38,6 +38,7 @@ __all__ = [
     "MirrorItemRow",
     "PolicyRow",
     "ProbeRow",
+    "RemovedBlobRow",
     "StepCellRow",
     "StepRow",
     "StreamRow",
@@ -267,6 +268,13 @@ class PolicyRow(TableBase):
     value: Mapped[Any] = mapped_column(CanonicalJson)
 
 
+class RemovedBlobRow(TableBase):
+    """A blob that a gc has taken away, or is about to: whoever records it again looks whether it is stored."""
+
+    __tablename__ = "removed_blobs"
+    digest: Mapped[str] = mapped_column(DIGEST, primary_key=True)
+
+
 class LogEventRow(TableBase):
     """Who did what; only ever inserted. `digest` covers the row and the digest of the row before."""
 
@@ -295,7 +303,7 @@ class EvaluationRow(TableBase):
     metric: Mapped[str] = mapped_column(Text)
     score: Mapped[float] = mapped_column(Float)
     examples: Mapped[int] = mapped_column(Integer)
-    predictions_digest: Mapped[str] = mapped_column(DIGEST)
+    predictions_digest: Mapped[str] = mapped_column(DIGEST, index=True)
     logits_digest: Mapped[str] = mapped_column(DIGEST)
     plan_digest: Mapped[str] = mapped_column(DIGEST)
     data_digest: Mapped[str] = mapped_column(DIGEST)
@@ -319,7 +327,7 @@ class AbilityRow(TableBase):
     metric: Mapped[str] = mapped_column(Text)
     score: Mapped[float] = mapped_column(Float)
     examples: Mapped[int] = mapped_column(Integer)
-    predictions_digest: Mapped[str] = mapped_column(DIGEST)
+    predictions_digest: Mapped[str] = mapped_column(DIGEST, index=True)
     logits_digest: Mapped[str] = mapped_column(DIGEST)
     plan_digest: Mapped[str] = mapped_column(DIGEST)
     base_digest: Mapped[str] = mapped_column(DIGEST)

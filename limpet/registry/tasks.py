@@ -13,8 +13,8 @@ from limpet.errors import ConflictError, IntegrityError
 from limpet.names import check_name
 from limpet.registry import log
 from limpet.registry._rows import find_task
-from limpet.registry.blobs import check_stored
 from limpet.registry.canonical import digest_json
+from limpet.registry.removal import recording
 from limpet.registry.schema import TaskRow
 from limpet.registry.store import Store
 from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
@@ -67,15 +67,14 @@ def add(store: Store, record: TaskRecord) -> TaskRecord:
                 f"The split {split.name!r} of task {record.name!r} is not stored.",
                 f"limpet task add {record.name} --data SPEC",
             )
-    with store.database.write("task") as session:
-        return enter_task(session, store, record)
+    with recording(store, "task", (split.digest for split in record.splits)) as session:
+        return enter_task(session, record)
 
 
-def enter_task(session: Session, store: Store, record: TaskRecord) -> TaskRecord:
-    """Record a task in the caller's write transaction; errors as in `add`."""
+def enter_task(session: Session, record: TaskRecord) -> TaskRecord:
+    """Record a task in a transaction of `removal.recording`; errors as in `add`."""
     if same := _same(session, record):
         return same
-    check_stored(store.blobs, (split.digest for split in record.splits))
     row = TaskRow(name=record.name, **content(record))
     session.add(row)
     session.flush()

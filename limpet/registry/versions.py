@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from limpet.errors import ConflictError, UsageError
+from limpet.errors import UsageError
 from limpet.names import LATEST, Reference, check_name
 from limpet.registry import _resolve, probes
 from limpet.registry._insert import find_place, insert_version, plain
@@ -25,6 +25,7 @@ from limpet.registry._where import parse_where
 from limpet.registry.canonical import canonical_json, digest_json
 from limpet.registry.failpoints import reach
 from limpet.registry.probes import StoredProbe
+from limpet.registry.removal import recording
 from limpet.registry.schema import AliasRow, TaskRow, VersionRow
 from limpet.registry.store import Store
 from limpet.registry.values import FileEntry, Page, VersionDraft, VersionRecord
@@ -47,7 +48,6 @@ MANIFEST_FILE = "manifest.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _IDENTITY = ("task", "method", "config", "base_digest", "data_digest", "labels", "seed")
 _LARGEST_PAGE = 1000
-_TRIES = 5
 # what a value is made of; the other columns are there to search by
 _KEPT: tuple[Any, ...] = (
     VersionRow.id,
@@ -68,6 +68,12 @@ class StoredVersion:
     entries: tuple[FileEntry, ...]
     probe: StoredProbe | None
 
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The blobs that recording it needs."""
+        probe = () if self.probe is None else (self.probe.digest,)
+        return (*(entry.digest for entry in self.entries), *probe)
+
 
 def register(
     store: Store, draft: VersionDraft, files: Mapping[str, Path], *, probe: bytes | None = None
@@ -87,20 +93,17 @@ def register(
         NotFoundError: The task, base, parent or one of the files is unknown.
         UsageError: A file name, the role or a value can't be kept.
         IntegrityError: `probe` is no probe.
-        ConflictError: A gc without a grace period takes the files away as fast as they are stored.
         LimpetError: The disk is full or can't be written.
     """
-    for _ in range(_TRIES):
-        # files are durable before the database speaks of them: a kill in between leaves blobs that nothing names
-        stored = store_version(store, draft, files, probe)
-        reach("register.stored")
-        with store.database.write("register") as session:
-            if entered := enter_version(session, store, draft, stored):
-                return entered
-    raise ConflictError(
-        f"A file of the version of {draft.task!r} was taken away by a gc meanwhile, {_TRIES} times.",
-        "run the command again",
-    )
+
+    def store_all() -> StoredVersion:
+        return store_version(store, draft, files, probe)
+
+    # files are durable before the database speaks of them: a kill in between leaves blobs that nothing names
+    stored = store_all()
+    reach("register.stored")
+    with recording(store, "register", stored.digests, store_all) as session:
+        return enter_version(session, draft, stored)
 
 
 def store_version(
@@ -111,22 +114,15 @@ def store_version(
     return StoredVersion(_store_files(store, files), None if probe is None else probes.store_probe(store, probe))
 
 
-def enter_version(
-    session: Session, store: Store, draft: VersionDraft, stored: StoredVersion
-) -> tuple[VersionRecord, bool] | None:
-    """Record a stored version in the caller's write transaction, with its probe.
+def enter_version(session: Session, draft: VersionDraft, stored: StoredVersion) -> tuple[VersionRecord, bool]:
+    """Record a stored version, with its probe, in a transaction of `removal.recording`.
 
     Returns:
-        The version, and whether it was made now; null if a gc has taken one of its blobs away, and nothing was
-        recorded.
+        The version, and whether it was made now.
 
     Raises:
         NotFoundError: The task, base or parent is unknown.
     """
-    digests = [entry.digest for entry in stored.entries] + ([stored.probe.digest] if stored.probe else [])
-    # no gc removes anything while this transaction is open
-    if not all(store.blobs.exists(digest) for digest in digests):
-        return None
     digest = identity(draft, stored.entries)
     place = find_place(session, draft, digest)
     if created := place.same_id is None:

@@ -2,20 +2,29 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
-from limpet.errors import UsageError
-from limpet.registry import aliases, deletion, gc, log, policy, versions
+from limpet.errors import IntegrityError, UsageError
+from limpet.registry import aliases, deletion, gc, log, policy, tasks, versions
 from limpet.registry.blobs import LocalBlobs, blob_key
 from limpet.registry.canonical import digest_bytes
+from limpet.registry.database import Database
 from limpet.registry.gc import DAY, Tally, collect
 from limpet.registry.store import Store
+from limpet.registry.values import VersionRecord
 from limpet.registry.verify import verify
 from tests.registry.homes import (
     PREDICTIONS,
+    a_task,
     adapter_bytes,
     add_evaluation,
     add_version,
@@ -118,21 +127,134 @@ def test_the_evidence_of_a_deleted_version_stays(store: Store) -> None:
     assert _file(store, PREDICTIONS).exists()
 
 
-def test_strays_go_and_temporary_files_have_an_hour_in_any_case(store: Store, tmp_path: Path) -> None:
+def test_temporary_files_have_an_hour_in_any_case(store: Store) -> None:
+    assert isinstance(store.blobs, LocalBlobs)
+    young, old = (store.blobs.root / "tmp" / (letter * 32) for letter in "ab")
+    young.write_bytes(b"half")
+    old.write_bytes(b"a half written file")
+    _age(old, 2 * 60 * 60)
+    assert collect(store, dry_run=False).bytes == 0
+    assert collect(store, grace_seconds=0).temporary == Tally(1, 19)
+    assert collect(store, grace_seconds=0, dry_run=False).temporary == Tally(1, 19)
+    assert list(store.blobs.strays()) == [f"tmp/{young.name}"]
+
+
+STRAYS = ("README", "link", "sha256/00/not-a-blob", "sha256/ab", "thesis/chapter 1.tex", "tmp/notes")
+
+
+def test_what_is_not_limpets_is_named_and_stays(store: Store, tmp_path: Path) -> None:
     assert isinstance(store.blobs, LocalBlobs)
     root, outside = store.blobs.root, tmp_path / "outside"
-    outside.write_bytes(b"not ours")
-    (root / "README").write_bytes(b"hello")
-    (root / "tmp" / "young").write_bytes(b"half")
-    (root / "tmp" / "old").write_bytes(b"a half written file")
+    outside.mkdir()
+    (outside / ("c" * 62)).write_bytes(b"another's")
+    shutil.rmtree(root / "sha256" / "ab", ignore_errors=True)
     (root / "link").symlink_to(outside)
-    _age(root / "tmp" / "old", 2 * 60 * 60)
-    assert collect(store, dry_run=False).bytes == 0
-    looked = collect(store, grace_seconds=0)
-    assert (looked.strays.count, looked.temporary) == (2, Tally(1, 19))
-    assert collect(store, grace_seconds=0, dry_run=False).strays == looked.strays
-    assert sorted(store.blobs.strays()) == ["tmp/young"]
-    assert outside.read_bytes() == b"not ours"
+    (root / "sha256" / "ab").symlink_to(outside)
+    for name in set(STRAYS) - {"link", "sha256/ab"}:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"ten years of work")
+    _age_all(store, 2 * DAY)
+    before = _picture(tmp_path)
+    for dry_run in (True, False):
+        report = collect(store, grace_seconds=0, dry_run=dry_run)
+        assert (report.stray_names, report.strays.count, report.bytes) == (STRAYS, len(STRAYS), 0)
+    assert _picture(tmp_path) == before
+    assert (root / "sha256" / "ab").is_symlink()
+
+
+def test_a_blob_folder_behind_a_link_is_read_and_nothing_there_is_removed(store: Store, tmp_path: Path) -> None:
+    assert isinstance(store.blobs, LocalBlobs)
+    inside = store.blobs.root / "sha256"
+    inside.rename(tmp_path / "big disk")
+    inside.symlink_to(tmp_path / "big disk")
+    deletion.delete(store, "news@2", "not wanted")
+    assert add_version(store, seed=4).reference == "news@4"
+    _age_all(store, 2 * DAY)
+    report = collect(store, grace_seconds=0, dry_run=False)
+    assert (report.bytes, report.stray_names) == (0, ("sha256",))
+    assert [(problem.kind, problem.where) for problem in verify(store)] == [("stray", "sha256")]
+    with pytest.raises(IntegrityError, match="leads out of the blob store"):
+        store.blobs.remove(digest_bytes(adapter_bytes("news", 2)))
+    assert versions.files(store, versions.resolve(store, "news@4"))
+
+
+def test_what_is_stored_while_the_bytes_go_is_stored_again(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bytes are registered in each moment of their collection: they are there in the end."""
+    for place in ("gc.marked", "gc.begun", "gc.committed", "gc.removed", "gc.swept"):
+        version = add_version(home, seed=7)
+        deletion.delete(home, version.reference, "to be registered again")
+        again = _registering_beside(home, place, monkeypatch)
+        assert collect(home, grace_seconds=0, dry_run=False).deleted.count <= 1
+        made = again()
+        assert made.number == version.number + 1
+        assert verify(home) == (), place
+        deletion.delete(home, made.reference, "next place")
+        collect(home, grace_seconds=0, dry_run=False)
+
+
+def _registering_beside(home: Store, place: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], VersionRecord]:
+    """Let another thread register as soon as a place is reached; return what waits for its version."""
+    made: list[VersionRecord] = []
+    other = threading.Thread(target=lambda: made.append(add_version(home, seed=7)))
+
+    def reach(name: str) -> None:
+        if name == place and not other.ident:
+            other.start()
+            # it may have to wait for the end of the collection
+            other.join(0.2)
+
+    for module in ("limpet.registry.gc.reach", "limpet.registry.database.reach"):
+        monkeypatch.setattr(module, reach)
+
+    def wait() -> VersionRecord:
+        other.join(60)
+        return made[0]
+
+    return wait
+
+
+def test_the_blob_store_is_never_asked_while_the_write_lock_is_held(
+    home: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+    asked: list[str] = []
+    write = Database.write
+
+    @contextmanager
+    def noted(self: Database, operation: str = "") -> Iterator[Session]:
+        with write(self, operation) as session:
+            held.append(True)
+            try:
+                yield session
+            finally:
+                held.pop()
+
+    class Asked:
+        def __getattr__(self, name: str) -> Any:
+            if held:
+                asked.append(name)
+            return getattr(home.blobs, name)
+
+    monkeypatch.setattr(Database, "write", noted)
+    watched = replace(home, blobs=Asked())
+    for _ in range(2):
+        version = add_version(watched, seed=1)
+        add_evaluation(watched, version.reference)
+        tasks.add(watched, a_task(watched, "sport"))
+        deletion.delete(watched, version.reference, "to be registered again")
+        assert collect(watched, grace_seconds=0, dry_run=False).deleted.count == 1
+    assert asked == []
+
+
+def test_a_batch_asks_for_its_own_digests_by_an_index(home: Store) -> None:
+    with home.database.read() as session:
+        if home.database.url.get_backend_name() != "sqlite":
+            return
+        for table in ("evaluations", "abilities"):
+            plan = session.connection().exec_driver_sql(
+                f"EXPLAIN QUERY PLAN SELECT id FROM {table} WHERE predictions_digest IN ('a', 'b')"
+            )
+            assert f"ix_{table}_predictions_digest" in str(plan.all())
 
 
 def test_retention_goes_first_and_its_files_wait(store: Store) -> None:

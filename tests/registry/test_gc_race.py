@@ -4,62 +4,86 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from limpet.errors import ConflictError
-from limpet.registry import evaluations, tasks, versions
-from limpet.registry.blobs import check_stored
+from limpet.registry import deletion, evaluations, exchange, probes, tasks, versions
 from limpet.registry.canonical import digest_bytes
+from limpet.registry.gc import collect
+from limpet.registry.removal import announce, recording
 from limpet.registry.store import Store
 from limpet.registry.verify import verify
-from tests.registry.homes import a_task, adapter_bytes, add_evaluation, add_version
+from tests.registry.bundles import add_sound_version, exported
+from tests.registry.homes import ENVIRONMENT, a_task, adapter_bytes, add_evaluation, add_version
 
 
-def take_away(store: Store, digests: list[str], times: int) -> Callable[[str], None]:
-    """Return a `reach` that removes blobs the first so many times that a transaction of any kind begins."""
-    left = [times]
+def collected_before(operation: str, store: Store) -> Callable[[str], None]:
+    """Return a `reach` that lets a collection without a grace period go first, each time that something is stored."""
+    gone: list[int] = []
 
     def reach(place: str) -> None:
-        if place.endswith(".begun") and left[0]:
-            left[0] -= 1
-            for digest in digests or list(store.blobs.digests()):
-                store.blobs.remove(digest)
+        if place == operation and not gone:
+            gone.append(1)
+            report = collect(store, grace_seconds=0, dry_run=False)
+            assert report.bytes
 
     return reach
 
 
 def test_a_version_whose_files_were_taken_away_is_stored_again(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [digest_bytes(adapter_bytes("news", 1))]
-    monkeypatch.setattr("limpet.registry.database.reach", take_away(home, files, 2))
+    monkeypatch.setattr(versions, "reach", collected_before("register.stored", home))
     version = add_version(home, seed=1)
-    assert [file.digest for file in version.files] == files
+    assert [file.digest for file in version.files] == [digest_bytes(adapter_bytes("news", 1))]
     assert versions.find(home).items == (version,)
     assert verify(home) == ()
 
 
-def test_a_version_whose_files_are_always_taken_away_is_a_conflict_and_leaves_nothing(
-    home: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = [digest_bytes(adapter_bytes("news", 1))]
-    with monkeypatch.context() as patch:
-        patch.setattr("limpet.registry.database.reach", take_away(home, files, 100))
-        with pytest.raises(ConflictError, match="taken away by a gc meanwhile"):
-            add_version(home, seed=1)
-    assert versions.find(home).items == ()
-    assert add_version(home, seed=1).reference == "news@1"
+def test_a_bundle_whose_files_were_taken_away_is_unpacked_again(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks.add(home, a_task(home, "third"))
+    made = add_sound_version(home, "third")
+    bundle = exported(home, home.path / "third.limpet", made.reference)
+    deletion.delete(home, made.reference, "to be imported")
+    collect(home, grace_seconds=0, dry_run=False)
+    monkeypatch.setattr(exchange, "reach", collected_before("import.unpacked", home))
+    version, created = exchange.import_bundle(home, bundle)
+    assert (version.digest, created) == (made.digest, True)
+    assert verify(home) == ()
+
+
+def test_a_probe_that_was_taken_away_is_stored_again(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = add_version(home, seed=1)
+    probe = probes.write(["a text"], [[0.5, -0.5]], 64, ENVIRONMENT)
+    home.blobs.put_bytes(probe)
+    collect(home, grace_seconds=0, dry_run=False)
+    stored = probes.store_probe
+
+    def store_and_lose(store: Store, data: bytes) -> probes.StoredProbe:
+        made = stored(store, data)
+        monkeypatch.setattr(probes, "store_probe", stored)
+        assert collect(store, grace_seconds=0, dry_run=False).orphans.count == 1
+        return made
+
+    monkeypatch.setattr(probes, "store_probe", store_and_lose)
+    probes.keep(home, version.reference, probe)
     assert verify(home) == ()
 
 
 def test_a_task_whose_splits_were_taken_away_is_a_conflict_and_can_be_added_again(
     home: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rows = b'{"text":"new","label":1}\n'
+    digest = home.blobs.put_bytes(rows)
+    made = a_task(home, "sport")
+    made = replace(made, splits=tuple(replace(split, digest=digest) for split in made.splits))
     with monkeypatch.context() as patch:
-        patch.setattr("limpet.registry.database.reach", take_away(home, [], 1))
+        patch.setattr(tasks, "recording", _collected_first(home))
         with pytest.raises(ConflictError, match="taken away by a gc meanwhile"):
-            tasks.add(home, a_task(home, "sport"))
+            tasks.add(home, made)
     assert [task.name for task in tasks.list_all(home)] == ["news", "films"]
-    tasks.add(home, a_task(home, "sport"))
+    home.blobs.put_bytes(rows)
+    tasks.add(home, made)
     assert verify(home) == ()
 
 
@@ -70,7 +94,7 @@ def test_an_evaluation_whose_predictions_were_taken_away_is_a_conflict(
     predictions = json.dumps({"predictions": [0, 1]}).encode()
     digest = home.blobs.put_bytes(predictions)
     with monkeypatch.context() as patch:
-        patch.setattr("limpet.registry.database.reach", take_away(home, [digest], 1))
+        patch.setattr(evaluations, "recording", _collected_first(home))
         with pytest.raises(ConflictError, match="taken away by a gc meanwhile"):
             add_evaluation(home, version.reference, predictions_digest=digest)
     assert evaluations.full(home, version.reference, version.reference) == ()
@@ -78,8 +102,17 @@ def test_an_evaluation_whose_predictions_were_taken_away_is_a_conflict(
     assert verify(home) == ()
 
 
-def test_what_is_stored_passes_and_what_is_not_is_named(home: Store) -> None:
-    digest = home.blobs.put_bytes(b"here")
-    check_stored(home.blobs, [digest])
-    with pytest.raises(ConflictError, match=digest_bytes(b"gone")):
-        check_stored(home.blobs, [digest, digest_bytes(b"gone")])
+def _collected_first(home: Store) -> Callable[..., object]:
+    def collected(*arguments: object) -> object:
+        assert collect(home, grace_seconds=0, dry_run=False).orphans.count
+        return recording(*arguments)  # type: ignore[arg-type]
+
+    return collected
+
+
+def test_what_a_dead_collection_said_it_would_remove_is_recorded_if_it_is_there(home: Store) -> None:
+    digest = digest_bytes(adapter_bytes("news", 1))
+    with home.database.write("gc") as session:
+        announce(session, [digest])
+    assert add_version(home, seed=1).files[0].digest == digest
+    assert verify(home) == ()
