@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,8 +41,8 @@ class Blob:
 class BlobStore(Protocol):
     """Where bytes are kept by their digest.
 
-    Bytes that are there already are not written again, but count as new from then on: a gc that waits out its grace
-    period leaves them to whoever stored them last.
+    What is there already counts as new from then on: a gc that waits out its grace period leaves it to whoever stored
+    it last. It is never taken for good by its name or its size: bytes that rotted are replaced by the good ones.
     """
 
     def put(self, path: Path) -> Blob:
@@ -310,15 +311,18 @@ class LocalBlobs:
         return blob
 
     def _renew(self, blob: Blob) -> bool:
-        """Say whether the bytes are there already; if so, they count as stored now."""
+        """Say whether the very bytes are there already, hashed just now; if so, they count as stored now."""
         file = self.root / blob_key(blob.digest)
+        found = _status(file)
+        # neither the name nor the size says that the bytes are still good; a link or a pipe is not even read
+        if found is None or not stat.S_ISREG(found.st_mode) or found.st_size != blob.size:
+            return False
         try:
-            # a file of another size is the remains of a broken disk: the good bytes replace it
-            if file.stat().st_size != blob.size:
+            if digest_file(file) != blob.digest:
                 return False
             os.utime(file)
-        except (FileNotFoundError, PermissionError):
-            # a gc was quicker, or the file is another user's: a new file takes its place
+        except OSError:
+            # a gc was quicker, the file is another user's, or the disk can't read it: a new file takes its place
             return False
         return True
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from limpet.registry.canonical import CHUNK, digest_file
 
 __all__ = ["RemoteBlobs", "open_remote"]
 
-_FRESH_SECONDS = 3600
 _S3 = ("s3", "s3a")
 # tried thrice by the client, twice by s3fs, each time up to its read timeout of 15 s: its own 25 tries take minutes
 _S3_TRIES = {"mode": "standard", "total_max_attempts": 3}
@@ -195,14 +193,8 @@ class RemoteBlobs:
         with self._reached(), suppress(FileNotFoundError):
             self.system.rm_file(key)
 
-    def _is_fresh(self, digest: str) -> bool:
-        modified = self._modified(self._key(digest))
-        return modified is None or time.time() - modified < _FRESH_SECONDS
-
     def _upload(self, blob: Blob) -> None:
-        # an object can't be touched: an old one is sent again, so that a gc takes it for new
-        if self.size(blob.digest) == blob.size and self._is_fresh(blob.digest):
-            return
+        # also over an object that is there: only fetching it would tell whether it is whole, and sending makes it new
         key = self._key(blob.digest)
         with self._reached():
             # where there are no folders, this would make a bucket of a mistyped name

@@ -115,17 +115,49 @@ def test_storing_again_leaves_the_bytes_alone_and_renews_the_time(local: LocalBl
     assert list(local.strays()) == []
 
 
-def test_an_old_remote_blob_is_uploaded_again_and_a_new_one_is_not(tmp_path: Path) -> None:
+def test_a_remote_blob_that_is_stored_again_is_new(tmp_path: Path) -> None:
     remote = open_blobs(f"memory://{uuid4().hex}", tmp_path / "blobs", tmp_path / "cache")
     assert isinstance(remote, RemoteBlobs)
     digest = remote.put_bytes(DATA)
-    kept = remote.system.store[f"{remote.root}/{blob_key(digest)}"]
-    kept.modified = datetime.now(UTC) - timedelta(minutes=50)
-    remote.put_bytes(DATA)
-    assert time.time() - (remote.modified(digest) or 0) > 2000
-    kept.modified = datetime.now(UTC) - timedelta(minutes=70)
+    remote.system.store[f"{remote.root}/{blob_key(digest)}"].modified = datetime.now(UTC) - timedelta(minutes=50)
     remote.put_bytes(DATA)
     assert time.time() - (remote.modified(digest) or 0) < 60
+
+
+@pytest.mark.parametrize("rotten", [b"limpeT" * 1000, DATA[:100], b""], ids=["flipped", "cut", "empty"])
+def test_bytes_that_rotted_are_mended_by_storing_the_good_ones_again(
+    blobs: BlobStore, tmp_path: Path, rotten: bytes
+) -> None:
+    (tmp_path / "file").write_bytes(DATA)
+    digest = blobs.put_bytes(DATA)
+    for store_again in (lambda: blobs.put_bytes(DATA), lambda: blobs.put(tmp_path / "file")):
+        overwrite(blobs, digest, rotten)
+        assert blobs.rehash(digest) != digest
+        store_again()
+        assert blobs.rehash(digest) == digest
+        assert blobs.read(digest) == DATA
+    assert list(blobs.strays()) == []
+
+
+def test_a_link_in_the_place_of_a_blob_is_replaced_by_the_bytes(local: LocalBlobs, tmp_path: Path) -> None:
+    (tmp_path / "outside").write_bytes(DATA)
+    digest = local.put_bytes(DATA)
+    place = local.path(digest)
+    place.unlink()
+    place.symlink_to(tmp_path / "outside")
+    local.put_bytes(DATA)
+    assert not place.is_symlink()
+    assert local.read(digest) == DATA
+
+
+def test_a_rotten_copy_is_mended_before_it_is_uploaded(tmp_path: Path) -> None:
+    remote = open_blobs(f"memory://{uuid4().hex}", tmp_path / "blobs", tmp_path / "cache")
+    assert isinstance(remote, RemoteBlobs)
+    digest = remote.put_bytes(DATA)
+    overwrite(remote.cache, digest, b"limpeT" * 1000)
+    remote.system.rm_file(f"{remote.root}/{blob_key(digest)}")
+    assert remote.put_bytes(DATA) == digest
+    assert remote.rehash(digest) == digest
 
 
 def test_what_is_removed_is_gone_and_can_be_stored_again(blobs: BlobStore) -> None:

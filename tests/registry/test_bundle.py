@@ -219,6 +219,18 @@ def test_importing_again_gives_the_same_version_and_one_event(made: Path, target
     assert [event.action for event in log.read(target).items].count("import") == 1
 
 
+def test_importing_again_mends_every_byte_that_rotted(made: Path, target: Store) -> None:
+    exchange.import_bundle(target, made)
+    assert isinstance(target.blobs, LocalBlobs)
+    for digest in list(target.blobs.digests()):
+        file = target.blobs.root / blob_key(digest)
+        file.chmod(0o644)
+        file.write_bytes(bytes(file.stat().st_size))
+    assert {problem.kind for problem in verify(target)} == {"changed"}
+    exchange.import_bundle(target, made)
+    assert verify(target) == ()
+
+
 def test_what_was_imported_can_be_passed_on(source: Store, made: Path, target: Store, tmp_path: Path) -> None:
     exchange.import_bundle(target, made)
     onward = exported(target, tmp_path / "onward.limpet")

@@ -122,9 +122,10 @@ def _resolved(store: Store) -> tuple[Store, versions.VersionRecord]:
     return store, versions.resolve(store, "news@1")
 
 
-def test_registering_again_mends_a_missing_or_truncated_object(far: Store) -> None:
+def test_registering_again_mends_a_missing_truncated_or_flipped_object(far: Store) -> None:
     add_version(far, seed=1)
     for damage in (
+        lambda: _flip(far),
         lambda: remote(far).system.rm_file(key(far)),
         lambda: remote(far).system.pipe_file(key(far), b"short"),
     ):

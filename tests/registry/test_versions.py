@@ -16,6 +16,7 @@ from limpet.registry.blobs import LocalBlobs, blob_key
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.store import Store
 from limpet.registry.values import Page, VersionRecord
+from limpet.registry.verify import verify
 from tests.registry.homes import a_base, adapter_bytes, add_version, again, draft, register
 
 
@@ -41,6 +42,29 @@ def test_registering_the_same_again_returns_the_same_version(home: Store) -> Non
     # provenance is not identity
     assert register(home, draft(metrics={"score": 0.1}, cost={}, lineage={"arm": "x"})) == (version, False)
     assert names(versions.find(home)) == ["news@1"]
+
+
+def rot(store: Store, digest: str) -> None:
+    """Flip a bit of a blob; its size stays."""
+    assert isinstance(store.blobs, LocalBlobs)
+    file = store.blobs.root / blob_key(digest)
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("seed", [1, 2], ids=["the same version", "another version of the same file"])
+def test_registering_good_bytes_mends_those_that_rotted(home: Store, seed: int) -> None:
+    version = add_version(home, seed=1)
+    rot(home, version.files[0].digest)
+    assert [problem.kind for problem in verify(home)] == ["changed"]
+    good = home.path / "good"
+    good.write_bytes(adapter_bytes("news", 1))
+    again, created = versions.register(home, draft(seed=seed), {"adapter_model.safetensors": good})
+    assert created == (seed == 2)
+    assert versions.files(home, again)["adapter_model.safetensors"].read_bytes() == good.read_bytes()
+    assert verify(home) == ()
 
 
 @pytest.mark.parametrize(
