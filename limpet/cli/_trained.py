@@ -1,17 +1,41 @@
-"""What an addition came to, for `limpet train` and `limpet adapter register`."""
+"""What an addition came to, for `limpet train` and `limpet adapter register`, and its mirror, after it was told."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 from limpet.cli._invocation import Invocation
+from limpet.errors import GateError
 
 if TYPE_CHECKING:
-    from limpet.home import Trained
+    from limpet.home import Home, Trained
 
-__all__ = ["show_trained"]
+__all__ = ["mirroring_after", "show_trained"]
+
+
+@contextmanager
+def mirroring_after(home: Home) -> Iterator[None]:
+    """Mirror what a block has added once it has told what came of it; also a version that the gate refused."""
+    try:
+        yield
+    except GateError:
+        _mirror(home)
+        raise
+    _mirror(home)
+
+
+def _mirror(home: Home) -> None:
+    from limpet.cli import _output
+
+    try:
+        _output.warn(home.mirror())
+    except KeyboardInterrupt:
+        # what the command was asked for is done and told
+        _output.warn(["The MLflow mirror is behind: Ctrl-C ended it. It catches up at the next sync."])
 
 
 def show_trained(invocation: Invocation, trained: Trained) -> None:

@@ -15,7 +15,7 @@ from limpet.cli._command import Noun
 from limpet.cli._cost import cost_lines
 from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.cli._plain import plain
-from limpet.cli._trained import show_trained
+from limpet.cli._trained import mirroring_after, show_trained
 
 if TYPE_CHECKING:
     from limpet.registry.lineage import Lineage
@@ -36,9 +36,10 @@ def command() -> None:
 def register(invocation: Invocation, task: str, folder: Path) -> None:
     """Register an adapter that was trained elsewhere, in peft's format."""
     home = invocation.open()
-    with invocation.progress() as progress:
-        trained = home.adapter.register(task, folder, progress=progress)
-    show_trained(invocation, trained)
+    with mirroring_after(home), invocation.progress() as progress:
+        trained = home.adapter.register(task, folder, mirror=False, progress=progress)
+        progress.finish()
+        show_trained(invocation, trained)
 
 
 @command.command("list")

@@ -13,6 +13,7 @@ import click
 
 from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.cli._trained import mirroring_after
 from limpet.errors import InterruptedRunError
 
 if TYPE_CHECKING:
@@ -35,17 +36,19 @@ def command(invocation: Invocation) -> None:
     folder = invocation.home or _HOME
     home = _open(invocation, folder)
     with (
+        mirroring_after(home),
         invocation.progress() as progress,
         resources.as_file(resources.files("limpet.forgetting") / "streams" / "demo.yaml") as file,
     ):
         try:
-            report, warnings = home.stream.run(file, progress=progress)
+            report, _ = home.stream.run(file, mirror=False, progress=progress)
         except InterruptedRunError as error:
             error.hint = f"limpet demo --home {folder}" if invocation.home else "limpet demo"
             raise
         progress.note("writing the report")
         paths = _write_reports(report, folder.parent if folder.name == ".limpet" else folder)
-    _show(invocation, report, folder, paths, warnings)
+        progress.finish()
+        _show(invocation, report, folder, paths)
 
 
 def _open(invocation: Invocation, folder: Path) -> Home:
@@ -68,7 +71,7 @@ def _write_reports(report: Report, folder: Path) -> list[Path]:
     return paths
 
 
-def _show(invocation: Invocation, report: Report, folder: Path, paths: list[Path], warnings: tuple[str, ...]) -> None:
+def _show(invocation: Invocation, report: Report, folder: Path, paths: list[Path]) -> None:
     from limpet.cli import _output
 
     if invocation.json:
@@ -92,7 +95,6 @@ def _show(invocation: Invocation, report: Report, folder: Path, paths: list[Path
         f'predict {task} "{_EXAMPLE}" --home {folder}',
     ):
         click.echo(f"  {_program()} {typed}")
-    _output.warn(warnings)
 
 
 def _program() -> str:

@@ -8,6 +8,7 @@ import click
 
 from limpet.cli._command import Noun
 from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.cli._trained import mirroring_after
 
 __all__ = ["command"]
 
@@ -28,15 +29,15 @@ def run(invocation: Invocation, file: Path) -> None:
     from limpet.cli import _output
 
     home = invocation.open()
-    with invocation.progress() as progress:
-        report, warnings = home.stream.run(file, progress=progress)
-    if invocation.json:
-        _output.emit(**report.to_json())
-    else:
-        from limpet.forgetting.render_table import render_table
+    with mirroring_after(home), invocation.progress() as progress:
+        report, _ = home.stream.run(file, mirror=False, progress=progress)
+        progress.finish()
+        if invocation.json:
+            _output.emit(**report.to_json())
+        else:
+            from limpet.forgetting.render_table import render_table
 
-        _output.render(render_table(report))
-    _output.warn(() if invocation.json else warnings)
+            _output.render(render_table(report))
 
 
 @command.command("list")

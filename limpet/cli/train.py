@@ -9,7 +9,7 @@ import click
 from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.cli._settings import parse_settings
-from limpet.cli._trained import show_trained
+from limpet.cli._trained import mirroring_after, show_trained
 
 if TYPE_CHECKING:
     from limpet.training.learn import TrainingSettings
@@ -56,7 +56,7 @@ def command(
     home = invocation.open()
     # before the base is loaded: a name mistyped is answered at once
     home.task.show(task)
-    with invocation.progress() as progress:
+    with mirroring_after(home), invocation.progress() as progress:
         trained = home.train(
             task,
             _settings(given, resume),
@@ -65,9 +65,11 @@ def command(
             monitor=not no_monitor,
             promote=promote,
             max_forgetting=max_forgetting,
+            mirror=False,
             progress=progress,
         )
-    show_trained(invocation, trained)
+        progress.finish()
+        show_trained(invocation, trained)
 
 
 def _settings(given: dict[str, Any], resume: bool) -> TrainingSettings | None:

@@ -134,8 +134,7 @@ def sync_after(store: Store, seconds: float = DEADLINE_SECONDS) -> str | None:
         seconds: How long all of it may take: a server that sends a byte now and then holds nobody for longer.
 
     Returns:
-        A warning of one line if it could not be done now, or if Ctrl-C ended the waiting; the next sync catches up.
-        None otherwise.
+        A warning of one line if it could not be done now; the next sync catches up. None otherwise.
     """
     if store.settings.mlflow == OFF:
         return None
@@ -150,11 +149,7 @@ def sync_after(store: Store, seconds: float = DEADLINE_SECONDS) -> str | None:
     # a daemon: the process may end while a server still keeps this thread waiting
     worker = threading.Thread(target=work, name="limpet-mirror", daemon=True)
     worker.start()
-    try:
-        worker.join(seconds)
-    except KeyboardInterrupt:
-        failures.append("Ctrl-C ended the waiting for it.")
-    else:
-        if worker.is_alive():
-            failures.append(f"It was not done after {seconds:g} s, the most that is waited for it.")
+    worker.join(seconds)
+    if worker.is_alive():
+        failures.append(f"It was not done after {seconds:g} s, the most that is waited for it.")
     return f"The MLflow mirror is behind: {failures[0]} It catches up at the next sync." if failures else None

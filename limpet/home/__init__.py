@@ -116,6 +116,7 @@ class Home:
         monitor: bool = True,
         promote: str | None = None,
         max_forgetting: float | None = None,
+        mirror: bool = True,
         progress: Progress | None = None,
     ) -> Trained:
         """Learn a task, register the version, and evaluate every earlier task again.
@@ -128,6 +129,7 @@ class Home:
             monitor: Evaluate the other tasks' current versions, and keep the row.
             promote: An alias to move to the new version, if the gate lets it.
             max_forgetting: The gate's limit on `forgetting_max`.
+            mirror: Bring the MLflow mirror up to date at the end; without it, `mirror` does so later.
             progress: Told of every step.
 
         Raises:
@@ -178,7 +180,7 @@ class Home:
             progress.note(describe(method, config, resolve_dtype(settings.dtype), settings.without))
         added = add_version(self.store, backbone, staged.draft, staged.files, progress)
         discard(staged)
-        return self.after_addition(added, monitor, promote, rules, progress)
+        return self.after_addition(added, monitor, promote, rules, mirror, progress)
 
     def evaluate(
         self,
@@ -341,6 +343,17 @@ class Home:
         """One page of the home's log, newest first: who did what to what."""
         return log.read(self.store, subject, limit, cursor)
 
+    def mirror(self) -> tuple[str, ...]:
+        """Bring the MLflow mirror up to date after an addition, whatever happens to the tracking server.
+
+        Returns:
+            Warnings about what could not be done; the next time catches up. It takes a minute at the most.
+        """
+        from limpet.forgetting.mirror import sync_after
+
+        warning = sync_after(self.store)
+        return (warning,) if warning else ()
+
     def sync(self, *, again: bool = False) -> MirrorReport:
         """Bring the MLflow mirror up to date; with `again`, look everything up and restore what was deleted there.
 
@@ -404,12 +417,17 @@ class Home:
         return found, parent
 
     def after_addition(
-        self, added: Added, monitored: bool, promote: str | None, rules: GateRules, progress: Progress
+        self,
+        added: Added,
+        monitored: bool,
+        promote: str | None,
+        rules: GateRules,
+        mirror: bool,
+        progress: Progress,
     ) -> Trained:
         """Evaluate the others, hold the gate, promote, mirror: what follows every addition."""
         from limpet.forgetting import monitor, report
         from limpet.forgetting.gate import check
-        from limpet.forgetting.mirror import sync_after
 
         version = added.version
         row = {version.task: added.evaluation.score}
@@ -432,14 +450,14 @@ class Home:
         if promote and not crossings:
             promoted = aliases.promote(self.store, version.reference, promote, reason="train --promote")
             version = versions.resolve(self.store, version.reference)
-        warning = sync_after(self.store)
+        warnings = self.mirror() if mirror else ()
         if crossings:
             details = " ".join(crossing.detail for crossing in crossings)
             raise GateError(
                 f"{version.reference} is kept, but may not be promoted: {details}",
                 f"limpet report {streams.HOME_STREAM}",
             )
-        return Trained(version, added.created, row, promoted, (warning,) if warning else ())
+        return Trained(version, added.created, row, promoted, warnings)
 
 
 def _first(names: Sequence[str], reasons: Mapping[str, str]) -> str | None:

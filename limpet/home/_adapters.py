@@ -28,7 +28,13 @@ class Adapters:
         self._home = home
 
     def register(
-        self, task: str, folder: str | Path, *, promote: str | None = None, progress: Progress | None = None
+        self,
+        task: str,
+        folder: str | Path,
+        *,
+        promote: str | None = None,
+        mirror: bool = True,
+        progress: Progress | None = None,
     ) -> Trained:
         """Register an adapter that was trained elsewhere, in peft's format; see `limpet.training.adopt`."""
         from limpet.forgetting.gate_rules import read_rules
@@ -44,7 +50,7 @@ class Adapters:
         check_growth(home.store, backbone)
         with adopt(home.store, backbone, record, Path(folder), progress) as (draft, files):
             added = add_version(home.store, backbone, draft, files, progress)
-        return home.after_addition(added, True, promote, read_rules(home.path), progress)
+        return home.after_addition(added, True, promote, read_rules(home.path), mirror, progress)
 
     def list(
         self,

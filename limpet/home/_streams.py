@@ -24,13 +24,19 @@ class Streams:
     def __init__(self, home: Home) -> None:
         self._home = home
 
-    def run(self, file: str | Path, *, progress: Progress | None = None) -> tuple[Report, tuple[str, ...]]:
+    def run(
+        self, file: str | Path, *, mirror: bool = True, progress: Progress | None = None
+    ) -> tuple[Report, tuple[str, ...]]:
         """Run a stream file, or go on where an earlier run had stopped.
+
+        Args:
+            file: The stream file.
+            mirror: Bring the MLflow mirror up to date at the end; without it, `home.mirror()` does so later.
+            progress: Told of every step.
 
         Returns:
             The report, and warnings about what could not be done beside it.
         """
-        from limpet.forgetting.mirror import sync_after
         from limpet.forgetting.stream import run_stream
         from limpet.forgetting.stream_spec import read_stream
         from limpet.training.progress import SILENT
@@ -47,10 +53,7 @@ class Streams:
         except InterruptedRunError as error:
             error.hint = f"limpet stream run {file}"
             raise
-        if home.store.settings.mlflow != "off":
-            progress.note("mirroring to MLflow")
-        warning = sync_after(home.store)
-        return home.report(spec.name), (warning,) if warning else ()
+        return home.report(spec.name), home.mirror() if mirror else ()
 
     def list(self) -> tuple[StreamRecord, ...]:
         """All streams, oldest first."""

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -274,3 +275,24 @@ def test_no_color_is_obeyed_on_a_terminal(grown: Limpet) -> None:
 
     assert "\x1b[" in on_terminal({})
     assert "\x1b[" not in on_terminal({"NO_COLOR": "1"})
+
+
+def test_an_addition_is_told_before_its_mirror_and_ctrl_c_there_loses_nothing(copy: Limpet) -> None:
+    """A tracking server that takes the question and never answers; the version is registered all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://ana:hunter2@127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-m", "limpet", "--home", str(copy.home), "train", "wet", "--epochs", "1"]
+        environment = copy.environment | {"LIMPET_MLFLOW": uri}
+        with subprocess.Popen(
+            [*command, "--seed", "5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("registered wet@2 ")
+            # the scores of both tasks now, under a line that is empty and one of names
+            assert all(process.stdout.readline() for _ in range(4))
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "warning: The MLflow mirror is behind" in said
+    assert "hunter2" not in said
+    assert copy.ok("adapter", "show", "wet@2", "--json").json["version"] == 2

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
-import signal
 import socket
 import threading
 import time
@@ -78,15 +76,6 @@ def test_the_question_whether_a_server_is_there_has_a_deadline_too(
         pytest.raises(UnavailableError, match=r"has not answered for 0\.6 s"),
     ):
         mirror_server.check_reachable(on(store, f"http://{address}"))
-
-
-def test_an_interrupt_while_waiting_is_a_warning_because_the_work_is_done(store: Store) -> None:
-    with server(TRICKLE, 0.05) as (address, _):
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-        started = time.monotonic()
-        warning = mirror.sync_after(on(store, f"http://{address}"), seconds=30)
-        assert time.monotonic() - started < 5
-    assert warning is not None and "Ctrl-C" in warning
 
 
 def test_a_user_in_the_address_is_sent_as_a_header_and_shown_nowhere(store: Store) -> None:
