@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_MOST_SHOWN = 10
+
 
 @click.group("adapter", cls=Noun)
 def command() -> None:
@@ -108,15 +110,23 @@ def show(invocation: Invocation, version: str) -> None:
     # by its number from here on: an alias may move meanwhile
     ref = record.reference
     lineage, tags, notes = adapter.lineage(ref), adapter.tags(ref), adapter.notes(ref)
-    cost = adapter.cost(ref)
+    cost, served = adapter.cost(ref), adapter.served(ref)
     if invocation.json:
-        more = {"cost": cost, "lineage": record.lineage | vars(lineage), "tags": tags, "notes": notes}
+        more = {
+            "cost": cost,
+            "lineage": record.lineage | vars(lineage),
+            "tags": tags,
+            "notes": notes,
+            "served": served,
+        }
         _output.emit(**_output.to_json(record) | more)
         return
     _output.fields_table([*_lines(record, cost), *_origin(lineage), ("tags", tags or None)])
     for left in notes:
         when = left.created_at[:19].replace("T", " ")
         click.echo(f"note by {plain(left.actor)}, {when}: {plain(left.text, lines=True)}")
+    for line in _served_otherwise(served):
+        click.echo(line)
     click.echo()
     _output.table(("file", "size", "digest"), [(file.name, file.size, file.digest) for file in record.files])
 
@@ -143,6 +153,18 @@ def _lines(record: VersionRecord, cost: Json) -> list[tuple[str, object]]:
         ("environment", vars(record.environment)),
         ("created", record.created_at),
     ]
+
+
+def _served_otherwise(served: Json | None) -> list[str]:
+    """Name the examples whose served answer is not the measured one, the first of many."""
+    differing = served["differing"] if served else []
+    lines = [
+        f"example {one['example']} was measured as {plain(str(one['measured']))} and is served as "
+        f"{plain(str(one['served']))}"
+        for one in differing[:_MOST_SHOWN]
+    ]
+    left = len(differing) - len(lines)
+    return lines + ([f"and {left} more: --json has them all"] if left else [])
 
 
 def _origin(lineage: Lineage) -> list[tuple[str, object]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from limpet.forgetting import strategies
 from limpet.forgetting.ability_words import ability_sentences
 from limpet.forgetting.report_values import ArmReport, Comparison, Interval, Report
+from limpet.forgetting.served_words import served_sentences
 from limpet.training import methods
 
 __all__ = ["arm_names", "conclusion", "is_reference", "mean_of", "mean_with_interval", "runs_of", "sentences"]
@@ -27,7 +28,7 @@ def sentences(report: Report) -> list[str]:
     if learned == 0:
         return [f"The stream {report.stream} has learned no task yet, so there is nothing to conclude."]
     if learned == 1:
-        return [*_progress(report), "With one task learned there is nothing to forget yet."]
+        return [*_progress(report), "With one task learned there is nothing to forget yet.", *_served(report)]
     return [
         *_progress(report),
         *(_stability(report, name) for name in names if not is_reference(report, name)),
@@ -38,7 +39,12 @@ def sentences(report: Report) -> list[str]:
         *_edges(report),
         *(sentence for name in names for sentence in ability_sentences(runs_of(report, name))),
         *_caveats(report),
+        *_served(report),
     ]
+
+
+def _served(report: Report) -> list[str]:
+    return served_sentences([version for arm in report.arms for version in arm.versions])
 
 
 def arm_names(report: Report) -> list[str]:

@@ -21,7 +21,7 @@ from limpet.forgetting.report_values import (
     VersionReport,
 )
 from limpet.forgetting.statistics import Column, Resampled
-from limpet.registry.values import ArmRun, EvaluationRecord, VersionRecord
+from limpet.registry.values import SERVED_AGREEMENT, ArmRun, EvaluationRecord, VersionRecord
 from limpet.training.scoring import metric, no_common_unit
 
 if TYPE_CHECKING:
@@ -214,7 +214,14 @@ def first_learned(tasks: Sequence[str]) -> tuple[int, ...]:
 
 
 def _version(version: VersionRecord) -> VersionReport:
-    return VersionReport(version.reference, version.digest, version.method, version.size, version.created_at)
+    return VersionReport(
+        version.reference,
+        version.digest,
+        version.method,
+        version.size,
+        version.created_at,
+        version.metrics.get(SERVED_AGREEMENT),
+    )
 
 
 def frozen(value: Any) -> Any:

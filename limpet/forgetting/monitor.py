@@ -12,7 +12,14 @@ from limpet.registry import evaluations, streams, tasks, versions
 from limpet.registry.canonical import canonical_json
 from limpet.registry.costs import figures
 from limpet.registry.store import Store
-from limpet.registry.values import EvaluationRecord, StepRecord, TaskRecord, VersionDraft, VersionRecord
+from limpet.registry.values import (
+    SERVED_AGREEMENT,
+    EvaluationRecord,
+    StepRecord,
+    TaskRecord,
+    VersionDraft,
+    VersionRecord,
+)
 from limpet.training import methods, probe
 from limpet.training.answers import answers
 from limpet.training.backbone import Backbone
@@ -24,6 +31,7 @@ from limpet.training.inputs import describe_inputs
 from limpet.training.model import active, version_files
 from limpet.training.progress import SILENT, Progress
 from limpet.training.scoring import score
+from limpet.training.served import agreement
 
 __all__ = [
     "Added",
@@ -45,7 +53,8 @@ class Measured:
 
     `counts` says what the texts lost on their way, such as words beyond the longest text. `loaded` has the digests of
     what was on the base in memory afterwards: the head, the adapter's weights, and every buffer of the model.
-    `inputs` is what the model was given; see `limpet.training.inputs`.
+    `inputs` is what the model was given; see `limpet.training.inputs`. `served` says how the answers that are served
+    agree with these, for a version that is to be registered.
     """
 
     outcome: Outcome
@@ -55,6 +64,7 @@ class Measured:
     counts: Mapping[str, int]
     loaded: Mapping[str, str]
     inputs: Mapping[str, Any]
+    served: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +214,8 @@ def judge(
 ) -> tuple[VersionDraft, Measured]:
     """Score a learned adapter on its evaluation split and measure what it costs; nothing is registered.
 
+    Also hold the answers that it would serve against those that the score is made of.
+
     Returns:
         The draft with its score and all figures of its cost, and what was measured.
 
@@ -213,9 +225,14 @@ def judge(
     task = tasks.get(store, draft.task)
     length = int(draft.config["max_length"])
     measured = measure(store, backbone, task, "evaluation", length, draft.method, files, files, progress)
+    examples = read_split(store, task, "evaluation")
+    agreed = agreement(backbone, draft.method, files, examples, length, measured.outcome, progress)
     cost = {**draft.cost, **efficiency(backbone, draft, files, probe.probe_inputs(store, task))}
     backbone.check_unchanged()
     scores = {"score": measured.score, task.definition.metric: measured.score}
+    if agreed is not None:
+        scores[SERVED_AGREEMENT] = agreed.share
+        measured = replace(measured, served=agreed.content())
     metrics = {**draft.metrics, **scores, **measured.counts}
     inputs = {**draft.inputs, "evaluation": measured.inputs["tokens"], "template": measured.inputs["template"]}
     cost = figures(cost | {"base_unchanged": True})
@@ -280,6 +297,7 @@ def _keep(
         "targets": measured.targets,
         "loaded": measured.loaded,
         "inputs": measured.inputs,
+        **({"served": measured.served} if measured.served else {}),
         **(audited or {}),
     }
     return evaluations.add(

@@ -124,13 +124,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class VersionReport:
-    """The version that a step made."""
+    """The version that a step made; `served_agreement` is None where it was not measured."""
 
     reference: str
     digest: str
     method: str
     size: int
     created_at: str
+    served_agreement: float | None = None
 
     @property
     def task(self) -> str:
@@ -264,6 +265,7 @@ class ArmReport:
             "mcnemar": [asdict(entry) for entry in self.mcnemar],
             "cost": _lists(asdict(self.cost)),
             "versions": [version.reference for version in self.versions],
+            "served_agreement": [version.served_agreement for version in self.versions],
             "sweep": list(self.sweep),
             "chosen": dict(self.chosen),
             "finished": self.finished,

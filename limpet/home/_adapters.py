@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
-from limpet.registry import aliases, costs, deletion, lineage, notes, tags, tasks, versions
+from limpet.registry import aliases, costs, deletion, evaluations, lineage, notes, tags, tasks, versions
 
 if TYPE_CHECKING:
     from limpet.home import Home
@@ -74,6 +74,16 @@ class Adapters:
     def cost(self, reference: str) -> Json:
         """Return what a version cost, also against full fine-tuning; see `limpet.registry.costs`."""
         return costs.summary(self._home.store, self.show(reference))
+
+    def served(self, reference: str) -> Json | None:
+        """Return how a version's served answers agree with the measured ones, and every example where they do not.
+
+        Null for a version that was registered before this was measured, or whose evaluation has no answers.
+        """
+        version = self.show(reference).reference
+        *_, first = [None, *evaluations.full(self._home.store, version, version)]
+        content = {} if first is None else evaluations.predictions(self._home.store, first)
+        return content.get("served")
 
     def lineage(self, reference: str) -> Lineage:
         """Return where a version comes from: parent, data, steps of streams, its run in MLflow."""

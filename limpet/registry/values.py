@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 __all__ = [
+    "SERVED_AGREEMENT",
     "AbilityRecord",
     "AliasEvent",
     "ArmRun",
@@ -30,6 +31,8 @@ __all__ = [
     "VersionRecord",
 ]
 
+SERVED_AGREEMENT = "served_agreement"
+"""Among a version's metrics: the share of its evaluation examples whose served answer is the measured one."""
 Json = dict[str, Any]
 Role = Literal["adapter", "baseline"]
 Item = TypeVar("Item")

@@ -13,6 +13,7 @@ from limpet.training.evaluate import Encoded, Outcome, run
 from limpet.training.lower_layers import keep
 from limpet.training.model import TaskModel
 from limpet.training.progress import SILENT, Progress
+from limpet.training.served import SERVED_DTYPE
 
 __all__ = ["answers"]
 
@@ -38,7 +39,9 @@ def answers(
         anew: Ask every layer for every text, whatever is kept.
     """
     device, dtype = backbone.model.device, backbone.evaluation_dtype
-    with computing(method, model.module, dtype):
+    # in float32 by the very graph that answers are served by; in bfloat16 by the quickest
+    without = ("quick-layers",) if dtype == SERVED_DTYPE else ()
+    with computing(method, model.module, dtype, without):
         if not (anew or isinstance(method, methods.OwnHead)) and model.head.config.type in methods.FEATURES:
             if kept := features.kept_in(backbone, model, texts, dtype):
                 return features.answer(model, texts, device, kept, progress, dtype)

@@ -10,9 +10,9 @@ from limpet.registry import tasks
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training.backbone import Backbone
-from limpet.training.evaluate import run
 from limpet.training.heads.classification import Prediction
 from limpet.training.model import active, version_files
+from limpet.training.served import serve
 from limpet.training.task_types import Example, task_type
 
 __all__ = ["Answer", "Prediction", "predict"]
@@ -52,7 +52,7 @@ def predict(
     files = version_files(store, backbone, version)
     with active(backbone, version.method, files, files) as model:
         encoded = model.encode(backbone.tokenizer, examples, int(version.config["max_length"]))
-        outcome = run(model, encoded, backbone.model.device)
+        outcome = serve(backbone, model, encoded)
         explain = model.head.explain
         return tuple(
             explain(example, prediction, row, version.labels)

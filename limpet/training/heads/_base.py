@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
-from limpet.training.evaluate import Encoded, Field, encode_texts
+from limpet.training.evaluate import Encoded, Field, Outcome, encode_texts
 from limpet.training.task_types import Example
 
 __all__ = ["HEAD_FILES", "Batch", "Head", "HeadConfig", "of_text", "pool", "pooling_for"]
@@ -163,6 +163,28 @@ class Head(nn.Module):
             labels: The task's label map.
         """
         raise NotImplementedError
+
+    @property
+    def answers_texts(self) -> bool:
+        """Whether what an evaluation gave are answers that could be served."""
+        return True
+
+    def served(
+        self, serve: Callable[[Encoded], Outcome], model: nn.Module, texts: Encoded, measured: Outcome
+    ) -> Sequence[Any]:
+        """Return the predictions that texts would get where they are served.
+
+        Args:
+            serve: Answers texts as they are answered where they are served.
+            model: What answers them, a `TaskModel`.
+            texts: The texts, as `encode` made them.
+            measured: What an evaluation of these texts gave.
+        """
+        return serve(texts).predictions
+
+    def same_answer(self, measured: Any, served: Any) -> bool:
+        """Tell whether two predictions are the same answer to who reads them."""
+        return bool(measured == served)
 
     def summary(self, row: Tensor) -> list[float]:
         """Return the numbers by which a probe knows an example's outputs: as many for every example."""

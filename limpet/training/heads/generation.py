@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.batches import PAD_TO
 from limpet.training.decoding import greedy
-from limpet.training.evaluate import Encoded, Field, plan_tokens
+from limpet.training.evaluate import Encoded, Field, Outcome, in_batches, plan_tokens
 from limpet.training.heads._base import Batch, Head, HeadConfig, of_text
 from limpet.training.language import LanguageHead, inner_model, virtual_tokens
 from limpet.training.prompts import Endings, check_template, encode_answers, encode_prompts, endings, render_prompt
@@ -221,6 +221,42 @@ class GenerationHead(Head):
             return [[float(row[0]), int(row[1])] for row in rows]
         decode = self._bound.tokenizer.decode
         return [decode(row[_PROBED:].long().tolist(), skip_special_tokens=True).strip() for row in rows]
+
+    @property
+    def answers_texts(self) -> bool:
+        """See `Head.answers_texts`: a likelihood of targets is no answer."""
+        return not self.config.scores_targets
+
+    def served(self, serve: Callable[[Encoded], Outcome], model: Any, texts: Encoded, measured: Outcome) -> list[Any]:
+        """See `Head.served`; only answers that may differ are written again.
+
+        Greedy decoding gives a text where, after all words before it, every word of that text is the most probable.
+        So one pass over prompts and answers says whether it would be written, with no need to write it word by word.
+        """
+        suspects = self._not_written(model, texts, [row[_PROBED:].long().tolist() for row in measured.rows])
+        predictions = list(measured.predictions)
+        if suspects:
+            again = serve(plan_tokens(self._bound.tokenizer, [texts.ids[at] for at in suspects]))
+            for at, prediction in zip(suspects, again.predictions, strict=True):
+                predictions[at] = prediction
+        return predictions
+
+    def _not_written(self, model: Any, texts: Encoded, written: Sequence[list[int]]) -> list[int]:
+        """Return the texts after which a model in float32 would not write these token ids."""
+        bound, limit = self._bound, self.config.max_new_tokens
+        ended = [ids if len(ids) >= limit else [*ids, bound.endings.learned] for ids in written]
+        whole = self._with_answers(bound.tokenizer, list(texts.ids), ended)
+        stops = torch.tensor(sorted(bound.endings.known))
+        found: list[int] = []
+        with torch.inference_mode():
+            for indices, batch in in_batches(whole, next(model.parameters()).device):
+                targets = batch.pop("targets").cpu()
+                chosen = model(**batch).argmax(dim=-1).cpu()
+                # any token that ends an answer ends it
+                both_end = torch.isin(chosen, stops) & (targets == bound.endings.learned)
+                right = ((chosen == targets) | both_end | (targets == _NOTHING)).all(dim=1)
+                found += [index for index, same in zip(indices, right.tolist(), strict=True) if not same]
+        return sorted(found)
 
     def explain(self, example: Example, prediction: Any, row: Tensor, labels: tuple[str, ...]) -> Written:
         """See `Head.explain`."""

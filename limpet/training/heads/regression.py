@@ -20,6 +20,8 @@ from limpet.training.task_types import Example
 
 __all__ = ["NumberPrediction", "RegressionConfig", "RegressionHead"]
 
+_SAME = 0.01
+
 
 @dataclass(frozen=True)
 class NumberPrediction:
@@ -97,6 +99,10 @@ class RegressionHead(Head):
                 "look at its tensors; train it with a smaller learning rate",
             )
         return numbers
+
+    def same_answer(self, measured: float, served: float) -> bool:
+        """See `Head.same_answer`: numbers within a hundredth of the targets' standard deviation of each other."""
+        return abs(measured - served) <= _SAME * self.config.deviation
 
     def explain(self, example: Example, prediction: float, row: Tensor, labels: tuple[str, ...]) -> NumberPrediction:
         """See `Head.explain`."""

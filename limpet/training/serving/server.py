@@ -19,9 +19,10 @@ from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training.backbone import Backbone
 from limpet.training.batches import evaluation_plan, on_device
-from limpet.training.evaluate import Encoded, run
+from limpet.training.evaluate import Encoded
 from limpet.training.model import TaskModel, backbone_inputs, check_base
 from limpet.training.predict import Answer
+from limpet.training.served import serve
 from limpet.training.serving.shelf import Ready, Shelf
 from limpet.training.serving.slots import Layout, Place, SlottedBackbone
 from limpet.training.task_types import Example
@@ -110,7 +111,7 @@ class Server:
                 if ready.shares_batches:
                     together += [_Row(texts, number) for number in range(len(indices))]
                 else:
-                    outcome = run(ready.model, texts.encoded, self._backbone.model.device)
+                    outcome = serve(self._backbone, ready.model, texts.encoded)
                     served.update(_explained(ready, texts, range(len(indices)), outcome.predictions, outcome.rows))
             served.update(self._answer_together(together))
         return tuple(served[index] for index in range(len(requests)))
