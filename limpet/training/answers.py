@@ -6,16 +6,18 @@ base's own, the texts pass those once. What is kept is known by all that decides
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from limpet.training import features, methods
 from limpet.training.backbone import Backbone
 from limpet.training.computing import computing
 from limpet.training.evaluate import Encoded, Outcome, run
 from limpet.training.lower_layers import keep
 from limpet.training.model import TaskModel
+from limpet.training.precision import SERVED_DTYPE
 from limpet.training.progress import SILENT, Progress
-from limpet.training.served import SERVED_DTYPE
 
-__all__ = ["answers"]
+__all__ = ["answers", "kept_features"]
 
 
 def answers(
@@ -42,11 +44,22 @@ def answers(
     # in float32 by the very graph that answers are served by; in bfloat16 by the quickest
     without = ("quick-layers",) if dtype == SERVED_DTYPE else ()
     with computing(method, model.module, dtype, without):
-        if not (anew or isinstance(method, methods.OwnHead)) and model.head.config.type in methods.FEATURES:
-            if kept := features.kept_in(backbone, model, texts, dtype):
+        if not anew and _reads_features(method, model):
+            if kept := kept_features(backbone, method, model, texts, dtype):
                 return features.answer(model, texts, device, kept, progress, dtype)
             if isinstance(method, methods.Layered):
                 model.lower = method.lower_layers(model.module)
                 if model.lower is not None:
                     [texts] = keep(model, [texts], device, progress, dtype, backbone.lower_states)
         return run(model, texts, device, progress, name, dtype)
+
+
+def kept_features(
+    backbone: Backbone, method: methods.Method, model: TaskModel, texts: Encoded, dtype: str
+) -> Path | None:
+    """Return where the features that a head reads of texts are kept; null where they are not those of the base."""
+    return features.kept_in(backbone, model, texts, dtype) if _reads_features(method, model) else None
+
+
+def _reads_features(method: methods.Method, model: TaskModel) -> bool:
+    return not isinstance(method, methods.OwnHead) and model.head.config.type in methods.FEATURES

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from limpet.registry.values import Json
+from limpet.training import features, methods
+from limpet.training.answers import kept_features
 from limpet.training.backbone import Backbone
 from limpet.training.evaluate import Encoded, Outcome, run
 from limpet.training.model import TaskModel, active
+from limpet.training.precision import SERVED_DTYPE
 from limpet.training.progress import SILENT, Progress
 from limpet.training.task_types import Example
 
-__all__ = ["SERVED_DTYPE", "Agreement", "OtherAnswer", "agreement", "serve"]
-
-SERVED_DTYPE = "float32"
-"""What every answer that goes out is computed in."""
+__all__ = ["Agreement", "OtherAnswer", "agreement", "serve"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,16 @@ def agreement(
         if backbone.evaluation_dtype == SERVED_DTYPE:
             return Agreement(len(examples), ())
         texts = model.encode(backbone.tokenizer, examples, max_length)
-        served = model.head.served(lambda some: serve(backbone, model, some, progress), model, texts, outcome)
+        method = methods.get(method_name)
+
+        def answer(some: Encoded) -> Outcome:
+            # the base's own features are the same bits whichever head reads them, and computed once
+            kept = kept_features(backbone, method, model, some, SERVED_DTYPE)
+            if kept is None:
+                return serve(backbone, model, some, progress)
+            return features.answer(model, some, backbone.model.device, kept, progress, SERVED_DTYPE)
+
+        served = model.head.served(answer, model, texts, outcome)
         differing = tuple(
             OtherAnswer(at, before, now)
             for at, (before, now) in enumerate(zip(outcome.predictions, served, strict=True))
