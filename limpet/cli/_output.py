@@ -14,6 +14,7 @@ import click
 
 from limpet.cli._plain import json_text, plain
 from limpet.redaction import hide_secrets
+from limpet.registry.lines import split_lines
 from limpet.registry.values import TaskRecord, VersionRecord
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def drawn(drawing: RenderableType, width: int = _PIPED_WIDTH) -> str:
 
     text = io.StringIO()
     Console(file=text, width=width, highlight=False, no_color=True).print(drawing)
-    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
+    return "".join(f"{line.rstrip()}\n" for line in split_lines(text.getvalue()))
 
 
 def _print(drawing: RenderableType, piped_width: int) -> None:

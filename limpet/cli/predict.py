@@ -14,6 +14,8 @@ from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.cli._plain import plain
 from limpet.errors import NotFoundError, UsageError
+from limpet.registry.lines import split_lines
+from limpet.training.encodings import fault_of_bytes
 
 __all__ = ["command"]
 
@@ -44,7 +46,7 @@ def command(invocation: Invocation, task: str | None, texts: tuple[str, ...], fi
 
     home = invocation.open()
     version = home.adapter.show(task)
-    predictions = home.predict(version.reference, texts or _read(str(file)))
+    predictions = home.predict(version.reference, texts or _read(invocation, str(file)))
     if invocation.json:
         _output.emit(task=version.task, version=version.number, labels=version.labels, predictions=predictions)
         return
@@ -54,7 +56,7 @@ def command(invocation: Invocation, task: str | None, texts: tuple[str, ...], fi
 def _answer_many(invocation: Invocation, file: str) -> None:
     from limpet.cli import _output
 
-    home, requests = invocation.open(), [_request(file, line) for line in _read(file)]
+    home, requests = invocation.open(), [_request(file, line) for line in _read(invocation, file)]
     served = home.serve().predict(requests)
     if invocation.json:
         _output.emit(answers=served)
@@ -91,19 +93,20 @@ def _request(name: str, line: str) -> tuple[str, str]:
     return task, text
 
 
-def _read(name: str) -> tuple[str, ...]:
+def _read(invocation: Invocation, name: str) -> tuple[str, ...]:
     try:
         content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        lines = content.decode("utf-8-sig").splitlines()
     except FileNotFoundError:
         raise NotFoundError(f"There is no file {name!r}.", "ls") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{name} is not UTF-8: byte {error.start} can't be read.", f"iconv -f latin1 -t utf-8 {name}"
-        ) from None
     except OSError as error:
         raise UsageError(f"{name} can't be read: {error.strerror}.", f"ls -ld {name}") from None
+    if fault := fault_of_bytes(content, name):
+        raise UsageError(f"{name} {fault.message}.", fault.hint)
+    lines = split_lines(content.decode("utf-8-sig"))
     texts = tuple(line for line in lines if line.strip())
     if not texts:
         raise UsageError(f"{name} has no text in it.", "write one text a line")
+    if skipped := len(lines) - len(texts):
+        with invocation.progress() as progress:
+            progress.note(f"{name}: {skipped} empty line{'s' if skipped > 1 else ''} skipped")
     return texts
