@@ -69,12 +69,12 @@ class Metric:
 
 
 def metric(name: str) -> Metric:
-    """Return the metric of that name, whichever type of task has it.
+    """Return the metric of that name, whichever type of task has it or had it.
 
     Raises:
         UsageError: There is no such metric.
     """
-    known = {one.name: one for kind in task_types.every() for one in kind.metrics}
+    known = {one.name: one for kind in task_types.every() for one in (*kind.metrics, *kind.former_metrics)}
     if name not in known:
         raise UsageError(f"There is no metric {name!r}.", f"choose one of {', '.join(sorted(known))}")
     return known[name]

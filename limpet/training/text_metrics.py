@@ -1,27 +1,80 @@
-"""How near a written answer comes to the one that was wanted: scores of two texts, in 0 to 1."""
+"""How near a written answer comes to the one that was wanted: scores of two texts, in 0 to 1, in every script.
+
+The `former_` ones are those of releases that knew English alone: they read `-12.5` as `125`, and nothing but a to z
+and digits as words. What was scored by them keeps its scores.
+"""
 
 from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
-__all__ = ["exact_match", "rouge_l", "token_f1"]
+if TYPE_CHECKING:
+    from sacrebleu.metrics import CHRF
 
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+__all__ = [
+    "chrf",
+    "exact_match",
+    "former_exact_match",
+    "former_rouge_l",
+    "former_token_f1",
+    "rouge_l",
+    "token_f1",
+    "words",
+]
+
+_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+# scripts that put no spaces between words: each character counts as one, as is usual for ROUGE in these languages
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U000323af]"
+)
+
+
+class _WordsAlone(dict[int, int | str]):
+    """For `str.translate`: letters, marks and digits stay, all else is a space; filled as characters are met."""
+
+    def __missing__(self, code: int) -> int | str:
+        self[code] = code if unicodedata.category(chr(code))[0] in "LMN" else " "
+        return self[code]
+
+
+_WORDS_ALONE = _WordsAlone()
+
+
+def words(text: str) -> list[str]:
+    """Return a text's words: runs of letters, marks and digits of any script, with case folded.
+
+    A character of a script without spaces between words (Han, Kana, Thai, Lao, Khmer, Burmese) is a word of its own.
+    """
+    return _parted(unicodedata.normalize("NFC", text.casefold()).translate(_WORDS_ALONE))
 
 
 def rouge_l(prediction: str, target: str) -> float:
-    """F-measure of the longest common subsequence of words, lower-cased, not stemmed (Lin 2004)."""
-    return float(_scorer().score(target, prediction)["rougeL"].fmeasure)
+    """F-measure of the longest common subsequence of `words`, not stemmed (Lin 2004).
+
+    Where a text has no word at all (only signs), the texts are compared as they are.
+    """
+    given, wanted = words(prediction), words(target)
+    if not given or not wanted:
+        return float(_plain(prediction) == _plain(target))
+    return _f_of_common(given, wanted)
 
 
 def exact_match(prediction: str, target: str) -> bool:
-    """Equal once lower-cased, without punctuation and articles (Rajpurkar et al. 2016, arXiv 1606.05250)."""
-    return _words(prediction) == _words(target)
+    """Equal without regard to case, punctuation and English articles, after Rajpurkar et al. 2016 (arXiv 1606.05250).
+
+    Unlike there, what makes a number another number stays: its sign, what stands between its digits, and its percent
+    sign. Punctuation is that of every script; symbols, such as `+`, `<` or the dollar sign, stay.
+    """
+    return _answer(prediction) == _answer(target)
 
 
 def token_f1(prediction: str, target: str) -> float:
@@ -29,19 +82,95 @@ def token_f1(prediction: str, target: str) -> float:
 
     Two empty texts agree; an empty one and another don't (Rajpurkar et al. 2016, and the script of SQuAD 2.0).
     """
-    given, wanted = _words(prediction), _words(target)
+    return _overlap(_answer(prediction), _answer(target))
+
+
+def chrf(prediction: str, target: str) -> float:
+    """chrF2 of one text: F-measure of character n-grams up to 6, recall weighing twice (Popović 2015, WMT).
+
+    It is sacrebleu's, divided by 100. It needs no words, so it suits languages that inflect or put no spaces.
+    """
+    return float(_chrf().sentence_score(prediction, [target]).score) / 100
+
+
+def former_rouge_l(prediction: str, target: str) -> float:
+    """`rouge_l` over words of a to z and digits alone, by which tasks of before release 2 are scored."""
+    given, wanted = (_ASCII_WORD.findall(text.lower()) for text in (prediction, target))
+    return _f_of_common(given, wanted) if given and wanted else 0.0
+
+
+def former_exact_match(prediction: str, target: str) -> bool:
+    """`exact_match` without any ASCII punctuation, also in numbers: `-12.5` is `125` to it."""
+    return _squad(prediction) == _squad(target)
+
+
+def former_token_f1(prediction: str, target: str) -> float:
+    """`token_f1` after what `former_exact_match` leaves out."""
+    return _overlap(_squad(prediction), _squad(target))
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
+
+
+def _parted(text: str) -> list[str]:
+    return _UNSPACED.sub(r" \g<0> ", text).split()
+
+
+def _answer(text: str) -> list[str]:
+    """Return the words that answers are compared by."""
+    text = _plain(text).replace("\u2212", "-")
+    kept = "".join(character for at, character in enumerate(text) if _stays(text, at))
+    # an answer that is nothing but an article, such as "A" of a choice, is an answer
+    return _parted(_ARTICLES.sub(" ", kept)) or _parted(kept)
+
+
+def _stays(text: str, at: int) -> bool:
+    character = text[at]
+    if not unicodedata.category(character).startswith("P"):
+        return True
+    before, after = text[max(0, at - 1) : at], text[at + 1 : at + 3]
+    if character in "%\u2030":
+        return before.isdecimal()
+    if before.isdecimal() and after[:1].isdecimal():
+        return True
+    # what begins a number: `-5`, `.5`, `-.5`, and not the hyphen of `covid-19`
+    begins = after[:1].isdecimal() or (character == "-" and after[:1] in (".", ",") and after[1:].isdecimal())
+    return character in "-.," and begins and not before.isalnum()
+
+
+def _squad(text: str) -> list[str]:
+    return _ARTICLES.sub(" ", text.lower().translate(_ASCII_PUNCTUATION)).split()
+
+
+def _overlap(given: Sequence[str], wanted: Sequence[str]) -> float:
     if not given or not wanted:
         return float(given == wanted)
     common = sum((Counter(given) & Counter(wanted)).values())
     return 2 * common / (len(given) + len(wanted))
 
 
-def _words(text: str) -> list[str]:
-    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+def _f_of_common(given: Sequence[str], wanted: Sequence[str]) -> float:
+    common = _longest_common(given, wanted)
+    precision, recall = common / len(given), common / len(wanted)
+    return 2 * precision * recall / (precision + recall) if common else 0.0
+
+
+def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:
+    """Length of the longest common subsequence, all words of `a` at once as bits (Hyyrö 2004)."""
+    places: dict[str, int] = {}
+    for at, word in enumerate(a):
+        places[word] = places.get(word, 0) | 1 << at
+    every = (1 << len(a)) - 1
+    row = every
+    for word in b:
+        matches = row & places.get(word, 0)
+        row = (row + matches | row - matches) & every
+    return len(a) - row.bit_count()
 
 
 @cache
-def _scorer() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
+def _chrf() -> CHRF:
+    from sacrebleu.metrics import CHRF
 
-    return RougeScorer(["rougeL"], use_stemmer=False)
+    return CHRF()

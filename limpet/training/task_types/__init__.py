@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from limpet.training.heads import Head
     from limpet.training.scoring import Metric
 
-__all__ = ["Example", "TaskType", "Text", "every", "names", "task_type"]
+__all__ = ["Example", "TaskType", "Text", "every", "metric_family", "names", "task_type"]
+
+_DEFINITION = re.compile(r"-v[0-9]+$")
 
 Text = str | tuple[str, ...]
 """A text, or the words of one."""
@@ -44,6 +47,8 @@ class TaskType:
     summary: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
     """What a task of this type may be scored by; the first is the default."""
+    former_metrics: ClassVar[tuple[Metric, ...]] = ()
+    """Definitions that newer ones took the place of: tasks that were added under them keep them."""
     text_columns: ClassVar[tuple[str, ...]] = ("text", "sentence", "content", "document")
     """Usual names of the column of the texts."""
     target_columns: ClassVar[tuple[str, ...]]
@@ -67,7 +72,7 @@ class TaskType:
         return self.metrics[0].name
 
     def metric(self, name: str | None) -> str:
-        """Return the metric called `name`, or the default one for null.
+        """Return the metric called `name`, or the default one for null; `NAME` stands for the newest `NAME-v2`.
 
         Raises:
             UsageError: This type of task isn't scored by that metric.
@@ -75,6 +80,9 @@ class TaskType:
         if name is None:
             return self.default_metric
         known = [one.name for one in self.metrics]
+        newest = {metric_family(one): one for one in known}
+        if name in newest:
+            return newest[name]
         if name not in known:
             raise UsageError(
                 f"{name!r} is not a metric of {self.name} tasks: those are {', '.join(known)}.",
@@ -163,6 +171,11 @@ class TaskType:
         """Return the example of a line."""
         text = row["text"]
         return Example(text if isinstance(text, str) else tuple(text), self.decode(row[self.key]))
+
+
+def metric_family(name: str) -> str:
+    """Return a metric's name without the number of its definition: `rouge-l` for `rouge-l-v2`."""
+    return _DEFINITION.sub("", name)
 
 
 @cache

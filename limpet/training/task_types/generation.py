@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError, UsageError
@@ -25,14 +25,18 @@ DEFAULT_MAX_NEW_TOKENS = 32
 """How many tokens an answer has at most, where the task does not say."""
 
 
-def _rouge_l(predictions: Sequence[str], targets: Sequence[str]) -> Array:
-    from limpet.training.text_metrics import rouge_l
+def _mean_of(measure: str) -> Callable[[Sequence[str], Sequence[str]], Array]:
+    """Return the counts of a function of `text_metrics`: its value for every example."""
 
-    return _one_channel(rouge_l(*pair) for pair in zip(predictions, targets, strict=True))
+    def counts(predictions: Sequence[str], targets: Sequence[str]) -> Array:
+        import numpy as np
 
+        from limpet.training import text_metrics
 
-def _exact_match(predictions: Sequence[str], targets: Sequence[str]) -> Array:
-    return _one_channel(map(_matches, predictions, targets))
+        of_two = getattr(text_metrics, measure)
+        return np.array([[of_two(*pair) for pair in zip(predictions, targets, strict=True)]], dtype=np.float64)
+
+    return counts
 
 
 def _matches(prediction: str, target: str) -> bool:
@@ -41,16 +45,10 @@ def _matches(prediction: str, target: str) -> bool:
     return exact_match(prediction, target)
 
 
-def _token_f1(predictions: Sequence[str], targets: Sequence[str]) -> Array:
-    from limpet.training.text_metrics import token_f1
+def _formerly_matches(prediction: str, target: str) -> bool:
+    from limpet.training.text_metrics import former_exact_match
 
-    return _one_channel(token_f1(*pair) for pair in zip(predictions, targets, strict=True))
-
-
-def _one_channel(values: Any) -> Array:
-    import numpy as np
-
-    return np.array([list(values)], dtype=np.float64)
+    return former_exact_match(prediction, target)
 
 
 def _likelihoods(predictions: Sequence[Sequence[float]], targets: Sequence[str]) -> Array:
@@ -68,29 +66,60 @@ def _neg_perplexity(sums: Array, examples: int) -> Array:
 
 
 ROUGE_L = Metric(
-    "rouge-l",
-    "mean F-measure of the longest common subsequence of words with the target, lower-cased and not stemmed, in "
-    "0 to 1 (Lin 2004)",
-    _rouge_l,
+    "rouge-l-v2",
+    "mean F-measure of the longest common subsequence of words with the target, in 0 to 1 (Lin 2004); words are runs "
+    "of letters and digits of every script, with case folded, and single characters where a script has no spaces",
+    _mean_of("rouge_l"),
+    mean,
+)
+CHRF = Metric(
+    "chrf",
+    "mean over the examples of chrF2, the F-measure of character n-grams up to 6, by sacrebleu, in 0 to 1 "
+    "(Popović 2015)",
+    _mean_of("chrf"),
     mean,
     unit=SHARE,
 )
 EXACT_MATCH = Metric(
-    "exact-match",
-    "share of the answers that are the target once lower-cased, without punctuation and articles, in 0 to 1 "
-    "(Rajpurkar et al. 2016)",
-    _exact_match,
+    "exact-match-v2",
+    "share of the answers that are the target without regard to case, punctuation of any script and English "
+    "articles, in 0 to 1; numbers keep sign, points and percent (after Rajpurkar et al. 2016)",
+    _mean_of("exact_match"),
     mean,
     right=_matches,
     unit=SHARE,
 )
 TOKEN_F1 = Metric(
-    "token-f1",
-    "mean harmonic mean of precision and recall over the words of answer and target, after what exact-match leaves "
-    "out, in 0 to 1 (Rajpurkar et al. 2016)",
-    _token_f1,
+    "token-f1-v2",
+    "mean harmonic mean of precision and recall over the words of answer and target, after what exact-match-v2 "
+    "leaves out, in 0 to 1 (after Rajpurkar et al. 2016)",
+    _mean_of("token_f1"),
     mean,
     unit=SHARE,
+)
+FORMER = (
+    Metric(
+        "rouge-l",
+        "mean F-measure of the longest common subsequence of words with the target, lower-cased and not stemmed, in "
+        "0 to 1 (Lin 2004); words have letters a to z and digits alone",
+        _mean_of("former_rouge_l"),
+        mean,
+    ),
+    Metric(
+        "exact-match",
+        "share of the answers that are the target once lower-cased, without ASCII punctuation and articles, in 0 to "
+        "1 (Rajpurkar et al. 2016)",
+        _mean_of("former_exact_match"),
+        mean,
+        right=_formerly_matches,
+    ),
+    Metric(
+        "token-f1",
+        "mean harmonic mean of precision and recall over the words of answer and target, after what exact-match "
+        "leaves out, in 0 to 1 (Rajpurkar et al. 2016)",
+        _mean_of("former_token_f1"),
+        mean,
+    ),
 )
 NEG_PERPLEXITY = Metric(
     "neg-perplexity",
@@ -107,7 +136,8 @@ class Generation(TaskType):
 
     name = "generation"
     summary = "a text written for each text"
-    metrics = (ROUGE_L, EXACT_MATCH, TOKEN_F1, NEG_PERPLEXITY)
+    metrics = (ROUGE_L, EXACT_MATCH, TOKEN_F1, CHRF, NEG_PERPLEXITY)
+    former_metrics = FORMER
     text_columns = ("body", "document", "article", "source", "question", "input", "text", "content")
     target_columns = ("headline", "summary", "highlights", "title", "answer", "output", "target")
     key = "target"
