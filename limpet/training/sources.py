@@ -6,22 +6,22 @@ with `train=PATH,eval=PATH` (and `validation=PATH`).
 
 from __future__ import annotations
 
-import codecs
-import csv
-import itertools
-import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from limpet.errors import DataError, LimpetError, NotFoundError, UnavailableError, UsageError
+from limpet.errors import DataError, NotFoundError, UnavailableError, UsageError
 from limpet.training.corpora import corpus
+from limpet.training.csv_files import read_csv
+from limpet.training.encodings import fault_of_file
+from limpet.training.json_lines import read_json_lines
 from limpet.training.samples import cache_folder
+from limpet.training.tables import Table, check_names, of_dataset
 from limpet.training.task_types import TaskType
 
 __all__ = ["Pool", "Source", "read_source"]
@@ -30,8 +30,8 @@ _FILE_KINDS = ("csv", "jsonl", "parquet")
 _PARTS = {"train": "train", "eval": "evaluation", "validation": "validation"}
 _PART = re.compile(r",(?=(?:train|eval|validation)=)")
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<config>[^@]+))?(?:@(?P<revision>\S+))?")
-_Usual = tuple[Sequence[str], Sequence[str]]
-"""Usual names of the columns of texts and of targets."""
+_CHATS = ("messages", "conversations")
+"""Columns that hold a list of turns."""
 _FORMS = "sample:NAME, hub:org/name[:config][@revision], csv:PATH, jsonl:PATH or parquet:PATH"
 
 
@@ -46,12 +46,36 @@ class Pool:
 
 @dataclass(frozen=True)
 class Source:
-    """What a SPEC led to: the columns used and the parts there are (`train`, `evaluation`, `validation`)."""
+    """What a SPEC led to: the columns used and the parts there are (`train`, `evaluation`, `validation`).
+
+    `class_names` are those of the targets in the data's own order, where it says them.
+    """
 
     text_column: str
     target_column: str
     pools: dict[str, Pool]
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns that were asked for, null where none was, and how they are usually called."""
+
+    text: str | None
+    target: str | None
+    texts: Sequence[str]
+    targets: Sequence[str]
+    noun: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of a source before it is known which columns are used: `table` reads some of them."""
+
+    where: str
+    columns: Sequence[str]
+    table: Callable[[Sequence[str]], Table]
 
 
 def read_source(
@@ -70,7 +94,6 @@ def read_source(
         target_column: The column of the targets; null takes the first of `target_columns` that there is.
         target_columns: Usual names of the target column for this type of task.
         noun: What a target is called, `label` or `target`; also the option that names its column.
-
         text_columns: Usual names of the text column for this type of task.
 
     Raises:
@@ -80,59 +103,79 @@ def read_source(
         UnavailableError: The hub or the package index can't be reached.
     """
     kind, colon, rest = spec.partition(":")
-    wanted = (text_column, target_column, (text_columns, target_columns), noun)
+    wanted = _Columns(text_column, target_column, text_columns, target_columns, noun)
     if not colon or not rest:
         raise UsageError(f"{spec!r} names no data: it is none of {_FORMS}.", "--data csv:train.csv")
     if kind == "sample":
-        return _from_sample(rest, *wanted)
+        return _source(*_sample(rest), wanted)
     if kind == "hub":
-        return _from_datasets(_read_hub(rest), *wanted)
-    if kind in _FILE_KINDS:
         with _quiet_datasets():
-            return _from_datasets(_read_files(kind, rest), *wanted)
+            return _source(_read_hub(rest), (), wanted)
+    if kind in _FILE_KINDS:
+        return _source(_read_files(kind, rest), (), wanted)
     raise UsageError(f"{kind!r} is no kind of data: a SPEC is {_FORMS}.", "--data csv:train.csv")
 
 
-def _from_sample(name: str, text: str | None, target: str | None, usual: _Usual, noun: str) -> Source:
-    sample = corpus(name)
-    where = f"sample:{name}"
-    text, target = _choose_columns(sample.columns, text, target, usual, noun, where)
+def _source(parts: Mapping[str, _Part], notes: tuple[str, ...], wanted: _Columns) -> Source:
+    text, target = _choose_columns(parts["train"], wanted)
     pools = {}
+    class_names: tuple[str, ...] = ()
+    for name, part in parts.items():
+        _choose_columns(part, replace(wanted, text=text, target=target))
+        table = part.table((*_joined(text, part.columns), target))
+        pools[name] = Pool(part.where, _texts(table.cells, text), table.cells[target])
+        notes = (*notes, *table.notes)
+        class_names = class_names or table.class_names.get(target, ())
+    return Source(text, target, pools, notes, class_names)
+
+
+def _sample(name: str) -> tuple[dict[str, _Part], tuple[str, ...]]:
+    sample = corpus(name)
+    parts = {}
     for part, rows in (("train", sample.train), ("evaluation", sample.evaluation)):
         if rows is not None:
             cells = {name: list(column) for name, column in zip(sample.columns, zip(*rows, strict=True), strict=True)}
-            pools[part] = Pool(where, _texts(cells, text), cells[target])
-    return Source(text, target, pools, sample.notes)
+            parts[part] = _whole(f"sample:{name}", Table(cells))
+    return parts, sample.notes
 
 
-def _from_datasets(
-    parts: dict[str, tuple[str, Any]], text: str | None, target: str | None, usual: _Usual, noun: str
-) -> Source:
-    where, train = parts["train"]
-    text, target = _choose_columns(train.column_names, text, target, usual, noun, where)
-    pools = {}
-    for part, (place, data) in parts.items():
-        _choose_columns(data.column_names, text, target, usual, noun, place)
-        columns = {name: _cells(data, name) for name in (*_joined(text, data.column_names), target)}
-        pools[part] = Pool(place, _texts(columns, text), columns[target])
-    return Source(text, target, pools)
+def _whole(where: str, table: Table) -> _Part:
+    return _Part(where, table.columns, lambda wanted: table)
 
 
-def _choose_columns(
-    columns: Sequence[str], text: str | None, target: str | None, usual: _Usual, noun: str, where: str
-) -> tuple[str, str]:
+def _of_dataset(where: str, data: Any) -> _Part:
+    return _Part(where, data.column_names, lambda wanted: of_dataset(data, wanted))
+
+
+def _choose_columns(part: _Part, wanted: _Columns) -> tuple[str, str]:
     chosen = []
-    for asked, known, what in ((text, usual[0], "text"), (target, usual[1], noun)):
+    for asked, known, what in (
+        (wanted.text, wanted.texts, "text"),
+        (wanted.target, wanted.targets, wanted.noun),
+    ):
         candidates = [asked] if asked else list(known)
-        found = [name for name in candidates if name in columns or (what == "text" and _joined(name, columns))]
+        found = [
+            name for name in candidates if name in part.columns or (what == "text" and _joined(name, part.columns))
+        ]
         if not found:
-            named = f"no column {asked!r}" if asked else f"no {what} column (none of {', '.join(known)})"
-            raise DataError(
-                f"{where} has {named}; its columns are: {', '.join(map(repr, columns))}.",
-                f"--text COL --{noun} COL",
-            )
+            raise _no_column(part, asked, known, what, wanted.noun)
         chosen.append(found[0])
     return chosen[0], chosen[1]
+
+
+def _no_column(part: _Part, asked: str | None, known: Sequence[str], what: str, noun: str) -> DataError:
+    chats = [name for name in _CHATS if name in part.columns]
+    if chats and not asked:
+        return DataError(
+            f"{part.where} holds conversations: its column {chats[0]!r} has a list of turns in each row. Tasks are "
+            "read from rows of a text and a target; nothing of a conversation is left away to make it one.",
+            'write each turn to be learned as a row: {"prompt": "all before it", "completion": "the turn"}',
+        )
+    named = f"no column {asked!r}" if asked else f"no {what} column (none of {', '.join(known)})"
+    return DataError(
+        f"{part.where} has {named}; its columns are: {', '.join(map(repr, part.columns))}.",
+        f"--text COL --{noun} COL",
+    )
 
 
 def _joined(text: str, columns: Sequence[str]) -> list[str]:
@@ -148,28 +191,23 @@ def _texts(cells: Mapping[str, Sequence[Any]], text: str) -> Sequence[Any]:
     return ["\n".join("" if cell is None else str(cell) for cell in row) for row in parts]
 
 
-def _cells(data: Any, column: str) -> list[Any]:
-    values = list(data[column])
-    names = getattr(data.features[column], "names", None)
-    if names is None:
-        return values
-    # the hub's convention: a class label is an index into names, and -1 stands for "not published"
-    return [None if value is None or value < 0 else names[value] for value in values]
-
-
 # files
 
 
-def _read_files(kind: str, paths: str) -> dict[str, tuple[str, Any]]:
+def _read_files(kind: str, paths: str) -> dict[str, _Part]:
     parts = {}
-    for part, path in _split_paths(kind, paths).items():
+    for name, path in _split_paths(kind, paths).items():
         if not path.is_file():
             raise NotFoundError(f"There is no file {path}.", f"ls {path.parent}")
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty: it has no bytes.", "name a file with at least two labels")
-        if kind != "parquet":
-            _check_utf8(path)
-        parts[part] = (str(path), _load_file(kind, path))
+        if kind == "parquet":
+            with _quiet_datasets():
+                parts[name] = _of_dataset(str(path), _load_parquet(path))
+            continue
+        if fault := fault_of_file(path):
+            raise DataError(f"{path} {fault.message}.", fault.hint)
+        parts[name] = _whole(str(path), read_csv(path) if kind == "csv" else read_json_lines(path))
     return parts
 
 
@@ -190,102 +228,48 @@ def _split_paths(kind: str, paths: str) -> dict[str, Path]:
     return parts
 
 
-def _check_utf8(path: Path) -> None:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    done = 0
-    with path.open("rb") as file:
-        while True:
-            chunk = file.read(1 << 20)
-            pending = len(decoder.getstate()[0])
-            try:
-                decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                at = done - pending + error.start
-                byte = error.object[error.start]
-                raise DataError(
-                    f"{path} is not UTF-8: byte 0x{byte:02x} at offset {at} can't be decoded.",
-                    f"iconv -f LATIN1 -t UTF-8 {path} > {path.with_suffix('.utf8' + path.suffix)}",
-                ) from error
-            if not chunk:
-                return
-            done += len(chunk)
-
-
-def _load_file(kind: str, path: Path) -> Any:
+def _load_parquet(path: Path) -> Any:
     from datasets import Dataset
+    from pyarrow import ArrowException, parquet
 
+    try:
+        found = parquet.read_metadata(path)
+        names = parquet.read_schema(path).names
+    except (ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+    check_names(str(path), names)
+    if not found.num_rows:
+        raise DataError(f"{path} has no rows: there is no example to learn from.", "name a file with examples")
     cache_folder().mkdir(parents=True, exist_ok=True)
     # `datasets` knows a file in its cache by the time stamp; a folder of our own can't give back old rows
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".datasets-") as folder:
         try:
-            if kind == "csv":
-                # every cell as it stands: no guessing of numbers, and "NA" or "None" is a text like any other
-                options = {"converters": dict.fromkeys(_header(path), str), "keep_default_na": False}
-                data = Dataset.from_csv(
-                    str(path), cache_dir=folder, keep_in_memory=True, encoding="utf-8-sig", **options
-                )
-            elif kind == "jsonl":
-                data = Dataset.from_json(str(path), cache_dir=folder, keep_in_memory=True)
-            else:
-                data = Dataset.from_parquet(str(path), cache_dir=folder, keep_in_memory=True)
-        except LimpetError:
-            raise
-        except Exception as error:  # the readers raise whatever pandas and Arrow raise
-            raise _unreadable(kind, path, error) from error
-    return data
+            return Dataset.from_parquet(str(path), cache_dir=folder, keep_in_memory=True)
+        except Exception as error:  # the reader raises whatever Arrow raises
+            raise _unreadable(path, error) from error
 
 
-def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return next(csv.reader(file), [])
-
-
-def _unreadable(kind: str, path: Path, error: Exception) -> DataError:
-    hint = f"check the file, or name another: --data {kind}:PATH"
-    if _has_no_rows(kind, path):
-        return DataError(f"{path} has no rows: there is no example to learn from.", hint)
-    if kind == "jsonl":
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    row = json.loads(line) if line.strip() else {}
-                except json.JSONDecodeError as fault:
-                    return DataError(f"{path} is not JSON lines: line {number}: {fault}.", hint)
-                if not isinstance(row, dict):
-                    return DataError(f"{path}: line {number} is not a JSON object with columns.", hint)
+def _unreadable(path: Path, error: Exception) -> DataError:
     reason: BaseException = error
     while reason.__cause__ is not None:
         reason = reason.__cause__
     first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
-    return DataError(f"{path} can't be read as {kind}: {first}", hint)
-
-
-def _has_no_rows(kind: str, path: Path) -> bool:
-    if kind == "parquet":
-        from pyarrow import ArrowInvalid, parquet
-
-        try:
-            return int(parquet.read_metadata(path).num_rows) == 0
-        except ArrowInvalid:
-            return False
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = (line for line in file if line.strip())
-        return next(itertools.islice(lines, 1 if kind == "csv" else 0, None), None) is None
+    return DataError(
+        f"{path} can't be read as parquet: {first}", "check the file, or name another: --data parquet:PATH"
+    )
 
 
 # the hub
 
 
-def _read_hub(rest: str) -> dict[str, tuple[str, Any]]:
+def _read_hub(rest: str) -> dict[str, _Part]:
     match = _HUB.fullmatch(rest)
     if not match:
         raise UsageError(
             f"'hub:{rest}' is not of the form hub:org/name[:config][@revision].",
             "--data hub:stanfordnlp/imdb",
         )
-    with _quiet_datasets():
-        splits = _load_hub(match["repo"], match["config"], match["revision"])
-    return _choose_splits(f"hub:{rest}", splits)
+    return _choose_splits(f"hub:{rest}", _load_hub(match["repo"], match["config"], match["revision"]))
 
 
 def _load_hub(repo: str, config: str | None, revision: str | None) -> dict[str, Any]:
@@ -311,7 +295,7 @@ def _load_hub(repo: str, config: str | None, revision: str | None) -> dict[str, 
         ) from error
 
 
-def _choose_splits(where: str, splits: dict[str, Any]) -> dict[str, tuple[str, Any]]:
+def _choose_splits(where: str, splits: dict[str, Any]) -> dict[str, _Part]:
     if "train" not in splits:
         if len(splits) > 1:
             raise DataError(
@@ -319,12 +303,12 @@ def _choose_splits(where: str, splits: dict[str, Any]) -> dict[str, tuple[str, A
                 "--data csv:train=PATH",
             )
         splits = {"train": next(iter(splits.values()))}
-    parts = {"train": (where, splits["train"])}
+    parts = {"train": _of_dataset(where, splits["train"])}
     held_out = [name for name in ("test", "validation") if name in splits and _published(splits[name])]
     if held_out:
-        parts["evaluation"] = (f"{where} ({held_out[0]})", splits[held_out[0]])
+        parts["evaluation"] = _of_dataset(f"{where} ({held_out[0]})", splits[held_out[0]])
     if len(held_out) > 1:
-        parts["validation"] = (f"{where} ({held_out[1]})", splits[held_out[1]])
+        parts["validation"] = _of_dataset(f"{where} ({held_out[1]})", splits[held_out[1]])
     return parts
 
 

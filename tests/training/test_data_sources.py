@@ -104,7 +104,22 @@ def test_class_names_stored_in_parquet_are_the_labels(tmp_path: Path) -> None:
     )
     data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, None]}, features=features)
     data.to_parquet(tmp_path / "data.parquet")
-    assert rows_of(read(f"parquet:{tmp_path / 'data.parquet'}")) == [("a", "yes"), ("b", "no"), ("c", None)]
+    source = read(f"parquet:{tmp_path / 'data.parquet'}")
+    assert rows_of(source) == [("a", "yes"), ("b", "no"), ("c", None)]
+    assert source.class_names == ("no", "yes")
+
+
+def test_lists_of_class_labels_are_read_by_their_names(tmp_path: Path) -> None:
+    import datasets
+
+    tags = datasets.ClassLabel(names=["O", "B-PER", "I-PER"])
+    words = datasets.List(datasets.Value("string"))
+    features = datasets.Features({"words": words, "tags": datasets.List(tags)})
+    data = datasets.Dataset.from_dict({"words": [["Ada", "Lovelace"]], "tags": [[1, 2]]}, features=features)
+    data.to_parquet(tmp_path / "data.parquet")
+    source = read(f"parquet:{tmp_path / 'data.parquet'}", "words", "tags")
+    assert rows_of(source) == [(["Ada", "Lovelace"], ["B-PER", "I-PER"])]
+    assert source.class_names == ("O", "B-PER", "I-PER")
 
 
 def test_columns_are_found_by_their_usual_names_or_named(tmp_path: Path) -> None:
@@ -117,7 +132,7 @@ def test_columns_are_found_by_their_usual_names_or_named(tmp_path: Path) -> None
 
 
 def test_nothing_is_left_in_the_cache(tmp_path: Path) -> None:
-    read(f"csv:{write_csv(tmp_path / 'data.csv')}")
+    read(f"parquet:{write_parquet(tmp_path / 'data.parquet')}")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -194,10 +209,89 @@ def test_a_file_that_is_not_parquet_is_a_data_error(tmp_path: Path) -> None:
     refused(DataError, f"parquet:{path}", "can't be read as parquet")
 
 
-def test_csv_with_a_ragged_row_is_a_data_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        # texts with commas that nobody quoted
+        ("Dear team refund 0, it is late,billing\nDear all,delivery\n", "row 1 has 3 fields, the header 2"),
+        # quotes escaped as C does
+        ('"He wrote \\"Dear team\\", it is late",billing\n', "row 1 has 3 fields, the header 2"),
+        ('"He wrote \\"Dear team\\" again",billing\n', "row 1 has a quote that is not closed, or stands inside"),
+        ("a,b\na,b,c,d\n\n \na\n", "row 2 has 4 fields, the header 2; 2 rows do not fit"),
+        ("a,b\n\na\n", "row 2 has 1 field, the header 2"),
+        ('a,b\n"never closed,b\nc,d\ne,f\n', "row 2 has 1 field, the header 2"),
+        ('a,b\n"said "x" here",b\nc,d\n', "row 2 has a quote that is not closed, or stands inside"),
+    ],
+)
+def test_a_csv_row_that_does_not_fit_its_header_is_refused_by_its_number(
+    tmp_path: Path, text: str, said: str
+) -> None:
     path = tmp_path / "data.csv"
-    path.write_text("text,label\na,b\na,b,c,d\n")
-    refused(DataError, f"csv:{path}", "can't be read as csv", "line 3")
+    path.write_text(f"text,label\n{text}")
+    hint = refused(DataError, f"csv:{path}", str(path), said)
+    assert ('not \\"' in hint) == ("\\" in text)
+
+
+@pytest.mark.parametrize(("separator", "noted"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+def test_the_separator_of_a_csv_file_is_found_and_noted(tmp_path: Path, separator: str, noted: str) -> None:
+    path = tmp_path / "data.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, delimiter=separator).writerows([("text", "label"), *ROWS])
+    source = read(f"csv:{path}")
+    assert rows_of(source) == ROWS
+    assert source.notes == (f"data.csv: fields are separated by {noted}",)
+    assert read(f"csv:{write_csv(tmp_path / 'commas.csv')}").notes == ()
+
+
+def test_a_separator_that_the_rows_contradict_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("text, as sent;label\na;x\nb, c, d;y\n")
+    assert rows_of(read(f"csv:{path}", "text, as sent")) == [("a", "x"), ("b, c, d", "y")]
+
+
+def test_a_csv_field_may_be_as_long_as_it_is_and_hold_lines_and_quotes(tmp_path: Path) -> None:
+    rows = [("x" * 300_000, "a"), ('say "hi"\r\nthere\u2028\x0c', "b")]
+    assert rows_of(read(f"csv:{write_csv(tmp_path / 'data.csv', rows)}")) == rows
+
+
+def test_several_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    rows = [("a", "x", "b"), ("c", "y", "d")]
+    csv_path = write_csv(tmp_path / "data.csv", rows, ("text", "label", "text"))  # type: ignore[arg-type]
+    refused(DataError, f"csv:{csv_path}", "2 columns called 'text'")
+    (tmp_path / "data.jsonl").write_text('{"text": "a", "label": "x", "text": "b"}\n')
+    refused(DataError, f"jsonl:{tmp_path / 'data.jsonl'}", "line 1 has several columns called 'text'")
+    table = pa.table([["a"], ["x"], ["b"]], names=["text", "label", "text"])
+    pq.write_table(table, tmp_path / "data.parquet")
+    refused(DataError, f"parquet:{tmp_path / 'data.parquet'}", "2 columns called 'text'")
+
+
+def test_empty_columns_that_a_spreadsheet_left_at_the_right_are_no_columns(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("text,label,,\na,x,,\nb,y,,\n")
+    assert rows_of(read(f"csv:{path}")) == [("a", "x"), ("b", "y")]
+
+
+def test_json_lines_end_at_line_feeds_alone_and_cells_stay_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    rows = [("a\u2028b\x85c\x0c", "x"), ("2024-01-31", "2024-01-31T00:00:00"), ("d", "NaN")]
+    lines = [json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in rows]
+    path.write_bytes(("\r\n".join(lines) + "\n").encode())
+    assert rows_of(read(f"jsonl:{path}")) == rows
+
+
+def test_a_list_of_objects_is_read_as_json_lines_are(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([{"text": "a", "label": 1}, {"label": "x", "text": "b"}, {"text": "c"}], indent=1))
+    assert rows_of(read(f"jsonl:{path}")) == [("a", 1), ("b", "x"), ("c", None)]
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+def test_conversations_are_refused_for_what_they_are(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "data.jsonl"
+    turns = [{"role": "user", "content": "What is 1+1?"}, {"role": "assistant", "content": "2"}]
+    path.write_text(json.dumps({column: turns}) + "\n")
+    hint = refused(DataError, f"jsonl:{path}", "holds conversations", repr(column))
+    assert '"prompt"' in hint
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
