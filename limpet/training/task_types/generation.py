@@ -71,6 +71,7 @@ ROUGE_L = Metric(
     "of letters and digits of every script, with case folded, and single characters where a script has no spaces",
     _mean_of("rouge_l"),
     mean,
+    unit=SHARE,
 )
 CHRF = Metric(
     "chrf",
@@ -78,6 +79,7 @@ CHRF = Metric(
     "(Popović 2015)",
     _mean_of("chrf"),
     mean,
+    unit=SHARE,
     unit=SHARE,
 )
 EXACT_MATCH = Metric(
@@ -88,6 +90,7 @@ EXACT_MATCH = Metric(
     mean,
     right=_matches,
     unit=SHARE,
+    unit=SHARE,
 )
 TOKEN_F1 = Metric(
     "token-f1-v2",
@@ -95,6 +98,7 @@ TOKEN_F1 = Metric(
     "leaves out, in 0 to 1 (after Rajpurkar et al. 2016)",
     _mean_of("token_f1"),
     mean,
+    unit=SHARE,
     unit=SHARE,
 )
 FORMER = (
@@ -104,6 +108,7 @@ FORMER = (
         "0 to 1 (Lin 2004); words have letters a to z and digits alone",
         _mean_of("former_rouge_l"),
         mean,
+        unit=SHARE,
     ),
     Metric(
         "exact-match",
@@ -112,6 +117,7 @@ FORMER = (
         _mean_of("former_exact_match"),
         mean,
         right=_formerly_matches,
+        unit=SHARE,
     ),
     Metric(
         "token-f1",
@@ -119,6 +125,7 @@ FORMER = (
         "leaves out, in 0 to 1 (Rajpurkar et al. 2016)",
         _mean_of("former_token_f1"),
         mean,
+        unit=SHARE,
     ),
 )
 NEG_PERPLEXITY = Metric(
