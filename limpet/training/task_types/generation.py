@@ -80,7 +80,6 @@ CHRF = Metric(
     _mean_of("chrf"),
     mean,
     unit=SHARE,
-    unit=SHARE,
 )
 EXACT_MATCH = Metric(
     "exact-match-v2",
@@ -90,7 +89,6 @@ EXACT_MATCH = Metric(
     mean,
     right=_matches,
     unit=SHARE,
-    unit=SHARE,
 )
 TOKEN_F1 = Metric(
     "token-f1-v2",
@@ -98,7 +96,6 @@ TOKEN_F1 = Metric(
     "leaves out, in 0 to 1 (after Rajpurkar et al. 2016)",
     _mean_of("token_f1"),
     mean,
-    unit=SHARE,
     unit=SHARE,
 )
 FORMER = (
