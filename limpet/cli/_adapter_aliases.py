@@ -9,11 +9,17 @@ import click
 
 from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
+from limpet.cli._plain import plain
 
 if TYPE_CHECKING:
+    from limpet.home import Move
     from limpet.registry.values import AliasEvent
 
 __all__ = ["history", "promote", "rollback"]
+
+_ACCEPT = click.option(
+    "--accept", is_flag=True, help="Go on although a rule of the gate is crossed; needs --reason, kept in the log."
+)
 
 
 @click.command(cls=Command)
@@ -32,10 +38,20 @@ def history(invocation: Invocation, task: str, alias: str | None) -> None:
     "--expect", metavar="TASK@V|none", help="Move only if the alias stands here now; exit code 4 otherwise."
 )
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the history.")
+@_ACCEPT
 @pass_invocation
-def promote(invocation: Invocation, version: str, alias: str, expect: str | None, reason: str) -> None:
-    """Move an alias to a version."""
-    _show_event(invocation, invocation.open().adapter.promote(version, alias, expect=expect, reason=reason))
+def promote(
+    invocation: Invocation, /, version: str, alias: str, expect: str | None, reason: str, accept: bool
+) -> None:
+    """Move an alias to a version.
+
+    It is held against the version that the alias stands at, by the rules of [gate] in limpet.toml; exit code 6 where
+    one is crossed.
+    """
+    adapter = invocation.open().adapter
+    with invocation.progress() as progress:
+        move = adapter.promote(version, alias, expect=expect, reason=reason, accept=accept, progress=progress)
+    _show_move(invocation, move)
 
 
 @click.command(cls=Command)
@@ -43,20 +59,31 @@ def promote(invocation: Invocation, version: str, alias: str, expect: str | None
 @click.argument("alias")
 @click.option("--expect", metavar="TASK@V", help="Move only if the alias stands here now; exit code 4 otherwise.")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the history.")
+@_ACCEPT
 @pass_invocation
-def rollback(invocation: Invocation, task: str, alias: str, expect: str | None, reason: str) -> None:
-    """Move an alias back to the version before."""
-    _show_event(invocation, invocation.open().adapter.rollback(task, alias, expect=expect, reason=reason))
+def rollback(invocation: Invocation, /, task: str, alias: str, expect: str | None, reason: str, accept: bool) -> None:
+    """Move an alias back to the version before.
+
+    It is judged as adapter promote is; exit code 6 where a rule is crossed.
+    """
+    adapter = invocation.open().adapter
+    with invocation.progress() as progress:
+        move = adapter.rollback(task, alias, expect=expect, reason=reason, accept=accept, progress=progress)
+    _show_move(invocation, move)
 
 
-def _show_event(invocation: Invocation, event: AliasEvent) -> None:
+def _show_move(invocation: Invocation, move: Move) -> None:
     from limpet.cli import _output
 
     if invocation.json:
-        _output.emit(**_output.to_json(event))
+        replaced = None if move.replaced is None else move.replaced.to_json()
+        _output.emit(**_output.to_json(move) | {"replaced": replaced})
         return
-    before = f" (was {event.task}@{event.from_number})" if event.from_number is not None else ""
-    click.echo(f"{event.task}@{event.alias} is {event.task}@{event.to_number}{before}")
+    before = f" (was {move.task}@{move.from_number})" if move.from_number is not None else ""
+    click.echo(f"{move.task}@{move.alias} is {move.task}@{move.to_number}{before}")
+    if move.replaced:
+        click.echo(plain(move.replaced.sentence()))
+    _output.warn(move.warnings)
 
 
 def _show_events(invocation: Invocation, events: Sequence[AliasEvent]) -> None:

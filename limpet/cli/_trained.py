@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from limpet.cli._invocation import Invocation
+from limpet.cli._plain import plain
 from limpet.errors import GateError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def show_trained(invocation: Invocation, trained: Trained) -> None:
             created=trained.created,
             row=trained.row,
             promoted=trained.promoted,
+            replaced=None if trained.replaced is None else trained.replaced.to_json(),
             warnings=trained.warnings,
         )
         return
@@ -57,6 +59,8 @@ def show_trained(invocation: Invocation, trained: Trained) -> None:
     click.echo(f"{state} {version.reference} ({version.method}, score {score}, {_output.short(version.digest)})")
     if trained.promoted:
         click.echo(f"{version.task}@{trained.promoted.alias} is now {version.reference}")
+    if trained.replaced:
+        click.echo(plain(trained.replaced.sentence()))
     if len(trained.row) > 1:
         click.echo()
         _output.table(("task", "score now"), [(task, _output.digits(now)) for task, now in trained.row.items()])

@@ -52,7 +52,8 @@ def command(
             "The gate needs a rule: an option such as --max-forgetting X, or [gate] in limpet.toml.",
             "limpet gate --require-identical",
         )
-    report = home.gate(stream, rules)
+    with invocation.progress() as progress:
+        report = home.gate(stream, rules, progress)
     if invocation.json:
         _output.emit(stream=report.stream, crossed=False, rules=rules)
     else:

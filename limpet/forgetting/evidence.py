@@ -65,6 +65,7 @@ class Course:
         cells: Evaluation of each task after each step, None where there was none; the rows.
         versions: The version that each step made; a home may learn a task again.
         answering: The version of each task that answers now, where some that were made do not; else empty.
+        answering_since: For each of them the step from which on it has answered.
         read: Reads the kept predictions of an evaluation.
         baseline: Score of each task before any training, where an arm of the stream measures it.
         joint: Score of each task learned jointly with those before it, where an arm of the stream measures it.
@@ -77,6 +78,7 @@ class Course:
     versions: tuple[VersionRecord, ...]
     read: Read
     answering: tuple[VersionRecord, ...] = ()
+    answering_since: tuple[int, ...] = ()
     fully: tuple[VersionRecord | None, ...] = ()
     baseline: Scores | None = None
     joint: Scores | None = None
@@ -199,6 +201,7 @@ def arm_report(course: Course) -> ArmReport:
         cost=arm_cost(course.serving, course.fully),
         versions=tuple(map(_version, course.versions)),
         answering=tuple(map(_version, course.serving)),
+        answering_since=course.answering_since or course.learned,
         sweep=course.arm.sweep,
         chosen=course.arm.chosen,
         finished=course.arm.finished,
@@ -280,12 +283,14 @@ def _identical(course: Course) -> bool | None:
         for task in course.earlier
         for row in course.cells[course.learned[task] + 1 :]
     ]
-    known = [_same(course, learned, now) for learned, now in pairs if learned and now]
-    if not all(known):
+    # an evaluation can't prove itself
+    again = [(learned, now) for learned, now in pairs if learned and now and learned.id != now.id]
+    if not all(_same(course, learned, now) for learned, now in again):
         return False
+    asked_again = {now.id for _, now in again}
     last = course.cells[-1] if course.cells else ()
-    evaluated = all(last[task] and course.cells[course.learned[task]][task] for task in course.earlier)
-    return True if known and evaluated else None
+    evaluated = all((now := last[task]) and now.id in asked_again for task in course.earlier)
+    return True if again and evaluated else None
 
 
 def _answers_kept(course: Course) -> bool | None:

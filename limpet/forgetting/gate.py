@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from limpet.forgetting.metrics import forgetting_terms
+from limpet.forgetting.metrics import forgetting_max, forgetting_terms, worst_forgetting
+from limpet.forgetting.replacement_values import Replacement
 from limpet.forgetting.report_values import ArmReport
+from limpet.registry.values import VersionRecord
 
-__all__ = ["Crossing", "GateRules", "TaskRules", "check"]
+__all__ = ["Crossing", "GateRules", "TaskRules", "check", "check_replacement", "check_version", "unjudged"]
 
 # a limit of 0.05 is not crossed by 0.05 that came out of a subtraction as 0.050000000000000044
 _ROUNDING = 1e-12
@@ -69,7 +71,9 @@ class GateRules:
 class Crossing:
     """One rule that was crossed, a sentence that says how, and the task where it is about one.
 
-    `rule` is `forgetting`, `worst`, `identical`, `task-forgetting`, `flips`, `score`, `bytes`, `seconds` or `share`.
+    `rule` is `forgetting`, `worst`, `identical`, `task-forgetting`, `flips`, `score`, `bytes`, `seconds` or `share`;
+    of a version that takes another's place `replaced-forgetting`, `replaced-worst`, `replaced-flips`, or
+    `replaced-unknown` where the two can't be compared.
     """
 
     rule: str
@@ -77,33 +81,100 @@ class Crossing:
     task: str | None = None
 
 
-def check(arm: ArmReport, rules: GateRules) -> tuple[Crossing, ...]:
+def check(arm: ArmReport, rules: GateRules, since: Mapping[str, int] | None = None) -> tuple[Crossing, ...]:
     """Return the rules that an arm crosses, in the order that `Crossing` names them.
+
+    With `since`, what a task scored before that row is not held against it: another version answered then, which is
+    judged by itself or was judged before.
 
     Nothing is forgotten before a second task is learned, and a metric that is undefined crosses no limit.
     Identity is another matter: it is required as proof, so a matrix that lacks the evidence crosses that
     rule.
     """
-    crossed = list(_about_earlier_tasks(arm, rules)) if len(arm.matrix) > 1 else []
+    crossed = list(_about_earlier_tasks(arm, rules, since or {})) if len(arm.matrix) > 1 else []
     return (*crossed, *_scores(arm, rules), *_cost(arm, rules))
 
 
-def _about_earlier_tasks(arm: ArmReport, rules: GateRules) -> Iterator[Crossing]:
-    terms = dict(zip(arm.tasks, forgetting_terms(arm.matrix, arm.learned), strict=False))
-    for rule, key, limit in (
-        ("forgetting", "forgetting_max", rules.max_forgetting),
-        ("worst", "worst_forgetting", rules.max_worst),
+def check_replacement(replacement: Replacement, rules: GateRules) -> tuple[Crossing, ...]:
+    """Return the rules that a version crosses by taking another's place.
+
+    The loss of one task is held against the limits on forgetting as it is: no mean over other tasks thins it out. Two
+    versions that can't be compared cross any of these rules, for nothing shows that they do not.
+    """
+    own = rules.of(replacement.task)
+    forgetting = rules.max_forgetting if own.max_forgetting is None else own.max_forgetting
+    if replacement.change is None:
+        limits = (forgetting, rules.max_worst, own.max_negative_flips)
+        if all(limit is None for limit in limits):
+            return ()
+        return (Crossing("replaced-unknown", replacement.sentence(), replacement.task),)
+    lost, pair = -replacement.change, f"{replacement.new} in the place of {replacement.old}"
+    return tuple(
+        Crossing(rule, f"{pair}: {key} is {value:.4f}, above the limit of {limit:g}.", replacement.task)
+        for rule, key, value, limit in (
+            ("replaced-forgetting", f"the {replacement.metric} lost", lost, forgetting),
+            ("replaced-worst", f"the {replacement.metric} lost", lost, rules.max_worst),
+            (
+                "replaced-flips",
+                "replaced_negative_flip_rate",
+                replacement.negative_flip_rate,
+                own.max_negative_flips,
+            ),
+        )
+        if limit is not None and value is not None and value > limit + _ROUNDING
+    )
+
+
+def check_version(version: VersionRecord, score: float | None, rules: GateRules) -> tuple[Crossing, ...]:
+    """Return the rules that a version crosses by itself, whatever it replaces: its score, size and cost."""
+    task, reference = version.task, version.reference
+    least = rules.of(task).min_score
+    found = []
+    if least is not None and score is not None and score < least - _ROUNDING:
+        detail = f"the score of {reference} is {score:.4f}, below the limit of {least:g}."
+        found.append(Crossing("score", detail, task))
+    for rule, key, value, limit in (
+        ("bytes", "size in bytes", version.size, rules.max_bytes),
+        ("seconds", "train_seconds", version.cost.get("train_seconds"), rules.max_train_seconds),
+        ("share", "trainable_share", version.cost.get("trainable_share"), rules.max_share),
+    ):
+        if limit is not None and value is not None and value > limit + _ROUNDING:
+            found.append(Crossing(rule, f"{key} of {reference} is {value:g}, above the limit of {limit:g}.", task))
+    return tuple(found)
+
+
+def unjudged(replacement: Replacement, rules: GateRules) -> str:
+    """Return which rule could not be held against a replacement, so that none passes in silence; else nothing."""
+    if rules.of(replacement.task).max_negative_flips is None:
+        return ""
+    if replacement.change is None or replacement.negative_flip_rate is not None:
+        return ""
+    return (
+        f"max_negative_flips was not held against {replacement.new}: {replacement.metric} knows no right and wrong "
+        f"answers, so that only the scores were compared; max_forgetting limits what they may lose"
+    )
+
+
+def _about_earlier_tasks(arm: ArmReport, rules: GateRules, since: Mapping[str, int]) -> Iterator[Crossing]:
+    first = [max(row, since.get(task, row)) for task, row in zip(arm.tasks, arm.learned, strict=True)]
+    earlier = [task for task, row in zip(arm.tasks, first, strict=True) if row < len(arm.matrix) - 1]
+    terms = dict(zip(earlier, forgetting_terms(arm.matrix, first), strict=True))
+    for rule, key, limit, metric in (
+        ("forgetting", "forgetting_max", rules.max_forgetting, forgetting_max),
+        ("worst", "worst_forgetting", rules.max_worst, worst_forgetting),
     ):
         if arm.reason is None:
-            yield from _above(arm, rule, key, arm.metrics[key], limit)
+            value = arm.metrics[key] if first == list(arm.learned) else metric(arm.matrix, first)
+            yield from _above(arm, rule, key, value, limit)
         elif limit is not None:
             yield from _without_unit(arm, rule, key, terms, limit)
     if rules.require_identical and not (arm.answers_kept or arm.identical_predictions):
         yield Crossing("identical", f"{_arm(arm)}: {_not_identical(arm)}.")
     for task, lost in terms.items():
         yield from _above(arm, "task-forgetting", "forgetting", lost, rules.of(task).max_forgetting, task)
-    for task, rate in zip(arm.tasks, arm.negative_flip_rate, strict=False):
-        yield from _above(arm, "flips", "negative_flip_rate", rate, rules.of(task).max_negative_flips, task)
+    for task, rate, row, learned in zip(arm.tasks, arm.negative_flip_rate, first, arm.learned, strict=False):
+        if row == learned:
+            yield from _above(arm, "flips", "negative_flip_rate", rate, rules.of(task).max_negative_flips, task)
 
 
 def _without_unit(

@@ -61,7 +61,8 @@ class Growth:
         # what was learned by several methods is no arm of one method
         arm = replace(self.arm, method="+".join(sorted({version.method for version in answering})))
         cells = tuple(self._row(store, index) for index in range(len(self.additions)))
-        return Course(arm, self.tasks, cells, made, read, answering)
+        since = tuple(map(self.since, self.tasks))
+        return Course(arm, self.tasks, cells, made, read, answering, since)
 
     def _row(self, store: Store, index: int) -> tuple[EvaluationRecord | None, ...]:
         step, answering = self.additions[index], self.answering[index]

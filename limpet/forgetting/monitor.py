@@ -255,7 +255,10 @@ def check_growth(store: Store, backbone: Backbone) -> None:
 
 
 def after_addition(store: Store, backbone: Backbone, added: Added, progress: Progress = SILENT) -> StepRecord:
-    """Evaluate every other task's current version again, and keep the row in the home's growth.
+    """Evaluate every version that answers for a task again, and keep the row in the home's growth.
+
+    The row has the new version for its own task. What still answers for it is evaluated too: it is one of those that
+    the addition must not have touched.
 
     Raises:
         IntegrityError: A file is corrupt, or the base was changed.
@@ -264,7 +267,7 @@ def after_addition(store: Store, backbone: Backbone, added: Added, progress: Pro
     others = [
         version
         for version in versions.current(store)
-        if version.task != new.task and version.base_digest == backbone.record.digest
+        if version.reference != new.reference and version.base_digest == backbone.record.digest
     ]
     row = {version.task: evaluate(store, backbone, version, progress=progress).id for version in others}
     backbone.check_unchanged()

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from limpet.forgetting.replacement_values import Replacement
 from limpet.forgetting.report_tables import settings_text
 from limpet.forgetting.report_values import ArmReport, Comparison, Report
 
@@ -21,7 +22,8 @@ _Entry = tuple[str, str, int | None, str | None, _Value]
 def render_csv(report: Report) -> str:
     """Return the report as CSV with the columns of `HEADER`; steps count from 1, undefined values are empty.
 
-    A comparison stands under the arm `A - B`, with no seed, as means over seeds do. Of a sweep, the key is what was
+    A comparison stands under the arm `A - B`, with no seed, as means over seeds do, and a replaced version under
+    `NEW for OLD`. Of a sweep, the key is what was
     tried, and `sweep_chosen` tells whether it was taken.
     """
     text = io.StringIO()
@@ -44,6 +46,10 @@ def render_csv(report: Report) -> str:
         writer.writerow(
             _text(figure.source, arm_of_others, None, "published", figure.metric, None, None, figure.value)
         )
+    for replacement in report.replaced:
+        for key, change in _replacement(replacement):
+            label = f"{replacement.new} for {replacement.old}"
+            writer.writerow(_text(report.stream, label, None, "replaced", key, None, replacement.task, change))
     for comparison in report.comparisons:
         label = f"{comparison.a} - {comparison.b}"
         for kind, key, step, task, value in _comparison(comparison):
@@ -114,6 +120,17 @@ def _cost(arm: ArmReport) -> Iterator[_Entry]:
             continue
         for step, (task, each) in enumerate(zip(arm.tasks, value, strict=False), start=1):
             yield "cost", key, step, task, each
+
+
+def _replacement(replacement: Replacement) -> Iterator[tuple[str, _Value]]:
+    yield "old_score", replacement.old_score
+    yield "new_score", replacement.new_score
+    yield "replaced_negative_flip_rate", replacement.negative_flip_rate
+    yield "replaced_positive_flip_rate", replacement.positive_flip_rate
+    yield "p_value", replacement.p_value
+    yield "answers", replacement.answers
+    for place in replacement.lost_examples:
+        yield "lost_example", place
 
 
 def _comparison(comparison: Comparison) -> Iterator[_Entry]:

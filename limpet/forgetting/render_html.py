@@ -45,6 +45,8 @@ def render_html(report: Report) -> str:
             report_context.budget_table(report),
             report_context.order_table(report),
             report_context.difference_table(report),
+            report_context.replaced_table(report),
+            report_context.lost_table(report),
             report_context.published_table(report),
         ),
         provenance=_filled(

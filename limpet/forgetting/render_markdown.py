@@ -32,6 +32,8 @@ def render_markdown(report: Report) -> str:
         report_context.budget_table(report),
         report_context.order_table(report),
         report_context.difference_table(report),
+        report_context.replaced_table(report),
+        report_context.lost_table(report),
         report_context.published_table(report),
         report_tables.task_table(report),
         report_tables.version_table(report),

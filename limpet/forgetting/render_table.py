@@ -31,6 +31,8 @@ def render_table(report: Report) -> RenderableType:
         report_tables.efficiency_table(report),
         report_context.order_table(report),
         report_context.difference_table(report),
+        report_context.replaced_table(report),
+        report_context.lost_table(report),
         report_context.published_table(report),
     )
     parts: list[RenderableType] = [

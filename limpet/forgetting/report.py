@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from limpet.errors import IntegrityError
 from limpet.forgetting import ability_evidence, strategies
 from limpet.forgetting.conclusion import conclusion
-from limpet.forgetting.evidence import Course, Outcomes, Read, arm_report, compare, frozen, over_seeds
-from limpet.forgetting.growth import home_growth
+from limpet.forgetting.evidence import Course, Read, arm_report, compare, over_seeds
+from limpet.forgetting.growth import Growth, home_growth
 from limpet.forgetting.identity import find_difference, read_contents
 from limpet.forgetting.orders import over_orders
+from limpet.forgetting.outcomes import read_outcomes
 from limpet.forgetting.published import published_figures
 from limpet.forgetting.references import with_references
+from limpet.forgetting.replacement import accepted_losses, compare_versions
+from limpet.forgetting.replacement_values import Replacement
 from limpet.forgetting.report_values import ArmReport, BaseReport, Difference, Order, Report, TaskReport
 from limpet.forgetting.stream_spec import order_name
-from limpet.registry import bases, evaluations, streams, tasks, versions
+from limpet.registry import bases, streams, tasks, versions
 from limpet.registry.costs import find_full, full_versions
 from limpet.registry.store import Store
-from limpet.registry.values import Environment, EvaluationRecord, StepRecord, StreamRecord, VersionRecord
-from limpet.training.scoring import metric, score
+from limpet.registry.values import Environment, StepRecord, StreamRecord, VersionRecord
+from limpet.training.scoring import metric
 
 __all__ = ["Report", "build", "conclusion"]
-
-_ROUNDING = 1e-9  # sums of other metrics than accuracy may differ in the last bits from machine to machine
 
 
 def build(store: Store, stream_name: str | None = None, added: VersionRecord | None = None) -> Report:
@@ -44,7 +44,7 @@ def build(store: Store, stream_name: str | None = None, added: VersionRecord | N
         IntegrityError: Kept predictions are missing or corrupt.
     """
     stream = streams.get(store, stream_name) if stream_name else streams.latest(store)
-    read = _reader(store)
+    read = read_outcomes(store)
     if stream.name == streams.HOME_STREAM:
         growth = home_growth(store, stream, added)
         courses, steps = ([growth.course(store, read)], list(growth.additions)) if growth else ([], [])
@@ -69,6 +69,7 @@ def build(store: Store, stream_name: str | None = None, added: VersionRecord | N
         orders=tuple(order for order, _ in orders),
         over_orders=over_orders(orders),
         published=published_figures(stream.spec),
+        replaced=_replaced(store, growth, read) if growth else (),
     )
 
 
@@ -92,6 +93,12 @@ def _arms(store: Store, stream: StreamRecord, read: Read) -> tuple[list[Course],
         courses.append(Course(arm, stream.tasks, cells, made, read))
         every += steps
     return courses, every
+
+
+def _replaced(store: Store, growth: Growth, read: Read) -> tuple[Replacement, ...]:
+    accepted = {task: accepted_losses(store, task) for task in growth.tasks}
+    found = (compare_versions(store, one.old, one.new, read, answers=one.answers) for one in growth.successions)
+    return tuple(replace(one, accepted=accepted[one.task].get((one.old, one.new), "")) for one in found)
 
 
 def _orders(
@@ -132,31 +139,6 @@ def _with_full(store: Store, courses: Sequence[Course]) -> list[Course]:
         return find_full(version, sorted(known[version.task], key=lambda one: one.seed != version.seed))
 
     return [replace(course, fully=tuple(map(find, course.serving))) for course in courses]
-
-
-def _reader(store: Store) -> Read:
-    """Read kept predictions, each blob once: most rows of an isolated arm share theirs.
-
-    A score that its own predictions do not give is refused: such as a 0 where nothing was evaluated.
-    """
-    kept: dict[tuple[str, str], tuple[Outcomes, float]] = {}
-
-    def read(evaluation: EvaluationRecord) -> Outcomes:
-        known = (evaluation.predictions_digest, evaluation.metric)
-        if known not in kept:
-            content = evaluations.predictions(store, evaluation)
-            outcomes = Outcomes(frozen(content["predictions"]), frozen(content["targets"]))
-            kept[known] = outcomes, score(evaluation.metric, content["predictions"], content["targets"])
-        outcomes, found = kept[known]
-        if abs(found - evaluation.score) > _ROUNDING:
-            raise IntegrityError(
-                f"The score of {evaluation.version} is recorded as {evaluation.score:g}, and its predictions give "
-                f"{found:g}.",
-                "limpet verify --deep",
-            )
-        return outcomes
-
-    return read
 
 
 def _task(store: Store, name: str) -> TaskReport:

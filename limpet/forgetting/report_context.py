@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from limpet.forgetting import strategies
 from limpet.forgetting.conclusion import arm_names, runs_of
-from limpet.forgetting.report_tables import MISSING, Table, count, number
+from limpet.forgetting.replacement_values import Replacement, latest
+from limpet.forgetting.report_tables import MISSING, Table, count, number, span
 from limpet.forgetting.report_values import Report
 
-__all__ = ["budget_table", "difference_table", "order_table", "published_table"]
+__all__ = ["budget_table", "difference_table", "lost_table", "order_table", "published_table", "replaced_table"]
 
 
 def budget_table(report: Report) -> Table:
@@ -68,6 +69,56 @@ def difference_table(report: Report) -> Table:
     ]
     columns = ("arm", "task", "first example", "examples", "likely cause")
     return Table("answers that changed", columns, tuple(rows))
+
+
+def replaced_table(report: Report) -> Table:
+    """Return every version that another took the place of, with what that did to the task."""
+    rows = [
+        (
+            f"{one.new} for {one.old}",
+            one.metric,
+            number(one.old_score),
+            number(one.new_score),
+            number(one.change),
+            span(one.interval) or MISSING,
+            number(one.negative_flip_rate),
+            number(one.positive_flip_rate),
+            number(one.p_value, 4),
+            _standing(one),
+        )
+        for one in report.replaced
+    ]
+    columns = ("version", "metric", "before", "after", "change", "interval", "lost", "gained", "McNemar p", "")
+    note = (
+        "The same examples answered by both. Lost and gained: replaced_negative_flip_rate and "
+        "replaced_positive_flip_rate. Interval: paired bootstrap of the change, 95 %."
+    )
+    return Table("replaced versions", columns, tuple(rows), note)
+
+
+def lost_table(report: Report) -> Table:
+    """Return examples that a replaced version answered right, and that the one which answers now does not."""
+    known = [one for one in latest(report.replaced) if one.losses]
+    rows = [
+        (f"{one.task} {loss.example}", loss.text, str(loss.target), str(loss.before), str(loss.now), one.new)
+        for one in known
+        for loss in one.losses
+    ]
+    more = [
+        f"{len(one.lost_examples) - len(one.losses)} more of {one.task}"
+        for one in known
+        if len(one.lost_examples) > len(one.losses)
+    ]
+    note = f"Not shown: {', '.join(more)}; the JSON form has all their places." if more else ""
+    return Table("lost examples", ("example", "text", "right", "before", "after", "by"), tuple(rows), note)
+
+
+def _standing(replacement: Replacement) -> str:
+    if replacement.reason:
+        return f"not compared: {replacement.reason}"
+    if not replacement.answers:
+        return "waits to take the place"
+    return f"accepted: {replacement.accepted}" if replacement.accepted else ""
 
 
 def _each(values: tuple[int | None, ...]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from limpet.forgetting.matrix import Row
 from limpet.forgetting.published import Published
+from limpet.forgetting.replacement_values import Replacement
 from limpet.registry.values import Environment, Json
 
 __all__ = [
@@ -193,7 +194,8 @@ class ArmReport:
 
     `matrix[i][j]` is the score on task j after step i, None where it was not evaluated; a stream in
     progress has fewer rows than columns, and `metrics` are then those of the tasks learned so far. A home that grows
-    has a row for each addition, `versions`, and `answering` are those that answer now; of a stream they are all.
+    has a row for each addition, `versions`, and `answering` are those that answer now, each since the step in
+    `answering_since`; of a stream they are all.
     `answers_kept` says whether each version repeats what it answered at first, whatever took another's place.
     `negative_flip_rate`, `positive_flip_rate` and `mcnemar` have one entry for each earlier task, in task
     order. `differences` has, for each earlier task that is not answered as when it was learned though its weights
@@ -224,6 +226,7 @@ class ArmReport:
     ability: tuple[AbilityReport, ...] = ()
     adapters: tuple[AdapterReport, ...] = ()
     answering: tuple[VersionReport, ...] = ()
+    answering_since: tuple[int, ...] = ()
     answers_kept: bool | None = None
     reason: str | None = None
 
@@ -327,8 +330,9 @@ class Report:
     """All that was measured on one stream.
 
     `orders` are the orders of its tasks that were begun, with what they come to together; `published` are figures of
-    others on the same tasks, never ours. `spec` is the stream file and `environments` are where the versions were
-    made; they are for readers and stand in the HTML and Markdown forms, not in the JSON.
+    others on the same tasks, never ours. `replaced` has, of a home, each version that another took the place of, in
+    time, and at the end the newest addition if it waits to take one. `spec` is the stream file and `environments` are
+    where the versions were made; they are for readers and stand in the HTML and Markdown forms, not in the JSON.
     """
 
     stream: str
@@ -342,6 +346,7 @@ class Report:
     orders: tuple[Order, ...] = ()
     over_orders: tuple[OrderSummary, ...] = ()
     published: tuple[Published, ...] = ()
+    replaced: tuple[Replacement, ...] = ()
 
     def to_json(self) -> Json:
         """Return the report as `limpet report --json` prints it."""
@@ -356,6 +361,7 @@ class Report:
             "orders": [_lists(asdict(order)) for order in self.orders],
             "over_orders": [_lists(asdict(summary)) for summary in self.over_orders],
             "published": [asdict(figure) for figure in self.published],
+            "replaced": [replacement.to_json() for replacement in self.replaced],
         }
 
 

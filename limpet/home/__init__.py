@@ -10,17 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limpet.errors import GateError, InterruptedRunError, NotFoundError, UsageError
+from limpet.errors import InterruptedRunError, NotFoundError, UsageError
 from limpet.home._adapters import Adapters
 from limpet.home._bases import Bases, describe
 from limpet.home._bench import Benches
 from limpet.home._policy import Policies
-from limpet.home._results import MethodInfo, Trained, method_info
+from limpet.home._results import MethodInfo, Move, Trained, method_info
 from limpet.home._streams import Streams
 from limpet.home._studies import Studies
 from limpet.home._tasks import Tasks
 from limpet.loading import loading
 from limpet.registry import aliases, bases, gate_refusals, log, streams, tasks, versions
+from limpet.registry._rows import PRODUCTION
 from limpet.registry.gc import DAY, collect
 from limpet.registry.settings import DEFAULT_BASE, load_settings
 from limpet.registry.store import HOME_FOLDER, Store, create_store, find_home, open_store
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from limpet.training.progress import Progress
     from limpet.training.serving import Server
 
-__all__ = ["Home", "MethodInfo", "Trained", "init", "open_home"]
+__all__ = ["Home", "MethodInfo", "Move", "Trained", "init", "open_home"]
 
 
 def init(
@@ -262,29 +263,35 @@ class Home:
 
         return report.build(self.store, stream)
 
-    def gate(self, stream: str | None = None, rules: GateRules | None = None) -> Report:
+    def gate(
+        self, stream: str | None = None, rules: GateRules | None = None, progress: Progress | None = None
+    ) -> Report:
         """Hold a stream's isolated arms against the rules; where it has none, all its arms.
+
+        In the home's own growth, each version that answers is held against the one that it replaced, and the newest
+        addition as if it answered already; what somebody accepted on purpose is not held against them.
 
         Args:
             stream: The stream; by default the one that moved last.
             rules: By default those of `[gate]` in the home's `limpet.toml`.
+            progress: Told which rule could not be judged.
 
         Raises:
             GateError: A rule was crossed.
             NotFoundError: There is no such stream, or no task that a rule names: a misspelt one would let all pass.
         """
-        from limpet.forgetting.gate import check
         from limpet.forgetting.gate_rules import read_rules
+        from limpet.home import _gate
 
         rules = read_rules(self.path) if rules is None else rules
         for task in rules.tasks:
             tasks.get(self.store, task)
-        report = self.report(stream)
-        isolated = [arm for arm in report.arms if arm.strategy == "isolated"]
-        crossings = [crossing for arm in isolated or report.arms for crossing in check(arm, rules)]
-        if crossings:
-            details = " ".join(crossing.detail for crossing in crossings)
-            raise GateError(f"The gate is crossed: {details}", f"limpet report {report.stream}")
+        report, judgement = _gate.judge_stream(self, stream, rules)
+        if progress is not None:
+            for note in judgement.notes:
+                progress.note(note)
+        if judgement.crossings:
+            raise _gate.refusal("The gate is crossed", judgement, f"limpet report {report.stream}")
         return report
 
     def methods(self, progress: Progress | None = None) -> tuple[MethodInfo, ...]:
@@ -426,38 +433,34 @@ class Home:
         progress: Progress,
     ) -> Trained:
         """Evaluate the others, hold the gate, promote, mirror: what follows every addition."""
-        from limpet.forgetting import monitor, report
-        from limpet.forgetting.gate import check
+        from limpet.forgetting import monitor
+        from limpet.forgetting.gate import GateRules
+        from limpet.home import _gate
 
         version = added.version
         row = {version.task: added.evaluation.score}
-        crossings = []
         if monitored:
             step: StepRecord = monitor.after_addition(self.store, self.backbone(), added, progress)
             row = {task: evaluation.score for task, evaluation in step.row.items()}
-            growth = report.build(self.store, streams.HOME_STREAM, added=version)
-            # what an earlier task scores and cost by itself is no fault of this addition
-            own = ("score", "bytes", "seconds")
-            crossings = [
-                crossing
-                for arm in growth.arms
-                for crossing in check(arm, rules)
-                if crossing.rule not in own or crossing.task == version.task
-            ]
-        for crossing in crossings:
+            judgement = _gate.judge_addition(self, version, rules, promote, progress)
+        else:
+            judgement = _gate.judge_move(self, version, GateRules(), promote or PRODUCTION, progress)
+        for crossing in judgement.crossings:
             gate_refusals.record(self.store, version.reference, crossing.rule, crossing.detail)
         promoted = None
-        if promote and not crossings:
-            promoted = aliases.promote(self.store, version.reference, promote, reason="train --promote")
-            version = versions.resolve(self.store, version.reference)
-        warnings = self.mirror() if mirror else ()
-        if crossings:
-            details = " ".join(crossing.detail for crossing in crossings)
-            raise GateError(
-                f"{version.reference} is kept, but may not be promoted: {details}",
-                f"limpet report {streams.HOME_STREAM}",
+        if promote and not judgement.crossings:
+            judged = aliases.Judged(judgement.stands)
+            promoted = aliases.promote(
+                self.store, version.reference, promote, reason="train --promote", judged=judged
             )
-        return Trained(version, added.created, row, promoted, warnings)
+            version = versions.resolve(self.store, version.reference)
+        warnings = (*judgement.notes, *(self.mirror() if mirror else ()))
+        if judgement.crossings:
+            hint = f"limpet report {streams.HOME_STREAM}"
+            raise _gate.refusal(f"{version.reference} is kept, but may not be promoted", judgement, hint)
+        answers = versions.resolve(self.store, version.task).reference == version.reference
+        replaced = judgement.outcome(promoted is not None or (promote is None and answers))
+        return Trained(version, added.created, row, promoted, warnings, replaced)
 
 
 def _first(names: Sequence[str], reasons: Mapping[str, str]) -> str | None:

@@ -11,7 +11,7 @@ from limpet.registry import aliases, costs, deletion, evaluations, lineage, note
 
 if TYPE_CHECKING:
     from limpet.home import Home
-    from limpet.home._results import Trained
+    from limpet.home._results import Move, Trained
     from limpet.registry.diff import VersionDifference
     from limpet.registry.lineage import Lineage
     from limpet.registry.notes import Note
@@ -117,13 +117,56 @@ class Adapters:
 
         return diff.compare(self._home.store, a, b)
 
-    def promote(self, reference: str, alias: str, *, expect: str | None = None, reason: str = "") -> AliasEvent:
-        """Move an alias to a version, if it stands at `expect` (`task@2` or `none`)."""
-        return aliases.promote(self._home.store, reference, alias, expect=expect, reason=reason)
+    def promote(
+        self,
+        reference: str,
+        alias: str,
+        *,
+        expect: str | None = None,
+        reason: str = "",
+        accept: bool = False,
+        progress: Progress | None = None,
+    ) -> Move:
+        """Move an alias to a version, if it stands at `expect` (`task@2`, `none`) and no rule of the gate is crossed.
 
-    def rollback(self, task: str, alias: str, *, expect: str | None = None, reason: str = "") -> AliasEvent:
-        """Move an alias back to the version before, if it stands at `expect` (`task@2`)."""
-        return aliases.rollback(self._home.store, task, alias, reason=reason, expect=expect)
+        Args:
+            reference: The version.
+            alias: The alias.
+            expect: Where it must stand now.
+            reason: Why, for the history.
+            accept: Go on although a rule is crossed; the log keeps which, and the reason, which is needed then.
+            progress: Told of every batch, where a version has to be evaluated first.
+
+        Raises:
+            ConflictError: The alias stands elsewhere, or is protected.
+            GateError: By taking the place of the version under the alias, it crosses a rule of `[gate]`.
+            UsageError: `accept` without a reason.
+        """
+        from limpet.home._moves import Terms, promote
+
+        return promote(self._home, reference, alias, Terms(expect, reason, accept), progress)
+
+    def rollback(
+        self,
+        task: str,
+        alias: str,
+        *,
+        expect: str | None = None,
+        reason: str = "",
+        accept: bool = False,
+        progress: Progress | None = None,
+    ) -> Move:
+        """Move an alias back to the version before, if it stands at `expect` (`task@2`), judged as in `promote`.
+
+        Raises:
+            ConflictError: There is nothing before it, or as in `promote`.
+            GateError: As in `promote`.
+            NotFoundError: There is no such alias.
+            UsageError: `accept` without a reason.
+        """
+        from limpet.home._moves import Terms, rollback
+
+        return rollback(self._home, task, alias, Terms(expect, reason, accept), progress)
 
     def history(self, task: str, alias: str | None = None) -> tuple[AliasEvent, ...]:
         """Every move of a task's aliases, oldest first."""

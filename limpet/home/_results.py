@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from limpet.registry.values import AliasEvent, VersionRecord
+from limpet.registry.values import AliasEvent
 
-__all__ = ["MethodInfo", "Trained", "method_info"]
+if TYPE_CHECKING:
+    from limpet.forgetting.replacement_values import Replacement
+    from limpet.registry.values import VersionRecord
+
+__all__ = ["MethodInfo", "Move", "Trained", "method_info"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class Trained:
 
     `created` is false where identical bytes were registered before; `row` maps every task that was evaluated to its
     score now; `promoted` is the alias's move; `warnings` are sentences about what could not be done beside it.
+    `replaced` is the version beside the one that it took the place of, or would take it of; null where there is none.
     """
 
     version: VersionRecord
@@ -25,6 +29,18 @@ class Trained:
     row: Mapping[str, float]
     promoted: AliasEvent | None
     warnings: tuple[str, ...]
+    replaced: Replacement | None = None
+
+
+@dataclass(frozen=True)
+class Move(AliasEvent):
+    """A move of an alias, with the version beside the one that it took the place of.
+
+    `warnings` are sentences about rules that could not be judged.
+    """
+
+    replaced: Replacement | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import select
@@ -21,7 +22,20 @@ from limpet.registry.schema import AliasEventRow, AliasRow, TaskRow, VersionRow
 from limpet.registry.store import Store
 from limpet.registry.values import AliasEvent
 
-__all__ = ["check_unprotected", "history", "promote", "rollback", "rollback_targets"]
+__all__ = ["Judged", "check_unprotected", "history", "promote", "rollback", "rollback_targets", "rollback_to"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the gate has judged before a move: it holds for this move and no other.
+
+    `stands` is the number of the version under the alias then, null for none. `replaced` is the version whose place
+    the other takes, as `task@1`, and `accepted` has the rules that this crosses and that somebody accepts on purpose.
+    """
+
+    stands: int | None
+    replaced: str | None = None
+    accepted: tuple[str, ...] = ()
 
 
 def promote(
@@ -31,6 +45,7 @@ def promote(
     expect: str | None = None,
     reason: str = "",
     actor: str | None = None,
+    judged: Judged | None = None,
 ) -> AliasEvent:
     """Move an alias to a version; where it stands there already, the move that brought it is returned.
 
@@ -41,10 +56,11 @@ def promote(
         expect: Where the alias must stand now: `task@2`, or `none` for not set; null means anywhere.
         reason: Why, for the history.
         actor: Who, for the history; null means the user that runs this.
+        judged: What the gate has judged; null where it was not asked.
 
     Raises:
-        ConflictError: The alias stands elsewhere than expected, the version is a baseline, or the alias is protected
-            and moves only with an expectation and a reason.
+        ConflictError: The alias stands elsewhere than expected or than when the gate judged, the version is a
+            baseline, or the alias is protected and moves only with an expectation and a reason.
         GateError: The version crossed a rule of the gate.
         NotFoundError: There is no such version.
         UsageError: The alias is `latest` or a number, `expect` has another form, or the reason can't be shown.
@@ -57,15 +73,22 @@ def promote(
         version = find_version(session, reference)
         stands = _stands(session, task, alias)
         _check_expected(task, alias, stands, expect, expected)
-        _refuse(session, task, version)
+        _check_judged(task, alias, stands, judged)
+        _refuse(session, task, version, accepted=judged is not None and bool(judged.accepted))
         if stands is not None and stands.id == version.id:
             return _events(session, task, alias)[-1]
         _check_protection(session, task, alias, stands, f"promote {task.name}@{version.number}", expect, reason)
-        return _move(session, task, alias, "promote", version, reason, actor)
+        return _move(session, task, alias, "promote", version, reason, actor, judged)
 
 
 def rollback(
-    store: Store, task: str, alias: str, reason: str = "", actor: str | None = None, expect: str | None = None
+    store: Store,
+    task: str,
+    alias: str,
+    reason: str = "",
+    actor: str | None = None,
+    expect: str | None = None,
+    judged: Judged | None = None,
 ) -> AliasEvent:
     """Move an alias back to where it stood before the last promote that is not rolled back yet.
 
@@ -76,23 +99,44 @@ def rollback(
         reason: Why, for the history.
         actor: Who, for the history; null means the user that runs this.
         expect: Where the alias must stand now, as `task@2`; null means anywhere.
+        judged: What the gate has judged; null where it was not asked.
 
     Raises:
         ConflictError: There is nothing before it, the version before was deleted, the alias stands elsewhere than
-            expected, or it is protected and moves only with an expectation and a reason.
+            expected or than when the gate judged, or it is protected and moves only with an expectation and a reason.
         NotFoundError: There is no such task or alias.
     """
     check_alias(alias)
     reason, expected = check_reason(reason), _parse_expect(expect, task)
     with store.database.write("rollback") as session:
         row = find_task(session, task)
-        stands = _stands(session, row, alias)
-        if stands is None:
-            raise NotFoundError(f"The task {task!r} has no alias {alias!r}.", f"limpet adapter history {task}")
+        stands = _standing(session, row, alias)
         _check_expected(row, alias, stands, expect, expected)
+        _check_judged(row, alias, stands, judged)
         version = _before(session, row, alias)
         _check_protection(session, row, alias, stands, f"rollback {task}", expect, reason)
-        return _move(session, row, alias, "rollback", version, reason, actor)
+        return _move(session, row, alias, "rollback", version, reason, actor, judged)
+
+
+def rollback_to(store: Store, task: str, alias: str) -> str:
+    """Return the version that a rollback of an alias would go to, as `task@1`.
+
+    Raises:
+        ConflictError: There is nothing before it, or the version before was deleted.
+        NotFoundError: There is no such task or alias.
+    """
+    check_alias(alias)
+    with store.database.read() as session:
+        row = find_task(session, task)
+        _standing(session, row, alias)
+        return f"{task}@{_before(session, row, alias).number}"
+
+
+def _standing(session: Session, task: TaskRow, alias: str) -> VersionRow:
+    stands = _stands(session, task, alias)
+    if stands is None:
+        raise NotFoundError(f"The task {task.name!r} has no alias {alias!r}.", f"limpet adapter history {task.name}")
+    return stands
 
 
 def _before(session: Session, task: TaskRow, alias: str) -> VersionRow:
@@ -173,6 +217,14 @@ def _check_expected(
         )
 
 
+def _check_judged(task: TaskRow, alias: str, stands: VersionRow | None, judged: Judged | None) -> None:
+    if judged is not None and judged.stands != (stands.number if stands else None):
+        raise ConflictError(
+            f"The alias {task.name}@{alias} was moved by somebody while the gate judged.",
+            f"limpet adapter history {task.name}, then run the command again",
+        )
+
+
 def _check_protection(
     session: Session,
     task: TaskRow,
@@ -191,16 +243,17 @@ def _check_protection(
     )
 
 
-def _refuse(session: Session, task: TaskRow, version: VersionRow) -> None:
+def _refuse(session: Session, task: TaskRow, version: VersionRow, *, accepted: bool) -> None:
     if version.role != "adapter":
         raise ConflictError(
             f"{task.name}@{version.number} is a baseline of a comparison, not an adapter to promote.",
             f"limpet adapter list --task {task.name} --where 'role = adapter'",
         )
-    if refusals := refusals_of(session, version.id):
+    if not accepted and (refusals := refusals_of(session, version.id)):
         raise GateError(
-            f"{task.name}@{version.number} crossed the gate's rule {refusals[0].rule}: {refusals[0].detail}.",
-            "train another version; limpet report shows the numbers",
+            f"{task.name}@{version.number} crossed the gate's rule {refusals[0].rule}: {refusals[0].detail}",
+            "train another version, or on purpose: "
+            f"limpet adapter promote {task.name}@{version.number} ALIAS --accept --reason TEXT",
         )
 
 
@@ -212,6 +265,7 @@ def _move(
     version: VersionRow,
     reason: str,
     actor: str | None,
+    judged: Judged | None,
 ) -> AliasEvent:
     pointer = session.get(AliasRow, (task.id, alias))
     before = None if pointer is None else pointer.version_id
@@ -233,7 +287,9 @@ def _move(
     )
     session.flush()
     event = _events(session, task, alias)[-1]
-    detail = {"from": event.from_number, "to": event.to_number, "reason": reason}
+    detail: dict[str, object] = {"from": event.from_number, "to": event.to_number, "reason": reason}
+    if judged is not None and judged.accepted:
+        detail["accepted"] = {"replaced": judged.replaced, "rules": list(judged.accepted)}
     log.record(session, action, f"{task.name}@{alias}", detail, event.actor)
     return event
 

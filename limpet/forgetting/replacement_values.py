@@ -1,0 +1,77 @@
+"""What a version did to the task whose version it replaced, as frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Loss", "Replacement", "latest"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An example that the replaced version answered right and the new one answers wrong; labels by name."""
+
+    example: int
+    text: str
+    before: Any
+    now: Any
+    target: Any
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A version that took another's place, or is about to.
+
+    `lost_examples` are places in the order of the evaluation split, `losses` the first of them with their texts.
+    `change` is the new score less the old one, `interval` its paired bootstrap interval over examples. Flips, the
+    exact McNemar p-value and `lost_examples` are null or empty where the metric knows no right and wrong answers.
+
+    Args:
+        answers: False while the new version is only about to take the place.
+        reason: Why the two can't be compared, and empty where they can.
+        accepted: The reason given by who let the new version take the place although a rule was crossed.
+    """
+
+    task: str
+    old: str
+    new: str
+    metric: str
+    old_score: float | None = None
+    new_score: float | None = None
+    change: float | None = None
+    interval: tuple[float, float] | None = None
+    negative_flip_rate: float | None = None
+    positive_flip_rate: float | None = None
+    p_value: float | None = None
+    lost_examples: tuple[int, ...] = ()
+    gained_examples: tuple[int, ...] = ()
+    losses: tuple[Loss, ...] = ()
+    examples: int = 0
+    answers: bool = True
+    reason: str = ""
+    accepted: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as the contract has it."""
+        plain = asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+    def sentence(self) -> str:
+        """Return what became of the task, in one sentence."""
+        verb = "took the place of" if self.answers else "would take the place of"
+        if self.old_score is None or self.new_score is None or self.change is None:
+            return f"{self.new} {verb} {self.old}, and can't be compared with it: {self.reason}."
+        said = f"{self.metric} {self.old_score:.4f} to {self.new_score:.4f} ({self.change:+.4f})"
+        if self.p_value is not None:
+            lost, gained = len(self.lost_examples), len(self.gained_examples)
+            p_value = "p < 0.001" if self.p_value < 0.001 else f"p = {self.p_value:.3f}"
+            said += f", {lost} of {self.examples} examples lost and {gained} gained (McNemar {p_value})"
+        accepted = f"; accepted: {self.accepted}" if self.accepted else ""
+        return f"{self.new} {verb} {self.old}: {said}{accepted}."
+
+
+def latest(replaced: Iterable[Replacement]) -> tuple[Replacement, ...]:
+    """Return the replacements that led to what answers now, one for each task, and the one that waits to be made."""
+    return tuple({(one.task, one.answers): one for one in replaced}.values())

@@ -1,0 +1,173 @@
+"""What the gate of a home judges: a stream, an addition, and a version that takes another's place.
+
+A report and the monitor are imported where they are needed: an alias moves without loading torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from limpet.errors import GateError, LimpetError, NotFoundError
+from limpet.forgetting.gate import Crossing, GateRules, check, check_replacement, check_version, unjudged
+from limpet.forgetting.outcomes import read_outcomes
+from limpet.forgetting.replacement import comparable, compare_versions, predecessor
+from limpet.forgetting.replacement_values import Replacement, latest
+from limpet.registry import streams, versions
+from limpet.registry._rows import PRODUCTION
+
+if TYPE_CHECKING:
+    from limpet.forgetting.report_values import ArmReport, Report
+    from limpet.home import Home
+    from limpet.registry.values import VersionRecord
+    from limpet.training.progress import Progress
+
+__all__ = ["Judgement", "judge_addition", "judge_move", "judge_stream", "refusal", "standing"]
+
+_NAMED = 10  # examples that a message names
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the gate found: the rules crossed, the version replaced if there is one, what could not be judged.
+
+    `stands` is the number of the version that was under the alias then, null for none.
+    """
+
+    crossings: tuple[Crossing, ...]
+    replaced: tuple[Replacement, ...] = ()
+    notes: tuple[str, ...] = ()
+    stands: int | None = None
+
+    def details(self) -> str:
+        """Return the rules crossed in sentences, with the examples lost."""
+        return " ".join([*(crossing.detail for crossing in self.crossings), *_lost(self.replaced)])
+
+    def outcome(self, promoted: bool) -> Replacement | None:
+        """Return the replacement as it stands after an alias was moved or not; null where nothing is replaced."""
+        return replace(self.replaced[0], answers=promoted) if self.replaced else None
+
+
+def judge_stream(home: Home, stream: str | None, rules: GateRules) -> tuple[Report, Judgement]:
+    """Hold a stream's isolated arms against the rules, and a home's versions against those that they replaced.
+
+    In a home, the newest addition counts as what answers for its task, unless somebody decided otherwise since.
+    """
+    from limpet.forgetting import growth, report
+
+    known = streams.get(home.store, stream) if stream else streams.latest(home.store)
+    is_home = known.name == streams.HOME_STREAM
+    added = growth.candidate(home.store) if is_home else None
+    made = report.build(home.store, known.name, added=added)
+    isolated = [arm for arm in made.arms if arm.strategy == "isolated"]
+    judged = latest(made.replaced)
+    accepted = {one.task for one in judged if one.accepted and one.answers}
+    replaced = tuple(one for one in judged if not one.accepted)
+    crossings = [
+        crossing
+        for arm in isolated or made.arms
+        for crossing in check(arm, rules, _since(arm, accepted if is_home else set()))
+    ]
+    crossings += [crossing for one in replaced for crossing in check_replacement(one, rules)]
+    return made, Judgement(tuple(crossings), replaced, _notes(replaced, rules))
+
+
+def judge_addition(
+    home: Home, version: VersionRecord, rules: GateRules, alias: str | None, progress: Progress
+) -> Judgement:
+    """Judge a version that was just added and monitored: what it did to the others, and to what it replaces."""
+    stands = standing(home, version.task, alias) if alias else None
+    from limpet.forgetting import report
+
+    made = report.build(home.store, streams.HOME_STREAM, added=version)
+    # what an earlier task scores and cost by itself is no fault of this addition, nor what replaced it before
+    own = ("score", "bytes", "seconds")
+    crossings = [
+        crossing
+        for arm in made.arms
+        for crossing in check(arm, rules, _since(arm, set(arm.tasks)))
+        if crossing.rule not in own or crossing.task == version.task
+    ]
+    # an alias that is not set yet replaces nothing: then what answers for the task is the measure
+    names = (alias, PRODUCTION) if alias else (PRODUCTION,)
+    known = (_replacement(home, version, rules, name, progress) for name in names)
+    replaced = next((one for one in known if one is not None), None)
+    if replaced is not None:
+        crossings += check_replacement(replaced, rules)
+    found = () if replaced is None else (replaced,)
+    return Judgement(tuple(crossings), found, _notes(found, rules), stands)
+
+
+def judge_move(home: Home, version: VersionRecord, rules: GateRules, alias: str, progress: Progress) -> Judgement:
+    """Judge a version that an alias is about to move to, beside the one whose place it takes."""
+    stands = standing(home, version.task, alias)
+    replaced = _replacement(home, version, rules, alias, progress)
+    found = () if replaced is None else (replaced,)
+    score = version.metrics.get("score")
+    crossings = [*check_version(version, score, rules), *(c for one in found for c in check_replacement(one, rules))]
+    return Judgement(tuple(crossings), found, _notes(found, rules), stands)
+
+
+def standing(home: Home, task: str, alias: str) -> int | None:
+    """Return the number of the version under an alias; null where it is not set."""
+    try:
+        return versions.resolve(home.store, f"{task}@{alias}").number
+    except NotFoundError:
+        return None
+
+
+def refusal(what: str, judgement: Judgement, hint: str) -> GateError:
+    """Return the error of a gate that is crossed: which rules, by how much, and which examples are lost."""
+    return GateError(f"{what}: {judgement.details()}", hint)
+
+
+def _replacement(
+    home: Home, version: VersionRecord, rules: GateRules, alias: str, progress: Progress
+) -> Replacement | None:
+    old = predecessor(home.store, version, alias)
+    if old is None:
+        return None
+    read = read_outcomes(home.store)
+    found = compare_versions(home.store, old.reference, version.reference, read, answers=False)
+    if found.change is not None or not _compares(rules):
+        return found
+    from limpet.forgetting import monitor
+
+    try:
+        for one in (old, version):
+            if comparable(home.store, one.reference) is None:
+                monitor.evaluate(home.store, home.backbone(progress), one, progress=progress, anew=True)
+    except LimpetError as error:
+        return replace(found, reason=f"it can't be evaluated: {error.message.rstrip('.')}")
+    return compare_versions(home.store, old.reference, version.reference, read, answers=False)
+
+
+def _compares(rules: GateRules) -> bool:
+    """Tell whether a rule is about what a replacement loses."""
+    limits = [rules.max_forgetting, rules.max_worst, rules.max_negative_flips]
+    limits += [limit for own in rules.tasks.values() for limit in (own.max_forgetting, own.max_negative_flips)]
+    return any(limit is not None for limit in limits)
+
+
+def _since(arm: ArmReport, tasks: set[str]) -> Mapping[str, int]:
+    """For these tasks, the row from which on the version that answers now has answered."""
+    return {task: row for task, row in zip(arm.tasks, arm.answering_since, strict=True) if task in tasks}
+
+
+def _notes(replaced: Sequence[Replacement], rules: GateRules) -> tuple[str, ...]:
+    return tuple(note for one in replaced if (note := unjudged(one, rules)))
+
+
+def _lost(replaced: Sequence[Replacement]) -> list[str]:
+    said = []
+    for one in replaced:
+        if one.lost_examples:
+            named = ", ".join(map(str, one.lost_examples[:_NAMED]))
+            more = f" and {len(one.lost_examples) - _NAMED} more" if len(one.lost_examples) > _NAMED else ""
+            first = one.losses[0]
+            said.append(
+                f"{one.new} loses the examples {named}{more} of {one.task}; the first is {first.text!r}, answered "
+                f"{first.before!r} by {one.old} and {first.now!r} by {one.new}."
+            )
+    return said
