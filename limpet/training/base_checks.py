@@ -13,7 +13,6 @@ from typing import Any
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.fingerprint import WEIGHTS_FILE, Fingerprint, fingerprinted_files
 from limpet.registry.safetensors_header import check_header
-from limpet.training.language import head_tensors
 from limpet.training.pretrained import Pretrained, load_pretrained, load_tokenizer
 
 __all__ = ["absent_pooler", "check_base", "check_nothing_missing", "check_quantisation"]
@@ -121,6 +120,9 @@ def absent_pooler(missing: Collection[str]) -> tuple[str, ...]:
 
 def _optional(loaded: Pretrained) -> set[str]:
     """The missing tensors that a base can do without: nothing but some heads reads them."""
+    # torch comes with it, and the doctor does without
+    from limpet.training.language import head_tensors
+
     head = head_tensors(loaded.model) | {"final_logits_bias"} if loaded.headed else set()
     return head | set(absent_pooler(loaded.missing))
 
