@@ -10,7 +10,7 @@ from sqlalchemy import Table, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from limpet.errors import NotFoundError
-from limpet.registry import log
+from limpet.registry._ledger import note_written
 from limpet.registry._rows import environment_id, find_version, references, unknown_task, version_record
 from limpet.registry.canonical import canonical_json, digest_bytes, digest_json
 from limpet.registry.clock import utc_now
@@ -88,7 +88,7 @@ def find_place(session: Session, draft: VersionDraft, digest: str) -> Place:
 def insert_version(
     session: Session, place: Place, draft: VersionDraft, entries: Sequence[FileEntry], digest: str
 ) -> tuple[int, VersionRecord]:
-    """Write the rows of a version that is not there yet, and the log's event.
+    """Write the rows of a version that is not there yet; its event in the log is the caller's.
 
     Returns:
         The id of its row, and the version.
@@ -127,7 +127,7 @@ def insert_version(
     connection = session.connection()
     id_ = connection.execute(_INSERT, columns).scalar_one()
     connection.execute(_INSERT_FILES, [{"version_id": id_, **vars(entry)} for entry in entries])
-    log.record(session, "register", f"{draft.task}@{columns['number']}", {"digest": digest, "method": draft.method})
+    note_written(session, _VERSIONS, (id_,))
     row = _Inserted(id_, columns["number"], digest, columns["manifest"], columns["manifest_digest"])
     # no alias can stand at it yet
     return id_, version_record(row, ())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -37,6 +37,7 @@ __all__ = [
 
 PRODUCTION = "production"
 _BATCH = 10_000
+_Item = TypeVar("_Item", bound=Hashable)
 
 
 class KeptVersion(Protocol):
@@ -172,9 +173,9 @@ def references(session: Session, version_ids: Iterable[int]) -> dict[int, str]:
     return named
 
 
-def batched(ids: Iterable[int]) -> Iterator[list[int]]:
-    """Yield ids in lists that one statement takes: databases have a limit on its parameters."""
-    rest = iter(ids)
+def batched(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    """Yield ids or digests in lists that one statement takes: databases have a limit on its parameters."""
+    rest = iter(items)
     while batch := list(islice(rest, _BATCH)):
         yield batch
 

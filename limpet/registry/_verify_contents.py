@@ -6,15 +6,16 @@ Bytes that hash as recorded can still be wrong: they may have been wrong when th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Text, select, type_coerce
+from sqlalchemy.orm import defer
+from sqlalchemy.sql.base import ExecutableOption
 
 from limpet.errors import LimpetError
-from limpet.registry._rows import version_record
+from limpet.registry._rows import references, version_record
 from limpet.registry.probes import parse
 from limpet.registry.problems import Problem
 from limpet.registry.schema import AbilityRow, EvaluationRow, ProbeRow, TaskRow, VersionRow
@@ -25,7 +26,8 @@ from limpet.registry.values import FileEntry, VersionRecord
 
 __all__ = ["check_contents"]
 
-_BUFFER = 500
+_PAGE = 200
+_Row = TypeVar("_Row", VersionRow, EvaluationRow, AbilityRow)
 _SAFETENSORS = ".safetensors"
 
 
@@ -46,33 +48,64 @@ def check_contents(store: Store, broken: Collection[str] = ()) -> Iterator[Probl
         broken: Digests of blobs that are known to be missing or changed, to pass by.
     """
     checked = _Checked(store, broken)
-    with store.database.read() as session:
-        yield from _check_versions(session, checked)
-        yield from _check_evaluations(session, checked)
-        yield from _check_abilities(session, checked)
+    # rows are read in pages, and nobody who writes waits while the bytes are read
+    yield from _paged(store, VersionRow, lambda rows: _check_versions(checked, rows))
+    yield from _paged(store, EvaluationRow, lambda rows: _check_evaluations(checked, rows))
+    # what was asked may be no JSON any more, which is named already, and is not needed here
+    yield from _paged(store, AbilityRow, lambda rows: _check_abilities(checked, rows), defer(AbilityRow.probe))
 
 
-def _check_versions(session: Session, checked: _Checked) -> Iterator[Problem]:
-    probes = dict(session.execute(select(ProbeRow.version_id, ProbeRow.digest)).all())
-    kinds = {task.name: _kind(task.definition) for task in session.scalars(select(TaskRow))}
-    query = select(VersionRow).where(VersionRow.deleted_at.is_(None)).order_by(VersionRow.id)
-    for row in session.scalars(query.execution_options(yield_per=_BUFFER)):
-        try:
-            version = version_record(row, ())
-        except (LimpetError, KeyError, TypeError, ValueError):
-            continue  # its manifest is named already
-        for entry in version.files:
-            if entry.digest not in checked.broken and (
-                detail := _file(checked, version, kinds.get(version.task, ""), entry)
-            ):
-                yield Problem("content", f"{version.reference}, {entry.name}", detail)
-        digest = probes.get(row.id)
-        kind = kinds.get(version.task, "")
-        if digest is not None and digest not in checked.broken and (detail := _probe(checked, version, kind, digest)):
-            yield Problem("content", f"{version.reference}, probe", detail)
+def _paged(
+    store: Store,
+    table: type[_Row],
+    check: Callable[[Sequence[_Row]], Iterator[Problem]],
+    *options: ExecutableOption,
+) -> Iterator[Problem]:
+    last = 0
+    while True:
+        with store.database.read() as session:
+            rows = session.scalars(
+                select(table).options(*options).where(table.id > last).order_by(table.id).limit(_PAGE)
+            ).all()
+        if not rows:
+            return
+        last = rows[-1].id
+        yield from check(rows)
 
 
-def _kind(definition: Any) -> str:
+def _check_versions(checked: _Checked, rows: Sequence[VersionRow]) -> Iterator[Problem]:
+    alive = {row.id for row in rows if row.deleted_at is None}
+    with checked.store.database.read() as session:
+        of_page = ProbeRow.version_id.between(rows[0].id, rows[-1].id)
+        probes = dict(session.execute(select(ProbeRow.version_id, ProbeRow.digest).where(of_page)).all())
+        definitions = session.execute(select(TaskRow.name, type_coerce(TaskRow.definition, Text))).all()
+    kinds = {name: _kind(definition) for name, definition in definitions}
+    for row in rows:
+        if row.id in alive and (problems := list(_check_version(checked, row, kinds, probes.get(row.id)))):
+            # deleted and collected meanwhile, it has no files that could be wrong
+            with checked.store.database.read() as session:
+                is_deleted = session.scalar(select(VersionRow.deleted_at).where(VersionRow.id == row.id)) is not None
+            yield from () if is_deleted else problems
+
+
+def _check_version(checked: _Checked, row: VersionRow, kinds: dict[str, str], probe: str | None) -> Iterator[Problem]:
+    try:
+        version = version_record(row, ())
+    except (LimpetError, KeyError, TypeError, ValueError):
+        return  # its manifest is named already
+    kind = kinds.get(version.task, "")
+    for entry in version.files:
+        if entry.digest not in checked.broken and (detail := _file(checked, version, kind, entry)):
+            yield Problem("content", f"{version.reference}, {entry.name}", detail)
+    if probe is not None and probe not in checked.broken and (detail := _probe(checked, version, kind, probe)):
+        yield Problem("content", f"{version.reference}, probe", detail)
+
+
+def _kind(text: str) -> str:
+    try:
+        definition = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""  # the task's row is named already
     kind = definition.get("type") if isinstance(definition, dict) else None
     return kind if isinstance(kind, str) else ""
 
@@ -148,21 +181,16 @@ def _probe(checked: _Checked, version: VersionRecord, kind: str, digest: str) ->
     return probe_problem(kind, probe.logits, version.labels)
 
 
-def _check_evaluations(session: Session, checked: _Checked) -> Iterator[Problem]:
-    query = (
-        select(EvaluationRow, TaskRow.name, VersionRow.number)
-        .outerjoin(VersionRow, VersionRow.id == EvaluationRow.version_id)
-        .outerjoin(TaskRow, TaskRow.id == VersionRow.task_id)
-        .order_by(EvaluationRow.id)
-    )
-    for row, task, number in session.execute(query.execution_options(yield_per=_BUFFER)):
+def _check_evaluations(checked: _Checked, rows: Sequence[EvaluationRow]) -> Iterator[Problem]:
+    with checked.store.database.read() as session:
+        named = references(session, [row.version_id for row in rows])
+    for row in rows:
         if row.predictions_digest not in checked.broken and (detail := _evaluation(checked.store, row)):
-            yield Problem("content", f"evaluation {row.id} of {task}@{number}", detail)
+            yield Problem("content", f"evaluation {row.id} of {named.get(row.version_id)}", detail)
 
 
-def _check_abilities(session: Session, checked: _Checked) -> Iterator[Problem]:
-    query = select(AbilityRow).order_by(AbilityRow.id).execution_options(yield_per=_BUFFER)
-    for row in session.scalars(query):
+def _check_abilities(checked: _Checked, rows: Sequence[AbilityRow]) -> Iterator[Problem]:
+    for row in rows:
         if row.predictions_digest not in checked.broken and (detail := _evaluation(checked.store, row)):
             yield Problem("content", f"ability {row.id}", detail)
 

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from limpet.errors import IntegrityError, UsageError
+from limpet.registry import log
 from limpet.registry._rows import environment_id, environments_of, find_version, references
 from limpet.registry.canonical import digest_json
 from limpet.registry.clock import utc_now
@@ -67,7 +68,7 @@ def add(
         )
     if not store.blobs.exists(predictions_digest):
         raise IntegrityError("The answers of a probe of general ability are not stored.", "run the stream again")
-    with recording(store, "", [predictions_digest]) as session:
+    with recording(store, "ability", [predictions_digest]) as session:
         known = _find(session, digest_json(probe), base_digest, head, state, after)
         if known is not None:
             return _records(session, [known])[0]
@@ -90,7 +91,11 @@ def add(
         )
         session.add(row)
         session.flush()
-        return _records(session, [row])[0]
+        ability = _records(session, [row])[0]
+        log.record(
+            session, "ability", ability.state or "base", {"ability": row.id, "metric": metric, "score": float(score)}
+        )
+        return ability
 
 
 def find(

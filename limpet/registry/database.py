@@ -31,6 +31,8 @@ from limpet.errors import (
     UnavailableError,
     UsageError,
 )
+from limpet.registry._chain import cover_rows, settle, uncovered_rows
+from limpet.registry._ledger import WritingSession
 from limpet.registry.clock import utc_now
 from limpet.registry.durable import sync_file
 from limpet.registry.failpoints import reach
@@ -76,18 +78,20 @@ class Database:
     def write(self, operation: str = "") -> Iterator[Session]:
         """Give a session that holds the write lock from its first statement; commits at the end, or nothing.
 
+        Whatever rows it writes, an event of the log covers them: the caller's, or one of the transaction's own.
+
         Args:
-            operation: What the transaction is for; names its failpoints.
+            operation: What the transaction is for; names its failpoints, and the event of what has no other.
 
         Raises:
             ConflictError: Another process kept the lock for longer than a minute.
         """
-        with typed_errors(self.url), Session(self.writer, expire_on_commit=False) as session:
+        with typed_errors(self.url), WritingSession(self.writer, expire_on_commit=False) as session:
             with session.begin():
                 session.connection()
                 reach(f"{operation}.begun")
                 yield session
-                session.flush()
+                settle(session, operation)
                 reach(f"{operation}.written")
             reach(f"{operation}.committed")
 
@@ -254,7 +258,7 @@ def upgrade(database: Database) -> Upgrade:
     """Bring a database, empty or older, to the schema of this program, in one transaction.
 
     An older SQLite file is copied first, to `limpet.db.0001-20260102T030405.backup` beside it. The log of a database
-    with an older schema gets an event `migrate`.
+    with an older schema gets an event `migrate`, and its chain takes in the rows that no event covers yet.
 
     Raises:
         ConflictError: Its schema is newer than this program.
@@ -281,8 +285,7 @@ def upgrade(database: Database) -> Upgrade:
                 command.upgrade(config, "head")
                 if is_sqlite:
                     _check_references(connection, database.url)
-                if found is not None:
-                    _record(connection, found)
+                _cover(connection, found)
                 reach("migrate.written")
             reach("migrate.committed")
         finally:
@@ -295,12 +298,15 @@ def _sqlite(connection: Connection) -> sqlite3.Connection:
     return cast(sqlite3.Connection, connection.connection.dbapi_connection)
 
 
-def _record(connection: Connection, before: str) -> None:
-    from limpet.registry import log
-
-    # the caller's transaction is open: the event is kept if the schema is
+def _cover(connection: Connection, before: str | None) -> None:
+    """Take what the migrations wrote, and what a database from before the chain of rows holds, into the log."""
+    # the caller's transaction is open: the events are kept if the schema is
     with Session(connection) as session:
-        log.record(session, "migrate", "database", {"from": before, "to": HEAD})
+        rows = list(uncovered_rows(session))
+        if before is not None:
+            cover_rows(session, "migrate", {"from": before, "to": HEAD}, rows)
+        elif rows:
+            cover_rows(session, "init", {"to": HEAD}, rows)
 
 
 def _back_up(url: URL, revision: str) -> Path:

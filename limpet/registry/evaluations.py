@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from limpet.errors import IntegrityError, UsageError
+from limpet.registry import log
 from limpet.registry._rows import environment_id, environments_of, find_version, references
 from limpet.registry.clock import utc_now
 from limpet.registry.removal import recording
@@ -69,7 +70,7 @@ def add(
         raise UsageError(f"The score {score} of {version} is not a finite number.", "look at the model's outputs")
     if not store.blobs.exists(predictions_digest):
         raise IntegrityError(f"The predictions of {version} are not stored.", f"limpet evaluate {version}")
-    with recording(store, "", [predictions_digest]) as session:
+    with recording(store, "evaluate", [predictions_digest]) as session:
         head, backbone = find_version(session, version), find_version(session, state)
         row = EvaluationRow(
             task_id=head.task_id,
@@ -91,7 +92,16 @@ def add(
         )
         session.add(row)
         session.flush()
-        return evaluation_records(session, [row])[0]
+        evaluation = evaluation_records(session, [row])[0]
+        detail = {
+            "evaluation": row.id,
+            "kind": kind,
+            "state": evaluation.state,
+            "metric": metric,
+            "score": float(score),
+        }
+        log.record(session, "evaluate", evaluation.version, detail)
+        return evaluation
 
 
 def get(store: Store, evaluation_id: int) -> EvaluationRecord | None:

@@ -29,6 +29,10 @@ _OPERATIONS = (
     "policy",
     "probe",
     "import",
+    "evaluate",
+    "ability",
+    "refuse",
+    "stream",
     "gc",
     "migrate",
 )

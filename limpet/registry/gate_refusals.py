@@ -8,7 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from limpet.names import Reference
-from limpet.registry._rows import find_version
+from limpet.registry import log
+from limpet.registry._rows import find_version, references
 from limpet.registry.clock import utc_now
 from limpet.registry.schema import GateRefusalRow
 from limpet.registry.store import Store
@@ -37,13 +38,14 @@ def record(store: Store, version: str | Reference, rule: str, detail: str) -> Ga
     Raises:
         NotFoundError: There is no such version.
     """
-    with store.database.write() as session:
+    with store.database.write("refuse") as session:
         row = find_version(session, version)
         for known in refusals_of(session, row.id):
             if (known.rule, known.detail) == (rule, detail):
                 return known
         refusal = GateRefusal(rule, detail, utc_now())
         session.add(GateRefusalRow(version_id=row.id, rule=rule, detail=detail, created_at=refusal.created_at))
+        log.record(session, "refuse", references(session, [row.id])[row.id], {"rule": rule, "detail": detail})
         return refusal
 
 

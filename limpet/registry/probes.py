@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, IntegrityError
 from limpet.names import Reference
-from limpet.registry._rows import environment_id, find_version
+from limpet.registry import log
+from limpet.registry._rows import environment_id, find_version, references
 from limpet.registry.canonical import canonical_json, digest_bytes
 from limpet.registry.clock import utc_now
 from limpet.registry.removal import recording
@@ -27,10 +28,12 @@ from limpet.registry.values import Environment
 
 __all__ = [
     "LARGEST_PROBE",
+    "KeptProbe",
     "Probe",
     "StoredProbe",
     "enter_probe",
     "keep",
+    "log_probe",
     "of",
     "parse",
     "store_probe",
@@ -116,22 +119,33 @@ def store_probe(store: Store, data: bytes) -> StoredProbe:
     return StoredProbe(store.blobs.put_bytes(data), environment)
 
 
-def enter_probe(session: Session, version_id: int, probe: StoredProbe) -> str:
-    """Record a probe in the caller's write transaction; a version keeps its first one.
+@dataclass(frozen=True)
+class KeptProbe:
+    """The probe that a version has, by its digest; `is_new` if it was recorded just now."""
 
-    Returns:
-        The digest of the probe that the version has now.
-    """
-    kept = session.get(ProbeRow, version_id)
-    if kept is None:
-        kept = ProbeRow(
-            version_id=version_id,
-            digest=probe.digest,
-            environment_id=environment_id(session, probe.environment),
-            created_at=utc_now(),
-        )
-        session.add(kept)
-    return kept.digest
+    digest: str
+    is_new: bool
+
+
+def enter_probe(session: Session, version_id: int, probe: StoredProbe) -> KeptProbe:
+    """Record a probe in the caller's write transaction, and log nothing; a version keeps its first one."""
+    known = session.get(ProbeRow, version_id)
+    if known is not None:
+        return KeptProbe(known.digest, is_new=False)
+    row = ProbeRow(
+        version_id=version_id,
+        digest=probe.digest,
+        environment_id=environment_id(session, probe.environment),
+        created_at=utc_now(),
+    )
+    session.add(row)
+    return KeptProbe(row.digest, is_new=True)
+
+
+def log_probe(session: Session, reference: str, kept: KeptProbe) -> None:
+    """Log that a version that was there already has a probe now, if it is new."""
+    if kept.is_new:
+        log.record(session, "probe", reference, {"digest": kept.digest})
 
 
 def keep(store: Store, version: str | Reference, data: bytes) -> None:
@@ -150,10 +164,12 @@ def keep(store: Store, version: str | Reference, data: bytes) -> None:
     probe = store_probe(store, data)
     with recording(store, "probe", [probe.digest], lambda: store_probe(store, data)) as session:
         row = find_version(session, version)
-        if enter_probe(session, row.id, probe) != probe.digest:
+        kept = enter_probe(session, row.id, probe)
+        if kept.digest != probe.digest:
             raise ConflictError(
                 f"{version} has another probe already, and a probe never changes.", "limpet verify --probe"
             )
+        log_probe(session, references(session, [row.id])[row.id], kept)
 
 
 def of(store: Store, version: str | Reference) -> Probe | None:

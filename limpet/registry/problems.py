@@ -17,7 +17,8 @@ class Problem:
     `where` names the version, task, alias, base or file; `detail` says what was found. `kind` is one of:
 
     - of a file: `missing`, `size`, `changed`, `orphan` (no record names it), `stray` (no blob in its place);
-    - of a record: `manifest`, `number`, `alias`, `log`, `base`;
+    - of a record: `manifest`, `number`, `alias`, `log`, `base`, `row` (not as the log tells of it);
+    - of the database: `trigger`;
     - of what the bytes say (a deep check): `database`, `content`;
     - of what a version answers: `probe`.
     """

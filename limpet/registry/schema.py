@@ -25,6 +25,7 @@ from sqlalchemy.types import TypeDecorator
 from limpet.registry.canonical import canonical_json
 
 __all__ = [
+    "APPEND_ONLY",
     "HEAD",
     "AbilityRow",
     "AliasEventRow",
@@ -52,6 +53,9 @@ __all__ = [
 
 # the newest Alembic revision, here so that opening a home need not import Alembic; a test compares them
 HEAD = "0004"
+
+APPEND_ONLY = ("alias_events", "log_events", "version_notes")
+"""The tables whose rows the database itself refuses to change or to delete, by triggers that the migrations make."""
 
 DIGEST = String(71)
 NAME = String(64)
@@ -276,7 +280,10 @@ class RemovedBlobRow(TableBase):
 
 
 class LogEventRow(TableBase):
-    """Who did what; only ever inserted. `digest` covers the row and the digest of the row before."""
+    """Who did what; only ever inserted. `digest` covers the row and the digest of the row before.
+
+    `rows` names the rows that were written with it, each with its digest; see `limpet.registry._ledger`.
+    """
 
     __tablename__ = "log_events"
     __table_args__ = (Index(None, "subject", "id"),)
@@ -286,6 +293,7 @@ class LogEventRow(TableBase):
     action: Mapped[str] = mapped_column(String(32))
     subject: Mapped[str] = mapped_column(Text)
     detail: Mapped[Any] = mapped_column(CanonicalJson)
+    rows: Mapped[str | None] = mapped_column(Text)
     digest: Mapped[str] = mapped_column(DIGEST)
 
 

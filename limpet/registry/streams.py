@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, NotFoundError, UsageError
 from limpet.names import check_name
+from limpet.registry import log
 from limpet.registry._rows import find_task, find_version, references
 from limpet.registry.canonical import digest_json
 from limpet.registry.clock import utc_now
@@ -54,7 +55,7 @@ def create(store: Store, name: str, spec: Json, base_digest: str, tasks: Sequenc
     """
     check_name("stream", name)
     digest = digest_json(spec)
-    with store.database.write() as session:
+    with store.database.write("stream") as session:
         row = session.scalar(select(StreamRow).where(StreamRow.name == name))
         if row is None:
             now = utc_now()
@@ -68,7 +69,7 @@ def create(store: Store, name: str, spec: Json, base_digest: str, tasks: Sequenc
                 updated_at=now,
             )
             session.add(row)
-            session.flush()
+            log.record(session, "stream", name, {"digest": digest})
         elif row.digest != digest or row.base_digest != base_digest:
             other = "definition" if row.digest != digest else "base"
             raise ConflictError(
@@ -114,8 +115,9 @@ def touch(store: Store, name: str) -> None:
     Raises:
         NotFoundError: There is no such stream.
     """
-    with store.database.write() as session:
+    with store.database.write("stream") as session:
         _find_stream(session, name).updated_at = utc_now()
+        log.record(session, "touch", name)
 
 
 def extend(store: Store, name: str, task: str, base_digest: str) -> StreamRecord:
@@ -126,11 +128,12 @@ def extend(store: Store, name: str, task: str, base_digest: str) -> StreamRecord
         ConflictError: The stream grows on another base: scores on two bases are no one matrix.
     """
     create(store, name, {"name": name}, base_digest, ())
-    with store.database.write() as session:
+    with store.database.write("stream") as session:
         row = _find_stream(session, name)
         if find_task(session, task).name not in row.tasks:
             row.tasks = [*row.tasks, task]
             row.updated_at = utc_now()
+            log.record(session, "extend", name, {"task": task})
         return _stream(row)
 
 
@@ -141,7 +144,7 @@ def arm_run(store: Store, stream: str, name: str, strategy: str, method: str, se
         NotFoundError: There is no such stream.
         ConflictError: The arm was begun with another strategy, method or settings.
     """
-    with store.database.write() as session:
+    with store.database.write("stream") as session:
         parent = _find_stream(session, stream)
         row = session.scalar(
             select(ArmRunRow).where(ArmRunRow.stream_id == parent.id, ArmRunRow.name == name, ArmRunRow.seed == seed)
@@ -160,8 +163,8 @@ def arm_run(store: Store, stream: str, name: str, strategy: str, method: str, se
                 created_at=utc_now(),
             )
             session.add(row)
-            session.flush()
             parent.updated_at = utc_now()
+            log.record(session, "arm", stream, {"arm": name, "seed": seed})
         elif (row.strategy, row.method, digest_json(row.settings)) != (
             strategy,
             method,
@@ -181,9 +184,10 @@ def set_sweep(store: Store, arm_run_id: int, sweep: Sequence[Json], chosen: Json
     Raises:
         NotFoundError: There is no such run of an arm.
     """
-    with store.database.write() as session:
+    with store.database.write("stream") as session:
         row, stream = _touch(session, arm_run_id)
         row.sweep, row.chosen = list(sweep), chosen
+        log.record(session, "sweep", stream.name, {"arm": row.name, "seed": row.seed, "chosen": chosen})
         return _arm(row, stream.name)
 
 
@@ -193,9 +197,10 @@ def finish_arm(store: Store, arm_run_id: int) -> ArmRun:
     Raises:
         NotFoundError: There is no such run of an arm.
     """
-    with store.database.write() as session:
+    with store.database.write("stream") as session:
         row, stream = _touch(session, arm_run_id)
         row.finished = True
+        log.record(session, "finish", stream.name, {"arm": row.name, "seed": row.seed})
         return _arm(row, stream.name)
 
 
@@ -236,13 +241,13 @@ def add_step(
         NotFoundError: The arm, task, version or an evaluation is unknown.
         UsageError: An evaluation is an audit.
     """
-    with store.database.write() as session:
+    with store.database.write("stream") as session:
         made = find_version(session, version)
         if index is None:
             index = session.scalar(select(func.count()).where(StepRow.arm_run_id == arm_run_id)) or 0
         step = session.scalar(select(StepRow).where(StepRow.arm_run_id == arm_run_id, StepRow.position == index))
         if step is None:
-            _touch(session, arm_run_id)
+            arm, stream = _touch(session, arm_run_id)
             step = StepRow(
                 arm_run_id=arm_run_id,
                 position=index,
@@ -254,7 +259,8 @@ def add_step(
             session.add(step)
             session.flush()
             session.add_all(_cell(session, step.id, name, id_) for name, id_ in row.items())
-            session.flush()
+            detail = {"arm": arm.name, "seed": arm.seed, "step": index, "version": version}
+            log.record(session, "step", stream.name, detail)
         elif step.version_id != made.id:
             there = references(session, [step.version_id])[step.version_id]
             raise ConflictError(

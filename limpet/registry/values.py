@@ -232,13 +232,17 @@ class AliasEvent:
 
 @dataclass(frozen=True)
 class LogEvent:
-    """One event of the home's log: who did what to what, when. Never changed, never deleted."""
+    """One event of the home's log: who did what to what, when. Never changed, never deleted.
+
+    `digest` covers the event, the rows that were written with it, and every event before it.
+    """
 
     created_at: str
     actor: str
     action: str
     subject: str
     detail: Json
+    digest: str
 
 
 @dataclass(frozen=True)

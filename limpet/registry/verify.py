@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from sqlalchemy import func, select
 
 from limpet.errors import IntegrityError
+from limpet.registry._rows import batched
 from limpet.registry._verify_contents import check_contents
-from limpet.registry._verify_database import check_database
+from limpet.registry._verify_database import check_database, check_triggers
+from limpet.registry._verify_log import check_log
 from limpet.registry._verify_records import check_records
 from limpet.registry.needed import NeededBlob, mentioned_digests, needed_blobs
 from limpet.registry.problems import Problem
@@ -48,10 +50,11 @@ def verify(
     # before the records: what is stored meanwhile is then never taken for an orphan
     stored = set(store.blobs.digests())
     problems = [problem for name in store.blobs.strays() if (problem := _stray(store, name))]
+    read = store.database.read
     if deep:
-        problems += check_database(store)
-    with store.database.read() as session:
-        problems += check_records(session)
+        problems += check_database(read)
+    problems += [*check_triggers(read), *check_records(read), *check_log(read)]
+    with read() as session:
         try:
             needed, mentioned = needed_blobs(session), mentioned_digests(session)
         except (ValueError, KeyError, TypeError) as error:
@@ -60,13 +63,13 @@ def verify(
     # what a deleted version has left may go any day; what is there still must be right
     left = {digest: NeededBlob(f"{digest}, of a deleted version", None) for digest in stored & mentioned}
     expected = left | needed
-    broken = set()
+    broken: dict[str, Problem] = {}
     for index, (digest, use) in enumerate(expected.items()):
         if problem := _check_blob(store, digest, use):
-            problems.append(problem)
-            broken.add(digest)
+            broken[digest] = problem
         if progress is not None:
             progress(index + 1, len(expected))
+    problems += _check_again(store, broken)
     if deep:
         problems += check_contents(store, broken)
     return (*problems, *_orphans(store, stored - needed.keys() - mentioned))
@@ -95,6 +98,18 @@ def _orphans(store: Store, found: set[str]) -> Iterator[Problem]:
         orphans = sorted(found - needed_blobs(session).keys()) if found else []
     for digest in orphans:
         yield Problem("orphan", digest, "is stored, but nothing names it")
+
+
+def _check_again(store: Store, broken: dict[str, Problem]) -> Iterator[Problem]:
+    """Yield the damage that is still there: a version may have been deleted meanwhile, and its files collected."""
+    for digests in batched(broken):
+        with store.database.read() as session:
+            needed = needed_blobs(session, among=digests)
+        for digest in digests:
+            # what is needed by nobody any more may go, but what is there of it must be right
+            use = needed.get(digest) or NeededBlob(broken[digest].where, None)
+            if (digest in needed or store.blobs.exists(digest)) and (problem := _check_blob(store, digest, use)):
+                yield problem
 
 
 def _stray(store: Store, name: str) -> Problem | None:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import UsageError
 from limpet.names import LATEST, Reference, check_name
-from limpet.registry import _resolve, probes
+from limpet.registry import _resolve, log, probes
 from limpet.registry._insert import find_place, insert_version, plain
 from limpet.registry._order import fetch_page, parse_order
 from limpet.registry._rows import (
@@ -130,8 +130,11 @@ def enter_version(session: Session, draft: VersionDraft, stored: StoredVersion) 
     else:
         row = session.get_one(VersionRow, place.same_id)
         id_, version = row.id, version_records(session, [row])[0]
-    if stored.probe is not None:
-        probes.enter_probe(session, id_, stored.probe)
+    kept = None if stored.probe is None else probes.enter_probe(session, id_, stored.probe)
+    if created:
+        log.record(session, "register", version.reference, {"digest": digest, "method": draft.method})
+    elif kept is not None:
+        probes.log_probe(session, version.reference, kept)
     return version, created
 
 

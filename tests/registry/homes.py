@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limpet.registry import bases, evaluations, tasks, versions
+from limpet.registry import abilities, bases, evaluations, tasks, versions
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, open_store
 from limpet.registry.values import (
+    AbilityRecord,
     BaseRecord,
     Environment,
     EvaluationRecord,
@@ -98,6 +99,26 @@ def add_evaluation(store: Store, version: str, predictions: bytes = PREDICTIONS,
     if "predictions_digest" not in changes:
         fields["predictions_digest"] = store.blobs.put_bytes(predictions)
     return evaluations.add(store, **fields | changes)
+
+
+def add_ability(store: Store) -> AbilityRecord:
+    """Keep what a probe of general ability found under two versions."""
+    return abilities.add(
+        store,
+        probe={"name": "words"},
+        head="news@1",
+        state="news@2",
+        after=None,
+        metric="accuracy",
+        score=0.5,
+        examples=2,
+        predictions_digest=store.blobs.put_bytes(PREDICTIONS),
+        logits_digest=DATA,
+        plan_digest=DATA,
+        base_digest=BASE,
+        environment=ENVIRONMENT,
+        seconds=1.0,
+    )
 
 
 def adapter_bytes(task: str, seed: int) -> bytes:

@@ -5,12 +5,26 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
-from limpet.registry import aliases, bases, deletion, exchange, gc, notes, policy, probes, tags, tasks
+from limpet.registry import (
+    aliases,
+    bases,
+    deletion,
+    evaluations,
+    exchange,
+    gate_refusals,
+    gc,
+    notes,
+    policy,
+    probes,
+    streams,
+    tags,
+    tasks,
+)
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.store import Store
 from tests.registry.bundles import add_sound_version
 from tests.registry.deaths import Operation
-from tests.registry.homes import ENVIRONMENT, a_base, a_task, add_version, stock
+from tests.registry.homes import BASE, ENVIRONMENT, a_base, a_task, add_ability, add_evaluation, add_version, stock
 
 _BUNDLE = "third.limpet"
 _PROBE = probes.write(["a text"], [[0.5, -0.5]], 64, ENVIRONMENT)
@@ -56,6 +70,19 @@ def _with_bundle(store: Store) -> None:
     exchange.export_bundle(other, "third@1", store.path / _BUNDLE)
     other.database.close()
     shutil.rmtree(other.path)
+
+
+def _with_an_arm(store: Store) -> None:
+    _two_versions(store)
+    add_evaluation(store, "news@1")
+    streams.create(store, "two", {"name": "two"}, BASE, ["news", "films"])
+    streams.arm_run(store, "two", "isolated", "isolated", "lora", 0, {"r": 8})
+
+
+def _evaluate(store: Store) -> None:
+    # an evaluation is made as often as it is asked for
+    if not evaluations.full(store, "news@1", "news@1"):
+        add_evaluation(store, "news@1")
 
 
 def _roll_back(store: Store) -> None:
@@ -116,6 +143,20 @@ OPERATIONS = {
             (*_BLOB, *_transaction("probe")),
             _two_versions,
             lambda store: probes.keep(store, "news@1", _PROBE),
+        ),
+        Operation("evaluate", (*_BLOB, *_transaction("evaluate")), _two_versions, _evaluate),
+        Operation("ability", (*_BLOB, *_transaction("ability")), _two_versions, add_ability),
+        Operation(
+            "refuse",
+            _transaction("refuse"),
+            _two_versions,
+            lambda store: gate_refusals.record(store, "news@2", "max_forgetting", "0.3 > 0.1"),
+        ),
+        Operation(
+            "stream",
+            _transaction("stream"),
+            _with_an_arm,
+            lambda store: streams.add_step(store, 1, 0, "news", "news@1", True, {"news": 1}),
         ),
         Operation(
             "gc",

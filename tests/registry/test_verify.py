@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from limpet.registry import aliases, deletion, log, probes, tasks, versions
+from limpet.registry import aliases, deletion, probes, tasks, versions
+from limpet.registry._chain import cover_rows, uncovered_rows
 from limpet.registry.blobs import LocalBlobs, blob_key
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.store import Store
@@ -55,12 +56,13 @@ def _fill(store: Store) -> Store:
 
 
 def forge(store: Store, *statements: str) -> None:
-    """Change the database past all its guards, as one can who has the file or is its superuser."""
+    """Change the database past all its guards, as one can who has the file or is its superuser, and put them back."""
     if store.database.url.get_backend_name() == "sqlite":
         store.database.close()
         with closing(sqlite3.connect(store.path / "limpet.db")) as connection, connection:
-            found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
-            for statement in (*(f"DROP TRIGGER {name}" for (name,) in found), *statements):
+            found = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+            dropped = [f"DROP TRIGGER {name}" for name, _ in found]
+            for statement in (*dropped, *statements, *(sql for _, sql in found)):
                 connection.execute(statement)
         return
     with store.database.writer.begin() as connection:
@@ -143,7 +145,7 @@ def test_damaged_splits_and_predictions_are_found(full: Store) -> None:
         ("UPDATE versions SET number = 5 WHERE id = 1", "number", "news"),
         ("UPDATE log_events SET actor = 'eve' WHERE id = 2", "log", "event 2"),
         ("UPDATE log_events SET detail = '{}' WHERE action = 'promote'", "log", "news@production"),
-        ("UPDATE log_events SET detail = '{' WHERE id = 2", "log", "events"),
+        ("UPDATE log_events SET detail = '{' WHERE id = 2", "log", "event 2"),
         ("DELETE FROM log_events WHERE id = 2", "log", "event 3"),
         ("DELETE FROM log_events", "log", "news@production"),
         ("UPDATE alias_events SET actor = 'eve'", "log", "news@production"),
@@ -164,7 +166,10 @@ def test_a_manifest_forged_with_its_own_digest_still_betrays_itself(full: Store)
             "UPDATE versions SET manifest = ?, manifest_digest = ? WHERE id = 1",
             (forged, digest_bytes(forged.encode())),
         )
-    assert [(problem.kind, problem.where) for problem in verify(full)] == [("manifest", "news@1")]
+    assert [(problem.kind, problem.where) for problem in verify(full)] == [
+        ("manifest", "news@1"),
+        ("row", "versions 1"),
+    ]
 
 
 def test_progress_reaches_the_number_of_blobs(full: Store) -> None:
@@ -209,9 +214,9 @@ def test_what_a_deleted_version_has_left_may_go_but_must_be_right(full: Store) -
 
 def test_moves_from_before_the_log_began_are_no_problem(filled: Store) -> None:
     forge(filled, "DELETE FROM log_events")
-    assert {problem.kind for problem in verify(filled)} == {"log"}
+    assert {problem.kind for problem in verify(filled)} == {"log", "row"}
     with filled.database.write() as session:
-        log.record(session, "db upgrade", "database", {})
+        cover_rows(session, "migrate", {}, list(uncovered_rows(session)))
     assert verify(filled) == ()
     aliases.promote(filled, "films@1", "production")
     assert verify(filled) == ()
@@ -224,9 +229,12 @@ def test_a_move_taken_out_of_the_history_is_betrayed_by_the_log(full: Store) -> 
     with sqlite3.connect(full.path / "limpet.db") as connection:
         connection.execute("DROP TRIGGER alias_events_no_delete")
         connection.execute("DELETE FROM alias_events WHERE id = 1")
-    (problem,) = verify(full)
-    assert (problem.kind, problem.where) == ("log", "news@production")
-    assert "never was" in problem.detail
+    trigger, move, row = verify(full)
+    assert (trigger.kind, trigger.where) == ("trigger", "alias_events_no_delete")
+    assert (move.kind, move.where) == ("log", "news@production")
+    assert "never was" in move.detail
+    assert (row.kind, row.where) == ("row", "alias_events 1")
+    assert "was taken out: event 6 (promote news@production, by " in row.detail
 
 
 def test_a_probe_that_is_gone_or_changed_is_named(full: Store) -> None:
@@ -246,7 +254,7 @@ def test_the_contents_are_counted(full: Store) -> None:
         "bases": 1,
         "evaluations": 1,
         "files": 5,
-        "log_events": 6,
+        "log_events": 8,
         "probes": 1,
         "tasks": 2,
         "versions": 2,
@@ -284,7 +292,7 @@ def test_a_reference_that_leads_nowhere_is_found_on_postgresql(postgres_url: str
         session.execute(text("UPDATE versions SET parent_id = 99"))
     found = {(problem.kind, problem.where) for problem in verify(store, deep=True)}
     store.database.close()
-    assert found == {("database", "versions.parent_id")}
+    assert found == {("database", "versions.parent_id"), ("row", "versions 1")}
 
 
 def test_a_damaged_index_is_found_by_a_deep_check(full: Store) -> None:
@@ -380,7 +388,7 @@ def test_predictions_that_do_not_give_the_score_are_found_by_a_deep_check(
     full.database.close()
     with sqlite3.connect(full.path / "limpet.db") as connection:
         connection.execute("UPDATE evaluations SET predictions_digest = ?", (digest,))
-    found = [problem for problem in verify(full, deep=True) if problem.kind != "orphan"]
+    found = [problem for problem in verify(full, deep=True) if problem.kind not in ("orphan", "row")]
     assert [(problem.kind, problem.where) for problem in found] == [("content", "evaluation 1 of news@1")]
     assert detail in found[0].detail
 

