@@ -144,8 +144,8 @@ OPERATIONS = {
             _two_versions,
             lambda store: probes.keep(store, "news@1", _PROBE),
         ),
-        Operation("evaluate", (*_BLOB, *_transaction("evaluate")), _two_versions, _evaluate),
-        Operation("ability", (*_BLOB, *_transaction("ability")), _two_versions, add_ability),
+        Operation("evaluate", _transaction("evaluate"), _two_versions, _evaluate),
+        Operation("ability", _transaction("ability"), _two_versions, add_ability),
         Operation(
             "refuse",
             _transaction("refuse"),
