@@ -35,7 +35,7 @@ def test_a_misspelt_failpoint_is_an_error_and_no_silent_pass(setting: str, monke
 def test_every_failpoint_stands_in_the_code_and_every_one_in_the_code_is_listed() -> None:
     source = "\n".join(file.read_text() for file in PACKAGE.rglob("*.py"))
     reached = set(re.findall(r'reach\("([a-z.-]+)"\)', source))
-    for operation in re.findall(r'database\.write\("([a-z-]+)"\)', source):
+    for operation in re.findall(r'(?:database\.write\(|recording\(store, )"([a-z-]+)"', source):
         reached |= {f"{operation}.{place}" for place in ("begun", "written", "committed")}
     assert reached == set(FAILPOINTS)
 
