@@ -36,8 +36,8 @@ import numpy as np
 
 import limpet
 from limpet.home import Home, init
+from limpet.registry.cache import cache_folder
 from limpet.training.precision import resolve_dtype
-from limpet.training.samples import cache_folder
 
 RESULTS = Path(__file__).with_name("results") / "methods.jsonl"
 EPOCHS = 3

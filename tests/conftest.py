@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from limpet.home import Home, init
-from limpet.registry.settings import Settings, default_cache
+from limpet.registry.cache import cache_folder, default_cache
+from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
 from limpet.training import precision
-from limpet.training.samples import WHEELS, cache_folder
+from limpet.training.samples import WHEELS
 from tests.tiny import tiny_base, tiny_csv
 
 

@@ -10,6 +10,7 @@ import click
 
 from limpet.cli._command import Command
 from limpet.cli._confirm import confirm
+from limpet.cli._empty_cache import empty_cache
 from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.errors import UsageError
 
@@ -25,28 +26,34 @@ _LISTED = 20
 @click.command("gc", cls=Command)
 @click.option(
     "--grace",
-    default="24h",
-    show_default=True,
     metavar="TIME",
-    help="How long what is new or newly deleted stays: 24h, 30m, 7d, or 0.",
+    help="How long what is new, newly deleted or, in the cache, lately used stays: 24h, 30m, 7d, or 0. "
+    "[24h; with --cache 0]",
 )
+@click.option("--cache", is_flag=True, help="Empty this machine's cache instead; all of it can be had again.")
 @click.option(
     "--dry-run/--no-dry-run", default=None, help="Show what would go and do nothing, which is what gc does by itself."
 )
 @click.option("--yes", is_flag=True, help="Remove it without asking.")
 @pass_invocation
-def command(invocation: Invocation, grace: str, dry_run: bool | None, yes: bool) -> None:
+def command(invocation: Invocation, grace: str | None, cache: bool, dry_run: bool | None, yes: bool) -> None:
     """Show what nothing needs any more; remove it with --yes.
 
     First retention deletes versions by the home's policy; then files go that nothing has needed for the grace period.
     With --no-dry-run it asks before it removes anything.
+
+    The cache is the machine's: --cache needs no home, and leaves what another process uses.
     """
     from limpet.cli import _output
 
-    home, seconds = invocation.open(), _seconds(grace)
-    report = home.gc(seconds)
     # by itself gc only looks; --dry-run wins over --yes
-    if not (dry_run or (dry_run is None and not yes)):
+    removes = not (dry_run or (dry_run is None and not yes))
+    if cache:
+        empty_cache(invocation, _seconds(grace or "0"), removes, yes)
+        return
+    home, seconds = invocation.open(), _seconds(grace or "24h")
+    report = home.gc(seconds)
+    if removes:
         confirm(f"Remove {_sum(report)}?", yes)
         with invocation.progress() as progress:
             report = home.gc(seconds, dry_run=False, progress=progress)

@@ -196,9 +196,11 @@ def _key(run: _Run, settings: TrainingSettings) -> str:
 
 
 def _read(file: Path) -> MethodRun | None:
-    """Return a result that was kept; null where there is none, or not the whole of it."""
+    """Return a result that was kept; null where there is none, or not the very same."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
+        if content.pop("digest") != digest_json(content):
+            return None
         environment = Environment(**content["environment"])
         low, high = content["interval"]
         return MethodRun(**{**content, "environment": environment, "interval": (low, high)})
@@ -207,8 +209,10 @@ def _read(file: Path) -> MethodRun | None:
 
 
 def _write(file: Path, result: MethodRun) -> None:
+    content = json.loads(json.dumps(asdict(result)))
+    content["digest"] = digest_json(content)
     with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(asdict(result), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _reason(error: Exception) -> str:

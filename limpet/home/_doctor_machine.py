@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from limpet.errors import LimpetError
 from limpet.home._findings import Finding, Status
+from limpet.registry.cache import empty, needed, size_limit
 
-__all__ = ["disk", "packages", "python"]
+__all__ = ["cache", "disk", "packages", "python"]
 
 # what decides the bits of a result, and what holds the registry
 _SHOWN = ("torch", "transformers", "peft", "safetensors", "sqlalchemy", "mlflow")
@@ -62,6 +65,22 @@ def disk(folder: Path) -> Iterator[Finding]:
     status: Status = "fail" if free < _TOO_LITTLE else "warn" if free < _LITTLE else "ok"
     hint = "" if status == "ok" else f"make room: df -h {folder}"
     yield Finding("free disk", status, f"{free / 1e9:.1f} GB in {folder}", hint)
+
+
+def cache() -> Iterator[Finding]:
+    """Say how large the cache is and may be, and whether it can be written."""
+    report, limit = empty(), size_limit()
+    try:
+        with needed(report.folder):
+            report.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=report.folder):
+                pass
+    except LimpetError as error:
+        # slower without, and no reason to stop
+        yield Finding("cache", "warn", error.message, error.hint)
+        return
+    hint = "limpet gc --cache" if report.bytes else ""
+    yield Finding("cache", "ok", f"{report.bytes / 1e9:.1f} of {limit / 1e9:.1f} GB in {report.folder}", hint)
 
 
 def _version(name: str) -> str | None:

@@ -24,6 +24,7 @@ def examine(path: Path | None = None) -> Iterator[Finding]:
     """
     yield from guarded("python", machine.python)
     yield from guarded("packages", machine.packages)
+    yield from guarded("cache", machine.cache)
     home, finding = _find(path)
     yield finding
     if home is None:

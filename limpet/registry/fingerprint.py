@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from limpet.errors import IntegrityError, NotFoundError
+from limpet.registry.cache import keep, recall
 from limpet.registry.canonical import CHUNK, canonical_json, digest_file, digest_json
 from limpet.registry.safetensors_header import read_header
 from limpet.registry.tensors import are_finite
@@ -107,11 +107,9 @@ def fingerprint_folder(folder: Path, cache_dir: Path, reread: bool = False) -> F
         raise IntegrityError(
             f"A file in {folder} changed while it was read.", "run this again when nothing writes to it"
         )
-    _write_json(_tensors_file(cache_dir, fingerprint.weights), tensors)
+    keep(_tensors_file(cache_dir, fingerprint.weights), canonical_json(tensors))
     if all(changed < started - _CLOCK_TICK_NS for _, _, _, changed, _ in identity):
-        # beside the rest, so that an earlier release can read the rest
-        facts = asdict(fingerprint)
-        _write_json(memory, {"identity": identity, "not_finite": facts.pop("not_finite"), "fingerprint": facts})
+        keep(memory, canonical_json({"identity": identity, "fingerprint": asdict(fingerprint)}))
     return fingerprint
 
 
@@ -127,8 +125,8 @@ def remembered_fingerprint(folder: Path, cache_dir: Path) -> Fingerprint | None:
 
 def known_tensors(weights_digest: str, cache_dir: Path) -> dict[str, str] | None:
     """Return a digest of each tensor (dtype, shape, bytes) of weights read before; null if unknown."""
-    content = _read_json(_tensors_file(cache_dir, weights_digest))
-    return {name: digest_json(rest) for name, *rest in content} if isinstance(content, list) else None
+    content = recall(_tensors_file(cache_dir, weights_digest))
+    return None if content is None else {name: digest_json(rest) for name, *rest in json.loads(content)}
 
 
 def _read(folder: Path) -> tuple[Fingerprint, list[list[Any]]]:
@@ -266,32 +264,17 @@ def _identity(folder: Path) -> Identity:
 
 
 def _memory(folder: Path, cache_dir: Path) -> Path:
-    return cache_dir / "folders" / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()}.json"
+    return cache_dir / "folders" / hashlib.sha256(os.fsencode(folder)).hexdigest()
 
 
 def _tensors_file(cache_dir: Path, weights_digest: str) -> Path:
-    return cache_dir / "tensors" / f"{weights_digest.removeprefix('sha256:')}.json"
+    return cache_dir / "tensors" / weights_digest.removeprefix("sha256:")
 
 
 def _recall(memory: Path, identity: Identity) -> Fingerprint | None:
-    content = _read_json(memory)
-    if not isinstance(content, dict) or content.get("identity") != identity:
+    content = recall(memory)
+    remembered = None if content is None else json.loads(content)
+    if remembered is None or remembered["identity"] != identity:
         return None
-    # an earlier release did not look at the numbers
-    if "not_finite" not in content:
-        return None
-    return Fingerprint(**content["fingerprint"], not_finite=tuple(content["not_finite"]))
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None  # nothing remembered, or half a file: reading the model again is always right
-
-
-def _write_json(path: Path, content: Mapping[str, Any] | list[list[Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(canonical_json(content))
-    Path(file.name).replace(path)
+    facts = remembered["fingerprint"]
+    return Fingerprint(**{**facts, "not_finite": tuple(facts["not_finite"])})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 from limpet.errors import IntegrityError, LimpetError, UnavailableError, UsageError
 from limpet.registry.blobs import Blob, LocalBlobs, blob_key, check_stray, digest_of_key
+from limpet.registry.cache import HANDED_OUT_SECONDS, make_room, touch
 from limpet.registry.canonical import CHUNK, digest_file
 
 __all__ = ["RemoteBlobs", "open_remote"]
@@ -102,12 +104,20 @@ class RemoteBlobs:
         """
         if self.cache.exists(digest):
             try:
+                self._note_use(digest)
                 return self.cache.path(digest)
             except IntegrityError:
                 # only the copy rotted: fetch it again
                 (self.cache.root / blob_key(digest)).unlink(missing_ok=True)
         self._fetch(digest)
         return self.cache.path(digest)
+
+    def _note_use(self, digest: str) -> None:
+        """Note that the path of a copy is handed out, so that nobody who makes room removes it soon."""
+        modified = self.cache.modified(digest)
+        # not each time: a file that was touched is hashed again by who knew it by its times
+        if modified is not None and time.time() - modified > HANDED_OUT_SECONDS / 2:
+            touch(self.cache.root / blob_key(digest))
 
     def read(self, digest: str) -> bytes:
         """Return the bytes, hashed just now; errors as in `path`."""
@@ -214,7 +224,7 @@ class RemoteBlobs:
             found = digest_file(copy)
             if found != digest:
                 raise IntegrityError(f"The bytes stored as {digest} hash to {found}.", "limpet verify")
-            self.cache.put(copy)
+            make_room(self.cache.put(copy).size)
 
     def _names(self) -> list[str]:
         with self._reached():

@@ -14,13 +14,13 @@ from typing import Any
 
 from limpet.errors import LimpetError, UsageError
 from limpet.redaction import has_secret
+from limpet.registry.cache import cache_folder, size_limit
 from limpet.registry.durable import sync_file
 
 __all__ = [
     "DEFAULT_BASE",
     "SETTINGS_FILE",
     "Settings",
-    "default_cache",
     "load_settings",
     "read_table",
     "setting_sources",
@@ -32,12 +32,6 @@ DEFAULT_BASE = "sample:minilm"
 _LARGEST = 1 << 20
 # the cache belongs to the machine, not to the home: it is never written to limpet.toml
 _KEPT = ("base", "db", "blobs", "mlflow", "evaluation_dtype")
-
-
-def default_cache() -> Path:
-    """Return the user's cache folder for limpet, by the XDG rules."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "limpet"
 
 
 @dataclass(frozen=True)
@@ -68,6 +62,7 @@ def load_settings(path: Path, **flags: str | Path | None) -> Settings:
 
     Raises:
         UsageError: A setting is unknown or not a text, or `limpet.toml` is not TOML.
+        LimpetError: The user has no home folder, and no cache is set.
     """
     file = _read_file(path)
     values: dict[str, str | Path] = {}
@@ -79,7 +74,10 @@ def load_settings(path: Path, **flags: str | Path | None) -> Settings:
             if value:
                 values[name] = _text(name, value)
                 break
-    cache = Path(values.pop("cache", default_cache())).expanduser().absolute()
+    # asked for where something was computed and is to be kept, which is late for the word that it is no size
+    size_limit()
+    own = values.pop("cache", None)
+    cache = cache_folder() if own in (None, os.environ.get("LIMPET_CACHE")) else Path(own).expanduser().absolute()
     return Settings(cache=cache, **{name: str(value) for name, value in values.items()})
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limpet.errors import IntegrityError, NotFoundError, UnavailableError, UsageError
+from limpet.registry.cache import cache_folder, open_folder
 from limpet.registry.canonical import digest_file
 from limpet.registry.clock import utc_now
 from limpet.registry.fingerprint import (
@@ -28,7 +29,7 @@ from limpet.training.base_checks import check_base, check_quantisation
 from limpet.training.gguf_conversion import convert_gguf
 from limpet.training.pretrained import load_config
 from limpet.training.progress import SILENT, Progress
-from limpet.training.samples import base_folder, cache_folder, new_folder, sample_folder
+from limpet.training.samples import base_folder, sample_folder
 
 __all__ = ["ResolvedBase", "check", "describe", "family", "find_here", "locate", "remembered", "resolve"]
 
@@ -44,6 +45,8 @@ _VOCABULARIES = (
     "spm.model",
     "sentencepiece.bpe.model",
 )
+# kinds whose folders limpet made, in the cache
+_CACHED = ("sample", "gguf")
 _FORMS = "sample:NAME, a folder, a .gguf file, or a hub id org/name[@revision]"
 
 
@@ -68,12 +71,12 @@ def resolve(spec: str) -> ResolvedBase:
     path = Path(spec).expanduser().absolute()
     if kind == "sample" and rest:
         location: dict[str, Any] = {"kind": "sample", "name": rest}
-        folder = base_folder(rest)
+        folder = base_folder(rest, checked=True)
     elif spec.endswith(".gguf"):
         if not path.is_file():
             raise NotFoundError(f"There is no file {path}.", f"ls {path.parent}")
         location = {"kind": "gguf", "path": str(path), "digest": digest_file(path)}
-        folder = _converted(location)
+        folder = _converted(location, checked=True)
     elif path.is_dir():
         location = {"kind": "folder", "path": str(path)}
         folder = path
@@ -110,18 +113,17 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _converted(location: dict[str, Any]) -> Path:
-    folder = _converted_folder(location)
-    if not folder.exists():
+def _converted(location: dict[str, Any], checked: bool = False) -> Path:
+    def convert(temporary: Path) -> None:
         path = Path(location["path"])
         if not path.is_file() or digest_file(path) != location["digest"]:
             raise IntegrityError(
                 f"{path} is gone or is not the file that the base was made from.",
                 "restore the file at this path",
             )
-        with new_folder(folder) as temporary:
-            convert_gguf(path, temporary)
-    return folder
+        convert_gguf(path, temporary)
+
+    return open_folder(_converted_folder(location), convert, checked)
 
 
 def _converted_folder(location: dict[str, Any]) -> Path:
@@ -154,8 +156,12 @@ def _hub_folder(repo: str, revision: str | None) -> Path:
         ) from error
 
 
-def locate(record: BaseRecord) -> Path:
+def locate(record: BaseRecord, checked: bool = False) -> Path:
     """Return the folder with a base's files; whether they are still the same is what `check` tells.
+
+    Args:
+        record: The base.
+        checked: Read every byte of a folder in the cache, and make it again if it was damaged.
 
     Raises:
         NotFoundError: The folder is gone.
@@ -163,9 +169,9 @@ def locate(record: BaseRecord) -> Path:
     """
     location = record.location
     if location["kind"] == "sample":
-        return base_folder(location["name"])
+        return base_folder(location["name"], checked)
     if location["kind"] == "gguf":
-        return _converted(location)
+        return _converted(location, checked)
     if location["kind"] == "hub":
         return _hub_folder(location["repo"], location["revision"])
     folder = Path(location["path"])
@@ -274,6 +280,8 @@ def family(config: Any, name: str) -> str:
 def check(store: Store, record: BaseRecord, reread: bool = False) -> Path:
     """Return the folder of a base after making sure that it is the base that was recorded.
 
+    A copy in the cache that was damaged is made again from what it was made from.
+
     Args:
         store: The home.
         record: The base.
@@ -284,7 +292,16 @@ def check(store: Store, record: BaseRecord, reread: bool = False) -> Path:
         NotFoundError: The folder is gone.
     """
     folder = locate(record)
-    found = fingerprint_folder(folder, _fingerprints(), reread)
+    try:
+        found = fingerprint_folder(folder, _fingerprints(), reread)
+        damaged = found.digest != record.digest
+    except IntegrityError:
+        if record.location["kind"] not in _CACHED:
+            raise
+        damaged = True
+    if damaged and record.location["kind"] in _CACHED:
+        folder = locate(record, checked=True)
+        found = fingerprint_folder(folder, _fingerprints())
     if found.digest != record.digest:
         raise IntegrityError(
             f"The base {record.name!r} is not what it was: {_difference(record, found)} in {folder}. "

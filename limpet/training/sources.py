@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from limpet.errors import DataError, NotFoundError, UnavailableError, UsageError
+from limpet.registry.cache import scratch_folder
 from limpet.training.corpora import corpus
 from limpet.training.csv_files import read_csv
 from limpet.training.encodings import fault_of_file
 from limpet.training.json_lines import read_json_lines
-from limpet.training.samples import cache_folder
 from limpet.training.tables import Table, check_names, of_dataset
 from limpet.training.task_types import TaskType
 
@@ -240,9 +239,8 @@ def _load_parquet(path: Path) -> Any:
     check_names(str(path), names)
     if not found.num_rows:
         raise DataError(f"{path} has no rows: there is no example to learn from.", "name a file with examples")
-    cache_folder().mkdir(parents=True, exist_ok=True)
     # `datasets` knows a file in its cache by the time stamp; a folder of our own can't give back old rows
-    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".datasets-") as folder:
+    with scratch_folder(".datasets-") as folder:
         try:
             return Dataset.from_parquet(str(path), cache_dir=folder, keep_in_memory=True)
         except Exception as error:  # the reader raises whatever Arrow raises

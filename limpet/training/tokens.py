@@ -1,4 +1,4 @@
-"""Token ids of texts: computed once on a machine, kept as Arrow in the cache folder, and mapped into memory there.
+"""Token ids of texts: computed once on a machine, and kept as Arrow in the cache folder.
 
 Tokenising reads a text to its end, however little of it is kept; a task's texts are evaluated again after every
 addition, and are the same each time. What is kept is found by all that decides it: tokenizer, texts and length.
@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from limpet.registry.cache import cache_folder, keep, recall
 from limpet.registry.canonical import digest_json
-from limpet.registry.durable import whole_file
-from limpet.training.samples import cache_folder
 
 __all__ = ["token_ids"]
 
@@ -30,7 +29,7 @@ def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[lis
     # the side that is cut stands in the tokenizer's configuration, not in what the digest covers
     decided_by = [_digest(tokenizer), tokenizer.truncation_side, max_length, list(texts)]
     key = digest_json(decided_by).removeprefix("sha256:")
-    path = cache_folder() / "tokens" / f"{key}.arrow"
+    path = cache_folder() / "tokens" / key
     found = _read(path, len(texts))
     if found is None:
         found = _tokenise(tokenizer, texts, max_length)
@@ -53,14 +52,13 @@ def _digest(tokenizer: Any) -> str:
 
 
 def _read(path: Path, count: int) -> list[list[int]] | None:
-    """Return what is kept; null where there is nothing, or not the whole of it."""
+    """Return what is kept; null where there is nothing, or not what was kept."""
     import pyarrow
 
-    try:
-        with pyarrow.memory_map(str(path)) as source:
-            rows: list[list[int]] = pyarrow.ipc.open_file(source).read_all().column("ids").to_pylist()
-    except (OSError, KeyError, pyarrow.ArrowInvalid):
+    content = recall(path)
+    if content is None:
         return None
+    rows: list[list[int]] = pyarrow.ipc.open_file(pyarrow.py_buffer(content)).read_all().column("ids").to_pylist()
     return rows if len(rows) == count else None
 
 
@@ -68,9 +66,7 @@ def _write(path: Path, rows: Sequence[list[int]]) -> None:
     import pyarrow
 
     table = pyarrow.table({"ids": pyarrow.array(rows, pyarrow.list_(pyarrow.int32()))})
-    with (
-        whole_file(path) as temporary,
-        pyarrow.OSFile(str(temporary), "wb") as sink,
-        pyarrow.ipc.new_file(sink, table.schema) as writer,
-    ):
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
+    keep(path, memoryview(sink.getvalue()))

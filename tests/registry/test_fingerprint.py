@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from limpet.errors import IntegrityError, NotFoundError
-from limpet.registry.fingerprint import Fingerprint, fingerprint_folder, known_tensors
+from limpet.registry.cache import keep, recall
+from limpet.registry.fingerprint import Fingerprint, fingerprint_folder, known_tensors, remembered_fingerprint
 
 TENSORS = {
     "embedding.weight": np.arange(12, dtype=np.float32).reshape(4, 3),
@@ -146,12 +147,23 @@ def test_an_unchanged_folder_is_not_read_again(model: Path, cache: Path) -> None
     settle(model)
     before = fingerprint_folder(model, cache)
     memory = next((cache / "folders").iterdir())
-    content = json.loads(memory.read_bytes())
+    content = json.loads(recall(memory) or b"")
     # a mark that only an answer from memory can carry
     content["fingerprint"]["parameters"] = 7
-    memory.write_text(json.dumps(content))
+    keep(memory, json.dumps(content).encode())
     assert fingerprint_folder(model, cache).parameters == 7
     assert fingerprint_folder(model, cache, reread=True) == before
+
+
+def test_what_is_remembered_and_was_damaged_is_read_again(model: Path, cache: Path) -> None:
+    settle(model)
+    before = fingerprint_folder(model, cache)
+    for path in (*(cache / "folders").iterdir(), *(cache / "tensors").iterdir()):
+        path.write_bytes(path.read_bytes().replace(b"sha256:", b"sha256:0"))
+    assert remembered_fingerprint(model, cache) is None
+    assert known_tensors(before.weights, cache) is None
+    assert fingerprint_folder(model, cache) == before
+    assert remembered_fingerprint(model, cache) == before
 
 
 def test_a_flipped_bit_is_noticed_even_with_size_and_mtime_put_back(model: Path, cache: Path) -> None:

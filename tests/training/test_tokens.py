@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
+from limpet.home import Home
+from limpet.training.learn import TrainingSettings
 from limpet.training.tokens import token_ids
 from tests.tiny import tiny_base
 
+SETTINGS = TrainingSettings("probe", epochs=1, batch_size=8, dtype="float32")
 TEXTS = [f"the wave {'and the tide ' * (number % 5)}" for number in range(40)]
 
 
@@ -63,6 +67,38 @@ def test_a_file_that_is_not_whole_is_made_again(cache: Path, tokenizer: Any, har
     assert token_ids(tokenizer, TEXTS, 8) == expected
     assert kept(cache) == [path]
     assert token_ids(tokenizer, TEXTS, 8) == expected
+
+
+def test_ids_that_were_changed_in_a_file_of_the_right_form_are_made_again(cache: Path, tokenizer: Any) -> None:
+    expected = token_ids(tokenizer, TEXTS, 8)
+    (path,) = kept(cache)
+    content = path.read_bytes()
+    for row in {tuple(row) for row in expected}:
+        ids = struct.pack(f"<{len(row)}i", *row)
+        content = content.replace(ids, bytes(len(ids)))
+    assert content != path.read_bytes() and len(content) == path.stat().st_size
+    path.write_bytes(content)
+    assert token_ids(tokenizer, TEXTS, 8) == expected
+
+
+def test_a_damaged_cache_changes_no_bit_of_what_is_learned(home: Home, tmp_path: Path) -> None:
+    first = home.train("place", SETTINGS).version
+    for path in (tmp_path / "cache").rglob("*"):
+        if path.is_file():
+            # the latter half, where the content of each file lies
+            content = path.read_bytes()
+            path.write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))
+    again = Home(home.store).train("place", SETTINGS).version
+    assert (again.digest, again.metrics) == (first.digest, first.metrics)
+
+
+def test_a_cache_that_can_not_be_used_changes_no_bit_of_what_is_learned(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = home.train("place", SETTINGS).version
+    monkeypatch.setenv("LIMPET_CACHE", "/proc/limpet")
+    again = Home(home.store).train("place", SETTINGS).version
+    assert (again.digest, again.metrics) == (first.digest, first.metrics)
 
 
 def test_a_few_texts_are_not_kept(cache: Path, tokenizer: Any) -> None:
