@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -23,8 +23,9 @@ from limpet.training.evaluate import Encoded
 from limpet.training.model import TaskModel, backbone_inputs, check_base
 from limpet.training.predict import Answer
 from limpet.training.served import serve
+from limpet.training.serving.lora_file import LoraFile
 from limpet.training.serving.shelf import Ready, Shelf
-from limpet.training.serving.slots import Layout, Place, SlottedBackbone
+from limpet.training.serving.slots import Place, SlottedBackbone
 from limpet.training.task_types import Example
 
 __all__ = ["MEMORY", "Served", "Server"]
@@ -71,8 +72,8 @@ class Server:
     Args:
         store: The home's registry.
         backbone: The base in memory.
-        memory: Bytes that slots of one layout may take, and as many for all that lies in no slot: heads, records, and
-            the tensors of other methods. What was used longest ago gives way.
+        memory: Bytes that all slots together may take, and as many for all that lies in no slot: heads, records, and
+            the tensors of other methods. What was used longest ago gives way; there is room for one in any case.
     """
 
     def __init__(self, store: Store, backbone: Backbone, memory: int = MEMORY) -> None:
@@ -107,7 +108,7 @@ class Server:
             together: list[_Row] = []
             for version, indices in self._resolve(requests):
                 ready = self.shelf.get(version)
-                texts = self._encode(ready, indices, [requests[index][1] for index in indices])
+                texts = self._encode(version, ready, indices, [requests[index][1] for index in indices])
                 if ready.shares_batches:
                     together += [_Row(texts, number) for number in range(len(indices))]
                 else:
@@ -123,10 +124,12 @@ class Server:
             IntegrityError: A file is missing, corrupt, or does not fit this base.
         """
         lora = self.shelf.get(version).lora
-        if lora is None:
-            return None
-        slots = self.slotted.slots(lora.layout)
-        return Place(slots, slots.place(version.digest, lora.scale, partial(self.shelf.fill, version)))
+        return self._place(version, lora) if lora else None
+
+    def _place(self, version: VersionRecord, lora: LoraFile, staying: Collection[str] = ()) -> Place | None:
+        """Put an adapter in place; null if there is no room beside those that stay."""
+        fill = partial(self.shelf.fill, version)
+        return self.slotted.place(version.digest, lora.layout, lora.scale, fill, staying)
 
     def _resolve(self, requests: Sequence[Request]) -> list[tuple[VersionRecord, list[int]]]:
         """Return each version that is asked for, with the indices of its requests; aliases may have moved."""
@@ -136,14 +139,16 @@ class Server:
             if reference not in found:
                 found[reference] = versions.resolve(self._store, reference)
                 check_base(self._backbone, found[reference])
-            indices.setdefault(found[reference].digest, []).append(index)
-        records = {version.digest: version for version in found.values()}
-        return [(records[digest], rows) for digest, rows in indices.items()]
+            indices.setdefault(found[reference].reference, []).append(index)
+        records = {version.reference: version for version in found.values()}
+        return [(records[reference], rows) for reference, rows in indices.items()]
 
-    def _encode(self, ready: Ready, indices: Sequence[int], texts: Sequence[str | Sequence[str]]) -> _Texts:
+    def _encode(
+        self, version: VersionRecord, ready: Ready, indices: Sequence[int], texts: Sequence[str | Sequence[str]]
+    ) -> _Texts:
         examples = [Example(ready.kind.read_input(text)) for text in texts]
-        encoded = ready.model.encode(self._backbone.tokenizer, examples, int(ready.version.config["max_length"]))
-        return _Texts(ready.version, indices, examples, encoded)
+        encoded = ready.model.encode(self._backbone.tokenizer, examples, int(version.config["max_length"]))
+        return _Texts(version, indices, examples, encoded)
 
     # all in one pass
 
@@ -156,22 +161,23 @@ class Server:
     def _cut(self, rows: Sequence[_Row]) -> Iterator[list[tuple[_Row, Place | None]]]:
         """Put the rows' adapters in place, in as many parts as it takes; rows of one slot stand together."""
         part: list[tuple[_Row, Place | None]] = []
-        taken: dict[Layout, set[str]] = {}
-        for row in sorted(rows, key=lambda row: row.texts.version.digest):
-            version = row.texts.version
-            lora = self.shelf.get(version).lora
-            if lora is not None:
-                used = taken.setdefault(lora.layout, set())
-                if version.digest not in used and len(used) == self.slotted.slots(lora.layout).count:
+        staying: set[str] = set()
+        # by their references too: the same bytes may have two numbers
+        for row in sorted(rows, key=lambda row: (row.texts.version.digest, row.texts.version.reference)):
+            version, place = row.texts.version, None
+            if lora := self.shelf.get(version).lora:
+                place = self._place(version, lora, staying)
+                if place is None:
                     yield _ordered(part)
-                    part, taken = [], {lora.layout: (used := set())}
-                used.add(version.digest)
-            part.append((row, self.place(version)))
+                    part, staying = [], set()
+                    place = self._place(version, lora)
+                staying.add(version.digest)
+            part.append((row, place))
         yield _ordered(part)
 
     def _answer_batch(self, part: Sequence[tuple[_Row, Place | None]], length: int) -> Iterator[tuple[int, Served]]:
         device, groups = self._backbone.model.device, []
-        for _, same in groupby((row for row, _ in part), key=lambda row: row.texts.version.digest):
+        for _, same in groupby((row for row, _ in part), key=lambda row: row.texts.version.reference):
             rows = list(same)
             texts, numbers = rows[0].texts, [row.number for row in rows]
             batch = on_device(texts.encoded.batch(numbers, length), device)
@@ -216,8 +222,8 @@ def _explained(
 ) -> Iterator[tuple[int, Served]]:
     """Yield what some of a version's texts came to, each with its index in the request."""
     for number, prediction, row in zip(numbers, predictions, outputs, strict=True):
-        answer = ready.model.head.explain(texts.examples[number], prediction, row, ready.version.labels)
-        yield texts.indices[number], Served(ready.version.reference, answer)
+        answer = ready.model.head.explain(texts.examples[number], prediction, row, texts.version.labels)
+        yield texts.indices[number], Served(texts.version.reference, answer)
 
 
 def _ordered(part: Sequence[tuple[_Row, Place | None]]) -> list[tuple[_Row, Place | None]]:

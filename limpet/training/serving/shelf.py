@@ -40,10 +40,10 @@ class Ready:
 
     `shares_batches` says whether its texts can pass the base with those of others: its head reads one pass, and what
     it adds to the base, if anything, is a LoRA that slots can hold. Then `model` is the head on the bare base; else
-    it is a model of its own. `size` is what it takes in memory, in bytes.
+    it is a model of its own. `size` is what it takes in memory, in bytes. The version's number is no part of it: the
+    same bytes may be deleted and registered again.
     """
 
-    version: VersionRecord
     kind: TaskType
     model: TaskModel
     lora: LoraFile | None
@@ -66,7 +66,6 @@ class Shelf:
         self._backbone = backbone
         self._memory = memory
         self._ready: OrderedDict[str, Ready] = OrderedDict()
-        self._size = 0
         self._layouts: dict[str, Layout | None] = {}
 
     def __len__(self) -> int:
@@ -75,7 +74,7 @@ class Shelf:
     @property
     def size(self) -> int:
         """Bytes of all that is ready."""
-        return self._size
+        return sum(ready.size for ready in self._ready.values())
 
     def get(self, version: VersionRecord) -> Ready:
         """Return a version ready to answer.
@@ -88,9 +87,9 @@ class Shelf:
             return self._ready[version.digest]
         made = self._make(version)
         self._ready[version.digest] = made
-        self._size += made.size
-        while self._size > self._memory and len(self._ready) > 1:
-            self._size -= self._ready.popitem(last=False)[1].size
+        size = self.size
+        while size > self._memory and len(self._ready) > 1:
+            size -= self._ready.popitem(last=False)[1].size
         return made
 
     def fill(self, version: VersionRecord, slot: Tensor) -> None:
@@ -107,14 +106,10 @@ class Shelf:
                 # a write that came meanwhile has changed the file's times
                 if self._files.unchanged(digest):
                     return
-            self._drop(version.digest)
+            self._ready.pop(version.digest, None)
         raise IntegrityError(
             f"The file {digest} of {version.reference} is changed while it is read.", "limpet verify"
         )
-
-    def _drop(self, digest: str) -> None:
-        if digest in self._ready:
-            self._size -= self._ready.pop(digest).size
 
     def _make(self, version: VersionRecord) -> Ready:
         files = {file.name: self._files.path(file.digest) for file in version.files}
@@ -125,12 +120,12 @@ class Shelf:
             lora = self._lora(files)
             if lora or files.keys() <= _BESIDE:
                 model = TaskModel(self._backbone.model, head, frozenset()).eval()
-                return Ready(version, kind, model, lora, True, size)
+                return Ready(kind, model, lora, True, size)
         # on a copy of the modules, so that others can stay attached beside it
         beside = replace(self._backbone, model=shared_copy(self._backbone.model))
         module = methods.get(version.method).load(beside.model, files)
         model = TaskModel(module, bound_head(beside, files), frozenset()).eval()
-        return Ready(version, kind, model, None, False, size + self._own_size(model))
+        return Ready(kind, model, None, False, size + self._own_size(model))
 
     def _lora(self, files: Mapping[str, Path]) -> LoraFile | None:
         if _CONFIG_FILE not in files or _TENSORS_FILE not in files:

@@ -1,15 +1,15 @@
 """Many LoRA adapters on one base in memory: slots for their tensors, and linear layers that read them row by row.
 
-A slot is one row of a buffer that was allocated beforehand. It holds all tensors of one adapter, so that putting an
-adapter in its place is one copy. Adapters whose tensors have the same names and shapes share a buffer, and a batch
-may mix adapters of any buffers: every linear layer adds to each row what that row's adapter adds
+A slot is a stretch of a buffer that was allocated beforehand. It holds all tensors of one adapter, so that putting an
+adapter in its place is one copy. Adapters whose tensors have the same names and shapes have slots of one width, and a
+batch may mix adapters of any widths: every linear layer adds to each row what that row's adapter adds
 (Hu et al. 2021, arXiv 2106.09685; per-row products as in Punica, Chen et al. 2023, arXiv 2310.18547).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -21,7 +21,7 @@ from torch.nn.functional import linear
 
 from limpet.training.shared_copy import shared_copy
 
-__all__ = ["Layout", "Place", "SlottedBackbone", "Slots", "Target"]
+__all__ = ["Layout", "Place", "SlotBuffer", "SlottedBackbone", "Slots", "Target"]
 
 # tensors begin where a cache line does, as those that torch allocates
 _ALIGNED = 16
@@ -72,62 +72,154 @@ class Layout:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an adapter's tensors are: a buffer and a slot of it."""
+    """Where an adapter's tensors are: a layout's slots, and one of them."""
 
     slots: Slots
     index: int
 
 
 class Slots:
-    """Slots for adapters of one layout; the one that was used longest ago gives way.
+    """The slots that adapters of one layout can have in a buffer; slots of several layouts lie over each other.
+
+    `scales` and `scale_of` have the factor of the adapter in each slot that was filled.
 
     Args:
-        layout: What all adapters in it have.
-        count: How many slots there are.
+        layout: What all adapters in them have.
+        buffer: Numbers, as many as all slots of all layouts have together.
+    """
+
+    def __init__(self, layout: Layout, buffer: Tensor) -> None:
+        self.layout = layout
+        self.count = len(buffer) // layout.width
+        self.scales = torch.ones(self.count, dtype=torch.float32, device=buffer.device)
+        self.scale_of: dict[int, float] = {}
+        self._buffer = buffer
+        self._stacks = {
+            target.module: self._views(target, *starts)
+            for target, starts in zip(layout.targets, layout.starts, strict=True)
+        }
+
+    def slot(self, index: int) -> Tensor:
+        """Return a slot (width) as a view of the buffer."""
+        return self._buffer[index * self.layout.width : (index + 1) * self.layout.width]
+
+    def stacks(self, module: str) -> tuple[Tensor, Tensor] | None:
+        """Return A (slots, rank, inputs) and B (slots, outputs, rank) beside a layer; null if it has none."""
+        return self._stacks.get(module)
+
+    def _views(self, target: Target, to_a: int, to_b: int) -> tuple[Tensor, Tensor]:
+        width = self.layout.width
+        a = self._buffer.as_strided((self.count, target.rank, target.inputs), (width, target.inputs, 1), to_a)
+        return a, self._buffer.as_strided((self.count, target.outputs, target.rank), (width, target.rank, 1), to_b)
+
+
+class SlotBuffer:
+    """One buffer for adapters of all layouts together; those that were used longest ago give way.
+
+    A slot of a layout is a stretch of the buffer that begins at a multiple of the layout's width. Whoever takes it
+    takes it from all adapters, of whatever layout, that lie in it. What is in place stands in one table alone: an
+    adapter leaves it before a number of its slot is touched, and enters it when its slot is whole. So whatever
+    interrupts a copy, wherever, no adapter is found where another was written.
+
+    Args:
+        memory: Bytes that the buffer takes; it is as large as one adapter at least.
         device: Where the base is.
     """
 
-    def __init__(self, layout: Layout, count: int, device: Any) -> None:
-        self.layout = layout
-        self.count = count
-        self.buffer = torch.empty(count, layout.width, dtype=torch.float32, device=device)
-        self.scales = torch.ones(count, dtype=torch.float32, device=device)
-        self.scale_of = [1.0] * count
-        self._held: OrderedDict[str, int] = OrderedDict()
+    def __init__(self, memory: int, device: Any) -> None:
+        self._count = memory // 4
+        self._device = device
+        self._buffer: Tensor | None = None
+        self._slots: dict[Layout, Slots] = {}
+        self._held: OrderedDict[str, range] = OrderedDict()
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the buffer takes."""
+        return 0 if self._buffer is None else self._buffer.nbytes
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._held
 
     def held(self) -> tuple[str, ...]:
         """The keys of the adapters in place, the one that was used longest ago first."""
         return tuple(self._held)
 
-    def place(self, key: str, scale: float, fill: Callable[[Tensor], None]) -> int:
-        """Return the slot of an adapter; `fill` writes its tensors into the slot (width) unless it is there."""
+    def slots(self, layout: Layout) -> Slots:
+        """Return the slots for adapters of a layout."""
+        if self._buffer is None or len(self._buffer) < layout.width:
+            # what lies in the former buffer is forgotten before there is another
+            self._held, self._slots = OrderedDict(), {}
+            count = max(self._count, layout.width)
+            self._buffer = torch.empty(count, dtype=torch.float32, device=self._device)
+        if layout not in self._slots:
+            self._slots[layout] = Slots(layout, self._buffer)
+        return self._slots[layout]
+
+    def place(
+        self, key: str, layout: Layout, scale: float, fill: Callable[[Tensor], None], staying: Collection[str] = ()
+    ) -> Place | None:
+        """Return where an adapter is; `fill` writes its tensors into a slot (width) unless it is in place.
+
+        Args:
+            key: The adapter.
+            layout: What it has.
+            scale: The factor of its product.
+            fill: Writes it.
+            staying: Keys of adapters that may not give way.
+
+        Returns:
+            Null where there is no room beside those that stay.
+        """
+        if self._buffer is not None and len(self._buffer) < layout.width and staying:
+            return None
+        slots, width = self.slots(layout), layout.width
         if key in self._held:
             self._held.move_to_end(key)
-            return self._held[key]
-        index = len(self._held) if len(self._held) < self.count else self._held.popitem(last=False)[1]
-        try:
-            fill(self.buffer[index])
-        except BaseException:
-            # half an adapter must never be found under a key; its slot is the next to be used
-            self._held[f"nothing {index}"] = index
-            self._held.move_to_end(f"nothing {index}", last=False)
-            raise
-        self.scales[index] = scale
-        self.scale_of[index] = scale
-        self._held[key] = index
-        return index
+            return Place(slots, self._held[key].start // width)
+        index = self._free(slots) if self._has_room(width) else None
+        if index is None:
+            index = self._oldest(slots, staying)
+        if index is None:
+            return None
+        stretch = range(index * width, (index + 1) * width)
+        for other in self._within(stretch):
+            del self._held[other]
+        fill(slots.slot(index))
+        slots.scales[index] = scale
+        slots.scale_of[index] = scale
+        self._held[key] = stretch
+        return Place(slots, index)
 
-    def stacks(self, which: int) -> tuple[Tensor, Tensor]:
-        """Return A (slots, rank, inputs) and B (slots, outputs, rank) of a target, as views of the buffer."""
-        target, (to_a, to_b) = self.layout.targets[which], self.layout.starts[which]
-        size, width = (self.count, target.rank, target.inputs), self.layout.width
-        a = self.buffer.as_strided(size, (width, target.inputs, 1), to_a)
-        return a, self.buffer.as_strided((self.count, target.outputs, target.rank), (width, target.rank, 1), to_b)
+    def _has_room(self, width: int) -> bool:
+        assert self._buffer is not None
+        return sum(map(len, self._held.values())) + width <= len(self._buffer)
+
+    def _free(self, slots: Slots) -> int | None:
+        """Return the first slot in which no adapter lies; null if there is none."""
+        index = 0
+        for taken in sorted(self._held.values(), key=lambda stretch: stretch.start):
+            if (index + 1) * slots.layout.width <= taken.start:
+                break
+            index = max(index, -(-taken.stop // slots.layout.width))
+        return index if index < slots.count else None
+
+    def _oldest(self, slots: Slots, staying: Collection[str]) -> int | None:
+        """Return the slot where the adapter lies that was used longest ago; null if all have one that stays."""
+        width = slots.layout.width
+        for stretch in self._held.values():
+            index = min(stretch.start // width, slots.count - 1)
+            if not any(key in staying for key in self._within(range(index * width, (index + 1) * width))):
+                return index
+        return None
+
+    def _within(self, stretch: range) -> list[str]:
+        return [key for key, own in self._held.items() if own.start < stretch.stop and stretch.start < own.stop]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Rows `start` to `stop` of a batch, whose adapters are in one buffer.
+    """Rows `start` to `stop` of a batch, whose adapters are of one layout.
 
     They are groups of equally many rows, one after the other; `pick` selects the slot of each group. With one group
     `pick` is the slot itself.
@@ -152,22 +244,19 @@ class _Beside:
     """What stands beside a linear layer: it adds to each row `scale * B A x` of that row's adapter.
 
     Args:
+        module: The layer's name in the base.
         rows: Says which rows belong to which slots.
     """
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, module: str, rows: Rows) -> None:
+        self._module = module
         self._rows = rows
-        self._stacks: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def know(self, slots: Slots, which: int) -> None:
-        """Take the tensors of one target from `slots`."""
-        self._stacks[id(slots)] = slots.stacks(which)
 
     def __call__(self, _: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:
         """Return (..., outputs) for inputs (..., width); the first dimension is the batch, or begins with it."""
         for segment in self._rows.segments:
-            if id(segment.slots) in self._stacks:
-                result = self._add(result, inputs[0], segment, *self._stacks[id(segment.slots)])
+            if stacks := segment.slots.stacks(self._module):
+                result = self._add(result, inputs[0], segment, *stacks)
         return result
 
     def _add(self, result: Tensor, x: Tensor, segment: Segment, a: Tensor, b: Tensor) -> Tensor:
@@ -194,40 +283,39 @@ class SlottedBackbone:
 
     Args:
         model: The base's model, as it was loaded.
-        memory: Bytes that the slots of one layout may take; there is always one slot.
+        memory: Bytes that the slots of all layouts may take together; there is always room for one adapter.
     """
 
     def __init__(self, model: Any, memory: int) -> None:
         self.module: Any = shared_copy(model)
-        self._memory = memory
+        self.buffer = SlotBuffer(memory, self.module.device)
         self._rows = Rows()
-        self._layers: dict[str, _Beside] = {}
-        self._slots: dict[Layout, Slots] = {}
 
-    def slots(self, layout: Layout) -> Slots:
-        """Return the slots for adapters of a layout, made when they are first asked for."""
-        if layout not in self._slots:
-            made = Slots(layout, max(1, self._memory // (4 * layout.width)), self.module.device)
-            for which, target in enumerate(layout.targets):
-                self._layer(target.module).know(made, which)
-            self._slots[layout] = made
-        return self._slots[layout]
+    def place(
+        self, key: str, layout: Layout, scale: float, fill: Callable[[Tensor], None], staying: Collection[str] = ()
+    ) -> Place | None:
+        """Put an adapter in place, as `SlotBuffer.place` does, and let the layers that it changes read it."""
+        # beforehand: what is in place has all its layers reading it, whatever interrupts this
+        if key not in self.buffer:
+            for target in layout.targets:
+                self._watch(target.module)
+        return self.buffer.place(key, layout, scale, fill, staying)
 
     def run(self, places: Sequence[Place | None], **inputs: Any) -> Any:
         """Return the base's output for a batch whose rows belong to the adapters at `places`; null is none.
 
-        Rows whose places are equal stand together, and so do those of one layout; see `order`.
+        Rows whose places are equal stand together, and so do those of one layout.
         """
         self._rows.size = len(places)
         self._rows.segments = tuple(_segments(places))
         return self.module(**inputs)
 
-    def _layer(self, name: str) -> _Beside:
-        if name not in self._layers:
-            self._layers[name] = _Beside(self._rows)
+    def _watch(self, name: str) -> None:
+        layer = self.module.get_submodule(name)
+        # the layer itself knows, so that an interrupt leaves none without its hook and none with two
+        if not any(isinstance(hook, _Beside) for hook in layer._forward_hooks.values()):
             # a hook, and no layer in its place: models read the weights of their layers too
-            self.module.get_submodule(name).register_forward_hook(self._layers[name])
-        return self._layers[name]
+            layer.register_forward_hook(_Beside(name, self._rows))
 
 
 def _segments(places: Sequence[Place | None]) -> list[Segment]:
@@ -258,7 +346,7 @@ def _pick(indices: list[int], slots: Slots) -> slice | Tensor:
     if indices == list(range(indices[0], indices[0] + len(indices))):
         # neighbours are read where they are; others are copied together
         return slice(indices[0], indices[0] + len(indices))
-    return torch.tensor(indices, device=slots.buffer.device)
+    return torch.tensor(indices, device=slots.scales.device)
 
 
 def _aligned(count: int) -> int:

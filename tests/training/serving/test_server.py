@@ -93,11 +93,23 @@ def test_little_memory_makes_it_slower_and_nothing_else(home: Home, make: Make) 
     roomy, tight = home.serve(), home.serve(memory=1)
     assert apart(ask(tight, requests), ask(roomy, requests)) < CLOSE
     assert len(tight.shelf) == 1 and len(roomy.shelf) == 5
-    lora = roomy.shelf.get(made[0]).lora
-    assert lora is not None
-    held = roomy.slotted.slots(lora.layout).held()
-    assert set(held) == {version.digest for version in made}
-    assert len(tight.slotted.slots(lora.layout).held()) == 1
+    assert set(roomy.slotted.buffer.held()) == {version.digest for version in made}
+    assert len(tight.slotted.buffer.held()) == 1
+
+
+def test_adapters_of_every_layout_together_keep_to_the_memory(home: Home, make: Make) -> None:
+    made = [make("place", seed=rank, r=rank) for rank in (1, 2, 3, 4, 6, 8)]
+    requests = [(version.reference, text) for text in TEXTS for version in made]
+    roomy = home.serve()
+    expected = ask(roomy, requests)
+    assert len(roomy.slotted.buffer.held()) == len(made)
+    largest = roomy.shelf.get(made[-1]).lora
+    assert largest is not None
+    for memory in (4 * largest.layout.width, 6 * largest.layout.width):
+        tight = home.serve(memory=memory)
+        assert apart(ask(tight, requests), expected) < CLOSE
+        assert tight.slotted.buffer.memory == memory
+        assert len(tight.slotted.buffer.held()) < len(made)
 
 
 def test_an_alias_is_looked_up_at_every_call(home: Home, make: Make) -> None:
@@ -120,6 +132,22 @@ def test_a_deleted_version_answers_no_more_though_it_is_in_place(home: Home, mak
     with pytest.raises(NotFoundError, match="deleted"):
         ask(server, [("place@2", TEXTS[0]), ("place@1", TEXTS[0])])
     assert ask(server, [("place@2", TEXTS[0])]) == home.predict("place@2", TEXTS[:1])
+
+
+def test_bytes_that_were_deleted_and_registered_again_answer_under_their_new_number(home: Home, make: Make) -> None:
+    settings = TrainingSettings(epochs=1, dtype="float32")
+    first, server = home.train("place", settings, monitor=False).version, home.serve()
+    (before,) = server.predict([("place", TEXTS[0])])
+    assert before.version == "place@1"
+    home.adapter.delete("place@1", "a test")
+    again = home.train("place", settings, monitor=False).version
+    assert (again.digest, again.reference) == (first.digest, "place@2")
+    (after,) = server.predict([("place", TEXTS[0])])
+    assert after.version == "place@2" and after.answer == before.answer
+    # also beside others, in one pass
+    other = make("wet", seed=2)
+    served = server.predict([("place", TEXTS[0]), (other.reference, TEXTS[1]), ("place@2", TEXTS[1])])
+    assert [one.version for one in served] == ["place@2", "wet@1", "place@2"]
 
 
 def test_a_changed_file_is_refused_and_the_others_answer(home: Home, make: Make) -> None:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import sys
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from limpet.training.backbone import module_digest
 from limpet.training.methods.lora import Lora
 from limpet.training.serving.lora_file import layout_of, read_lora
-from limpet.training.serving.slots import Layout, Place, Slots, SlottedBackbone, Target
+from limpet.training.serving.slots import Layout, Place, SlotBuffer, Slots, SlottedBackbone, Target
 from tests.tiny import tiny_base
 
 # another order of additions in float32: about a hundred roundings of numbers near 1
 CLOSE = 1e-5
 LAYOUT = Layout((Target("x", 2, 3, 5),))
+# of one, two and five times the least width
+LAYOUTS = [Layout((Target("x", rank, 4, 4),)) for rank in (2, 6, 18)]
 
 
 class Adapters:
@@ -63,8 +72,9 @@ class Adapters:
         assert layout is not None
         lora = read_lora(files["adapter_model.safetensors"], config, layout)
         assert lora is not None
-        slots = self.slotted.slots(lora.layout)
-        return Place(slots, slots.place(name, lora.scale, lora.fill))
+        place = self.slotted.place(name, lora.layout, lora.scale, lora.fill)
+        assert place is not None
+        return place
 
     def slotted_rows(self, places: list[Place | None], batch: dict[str, Tensor]) -> Tensor:
         with torch.inference_mode():
@@ -119,47 +129,161 @@ def test_each_row_of_a_mixed_batch_gets_its_own_adapter(adapters: Adapters) -> N
             assert (got[at] - expected[at]).abs().max() < CLOSE * expected.abs().max()
 
 
+def room(count: int, layout: Layout = LAYOUT) -> SlotBuffer:
+    """A buffer for so many adapters of a layout."""
+    return SlotBuffer(4 * layout.width * count, "cpu")
+
+
+def put(buffer: SlotBuffer, key: str, layout: Layout = LAYOUT, staying: Collection[str] = ()) -> Place | None:
+    """Place an adapter all of whose numbers, and whose factor, are the code of its name."""
+
+    def fill(slot: Tensor) -> None:
+        slot.fill_(ord(key))
+
+    return buffer.place(key, layout, ord(key), fill, staying)
+
+
+def holds(buffer: SlotBuffer, layouts: Mapping[str, Layout]) -> dict[str, Place]:
+    """Insist that every adapter in place has its own numbers and factor, and return where they are."""
+
+    def fail(slot: Tensor) -> None:
+        raise AssertionError("it was in place")
+
+    places = {}
+    for key in buffer.held():
+        place = buffer.place(key, layouts[key], 0.0, fail)
+        assert place is not None
+        assert (place.slots.slot(place.index) == ord(key)).all()
+        assert place.slots.scales[place.index] == place.slots.scale_of[place.index] == ord(key)
+        places[key] = place
+    return places
+
+
 def test_slots_are_bounded_and_the_longest_unused_gives_way() -> None:
-    slots = Slots(LAYOUT, 2, "cpu")
-    filled: list[str] = []
-
-    def place(key: str) -> int:
-        def fill(slot: Tensor) -> None:
-            filled.append(key)
-            slot.fill_(ord(key))
-
-        return slots.place(key, 1.0, fill)
-
-    a, b = place("a"), place("b")
-    assert place("a") == a and filled == ["a", "b"]
-    assert place("c") == b and slots.held() == ("a", "c")
-    assert (slots.buffer[a] == ord("a")).all() and (slots.buffer[b] == ord("c")).all()
-    assert slots.buffer.shape == (2, LAYOUT.width)
+    buffer = room(2)
+    a, b = put(buffer, "a"), put(buffer, "b")
+    assert put(buffer, "a") == a
+    assert put(buffer, "c") == b and buffer.held() == ("a", "c")
+    assert holds(buffer, dict.fromkeys("ac", LAYOUT)).keys() == {"a", "c"}
+    assert buffer.memory == 2 * 4 * LAYOUT.width
 
 
 def test_an_adapter_that_could_not_be_copied_is_not_in_place() -> None:
-    slots = Slots(LAYOUT, 2, "cpu")
-    slots.place("a", 1.0, lambda slot: None)
+    buffer = room(2)
+    put(buffer, "a")
 
     def fail(slot: Tensor) -> None:
+        slot.zero_()
         raise OSError
 
     for _ in range(3):
         with pytest.raises(OSError):
-            slots.place("b", 1.0, fail)
-    filled: list[str] = []
-    assert slots.place("b", 2.0, lambda slot: filled.append("b")) == 1
-    assert filled == ["b"] and slots.scale_of[1] == 2.0
-    assert slots.place("a", 1.0, fail) == 0
+            buffer.place("b", LAYOUT, 1.0, fail)
+        assert buffer.held() == ("a",)
+    place = put(buffer, "b")
+    assert place is not None and place.index == 1
+    assert holds(buffer, dict.fromkeys("ab", LAYOUT)).keys() == {"a", "b"}
+
+
+@given(
+    st.integers(0, 12),
+    st.lists(st.tuples(st.integers(0, 9), st.sets(st.integers(0, 9), max_size=3)), max_size=30),
+)
+def test_adapters_of_several_layouts_share_one_limit_and_never_a_number(
+    narrow: int, steps: list[tuple[int, set[int]]]
+) -> None:
+    buffer = room(narrow, LAYOUTS[0])
+    layouts = {chr(97 + number): LAYOUTS[number % 3] for number in range(10)}
+    for number, others in steps:
+        key, staying = chr(97 + number), {chr(97 + other) for other in others}
+        before = buffer.held()
+        place = put(buffer, key, layouts[key], staying)
+        if place is None:
+            assert staying and buffer.held() == before
+        else:
+            assert buffer.held()[-1] == key
+            assert staying.intersection(before) <= set(buffer.held())
+        assert holds(buffer, layouts).keys() == set(buffer.held())
+        assert sum(4 * layouts[held].width for held in buffer.held()) <= buffer.memory
+        # one adapter has room in any case
+        assert buffer.memory <= max(4 * LAYOUTS[0].width * narrow, max(4 * one.width for one in LAYOUTS))
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt before one of the instructions of some functions that are run in a `with` block."""
+
+    def __init__(self, step: int, functions: Collection[str]) -> None:
+        self.left = step
+        self._functions = functions
+
+    def __enter__(self) -> None:
+        sys.settrace(self._enter)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_name not in self._functions:
+            return None
+        frame.f_trace_opcodes = True
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, argument: object) -> Any:
+        if event == "opcode":
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self._step
+
+
+def interrupted(step: int, functions: Collection[str], act: Callable[[], object]) -> bool:
+    """Act with an interrupt at a step of some functions; false where it ended before."""
+    try:
+        with Interrupt(step, functions):
+            act()
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def test_an_interrupt_at_any_instruction_lets_no_adapter_answer_for_another() -> None:
+    layouts = dict(zip("abcd", [LAYOUTS[0], LAYOUTS[0], LAYOUTS[1], LAYOUTS[0]], strict=True))
+    for step in itertools.count(1):
+        buffer = room(3, LAYOUTS[0])
+        for key in "ab":
+            put(buffer, key, layouts[key])
+        ended = not interrupted(step, vars(SlotBuffer), partial(put, buffer, "c", layouts["c"]))
+        assert ("c" in holds(buffer, layouts)) or not ended
+        for key in "dacb":
+            put(buffer, key, layouts[key])
+            assert key in holds(buffer, layouts)
+        if ended:
+            break
+    assert step > 100
+
+
+def test_an_interrupt_while_layers_begin_to_listen_leaves_none_deaf_and_none_doubled(tmp_path: Path) -> None:
+    adapters = Adapters("bert", tmp_path)
+    files, batch = adapters.make(1, target_modules="query"), batch_of("bert", 2)
+    expected = adapters.plain(files, batch)
+    functions = ("_watch", "register_forward_hook")
+    for step in itertools.count(1, 3):
+        adapters.slotted = SlottedBackbone(adapters.model, 1 << 20)
+        ended = not interrupted(step, functions, partial(adapters.place, "a", files))
+        assert torch.equal(adapters.slotted_rows([adapters.place("a", files)] * 2, batch), expected)
+        if ended:
+            break
+    assert step > 100
 
 
 def test_tensors_in_a_slot_begin_where_a_cache_line_does() -> None:
     layout = Layout((Target("x", 3, 5, 7), Target("y", 1, 2, 3)))
     assert all(start % 16 == 0 for places in layout.starts for start in places)
-    slots = Slots(layout, 3, "cpu")
-    a, b = slots.stacks(1)
+    buffer = torch.zeros(3 * layout.width)
+    stacks = Slots(layout, buffer).stacks("y")
+    assert stacks is not None
+    a, b = stacks
     assert a.shape == (3, 1, 2) and b.shape == (3, 3, 1)
-    assert a[2].data_ptr() % 64 == b[1].data_ptr() % 64 == 0
-    slots.buffer.zero_()
+    assert a[2].data_ptr() % 64 == b[1].data_ptr() % 64 == buffer.data_ptr() % 64
     b[1] = 1
-    assert slots.buffer.sum() == 3 and slots.buffer[1].sum() == 3
+    assert buffer.sum() == 3 and buffer.view(3, -1)[1].sum() == 3
