@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,12 +35,14 @@ def command() -> None:
 @command.command()
 @click.argument("task")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--labels", metavar="A,B,C", help="The labels of its head's rows in their order. [the task's]")
 @pass_invocation
-def register(invocation: Invocation, task: str, folder: Path) -> None:
+def register(invocation: Invocation, task: str, folder: Path, labels: str | None) -> None:
     """Register an adapter that was trained elsewhere, in peft's format."""
     home = invocation.open()
+    order = None if labels is None else next(csv.reader([labels]), [])
     with mirroring_after(home), invocation.progress() as progress:
-        trained = home.adapter.register(task, folder, mirror=False, progress=progress)
+        trained = home.adapter.register(task, folder, labels=order, mirror=False, progress=progress)
         progress.finish()
         show_trained(invocation, trained)
 
@@ -110,20 +113,17 @@ def show(invocation: Invocation, version: str) -> None:
     # by its number from here on: an alias may move meanwhile
     ref = record.reference
     lineage, tags, notes = adapter.lineage(ref), adapter.tags(ref), adapter.notes(ref)
-    cost, served, alarm = adapter.cost(ref), adapter.served(ref), adapter.alarm(ref)
+    cost, served = adapter.cost(ref), adapter.served(ref)
     if invocation.json:
         more = {
             "cost": cost,
             "lineage": record.lineage | vars(lineage),
             "tags": tags,
             "notes": notes,
-            "alarm": alarm,
             "served": served,
         }
         _output.emit(**_output.to_json(record) | more)
         return
-    if alarm:
-        click.echo(plain(alarm.sentence()))
     _output.fields_table([*_lines(record, cost), *_origin(lineage), ("tags", tags or None)])
     for left in notes:
         when = left.created_at[:19].replace("T", " ")

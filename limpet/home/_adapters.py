@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
-from limpet.registry import alarms, aliases, costs, deletion, evaluations, lineage, notes, tags, tasks, versions
+from limpet.registry import aliases, costs, deletion, evaluations, lineage, notes, tags, tasks, versions
 
 if TYPE_CHECKING:
     from limpet.home import Home
     from limpet.home._results import Move, Trained
-    from limpet.registry.alarms import Alarm
     from limpet.registry.diff import VersionDifference
     from limpet.registry.lineage import Lineage
     from limpet.registry.notes import Note
@@ -33,6 +32,7 @@ class Adapters:
         task: str,
         folder: str | Path,
         *,
+        labels: Sequence[str] | None = None,
         promote: str | None = None,
         mirror: bool = True,
         progress: Progress | None = None,
@@ -49,7 +49,8 @@ class Adapters:
         record = tasks.get(home.store, task)
         backbone = home.backbone(progress)
         check_growth(home.store, backbone)
-        with adopt(home.store, backbone, record, Path(folder), progress) as (draft, files):
+        adopted = adopt(home.store, backbone, record, folder=Path(folder), labels=labels, progress=progress)
+        with adopted as (draft, files):
             added = add_version(home.store, backbone, draft, files, progress)
         return home.after_addition(added, True, promote, read_rules(home.path), mirror, progress)
 
@@ -85,10 +86,6 @@ class Adapters:
         *_, first = [None, *evaluations.full(self._home.store, version, version)]
         content = {} if first is None else evaluations.predictions(self._home.store, first)
         return content.get("served")
-
-    def alarm(self, reference: str) -> Alarm | None:
-        """Return the open alarm of a version: it does not answer as it did; null where it has none."""
-        return alarms.open_alarm(self._home.store, self.show(reference).reference)
 
     def lineage(self, reference: str) -> Lineage:
         """Return where a version comes from: parent, data, steps of streams, its run in MLflow."""

@@ -32,8 +32,6 @@ _OPERATIONS = (
     "evaluate",
     "ability",
     "refuse",
-    "alarm",
-    "accept",
     "stream",
     "gc",
     "migrate",

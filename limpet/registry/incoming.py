@@ -20,6 +20,7 @@ from limpet.registry.document_forms import (
     Check,
     wrong_fields,
 )
+from limpet.registry.peft_allowed import peft_type_of
 from limpet.registry.safetensors_header import check_header
 from limpet.registry.strict_json import read_json
 from limpet.registry.task_forms import FORMS, head_problem, probe_problem, row_problem
@@ -106,22 +107,23 @@ def check_entries(index: Index, copies: Mapping[str, Path]) -> IncomingVersion:
     for name in (MANIFEST_FILE, LABELS_FILE, TASK_FILE, BASE_FILE):
         if name not in copies:
             raise _bad(f"the bundle has no {name}")
-    documents = {name: _read(copies[name], name) for name in copies if name.endswith(".json")}
-    manifest = documents[MANIFEST_FILE]
+    # one document after the other: what is not kept makes room for the next
+    manifest = _read(copies, MANIFEST_FILE)
     _check_fields(MANIFEST_FILE, manifest, MANIFEST, MANIFEST_SINCE_0004)
     listed = _check_files(manifest, entries)
-    draft, task = _draft(manifest), _task(documents[TASK_FILE])
-    base = _base(documents[BASE_FILE])
+    draft, task = _draft(manifest), _task(_read(copies, TASK_FILE))
+    base = _base(_read(copies, BASE_FILE))
     digest = identity(draft, listed)
     _agree("digest of the manifest and of its content", manifest["digest"], digest)
     _agree(f"version of bundle.json and of {MANIFEST_FILE}", (index.task, index.digest), (draft.task, digest))
-    _agree(f"labels of {LABELS_FILE} and of {MANIFEST_FILE}", documents[LABELS_FILE], list(draft.labels))
+    _agree(f"labels of {LABELS_FILE} and of {MANIFEST_FILE}", _read(copies, LABELS_FILE), list(draft.labels))
     _agree(f"task of {TASK_FILE} and of {MANIFEST_FILE}", task.name, draft.task)
     _agree(f"labels of {TASK_FILE} and of {MANIFEST_FILE}", task.labels, draft.labels)
     _agree(f"data of {TASK_FILE} and of {MANIFEST_FILE}", task.data_digest, draft.data_digest)
     _agree(f"base of {BASE_FILE} and of {MANIFEST_FILE}", base.digest, draft.base_digest)
-    _check_adapter({file.name for file in listed}, documents, copies)
-    _check_head({file.name for file in listed}, documents, task)
+    _check_adapter({file.name for file in listed}, draft.method, copies)
+    _check_head({file.name for file in listed}, copies, task)
+    _check_others({file.name for file in listed}, copies)
     return IncomingVersion(
         draft=draft,
         digest=digest,
@@ -135,9 +137,9 @@ def check_entries(index: Index, copies: Mapping[str, Path]) -> IncomingVersion:
     )
 
 
-def _read(path: Path, name: str) -> Any:
+def _read(copies: Mapping[str, Path], name: str) -> Any:
     # the documents that limpet writes itself have one form; an adapter's files keep the form they came in
-    raw = path.read_bytes()
+    raw = copies[name].read_bytes()
     if len(raw) > LARGEST_JSON:
         raise _bad(f"{name} has {len(raw)} bytes, more than {LARGEST_JSON}")
     return read_json(raw, name, canonical=name in RESERVED_FILES)
@@ -197,26 +199,38 @@ def _base(content: Any) -> IncomingBase:
     return IncomingBase(content["name"], content["kind"], content["digest"])
 
 
-def _check_adapter(names: set[str], documents: Mapping[str, Any], copies: Mapping[str, Path]) -> None:
+def _check_adapter(names: set[str], method: str, copies: Mapping[str, Path]) -> None:
     headers = {name: check_header(copies[name], name) for name in sorted(names) if name.endswith(".safetensors")}
     if len(names & set(_ADAPTER)) == 1:
         raise _bad(f"of {' and '.join(_ADAPTER)} there is only one")
     if _ADAPTER[0] not in names:
         return
-    config = documents[_ADAPTER[0]]
+    config = _read(copies, _ADAPTER[0])
+    if not isinstance(config, dict):
+        raise _bad(f"{_ADAPTER[0]} is not a table")
+    kind = config.get("peft_type")
+    if kind != peft_type_of(method):
+        raise _bad(f"{_ADAPTER[0]} is of peft type {str(kind)[:40]!r}, and {MANIFEST_FILE} says method {method!r}")
     if wrong := peft_config.problems(config):
         raise _bad(f"{_ADAPTER[0]}: {'; '.join(f'{name} {what}' for name, what in wrong[:5])}")
     if peft_config.oversized(config, (shape for _, shape in headers[_ADAPTER[1]].values())):
         raise _bad(f"{_ADAPTER[0]}: its rank is not that of a tensor")
 
 
-def _check_head(names: set[str], documents: Mapping[str, Any], task: TaskRecord) -> None:
+def _check_head(names: set[str], copies: Mapping[str, Path], task: TaskRecord) -> None:
     if _HEAD[0] not in names:
         return
-    if wrong := head_problem(task.definition.type, documents[_HEAD[0]], task.labels):
+    if wrong := head_problem(task.definition.type, _read(copies, _HEAD[0]), task.labels):
         raise _bad(f"{_HEAD[0]}: {wrong}")
     if (_HEAD[1] in names) != FORMS[task.definition.type].tensors:
         raise _bad(f"of {' and '.join(_HEAD)} there is only one")
+
+
+def _check_others(names: set[str], copies: Mapping[str, Path]) -> None:
+    """Read the other documents of a version too: they are checked again by what loads them."""
+    for name in sorted(names - {_ADAPTER[0], _HEAD[0], LABELS_FILE}):
+        if name.endswith(".json"):
+            _read(copies, name)
 
 
 def _splits(task: TaskRecord, entries: Mapping[str, FileEntry], copies: Mapping[str, Path]) -> dict[str, Path]:

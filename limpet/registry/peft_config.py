@@ -1,7 +1,7 @@
-"""What an `adapter_config.json` must not say, whoever wrote it.
+"""What the `adapter_config.json` of a version must not say, whoever wrote it.
 
-peft acts on some of its fields: it imports modules that they name, changes the base's weights or layers before it
-adds the adapter, and matches module names by patterns that they hold. None of it is needed to load trained tensors.
+Loading hands a part of it to peft (`peft_allowed`), and matches module names by patterns that it holds. A field
+beside that part would say something that the version does not do.
 """
 
 from __future__ import annotations
@@ -10,18 +10,32 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["oversized", "problems"]
+from limpet.registry.peft_allowed import DESCRIPTIVE, FIELDS, is_off
 
-_KIND = re.compile(r"[A-Z0-9_]{1,64}")
-# peft imports the module that one of their neighbours names
-_IMPORTS = ("auto_mapping", "megatron_config")
-# peft rewrites the base's layers or weights before it adds the adapter, and does not put them back
-_REWRITES = ("layer_replication", "corda_config", "eva_config", "lora_ga_config", "kasa_config")
-# peft builds something else than a low-rank update beside a frozen weight
-_VARIANTS = ("velora_config", "monteclora_config", "arrow_config", "use_bdlora", "alora_invocation_tokens")
+__all__ = ["EFFECTS", "PATTERN_TABLES", "Problem", "changes_the_base", "is_plain_pattern", "oversized", "problems"]
+
+EFFECTS = {
+    **dict.fromkeys(("auto_mapping", "megatron_config"), "makes peft import a module that the file names"),
+    **dict.fromkeys(
+        ("layer_replication", "corda_config", "lora_ga_config", "kasa_config"), "makes peft change the base itself"
+    ),
+    **dict.fromkeys(
+        ("velora_config", "monteclora_config", "arrow_config", "use_bdlora", "alora_invocation_tokens", "use_qalora"),
+        "makes peft build more than a low-rank update",
+    ),
+    "bias": "makes peft change the base's own biases",
+    "ensure_weight_tying": "makes peft change the base's language-model head with its embeddings",
+    "modules_to_save": "makes peft train copies of the base's own modules",
+    "prompt_tuning_init_state_dict_path": "makes peft open a file that it names, as a pickle",
+    **dict.fromkeys(("tokenizer_name_or_path", "tokenizer_kwargs"), "makes peft fetch a tokenizer that it names"),
+    "adapters": "makes peft load other adapters that it names",
+}
+"""What peft would do by a field that loading does not hand to it."""
+
 _PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
-_PATTERNS = ("target_modules", "exclude_modules", "layers_pattern")
-_PATTERN_TABLES = ("rank_pattern", "alpha_pattern")
+_PATTERNS = ("target_modules", "exclude_modules", "feedforward_modules", "layers_pattern")
+PATTERN_TABLES = ("rank_pattern", "alpha_pattern", "lambda_pattern", "n_frequency_pattern", "block_size_pattern")
+"""Fields that hold a table whose keys are patterns of modules."""
 # a group that is repeated, or many open repetitions, can take for ever to match
 _REPEATED_GROUP = re.compile(r"\)[*+{]")
 _MOST_REPETITIONS = 4
@@ -29,6 +43,7 @@ _LARGEST_OTHER_RANK = 1024
 _LONGEST_PATTERN = 1000
 
 Problem = tuple[str, str]
+"""A field, and what is wrong with it."""
 
 
 def problems(config: Any) -> tuple[Problem, ...]:
@@ -58,18 +73,15 @@ def oversized(config: Mapping[str, Any], shapes: Iterable[tuple[int, ...]]) -> b
 
 def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     kind = config.get("peft_type")
-    if not isinstance(kind, str) or not _KIND.fullmatch(kind):
-        yield "peft_type", "names no kind of adapter"
-    for names, what in (
-        (_IMPORTS, "makes peft import a module that the file names, and must be null"),
-        (_REWRITES, "makes peft change the base itself, and must be null"),
-        (_VARIANTS, "makes peft build more than a low-rank update, and must be null"),
-    ):
-        yield from ((name, what) for name in names if config.get(name) is not None)
-    if config.get("bias", "none") != "none":
-        yield "bias", "makes peft change the base's own biases, and must be 'none'"
-    start = config.get("init_lora_weights", True)
-    if isinstance(start, list | dict) or start not in _PLAIN_STARTS:
+    if not isinstance(kind, str) or kind not in FIELDS:
+        yield "peft_type", f"is {str(kind)[:40]!r}, and no adapter of that kind can be loaded"
+        return
+    for name in sorted(config.keys() - FIELDS[kind] - DESCRIPTIVE):
+        if not is_off(name, config[name]):
+            effect = EFFECTS.get(name, "is no field that loading uses")
+            yield name[:60], f"{effect}, and must be {'none' if name == 'bias' else 'null'}"
+    if changes_the_base(config):
+        start = config["init_lora_weights"]
         yield (
             "init_lora_weights",
             f"is {str(start)[:40]!r}, which makes peft change the base's weights; convert the adapter with "
@@ -79,10 +91,21 @@ def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         value = config.get(name)
         for pattern in value if isinstance(value, list) else [value]:
             yield from ((name, what) for what in _pattern_problems(pattern))
-    for name in _PATTERN_TABLES:
+    for name in PATTERN_TABLES:
         table = config.get(name)
         for pattern in table if isinstance(table, dict) else ():
             yield from ((name, what) for what in _pattern_problems(pattern))
+
+
+def changes_the_base(config: Mapping[str, Any]) -> bool:
+    """Tell whether an adapter began in a way that took a part of the base's weights away, or that is not known."""
+    start = config.get("init_lora_weights", True)
+    return isinstance(start, list | dict) or start not in _PLAIN_STARTS
+
+
+def is_plain_pattern(pattern: Any) -> bool:
+    """Tell whether a pattern may stand in a version: whoever matches it is done in no time."""
+    return not any(_pattern_problems(pattern))
 
 
 def _pattern_problems(pattern: Any) -> Iterator[str]:

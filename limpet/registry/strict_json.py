@@ -8,10 +8,12 @@ from typing import Any
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.canonical import canonical_json
 
-__all__ = ["DEEPEST", "read_json", "refuse_constant", "without_twins"]
+__all__ = ["DEEPEST", "MOST_VALUES", "read_json", "refuse_constant", "without_twins"]
 
 DEEPEST = 32
 """Lists and tables inside each other that a document may have."""
+MOST_VALUES = 1_000_000
+"""Values that a document may have. An empty list is two bytes of text, and thirty times as many in memory."""
 
 
 def read_json(raw: bytes, what: str, *, canonical: bool = False) -> Any:
@@ -24,8 +26,11 @@ def read_json(raw: bytes, what: str, *, canonical: bool = False) -> Any:
 
     Raises:
         IntegrityError: It is not UTF-8 JSON, a key occurs twice, a number is not finite, it is nested too
-            deeply, or it has another byte form than the canonical one.
+            deeply or has too many values, or it has another byte form than the canonical one.
     """
+    # before memory is taken for them: there are no more values than signs that begin or part them
+    if sum(map(raw.count, (b",", b"[", b"{"))) >= MOST_VALUES:
+        raise _bad(what, f"may hold more than {MOST_VALUES} values")
     try:
         value = json.loads(raw.decode("utf-8"), object_pairs_hook=without_twins, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:

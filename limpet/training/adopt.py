@@ -2,7 +2,7 @@
 
 A folder that `adapter export` wrote has its head beside it. A classifier saved by peft (`modules_to_save`) has it
 among its tensors; it is taken out. An adapter of the backbone alone gets a head here: the adapter stays as it is, and
-one linear layer is fitted on the task's training examples.
+one linear layer is fitted on the task's training examples. What is to write text needs none: the base has one.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +20,41 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from limpet.errors import IntegrityError, NotFoundError, UsageError
+from limpet.errors import NotFoundError, UsageError
 from limpet.registry.store import Store
-from limpet.registry.strict_json import read_json
+from limpet.registry.task_forms import has_tensors
 from limpet.registry.values import TaskRecord, VersionDraft
 from limpet.training import methods, peft_folder
+from limpet.training.adopted_head import LABELS_FILE, foreign_head, foreign_problems, own_problems, row_order
 from limpet.training.backbone import Backbone
+from limpet.training.bases import is_called
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.data import read_split
 from limpet.training.environment import current_environment
 from limpet.training.fitting import fit_task
-from limpet.training.heads import HEAD_FILES, HeadConfig, build_head, load_head, save_head
-from limpet.training.heads.classification import ClassificationHead
+from limpet.training.heads import HEAD_FILES, build_head, load_head, save_head
 from limpet.training.loop import LoopSettings
 from limpet.training.methods._peft import PEFT_FILES
 from limpet.training.model import TaskModel, base_modules
-from limpet.training.peft_folder import PeftFolder
+from limpet.training.peft_folder import Fitting, PeftFolder
+from limpet.training.peft_wrapper import Unwrapped
 from limpet.training.progress import Progress
 
 __all__ = ["adopt"]
 
 _HEAD_EPOCHS = 5
 _HEAD_LEARNING_RATE = 1e-2
-_LABELS_FILE = "labels.json"
-_PREFIX = "base_model.model."
-# what the linear layer of transformers' sequence classifiers reads
-_POOLING = {"encoder": "pooler", "decoder": "last", "encoder-decoder": "pooler"}
 
 
 @contextmanager
 def adopt(
-    store: Store, backbone: Backbone, task: TaskRecord, folder: Path, progress: Progress
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    *,
+    folder: Path,
+    labels: Sequence[str] | None,
+    progress: Progress,
 ) -> Iterator[tuple[VersionDraft, dict[str, Path]]]:
     """Check a peft folder and give it a head, for the length of a `with` block.
 
@@ -58,50 +63,48 @@ def adopt(
         backbone: The base that the adapter must fit.
         task: What the adapter was trained for.
         folder: Holds `adapter_config.json` and `adapter_model.safetensors`.
-        progress: Told when a head is fitted.
+        labels: The labels of the head's rows in their order, where the folder brings a head of peft's; null for the
+            order of the task.
+        progress: Told what was left away, and when a head is fitted.
 
     Raises:
         NotFoundError: A file is missing.
         UsageError: The folder holds a kind of adapter or head that limpet does not know, a field of its
-            configuration is wrong, a file is a link, or the task is no classification.
+            configuration is wrong, a file is a link, or `labels` are not those of the task.
         IntegrityError: Its tensors do not fit this base, or a file is corrupt.
     """
-    if task.definition.type != "classification":
-        raise UsageError(
-            f"Task {task.name!r} is of type {task.definition.type!r}, and adapters of other makers can be registered "
-            "for classification tasks only: nothing says which head they were trained with.",
-            f"limpet train {task.name}, or limpet adapter import of a bundle",
-        )
     with tempfile.TemporaryDirectory(prefix="limpet-adopt-") as name:
         staging, copies = Path(name) / "staging", Path(name) / "copies"
         staging.mkdir()
         copies.mkdir()
-        peft_folder.copy_files(folder, (*PEFT_FILES, *HEAD_FILES, _LABELS_FILE), copies)
+        peft_folder.copy_files(folder, (*PEFT_FILES, *HEAD_FILES, LABELS_FILE), copies)
         made = peft_folder.read(folder, copies)
-        config = made.config
-        method = methods.get_for(_method_of(config), backbone.record)
-        head_config = _take_over(folder, copies, staging, made, backbone, task)
-        files = {path.name: path for path in staging.iterdir()}
+        method = methods.get_for(_method_of(made.config), backbone.record)
+        order = row_order(task, labels)
+        fitting = _take_over(folder, copies, made, backbone, task)
+        origin = _say(fitting, made, backbone, progress)
+        _write_adapter(fitting, staging)
         frozen = base_modules(backbone)
-        module: Any = method.load(backbone.model, files)
+        module: Any = method.load(backbone.model, {path.name: path for path in staging.iterdir()})
         try:
             parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
             method.save(module, {}, backbone.record.name, staging)
-            trained: dict[str, Any] = {}
-            if head_config is None:
+            brought = _Brought(copies, fitting.parts.head, order, labels)
+            trained = _put_head(brought, store, backbone, task=task, staging=staging, progress=progress)
+            if trained is None:
                 progress.note("the folder has no head: fitting one, with the adapter as it is")
                 trained = _fit_head(store, backbone, task, module, frozen, staging, progress)
         finally:
             method.detach(module)
         backbone.check_unchanged()
-        (staging / "labels.json").write_text(json.dumps(list(task.labels), indent=2) + "\n", encoding="utf-8")
-        head = load_head({name: staging / name for name in HEAD_FILES})
+        (staging / LABELS_FILE).write_text(json.dumps(list(task.labels), indent=2) + "\n", encoding="utf-8")
+        head = load_head({path.name: path for path in staging.iterdir() if path.name in HEAD_FILES})
         parameters += sum(p.numel() for p in head.parameters())
         draft = VersionDraft(
             task=task.name,
             method=method.name,
             config={
-                "method": method.recorded(config),
+                "method": method.recorded(made.config | fitting.config),
                 "training": {"source": "registered"} | trained,
                 "max_length": task.definition.max_length,
             },
@@ -118,6 +121,7 @@ def adopt(
                 "examples_per_second": None,
                 "peak_memory_bytes": None,
             },
+            lineage={"registered": origin} if origin else {},
         )
         yield draft, {path.name: path for path in sorted(staging.iterdir()) if path.suffix != ".checkpoint"}
 
@@ -132,93 +136,81 @@ def _method_of(config: Mapping[str, Any]) -> str:
     return method.name
 
 
-def _take_over(
-    folder: Path, copies: Path, staging: Path, made: PeftFolder, backbone: Backbone, task: TaskRecord
-) -> HeadConfig | None:
-    """Put the adapter into `staging` as one of the backbone alone, its head beside it; null if it has no head."""
-    adapter, tensors = _split_head(made.tensors, backbone)
+def _take_over(folder: Path, copies: Path, made: PeftFolder, backbone: Backbone, task: TaskRecord) -> Fitting:
+    """Return the adapter as one of the backbone alone, after all of it and its head were found to fit."""
     brings_head = (copies / HEAD_FILES[0]).exists()
-    if brings_head and not (copies / HEAD_FILES[1]).exists():
+    if brings_head and has_tensors(task.definition.type) and not (copies / HEAD_FILES[1]).exists():
         raise NotFoundError(f"{folder} has {HEAD_FILES[0]} but no {HEAD_FILES[1]}.", "export the adapter again")
-    wrong = _own_head_problems(copies, backbone, task) if brings_head else _head_problems(tensors, backbone, task)
-    peft_folder.check(folder, made, adapter, backbone, *wrong)
-    settings = made.config | peft_folder.NOT_TAKEN_OVER
-    (staging / PEFT_FILES[0]).write_text(json.dumps(settings), encoding="utf-8")
-    save_file({name: tensor.contiguous() for name, tensor in adapter.items()}, staging / PEFT_FILES[1])
-    if brings_head:
-        for name in HEAD_FILES:
-            shutil.copyfile(copies / name, staging / name)
-        return load_head({name: staging / name for name in HEAD_FILES}).config
-    if not tensors:
-        return None
-    labels, width = tensors["weight"].shape
-    pooling = _POOLING[backbone.record.family]
-    head = ClassificationHead(HeadConfig("classification", pooling, width, labels, 0.0, bias="bias" in tensors))
-    head.linear.load_state_dict(tensors)
-    save_head(head, staging)
-    return head.config
+
+    def head_problems(parts: Unwrapped) -> list[str]:
+        found = own_problems(copies, backbone, task) if brings_head else foreign_problems(parts.head, backbone, task)
+        if brings_head and parts.head:
+            found.append(f"it brings two heads: {HEAD_FILES[0]}, and one among its tensors")
+        return found
+
+    return peft_folder.check(folder, made, backbone, head_problems)
 
 
-def _split_head(tensors: Mapping[str, Tensor], backbone: Backbone) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Take a sequence classifier's head out, and name the rest as peft names an adapter of the backbone alone."""
-    inner = f"{_PREFIX}{backbone.model.base_model_prefix}."
-    names = [name for name in tensors if name.startswith(_PREFIX)]
-    heads = {name for name in names if name.removeprefix(_PREFIX).split(".")[0] in ("classifier", "score")}
-    head = {name.removeprefix(_PREFIX).split(".", 1)[1]: tensors[name] for name in heads}
-    if heads and set(head) - {"weight", "bias"}:
+def _say(fitting: Fitting, made: PeftFolder, backbone: Backbone, progress: Progress) -> dict[str, Any]:
+    """Say what was left away and what may be wrong, and return it for the record."""
+    origin: dict[str, Any] = {}
+    named = made.config.get("base_model_name_or_path")
+    if isinstance(named, str) and named and not is_called(backbone.record, named):
+        origin["base_model_name_or_path"] = named[:500]
+        progress.note(
+            f"its adapter_config.json names the base {named[:200]!r}, and this home's is {backbone.record.name!r}: "
+            "if these are two models, its answers are wrong, and nothing in its files can tell"
+        )
+    if fitting.ignored:
+        origin["ignored_fields"] = list(fitting.ignored)
+        progress.note(f"fields that say nothing about a trained adapter are left away: {', '.join(fitting.ignored)}")
+    if fitting.parts.copies:
+        origin["copies_of_the_base"] = fitting.parts.copies
+        progress.note(f"copies of the base's own tensors are left away: {peft_folder.capped(fitting.parts.copies)}")
+    return origin
+
+
+def _write_adapter(fitting: Fitting, staging: Path) -> None:
+    (staging / PEFT_FILES[0]).write_text(json.dumps(fitting.config), encoding="utf-8")
+    tensors = {name: tensor.contiguous() for name, tensor in fitting.parts.adapter.items()}
+    save_file(tensors, staging / PEFT_FILES[1])
+
+
+@dataclass(frozen=True)
+class _Brought:
+    """The head that a folder brings: files of limpet's own, or peft's tensors with the labels of their rows."""
+
+    copies: Path
+    tensors: Mapping[str, Tensor]
+    order: tuple[str, ...]
+    labels: Sequence[str] | None
+
+
+def _put_head(
+    brought: _Brought, store: Store, backbone: Backbone, *, task: TaskRecord, staging: Path, progress: Progress
+) -> dict[str, Any] | None:
+    """Write the head that needs no fitting, and return what is recorded of it; null where one has to be fitted."""
+    files = [brought.copies / name for name in HEAD_FILES if (brought.copies / name).exists()]
+    if brought.labels is not None and (files or not brought.tensors):
+        what = f"a {HEAD_FILES[0]} of its own" if files else "no such head"
         raise UsageError(
-            f"The adapter's head has more than one layer ({', '.join(sorted(head))}), which limpet can't take over.",
-            "train the adapter on the backbone (task_type FEATURE_EXTRACTION); a head is then fitted here",
+            f"--labels names the rows of a head that peft saved, and this folder has {what}.", "leave out --labels"
         )
-    own = {name for name, _ in backbone.model.named_parameters()}
-    rest = {}
-    for name in tensors.keys() - heads:
-        strip = name.startswith(inner) and not any(key.startswith(name.removeprefix(_PREFIX)) for key in own)
-        rest[_PREFIX + name.removeprefix(inner) if strip else name] = tensors[name]
-    return rest, head
-
-
-def _own_head_problems(copies: Path, backbone: Backbone, task: TaskRecord) -> list[str]:
-    """Say what is wrong with the head that a folder of `adapter export` brings."""
-    problems = []
-    try:
-        config = load_head({name: copies / name for name in HEAD_FILES}).config
-        problems += _size_problems(config.labels, config.hidden_size, backbone, task)
-    except IntegrityError as error:
-        problems.append(error.message)
-    path = copies / _LABELS_FILE
-    if path.exists():
-        try:
-            labels = read_json(path.read_bytes(), _LABELS_FILE)
-        except IntegrityError as error:
-            return [*problems, error.message]
-        if labels != list(task.labels):
-            problems.append(f"the adapter's label map is not that of task {task.name!r}")
-    return problems
-
-
-def _head_problems(head: Mapping[str, Tensor], backbone: Backbone, task: TaskRecord) -> list[str]:
-    """Say what is wrong with a classifier that peft saved with the adapter; nothing if there is none."""
-    if not head:
-        return []
-    weight, bias = head.get("weight"), head.get("bias")
-    if weight is None or weight.dim() != 2 or (bias is not None and bias.shape != weight.shape[:1]):
-        return ["the head is not one linear layer"]
-    problems = _size_problems(weight.shape[0], weight.shape[1], backbone, task)
-    if _POOLING[backbone.record.family] == "pooler" and not backbone.pooled:
-        problems.append(
-            "the head reads the base's pooler, which its files do not have: it was trained on random numbers"
-        )
-    return problems
-
-
-def _size_problems(labels: int, width: int, backbone: Backbone, task: TaskRecord) -> list[str]:
-    problems = []
-    if labels != len(task.labels):
-        problems.append(f"the head has {labels} labels, but task {task.name!r} has {len(task.labels)}")
-    if width != backbone.record.hidden_size:
-        problems.append(f"the head reads {width} features, and the base gives {backbone.record.hidden_size}")
-    return problems
+    if files:
+        for file in files:
+            shutil.copyfile(file, staging / file.name)
+        return {}
+    if has_tensors(task.definition.type) and not brought.tensors:
+        return None
+    train = read_split(store, task, "train")
+    if not has_tensors(task.definition.type):
+        save_head(build_head(task, backbone.record, train), staging)
+        return {}
+    if brought.order:
+        said = "as --labels says" if brought.labels is not None else "another order: --labels a,b,c"
+        progress.note(f"the rows of its head stand for {peft_folder.capped(brought.order)}, in this order ({said})")
+    save_head(foreign_head(brought.tensors, brought.order, backbone=backbone, task=task, train=train), staging)
+    return {"head_rows": list(brought.order)} if brought.order != task.labels else {}
 
 
 def _fit_head(

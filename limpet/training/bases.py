@@ -31,7 +31,7 @@ from limpet.training.pretrained import load_config
 from limpet.training.progress import SILENT, Progress
 from limpet.training.samples import base_folder, sample_folder
 
-__all__ = ["ResolvedBase", "check", "describe", "family", "find_here", "locate", "remembered", "resolve"]
+__all__ = ["ResolvedBase", "check", "describe", "family", "find_here", "is_called", "locate", "remembered", "resolve"]
 
 _HUB = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
 _HUB_FILES = [WEIGHTS_FILE, WEIGHTS_INDEX, "model-*.safetensors", "config.json", "generation_config.json"]
@@ -275,6 +275,21 @@ def family(config: Any, name: str) -> str:
         f"{name} is a {config.model_type!r} model, which is no language model that transformers knows.",
         "choose another base, such as sample:minilm",
     )
+
+
+def is_called(record: BaseRecord, name: str) -> bool:
+    """Tell whether a name that somebody else's program wrote down may mean a base.
+
+    Programs write down a path, a hub id or a shorter name, so the last part decides.
+    """
+    location = record.location
+    known = [record.name, *(str(location[key]) for key in ("repo", "path", "name") if key in location)]
+    folder = find_here(record)
+    return _last(name) in {_last(one) for one in [*known, *([] if folder is None else [str(folder)])]}
+
+
+def _last(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("@")[0].removesuffix(".gguf").casefold()
 
 
 def check(store: Store, record: BaseRecord, reread: bool = False) -> Path:

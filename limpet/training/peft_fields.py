@@ -6,14 +6,31 @@ import enum
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, is_dataclass
 from dataclasses import fields as fields_of
-from dataclasses import is_dataclass
 from typing import Any, Literal
 
-__all__ = ["field_problems", "is_of_type", "shown_value"]
+from limpet.registry.peft_allowed import DESCRIPTIVE, is_off, what_loading_uses
+from limpet.registry.peft_config import EFFECTS, Problem
+
+__all__ = ["TakenOver", "field_problems", "is_of_type", "shown_value", "take_over"]
 
 # `peft_config` has its own rule; the type that peft declares for it names a placeholder
 _ASKED_ELSEWHERE = {"init_lora_weights"}
+# they say how training began, and trained tensors take the place of whatever they gave
+_BEGINNINGS = {
+    "corda_config",
+    "eva_config",
+    "loftq_config",
+    "lora_ga_config",
+    "prompt_tuning_init",
+    "prompt_tuning_init_task",
+    "prompt_tuning_init_text",
+    "tokenizer_kwargs",
+    "tokenizer_name_or_path",
+}
+# peft writes most of these into every file; modules to save are tensors, which are looked at one by one
+_ROUTINE = {"auto_mapping", "megatron_core", "modules_to_save", "qalora_group_size", "runtime_config"}
 
 
 def field_problems(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -22,19 +39,13 @@ def field_problems(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     Args:
         config: The content of an `adapter_config.json`, of a type that the installed peft has, or of our own.
     """
-    from peft import __version__
-    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-    from peft.utils import PeftType
-
-    import limpet.training.methods._bottleneck  # noqa: F401
-
-    kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(config["peft_type"])]
+    kind = _configuration_class(config)
     hints = typing.get_type_hints(kind)
-    defaults = {field.name: field.default for field in fields_of(kind)}
+    defaults = _defaults(kind)
     # it tells a running program where to compute, and peft keeps it out of files
     known = defaults.keys() - {"runtime_config"}
     for name in sorted(config.keys() - known):
-        yield name[:60], f"is no field that peft {__version__} knows"
+        yield name[:60], f"is no field that {_peft()} knows"
     for name in sorted(config.keys() & known - _ASKED_ELSEWHERE):
         value, hint = config[name], hints[name]
         if value is not None or defaults[name] is not None:
@@ -48,6 +59,40 @@ def field_problems(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             continue
         if isinstance(value, int | float) and not least <= value < float("inf"):
             yield name, f"is {shown_value(value)}, and must be {least} or more"
+
+
+def _configuration_class(config: Mapping[str, Any]) -> Any:
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+    from peft.utils import PeftType
+
+    import limpet.training.methods._bottleneck  # noqa: F401
+
+    return PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(config["peft_type"])]
+
+
+def _defaults(kind: Any) -> dict[str, Any]:
+    """The fields of a configuration class, with what they are where nothing is said."""
+    return {
+        field.name: field.default if field.default_factory is MISSING else field.default_factory()
+        for field in fields_of(kind)
+    }
+
+
+def _peft() -> str:
+    from peft import __version__
+
+    return f"peft {__version__}"
+
+
+def _is_newer(version: Any) -> bool:
+    """Tell whether a file says that it was written by a newer peft than the installed one."""
+    from packaging.version import InvalidVersion, Version
+    from peft import __version__
+
+    try:
+        return Version(str(version)) > Version(__version__)
+    except InvalidVersion:
+        return False
 
 
 def is_of_type(value: Any, hint: Any) -> bool:
@@ -90,3 +135,43 @@ def shown_value(value: Any) -> str:
     """Return a value for a message, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """What becomes of the fields of a folder's configuration: kept by the version, ignored, or wrong."""
+
+    kept: dict[str, Any]
+    ignored: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
+def take_over(config: Mapping[str, Any]) -> TakenOver:
+    """Tell the fields of a configuration that somebody else's program wrote apart.
+
+    Kept is what loading uses. How training began and where it ran is ignored, and so is what peft ignores because it
+    does not know it; unless a newer peft wrote it, which may know more.
+
+    Args:
+        config: The content of an `adapter_config.json`, of a type that can be loaded.
+    """
+    kind = _configuration_class(config)
+    defaults = _defaults(kind)
+    kept, ignored, problems = {}, [], []
+    used = what_loading_uses(config)
+    for name, value in sorted(config.items()):
+        if name in used:
+            # peft's own tests of it take null for the empty value that is its default
+            if value is not None or defaults.get(name) is None or not is_off(name, defaults[name]):
+                kept[name] = value
+        elif name in DESCRIPTIVE or name in _ROUTINE or is_off(name, value):
+            continue
+        elif name in _BEGINNINGS:
+            ignored.append(name)
+        elif name in EFFECTS:
+            problems.append((name, f"{EFFECTS[name]}, and must be {'none' if name == 'bias' else 'null'}"))
+        elif name in defaults or _is_newer(config.get("peft_version")):
+            problems.append((name[:60], f"is {shown_value(value)}, and no field that {_peft()} knows how to load"))
+        else:
+            ignored.append(name[:60])
+    return TakenOver(kept, tuple(ignored), tuple(problems))

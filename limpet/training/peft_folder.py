@@ -6,10 +6,9 @@ What is expected is asked of peft itself: it builds the adapter on a twin of the
 from __future__ import annotations
 
 import os
-import re
 import stat
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,20 +20,19 @@ from torch import Tensor
 from limpet.errors import IntegrityError, LimpetError, NotFoundError, UsageError
 from limpet.registry import peft_config
 from limpet.registry.canonical import CHUNK
+from limpet.registry.peft_config import Problem
 from limpet.registry.safetensors_header import check_header
 from limpet.registry.strict_json import read_json
 from limpet.training.backbone import Backbone
 from limpet.training.methods._peft import PEFT_FILES
-from limpet.training.peft_fields import field_problems, is_of_type, shown_value
+from limpet.training.peft_fields import field_problems, is_of_type, shown_value, take_over
+from limpet.training.peft_names import in_names_of_the_base
+from limpet.training.peft_wrapper import PREFIX, Unwrapped, unwrap
 
-__all__ = ["NOT_TAKEN_OVER", "PeftFolder", "capped", "check", "copy_files", "read"]
-
-NOT_TAKEN_OVER = {"task_type": "FEATURE_EXTRACTION", "modules_to_save": None, "auto_mapping": None}
-"""Fields whose values a version does not keep: its adapter is of the backbone alone, and names no Python class."""
+__all__ = ["Fitting", "PeftFolder", "capped", "check", "copy_files", "read"]
 
 _SHOWN = 5
 _LARGEST_JSON = 16 << 20
-_PREFIX = "base_model.model."
 _FLOATS = {"F16", "BF16", "F32", "F64"}
 # without one of these, peft can't be asked which tensors there should be
 _SHAPING = {
@@ -101,6 +99,21 @@ def _copy(source: IO[bytes], target: Path) -> None:
             copy.write(chunk)
 
 
+def _lacks(folder: Path, name: str) -> NotFoundError:
+    held = sorted(path.name for path in folder.iterdir())
+    said = f"{folder} is not a peft adapter: it has no {name} (it holds {', '.join(held[:8]) or 'nothing'})."
+    pickled = next((one for one in held if one.endswith((".bin", ".pt"))), None)
+    if name == PEFT_FILES[1] and pickled:
+        # without code: `weights_only` refuses whatever is no tensor
+        return NotFoundError(
+            f"{said} {pickled} is a pickle, a format that can run code when opened; limpet opens safetensors only.",
+            f'convert it, in {folder}: python -c "import torch, safetensors.torch as s; '
+            f"t = torch.load('{pickled}', map_location='cpu', weights_only=True); "
+            f"s.save_file({{k: v.clone().contiguous() for k, v in t.items()}}, '{name}')\"",
+        )
+    return NotFoundError(said, f"save it with model.save_pretrained({str(folder)!r})")
+
+
 def read(folder: Path, copies: Path) -> PeftFolder:
     """Read the copies of a peft folder's two files.
 
@@ -114,11 +127,7 @@ def read(folder: Path, copies: Path) -> PeftFolder:
     """
     for name in PEFT_FILES:
         if not (copies / name).is_file():
-            held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-            raise NotFoundError(
-                f"{folder} is not a peft adapter: it has no {name} (it holds {held}).",
-                f"save it with model.save_pretrained({str(folder)!r})",
-            )
+            raise _lacks(folder, name)
     header = check_header(copies / PEFT_FILES[1], str(folder / PEFT_FILES[1]))
     path = copies / PEFT_FILES[0]
     if path.stat().st_size > _LARGEST_JSON:
@@ -130,33 +139,64 @@ def read(folder: Path, copies: Path) -> PeftFolder:
     return PeftFolder(config, load_file(copies / PEFT_FILES[1]), dtypes)
 
 
-def check(folder: Path, made: PeftFolder, adapter: Mapping[str, Tensor], backbone: Backbone, *more: str) -> None:
+@dataclass(frozen=True)
+class Fitting:
+    """A peft folder that fits the base: what a version keeps of it.
+
+    Attributes:
+        config: Its configuration, in the names that the base alone has for its modules.
+        parts: Its tensors, told apart.
+        ignored: Fields of its configuration that say nothing about the trained adapter.
+    """
+
+    config: dict[str, Any]
+    parts: Unwrapped
+    ignored: tuple[str, ...]
+
+
+def check(folder: Path, made: PeftFolder, backbone: Backbone, find: Callable[[Unwrapped], list[str]]) -> Fitting:
     """Refuse an adapter that is not, field by field and tensor by tensor, one for this base.
 
     Args:
         folder: Where it came from, for the message.
         made: The folder as it was saved.
-        adapter: Its tensors without a head, named as peft names an adapter of the backbone alone.
         backbone: The base.
-        *more: What else was found wrong with the tensors.
+        find: Says what is wrong with its head.
+
+    Returns:
+        What is kept of it.
 
     Raises:
         UsageError: Fields of the configuration are wrong; the message names each.
         IntegrityError: Tensors do not fit, and perhaps fields neither; the message names each.
     """
-    fields = [*field_problems(made.config), *peft_config.problems(made.config | NOT_TAKEN_OVER)]
+    taken, parts = take_over(made.config), unwrap(made.tensors, backbone)
+    said = {"peft_type": made.config["peft_type"], "task_type": "FEATURE_EXTRACTION"}
+    fields = [*taken.problems, *field_problems(taken.kept | said)]
     bad = {name for name, _ in fields}
-    wrong_fields = [f"{name if name.isidentifier() else repr(name)} {what}" for name, what in fields]
-    wrong_tensors = [*_number_problems(made), *more]
+    config = {name: value for name, value in taken.kept.items() if name not in bad}
+    wrong_tensors = [*_number_problems(made), *parts.problems, *find(parts)]
     if not bad & _SHAPING:
-        sound = {name: value for name, value in made.config.items() if name not in bad}
-        unmatched = list(_match_problems(sound, backbone))
-        wrong_fields += unmatched
-        wrong_tensors += [] if unmatched else _shape_problems(sound, adapter, backbone)
-    if not wrong_fields and not wrong_tensors:
-        return
-    kind = IntegrityError if wrong_tensors else UsageError
-    lines = "".join(f"\n  {line}" for line in [*wrong_fields, *wrong_tensors])
+        names = [name for name, _ in backbone.model.named_modules() if name]
+        config, unnamed = in_names_of_the_base(config, parts.prefix, names)
+        fields += unnamed
+        fields += [problem for problem in _value_problems(config) if problem[0] not in bad]
+    named = {name for name, _ in fields}
+    fields += [problem for problem in peft_config.problems(config | said) if problem[0] not in named]
+    if not {name for name, _ in fields} & _SHAPING:
+        wrong_tensors += _shape_problems(config | said, parts.adapter, backbone)
+    if fields or wrong_tensors:
+        _refuse(folder, backbone, [_line(*problem) for problem in fields], wrong_tensors)
+    return Fitting(config | said, parts, taken.ignored)
+
+
+def _line(name: str, what: str) -> str:
+    return f"{name if name.isidentifier() else repr(name)} {what}"
+
+
+def _refuse(folder: Path, backbone: Backbone, fields: Sequence[str], tensors: Sequence[str]) -> None:
+    kind = IntegrityError if tensors else UsageError
+    lines = "".join(f"\n  {line}" for line in [*fields, *tensors])
     raise kind(
         f"The adapter in {folder} does not fit the base {backbone.record.name!r}:{lines}",
         "train it on this base (limpet base show), and save it with save_pretrained",
@@ -170,24 +210,14 @@ def capped(items: Iterable[str], joint: str = ", ") -> str:
     return joint.join(texts[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _match_problems(config: Mapping[str, Any], backbone: Backbone) -> Iterator[str]:
-    """Yield the targets and patterns that no module of the base answers to."""
-    names = [name for name, _ in backbone.model.named_modules() if name]
-    targets = config.get("target_modules")
-    if isinstance(targets, list):
-        lost = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]
-        if lost:
-            yield f"target_modules names {capped(map(repr, sorted(lost)))}, which this base does not have"
-    elif isinstance(targets, str) and targets != "all-linear" and not any(re.fullmatch(targets, n) for n in names):
-        yield f"target_modules is {shown_value(targets)}, which matches no module of this base"
+def _value_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the ranks and factors of single modules that are none."""
     for field in ("rank_pattern", "alpha_pattern"):
         for pattern, value in sorted((config.get(field) or {}).items()):
-            if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
-                yield f"{field} names {pattern[:60]!r}, which matches no module of this base"
             whole = field == "rank_pattern"
             if not is_of_type(value, int if whole else float) or not (1 if whole else 0) <= value < float("inf"):
                 kind = "rank" if whole else "number"
-                yield f"{field} gives {pattern[:60]!r} {shown_value(value)}, which is no {kind}"
+                yield field, f"gives {pattern[:60]!r} {shown_value(value)}, which is no {kind}"
 
 
 def _number_problems(made: PeftFolder) -> Iterator[str]:
@@ -228,7 +258,7 @@ def _expected_shapes(config: Mapping[str, Any], backbone: Backbone) -> dict[str,
     from transformers import AutoModel
 
     # a prompt's network is not saved, and peft leaves it out where it builds for inference
-    settings = {**config, **NOT_TAKEN_OVER, "inference_mode": True}
+    settings = {**config, "inference_mode": True}
     if "init_lora_weights" in settings:
         settings["init_lora_weights"] = False
     with warnings.catch_warnings(), torch.device("meta"):
@@ -248,7 +278,7 @@ def _ranks(name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[
 
 
 def _short(name: str) -> str:
-    return name.removeprefix(_PREFIX)[:200]
+    return name.removeprefix(PREFIX)[:200]
 
 
 def _count(items: Sequence[Any] | Mapping[Any, Any]) -> str:

@@ -16,6 +16,7 @@ import os
 import pickle
 import shutil
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -566,6 +567,23 @@ def test_a_json_document_that_is_too_large(target: Store, entries: dict[str, byt
     assert "head.json has" in _refused(target, sealed(resealed(entries, head_json=large)), tmp_path).message
 
 
+def test_lists_that_need_thirty_times_the_memory_of_their_text(
+    target: Store, entries: dict[str, bytes], tmp_path: Path
+) -> None:
+    bomb = b"[" + b",".join([b"[]"] * 1_000_000) + b"]"
+    names = [f"bomb{number}_json" for number in range(4)]
+    listed = sealed(resealed(entries, **dict.fromkeys(names, bomb)))
+    unlisted = sealed(entries | {name.replace("_", "."): bomb for name in names})
+    tracemalloc.start()
+    try:
+        assert "may hold more than" in _refused(target, listed, tmp_path).message
+        assert "not listed" in _refused(target, unlisted, tmp_path).message
+        # each bomb is 3 MB of text and 64 MB of lists
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    finally:
+        tracemalloc.stop()
+
+
 _DOCUMENTS = {
     "deep lists": b"[" * 100_000 + b"]" * 100_000,
     "deep tables": b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
@@ -623,6 +641,18 @@ _CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "a pattern among ranks": {"rank_pattern": {"(a+)+$": 2}},
     "no kind": {"peft_type": None},
     "a kind that is a path": {"peft_type": "../LORA"},
+    "a kind that is not the method's": {"peft_type": "IA3"},
+    "a pickle to open": {
+        "peft_type": "MULTITASK_PROMPT_TUNING",
+        "prompt_tuning_init": "ONLY_SOURCE_SHARED",
+        "prompt_tuning_init_state_dict_path": "/tmp/evil.bin",
+    },
+    "adapters to load": {"peft_type": "XLORA", "adapters": {"0": "/tmp/evil"}},
+    "modules to copy": {"modules_to_save": ["embeddings"]},
+    "a tokenizer to fetch": {"tokenizer_name_or_path": "attacker/beacon"},
+    "code of a tokenizer to run": {"tokenizer_kwargs": {"trust_remote_code": True}},
+    "a field that nobody knows": {"fetch_from": "https://attacker.example"},
+    "a pattern that takes for ever, elsewhere": {"feedforward_modules": "(a+)+$"},
 }
 
 
@@ -633,6 +663,18 @@ def test_a_configuration_that_makes_peft_do_more_than_load(
     config = json.loads(entries["adapter_config.json"]) | change
     changed = resealed(entries, adapter_config_json=json.dumps(config).encode())
     assert "adapter_config.json" in _refused(target, sealed(changed), tmp_path).message
+
+
+@pytest.mark.parametrize("kind", ["MULTITASK_PROMPT_TUNING", "XLORA", "PROMPT_TUNING", "POLY"])
+def test_a_configuration_of_another_kind_than_the_method(
+    target: Store, entries: dict[str, bytes], kind: str, tmp_path: Path
+) -> None:
+    config = json.loads(entries["adapter_config.json"]) | {"peft_type": kind}
+    changed = resealed(entries, adapter_config_json=json.dumps(config).encode())
+    assert f"of peft type {kind!r}" in _refused(target, sealed(changed), tmp_path).message
+    manifest = json.loads(changed["manifest.json"])
+    told = changed | {"manifest.json": signed(manifest | {"method": f"peft:{kind.lower()}"})}
+    assert "adapter_config.json" in _refused(target, sealed(told), tmp_path).message
 
 
 # pickle

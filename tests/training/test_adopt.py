@@ -12,6 +12,7 @@ from limpet.errors import IntegrityError, NotFoundError, UsageError
 from limpet.home import Home
 from limpet.training.learn import TrainingSettings
 from tests.tiny import change_one_weight, tiny_base
+from tests.training.typed_data import write_rows
 
 TEXTS = ["old reef of salt and wave", "a cliff", "near the moon the wind and the storm of a cloud"]
 
@@ -50,6 +51,45 @@ def test_a_classifier_of_plain_peft_keeps_its_logits(home: Home, tmp_path: Path)
     logits = torch.tensor([answer.logits for answer in home.predict("place", TEXTS)])
     assert version.method == "lora"
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["multi-label", "regression", "token-classification"])
+@pytest.mark.parametrize("headed", [True, False])
+def test_adapters_for_other_types_of_task_keep_their_head_or_get_one(
+    home: Home, tmp_path: Path, kind: str, headed: bool
+) -> None:
+    home.task.add("typed", write_rows(tmp_path / "typed.jsonl", kind), type=kind, max_length=16)
+    labels = home.task.show("typed").labels
+    expected = typed_outputs(tmp_path / "base", tmp_path / "elsewhere", kind, len(labels) or 1)
+    folder = tmp_path / "elsewhere" if headed else plain_backbone(tmp_path / "base", tmp_path / "backbone")
+    home.adapter.register("typed", folder)
+    if not headed:
+        return
+    (answer,) = home.predict("typed", [TEXTS[0]])
+    if kind == "regression":
+        assert answer.value == pytest.approx(float(expected[0, 0]), abs=1e-5)
+    elif kind == "multi-label":
+        torch.testing.assert_close(torch.tensor(answer.probabilities), expected[0].sigmoid(), rtol=0, atol=1e-5)
+    else:
+        # words are tokens, between the one that begins a text and the one that ends it
+        assert answer.tags == tuple(labels[place] for place in expected[0, 1:-1].argmax(dim=1))
+
+
+def typed_outputs(base: Path, folder: Path, kind: str, outputs: int) -> torch.Tensor:
+    """Make a random adapter with the head of a type of task, save it, and return its outputs for the first text."""
+    import transformers
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(5)
+    of_tokens = kind == "token-classification"
+    name, task_type = ("TokenClassification", "TOKEN_CLS") if of_tokens else ("SequenceClassification", "SEQ_CLS")
+    model = getattr(transformers, f"AutoModelFor{name}").from_pretrained(base, num_labels=outputs)
+    config = LoraConfig(task_type=task_type, r=4, target_modules=["query"], init_lora_weights=False)
+    adapted = get_peft_model(model, config).eval()
+    adapted.save_pretrained(folder)
+    tokens = transformers.AutoTokenizer.from_pretrained(base)(TEXTS[0], return_tensors="pt")
+    with torch.no_grad():
+        return adapted(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
 
 
 def test_an_adapter_without_a_head_gets_one_and_keeps_its_tensors(home: Home, tmp_path: Path) -> None:
@@ -112,10 +152,10 @@ def test_an_adapter_whose_configuration_was_edited_is_refused(home: Home, tmp_pa
         path.write_text(json.dumps(config | change), encoding="utf-8")
         with pytest.raises(error):
             home.adapter.register("place", folder)
-    said = {"MAGIC": "'MAGIC' can't be", "XLORA": "trained before", "IA3": "lora_alpha is no field"}
+    said = {"MAGIC": "'MAGIC' can't be", "XLORA": "trained before", "IA3": "8 tensors are unexpected"}
     for kind, reason in said.items():
         path.write_text(json.dumps(config | {"peft_type": kind}), encoding="utf-8")
-        with pytest.raises(UsageError, match=reason):
+        with pytest.raises((UsageError, IntegrityError), match=reason):
             home.adapter.register("place", folder)
 
 

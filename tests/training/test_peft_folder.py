@@ -57,18 +57,19 @@ def refused(home: Home, folder: Path, kind: type[LimpetError]) -> str:
         ("use_dora", 1, "use_dora is 1, and must be true or false"),
         ("bias", "all", "bias makes peft change the base's own biases"),
         ("target_modules", 7, "target_modules is 7, and must be a text or a list of a text or null"),
-        ("target_modules", ["query", "nowhere"], "target_modules names 'nowhere', which this base does not have"),
+        ("target_modules", ["nowhere"], "target_modules is ['nowhere'], which matches no module of this base"),
         ("target_modules", "encoder.nowhere", "target_modules is 'encoder.nowhere', which matches no module"),
-        ("target_modules", "(a+)+$", "'(a+)+$', which could take for ever to match"),
+        ("target_modules", "(a+", "holds '(a+', which is no pattern"),
+        ("layers_pattern", "(a+)+$", "holds '(a+)+$', which could take for ever to match"),
         ("rank_pattern", {"nowhere": 4}, "rank_pattern names 'nowhere'"),
         ("rank_pattern", {"query": "4"}, "rank_pattern gives 'query' '4', which is no rank"),
         ("alpha_pattern", {"query": []}, "alpha_pattern gives 'query' [], which is no number"),
         ("layers_to_transform", {"0": 1}, "layers_to_transform is {'0': 1}"),
-        ("learning_rate", 1, "learning_rate is no field that peft"),
         ("init_lora_weights", "pissa", "init_lora_weights is 'pissa', which makes peft change the base's weights"),
         ("layer_replication", [[0, 1]], "layer_replication makes peft change the base itself"),
-        ("megatron_config", {}, "megatron_config makes peft import a module"),
-        ("runtime_config", {}, "runtime_config is no field"),
+        ("megatron_config", {"a": 1}, "megatron_config makes peft import a module"),
+        ("use_qalora", True, "use_qalora makes peft build more than a low-rank update"),
+        ("ensure_weight_tying", True, "makes peft change the base's language-model head"),
     ],
     ids=str,
 )
@@ -78,7 +79,7 @@ def test_a_field_of_the_configuration_is_named(home: Home, folder: Path, field: 
 
 
 def test_all_that_is_wrong_is_said_at_once(home: Home, folder: Path) -> None:
-    configure(folder, colour="red", lora_dropout="none", peft_version=4)
+    configure(folder, colour="red", lora_dropout="none", peft_version="99.0")
 
     def change(tensors: dict[str, torch.Tensor]) -> None:
         tensors[QUERY][0, 0] = float("nan")
@@ -89,9 +90,8 @@ def test_all_that_is_wrong_is_said_at_once(home: Home, folder: Path) -> None:
     message = refused(home, folder, IntegrityError)
     short = QUERY.removeprefix("base_model.model.")
     for said in (
-        "colour is no field",
+        "colour is 'red', and no field that peft",
         "lora_dropout is 'none'",
-        "peft_version is 4",
         f"1 tensor is not finite (NaN or infinity): {short}",
         f"1 tensor is missing: {short.replace('lora_A', 'lora_B')}",
         "1 tensor is unexpected: extra.lora_A.weight",

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from limpet.errors import IntegrityError, UsageError
+from limpet.registry.peft_allowed import what_loading_uses
 from limpet.training.methods._restore import remember
 from limpet.training.peft_fields import field_problems
 
@@ -72,16 +73,22 @@ def save(module: Any, base_name: str, folder: Path, overrides: Mapping[str, Any]
     save_file(tensors, folder / PEFT_FILES[1], metadata={"format": "pt"})
 
 
-def load(backbone: Any, files: Mapping[str, Path], overrides: Mapping[str, Any] | None = None) -> nn.Module:
+def load(
+    backbone: Any, files: Mapping[str, Path], peft_type: str | None, overrides: Mapping[str, Any] | None = None
+) -> nn.Module:
     """Attach the adapter in `files`; every tensor must be expected, present and of the right shape.
+
+    Of its configuration peft is handed what `peft_allowed` lists, so that it follows no path and no address.
 
     Args:
         backbone: The base's model.
         files: The adapter's files by name.
+        peft_type: The kind of adapter that the method saves.
         overrides: Fields of peft's configuration that are not to be as the file has them.
 
     Raises:
-        IntegrityError: A file is missing, the configuration is not peft's, or tensors do not fit this base.
+        IntegrityError: A file is missing, the configuration is of another kind or not peft's, or tensors do not fit
+            this base.
     """
     from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -89,7 +96,10 @@ def load(backbone: Any, files: Mapping[str, Path], overrides: Mapping[str, Any] 
     if missing:
         raise IntegrityError(f"The adapter has no {' and no '.join(missing)}.", "limpet verify")
     try:
-        settings = json.loads(files[PEFT_FILES[0]].read_text(encoding="utf-8"))
+        content = json.loads(files[PEFT_FILES[0]].read_text(encoding="utf-8"))
+        if content["peft_type"] != peft_type:
+            raise ValueError(f"its peft_type is {content['peft_type']!r}, and its method saves {peft_type!r}")
+        settings = what_loading_uses(content) | {"peft_type": peft_type, "task_type": "FEATURE_EXTRACTION"}
         # peft would fail halfway, with some modules of the base replaced
         if wrong := [f"{name} {what}" for name, what in field_problems(settings)]:
             raise ValueError("; ".join(wrong))

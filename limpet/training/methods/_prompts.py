@@ -87,13 +87,15 @@ def check_takes_past(backbone: Any) -> None:
         raise UsageError(f"{what} no past keys and values, and a prefix is nothing else", "--method prompt")
 
 
-def load(backbone: Any, files: Mapping[str, Path], overrides: Mapping[str, Any] | None = None) -> nn.Module:
+def load(
+    backbone: Any, files: Mapping[str, Path], peft_type: str | None, overrides: Mapping[str, Any] | None = None
+) -> nn.Module:
     """Attach the prompt in `files`, trainable.
 
     Raises:
         IntegrityError: It does not fit this base.
     """
-    module = _peft.load(backbone, files, {"inference_mode": True, **(overrides or {})})
+    module = _peft.load(backbone, files, peft_type, {"inference_mode": True, **(overrides or {})})
     for name, parameter in module.get_submodule("prompt_encoder").named_parameters():
         # a cartridge's first tokens are never trained
         parameter.requires_grad_("frozen" not in name)

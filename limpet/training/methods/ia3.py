@@ -68,7 +68,7 @@ class Ia3:
 
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
-        return _peft.load(backbone, files)
+        return _peft.load(backbone, files, self.peft_type)
 
     def detach(self, module: nn.Module) -> None:
         """See `Method.detach`."""

@@ -51,7 +51,8 @@ class Lora:
 
     def recorded(self, peft_config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Method.recorded`."""
-        return {"r": peft_config["r"], "alpha": peft_config["lora_alpha"]}
+        # what peft takes where a file of an old version does not say
+        return {"r": peft_config.get("r", 8), "alpha": peft_config.get("lora_alpha", 8)}
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return rank, alpha and the targets by name; see `Method.resolve`."""
@@ -98,7 +99,7 @@ class Lora:
 
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
-        return _peft.load(backbone, files)
+        return _peft.load(backbone, files, self.peft_type)
 
     def detach(self, module: nn.Module) -> None:
         """See `Method.detach`."""

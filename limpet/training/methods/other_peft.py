@@ -121,8 +121,8 @@ class OtherPeft:
         if self.peft_type in _UNFIT:
             raise UsageError(f"Method {self.name!r} can't be used here: {_UNFIT[self.peft_type]}.", "--method lora")
         if "num_virtual_tokens" in {field.name for field in dataclasses.fields(self._class())}:
-            return _prompts.load(backbone, files)
-        return _peft.load(backbone, files)
+            return _prompts.load(backbone, files, self.peft_type)
+        return _peft.load(backbone, files, self.peft_type)
 
     def detach(self, module: nn.Module) -> None:
         """See `Method.detach`."""

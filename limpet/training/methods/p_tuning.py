@@ -84,7 +84,7 @@ class PTuning(_prompts.VirtualTokens):
 
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`; training that goes on moves the prompt itself."""
-        return _prompts.load(backbone, files)
+        return _prompts.load(backbone, files, self.peft_type)
 
     def detach(self, module: nn.Module) -> None:
         """See `Method.detach`."""

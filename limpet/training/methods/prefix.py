@@ -70,7 +70,7 @@ class Prefix(_prompts.VirtualTokens):
 
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
-        return _prompts.load(backbone, files, {"prefix_projection": False})
+        return _prompts.load(backbone, files, self.peft_type, {"prefix_projection": False})
 
     def detach(self, module: nn.Module) -> None:
         """See `Method.detach`."""

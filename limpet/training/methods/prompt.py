@@ -78,9 +78,7 @@ class Prompt(_prompts.VirtualTokens):
 
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
-        # a beginning would be overwritten by the tensors, and for text, peft would fetch a tokenizer to make it
-        plain = {"prompt_tuning_init": "RANDOM", "prompt_tuning_init_text": None, "tokenizer_name_or_path": None}
-        return _prompts.load(backbone, files, plain)
+        return _prompts.load(backbone, files, self.peft_type)
 
     def detach(self, module: nn.Module) -> None:
         """See `Method.detach`."""
