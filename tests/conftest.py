@@ -59,19 +59,17 @@ def auto_dtype(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="session")
 def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The database of a new home. Its migrations take longer than many a test; tests of their own run them."""
+    """A home but for its settings. Its migrations take longer than many a test; tests of their own run them."""
     made = create_store(tmp_path_factory.mktemp("empty") / "home", Settings())
     made.database.close()
-    return made.path / "limpet.db"
+    (made.path / "limpet.toml").unlink()
+    return made.path
 
 
 @pytest.fixture
 def home_folder(tmp_path: Path, empty_home: Path) -> Path:
-    """A folder in which a home is made by copying that database."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    shutil.copy(empty_home, folder)
-    return folder
+    """A folder in which a home is completed from a copy of that one."""
+    return Path(shutil.copytree(empty_home, tmp_path / "home"))
 
 
 @pytest.fixture

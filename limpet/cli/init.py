@@ -21,9 +21,16 @@ __all__ = ["command"]
 @click.option("--db", metavar="URL", help="The database. [SQLite in the home]")
 @click.option("--blobs", metavar="URL", help="Where files are kept. [a folder in the home]")
 @click.option("--mlflow", metavar="URI", help="The tracking server, or off. [SQLite in the home]")
+@click.option("--adopt", is_flag=True, help="Make a blob store this home's own that is not empty or is another's.")
 @pass_invocation
-def command(invocation: Invocation, base: str | None, db: str | None, blobs: str | None, mlflow: str | None) -> None:
-    """Make a home, the place where limpet keeps its registry."""
+def command(
+    invocation: Invocation, base: str | None, db: str | None, blobs: str | None, mlflow: str | None, adopt: bool
+) -> None:
+    """Make a home, the place where limpet keeps its registry.
+
+    The blob store must be empty, the database empty too, or that of the home whose blob store it is. With --adopt
+    alone, a home that there is already makes its blob store its own. What lay there stays, unless it names it.
+    """
     invocation.hush()
     from limpet.cli import _output
     from limpet.home import init
@@ -32,7 +39,7 @@ def command(invocation: Invocation, base: str | None, db: str | None, blobs: str
     with invocation.progress() as progress:
         if base is not None:
             progress.note(f"fetching and fingerprinting {base}")
-        home = init(folder, base=base, db=db, blobs=blobs, mlflow=mlflow, progress=progress)
+        home = init(folder, base=base, db=db, blobs=blobs, mlflow=mlflow, adopt=adopt, progress=progress)
     settings = home.store.settings
     if invocation.json:
         urls = {name: getattr(settings, name) for name in ("db", "blobs", "mlflow")}

@@ -23,8 +23,16 @@ from limpet.loading import loading
 from limpet.registry import aliases, bases, gate_refusals, log, streams, tasks, versions
 from limpet.registry._rows import PRODUCTION
 from limpet.registry.gc import DAY, collect
-from limpet.registry.settings import DEFAULT_BASE, load_settings
-from limpet.registry.store import HOME_FOLDER, Store, create_store, find_home, open_store
+from limpet.registry.settings import DEFAULT_BASE, SETTINGS_FILE, load_settings
+from limpet.registry.store import (
+    HOME_FOLDER,
+    Store,
+    adopt_store,
+    check_free,
+    find_home,
+    new_store,
+    open_store,
+)
 
 if TYPE_CHECKING:
     from limpet.forgetting.gate import GateRules
@@ -50,9 +58,10 @@ def init(
     db: str | None = None,
     blobs: str | None = None,
     mlflow: str | None = None,
+    adopt: bool = False,
     progress: Progress | None = None,
 ) -> Home:
-    """Make a home and open it.
+    """Make a home and open it; what fails leaves nothing.
 
     Args:
         path: The folder; by default `.limpet` here.
@@ -60,19 +69,25 @@ def init(
         db: A database URL; by default SQLite in the home.
         blobs: An fsspec URL; by default a folder in the home.
         mlflow: A tracking URI, or `off`; by default SQLite in the home.
+        adopt: Take a blob store that is not empty, or is another home's, for this home's own; also of a home that
+            there is already, if nothing else is given.
         progress: Told what goes on.
 
     Raises:
-        ConflictError: There is a home already.
+        ConflictError: There is a home already; or the database has an older schema, or is another program's or
+            another home's; or the blob store is not empty or another home's.
     """
     folder = Path(path) if path else Path.cwd() / HOME_FOLDER
     settings = load_settings(folder, base=base, db=db, blobs=blobs, mlflow=mlflow)
+    if adopt and (db, blobs, base, mlflow) == (None,) * 4 and (folder / SETTINGS_FILE).is_file():
+        return Home(adopt_store(folder))
+    check_free(folder)
     # before a home is made for it: a base that can't be one leaves nothing
     record = None if base is None else describe(base, progress)
-    home = Home(create_store(folder, replace(settings, base=settings.base or DEFAULT_BASE)))
-    if record is not None:
-        bases.add(home.store, record)
-    return home
+    with new_store(folder, replace(settings, base=settings.base or DEFAULT_BASE), adopt=adopt) as store:
+        if record is not None:
+            bases.add(store, record)
+    return Home(store)
 
 
 def open_home(path: str | Path | None = None, **settings: str | None) -> Home:

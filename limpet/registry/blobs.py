@@ -8,18 +8,19 @@ import io
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
-from limpet.errors import IntegrityError, LimpetError, NotFoundError
+from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError
 from limpet.registry.canonical import CHUNK, check_digest, digest_bytes, digest_file
 from limpet.registry.durable import sync_file
 from limpet.registry.failpoints import reach
 
 __all__ = [
+    "MARK_FILE",
     "Blob",
     "BlobStore",
     "LocalBlobs",
@@ -28,6 +29,13 @@ __all__ = [
     "digest_of_key",
     "open_blobs",
 ]
+
+
+MARK_FILE = "limpet-home.json"
+"""The file of a store that says whose it is; see `limpet.registry.ownership`."""
+
+
+_LARGEST_MARK = 10_000
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class BlobStore(Protocol):
         """Remove the bytes under the digest, if they are there."""
 
     def strays(self) -> Iterator[str]:
-        """Yield the name of every file in the store that is not a blob in its place."""
+        """Yield the name of every file in the store that is not a blob in its place, nor the owner's mark."""
 
     def stray_size(self, name: str) -> int | None:
         """Return how many bytes a stray file has, null if it is not there."""
@@ -89,6 +97,21 @@ class BlobStore(Protocol):
 
     def remove_stray(self, name: str) -> None:
         """Remove a file that `strays` named, if it is still there; IntegrityError for the name of a blob."""
+
+    def read_mark(self) -> bytes | None:
+        """Return the owner's mark, null if there is none."""
+
+    def write_mark(self, data: bytes, *, over: bool) -> None:
+        """Write the owner's mark durably; without `over`, ConflictError if there is one."""
+
+    def remove_mark(self) -> None:
+        """Remove the owner's mark, of a home that could not be made."""
+
+    def guarded(self, check: Callable[[], None]) -> BlobStore:
+        """Return the same store, in which nothing is changed before `check` has passed.
+
+        A folder is checked at once; what is behind a network, before it is first written to or removed from.
+        """
 
 
 def digest_of_key(name: str) -> str | None:
@@ -237,7 +260,7 @@ class LocalBlobs:
 
     def strays(self) -> Iterator[str]:
         """Yield every file that is not a blob in its place, as a path inside the store."""
-        yield from (name for name in self._names("") if self._digest_of(name) is None)
+        yield from (name for name in self._names("") if self._digest_of(name) is None and name != MARK_FILE)
 
     def stray_size(self, name: str) -> int | None:
         """Return how many bytes a stray file has, null if it is not there."""
@@ -257,6 +280,57 @@ class LocalBlobs:
             LimpetError: The file can't be removed.
         """
         _remove(self._stray(name))
+
+    def read_mark(self) -> bytes | None:
+        """Return the owner's mark, null if there is none.
+
+        Raises:
+            LimpetError: It can't be read.
+        """
+        try:
+            with open(self.root / MARK_FILE, "rb", opener=_open_no_link) as file:
+                return file.read(_LARGEST_MARK)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise LimpetError(f"{self.root / MARK_FILE} can't be read: {error.strerror}.", _ls(self.root)) from error
+
+    def write_mark(self, data: bytes, *, over: bool) -> None:
+        """Write the owner's mark durably.
+
+        Raises:
+            ConflictError: There is one, and `over` is false.
+            LimpetError: The store can't be written.
+        """
+        target, temporary = self.root / MARK_FILE, self.root / "tmp" / secrets.token_hex(16)
+        with _typed_os_errors(self.root):
+            _make_folder(temporary.parent)
+            try:
+                with open(temporary, "xb", opener=_open_read_only) as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if over:
+                    temporary.replace(target)
+                else:
+                    # of two homes that mark one store at the same time, one does
+                    os.link(temporary, target)
+            except FileExistsError as error:
+                raise ConflictError(f"{target} is there already.", "run the command again") from error
+            finally:
+                temporary.unlink(missing_ok=True)
+            sync_file(self.root)
+
+    def remove_mark(self) -> None:
+        """Remove the owner's mark, and the folders if nothing else is in them."""
+        _remove(self.root / MARK_FILE)
+        with suppress(OSError):
+            (self.root / "tmp").rmdir()
+
+    def guarded(self, check: Callable[[], None]) -> LocalBlobs:
+        """Check at once: reading one small file costs nothing."""
+        check()
+        return self
 
     def _names(self, folder: str) -> Iterator[str]:
         place = self.root / folder
@@ -331,6 +405,15 @@ class LocalBlobs:
             for folder in {(self.root / blob_key(blob.digest)).parent for blob in blobs}:
                 sync_file(folder)
         reach("blob.kept")
+
+
+def _ls(folder: Path) -> str:
+    return f"ls -la {folder}"
+
+
+def _open_no_link(name: str, flags: int) -> int:
+    # nor a pipe, which would be waited for
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _open_read_only(name: str, flags: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["utc_ago", "utc_now"]
+__all__ = ["seconds_of", "utc_ago", "utc_now"]
 
 
 def utc_now() -> str:
@@ -15,3 +15,8 @@ def utc_now() -> str:
 def utc_ago(seconds: float) -> str:
     """Return the time some seconds ago, in the form of `utc_now`."""
     return (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def seconds_of(moment: str) -> float:
+    """Return the seconds since the epoch of a time in the form of `utc_now`."""
+    return datetime.fromisoformat(moment).timestamp()

@@ -49,6 +49,7 @@ __all__ = [
     "current",
     "database_url",
     "head",
+    "remove_schema",
     "typed_errors",
     "upgrade",
 ]
@@ -292,6 +293,17 @@ def upgrade(database: Database) -> Upgrade:
             if is_sqlite:
                 _sqlite(connection).execute("PRAGMA foreign_keys = ON")
     return Upgrade(found, HEAD, backup)
+
+
+def remove_schema(database: Database) -> None:
+    """Take every table out of a database, of a home that could not be made."""
+    from alembic import command
+
+    config = _alembic_config()
+    with typed_errors(database.url), database.writer.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+        connection.execute(text("DROP TABLE alembic_version"))
 
 
 def _sqlite(connection: Connection) -> sqlite3.Connection:

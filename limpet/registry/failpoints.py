@@ -34,6 +34,7 @@ _OPERATIONS = (
     "refuse",
     "stream",
     "gc",
+    "claim",
     "migrate",
 )
 
@@ -46,6 +47,7 @@ FAILPOINTS: tuple[str, ...] = (
     "register.stored",
     "import.checked",
     "import.unpacked",
+    "claim.marked",
     "gc.marked",
     "gc.removed",
     "gc.swept",

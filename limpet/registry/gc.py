@@ -16,8 +16,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from limpet.errors import UsageError
-from limpet.registry import log, retention
-from limpet.registry.clock import utc_ago
+from limpet.registry import log, ownership, retention
+from limpet.registry.clock import seconds_of, utc_ago
 from limpet.registry.failpoints import reach
 from limpet.registry.needed import mentioned_digests, needed_blobs
 from limpet.registry.removal import announce, removing
@@ -87,11 +87,21 @@ class _Marked:
 
 @dataclass(frozen=True)
 class _Rules:
-    """What holds for one run: the grace period in seconds, since when a deletion is too young, and who acts."""
+    """What holds for one run: the grace period in seconds, since when a deletion is too young, and who acts.
+
+    What lay in the store when a person adopted it, and no record names, is another's.
+    """
 
     grace: int
     since: str
+    adopted_at: str | None
     actor: str | None
+
+    def may_go(self, modified: float | None, kind: str) -> bool:
+        """Tell whether what was last stored at this time is old enough, and the home's own."""
+        if self.adopted_at is not None and kind == "orphans" and (modified or 0) < seconds_of(self.adopted_at):
+            return False
+        return _is_old(modified, self.grace)
 
 
 def collect(
@@ -116,19 +126,25 @@ def collect(
 
     Raises:
         UsageError: The grace period is negative or longer than ten years.
+        ConflictError: The blob store is not, or may not only be, this home's.
         LimpetError: A file can't be removed.
     """
     if not 0 <= grace_seconds <= _LONGEST:
         raise UsageError(
             f"A grace period of {grace_seconds} s makes no sense.", "--grace 24h, --grace 30m, --grace 0"
         )
+    if not dry_run:
+        # an older home's store may have no mark yet
+        ownership.check(store)
+    mark = ownership.check_collectable(store)
     with store.database.read() as session:
         expiring = retention.expired(session)
         expired = retention.describe(session, expiring)
     if not dry_run and expiring:
         expired = retention.apply(store, actor)
     # after the retention's tombstones: without a grace period, their files go at once
-    rules = _Rules(grace_seconds, utc_ago(grace_seconds), actor)
+    adopted_at = mark.adopted_at if mark is not None else None
+    rules = _Rules(grace_seconds, utc_ago(grace_seconds), adopted_at, actor)
     marked = _mark(store, rules, set(expiring) if dry_run and not grace_seconds else set())
     reach("gc.marked")
     tallies = _measure(store, marked) if dry_run else _sweep(store, marked, rules, progress)
@@ -147,11 +163,8 @@ def _mark(store: Store, rules: _Rules, without: set[int]) -> _Marked:
         needed = needed_blobs(session, deleted_since=rules.since, without=without)
         named = mentioned_digests(session) | (needed_blobs(session).keys() if without else set())
         task = session.scalar(select(func.max(TaskRow.id))) or 0
-    blobs = {
-        digest: "deleted" if digest in named else "orphans"
-        for digest in stored
-        if digest not in needed and _is_old(store.blobs.modified(digest), rules.grace)
-    }
+    unneeded = {digest: "deleted" if digest in named else "orphans" for digest in stored if digest not in needed}
+    blobs = {digest: kind for digest, kind in unneeded.items() if rules.may_go(store.blobs.modified(digest), kind)}
     temporary = [name for name in others if _TEMPORARY.fullmatch(name)]
     # a process that stores a file has it under a temporary name for as long as the disk takes
     grace = max(rules.grace, _HOUR)
@@ -200,7 +213,7 @@ def _batches(digests: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _remove(store: Store, batch: dict[str, str], task: int, rules: _Rules) -> dict[str, Tally]:
     """Remove those of a few blobs that are still unneeded and old; asked while no other gc is at work."""
-    old = {digest for digest in batch if _is_old(store.blobs.modified(digest), rules.grace)}
+    old = {digest for digest, kind in batch.items() if rules.may_go(store.blobs.modified(digest), kind)}
     sizes = {digest: store.blobs.size(digest) for digest in old}
     removed: dict[str, Tally] = {}
     with store.database.write("gc") as session:

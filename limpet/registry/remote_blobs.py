@@ -6,16 +6,16 @@ import errno
 import hashlib
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from limpet.errors import IntegrityError, LimpetError, UnavailableError, UsageError
-from limpet.registry.blobs import Blob, LocalBlobs, blob_key, check_stray, digest_of_key
+from limpet.errors import ConflictError, IntegrityError, LimpetError, UnavailableError, UsageError
+from limpet.registry.blobs import MARK_FILE, Blob, LocalBlobs, blob_key, check_stray, digest_of_key
 from limpet.registry.cache import HANDED_OUT_SECONDS, make_room, touch
 from limpet.registry.canonical import CHUNK, digest_file
 
@@ -72,6 +72,7 @@ class RemoteBlobs:
     root: str
     cache: LocalBlobs
     has_folders: bool = True
+    guard: Callable[[], None] = field(default=lambda: None, compare=False)
 
     def put(self, path: Path) -> Blob:
         """Store a file's bytes, first in the cache, then in the remote store.
@@ -153,12 +154,13 @@ class RemoteBlobs:
 
     def remove(self, digest: str) -> None:
         """Remove the bytes under the digest, if they are there, and this machine's copy of them."""
+        self.guard()
         self._remove(self._key(digest))
         self.cache.remove(digest)
 
     def strays(self) -> Iterator[str]:
         """Yield the name of every file under the root that is not a blob in its place."""
-        yield from (name for name in self._names() if digest_of_key(name) is None)
+        yield from (name for name in self._names() if digest_of_key(name) is None and name != MARK_FILE)
 
     def stray_size(self, name: str) -> int | None:
         """Return how many bytes a stray file has, null if it is not there."""
@@ -174,7 +176,39 @@ class RemoteBlobs:
         Raises:
             IntegrityError: The name is a blob's, or lies outside the store.
         """
+        self.guard()
         self._remove(self._stray(name))
+
+    def read_mark(self) -> bytes | None:
+        """Return the owner's mark, null if there is none."""
+        with self._reached():
+            try:
+                return bytes(self.system.cat_file(f"{self.root}/{MARK_FILE}"))
+            except FileNotFoundError:
+                return None
+
+    def write_mark(self, data: bytes, *, over: bool) -> None:
+        """Write the owner's mark; no object store is asked for more than it can do, so it is read back.
+
+        Raises:
+            ConflictError: There is one, and `over` is false.
+        """
+        if not over and self.read_mark() is not None:
+            raise ConflictError(f"{self.root}/{MARK_FILE} is there already.", "run the command again")
+        with self._reached():
+            if self.has_folders:
+                self.system.makedirs(self.root, exist_ok=True)
+            self.system.pipe_file(f"{self.root}/{MARK_FILE}", data)
+        if self.read_mark() != data:
+            raise ConflictError(f"{self.root} was marked by another home meanwhile.", "run the command again")
+
+    def remove_mark(self) -> None:
+        """Remove the owner's mark."""
+        self._remove(f"{self.root}/{MARK_FILE}")
+
+    def guarded(self, check: Callable[[], None]) -> RemoteBlobs:
+        """Check before the first upload or removal: what is only read needs no network for this."""
+        return replace(self, guard=_Once(check))
 
     def _key(self, digest: str) -> str:
         return f"{self.root}/{blob_key(digest)}"
@@ -204,6 +238,7 @@ class RemoteBlobs:
             self.system.rm_file(key)
 
     def _upload(self, blob: Blob) -> None:
+        self.guard()
         # also over an object that is there: only fetching it would tell whether it is whole, and sending makes it new
         key = self._key(blob.digest)
         with self._reached():
@@ -249,6 +284,18 @@ class RemoteBlobs:
                 f"The blob store {self.root} can't be reached: {why}.",
                 "check its address, the credentials and the network, then run the command again",
             ) from error
+
+
+class _Once:
+    """A check that is not done again once it has passed."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check: Callable[[], None] | None = check
+
+    def __call__(self) -> None:
+        if self._check is not None:
+            self._check()
+            self._check = None
 
 
 def _missing(digest: str) -> IntegrityError:

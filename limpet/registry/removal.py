@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -21,7 +22,9 @@ from sqlalchemy.orm import Session
 from limpet.errors import ConflictError, LimpetError
 from limpet.registry.database import BUSY_TIMEOUT_MS, Database, typed_errors
 from limpet.registry.schema import RemovedBlobRow
-from limpet.registry.store import Store
+
+if TYPE_CHECKING:
+    from limpet.registry.store import Store
 
 __all__ = ["announce", "recording", "removing"]
 

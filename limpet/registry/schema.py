@@ -35,6 +35,7 @@ __all__ = [
     "EnvironmentRow",
     "EvaluationRow",
     "GateRefusalRow",
+    "HomeRow",
     "LogEventRow",
     "MirrorItemRow",
     "PolicyRow",
@@ -270,6 +271,13 @@ class PolicyRow(TableBase):
     __tablename__ = "policies"
     key: Mapped[str] = mapped_column(NAME, primary_key=True)
     value: Mapped[Any] = mapped_column(CanonicalJson)
+
+
+class HomeRow(TableBase):
+    """The id of the home, one row: its blob store has the same one; see `limpet.registry.ownership`."""
+
+    __tablename__ = "home"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
 
 
 class RemovedBlobRow(TableBase):

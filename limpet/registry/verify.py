@@ -14,6 +14,7 @@ from limpet.registry._verify_database import check_database, check_triggers
 from limpet.registry._verify_log import check_log
 from limpet.registry._verify_records import check_records
 from limpet.registry.needed import NeededBlob, mentioned_digests, needed_blobs
+from limpet.registry.ownership import find_problem
 from limpet.registry.problems import Problem
 from limpet.registry.schema import (
     AbilityRow,
@@ -50,6 +51,8 @@ def verify(
     # before the records: what is stored meanwhile is then never taken for an orphan
     stored = set(store.blobs.digests())
     problems = [problem for name in store.blobs.strays() if (problem := _stray(store, name))]
+    if owner := find_problem(store):
+        problems.append(owner)
     read = store.database.read
     if deep:
         problems += check_database(read)

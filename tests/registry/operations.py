@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 
 from limpet.registry import (
@@ -13,7 +14,9 @@ from limpet.registry import (
     exchange,
     gate_refusals,
     gc,
+    log,
     notes,
+    ownership,
     policy,
     probes,
     streams,
@@ -83,6 +86,14 @@ def _evaluate(store: Store) -> None:
     # an evaluation is made as often as it is asked for
     if not evaluations.full(store, "news@1", "news@1"):
         add_evaluation(store, "news@1")
+
+
+def _adopt(store: Store) -> None:
+    # each time is an event of its own
+    if log.read(store).items[0].action != "adopt":
+        with ExitStack() as undo:
+            ownership.adopt(store, undo)
+            undo.pop_all()
 
 
 def _roll_back(store: Store) -> None:
@@ -164,6 +175,7 @@ OPERATIONS = {
             _with_garbage,
             lambda store: gc.collect(store, grace_seconds=0, dry_run=False, actor="ada"),
         ),
+        Operation("adopt", ("claim.marked", *_transaction("claim")), _nothing, _adopt),
         Operation(
             "import",
             (*_BLOB, "import.checked", "import.unpacked", *_transaction("import")),

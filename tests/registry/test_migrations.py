@@ -82,20 +82,29 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(empty: Database) -
     empty.close()
 
 
-def _init(path: Path, url: str, outcome: multiprocessing.Queue[str]) -> None:
+def _init(path: Path, url: str, blobs: str | None, outcome: multiprocessing.Queue[str]) -> None:
     try:
-        create_store(path, Settings(db=url))
+        create_store(path, Settings(db=url, blobs=blobs))
         outcome.put("made")
     except ConflictError:
-        outcome.put("was there")
+        outcome.put("refused")
 
 
-def test_four_processes_may_make_the_same_database_at_once(url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "shared",
+    [pytest.param(True, id="one blob store", marks=pytest.mark.slow), pytest.param(False, id="a blob store each")],
+)
+def test_of_four_processes_that_make_a_home_of_one_database_those_with_its_blobs_are_let_in(
+    url: str, tmp_path: Path, shared: bool
+) -> None:
     spawn = multiprocessing.get_context("spawn")
     outcome: multiprocessing.Queue[str] = spawn.Queue()
-    workers = [spawn.Process(target=_init, args=(tmp_path / f"home{i}", url, outcome)) for i in range(4)]
+    blobs = str(tmp_path / "blobs") if shared else None
+    workers = [spawn.Process(target=_init, args=(tmp_path / f"home{i}", url, blobs, outcome)) for i in range(4)]
     for worker in workers:
         worker.start()
-    assert [outcome.get(timeout=60) for _ in workers] == ["made"] * 4
+    answers = sorted(outcome.get(timeout=60) for _ in workers)
     for worker in workers:
         worker.join()
+    assert answers == ["made"] * 4 if shared else ["made", "refused", "refused", "refused"]
+    assert len(list(tmp_path.glob("home*"))) == answers.count("made")

@@ -242,8 +242,11 @@ def test_a_server_that_hangs_is_unavailable_in_bounded_time(
 
 
 def test_a_bucket_that_is_not_there_is_not_made(proxy: Proxy, tmp_path: Path) -> None:
-    home = create_store(tmp_path / "home", Settings(blobs="s3://no-such-bucket/x", cache=tmp_path / "cache"))
-    for act in (lambda: home.blobs.put_bytes(b"x"), lambda: list(home.blobs.digests())):
+    with pytest.raises(UnavailableError, match="bucket does not exist"):
+        create_store(tmp_path / "home", Settings(blobs="s3://no-such-bucket/x", cache=tmp_path / "cache"))
+    assert list(tmp_path.iterdir()) == []
+    blobs = open_blobs("s3://no-such-bucket/x", tmp_path / "blobs", tmp_path / "cache")
+    for act in (lambda: blobs.put_bytes(b"x"), lambda: list(blobs.digests())):
         with pytest.raises(UnavailableError, match="bucket does not exist"):
             act()
 

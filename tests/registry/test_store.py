@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from limpet.errors import ConflictError, IntegrityError, NotFoundError, UsageError
+from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError, UsageError
 from limpet.registry import bases
 from limpet.registry.database import database_url
+from limpet.registry.failpoints import VARIABLE
 from limpet.registry.settings import Settings
-from limpet.registry.store import Store, create_store, find_home, open_store
+from limpet.registry.store import Store, create_store, find_home, new_store, open_store
+from limpet.registry.verify import verify
 from tests.registry.homes import a_base, again, stock
+from tests.registry.released import lay_home
 
 
 def test_a_new_home_opens_again_with_what_was_kept(store: Store) -> None:
@@ -58,6 +65,88 @@ def test_a_file_in_the_way_is_a_conflict(tmp_path: Path) -> None:
     (tmp_path / "home").touch()
     with pytest.raises(ConflictError):
         create_store(tmp_path / "home", Settings())
+
+
+def _older(folder: Path) -> Settings:
+    lay_home("0001", folder).close()
+    return Settings(db=f"sqlite:///{folder / 'limpet.db'}")
+
+
+def _of_another_program(folder: Path) -> Settings:
+    with closing(sqlite3.connect(folder / "app.db")) as connection:
+        connection.execute("CREATE TABLE users (id INTEGER)")
+        connection.commit()
+    return Settings(db=f"sqlite:///{folder / 'app.db'}")
+
+
+def _blobs_in_use(folder: Path) -> Settings:
+    (folder / "blobs").mkdir()
+    (folder / "blobs" / "photo.jpg").write_bytes(b"a photo")
+    return Settings(blobs=str(folder / "blobs"))
+
+
+def _blobs_behind_a_file(folder: Path) -> Settings:
+    (folder / "file").touch()
+    return Settings(blobs=str(folder / "file" / "blobs"))
+
+
+@pytest.mark.parametrize(
+    "prepare", [_older, _of_another_program, _blobs_in_use, _blobs_behind_a_file], ids=lambda made: made.__name__
+)
+def test_an_init_that_fails_leaves_nothing_and_changes_nothing(
+    tmp_path: Path, prepare: Callable[[Path], Settings]
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    settings = prepare(tmp_path / "theirs")
+    before = _picture(tmp_path)
+    with pytest.raises(LimpetError):
+        create_store(tmp_path / "deep" / "home", settings)
+    assert _picture(tmp_path) == before
+
+
+def _picture(folder: Path) -> dict[str, bytes | None]:
+    return {str(file): file.read_bytes() if file.is_file() else None for file in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, NotFoundError], ids=lambda error: error.__name__)
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_what_goes_wrong_while_a_home_is_made_takes_all_of_it_away(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str, error: type[BaseException]
+) -> None:
+    db = None if database == "sqlite" else request.getfixturevalue("postgres_url")
+    settings = Settings(db=db, blobs=str(tmp_path / "elsewhere" / "blobs"))
+    with pytest.raises(error), new_store(tmp_path / "home", settings):
+        raise error("a base that can't be one")
+    assert list(tmp_path.iterdir()) == []
+    # nothing is in the way of the next
+    assert verify(create_store(tmp_path / "home", settings)) == ()
+
+
+def test_a_database_with_an_older_schema_is_only_changed_by_an_upgrade(tmp_path: Path) -> None:
+    with pytest.raises(ConflictError, match="older schema 0001") as caught:
+        create_store(tmp_path / "home", _older(tmp_path))
+    assert caught.value.hint == "limpet db upgrade"
+
+
+CREATE = """
+import sys
+from pathlib import Path
+from limpet.registry.settings import Settings
+from limpet.registry.store import create_store
+create_store(Path(sys.argv[1]), Settings(blobs=sys.argv[2] or None))
+"""
+
+
+@pytest.mark.parametrize("blobs", ["", "shared"], ids=["blobs inside", "blobs outside"])
+@pytest.mark.parametrize("place", ["migrate.written", "claim.marked", "claim.written", "claim.committed"])
+def test_a_death_in_an_init_leaves_what_the_next_one_completes(tmp_path: Path, place: str, blobs: str) -> None:
+    home, blobs = tmp_path / "home", blobs and str(tmp_path / blobs)
+    command = [sys.executable, "-c", CREATE, str(home), blobs]
+    assert subprocess.run(command, env=os.environ | {VARIABLE: place}).returncode == -signal.SIGKILL
+    with pytest.raises(NotFoundError):
+        open_store(home)
+    create_store(home, Settings(blobs=blobs or None)).database.close()
+    assert verify(open_store(home)) == ()
 
 
 def test_home_is_the_nearest_one_upward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,7 +254,7 @@ def test_the_contents_are_counted(full: Store) -> None:
         "bases": 1,
         "evaluations": 1,
         "files": 5,
-        "log_events": 8,
+        "log_events": 9,
         "probes": 1,
         "tasks": 2,
         "versions": 2,

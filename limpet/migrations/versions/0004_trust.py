@@ -16,6 +16,11 @@ _WITH_PREDICTIONS = ("evaluations", "abilities")
 
 def upgrade() -> None:
     op.create_table(
+        "home",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_home")),
+    )
+    op.create_table(
         "removed_blobs",
         sa.Column("digest", sa.String(length=71), nullable=False),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_removed_blobs")),
@@ -30,6 +35,7 @@ def downgrade() -> None:
     for table in _WITH_PREDICTIONS:
         op.drop_index(op.f(f"ix_{table}_predictions_digest"), table)
     op.drop_table("removed_blobs")
+    op.drop_table("home")
 
 
 def _forget_rows() -> None:
