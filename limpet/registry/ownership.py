@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
@@ -119,7 +119,8 @@ def _restore(store: Store, mark: bytes | None, home: str | None) -> None:
     with suppress(LimpetError), removing(store.database):
         if home is None:
             with store.database.write("claim") as session:
-                session.execute(delete(HomeRow))
+                for row in session.scalars(select(HomeRow)).all():
+                    session.delete(row)
         if mark is None:
             store.blobs.remove_mark()
         else:

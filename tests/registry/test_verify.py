@@ -234,7 +234,7 @@ def test_a_move_taken_out_of_the_history_is_betrayed_by_the_log(full: Store) -> 
     assert (move.kind, move.where) == ("log", "news@production")
     assert "never was" in move.detail
     assert (row.kind, row.where) == ("row", "alias_events 1")
-    assert "was taken out: event 6 (promote news@production, by " in row.detail
+    assert "was taken out: event 7 (promote news@production, by " in row.detail
 
 
 def test_a_probe_that_is_gone_or_changed_is_named(full: Store) -> None:
