@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +12,7 @@ from limpet.cli._plain import plain
 
 if TYPE_CHECKING:
     from limpet.home import Move
-    from limpet.registry.values import AliasEvent
+    from limpet.registry.values import AliasEvent, Page
 
 __all__ = ["history", "promote", "rollback"]
 
@@ -25,10 +24,12 @@ _ACCEPT = click.option(
 @click.command(cls=Command)
 @click.argument("task")
 @click.argument("alias", required=False)
+@click.option("--limit", type=int, default=50, show_default=True, metavar="N", help="Moves on a page.")
+@click.option("--cursor", metavar="CURSOR", help="Go on where the page before ended.")
 @pass_invocation
-def history(invocation: Invocation, task: str, alias: str | None) -> None:
-    """Show every move of a task's aliases, or of one, oldest first."""
-    _show_events(invocation, invocation.open().adapter.history(task, alias))
+def history(invocation: Invocation, task: str, alias: str | None, limit: int, cursor: str | None) -> None:
+    """Show the moves of a task's aliases, or of one, oldest first."""
+    _show_events(invocation, invocation.open().adapter.history(task, alias, limit, cursor))
 
 
 @click.command(cls=Command)
@@ -86,11 +87,11 @@ def _show_move(invocation: Invocation, move: Move) -> None:
     _output.warn(move.warnings)
 
 
-def _show_events(invocation: Invocation, events: Sequence[AliasEvent]) -> None:
+def _show_events(invocation: Invocation, page: Page[AliasEvent]) -> None:
     from limpet.cli import _output
 
     if invocation.json:
-        _output.emit(events=events, cursor=None)
+        _output.emit(events=page.items, cursor=page.cursor)
         return
     rows = [
         (
@@ -102,6 +103,8 @@ def _show_events(invocation: Invocation, events: Sequence[AliasEvent]) -> None:
             event.actor,
             event.reason,
         )
-        for event in events
+        for event in page.items
     ]
     _output.table(("when (UTC)", "alias", "action", "from", "to", "who", "why"), rows)
+    if page.cursor:
+        click.echo(f"more: --cursor {page.cursor}", err=True)

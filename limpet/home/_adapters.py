@@ -170,9 +170,11 @@ class Adapters:
 
         return rollback(self._home, task, alias, Terms(expect, reason, accept), progress)
 
-    def history(self, task: str, alias: str | None = None) -> tuple[AliasEvent, ...]:
-        """Every move of a task's aliases, oldest first."""
-        return aliases.history(self._home.store, task, alias)
+    def history(
+        self, task: str, alias: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page[AliasEvent]:
+        """One page of the moves of a task's aliases, or of one of them, oldest first."""
+        return aliases.history_page(self._home.store, task, alias, limit, cursor)
 
     def export(self, reference: str, path: str | Path, *, data: bool = True, merged: bool = False) -> Path:
         """Write a version's files into a new folder that plain peft loads, or into one bundle.

@@ -29,6 +29,7 @@ __all__ = [
     "load_manifest",
     "parse",
     "references",
+    "task_names",
     "tombstone_of",
     "unknown_task",
     "version_record",
@@ -159,8 +160,19 @@ def environment_id(session: Session, environment: Environment) -> int:
 
 def environments_of(session: Session, rows: Iterable[EvaluationRow | AbilityRow]) -> dict[int, Environment]:
     """Return the environments that rows name, by their ids."""
-    found = select(EnvironmentRow).where(EnvironmentRow.id.in_({row.environment_id for row in rows}))
-    return {row.id: Environment(**row.content) for row in session.scalars(found)}
+    named: dict[int, Environment] = {}
+    for ids in batched({row.environment_id for row in rows}):
+        found = session.scalars(select(EnvironmentRow).where(EnvironmentRow.id.in_(ids)))
+        named |= {row.id: Environment(**row.content) for row in found}
+    return named
+
+
+def task_names(session: Session, task_ids: Iterable[int]) -> dict[int, str]:
+    """Return the name of each task by its id."""
+    named: dict[int, str] = {}
+    for ids in batched(set(task_ids)):
+        named |= dict(session.execute(select(TaskRow.id, TaskRow.name).where(TaskRow.id.in_(ids))).all())
+    return named
 
 
 def references(session: Session, version_ids: Iterable[int]) -> dict[int, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, aliased
 
 from limpet.errors import ConflictError, GateError, NotFoundError, UsageError
 from limpet.names import Reference, check_alias
@@ -20,9 +20,22 @@ from limpet.registry.gate_refusals import refusals_of
 from limpet.registry.policy import policy_of
 from limpet.registry.schema import AliasEventRow, AliasRow, TaskRow, VersionRow
 from limpet.registry.store import Store
-from limpet.registry.values import AliasEvent
+from limpet.registry.values import AliasEvent, Page
 
-__all__ = ["Judged", "check_unprotected", "history", "promote", "rollback", "rollback_targets", "rollback_to"]
+__all__ = [
+    "Judged",
+    "check_unprotected",
+    "history",
+    "history_page",
+    "promote",
+    "rollback",
+    "rollback_targets",
+    "rollback_to",
+]
+
+_LARGEST_PAGE = 1000
+# moves that a rollback reads at once, from the newest back: mostly the first one says where it goes
+_UNDONE_BUFFER = 100
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,7 @@ def promote(
         _check_judged(task, alias, stands, judged)
         _refuse(session, task, version, accepted=judged is not None and bool(judged.accepted))
         if stands is not None and stands.id == version.id:
-            return _events(session, task, alias)[-1]
+            return _newest_move(session, task, alias)
         _check_protection(session, task, alias, stands, f"promote {task.name}@{version.number}", expect, reason)
         return _move(session, task, alias, "promote", version, reason, actor, judged)
 
@@ -141,8 +154,7 @@ def _standing(session: Session, task: TaskRow, alias: str) -> VersionRow:
 
 def _before(session: Session, task: TaskRow, alias: str) -> VersionRow:
     """Return the version that a rollback of an alias goes to."""
-    query = select(AliasEventRow).where(AliasEventRow.task_id == task.id, AliasEventRow.alias == alias)
-    before = _undone(session.scalars(query.order_by(AliasEventRow.id)))
+    before = _undone(session, task.id, alias)
     if before is None:
         raise ConflictError(
             f"The alias {task.name}@{alias} can't go back: no version stood there before this one.",
@@ -160,10 +172,8 @@ def _before(session: Session, task: TaskRow, alias: str) -> VersionRow:
 
 def rollback_targets(session: Session) -> set[int]:
     """Return the row ids of the versions that a rollback of some alias would go to."""
-    moves: dict[tuple[int, str], list[AliasEventRow]] = {}
-    for event in session.scalars(select(AliasEventRow).order_by(AliasEventRow.id)):
-        moves.setdefault((event.task_id, event.alias), []).append(event)
-    return {before for events in moves.values() if (before := _undone(events)) is not None}
+    standing = session.execute(select(AliasRow.task_id, AliasRow.name)).all()
+    return {before for task_id, alias in standing if (before := _undone(session, task_id, alias)) is not None}
 
 
 def history(store: Store, task: str, alias: str | None = None) -> tuple[AliasEvent, ...]:
@@ -172,8 +182,43 @@ def history(store: Store, task: str, alias: str | None = None) -> tuple[AliasEve
     Raises:
         NotFoundError: There is no such task.
     """
+    moves: list[AliasEvent] = []
+    cursor = None
+    while True:
+        page = history_page(store, task, alias, _LARGEST_PAGE, cursor)
+        moves += page.items
+        if (cursor := page.cursor) is None:
+            return tuple(moves)
+
+
+def history_page(
+    store: Store, task: str, alias: str | None = None, limit: int = 50, cursor: str | None = None
+) -> Page[AliasEvent]:
+    """Return a page of the moves of a task's aliases, or of one of them, oldest first.
+
+    Args:
+        store: The open home.
+        task: The task.
+        alias: Only the moves of this alias.
+        limit: Moves on a page, 1 to 1000.
+        cursor: The cursor of the page before.
+
+    Raises:
+        NotFoundError: There is no such task.
+        UsageError: The limit or the cursor has another form.
+    """
+    if not 1 <= limit <= _LARGEST_PAGE:
+        raise UsageError(f"A page can't have {limit} moves.", f"choose --limit from 1 to {_LARGEST_PAGE}")
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise UsageError(f"{cursor!r} is not a cursor.", "use the cursor that the page before printed")
     with store.database.read() as session:
-        return _events(session, find_task(session, task), alias)
+        row = find_task(session, task)
+        query = _moves(row).where(AliasEventRow.id > int(cursor or 0)).order_by(AliasEventRow.id).limit(limit + 1)
+        if alias is not None:
+            query = query.where(AliasEventRow.alias == alias)
+        found = session.execute(query).all()
+    more = len(found) > limit
+    return Page(tuple(_event(row, move) for move in found[:limit]), str(found[limit - 1].id) if more else None)
 
 
 def _parse_expect(expect: str | None, task: str) -> int | None:
@@ -286,7 +331,7 @@ def _move(
         )
     )
     session.flush()
-    event = _events(session, task, alias)[-1]
+    event = _newest_move(session, task, alias)
     detail: dict[str, object] = {"from": event.from_number, "to": event.to_number, "reason": reason}
     if judged is not None and judged.accepted:
         detail["accepted"] = {"replaced": judged.replaced, "rules": list(judged.accepted)}
@@ -294,35 +339,57 @@ def _move(
     return event
 
 
-def _events(session: Session, task: TaskRow, alias: str | None) -> tuple[AliasEvent, ...]:
-    query = select(AliasEventRow).where(AliasEventRow.task_id == task.id).order_by(AliasEventRow.id)
-    if alias is not None:
-        query = query.where(AliasEventRow.alias == alias)
-    rows = session.scalars(query).all()
-    ids = {id_ for row in rows for id_ in (row.from_version_id, row.to_version_id)}
-    found = select(VersionRow.id, VersionRow.number).where(VersionRow.id.in_(ids))
-    numbers = dict(session.execute(found).all())
-    return tuple(
-        AliasEvent(
-            task=task.name,
-            alias=row.alias,
-            action="rollback" if row.action == "rollback" else "promote",
-            from_number=None if row.from_version_id is None else numbers[row.from_version_id],
-            to_number=numbers[row.to_version_id],
-            actor=row.actor,
-            reason=row.reason,
-            created_at=row.created_at,
-        )
-        for row in rows
+def _moves(task: TaskRow) -> Select[Any]:
+    """Return the query for the moves of a task's aliases, with the numbers of their versions."""
+    before, after = aliased(VersionRow), aliased(VersionRow)
+    row = AliasEventRow
+    columns: tuple[Any, ...] = (row.id, row.alias, row.action, row.actor, row.reason, row.created_at)
+    numbers: tuple[Any, ...] = (before.number.label("from_number"), after.number.label("to_number"))
+    return (
+        select(*columns, *numbers)
+        .outerjoin(before, before.id == row.from_version_id)
+        .join(after, after.id == row.to_version_id)
+        .where(row.task_id == task.id)
     )
 
 
-def _undone(events: Iterable[AliasEventRow]) -> int | None:
-    """Return the row id of the version that the last promote came from, of those that no rollback has undone."""
-    stack: list[int | None] = []
-    for event in events:
-        if event.action == "promote":
-            stack.append(event.from_version_id)
-        elif stack:
-            stack.pop()
-    return stack[-1] if stack else None
+def _newest_move(session: Session, task: TaskRow, alias: str) -> AliasEvent:
+    # one step in an index, however often the alias was moved
+    query = _moves(task).where(AliasEventRow.alias == alias).order_by(AliasEventRow.id.desc()).limit(1)
+    return _event(task, session.execute(query).one())
+
+
+def _event(task: TaskRow, move: Any) -> AliasEvent:
+    return AliasEvent(
+        task=task.name,
+        alias=move.alias,
+        action="rollback" if move.action == "rollback" else "promote",
+        from_number=move.from_number,
+        to_number=move.to_number,
+        actor=move.actor,
+        reason=move.reason,
+        created_at=move.created_at,
+    )
+
+
+def _undone(session: Session, task_id: int, alias: str) -> int | None:
+    """Return the row id of the version that the last promote came from, of those that no rollback has undone.
+
+    Each rollback undoes one promote before it, so from the newest move back few are read of a long history.
+    """
+    query = (
+        select(AliasEventRow.action, AliasEventRow.from_version_id)
+        .where(AliasEventRow.task_id == task_id, AliasEventRow.alias == alias)
+        .order_by(AliasEventRow.id.desc())
+        .execution_options(yield_per=_UNDONE_BUFFER)
+    )
+    rollbacks = 0
+    with closing(session.execute(query)) as moves:
+        for action, before in moves:
+            if action != "promote":
+                rollbacks += 1
+            elif rollbacks:
+                rollbacks -= 1
+            else:
+                return int(before) if before is not None else None
+    return None

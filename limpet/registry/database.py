@@ -148,7 +148,11 @@ def connect(url: URL) -> Database:
             "pip install 'limpet[postgres]'",
         ) from error
     event.listen(engine, "begin", _begin)
-    return Database(url, reader, writer=engine.execution_options(**{_WRITER: True}))
+    writer = engine.execution_options(**{_WRITER: True})
+    if url.get_backend_name() != "sqlite":
+        # whatever the server's default is: a statement after the lock must see what the holder before has committed
+        writer = writer.execution_options(isolation_level="READ COMMITTED")
+    return Database(url, reader, writer)
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -171,6 +175,8 @@ def _begin(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
     elif writes:
+        # for the advisory lock too, and for the locks of tables and rows that somebody else may hold
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
 
 
@@ -188,17 +194,18 @@ def typed_errors(url: URL) -> Iterator[None]:
 
 # PostgreSQL's codes for a read-only server, a missing right, a full disk
 _REFUSALS = ("25006", "42501", "53100")
+_LOCK_TIMEOUT = "55P03"
 
 
 def _typed(error: DatabaseError, name: str) -> LimpetError | None:
     why = " ".join(str(error.orig).split()).rstrip(".?")
     if "database or disk is full" in why or "readonly database" in why or _sqlstate(error) in _REFUSALS:
         return LimpetError(f"Nothing was recorded: {name} can't be written ({why}).", "df -h; ls -l")
-    if "malformed" in why or "not a database" in why:
+    if "malformed" in why or "not a database" in why or "Could not decode" in why:
         return IntegrityError(f"The database {name} is damaged: {why}.", "restore it from a backup")
     if not isinstance(error, OperationalError):
         return None
-    if "is locked" in why:
+    if "is locked" in why or _sqlstate(error) == _LOCK_TIMEOUT:
         return ConflictError(
             f"The database {name} was held by another process for {BUSY_TIMEOUT_MS // 1000} s.",
             "wait for the other process, then run the command again",

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry import log
-from limpet.registry._rows import environment_id, environments_of, find_version, references
+from limpet.registry._rows import environment_id, environments_of, find_version, references, task_names
 from limpet.registry.clock import utc_now
 from limpet.registry.removal import recording
-from limpet.registry.schema import EvaluationRow, TaskRow
+from limpet.registry.schema import EvaluationRow
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, Environment, EvaluationRecord
 
@@ -143,8 +143,7 @@ def evaluation_records(session: Session, rows: Sequence[EvaluationRow]) -> tuple
     """Return the values of evaluation rows, in their order, without a query per row."""
     named = references(session, [id_ for row in rows for id_ in (row.version_id, row.state_version_id)])
     environments = environments_of(session, rows)
-    found_tasks = select(TaskRow.id, TaskRow.name).where(TaskRow.id.in_({row.task_id for row in rows}))
-    tasks = dict(session.execute(found_tasks).all())
+    tasks = task_names(session, (row.task_id for row in rows))
     return tuple(
         EvaluationRecord(
             id=row.id,

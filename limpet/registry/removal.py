@@ -85,6 +85,7 @@ def removing(database: Database) -> Iterator[None]:
     with typed_errors(database.url), database.reader.connect() as connection, connection.begin():
         # the bytes of many blobs may take a while to go, and nothing is asked of the database meanwhile
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_REMOVER_LOCK})")
         yield
 

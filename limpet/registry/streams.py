@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 from limpet.errors import ConflictError, NotFoundError, UsageError
 from limpet.names import check_name
 from limpet.registry import log
-from limpet.registry._rows import find_task, find_version, references
+from limpet.registry._rows import batched, find_task, find_version, references, task_names
 from limpet.registry.canonical import digest_json
 from limpet.registry.clock import utc_now
 from limpet.registry.evaluations import evaluation_records
-from limpet.registry.schema import ArmRunRow, EvaluationRow, StepCellRow, StepRow, StreamRow, TaskRow
+from limpet.registry.schema import ArmRunRow, EvaluationRow, StepCellRow, StepRow, StreamRow
 from limpet.registry.store import Store
 from limpet.registry.values import ArmRun, Json, StepRecord, StreamRecord
 
@@ -306,17 +306,17 @@ def _cell(session: Session, step_id: int, task: str, evaluation_id: int) -> Step
 
 def _steps(session: Session, rows: Sequence[StepRow]) -> tuple[StepRecord, ...]:
     named = references(session, [row.version_id for row in rows])
-    found = select(TaskRow.id, TaskRow.name).where(TaskRow.id.in_({row.task_id for row in rows}))
-    tasks = dict(session.execute(found).all())
-    cells = session.execute(
-        select(StepCellRow.step_id, EvaluationRow)
-        .join(EvaluationRow, EvaluationRow.id == StepCellRow.evaluation_id)
-        .where(StepCellRow.step_id.in_([row.id for row in rows]))
-        .order_by(EvaluationRow.id)
-    ).all()
+    tasks = task_names(session, (row.task_id for row in rows))
     by_step: dict[int, dict[str, Any]] = {row.id: {} for row in rows}
-    for (step_id, _), record in zip(cells, evaluation_records(session, [cell[1] for cell in cells]), strict=True):
-        by_step[step_id][record.task] = record
+    for ids in batched(by_step):
+        cells = session.execute(
+            select(StepCellRow.step_id, EvaluationRow)
+            .join(EvaluationRow, EvaluationRow.id == StepCellRow.evaluation_id)
+            .where(StepCellRow.step_id.in_(ids))
+            .order_by(EvaluationRow.id)
+        ).all()
+        for (step_id, _), record in zip(cells, evaluation_records(session, [cell[1] for cell in cells]), strict=True):
+            by_step[step_id][record.task] = record
     return tuple(
         StepRecord(
             arm_run=row.arm_run_id,

@@ -30,7 +30,7 @@ from limpet.registry.store import Store
 
 __all__ = ["Problem", "contents", "verify"]
 
-# a younger file in tmp/ may be somebody's who is writing it
+# a younger file in tmp/ may be somebody's who is writing it, a younger blob that of a version about to be recorded
 _TEMPORARY, _UNFINISHED_SECONDS = "tmp/", 60 * 60
 
 
@@ -100,7 +100,8 @@ def _orphans(store: Store, found: set[str]) -> Iterator[Problem]:
     with store.database.read() as session:
         orphans = sorted(found - needed_blobs(session).keys()) if found else []
     for digest in orphans:
-        yield Problem("orphan", digest, "is stored, but nothing names it")
+        if _is_finished(store.blobs.modified(digest)):
+            yield Problem("orphan", digest, "is stored, but nothing names it")
 
 
 def _check_again(store: Store, broken: dict[str, Problem]) -> Iterator[Problem]:
@@ -116,11 +117,14 @@ def _check_again(store: Store, broken: dict[str, Problem]) -> Iterator[Problem]:
 
 
 def _stray(store: Store, name: str) -> Problem | None:
-    if name.startswith(_TEMPORARY):
-        written = store.blobs.stray_modified(name)
-        if written is None or time.time() - written < _UNFINISHED_SECONDS:
-            return None
+    if name.startswith(_TEMPORARY) and not _is_finished(store.blobs.stray_modified(name)):
+        return None
     return Problem("stray", name, "is in the blob store, but is no blob in its place")
+
+
+def _is_finished(written: float | None) -> bool:
+    # what is gone meanwhile harms nobody
+    return written is not None and time.time() - written >= _UNFINISHED_SECONDS
 
 
 def _check_blob(store: Store, digest: str, use: NeededBlob) -> Problem | None:

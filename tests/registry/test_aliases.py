@@ -56,6 +56,21 @@ def test_rollbacks_undo_promotes_one_by_one(three: Store) -> None:
     ]  # fmt: skip
 
 
+def test_the_history_comes_in_pages(three: Store) -> None:
+    for number in (1, 2, 3):
+        aliases.promote(three, f"news@{number}", "production")
+        aliases.promote(three, f"news@{number}", "staging")
+    first = aliases.history_page(three, "news", limit=4)
+    second = aliases.history_page(three, "news", limit=4, cursor=first.cursor)
+    assert (*first.items, *second.items) == aliases.history(three, "news")
+    assert (len(second.items), second.cursor) == (2, None)
+    of_one = aliases.history_page(three, "news", "staging", limit=2)
+    assert [move.to_number for move in of_one.items] == [1, 2]
+    for limit, cursor in ((0, None), (1001, None), (50, "x")):
+        with pytest.raises(UsageError):
+            aliases.history_page(three, "news", limit=limit, cursor=cursor)
+
+
 def test_aliases_do_not_disturb_each_other(three: Store) -> None:
     aliases.promote(three, "news@1", "production")
     aliases.promote(three, "news@2", "staging")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, make_url, text
 
-from limpet.errors import LimpetError, UnavailableError
-from limpet.registry import aliases, database, versions
+from limpet.errors import ConflictError, LimpetError, UnavailableError
+from limpet.registry import aliases, database, removal, tags, versions
 from limpet.registry.store import Store, open_store
 from limpet.registry.verify import verify
 from tests.registry.homes import add_version, again, draft, register, stock
@@ -79,6 +81,56 @@ def test_a_server_that_goes_away_in_a_transaction_leaves_nothing_of_it(far: Stor
         assert session.execute(text("SELECT count(*) FROM policies")).scalar() == 0
     assert register(far, draft(seed=1))[1] is False
     assert verify(far) == ()
+
+
+@pytest.fixture
+def strict(home: Store, postgres_admin: Connection) -> Store:
+    """A home on a database whose transactions are repeatable reads unless they say otherwise."""
+    home.database.close()
+    name = home.database.url.database
+    postgres_admin.execute(text(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"))
+    return home
+
+
+@pytest.mark.parametrize("home", ["postgresql"], indirect=True)
+def test_writers_need_not_know_the_isolation_that_the_server_has_by_default(strict: Store) -> None:
+    add_version(strict, seed=0)
+
+    def work(writer: int) -> None:
+        # an engine of its own, as another process has
+        own = again(strict)
+        for turn in range(8):
+            tags.change(own, "news@1", {"turn": f"{writer}-{turn}"})
+            add_version(own, "films", seed=100 * writer + turn)
+        own.database.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(1, 5)))
+    assert len(versions.find(strict, task="films").items) == 32
+    assert verify(strict) == ()
+
+
+@pytest.mark.parametrize("home", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("lock", ["writers", "removers"])
+def test_who_waits_for_a_writer_that_hangs_gives_up(home: Store, lock: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_version(home, seed=1)
+    other = again(home)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 200)
+    monkeypatch.setattr(removal, "BUSY_TIMEOUT_MS", 200)
+    held = home.database.write() if lock == "writers" else removal.removing(home.database)
+    with held:
+        began = time.monotonic()
+        with pytest.raises(ConflictError, match="was held by another process") as caught:
+            if lock == "writers":
+                aliases.promote(other, "news@1", "production")
+            else:
+                with removal.removing(other.database):
+                    raise AssertionError("there were two")
+        assert caught.value.exit_code == 4
+        assert time.monotonic() - began < 5
+    assert aliases.history(other, "news") == ()
+    assert aliases.promote(other, "news@1", "production").to_number == 1
+    other.database.close()
 
 
 def test_a_password_is_in_no_error(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -180,6 +181,39 @@ def test_registering_takes_the_same_steps_among_few_versions_and_among_many(home
         steps.append(counted.steps)
         assert len(counted.statements) <= 12
     assert steps[1] <= steps[0] * 1.1 + 2
+
+
+def test_moving_an_alias_takes_the_same_steps_after_few_moves_and_after_many(tmp_path: Path) -> None:
+    store = stock(tmp_path / "home")
+    for seed in range(3):
+        add_version(store, seed=seed)
+    aliases.promote(store, "news@1", "production")
+    steps: list[list[int]] = []
+    for moves in (FEW, 100 * FEW):
+        with store.database.write() as session:
+            # there and back again, as a nightly job does
+            session.execute(
+                text(
+                    f"WITH RECURSIVE numbers (n) AS (SELECT 1 UNION SELECT n + 1 FROM numbers WHERE n < {moves}) "
+                    "INSERT INTO alias_events "
+                    "(task_id, alias, action, from_version_id, to_version_id, actor, reason, created_at) "
+                    "SELECT 1, 'production', 'promote', 2 - n % 2, 1 + n % 2, 'ci', '', '' FROM numbers"
+                )
+            )
+        counts = []
+        for act in (
+            lambda: aliases.promote(store, "news@3", "production"),
+            lambda: aliases.promote(store, "news@3", "production"),
+            lambda: aliases.rollback(store, "news", "production"),
+            lambda: aliases.history_page(store, "news", "production"),
+        ):
+            with counting(store) as counted:
+                act()
+            counts.append(counted.steps)
+        steps.append(counts)
+    for few, many in zip(*steps, strict=True):
+        assert many <= few * 1.2 + 5
+    store.database.close()
 
 
 def test_deleted_versions_cost_a_reader_of_a_task_nothing(homes: tuple[Store, Store]) -> None:

@@ -6,17 +6,23 @@ import os
 import sqlite3
 import struct
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
-from limpet.registry import aliases, deletion, probes, tasks, versions
+from limpet.registry import _ledger, _verify_records, aliases, database, deletion, probes, tags, tasks, versions
 from limpet.registry._chain import cover_rows, uncovered_rows
-from limpet.registry.blobs import LocalBlobs, blob_key
+from limpet.registry._verify_log import check_log
+from limpet.registry._verify_records import check_records
+from limpet.registry.blobs import BlobStore, LocalBlobs, blob_key
 from limpet.registry.canonical import digest_bytes
+from limpet.registry.gc import collect
 from limpet.registry.store import Store
 from limpet.registry.verify import contents, verify
 from tests.registry.homes import (
@@ -25,6 +31,7 @@ from tests.registry.homes import (
     adapter_bytes,
     add_evaluation,
     add_version,
+    again,
     draft,
     stock,
 )
@@ -103,15 +110,21 @@ def misplace(file: Path) -> None:
     ids=["missing", "flipped", "truncated", "empty", "extra", "misplaced"],
 )
 def test_each_damage_to_a_file_is_named(full: Store, damage: Callable[[Path], object], kinds: set[str]) -> None:
-    damage(adapter_file(full))
+    file = adapter_file(full)
+    os.utime(file, (time.time() - 3601,) * 2)
+    damage(file)
     problems = verify(full)
     assert {problem.kind for problem in problems} == kinds
     if not kinds & {"stray"}:
         assert any(problem.where == "news@1, adapter_model.safetensors" for problem in problems)
 
 
-def test_a_blob_that_nothing_names_is_an_orphan(full: Store) -> None:
+def test_a_blob_that_nothing_names_is_an_orphan_once_it_is_an_hour_old(full: Store) -> None:
     digest = full.blobs.put_bytes(b"left by a killed register")
+    # somebody may be about to record it
+    assert verify(full) == ()
+    assert isinstance(full.blobs, LocalBlobs)
+    os.utime(full.blobs.root / blob_key(digest), (time.time() - 3601,) * 2)
     assert [(problem.kind, problem.where) for problem in verify(full)] == [("orphan", digest)]
 
 
@@ -198,6 +211,94 @@ def test_a_version_that_is_registered_meanwhile_leaves_no_orphan(full: Store) ->
 
     assert verify(full, progress=register_once) == ()
     assert registered
+
+
+def test_what_is_deleted_and_collected_meanwhile_is_no_damage(filled: Store) -> None:
+    other = again(filled)
+    gone: list[object] = []
+
+    def delete_and_collect(done: int, total: int) -> None:
+        if not gone:
+            deletion.delete(other, "films@1", "not wanted")
+            gone.append(collect(other, grace_seconds=0, dry_run=False).deleted)
+
+    assert verify(filled, deep=True, progress=delete_and_collect) == ()
+    assert gone
+    other.database.close()
+
+
+def test_damage_is_named_though_the_version_was_deleted_meanwhile(full: Store) -> None:
+    flip(adapter_file(full))
+    other = again(full)
+
+    def delete_once(done: int, total: int) -> None:
+        aliases.promote(other, "news@2", "production")
+        deletion.delete(other, "news@1", "not wanted")
+
+    add_version(full, seed=5)
+    assert [problem.kind for problem in verify(full, progress=delete_once)] == ["changed"]
+    other.database.close()
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """Blobs of a home, and what somebody does while they are read."""
+
+    blobs: BlobStore
+    disturb: Callable[[], object]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("path", "read", "rehash"):
+            self.disturb()
+        return getattr(self.blobs, name)
+
+
+def test_nobody_who_writes_waits_while_bytes_are_read(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 200)
+    other, moves = again(full), []
+
+    def promote() -> None:
+        # an error where the check holds a lock of SQLite
+        moves.append(aliases.promote(other, f"films@{1 + len(moves) % 2}", "live"))
+
+    add_version(full, "films", seed=9)
+    disturbed = replace(full, blobs=Disturbed(full.blobs, promote))  # type: ignore[arg-type]
+    assert verify(disturbed, deep=True) == ()
+    # once for each blob, for each tensor file, for each document, predictions and probe
+    assert len(moves) > 10
+    other.database.close()
+
+
+def test_what_is_written_between_two_pages_of_a_check_is_no_edit(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, acts = again(filled), iter(range(10_000))
+    # a page is one row, so that every table has several
+    monkeypatch.setattr(_ledger, "_PAGE", 1)
+    monkeypatch.setattr(_verify_records, "_PAGE", 1)
+
+    def work() -> None:
+        act = next(acts)
+        add_version(other, seed=100 + act)
+        tags.change(other, "news@1", {"turn": str(act)})
+        aliases.promote(other, f"news@{1 + act % 2}", "live")
+        if act % 3 == 2:
+            deletion.delete(other, f"news@{act + 1}", "not wanted")
+
+    turns = 0
+
+    @contextmanager
+    def read() -> Iterator[Session]:
+        nonlocal turns
+        turns += 1
+        if turns < 30:
+            work()
+        with filled.database.read() as session:
+            yield session
+
+    assert [*check_records(read), *check_log(read)] == []
+    assert turns > 30
+    other.database.close()
 
 
 def test_what_a_deleted_version_has_left_may_go_but_must_be_right(full: Store) -> None:
