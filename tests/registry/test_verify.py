@@ -291,13 +291,13 @@ def test_what_is_written_between_two_pages_of_a_check_is_no_edit(
     def read() -> Iterator[Session]:
         nonlocal turns
         turns += 1
-        if turns < 30:
+        if turns < 12:
             work()
         with filled.database.read() as session:
             yield session
 
     assert [*check_records(read), *check_log(read)] == []
-    assert turns > 30
+    assert turns > 12
     other.database.close()
 
 
