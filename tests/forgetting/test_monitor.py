@@ -15,11 +15,12 @@ from limpet.training.learn import TrainingSettings
 from tests.tiny import tiny_base, tiny_csv
 
 QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")
+AUTO = TrainingSettings(epochs=2, batch_size=8)
 
 
-def test_every_earlier_task_is_evaluated_again_with_the_same_bits(home: Home) -> None:
-    home.train("place", QUICK)
-    added = home.train("wet", QUICK)
+def test_every_earlier_task_is_evaluated_again_with_the_same_bits(home: Home, auto_dtype: str) -> None:
+    home.train("place", AUTO)
+    added = home.train("wet", AUTO)
     assert set(added.row) == {"place", "wet"}
     arm = home.report("home").arms[0]
     assert arm.matrix[0][1] is None
@@ -31,14 +32,14 @@ def test_every_earlier_task_is_evaluated_again_with_the_same_bits(home: Home) ->
     assert first.row["place"].id != second.row["place"].id
 
 
-def test_an_evaluation_keeps_predictions_and_environment(home: Home) -> None:
+def test_an_evaluation_keeps_predictions_and_environment(home: Home, auto_dtype: str) -> None:
     home.train("place", QUICK)
     (evaluation,) = home.evaluate(["place"])
     kept = evaluations.predictions(home.store, evaluation)
     right = sum(a == b for a, b in zip(kept["predictions"], kept["targets"], strict=True))
     assert right / evaluation.examples == evaluation.score
     assert evaluation.environment.threads >= 1
-    assert evaluation.environment.dtype == home.backbone().evaluation_dtype
+    assert evaluation.environment.dtype == home.backbone().evaluation_dtype == auto_dtype
 
 
 def test_the_gate_lets_an_isolated_adapter_through(home: Home) -> None:

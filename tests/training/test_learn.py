@@ -24,6 +24,7 @@ from limpet.training.scoring import score
 from tests.tiny import change_one_weight
 
 QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")
+AUTO = replace(QUICK, dtype="auto")
 
 
 class StopAt:
@@ -55,30 +56,43 @@ def contents(result: Staged) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_tiny_task_is_learned_well_above_chance(home: Home, method: str) -> None:
-    settings = TrainingSettings(method=method, epochs=8, batch_size=8, learning_rate=5e-3, dtype="float32")
+def test_a_tiny_task_is_learned_well_above_chance(home: Home, auto_dtype: str, method: str) -> None:
+    settings = replace(AUTO, method=method, epochs=8, learning_rate=5e-3)
     home.train("place", settings)
-    assert home.adapter.show("place@1").metrics["accuracy"] > 0.8
+    version = home.adapter.show("place@1")
+    assert version.metrics["accuracy"] > 0.8
+    assert version.environment.dtype == version.config["training"]["dtype"] == auto_dtype
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_the_base_in_memory_is_bit_for_bit_the_same_after_training(home: Home, method: str) -> None:
+def test_the_base_in_memory_is_bit_for_bit_the_same_after_training(home: Home, auto_dtype: str, method: str) -> None:
     backbone = home.backbone()
     before = module_digest(backbone.model)
     names = [name for name, _ in backbone.model.named_modules()]
-    staged(home, settings=replace(QUICK, method=method))
+    staged(home, settings=replace(AUTO, method=method))
     assert module_digest(backbone.model) == before
     assert [name for name, _ in backbone.model.named_modules()] == names
     assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_the_same_seed_gives_the_same_files(home: Home, method: str) -> None:
-    settings = replace(QUICK, method=method)
+def test_the_same_seed_gives_the_same_files(home: Home, auto_dtype: str, method: str) -> None:
+    settings = replace(AUTO, method=method)
     first = staged(home, settings=settings)
     kept = contents(first)
     discard(first)
     assert contents(staged(home, settings=settings)) == kept
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_an_interrupted_run_goes_on_to_the_same_bits_in_any_dtype(home: Home, auto_dtype: str, method: str) -> None:
+    settings = replace(AUTO, method=method)
+    undisturbed = staged(home, settings=settings)
+    kept = contents(undisturbed)
+    discard(undisturbed)
+    with pytest.raises(InterruptedRunError):
+        staged(home, settings=settings, progress=StopAt(13))
+    assert contents(staged(home, settings=settings, resume=True)) == kept
 
 
 def test_another_seed_gives_another_adapter(home: Home) -> None:
