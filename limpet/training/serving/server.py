@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -126,7 +126,7 @@ class Server:
         lora = self.shelf.get(version).lora
         return self._place(version, lora) if lora else None
 
-    def _place(self, version: VersionRecord, lora: LoraFile, staying: Collection[str] = ()) -> Place | None:
+    def _place(self, version: VersionRecord, lora: LoraFile, staying: Set[str] = frozenset()) -> Place | None:
         """Put an adapter in place; null if there is no room beside those that stay."""
         fill = partial(self.shelf.fill, version)
         return self.slotted.place(version.digest, lora.layout, lora.scale, fill, staying)

@@ -9,11 +9,11 @@ batch may mix adapters of any widths: every linear layer adds to each row what t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +113,14 @@ class Slots:
         return a, self._buffer.as_strided((self.count, target.outputs, target.rank), (width, target.rank, 1), to_b)
 
 
+class _Held(NamedTuple):
+    """An adapter in place, and the numbers of the buffer that are its own, from `start` to `stop`."""
+
+    place: Place
+    start: int
+    stop: int
+
+
 class SlotBuffer:
     """One buffer for adapters of all layouts together; those that were used longest ago give way.
 
@@ -131,7 +139,9 @@ class SlotBuffer:
         self._device = device
         self._buffer: Tensor | None = None
         self._slots: dict[Layout, Slots] = {}
-        self._held: OrderedDict[str, range] = OrderedDict()
+        self._held: OrderedDict[str, _Held] = OrderedDict()
+        # how many numbers are taken; fewer only make this look for free slots where there is none
+        self._taken = 0
 
     @property
     def memory(self) -> int:
@@ -149,7 +159,7 @@ class SlotBuffer:
         """Return the slots for adapters of a layout."""
         if self._buffer is None or len(self._buffer) < layout.width:
             # what lies in the former buffer is forgotten before there is another
-            self._held, self._slots = OrderedDict(), {}
+            self._held, self._slots, self._taken = OrderedDict(), {}, 0
             count = max(self._count, layout.width)
             self._buffer = torch.empty(count, dtype=torch.float32, device=self._device)
         if layout not in self._slots:
@@ -157,7 +167,7 @@ class SlotBuffer:
         return self._slots[layout]
 
     def place(
-        self, key: str, layout: Layout, scale: float, fill: Callable[[Tensor], None], staying: Collection[str] = ()
+        self, key: str, layout: Layout, scale: float, fill: Callable[[Tensor], None], staying: Set[str] = frozenset()
     ) -> Place | None:
         """Return where an adapter is; `fill` writes its tensors into a slot (width) unless it is in place.
 
@@ -171,50 +181,56 @@ class SlotBuffer:
         Returns:
             Null where there is no room beside those that stay.
         """
+        if key in self._held:
+            self._held.move_to_end(key)
+            return self._held[key].place
         if self._buffer is not None and len(self._buffer) < layout.width and staying:
             return None
         slots, width = self.slots(layout), layout.width
-        if key in self._held:
-            self._held.move_to_end(key)
-            return Place(slots, self._held[key].start // width)
-        index = self._free(slots) if self._has_room(width) else None
+        index, giving_way = self._free(slots), list[str]()
         if index is None:
-            index = self._oldest(slots, staying)
+            index, giving_way = self._oldest(slots, staying)
         if index is None:
             return None
-        stretch = range(index * width, (index + 1) * width)
-        for other in self._within(stretch):
-            del self._held[other]
+        # where this does not end well, the next one looks for free slots itself
+        taken, self._taken = self._taken, 0
+        for other in giving_way:
+            held = self._held.pop(other)
+            taken -= held.stop - held.start
         fill(slots.slot(index))
         slots.scales[index] = scale
         slots.scale_of[index] = scale
-        self._held[key] = stretch
-        return Place(slots, index)
-
-    def _has_room(self, width: int) -> bool:
-        assert self._buffer is not None
-        return sum(map(len, self._held.values())) + width <= len(self._buffer)
+        place = Place(slots, index)
+        self._held[key] = _Held(place, index * width, (index + 1) * width)
+        self._taken = taken + width
+        return place
 
     def _free(self, slots: Slots) -> int | None:
         """Return the first slot in which no adapter lies; null if there is none."""
+        assert self._buffer is not None
+        if self._taken + slots.layout.width > len(self._buffer):
+            return None
+        self._taken = sum(held.stop - held.start for held in self._held.values())
         index = 0
-        for taken in sorted(self._held.values(), key=lambda stretch: stretch.start):
-            if (index + 1) * slots.layout.width <= taken.start:
+        for held in sorted(self._held.values(), key=lambda held: held.start):
+            if (index + 1) * slots.layout.width <= held.start:
                 break
-            index = max(index, -(-taken.stop // slots.layout.width))
+            index = max(index, -(-held.stop // slots.layout.width))
         return index if index < slots.count else None
 
-    def _oldest(self, slots: Slots, staying: Collection[str]) -> int | None:
-        """Return the slot where the adapter lies that was used longest ago; null if all have one that stays."""
+    def _oldest(self, slots: Slots, staying: Set[str]) -> tuple[int | None, list[str]]:
+        """Return the slot of the adapter that was used longest ago and all that lie in it; null if all must stay."""
         width = slots.layout.width
-        for stretch in self._held.values():
-            index = min(stretch.start // width, slots.count - 1)
-            if not any(key in staying for key in self._within(range(index * width, (index + 1) * width))):
-                return index
-        return None
-
-    def _within(self, stretch: range) -> list[str]:
-        return [key for key, own in self._held.items() if own.start < stretch.stop and stretch.start < own.stop]
+        for key, held in self._held.items():
+            index = min(held.start // width, slots.count - 1)
+            start, stop = index * width, (index + 1) * width
+            if (held.start, held.stop) == (start, stop):
+                giving_way = [key]
+            else:
+                giving_way = [one for one, own in self._held.items() if own.start < stop and start < own.stop]
+            if staying.isdisjoint(giving_way):
+                return index, giving_way
+        return None, []
 
 
 @dataclass(frozen=True)
@@ -292,7 +308,7 @@ class SlottedBackbone:
         self._rows = Rows()
 
     def place(
-        self, key: str, layout: Layout, scale: float, fill: Callable[[Tensor], None], staying: Collection[str] = ()
+        self, key: str, layout: Layout, scale: float, fill: Callable[[Tensor], None], staying: Set[str] = frozenset()
     ) -> Place | None:
         """Put an adapter in place, as `SlotBuffer.place` does, and let the layers that it changes read it."""
         # beforehand: what is in place has all its layers reading it, whatever interrupts this

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -134,7 +134,7 @@ def room(count: int, layout: Layout = LAYOUT) -> SlotBuffer:
     return SlotBuffer(4 * layout.width * count, "cpu")
 
 
-def put(buffer: SlotBuffer, key: str, layout: Layout = LAYOUT, staying: Collection[str] = ()) -> Place | None:
+def put(buffer: SlotBuffer, key: str, layout: Layout = LAYOUT, staying: Set[str] = frozenset()) -> Place | None:
     """Place an adapter all of whose numbers, and whose factor, are the code of its name."""
 
     def fill(slot: Tensor) -> None:
