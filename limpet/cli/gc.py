@@ -49,9 +49,9 @@ def command(invocation: Invocation, grace: str | None, cache: bool, dry_run: boo
     # by itself gc only looks; --dry-run wins over --yes
     removes = not (dry_run or (dry_run is None and not yes))
     if cache:
-        empty_cache(invocation, _seconds(grace or "0"), removes, yes)
+        empty_cache(invocation, _seconds("0" if grace is None else grace), removes, yes)
         return
-    home, seconds = invocation.open(), _seconds(grace or "24h")
+    home, seconds = invocation.open(), _seconds("24h" if grace is None else grace)
     report = home.gc(seconds)
     if removes:
         confirm(f"Remove {_sum(report)}?", yes)
