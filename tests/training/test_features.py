@@ -13,7 +13,7 @@ import torch
 from limpet.home import Home
 from limpet.registry import tasks
 from limpet.registry.cache import keep, recall
-from limpet.training import features
+from limpet.training import features, precision
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.data import read_split
 from limpet.training.evaluate import run
@@ -60,7 +60,7 @@ def test_a_head_on_features_becomes_the_head_on_the_frozen_base(home: Home, tmp_
 
 def test_the_backbone_is_not_asked_a_second_time(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # what is trained, evaluated and served in one dtype has the same features
-    monkeypatch.setenv("LIMPET_EVALUATION_DTYPE", "float32")
+    monkeypatch.setattr(precision, "bf16_is_fast", lambda: False)
     first = home.train("place", PROBE).version
     kept = sorted((tmp_path / "cache" / "features").iterdir())
     assert len(kept) == 3, "one file for each split"
