@@ -24,6 +24,7 @@ __all__ = ["command"]
 @click.option("--epochs", type=int, metavar="E", help="Passes over the training examples. [3]")
 @click.option("--lr", "learning_rate", type=float, metavar="X", help="Peak learning rate. [the method's own]")
 @click.option("--batch-size", type=int, metavar="B", help="Examples in a step. [16]")
+@click.option("--weight-decay", type=float, metavar="X", help="Of matrices; norms, biases, factors: none. [0.01]")
 @click.option("--seed", type=int, metavar="S", help="Seeds initial values, order and dropout. [0]")
 @click.option("--max-length", type=int, metavar="L", help="Longest text in tokens. [the task's own]")
 @click.option("--dtype", metavar="T", help="auto, bfloat16 or float32. [auto]")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from limpet.forgetting import strategies
 from limpet.forgetting.ability_words import ability_sentences
+from limpet.forgetting.fairness import unlike_treatment
 from limpet.forgetting.replacement_values import latest
 from limpet.forgetting.report_values import ArmReport, Comparison, Interval, Report
 from limpet.forgetting.served_words import served_sentences
@@ -40,6 +41,7 @@ def sentences(report: Report) -> list[str]:
         *_edges(report),
         *(replacement.sentence() for replacement in latest(report.replaced)),
         *(sentence for name in names for sentence in ability_sentences(runs_of(report, name))),
+        *unlike_treatment(report),
         *_caveats(report),
         *_served(report),
     ]

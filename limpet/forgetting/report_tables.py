@@ -252,7 +252,10 @@ def sweep_table(report: Report) -> Table:
         for arm in report.arms
         for candidate in arm.sweep
     ]
-    note = "Chosen by the mean score on validation data after the last task, never on the evaluation split."
+    note = (
+        "Chosen by the mean score on validation data after the last task, never on the evaluation split; under the "
+        "first seed and the first order of the tasks alone, for all."
+    )
     if any("mean_rank" in candidate for arm in report.arms for candidate in arm.sweep):
         note += " Where the tasks' scores have no common unit, it is by the mean over tasks of a candidate's rank."
     return Table("sweeps", ("arm", "settings", "validation", ""), tuple(rows), note)

@@ -25,6 +25,7 @@ __all__ = [
     "BatchPlan",
     "at_once",
     "collate",
+    "draw_evenly",
     "evaluation_plan",
     "on_device",
     "pieces",
@@ -37,6 +38,7 @@ AT_ONCE = 2048
 More of them leave its caches, and take longer (benchmarks/tokens.py).
 """
 _AT_ONCE_ELSEWHERE = 1 << 16
+_TEXTS, _TEXTS_ELSEWHERE = 64, 512
 
 PAD_TO = 8
 """Batches are padded to a multiple of this many tokens."""
@@ -56,14 +58,19 @@ class BatchPlan:
         return digest_json({"batches": self.batches, "lengths": self.lengths})
 
 
-def evaluation_plan(lengths: Sequence[int], batch_size: int = 64) -> BatchPlan:
-    """Sort by length, then by index, and cut into batches: the same lengths always give the same plan.
+def evaluation_plan(lengths: Sequence[int], batch_size: int | None = None, device: str = "cpu") -> BatchPlan:
+    """Sort by length, then by index, and cut into batches: the same lengths always give the same plan on a device.
 
-    A batch has at most `batch_size` examples and `AT_ONCE` tokens.
+    Args:
+        lengths: How many tokens every text has.
+        batch_size: How many texts a batch has at the most; by default 64 on a processor, 512 on an accelerator.
+        device: The type of device, as torch calls it. It has as many tokens in a batch at the most as in training.
     """
+    batch_size = batch_size or (_TEXTS if device == "cpu" else _TEXTS_ELSEWHERE)
+    most = at_once(device)
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     wide = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    batches = tuple(tuple(piece) for batch in wide for piece in pieces(lengths, batch))
+    batches = tuple(tuple(piece) for batch in wide for piece in pieces(lengths, batch, most))
     padded = tuple(_round_up(max(lengths[index] for index in batch)) for batch in batches)
     return BatchPlan(batches, padded)
 
@@ -77,6 +84,15 @@ def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: 
         bucket = sorted(order[start : start + batch_size * _BUCKET], key=lambda index: lengths[index])
         batches += [[int(i) for i in bucket[j : j + batch_size]] for j in range(0, len(bucket), batch_size)]
     return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def draw_evenly(count: int, draws: int, seed: int, epoch: int) -> list[int]:
+    """Draw `draws` of `count` examples for an epoch; none comes a second time before all have come once."""
+    generator = np.random.default_rng([seed, epoch, count])
+    drawn: list[int] = []
+    while len(drawn) < draws:
+        drawn += map(int, generator.permutation(count)[: draws - len(drawn)])
+    return drawn
 
 
 def pieces(lengths: Sequence[int], batch: Sequence[int], at_once: int = AT_ONCE) -> list[list[int]]:

@@ -23,17 +23,21 @@ class Companion:
         task: The other task.
         indices: Which of its training examples, null for all.
         head: The files of its head, which stays as it is; null gives it a new head, which is learned along.
+        draws: How many of these examples an epoch has, some of them more than once; null for each of them once.
     """
 
     task: TaskRecord
     indices: tuple[int, ...] | None
     head: Mapping[str, Path] | None
+    draws: int | None = None
 
     @property
     def identity(self) -> Json:
         """All that decides what is learned along."""
         head = {name: digest_file(path) for name, path in (self.head or {}).items() if name.startswith("head.")}
+        drawn = {} if self.draws is None else {"draws": self.draws}
         return {
+            **drawn,
             "task": self.task.name,
             "data": self.task.data_digest,
             "indices": None if self.indices is None else digest_json(list(self.indices)),

@@ -57,7 +57,8 @@ class Encoded:
     """Texts as token ids with their batch plan; `pad_id` fills up their rows.
 
     `fields` are what else a batch has, by name. `counts` says what the texts lost on their way, for people. `shared`
-    has token ids that are read with every text, such as demonstrations.
+    has token ids that are read with every text, such as demonstrations. `most` is how many texts a batch may have on
+    any device, null where the device alone decides.
     """
 
     ids: tuple[list[int], ...]
@@ -66,6 +67,7 @@ class Encoded:
     fields: Mapping[str, Field] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     shared: tuple[tuple[int, ...], ...] = ()
+    most: int | None = None
 
     @property
     def digest(self) -> str:
@@ -104,6 +106,10 @@ class Encoded:
     def lengths(self) -> tuple[int, ...]:
         """How many tokens every text has."""
         return tuple(len(row) for row in self.ids)
+
+    def planned_for(self, device: str) -> Encoded:
+        """Return the same texts in the batches that suit a type of device."""
+        return self if device == "cpu" else replace(self, plan=evaluation_plan(self.lengths, self.most, device))
 
     def having(self, **fields: Field) -> Encoded:
         """Return the same texts with more fields."""

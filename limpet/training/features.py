@@ -26,7 +26,7 @@ from limpet.training.checkpoint import Checkpoint
 from limpet.training.environment import current_environment
 from limpet.training.evaluate import Encoded, Outcome, in_batches, run
 from limpet.training.heads import Batch, Head
-from limpet.training.loop import Fitted, LoopSettings, fit
+from limpet.training.loop import Fitted, LoopSettings, Validation, fit
 from limpet.training.model import TaskModel
 from limpet.training.objectives import TaskLoss
 from limpet.training.precision import autocast
@@ -86,7 +86,7 @@ def fit_head(
     model: TaskModel,
     texts: Encoded,
     held_back: Encoded,
-    measure: Callable[[Sequence[Any]], float],
+    measure: Callable[[Outcome], Validation],
     kept: Sequence[Path | None],
     loop: LoopSettings,
     checkpoint: Checkpoint,
@@ -98,7 +98,7 @@ def fit_head(
         model: The backbone, with or without an adapter, and the head; nothing but the head is trained.
         texts: The training examples, with their targets.
         held_back: The validation examples.
-        measure: Scores predictions of those; higher is better.
+        measure: Tells how good the answers to those are.
         kept: The files of both features; null where they are not worth keeping.
         loop: Settings of the loop.
         checkpoint: Where to write the state, and to resume from.
@@ -115,8 +115,8 @@ def fit_head(
     )
     alone = HeadModel(model.head)
 
-    def validate() -> float:
-        return measure(run(alone, unseen, device).predictions)
+    def validate() -> Validation:
+        return measure(run(alone, unseen, device))
 
     fitted = fit(alone, TaskLoss(features, model.head, device, at_once=None), loop, validate, checkpoint, progress)
     # in whichever run they were computed

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from limpet.errors import UsageError
 from limpet.registry.store import Store
@@ -15,12 +18,13 @@ from limpet.training.backbone import Backbone
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.companions import ALONE, Along, Companion
 from limpet.training.data import read_split
-from limpet.training.evaluate import Encoded, run
+from limpet.training.evaluate import Encoded, Outcome, in_batches, run
 from limpet.training.features import fit_head, kept_in
-from limpet.training.loop import Fitted, LoopSettings, fit
+from limpet.training.loop import Fitted, LoopSettings, Validation, fit
 from limpet.training.lower_layers import keep
 from limpet.training.model import OtherHead, TaskModel
 from limpet.training.objectives import Mixture, TaskLoss
+from limpet.training.precision import autocast
 from limpet.training.progress import Progress
 from limpet.training.scoring import no_common_unit, score
 
@@ -64,10 +68,10 @@ def fit_task(
         UsageError: Nothing but heads is trained, and there is something to learn along.
     """
     device = backbone.model.device
-    train, validation = read_split(store, task, "train"), read_split(store, task, "validation")
+    train = read_split(store, task, "train")
     encoded = model.encode(backbone.tokenizer, train, max_length, learning=True)
-    held_back = model.encode(backbone.tokenizer, validation, max_length)
-    own = _HeldBack(task, model, held_back, [example.target for example in validation], device, loop.dtype)
+    own = _held_back(store, backbone, model, task, max_length, loop.dtype)
+    held_back = own.encoded
     inputs = {"train": encoded.inputs_digest(targets=True), "validation": held_back.inputs_digest()}
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
         if along.companions or along.penalty:
@@ -92,15 +96,20 @@ def fit_task(
     for place, companion in enumerate(along.companions):
         along_data = _along_data(store, backbone, model, place, companion, max_length)
         inputs[f"train/{companion.task.name}"] = along_data.inputs_digest(targets=True)
-        losses.append(TaskLoss(along_data, OtherHead(model, place).head, device, place, loop.at_once))
+        losses.append(
+            TaskLoss(along_data, OtherHead(model, place).head, device, place, loop.at_once, companion.draws)
+        )
         if companion.head is None:
-            learned.append(_held_back(store, backbone, model, place, companion.task, max_length, loop.dtype))
+            other = OtherHead(model, place)
+            learned.append(_held_back(store, backbone, other, companion.task, max_length, loop.dtype))
 
     unlike = no_common_unit({one.task.name: one.task.definition.metric for one in learned})
 
-    def validate() -> float | Mapping[str, float]:
-        scores = {one.task.name: one.validate() for one in learned}
-        return scores if unlike else sum(scores.values()) / len(scores)
+    def validate() -> Validation:
+        found = {one.task.name: one.validate() for one in learned}
+        scores = {name: score for name, (score, _) in found.items()}
+        loss = sum(loss for _, loss in found.values()) / len(found)
+        return Validation(scores if unlike else sum(scores.values()) / len(scores), loss)
 
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     mixture = Mixture(losses, along.penalty, parameters)
@@ -130,22 +139,44 @@ def measure_untrained(
 
 @dataclass(frozen=True)
 class _HeldBack:
-    """A task's validation examples, and what answers them."""
+    """A task's validation examples, and what answers them.
+
+    `to_read` has them with their targets, as in training, where an answer is written and has no loss of its own; null
+    elsewhere, and where a target is longer than what can be read.
+    """
 
     task: TaskRecord
     model: TaskModel | OtherHead
     encoded: Encoded
+    to_read: Encoded | None
     targets: list[Any]
     device: Any
     dtype: str
 
-    def measure(self, predictions: Sequence[Any]) -> float:
-        """Score predictions of the examples."""
-        return score(self.task.definition.metric, predictions, self.targets)
+    def measure(self, outcome: Outcome) -> Validation:
+        """Tell how good answers to the examples are."""
+        return Validation(*self._measured(outcome))
 
-    def validate(self) -> float:
-        """Score the model as it is."""
-        return self.measure(run(self.model, self.encoded, self.device, dtype=self.dtype).predictions)
+    def validate(self) -> tuple[float, float]:
+        """Return the score and the loss of the model as it is."""
+        return self._measured(run(self.model, self.encoded, self.device, dtype=self.dtype))
+
+    def _measured(self, outcome: Outcome) -> tuple[float, float]:
+        value = score(self.task.definition.metric, outcome.predictions, self.targets)
+        if self.to_read is not None:
+            return value, self._loss_of_reading(self.to_read)
+        targets = self.encoded.fields.get("targets")
+        return value, self.model.head.loss_of(outcome.rows, targets.rows) if targets else math.inf
+
+    def _loss_of_reading(self, texts: Encoded) -> float:
+        head, total, terms = self.model.head, 0.0, 0
+        with torch.no_grad(), autocast(self.device, self.dtype):
+            for _, batch in in_batches(texts, self.device):
+                targets = batch.pop("targets")
+                count = head.terms(targets)
+                total += float(head.loss(self.model(**batch), targets)) * count
+                terms += count
+        return total / max(1, terms)
 
 
 def _along_data(
@@ -159,8 +190,15 @@ def _along_data(
 
 
 def _held_back(
-    store: Store, backbone: Backbone, model: TaskModel, place: int, task: TaskRecord, max_length: int, dtype: str
+    store: Store, backbone: Backbone, model: TaskModel | OtherHead, task: TaskRecord, max_length: int, dtype: str
 ) -> _HeldBack:
-    other, examples = OtherHead(model, place), read_split(store, task, "validation")
-    encoded = other.head.encode(backbone.tokenizer, examples, max_length, False)
-    return _HeldBack(task, other, encoded, [example.target for example in examples], backbone.model.device, dtype)
+    examples, head = read_split(store, task, "validation"), model.head
+    reads = task.definition.type in methods.FEATURES
+    encoded, to_read = head.encode(backbone.tokenizer, examples, max_length, reads), None
+    if not reads:
+        with suppress(UsageError):
+            to_read = head.encode(backbone.tokenizer, examples, max_length, True)
+    targets = [example.target for example in examples]
+    device = backbone.model.device
+    plan = encoded.planned_for(device.type)
+    return _HeldBack(task, model, plan, to_read and to_read.planned_for(device.type), targets, device, dtype)

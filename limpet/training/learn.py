@@ -55,6 +55,7 @@ _LOOP_KEYS = {
     "epochs": "epochs",
     "batch_size": "batch_size",
     "max_length": "max_length",
+    "weight_decay": "weight_decay",
     "dtype": "dtype",
     "without": "without",
 }
@@ -65,7 +66,8 @@ class TrainingSettings:
     """How a task is to be learned.
 
     `learning_rate` None means the method's own; `max_length` (tokens) None means the task's; `dtype` is `auto`,
-    `bfloat16` or `float32`; `max_seconds` ends training early; `without` names what is not to be done although it is
+    `bfloat16` or `float32`; `max_seconds` ends training early; `weight_decay` pulls matrices towards 0, and no
+    norm, bias, scale or factor (see `limpet.training.decay`); `without` names what is not to be done although it is
     faster (see `limpet.training.computing.CHOICES`).
     """
 
@@ -78,6 +80,7 @@ class TrainingSettings:
     max_length: int | None = None
     dtype: str = "auto"
     max_seconds: float | None = None
+    weight_decay: float = 0.01
     without: tuple[str, ...] = ()
 
     @classmethod
@@ -101,6 +104,7 @@ class TrainingSettings:
             "learning_rate": (self.learning_rate is None or 0 < self.learning_rate < 10, "above 0 and below 10"),
             "seed": (0 <= self.seed < 2**31, "0 to 2147483647"),
             "max_length": (self.max_length is None or self.max_length >= 2, "2 or more"),
+            "weight_decay": (0 <= self.weight_decay < 1, "0 or more and below 1"),
             "max_seconds": (self.max_seconds is None or self.max_seconds > 0, "above 0"),
         }
         check_choices(self.without)
@@ -270,6 +274,8 @@ def _training(method: methods.Method, settings: TrainingSettings) -> dict[str, A
         "batch_size": settings.batch_size,
         "dtype": resolve_dtype(settings.dtype),
         "max_seconds": settings.max_seconds,
+        # versions without it were made when every parameter was decayed by 0.01, norms and factors too
+        "weight_decay": settings.weight_decay,
     }
     # what is done by default is no part of a version's identity: it gives the same adapter, up to rounding
     return training | ({"without": sorted(settings.without)} if settings.without else {})
@@ -418,6 +424,7 @@ def _fit(
         seed=settings.seed,
         dtype=training["dtype"],
         max_seconds=training["max_seconds"],
+        weight_decay=training["weight_decay"],
         fused="fused-optimizer" not in settings.without,
         at_once=None if "token-budget" in settings.without else at_once(backbone.model.device.type),
     )

@@ -22,12 +22,25 @@ from torch import Tensor
 
 from limpet.errors import InterruptedRunError, TrainingError
 from limpet.training.checkpoint import Checkpoint, LoopState
+from limpet.training.decay import decayed_names
 from limpet.training.progress import Progress
 from limpet.training.units import mean_ranks
 
-__all__ = ["Fitted", "LoopSettings", "Objective", "fit", "new_accelerator"]
+__all__ = ["Fitted", "LoopSettings", "Objective", "Validation", "fit", "new_accelerator"]
 
 _OF_TASK = "validation/"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What validation data say of the model; `loss` decides between epochs that score the same.
+
+    `score` is higher where the model is better. Scores by task are those of tasks without a common unit, the one that
+    is learned first: the best epoch is then that of the best mean rank.
+    """
+
+    score: float | Mapping[str, float]
+    loss: float
 
 
 class Objective(Protocol):
@@ -48,7 +61,8 @@ class LoopSettings:
     """Settings of the loop; `learning_rate` is the peak, `warmup` a share of all steps, `max_seconds` a budget.
 
     `fused` lets the optimizer pass once over each weight, where the device has such a kernel. `at_once` is how many
-    tokens of a step are computed at once at the most, null for all.
+    tokens of a step are computed at once at the most, null for all. `weight_decay` is of the weights that
+    `limpet.training.decay` names.
     """
 
     epochs: int
@@ -103,7 +117,7 @@ def fit(
     model: Any,
     objective: Objective,
     settings: LoopSettings,
-    validate: Callable[[], float | Mapping[str, float]],
+    validate: Callable[[], Validation],
     checkpoint: Checkpoint,
     progress: Progress,
 ) -> Fitted:
@@ -113,8 +127,7 @@ def fit(
         model: The backbone with a method attached, and a head; or a head alone.
         objective: The training examples and their loss.
         settings: Of the loop.
-        validate: Scores the model on validation data, higher is better. Scores by task are those of tasks without
-            a common unit: the best epoch is then that of the best mean rank.
+        validate: Tells how good the model is on validation data.
         checkpoint: Where to write the state, and to resume from if it has one.
         progress: Told of every step.
 
@@ -124,10 +137,14 @@ def fit(
     """
     accelerator = new_accelerator(settings.dtype)
     parameters = {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}
+    decayed = decayed_names(model)
+    groups = [
+        {"params": [p for name, p in parameters.items() if name in decayed], "weight_decay": settings.weight_decay},
+        {"params": [p for name, p in parameters.items() if name not in decayed], "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.AdamW(
-        list(parameters.values()),
+        [group for group in groups if group["params"]],
         lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
         fused=settings.fused and all(p.device.type in ("cpu", "cuda") for p in parameters.values()),
     )
     # the optimizer is prepared after loading, so that its state is restored by parameter
@@ -240,13 +257,15 @@ def _count(state: LoopState, loss: float, examples: int, seconds: float) -> None
     state.seconds = seconds
 
 
-def _end_epoch(state: LoopState, validated: float | Mapping[str, float], parameters: dict[str, Any]) -> None:
-    scores = validated if isinstance(validated, Mapping) else {}
+def _end_epoch(state: LoopState, validation: Validation, parameters: dict[str, Any]) -> None:
+    scores = validation.score if isinstance(validation.score, Mapping) else {}
     # the first task is the one that is learned, the others are learned along
-    score = next(iter(scores.values())) if isinstance(validated, Mapping) else validated
+    score = next(iter(scores.values())) if isinstance(validation.score, Mapping) else validation.score
     each = {f"{_OF_TASK}{task}": value for task, value in scores.items()}
     loss = state.loss_sum / max(1, state.batch)
-    state.history.append({"epoch": state.epoch + 1, "loss": loss, "validation": score, **each})
+    # JSON has no word for what is not finite
+    held_back = {"validation_loss": validation.loss} if math.isfinite(validation.loss) else {}
+    state.history.append({"epoch": state.epoch + 1, "loss": loss, "validation": score, **held_back, **each})
     if _is_best(state, score):
         state.best_score, state.best_epoch = score, state.epoch + 1
         state.best = {name: parameter.detach().cpu().clone() for name, parameter in parameters.items()}
@@ -256,15 +275,20 @@ def _end_epoch(state: LoopState, validated: float | Mapping[str, float], paramet
 def _is_best(state: LoopState, score: float) -> bool:
     """Tell whether the last epoch is better than the one kept.
 
-    Over tasks without a common unit, it is by the mean ranks of these two among all epochs so far.
+    A small validation split gives many epochs the same score: then it is the one with the smaller loss, and the
+    earlier of two with the same. Over tasks without a common unit, it is by the mean ranks of these two among all
+    epochs so far.
     """
     if state.best_score is None:
         return True
     epochs = [{key: one[key] for key in one if key.startswith(_OF_TASK)} for one in state.history]
+    losses = [one.get("validation_loss", math.inf) for one in state.history]
+    smaller = losses[-1] < losses[state.best_epoch - 1]
     if not epochs[-1]:
-        return score > state.best_score
+        return score > state.best_score or (score == state.best_score and smaller)
     ranks = mean_ranks(epochs)
-    return ranks[-1] < ranks[state.best_epoch - 1]
+    now, best = ranks[-1], ranks[state.best_epoch - 1]
+    return now < best or (now == best and smaller)
 
 
 @contextmanager

@@ -90,7 +90,10 @@ class TaskModel(nn.Module):
 
     def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool = False) -> Encoded:
         """Turn examples into batches of this model; see `Head.encode`."""
-        return self.head.encode(tokenizer, examples, max_length, learning)
+        return self.head.encode(tokenizer, examples, max_length, learning).planned_for(self._device_type())
+
+    def _device_type(self) -> str:
+        return next(self.module.parameters()).device.type
 
     def answer(self, batch: Batch) -> list[Tensor]:
         """Return the outputs of each example of a batch."""

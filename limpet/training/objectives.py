@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from limpet.training.batches import AT_ONCE, on_device, pieces, training_batches
+from limpet.training.batches import AT_ONCE, draw_evenly, on_device, pieces, training_batches
 from limpet.training.companions import Penalty
 
 __all__ = ["Mixture", "TaskLoss", "TrainingData"]
@@ -36,6 +36,7 @@ class TaskLoss:
         device: Where the model is.
         other: The head's place among the model's other heads; null for its own.
         at_once: How many tokens of a batch are computed at once at the most; null for all.
+        draws: How many examples an epoch has; null for each of them once.
     """
 
     data: TrainingData
@@ -43,10 +44,15 @@ class TaskLoss:
     device: Any
     other: int | None = None
     at_once: int | None = AT_ONCE
+    draws: int | None = None
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """See `Objective.batches`."""
-        return training_batches(list(self.data.lengths), batch_size, seed, epoch)
+        if self.draws is None:
+            return training_batches(list(self.data.lengths), batch_size, seed, epoch)
+        drawn = draw_evenly(len(self.data.lengths), self.draws, seed, epoch)
+        batches = training_batches([self.data.lengths[index] for index in drawn], batch_size, seed, epoch)
+        return [[drawn[place] for place in batch] for batch in batches]
 
     def losses(self, model: Any, batch: Sequence[int]) -> Iterator[Tensor]:
         """See `Objective.losses`: the batch's loss is a mean, and a piece has its share of what that is over."""

@@ -6,8 +6,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limpet.training.batches import AT_ONCE, at_once, collate, evaluation_plan, pieces, training_batches
+from limpet.training.batches import (
+    AT_ONCE,
+    at_once,
+    collate,
+    draw_evenly,
+    evaluation_plan,
+    pieces,
+    training_batches,
+)
+from limpet.training.evaluate import Encoded
 
+PLAN_OF_A_PROCESSOR = "sha256:50c51e0c68796740785384925267d1a40c7ad99beb4f55ccc59f3ac02baf2bb4"
 lengths = st.lists(st.integers(1, 70), min_size=1, max_size=200)
 
 
@@ -59,6 +69,29 @@ def test_an_evaluation_of_long_texts_has_fewer_of_them_in_a_batch() -> None:
 
 def test_an_accelerator_computes_more_at_once() -> None:
     assert at_once("cpu") == AT_ONCE < at_once("cuda")
+
+
+def test_an_evaluation_on_an_accelerator_has_larger_batches_and_those_of_a_processor_stay() -> None:
+    sizes = [32] * 600 + [512] * 300
+    plan = evaluation_plan(sizes, device="cuda")
+    padded = [len(batch) * length for batch, length in zip(plan.batches, plan.lengths, strict=True)]
+    assert AT_ONCE < max(padded) <= at_once("cuda")
+    assert max(map(len, plan.batches)) == 512
+    texts = Encoded(tuple([1] * size for size in sizes), evaluation_plan(sizes), 0)
+    assert texts.planned_for("cpu") is texts
+    assert texts.planned_for("cuda").plan == plan
+    assert texts.inputs_digest() == texts.planned_for("cuda").inputs_digest()
+    # recorded with evaluations, so that it is never changed unseen
+    assert evaluation_plan([5, 9, 30, 300] * 40).digest == PLAN_OF_A_PROCESSOR
+
+
+@given(st.integers(1, 30), st.integers(0, 100), st.integers(0, 3))
+def test_rehearsed_examples_come_as_often_as_each_other(count: int, draws: int, epoch: int) -> None:
+    drawn = draw_evenly(count, draws, seed=0, epoch=epoch)
+    often = [drawn.count(index) for index in range(count)]
+    assert len(drawn) == draws == sum(often)
+    assert max(often) - min(often) <= 1
+    assert drawn == draw_evenly(count, draws, seed=0, epoch=epoch)
 
 
 def test_padding_stands_behind_the_text_and_is_masked() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from limpet.training import task_types
 from limpet.training.checkpoint import Checkpoint
-from limpet.training.loop import LoopSettings, fit
+from limpet.training.loop import LoopSettings, Validation, fit
 from limpet.training.progress import SILENT
 from limpet.training.scoring import Metric, metric, no_common_unit
 from limpet.training.units import mean_ranks
@@ -118,7 +118,9 @@ def test_the_best_epoch_of_tasks_without_a_common_unit_has_the_best_mean_rank(
     scores = iter([dict(zip(names, epoch, strict=True)) for epoch in epochs])
     settings = LoopSettings(epochs=len(epochs), learning_rate=0.1, batch_size=1, seed=0, dtype="float32")
     checkpoint = Checkpoint(tmp_path / "state.safetensors", 1000)
-    fitted = fit(torch.nn.Linear(1, 1), _Constant(), settings, lambda: next(scores), checkpoint, SILENT)
+    fitted = fit(
+        torch.nn.Linear(1, 1), _Constant(), settings, lambda: Validation(next(scores), 0.0), checkpoint, SILENT
+    )
     assert fitted.best_epoch == best
     assert fitted.best_score == epochs[best - 1][0]
     assert [entry["validation/place"] for entry in fitted.history] == [epoch[1] for epoch in epochs]

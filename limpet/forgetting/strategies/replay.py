@@ -15,17 +15,22 @@ if TYPE_CHECKING:
 
 __all__ = ["STRATEGY", "Replay"]
 
+_ONCE = "once"
+
 
 class Replay(Sequential):
-    """As `sequential`, with batches of buffered examples among those of the new task (Chaudhry et al. 2019, ER).
+    """As `sequential`, with batches of buffered examples among those of the new task.
 
-    Every epoch has the new task's own examples once, as in every other strategy, and each buffered example once on
-    top of them: rehearsal costs steps of its own. A rehearsed example passes its task's head, which stays as it was.
+    Every epoch has the new task's own examples once, as in every other strategy, and buffered examples on top of
+    them, in batches of one task each: rehearsal costs steps of its own. `rehearsal` says how many: `once` is each
+    buffered example once, a number so many for each new example, whatever the buffer holds. Experience replay as
+    Chaudhry et al. 2019 (arXiv 1902.10486) define it has a ratio of 1: as many from memory as are new, though in one
+    batch with them. A rehearsed example passes its task's head, which stays as it was.
     """
 
     name = "replay"
     summary = "as sequential, rehearsing a buffer of earlier tasks' training examples"
-    settings: Mapping[str, Any] = {"buffer": 0.05, "selection": "reservoir"}
+    settings: Mapping[str, Any] = {"buffer": 0.05, "selection": "reservoir", "rehearsal": _ONCE}
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """See `Strategy.check`."""
@@ -39,6 +44,7 @@ class Replay(Sequential):
             raise UsageError(
                 f"A replay buffer can't be selected by {selection!r}.", f"selection: {' or '.join(SELECTIONS)}"
             )
+        _ratio(settings["rehearsal"])
 
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""
@@ -54,10 +60,46 @@ class Replay(Sequential):
             for task in earlier
         }
         chosen = buffered(labels, context.settings["buffer"], context.settings["selection"], context.training.seed)
+        draws = _draws(context, index, {name: len(indices) for name, indices in chosen.items()})
         companions = [
-            Companion(task, chosen[task.name], learned[task.name].files) for task in earlier if chosen[task.name]
+            Companion(task, chosen[task.name], learned[task.name].files, draws.get(task.name))
+            for task in earlier
+            if chosen[task.name] and draws.get(task.name) != 0
         ]
         return (stage(context, index, self.newest(context, index, learned), companions),)
+
+
+def _ratio(rehearsal: str) -> float | None:
+    """Return how many examples are rehearsed for each new one; null for each buffered example once an epoch.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if rehearsal == _ONCE:
+        return None
+    try:
+        ratio = float(rehearsal)
+    except ValueError:
+        ratio = 0.0
+    if not 0 < ratio < float("inf"):
+        raise UsageError(
+            f"{rehearsal!r} is neither a ratio of rehearsed to new examples above 0, nor {_ONCE!r}.", "rehearsal: 1"
+        )
+    return ratio
+
+
+def _draws(context: Context, index: int, held: Mapping[str, int]) -> dict[str, int]:
+    """Share the rehearsed examples of an epoch among the earlier tasks, by what the buffer holds of each."""
+    ratio = _ratio(context.settings["rehearsal"])
+    if ratio is None:
+        return {}
+    total, before, shares = round(ratio * context.tasks[index].split("train").examples), 0, {}
+    for name, count in held.items():
+        # what is rounded off one goes to the next, so that they add up
+        until = round(total * (before + count) / sum(held.values()))
+        shares[name] = until - round(total * before / sum(held.values()))
+        before += count
+    return shares
 
 
 STRATEGY = Replay()

@@ -132,6 +132,11 @@ class Head(nn.Module):
         """Mean loss of a batch's outputs against its targets."""
         raise NotImplementedError
 
+    def loss_of(self, rows: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
+        """Return the mean loss of the outputs that `answer` gave of each example, against its targets."""
+        with torch.no_grad():
+            return float(self.loss(torch.stack(list(rows)), torch.stack(list(targets))))
+
     def terms(self, targets: Tensor) -> int:
         """Return over how many terms `loss` takes its mean, for these targets."""
         return len(targets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ from limpet.training.task_types.generation import NEG_PERPLEXITY
 __all__ = ["GenerationConfig", "GenerationHead", "Written"]
 
 _NOTHING = -100
+_READ_AT_ONCE = 64
+"""Answers that are read together: every token of each has logits over all words."""
 _PROBED = 16
 """Logits of the first word that are kept with an answer: they tell a changed adapter that writes the same words."""
 
@@ -132,7 +134,7 @@ class GenerationHead(Head):
         start = self._bound.start
         if start is not None:
             shifted = [torch.tensor([start, *answer[:-1]]) for answer in answers]
-            encoded = plan_tokens(tokenizer, prompts)
+            encoded = replace(plan_tokens(tokenizer, prompts), most=_READ_AT_ONCE)
             # the last token of the padding is never a target's
             return encoded.having(decoder_input_ids=Field(shifted, fill=tokenizer.pad_token_id), **fields)
         # the token before gives the probability of the next
@@ -141,7 +143,8 @@ class GenerationHead(Head):
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
         whole = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-        return plan_tokens(tokenizer, whole).having(places=Field(places), **fields)
+        encoded = replace(plan_tokens(tokenizer, whole), most=_READ_AT_ONCE)
+        return encoded.having(places=Field(places), **fields)
 
     def _room(self, max_length: int, answer: int) -> int:
         """Return how many tokens a prompt may have, so that the answer has positions left."""

@@ -39,4 +39,4 @@ class PlainTextHead(GenerationHead):
         read = [row[:part] for row, part in zip(ids, parts, strict=True)]
         asked = [row[part:] for row, part in zip(ids, parts, strict=True)]
         encoded = self._with_answers(tokenizer, read, asked)
-        return replace(encoded, plan=evaluation_plan(encoded.lengths, _ROWS))
+        return replace(encoded, plan=evaluation_plan(encoded.lengths, _ROWS), most=_ROWS)

@@ -129,6 +129,11 @@ class TokenHead(Head):
             return outputs.sum() * 0.0
         return cross_entropy(outputs[known], targets[known])
 
+    def loss_of(self, rows: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
+        """See `Head.loss_of`: over the words seen."""
+        with torch.no_grad():
+            return float(self.loss(torch.cat(list(rows)), torch.cat(list(targets))))
+
     def terms(self, targets: Tensor) -> int:
         """See `Head.terms`: the words seen."""
         return int((targets != _IGNORED).sum())

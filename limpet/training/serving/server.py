@@ -153,7 +153,8 @@ class Server:
     # all in one pass
 
     def _answer_together(self, rows: Sequence[_Row]) -> Iterator[tuple[int, Served]]:
-        plan = evaluation_plan([len(row.texts.encoded.ids[row.number]) for row in rows])
+        lengths = [len(row.texts.encoded.ids[row.number]) for row in rows]
+        plan = evaluation_plan(lengths, device=self._backbone.model.device.type)
         for batch, length in zip(plan.batches, plan.lengths, strict=True):
             for part in self._cut([rows[index] for index in batch]):
                 yield from self._answer_batch(part, length)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from limpet.errors import UsageError
 from limpet.forgetting.report_values import ArmReport, Report
 from limpet.forgetting.stream import run_stream
 from limpet.forgetting.stream_spec import parse_stream
@@ -29,6 +30,7 @@ STREAM: dict[str, Any] = {
         {"name": "full", "strategy": "per-task-full", "set": {"lr": 1e-3}},
         {"name": "sequential", "strategy": "sequential", **LORA},
         {"name": "replay", "strategy": "replay", "method": "lora", "set": {"r": 4, "lr": 5e-3, "buffer": 0.2}},
+        {"name": "equal", "strategy": "replay", "method": "lora", "set": {"r": 4, "buffer": 9, "rehearsal": 1}},
         {"name": "ewc", "strategy": "ewc", "method": "full", "set": {"lr": 1e-3, "lambda": 1e6}},
         {"name": "free", "strategy": "ewc", "method": "full", "set": {"lr": 1e-3, "lambda": 0}},
         {"name": "joint", "strategy": "joint", **LORA},
@@ -109,6 +111,25 @@ def test_replay_sees_more_examples_than_the_task_has_and_says_so(grown_home: Hom
     place = grown_home.task.show("place").split("train").examples
     assert rehearsed["examples_seen"] == alone["examples_seen"] + 2 * round(0.2 * place)
     assert rehearsed["optimiser_steps"] > alone["optimiser_steps"]
+
+
+def test_a_rehearsal_ratio_of_1_rehearses_as_many_as_are_new(grown_home: Home) -> None:
+    for step, plain in zip(steps(grown_home, "equal")[1:], steps(grown_home, "sequential")[1:], strict=True):
+        rehearsed = versions.resolve(grown_home.store, step.version)
+        alone = versions.resolve(grown_home.store, plain.version).cost["examples_seen"]
+        assert rehearsed.cost["examples_seen"] == 2 * alone
+        draws = sum(companion["draws"] for companion in rehearsed.config["companions"])
+        assert draws == grown_home.task.show(step.task).split("train").examples
+
+
+@pytest.mark.parametrize("rehearsal", ["twice", 0, -1, "inf"])
+def test_a_ratio_that_makes_no_sense_is_refused_before_anything_is_learned(
+    grown_home: Home, rehearsal: object
+) -> None:
+    settings = {"rehearsal": rehearsal}
+    spec = {**STREAM, "name": "wrong", "arms": [{**LORA, "name": "a", "strategy": "replay", "set": settings}]}
+    with pytest.raises(UsageError, match="neither a ratio of rehearsed to new examples above 0, nor 'once'"):
+        run_stream(grown_home.store, grown_home.backbone(), parse_stream(spec))
 
 
 def test_joint_learns_every_task_so_far_with_one_set_of_weights(grown_home: Home) -> None:
