@@ -16,6 +16,7 @@ from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundEr
 from limpet.registry import aliases, bases, bundle, deletion, exchange, log, probes, tasks, versions
 from limpet.registry.blobs import LocalBlobs, blob_key
 from limpet.registry.canonical import digest_bytes
+from limpet.registry.document_forms import MANIFEST, MANIFEST_SINCE_0004, wrong_fields
 from limpet.registry.store import Store
 from limpet.registry.values import FileEntry
 from limpet.registry.verify import verify
@@ -187,6 +188,24 @@ def test_a_version_comes_in_with_its_identity_its_task_and_its_probe(source: Sto
     assert (ours.metrics, ours.config, ours.environment) == (theirs.metrics, theirs.config, theirs.environment)
     assert probes.of(home, "news@1") == probes.of(source, "news@1")
     assert verify(home) == ()
+
+
+def test_what_a_version_was_learned_on_comes_in_with_it_and_may_be_unknown(
+    source: Store, target: Store, tmp_path: Path
+) -> None:
+    inputs = {"train": "sha256:" + "1" * 64, "evaluation": "sha256:" + "2" * 64, "template": None}
+    add_sound_version(source, seed=4, inputs=inputs)
+    ours, _ = exchange.import_bundle(target, exported(source, tmp_path / "two.limpet", "news@2"))
+    assert ours.inputs == inputs
+    manifest = json.loads(
+        exchange.export(source, "news@2", tmp_path / "folder").joinpath("manifest.json").read_text()
+    )
+    assert list(wrong_fields(manifest, MANIFEST, MANIFEST_SINCE_0004)) == []
+    # as versions of older homes
+    older = {name: value for name, value in manifest.items() if name != "inputs"}
+    assert list(wrong_fields(older, MANIFEST, MANIFEST_SINCE_0004)) == []
+    wrong = manifest | {"inputs": {"train": "the training split"}}
+    assert list(wrong_fields(wrong, MANIFEST, MANIFEST_SINCE_0004)) == ["inputs is not a table of digests"]
 
 
 def test_a_task_that_is_unknown_comes_in_with_its_data(source: Store, made: Path, target: Store) -> None:
