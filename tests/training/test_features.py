@@ -13,7 +13,7 @@ import torch
 from limpet.home import Home
 from limpet.registry import tasks
 from limpet.registry.cache import keep, recall
-from limpet.training import features, precision
+from limpet.training import features
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.data import read_split
 from limpet.training.evaluate import run
