@@ -50,12 +50,15 @@ def show_trained(invocation: Invocation, trained: Trained) -> None:
             row=trained.row,
             promoted=trained.promoted,
             replaced=None if trained.replaced is None else trained.replaced.to_json(),
+            majority_baseline=trained.majority_baseline,
             warnings=trained.warnings,
         )
         return
     version = trained.version
     state = "registered" if trained.created else "the same bytes were registered before as"
     score = _output.digits(version.metrics.get("score"))
+    if trained.majority_baseline is not None:
+        score = f"{score}, majority baseline {_output.digits(trained.majority_baseline)}"
     click.echo(f"{state} {version.reference} ({version.method}, score {score}, {_output.short(version.digest)})")
     if trained.promoted:
         click.echo(f"{version.task}@{trained.promoted.alias} is now {version.reference}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from limpet.errors import UsageError
 from limpet.names import check_name
 
 if TYPE_CHECKING:
+    from limpet.home import Home
     from limpet.registry.values import TaskRecord
 
 __all__ = ["command"]
@@ -39,11 +41,25 @@ def command() -> None:
 @click.option("--eval-size", type=int, metavar="N", help="How many evaluation examples to draw. [all]")
 @click.option("--split-seed", type=int, metavar="S", help="Seeds every draw. [0]")
 @click.option("--prompt", metavar="TEMPLATE", help="What an answer is written after, with {text} in it. [generation]")
-@click.option("--max-new-tokens", type=int, metavar="N", help="Longest answer in tokens. [generation: 32]")
+@click.option(
+    "--max-new-tokens", type=int, metavar="N", help="Longest answer in tokens. [generation: what the targets need]"
+)
 @click.option("--max-length", type=int, metavar="L", help="Longest text in tokens. [128]")
+@click.option("--labels", metavar="A,B,C", help="The labels in the order of their ids. [the data's own, else sorted]")
+@click.option(
+    "--near-duplicates", metavar="WHAT", help="drop, report or keep training examples like evaluation ones. [drop]"
+)
+@click.option("--overlong", metavar="WHAT", help="cut, drop or refuse what is longer than the limits. [cut]")
 @pass_invocation
 def add(
-    invocation: Invocation, /, name: str, data: str, label: str | None, target: str | None, **options: Any
+    invocation: Invocation,
+    /,
+    name: str,
+    data: str,
+    label: str | None,
+    target: str | None,
+    labels: str | None,
+    **options: Any,
 ) -> None:
     """Read a dataset, split it and keep it as a task."""
     if label is not None and target is not None:
@@ -52,11 +68,18 @@ def add(
     given = {key: value for key, value in options.items() if value is not None}
     if (column := label or target) is not None:
         given["target_column"] = column
+    if labels is not None:
+        given["labels"] = _listed(labels)
     home = invocation.open()
     with invocation.progress() as progress:
         progress.note(f"reading {data}")
         record = home.task.add(name, data, **given)
-    _show(invocation, record)
+    _show(invocation, home, record)
+
+
+def _listed(labels: str) -> list[str]:
+    """Return labels with commas between them; one that has a comma itself stands between quotes."""
+    return [label.strip() for label in next(csv.reader([labels]), [])]
 
 
 @command.command("list")
@@ -88,24 +111,36 @@ def list_(invocation: Invocation) -> None:
 @pass_invocation
 def show(invocation: Invocation, name: str) -> None:
     """Show a task: its definition, splits and labels."""
-    _show(invocation, invocation.open().task.show(name))
+    home = invocation.open()
+    _show(invocation, home, home.task.show(name))
 
 
-def _show(invocation: Invocation, record: TaskRecord) -> None:
+def _show(invocation: Invocation, home: Home, record: TaskRecord) -> None:
     from limpet.cli import _output
 
+    baseline = home.task.majority_baseline(record.name)
     if invocation.json:
-        _output.emit(**_output.to_json(record))
+        cut = home.task.cut(record.name)
+        _output.emit(**_output.to_json(record), cut=cut, majority_baseline=baseline)
         return
     definition, checks = record.definition, dict(record.checks)
-    notes = checks.pop("notes", [])
+    # the notes tell what there is to tell of it
+    if checks.pop("cut", "unknown") is None:
+        checks["cut"] = "counted at training, as the base is not on this machine yet"
+    checks.pop("majority_baseline", None)
+    notes, label_order = checks.pop("notes", []), checks.pop("label_order", None)
+    for rule, usual in (("near_duplicates_rule", "drop"), ("overlong_rule", "cut")):
+        if checks.get(rule) == usual:
+            del checks[rule]
     _output.fields_table(
         [
             ("task", record.name),
             ("type", f"{definition.type}, scored by {definition.metric}"),
+            ("majority baseline", _output.digits(baseline)),
             ("data", f"{definition.data}, {definition.text_column} -> {definition.target_column}"),
             ("digest", record.data_digest),
             ("labels", record.labels),
+            *((("label order", label_order),) if label_order else ()),
             ("longest text", f"{definition.max_length} tokens"),
             *((key.replace("_", " "), value) for key, value in definition.options.items()),
             ("split seed", definition.split_seed),

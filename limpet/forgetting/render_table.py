@@ -39,6 +39,8 @@ def render_table(report: Report) -> RenderableType:
         Text(f"{report.stream} on {report.base.name}", style="bold"),
         matrices(report),
     ]
+    if baselines := report_tables.baseline_line(report):
+        parts.append(Text(baselines))
     parts += [_Fitted(table) for table in tables if table.rows]
     spaced = [line for part in parts for line in (part, Text(""))]
     return Group(*spaced, Text(conclusion(report)))

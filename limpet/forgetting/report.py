@@ -22,6 +22,7 @@ from limpet.registry import bases, streams, tasks, versions
 from limpet.registry.costs import find_full, full_versions
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, StepRecord, StreamRecord, VersionRecord
+from limpet.training.baseline import majority_baseline
 from limpet.training.scoring import metric
 
 __all__ = ["Report", "build", "conclusion"]
@@ -145,7 +146,8 @@ def _task(store: Store, name: str) -> TaskReport:
     record = tasks.get(store, name)
     examples = record.split("evaluation").examples
     found = metric(record.definition.metric)
-    return TaskReport(name, found.name, found.definition, examples, record.data_digest)
+    baseline = majority_baseline(store, record)
+    return TaskReport(name, found.name, found.definition, examples, record.data_digest, baseline)
 
 
 def _unchanged(steps: Sequence[StepRecord]) -> bool | None:

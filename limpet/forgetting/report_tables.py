@@ -16,6 +16,7 @@ __all__ = [
     "Table",
     "added",
     "arrow",
+    "baseline_line",
     "before_learning",
     "comparison_table",
     "cost_table",
@@ -216,11 +217,27 @@ def flip_table(report: Report) -> Table:
 def task_table(report: Report) -> Table:
     """Return the tasks of the stream."""
     rows = [
-        (f"{index} {task.name}", task.metric, str(task.eval_examples), task.data_digest)
+        (
+            f"{index} {task.name}",
+            task.metric,
+            number(task.majority_baseline),
+            str(task.eval_examples),
+            task.data_digest,
+        )
         for index, task in enumerate(report.tasks, start=1)
     ]
     defined = dict.fromkeys(f"{task.metric} is {task.definition}." for task in report.tasks)
-    return Table("tasks", ("task", "metric", "evaluation examples", "data digest"), tuple(rows), " ".join(defined))
+    defined[
+        "Majority baseline: the score of the same answer to every text, the commonest of the training targets."
+    ] = None
+    columns = ("task", "metric", "majority baseline", "evaluation examples", "data digest")
+    return Table("tasks", columns, tuple(rows), " ".join(defined))
+
+
+def baseline_line(report: Report) -> str:
+    """Return what the same answer to every text scores on each task; nothing where no task is known."""
+    known = [(task.name, task.majority_baseline) for task in report.tasks if task.majority_baseline is not None]
+    return "majority baseline: " + ", ".join(f"{name} {number(value)}" for name, value in known) if known else ""
 
 
 def version_table(report: Report) -> Table:

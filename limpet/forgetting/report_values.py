@@ -43,13 +43,17 @@ class BaseReport:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """One task of the stream: what is measured and how that is defined, on how many examples, of which data."""
+    """One task of the stream: what is measured and how that is defined, on how many examples, of which data.
+
+    `majority_baseline` is what the same answer to every text scores.
+    """
 
     name: str
     metric: str
     definition: str
     eval_examples: int
     data_digest: str
+    majority_baseline: float | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from limpet.home._policy import Policies
 from limpet.home._results import MethodInfo, Move, Trained, method_info
 from limpet.home._streams import Streams
 from limpet.home._studies import Studies
-from limpet.home._tasks import Tasks
+from limpet.home._tasks import Tasks, cut_warnings
 from limpet.loading import loading
 from limpet.registry import aliases, bases, gate_refusals, log, streams, tasks, versions
 from limpet.registry._rows import PRODUCTION
@@ -475,7 +475,9 @@ class Home:
             raise _gate.refusal(f"{version.reference} is kept, but may not be promoted", judgement, hint)
         answers = versions.resolve(self.store, version.task).reference == version.reference
         replaced = judgement.outcome(promoted is not None or (promote is None and answers))
-        return Trained(version, added.created, row, promoted, warnings, replaced)
+        warnings = (*cut_warnings(self, version), *warnings)
+        baseline = self.task.majority_baseline(version.task)
+        return Trained(version, added.created, row, promoted, warnings, replaced, baseline)
 
 
 def _first(names: Sequence[str], reasons: Mapping[str, str]) -> str | None:

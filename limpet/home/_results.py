@@ -22,6 +22,7 @@ class Trained:
     `created` is false where identical bytes were registered before; `row` maps every task that was evaluated to its
     score now; `promoted` is the alias's move; `warnings` are sentences about what could not be done beside it.
     `replaced` is the version beside the one that it took the place of, or would take it of; null where there is none.
+    `majority_baseline` is what the same answer to every text scores.
     """
 
     version: VersionRecord
@@ -30,6 +31,7 @@ class Trained:
     promoted: AliasEvent | None
     warnings: tuple[str, ...]
     replaced: Replacement | None = None
+    majority_baseline: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from limpet.registry import tasks
 
 if TYPE_CHECKING:
     from limpet.home import Home
-    from limpet.registry.values import TaskRecord
+    from limpet.registry.values import TaskRecord, VersionRecord
 
-__all__ = ["Tasks"]
+__all__ = ["Tasks", "cut_warnings"]
 
 
 class Tasks:
@@ -32,3 +33,33 @@ class Tasks:
     def show(self, name: str) -> TaskRecord:
         """Return one task."""
         return tasks.get(self._home.store, name)
+
+    def majority_baseline(self, name: str) -> float | None:
+        """Return the score of the same answer to every text; see `limpet.training.baseline.majority_baseline`."""
+        from limpet.training.baseline import majority_baseline
+
+        return majority_baseline(self._home.store, self.show(name))
+
+    def cut(self, name: str) -> Mapping[str, Mapping[str, int]] | None:
+        """Return what of each split is longer than the task's limits, and by how much; see `Lengths.over`.
+
+        It is null where that was not counted yet and the base is not on this machine.
+        """
+        from limpet.training.overlong import cut, find_tokenizer
+
+        record = self.show(name)
+        if recorded := record.checks.get("cut"):
+            found: Mapping[str, Mapping[str, int]] = recorded
+            return found
+        tokenizer = find_tokenizer(self._home.store)
+        if tokenizer is None:
+            return None
+        return cut(self._home.store, tokenizer, record, record.definition.max_length)
+
+
+def cut_warnings(home: Home, version: VersionRecord) -> list[str]:
+    """Say what of its task's examples a version did not see whole."""
+    from limpet.training.overlong import describe
+
+    sizes: dict[str, int] = {split.name: split.examples for split in home.task.show(version.task).splits}
+    return describe(version.metrics.get("cut") or {}, sizes, int(version.config["max_length"]))

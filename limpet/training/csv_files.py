@@ -84,8 +84,8 @@ def _rows(path: Path, separator: str, wanted: int) -> tuple[list[list[str]], _Mi
     wrong = [at for at, row in enumerate(rows) if len(row) != wanted]
     first = wrong[0] if wrong else _unquoted(path, separator)
     row = rows[first]
-    text = separator.join(row)
-    return rows, _Misfit(first + 1, len(row), len(wrong), text[:60], "\\" in text)
+    escapes = b'\\"' in path.read_bytes()
+    return rows, _Misfit(first + 1, len(row), len(wrong), separator.join(row)[:60], escapes)
 
 
 def _unquoted(path: Path, separator: str) -> int:

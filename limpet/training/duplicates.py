@@ -1,7 +1,8 @@
 """Exact and near duplicates of texts: what must not stand on both sides of a split.
 
 Two texts are near duplicates where the Jaccard index of their sets of word 3-grams (shingles; Broder 1997,
-"On the resemblance and containment of documents") is at least 0.7. Pairs are found through an inverted index
+"On the resemblance and containment of documents") is at least 0.7. What most texts share, such as an instruction in
+front of each, tells none from another and is not compared. Pairs are found through an inverted index
 of each text's rarest shingles (prefix filtering; Bayardo, Ma & Srikant 2007, "Scaling up all pairs similarity
 search"), which misses none of them and looks at few others.
 """
@@ -21,6 +22,10 @@ __all__ = ["SIMILARITY", "Shingles", "normalise"]
 SIMILARITY = 0.7
 _WORDS_PER_SHINGLE = 3
 _WORD = re.compile(r"\w+")
+# below so many texts, what most of them share may be chance
+_FEW = 20
+# fewer shared shingles, such as the one of a link's beginning, are no instruction and make no texts alike
+_FEWEST_SHARED = 5
 # odd 64-bit constants: a shingle's key is a sum of products modulo 2**64, so that equal keys are equal
 # shingles but for one chance in 2**64
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
@@ -33,6 +38,8 @@ def normalise(text: str) -> str:
 
 class Shingles:
     """The shingles of a list of texts, ready to be asked which texts resemble which.
+
+    `shared` is how many shingles more than half of the texts have: not compared, unless a text has no others.
 
     Args:
         normalised: The texts, each as `normalise` returns it.
@@ -47,7 +54,12 @@ class Shingles:
         rank = np.empty(len(frequency), dtype=np.int64)
         rank[np.argsort(frequency, kind="stable")] = np.arange(len(frequency))
         ends = np.cumsum(sizes)
-        self._ranks = [np.sort(part) for part in np.split(rank[which], ends[:-1])] if keys else []
+        ranks = [np.sort(part) for part in np.split(rank[which], ends[:-1])] if keys else []
+        # the commonest have the highest ranks
+        shared = int(np.count_nonzero(frequency > len(keys) / 2))
+        self.shared = shared if len(keys) >= _FEW and shared >= _FEWEST_SHARED else 0
+        first_shared = len(frequency) - self.shared
+        self._ranks = [own if len(own := part[part < first_shared]) else part for part in ranks]
 
     def resembling(self, pool: Iterable[int], references: Iterable[int]) -> set[int]:
         """Return those texts of the pool that are near duplicates of a reference.

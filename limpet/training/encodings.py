@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import shlex
 import zipfile
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -81,7 +82,7 @@ def _other_format(file: IO[bytes], start: bytes, name: str) -> Fault | None:
         return _of_zip(file, name)
     for mark, what, hint in _FORMATS:
         if start.startswith(mark):
-            return Fault(f"is {what}, not a text file", hint.format(path=name))
+            return Fault(f"is {what}, not a text file", hint.format(path=shlex.quote(name)))
     return None
 
 
@@ -94,7 +95,7 @@ def _of_zip(file: IO[bytes], name: str) -> Fault:
     for prefix, what in _OFFICE:
         if any(member.startswith(prefix) for member in members):
             return Fault(f"is {what}, not a text file", _AS_CSV)
-    return Fault("is a zip archive, not a text file", f"unzip {name}")
+    return Fault("is a zip archive, not a text file", f"unzip {shlex.quote(name)}")
 
 
 def _wide(start: bytes, name: str) -> Fault | None:
@@ -144,4 +145,5 @@ def _convert(encoding: str, name: str) -> str:
     if name == "-":
         return f"iconv -f {encoding} -t UTF-8 FILE | limpet predict TASK --file -"
     path = Path(name)
-    return f"iconv -f {encoding} -t UTF-8 {path} > {path.with_suffix('.utf8' + path.suffix)}"
+    there = path.with_suffix(f".utf8{path.suffix}")
+    return f"iconv -f {encoding} -t UTF-8 {shlex.quote(name)} > {shlex.quote(str(there))}"

@@ -34,6 +34,7 @@ from limpet.training.heads import Head, build_head, load_head, save_head
 from limpet.training.locks import alone_in
 from limpet.training.loop import Fitted, LoopSettings
 from limpet.training.model import TaskModel, base_modules, version_files
+from limpet.training.overlong import cut
 from limpet.training.precision import EMULATED, check_dtype, is_emulated, resolve_dtype
 from limpet.training.progress import SILENT, Progress
 
@@ -282,10 +283,10 @@ def _training(method: methods.Method, settings: TrainingSettings) -> dict[str, A
 
 
 def _max_length(method: methods.Method, backbone: Backbone, config: Mapping[str, Any], wanted: int) -> int:
-    """Leave room for the method's virtual tokens among the positions that the base has."""
+    """Return the longest text that there is room for, beside the method's virtual tokens, in the base's positions."""
     taken = method.virtual_tokens(config)
     places = positions(backbone.model)
-    if not taken or places is None:
+    if places is None or (not taken and wanted <= places):
         return wanted
     # padding takes positions too
     room = (places - taken) // PAD_TO * PAD_TO
@@ -366,7 +367,10 @@ def _train(
         labels=task.labels,
         seed=settings.seed,
         environment=environment,
-        metrics={f"validation_{task.definition.metric}": fitted.best_score, "history": list(fitted.history)},
+        metrics={
+            f"validation_{task.definition.metric}": fitted.best_score,
+            "history": list(fitted.history),
+        },
         cost={
             "trainable_parameters": trainable,
             "trainable_share": trainable / backbone.record.parameters,
@@ -382,7 +386,8 @@ def _train(
         inputs=dict(fitted.inputs),
     )
     for one, _, place in learned:
-        own = replace(draft, task=one.name, data_digest=one.data_digest, labels=one.labels)
+        metrics = {**draft.metrics, "cut": cut(store, backbone.tokenizer, one, config["max_length"])}
+        own = replace(draft, task=one.name, data_digest=one.data_digest, labels=one.labels, metrics=metrics)
         _write_json(place / "draft.json", asdict(own))
     staging.rename(folder / "staged")
     return read_staged(folder / "staged")

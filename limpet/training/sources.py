@@ -187,7 +187,8 @@ def _texts(cells: Mapping[str, Sequence[Any]], text: str) -> Sequence[Any]:
     if text in cells:
         return cells[text]
     parts = zip(*(cells[name] for name in text.split("+")), strict=True)
-    return ["\n".join("" if cell is None else str(cell) for cell in row) for row in parts]
+    # an instruction that has no input ends where it ends
+    return ["\n".join("" if cell is None else str(cell) for cell in row).rstrip("\n") for row in parts]
 
 
 # files

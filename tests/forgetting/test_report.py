@@ -87,7 +87,15 @@ def test_the_json_has_the_promised_form(grown: Report) -> None:
     assert content["stream"] == "four-topics"
     assert content["base"]["name"] == "sample:minilm" and content["base"]["unchanged"] is True
     assert [task["name"] for task in content["tasks"]] == list(TASKS)
-    assert content["tasks"][0].keys() == {"name", "metric", "definition", "eval_examples", "data_digest"}
+    assert content["tasks"][0].keys() == {
+        "name",
+        "metric",
+        "definition",
+        "eval_examples",
+        "data_digest",
+        "majority_baseline",
+    }
+    assert content["tasks"][0]["majority_baseline"] == pytest.approx(0.5)
     first = content["arms"][0]
     assert first.keys() >= {
         *("name", "strategy", "method", "seed", "task_identity", "matrix", "metrics", "intervals"),

@@ -173,6 +173,111 @@ def test_no_near_duplicate_pair_stands_across_two_splits(build) -> None:
     assert sum(sizes(record)) == 180 - record.checks["near_duplicates"]
 
 
+INSTRUCTION = " ".join(f"i{number}" for number in range(60))
+
+
+def test_an_instruction_that_all_texts_begin_with_makes_no_near_duplicates(build) -> None:
+    rows = [(f"{INSTRUCTION} {text}", label) for text, label in made_up({"a": 80, "b": 80})]
+    record, _ = build(rows)
+    assert (sum(sizes(record)), record.checks["near_duplicates"]) == (160, 0)
+    (note,) = record.checks["notes"][:1]
+    assert note.startswith("58 runs of three words that more than half of the texts share are not compared")
+
+
+def test_near_duplicates_behind_a_shared_instruction_are_found_all_the_same(build) -> None:
+    rows, evaluation = made_up({"a": 30, "b": 30}), made_up({"a": 5, "b": 5}, 100)
+    near = [(text.replace(text.split()[-1], "changed"), label) for text, label in evaluation[:4]]
+    record, _ = build(
+        *([(f"{INSTRUCTION} {text}", label) for text, label in part] for part in ([*rows, *near], evaluation))
+    )
+    assert record.checks["near_duplicates"] == 4
+
+
+def test_near_duplicates_can_be_reported_or_kept(build) -> None:
+    rows, evaluation = made_up({"a": 30, "b": 30}), made_up({"a": 5, "b": 5}, 100)
+    near = [(text.replace(text.split()[-1], "changed"), label) for text, label in evaluation[:4]]
+    found = {rule: build([*rows, *near], evaluation, near_duplicates=rule)[0] for rule in ("drop", "report", "keep")}
+    assert {rule: record.checks["near_duplicates"] for rule, record in found.items()} == {
+        "drop": 4,
+        "report": 4,
+        "keep": None,
+    }
+    assert {rule: sum(sizes(record)) for rule, record in found.items()} == {"drop": 70, "report": 74, "keep": 74}
+    assert all(record.checks["near_duplicates_rule"] == rule for rule, record in found.items())
+
+
+def test_near_duplicates_never_empty_a_label_or_a_split(build) -> None:
+    evaluation = made_up({"a": 3, "b": 3}, 100)
+    copies = [(text.replace(text.split()[-1], "changed"), label) for text, label in evaluation]
+    of_b = [row for row in copies if row[1] == "b"]
+    record, _ = build([*made_up({"a": 20}), *of_b], evaluation)
+    assert record.checks["near_duplicates"] == 0
+    assert (
+        "3 near duplicates across splits of the label 'b' are kept: without them nothing would be left"
+        in (record.checks["notes"])
+    )
+    assert sum(record.split(name).label_counts["b"] for name in ("train", "validation")) == 3
+    # where all resemble each other
+    alike = [(f"{' '.join(WORDS[:30])} {at}", "ab"[at % 2]) for at in range(12)]
+    assert sum(sizes(build(alike)[0])) == 12
+
+
+def test_many_near_duplicates_that_are_left_out_are_noted(build) -> None:
+    rows = made_up({"a": 20, "b": 20})
+    near = [(text.replace(text.split()[0], "changed"), label) for text, label in rows]
+    notes = build([*rows, *near])[0].checks["notes"]
+    assert any("of 80 examples resemble evaluation or validation examples" in note for note in notes)
+
+
+# what a reader of scores has to know
+
+
+def test_a_majority_that_accuracy_hides_is_noted(build) -> None:
+    record, _ = build(made_up({"ok": 190, "fraud": 10}))
+    assert record.checks["majority_baseline"] == pytest.approx(0.95)
+    assert any("95% of the evaluation examples have the label 'ok'" in note for note in record.checks["notes"])
+    assert build(made_up({"ok": 190, "fraud": 10}), metric="macro-f1")[0].checks["notes"] == []
+    assert build(made_up({"ok": 60, "fraud": 40}))[0].checks["notes"] == []
+
+
+def test_labels_that_look_alike_and_spaces_around_labels_are_noted(build) -> None:
+    rows = [(text, label) for text, label in made_up({"sea": 20, "Sea": 20, " sky": 20})]
+    record, _ = build(rows)
+    assert record.labels == ("Sea", "sea", "sky")
+    notes = record.checks["notes"]
+    assert "20 labels had spaces around them, which are left out" in notes
+    assert "the labels 'Sea', 'sea' differ only by case: they are learned as 2 labels" in notes
+
+
+def test_the_order_of_labels_is_that_of_numbers_or_as_asked_for_and_recorded(build) -> None:
+    rows = [(text, str(at % 12)) for at, (text, _) in enumerate(made_up({"x": 120}))]
+    record, contents = build(rows)
+    assert record.labels == tuple(map(str, range(12)))
+    assert record.checks["label_order"] == "by number"
+    for line in contents["train"].splitlines():
+        row = json.loads(line)
+        assert dict(rows)[row["text"]] == str(row["label"])
+    other = tuple(map(str, reversed(range(12))))
+    assert build(rows, labels=other)[0].labels == other
+    refused(UsageError, "lacks", build, rows, labels=["0", "1"])
+    refused(UsageError, "have no --labels", build, rows, labels=other, type="regression", target_column="label")
+
+
+@pytest.mark.parametrize("separator", [";", ",", "|"])
+def test_the_separator_of_several_labels_is_found_and_noted(build, separator: str) -> None:
+    names = ["a", "b", separator.join("ab"), f"a{separator} c", ""]
+    rows = [(text, names[at % 5]) for at, (text, _) in enumerate(made_up({"x": 60}))]
+    record, _ = build(rows, type="multi-label")
+    assert record.labels == ("a", "b", "c")
+    noted = [note for note in record.checks["notes"] if "separated by" in note]
+    assert len(noted) == (separator != "|")
+
+
+def test_a_sign_inside_a_label_is_no_separator(build) -> None:
+    rows = [(text, ["salt; pepper", "sea"][at % 2]) for at, (text, _) in enumerate(made_up({"x": 60}))]
+    assert build(rows, type="multi-label")[0].labels == ("salt; pepper", "sea")
+
+
 def test_texts_without_content_are_left_out_and_counted(build) -> None:
     record, _ = build([*made_up({"a": 30, "b": 30}), ("", "a"), (" \n ", "b")])
     assert record.checks["empty_texts"] == 2
@@ -307,12 +412,6 @@ def test_too_few_examples_to_split_is_refused(build) -> None:
     refused(DataError, "too few examples", build, made_up({"a": 2, "b": 1}))
 
 
-def test_a_label_whose_training_examples_all_resemble_evaluation_examples_is_refused(build) -> None:
-    evaluation = made_up({"a": 3, "b": 3}, 100)
-    copies = [(text.replace(text.split()[-1], "changed"), label) for text, label in evaluation if label == "b"]
-    refused(DataError, "label 'b' has no training example left", build, [*made_up({"a": 20}), *copies], evaluation)
-
-
 def test_a_label_for_every_example_is_refused(build) -> None:
     rows = [(text, f"id-{at}") for at, (text, _) in enumerate(made_up({"a": 20}))]
     refused(DataError, "a label of its own", build, rows)
@@ -350,6 +449,8 @@ def test_a_text_column_of_numbers_and_a_label_column_of_fractions_are_refused(tm
         ({"eval_size": -1}, "--eval-size is -1"),
         ({"max_length": 0}, "--max-length is 0"),
         ({"split_seed": -1}, "seeds are 0 or more"),
+        ({"near_duplicates": "hide"}, "one of drop, report, keep"),
+        ({"overlong": "shorten"}, "one of cut, drop, refuse"),
     ],
 )
 def test_arguments_out_of_range_are_usage_errors(build, options: dict[str, object], said: str) -> None:

@@ -63,7 +63,29 @@ def test_nothing_resembles_anything_in_an_empty_list() -> None:
 sentence = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=12).map(" ".join)
 
 
-@given(texts=st.lists(sentence, min_size=2, max_size=25))
+def test_what_more_than_half_of_the_texts_share_is_not_compared_and_counted() -> None:
+    shared = " ".join(f"word{number}" for number in range(40))
+    texts = [f"{shared} {' '.join(f'own{at}{number}' for number in range(6))}" for at in range(20)]
+    texts.append(texts[0].replace("own05", "other"))
+    shingles = Shingles(texts)
+    assert shingles.shared == 38
+    assert shingles.resembling(range(1, 21), [0]) == {20}
+    # below twenty texts it may be chance, and a few words are no instruction
+    assert Shingles(texts[:19]).shared == 0
+    assert (
+        Shingles([f"https t co {' '.join(f'own{at}{number}' for number in range(6))}" for at in range(20)]).shared
+        == 0
+    )
+
+
+def test_texts_of_nothing_but_what_is_shared_are_compared_whole() -> None:
+    shared = " ".join(f"word{number}" for number in range(40))
+    texts = [f"{shared} {at}" for at in range(20)]
+    assert Shingles([*texts, shared]).resembling([20], range(20)) == set()
+    assert Shingles([*texts, shared, f"{shared}!"]).resembling([21], [20]) == {21}
+
+
+@given(texts=st.lists(sentence, min_size=2, max_size=19))
 def test_agrees_with_the_definition_for_every_pair(texts: list[str]) -> None:
     half = len(texts) // 2
     expected = {

@@ -29,15 +29,15 @@ TEXT = "text,label\nfar boat n0 “quoted” don’t café,sea\nold star,sky\n" 
     ],
 )
 def test_the_hint_turns_the_file_into_utf_8(tmp_path: Path, encoding: str, named: str) -> None:
-    path = tmp_path / "data.csv"
+    path = tmp_path / "my data.csv"
     path.write_bytes(TEXT.encode(encoding))
     fault = fault_of_file(path)
     assert fault is not None
     assert named in fault.message
     assert fault == fault_of_bytes(path.read_bytes(), str(path))
     subprocess.run(["sh", "-c", fault.hint], check=True)
-    assert (tmp_path / "data.utf8.csv").read_text(encoding="utf-8-sig") == TEXT
-    assert fault_of_file(tmp_path / "data.utf8.csv") is None
+    assert (tmp_path / "my data.utf8.csv").read_text(encoding="utf-8-sig") == TEXT
+    assert fault_of_file(tmp_path / "my data.utf8.csv") is None
 
 
 def test_the_text_at_the_fault_is_shown_as_the_named_encoding_reads_it() -> None:

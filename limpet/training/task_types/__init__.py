@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -90,11 +91,12 @@ class TaskType:
             )
         return name
 
-    def options(self, given: Mapping[str, Any], target_column: str) -> dict[str, Any]:
+    def options(self, given: Mapping[str, Any], text_column: str, target_column: str) -> dict[str, Any]:
         """Return what a task of this type has to know beside its data, from what was given for it.
 
         Args:
             given: `prompt` and `max_new_tokens`; null where nothing was given.
+            text_column: What the data calls the text.
             target_column: What the data calls the target.
 
         Raises:
@@ -104,6 +106,30 @@ class TaskType:
             option = f"--{unknown[0].replace('_', '-')}"
             raise UsageError(f"Tasks of type {self.name!r} have no {option}.", f"leave out {option}")
         return {}
+
+    def text_lengths(self, tokenizer: Any, texts: Sequence[str], options: Mapping[str, Any]) -> list[int]:
+        """Return how many tokens each text has before it is cut, special tokens included.
+
+        Args:
+            tokenizer: The base's.
+            texts: Flat texts.
+            options: The task's.
+        """
+        # longer than the base's limit, and said so elsewhere
+        ids = tokenizer(list(texts), truncation=False, verbose=False)["input_ids"] if texts else []
+        return [len(row) for row in ids]
+
+    def target_lengths(self, tokenizer: Any, targets: Sequence[Any]) -> list[int]:
+        """Return how many tokens each target has, where targets are written; else nothing."""
+        return []
+
+    def reader(self, cells: Sequence[Any]) -> tuple[Callable[[Any], Any], str]:
+        """Return what reads the cells of a column of targets as `read` does, and what had to be found out for it."""
+        return self.read, ""
+
+    def constant(self, targets: Sequence[Any], texts: Sequence[Text]) -> list[Any]:
+        """Return the same prediction for all texts: the commonest of the targets."""
+        return [Counter(targets).most_common(1)[0][0]] * len(texts)
 
     def read_text(self, cell: Any) -> Text | None:
         """Return the text of a cell; null where it is empty.

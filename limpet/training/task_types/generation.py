@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError, UsageError
-from limpet.training.prompts import check_template, default_template
+from limpet.training.prompts import PLACE, check_template, default_template, encode_answers, encode_prompts
 from limpet.training.scoring import Metric, mean
 from limpet.training.task_types import TaskType
 from limpet.training.units import PERPLEXITY, SHARE
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_MAX_NEW_TOKENS", "NEG_PERPLEXITY", "TASK_TYPE", "Generation"]
 
 DEFAULT_MAX_NEW_TOKENS = 32
-"""How many tokens an answer has at most, where the task does not say."""
+"""How many tokens an answer has at most, where neither the task nor its targets need more."""
+_ENDLESS = 2**31
+_ASKING = ("instruction+input", "instruction", "prompt")
+"""Columns that say what is asked for: their texts need no instruction in front."""
 
 
 def _mean_of(measure: str) -> Callable[[Sequence[str], Sequence[str]], Array]:
@@ -142,8 +145,30 @@ class Generation(TaskType):
     summary = "a text written for each text"
     metrics = (ROUGE_L, EXACT_MATCH, TOKEN_F1, CHRF, NEG_PERPLEXITY)
     former_metrics = FORMER
-    text_columns = ("body", "document", "article", "source", "question", "input", "text", "content")
-    target_columns = ("headline", "summary", "highlights", "title", "answer", "output", "target")
+    text_columns = (
+        "instruction+input",
+        "body",
+        "document",
+        "article",
+        "source",
+        "question",
+        "input",
+        "text",
+        "content",
+        "instruction",
+        "prompt",
+    )
+    target_columns = (
+        "headline",
+        "summary",
+        "highlights",
+        "title",
+        "answer",
+        "output",
+        "target",
+        "completion",
+        "response",
+    )
     key = "target"
 
     @property
@@ -153,15 +178,24 @@ class Generation(TaskType):
 
         return GenerationHead
 
-    def options(self, given: Mapping[str, Any], target_column: str) -> dict[str, Any]:
+    def options(self, given: Mapping[str, Any], text_column: str, target_column: str) -> dict[str, Any]:
         """Return prompt and longest answer; see `TaskType.options`."""
         limit = given.get("max_new_tokens")
         limit = DEFAULT_MAX_NEW_TOKENS if limit is None else limit
         if limit < 1:
             raise UsageError(f"--max-new-tokens is {limit}, and it must be 1 or more.", "--max-new-tokens 32")
         prompt = given.get("prompt")
-        prompt = default_template(target_column) if prompt is None else check_template(prompt)
-        return {"prompt": prompt, "max_new_tokens": limit}
+        if prompt is None:
+            prompt = PLACE if text_column in _ASKING else default_template(target_column)
+        return {"prompt": check_template(prompt), "max_new_tokens": limit}
+
+    def text_lengths(self, tokenizer: Any, texts: Sequence[str], options: Mapping[str, Any]) -> list[int]:
+        """See `TaskType.text_lengths`: the tokens of whole prompts."""
+        return [len(ids) for ids in encode_prompts(tokenizer, options["prompt"], texts, _ENDLESS)]
+
+    def target_lengths(self, tokenizer: Any, targets: Sequence[str]) -> list[int]:
+        """See `TaskType.target_lengths`; what ends an answer is not counted."""
+        return [len(ids) - 1 for ids in encode_answers(tokenizer, targets, 0)]
 
     def read(self, cell: Any) -> str | None:
         """See `TaskType.read`."""

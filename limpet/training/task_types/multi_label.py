@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from limpet.training.scoring import MACRO_F1, Metric, equal, exact, f1, mean
@@ -22,6 +23,7 @@ __all__ = ["SEPARATOR", "TASK_TYPE", "MultiLabel"]
 
 SEPARATOR = "|"
 """What stands between the labels of a text where a cell can't hold a list."""
+_OTHERS = {";": "semicolons", ",": "commas", "/": "slashes", "\t": "tabs"}
 
 
 def _overlap(predictions: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Array:
@@ -73,11 +75,21 @@ class MultiLabel(TaskType):
 
     def read(self, cell: Any) -> tuple[str, ...] | None:
         """See `TaskType.read`: a list of labels, or a text with `|` between them; an empty one is no label at all."""
-        if cell is None:
-            return None
-        parts = cell.split(SEPARATOR) if isinstance(cell, str) else cell if isinstance(cell, list) else [cell]
-        labels = (read_label(part) for part in parts)
-        return tuple(sorted({label for label in labels if label is not None}))
+        return _labels_of(cell, SEPARATOR)
+
+    def reader(self, cells: Sequence[Any]) -> tuple[Callable[[Any], Any], str]:
+        """See `TaskType.reader`: where no cell has a `|`, another separator whose parts stand alone elsewhere."""
+        texts = [cell for cell in cells if isinstance(cell, str)]
+        if any(SEPARATOR in cell for cell in texts):
+            return self.read, ""
+        for separator, name in _OTHERS.items():
+            several = [cell for cell in texts if separator in cell]
+            parts = {part.strip() for cell in several for part in cell.split(separator)} - {""}
+            alone = {cell.strip() for cell in texts if separator not in cell}
+            if several and parts & alone:
+                note = f"the labels of a text are separated by {name} ({several[0]!r})"
+                return partial(_labels_of, separator=separator), note
+        return self.read, ""
 
     def labels_of(self, target: tuple[str, ...]) -> Sequence[str]:
         """See `TaskType.labels_of`."""
@@ -90,6 +102,14 @@ class MultiLabel(TaskType):
     def decode(self, value: list[int]) -> tuple[int, ...]:
         """Return the ids."""
         return tuple(value)
+
+
+def _labels_of(cell: Any, separator: str) -> tuple[str, ...] | None:
+    if cell is None:
+        return None
+    parts = cell.split(separator) if isinstance(cell, str) else cell if isinstance(cell, list) else [cell]
+    labels = (read_label(part) for part in parts)
+    return tuple(sorted({label for label in labels if label is not None}))
 
 
 TASK_TYPE = MultiLabel()

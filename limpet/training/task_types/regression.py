@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError
 from limpet.training.metrics_of_numbers import NEG_MAE, NEG_RMSE, PEARSON, R2, SPEARMAN
-from limpet.training.task_types import TaskType
+from limpet.training.task_types import TaskType, Text
 
 if TYPE_CHECKING:
     from limpet.training.heads import Head
@@ -48,6 +48,10 @@ class Regression(TaskType):
             raise DataError(f"The target {number!r} is not finite.", "take the row out")
         # 0.0 and -0.0 are one number, and have one form
         return number + 0.0
+
+    def constant(self, targets: Sequence[float], texts: Sequence[Text]) -> list[float]:
+        """See `TaskType.constant`: the mean of the targets."""
+        return [math.fsum(targets) / len(targets)] * len(texts)
 
     def check_training(self, targets: Sequence[float]) -> None:
         """See `TaskType.check_training`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,11 @@ class TokenClassification(TaskType):
         """See `TaskType.check`: as many tags as words."""
         if len(target) != len(text):
             raise DataError(f"{len(target)} tags for {len(text)} words.", "give every word one tag")
+
+    def constant(self, targets: Sequence[tuple[str, ...]], texts: Sequence[Text]) -> list[tuple[str, ...]]:
+        """See `TaskType.constant`: the commonest tag, for each word."""
+        [(commonest, _)] = Counter(tag for tags in targets for tag in tags).most_common(1)
+        return [(commonest,) * len(words) for words in texts]
 
     def labels_of(self, target: tuple[str, ...]) -> Sequence[str]:
         """See `TaskType.labels_of`."""
