@@ -35,8 +35,13 @@ _LISTED = 20
     "--dry-run/--no-dry-run", default=None, help="Show what would go and do nothing, which is what gc does by itself."
 )
 @click.option("--yes", is_flag=True, help="Remove it without asking.")
+@click.option(
+    "--today", metavar="DATE", help="The date, YYYY-MM-DD, where the home's events don't bear out the clock."
+)
 @pass_invocation
-def command(invocation: Invocation, grace: str | None, cache: bool, dry_run: bool | None, yes: bool) -> None:
+def command(
+    invocation: Invocation, grace: str | None, cache: bool, dry_run: bool | None, yes: bool, today: str | None
+) -> None:
     """Show what nothing needs any more; remove it with --yes.
 
     First retention deletes versions by the home's policy; then files go that nothing has needed for the grace period.
@@ -52,11 +57,11 @@ def command(invocation: Invocation, grace: str | None, cache: bool, dry_run: boo
         empty_cache(invocation, _seconds("0" if grace is None else grace), removes, yes)
         return
     home, seconds = invocation.open(), _seconds("24h" if grace is None else grace)
-    report = home.gc(seconds)
+    report = home.gc(seconds, today=today)
     if removes:
         confirm(f"Remove {_sum(report)}?", yes)
         with invocation.progress() as progress:
-            report = home.gc(seconds, dry_run=False, progress=progress)
+            report = home.gc(seconds, dry_run=False, today=today, progress=progress)
     if invocation.json:
         _output.emit(**_output.to_json(report), bytes=report.bytes)
     else:
@@ -103,4 +108,6 @@ def _show(report: Collection) -> None:
     if report.stray_names:
         # a file of somebody else may have any name
         click.echo(f"not limpet's, and left alone: {plain(_some(report.stray_names))}")
+    if report.dry_run and report.clock_doubt:
+        click.echo(f"{report.clock_doubt} To remove anything needs --today DATE.")
     click.echo(f"would remove {_sum(report)}; --yes does it" if report.dry_run else f"removed {_sum(report)}")

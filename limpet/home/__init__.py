@@ -346,7 +346,14 @@ class Home:
 
         return verify_home(self, deep, probe, progress or SILENT)
 
-    def gc(self, grace_seconds: int = DAY, *, dry_run: bool = True, progress: Progress | None = None) -> Collection:
+    def gc(
+        self,
+        grace_seconds: int = DAY,
+        *,
+        dry_run: bool = True,
+        today: str | None = None,
+        progress: Progress | None = None,
+    ) -> Collection:
         """Say what nothing needs any more; without `dry_run`, remove it; see `limpet.registry.gc.collect`."""
         from limpet.training.progress import SILENT
 
@@ -357,7 +364,7 @@ class Home:
                 told.start("remove files", total)
             told.advance(done)
 
-        report = collect(self.store, grace_seconds, dry_run, progress=tell)
+        report = collect(self.store, grace_seconds, dry_run, progress=tell, today=today)
         told.finish()
         return report
 

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from limpet.errors import UsageError
 from limpet.registry import log, ownership, retention
 from limpet.registry.clock import seconds_of, utc_ago
+from limpet.registry.clock_check import check_clock, check_today, clock_doubt
 from limpet.registry.failpoints import reach
 from limpet.registry.needed import mentioned_digests, needed_blobs
 from limpet.registry.removal import announce, removing
@@ -56,7 +57,7 @@ class Collection:
     `versions` are those that retention deletes, `retention` their number and bytes, which are freed after the grace
     period. `deleted` counts blobs of deleted versions, `orphans` blobs that nothing names, `temporary` what a process
     that died left half written. `strays` counts what is in the store and is none of limpet's, `stray_names` names it:
-    it stays.
+    it stays. `clock_doubt` says why nothing will be removed before a person has typed the date.
     """
 
     dry_run: bool
@@ -68,6 +69,7 @@ class Collection:
     temporary: Tally = field(default_factory=Tally)
     strays: Tally = field(default_factory=Tally)
     stray_names: tuple[str, ...] = ()
+    clock_doubt: str = ""
 
     @property
     def bytes(self) -> int:
@@ -110,6 +112,7 @@ def collect(
     dry_run: bool = True,
     actor: str | None = None,
     progress: Progress | None = None,
+    today: str | None = None,
 ) -> Collection:
     """Remove what nothing needs, or with `dry_run` say what would go and change nothing.
 
@@ -123,10 +126,12 @@ def collect(
         dry_run: Only look.
         actor: Who; null means whoever runs this.
         progress: Called with how many blobs are done, from 0, and how many there are.
+        today: The date as a person knows it, `YYYY-MM-DD`, for a home in which nothing has happened for long.
 
     Raises:
-        UsageError: The grace period is negative or longer than ten years.
-        ConflictError: The blob store is not, or may not only be, this home's.
+        UsageError: The grace period is negative or longer than ten years, or `today` is no date.
+        ConflictError: The blob store is not, or may not only be, this home's; or something would go by its age, and
+            the clock is far from the home's events.
         LimpetError: A file can't be removed.
     """
     if not 0 <= grace_seconds <= _LONGEST:
@@ -137,22 +142,35 @@ def collect(
         # an older home's store may have no mark yet
         ownership.check(store)
     mark = ownership.check_collectable(store)
+    if today is not None:
+        check_today(today)
     with store.database.read() as session:
+        doubt = clock_doubt(session) if today is None else ""
         expiring = retention.expired(session)
         expired = retention.describe(session, expiring)
     if not dry_run and expiring:
+        check_clock(doubt)
         expired = retention.apply(store, actor)
     # after the retention's tombstones: without a grace period, their files go at once
     adopted_at = mark.adopted_at if mark is not None else None
     rules = _Rules(grace_seconds, utc_ago(grace_seconds), adopted_at, actor)
     marked = _mark(store, rules, set(expiring) if dry_run and not grace_seconds else set())
     reach("gc.marked")
+    if not dry_run and (marked.blobs or marked.temporary):
+        check_clock(doubt)
     tallies = _measure(store, marked) if dry_run else _sweep(store, marked, rules, progress)
     reach("gc.swept")
     freed = Tally(len(expired), sum(expired.values()))
     strays = Tally(len(marked.strays), sum(store.blobs.stray_size(name) or 0 for name in marked.strays))
     return Collection(
-        dry_run, grace_seconds, tuple(expired), freed, **tallies, strays=strays, stray_names=marked.strays
+        dry_run,
+        grace_seconds,
+        tuple(expired),
+        freed,
+        **tallies,
+        strays=strays,
+        stray_names=marked.strays,
+        clock_doubt=doubt,
     )
 
 

@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
 
-from limpet.errors import IntegrityError, UsageError
-from limpet.registry import aliases, deletion, gc, log, policy, tasks, versions
+from limpet.errors import ConflictError, IntegrityError, UsageError
+from limpet.registry import aliases, clock, clock_check, deletion, gc, log, policy, tasks, versions
 from limpet.registry.blobs import LocalBlobs, blob_key
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.database import Database
@@ -320,3 +322,74 @@ def test_a_home_without_a_blob_folder_has_nothing_to_collect(store: Store) -> No
 def test_a_grace_period_without_sense_is_refused(store: Store, grace: int) -> None:
     with pytest.raises(UsageError, match="grace period"):
         collect(store, grace_seconds=grace)
+
+
+# the clock
+
+
+def _set_clock(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
+    """Let the registry see another time; files keep the moments that the file system gives them."""
+    shift, real_time = days * DAY, time.time
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(seconds=shift)
+
+    for module in (clock, clock_check):
+        monkeypatch.setattr(module, "datetime", Shifted)
+    monkeypatch.setattr(gc, "time", SimpleNamespace(time=lambda: real_time() + shift))
+
+
+@pytest.mark.parametrize("days", [-2, 20, 365])
+def test_nothing_goes_by_a_clock_that_is_far_from_the_newest_event(
+    store: Store, monkeypatch: pytest.MonkeyPatch, days: float
+) -> None:
+    policy.change(store, keep_last=1)
+    _set_clock(monkeypatch, days)
+    before = sorted(store.blobs.digests())
+    assert collect(store).clock_doubt
+    with pytest.raises(ConflictError, match="The clock of this machine says") as caught:
+        collect(store, dry_run=False)
+    assert "--today" in caught.value.hint
+    with pytest.raises(ConflictError, match="and not 2001-02-03"):
+        collect(store, dry_run=False, today="2001-02-03")
+    assert (sorted(store.blobs.digests()), versions.look_up(store, "news@1").deleted) == (before, None)
+    today = (datetime.now(UTC) + timedelta(days=days)).date().isoformat()
+    assert collect(store, dry_run=False, today=today).versions == ("news@1", "news@2")
+
+
+def test_an_orphan_is_not_taken_for_old_by_a_wrong_clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    orphan = store.blobs.put_bytes(b"about to be registered")
+    _set_clock(monkeypatch, 365)
+    with pytest.raises(ConflictError, match="counts as old"):
+        collect(store, dry_run=False)
+    assert store.blobs.exists(orphan)
+
+
+def test_an_event_of_the_same_day_does_not_bear_out_the_clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy.change(store, keep_days=30)
+    _set_clock(monkeypatch, 365)
+    # trained under the wrong clock a moment ago
+    add_version(store, seed=9)
+    with pytest.raises(ConflictError, match="nothing has happened in this home since"):
+        collect(store, dry_run=False)
+    _set_clock(monkeypatch, 367)
+    # after two days it is the clock of the home
+    assert collect(store, dry_run=False).versions == ("news@1", "news@2", "news@3")
+
+
+@pytest.mark.parametrize("days", [-0.5, 0, 1, 13])
+def test_a_clock_near_the_newest_event_is_trusted(store: Store, monkeypatch: pytest.MonkeyPatch, days: float) -> None:
+    _set_clock(monkeypatch, days)
+    assert collect(store).clock_doubt == ""
+
+
+def test_a_home_with_nothing_to_remove_asks_for_no_date(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    _set_clock(monkeypatch, 365)
+    assert collect(store, dry_run=False).bytes == 0
+
+
+def test_what_is_no_date_is_refused(store: Store) -> None:
+    with pytest.raises(UsageError, match="is no date"):
+        collect(store, today="tomorrow")
