@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["sync_file", "whole_file"]
+__all__ = ["place_folder", "sync_file", "whole_file", "write_file"]
 
 
 def sync_file(path: Path) -> None:
@@ -22,6 +22,32 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file so that even after a power cut it is as it was before, or whole."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        temporary.write_bytes(data)
+        sync_file(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_file(path.parent)
+
+
+def place_folder(folder: Path, target: Path) -> None:
+    """Give a folder its name: even after a power cut it is there with every byte in it, or not there.
+
+    Raises:
+        OSError: The disk could not take it, or there is something at `target` that is no empty folder.
+    """
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            sync_file(Path(place, name))
+        sync_file(Path(place))
+    folder.rename(target)
+    sync_file(target.parent)
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from limpet.names import Reference
 from limpet.registry import bases, log, probes, tasks, versions
 from limpet.registry._rows import find_version, version_records
 from limpet.registry.bundle import pack, unpack
-from limpet.registry.canonical import canonical_json, digest_bytes
+from limpet.registry.canonical import CHUNK, canonical_json, digest_bytes
+from limpet.registry.durable import place_folder
 from limpet.registry.failpoints import reach
 from limpet.registry.incoming import (
     BASE_FILE,
@@ -73,7 +74,9 @@ def write_files(store: Store, version: VersionRecord, folder: Path, names: Itera
     """
     digests = {file.name: file.digest for file in version.files}
     for name in names:
-        (folder / name).write_bytes(store.blobs.read(digests[name]))
+        # by pieces: a model may be larger than the memory
+        with store.blobs.path(digests[name]).open("rb") as source, (folder / name).open("xb") as copy:
+            shutil.copyfileobj(source, copy, CHUNK)
     if not (folder / LABELS_FILE).exists():
         (folder / LABELS_FILE).write_bytes(_labels(version))
 
@@ -94,7 +97,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         # takes the place of an empty folder; fails where somebody has filled it meanwhile
-        temporary.rename(target)
+        place_folder(temporary, target)
     except OSError as error:
         raise LimpetError(f"{folder} can't be written: {error.strerror}.", f"ls -ld {target.parent}") from error
     finally:

@@ -7,7 +7,6 @@ the header. No generator state is needed: the loop seeds torch anew at every ste
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from limpet.errors import IntegrityError
+from limpet.registry.durable import sync_file
 
 __all__ = ["Checkpoint", "LoopState"]
 
@@ -70,9 +70,9 @@ class Checkpoint:
         copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
         temporary = self._path.with_suffix(".tmp")
         save_file(copies, temporary, metadata={"state": json.dumps(counters)})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(temporary)
         temporary.replace(self._path)
+        sync_file(self._path.parent)
         self._written = time.monotonic()
 
     def load(self, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> LoopState:

@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
-from limpet.errors import NotFoundError, UsageError
+from limpet.errors import IntegrityError, NotFoundError, UsageError
 from limpet.registry import versions
-from limpet.registry.canonical import digest_file, digest_json
+from limpet.registry.canonical import canonical_json, digest_file, digest_json
+from limpet.registry.durable import place_folder, write_file
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, TaskRecord, VersionDraft
 from limpet.training import memory, methods
@@ -48,6 +49,7 @@ __all__ = [
     "read_staged",
     "run_folder",
     "unfinished_run",
+    "write_draft",
 ]
 
 _CHECKPOINT_SECONDS = 20.0
@@ -213,12 +215,13 @@ def learn(
     }
     folder = run_folder(store, digest_json(identity))
     with alone_in(folder, f"Another process is learning {task.name!r} with these settings."):
-        if (folder / "staged" / "draft.json").exists():
-            return read_staged(folder / "staged")
+        if (staged := _kept(folder / "staged", progress)) is not None:
+            return staged
         if not resume:
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
         parent = start.reference if start else None
-        _write_json(folder / "run.json", {"task": task.name, "settings": asdict(settings), "parent": parent})
+        run = {"task": task.name, "settings": asdict(settings), "parent": parent}
+        write_file(folder / "run.json", canonical_json(run))
         along = Along(tuple(companions), penalty)
         return _train(store, backbone, task, settings, config, start, along, dict(lineage or {}), folder, progress)
 
@@ -236,10 +239,14 @@ def unfinished_run(store: Store, task: str) -> tuple[TrainingSettings, str | Non
     """
     runs = sorted((store.path / "runs").glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in runs:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["task"] == task:
-            settings = content["settings"] | {"without": tuple(content["settings"].get("without", ()))}
-            return TrainingSettings(**settings), content["parent"]
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["task"] == task:
+                settings = content["settings"] | {"without": tuple(content["settings"].get("without", ()))}
+                return TrainingSettings(**settings), content["parent"]
+        except (OSError, ValueError, KeyError, TypeError):
+            # what a power cut has left of a run is none
+            continue
     raise NotFoundError(f"Task {task!r} has no unfinished training run.", f"limpet train {task}")
 
 
@@ -388,8 +395,8 @@ def _train(
     for one, _, place in learned:
         metrics = {**draft.metrics, "cut": cut(store, backbone.tokenizer, one, config["max_length"])}
         own = replace(draft, task=one.name, data_digest=one.data_digest, labels=one.labels, metrics=metrics)
-        _write_json(place / "draft.json", asdict(own))
-    staging.rename(folder / "staged")
+        write_draft(place, own)
+    place_folder(staging, folder / "staged")
     return read_staged(folder / "staged")
 
 
@@ -447,14 +454,46 @@ def run_folder(store: Store, digest: str) -> Path:
     return folder
 
 
+def write_draft(folder: Path, draft: VersionDraft) -> None:
+    """Write the draft of a staged version beside its files, with a digest of each."""
+    digests = {path.name: digest_file(path) for path in sorted((folder / "files").iterdir())}
+    (folder / "draft.json").write_bytes(canonical_json({"draft": asdict(draft), "files": digests}))
+
+
 def read_staged(folder: Path) -> Staged:
-    """Read what a run had staged in `folder`."""
-    content = json.loads((folder / "draft.json").read_text(encoding="utf-8"))
-    draft = VersionDraft(**content)
-    environment = Environment(**content["environment"])
+    """Read what a run had staged in `folder`.
+
+    Raises:
+        IntegrityError: It is not whole, as after a power cut.
+    """
+    try:
+        content = json.loads((folder / "draft.json").read_text(encoding="utf-8"))
+        # what an older program has staged has no digests
+        plain, digests = (content["draft"], content["files"]) if "draft" in content else (content, None)
+        draft = replace(
+            VersionDraft(**plain), labels=tuple(plain["labels"]), environment=Environment(**plain["environment"])
+        )
+        staged = Staged(folder, draft)
+        if digests is not None and digests != {name: digest_file(path) for name, path in staged.files.items()}:
+            raise ValueError("a file is not as it was staged")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"What a run has staged in {folder} is not whole ({error}).", f"train again: rm -r {folder}"
+        ) from error
     along = sorted((folder / "companions").glob("*"), key=lambda path: int(path.name))
-    draft = replace(draft, labels=tuple(draft.labels), environment=environment)
-    return Staged(folder, draft, tuple(read_staged(one) for one in along))
+    return replace(staged, companions=tuple(read_staged(one) for one in along))
+
+
+def _kept(folder: Path, progress: Progress) -> Staged | None:
+    """Return what an earlier run has staged; what is not whole is thrown away, as nobody can use it."""
+    if not folder.exists():
+        return None
+    try:
+        return read_staged(folder)
+    except IntegrityError as error:
+        progress.note(f"{error.message} It is trained again.")
+        shutil.rmtree(folder)
+        return None
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 
 from limpet.errors import UsageError
 from limpet.registry.canonical import canonical_json, digest_json
+from limpet.registry.durable import place_folder
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord, VersionDraft
 from limpet.training import methods
@@ -27,7 +27,7 @@ from limpet.training.environment import current_environment
 from limpet.training.features import extract, kept_in
 from limpet.training.heads import build_head, save_head
 from limpet.training.heads.classification import ClassificationHead
-from limpet.training.learn import Staged, read_staged, run_folder
+from limpet.training.learn import Staged, read_staged, run_folder, write_draft
 from limpet.training.model import TaskModel, base_modules
 from limpet.training.progress import SILENT, Progress
 
@@ -139,6 +139,6 @@ def stage_readout(
         role="baseline",
         lineage=dict(lineage),
     )
-    (staging / "draft.json").write_bytes(canonical_json(asdict(draft)))
-    staging.rename(staged)
+    write_draft(staging, draft)
+    place_folder(staging, staged)
     return read_staged(staged)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError
-from limpet.registry import exchange, versions
+from limpet.registry import durable, exchange, versions
 from limpet.registry.blobs import LocalBlobs, blob_key
 from limpet.registry.canonical import digest_bytes
 from limpet.registry.store import Store
@@ -60,3 +61,27 @@ def test_export_of_nothing_and_to_nowhere_are_typed_errors(one: Store, tmp_path:
         exchange.export(one, "news@2", tmp_path / "out")
     with pytest.raises(LimpetError):
         exchange.export(one, "news@1", tmp_path / "head.json" / "out")
+
+
+def test_an_export_is_on_the_disk_before_it_has_its_name(
+    one: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out"
+    synced: list[tuple[str, bool]] = []
+    monkeypatch.setattr(durable, "sync_file", lambda path: synced.append((path.name, target.exists())))
+    exchange.export(one, "news@1", target)
+    inside = [name for name, named in synced if not named]
+    assert sorted(inside[:-1]) == sorted(path.name for path in target.iterdir())
+    assert synced[-1] == (tmp_path.name, True)
+
+
+def test_an_export_takes_no_more_memory_than_a_piece(home: Store, tmp_path: Path) -> None:
+    (tmp_path / "adapter_model.safetensors").write_bytes(bytes(40 << 20))
+    versions.register(home, draft(), {"adapter_model.safetensors": tmp_path / "adapter_model.safetensors"})
+    tracemalloc.start()
+    try:
+        exchange.export(home, "news@1", tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "out" / "adapter_model.safetensors").stat().st_size == 40 << 20

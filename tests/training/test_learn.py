@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -216,3 +218,48 @@ def test_a_base_with_one_weight_changed_is_refused_by_train_and_predict(home: Ho
         assert refused.value.exit_code == 5
         with pytest.raises(IntegrityError):
             again.predict("place", ["old reef"])
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "draft.json").write_bytes(b""),
+        lambda folder: _cut(folder / "draft.json"),
+        lambda folder: (folder / "draft.json").unlink(),
+        lambda folder: (folder / "files" / "head.safetensors").write_bytes(b""),
+        lambda folder: _cut(folder / "files" / "adapter_model.safetensors"),
+        lambda folder: (folder / "files" / "labels.json").unlink(),
+    ],
+    ids=["empty draft", "cut draft", "no draft", "empty head", "cut tensors", "no labels"],
+)
+def test_what_a_power_cut_left_of_a_staged_run_is_learned_again_without_a_person(
+    home: Home, damage: Callable[[Path], object]
+) -> None:
+    settings = TrainingSettings(epochs=1, batch_size=32, dtype="float32")
+    first = staged(home, settings=settings)
+    kept = contents(first)
+    damage(first.folder)
+    assert contents(staged(home, settings=settings)) == kept
+
+
+def test_what_an_older_program_has_staged_is_used(home: Home) -> None:
+    settings = TrainingSettings(epochs=1, batch_size=32, dtype="float32")
+    first = staged(home, settings=settings)
+    file = first.folder / "draft.json"
+    file.write_text(json.dumps(json.loads(file.read_bytes())["draft"], indent=2))
+    before = file.stat().st_ino
+    assert staged(home, settings=settings) == first
+    assert file.stat().st_ino == before
+
+
+@pytest.mark.parametrize("left", [b"", b'{"task": "pl', b"[]", b'{"task": "place"}'])
+def test_what_a_power_cut_left_of_a_runs_record_is_no_unfinished_run(home: Home, left: bytes) -> None:
+    folder = home.path / "runs" / "0123"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_bytes(left)
+    with pytest.raises(NotFoundError, match="no unfinished training run"):
+        unfinished_run(home.store, "place")
