@@ -6,11 +6,12 @@ A name is checked against an allow-list and is never part of a path: paths come 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from limpet.errors import UsageError
 
-__all__ = ["LATEST", "Reference", "check_alias", "check_name", "parse_reference"]
+__all__ = ["LATEST", "Reference", "case_twins", "check_alias", "check_name", "parse_reference"]
 
 LATEST = "latest"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -86,3 +87,13 @@ def parse_reference(text: str) -> Reference:
             )
         return Reference(task, number=int(rest))
     return Reference(task, alias=check_name("alias", rest))
+
+
+def case_twins(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return two names that differ only by case, null if there are none."""
+    seen: dict[str, str] = {}
+    for name in sorted(names):
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            return other, name
+    return None

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError, UsageError
-from limpet.names import check_name
+from limpet.names import case_twins, check_name
 from limpet.registry.canonical import CHUNK, canonical_json, check_digest, digest_bytes
 from limpet.registry.durable import sync_file
 from limpet.registry.strict_json import read_json
@@ -274,6 +274,8 @@ def _check_entries(entries: Sequence[FileEntry], index_size: int) -> int:
     names = [entry.name for entry in entries]
     if names != sorted(set(names)):
         raise _bad("its entries are not in the order of their names, each once")
+    if twins := case_twins({*names, INDEX_FILE}):
+        raise _bad(f"the names {twins[0][:100]!r} and {twins[1][:100]!r} are one on many disks")
     total = 2 * _BLOCK + _room(index_size)
     for entry in entries:
         if not _NAME.fullmatch(entry.name) or entry.name == INDEX_FILE:

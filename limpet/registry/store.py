@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 HOME_FOLDER = ".limpet"
+_ROOT = 0
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,11 @@ def _check_owner(store: Store) -> None:
 def find_home(start: Path) -> Path:
     """Return the home to use from the folder `start`: `LIMPET_HOME`, or the nearest `.limpet/` upward.
 
+    A home that nobody has named is only used if it is the user's or root's: in a folder where everybody may write,
+    anybody could lay one in the way of those who work below.
+
     Raises:
+        ConflictError: The nearest one is another user's.
         NotFoundError: There is none.
     """
     if home := os.environ.get("LIMPET_HOME"):
@@ -143,8 +148,22 @@ def find_home(start: Path) -> Path:
     start = start.absolute()
     for folder in (start, *start.parents):
         if (folder / HOME_FOLDER / SETTINGS_FILE).is_file():
+            _check_trusted(folder / HOME_FOLDER)
             return folder / HOME_FOLDER
     raise NotFoundError(f"There is no {HOME_FOLDER}/ in {start} nor in any folder above it.", "limpet init")
+
+
+def _check_trusted(home: Path) -> None:
+    trusted = {os.geteuid(), _ROOT}
+    if os.geteuid() == _ROOT and os.environ.get("SUDO_UID", "").isdigit():
+        trusted.add(int(os.environ["SUDO_UID"]))
+    # of a link both: it, and what it leads to
+    owners = {home.lstat().st_uid, home.stat().st_uid, (home / SETTINGS_FILE).lstat().st_uid}
+    if others := owners - trusted:
+        raise ConflictError(
+            f"The nearest home {home} belongs to another user (uid {min(others)}), and was not named by you.",
+            f"if it is the one you mean: limpet --home {home}, or LIMPET_HOME={home}",
+        )
 
 
 def _store(path: Path, settings: Settings) -> Store:

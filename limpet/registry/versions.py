@@ -12,7 +12,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from limpet.errors import UsageError
-from limpet.names import LATEST, Reference, check_name
+from limpet.names import LATEST, Reference, case_twins, check_name
 from limpet.registry import _resolve, log, probes
 from limpet.registry._insert import find_place, insert_version, plain
 from limpet.registry._order import fetch_page, parse_order
@@ -255,6 +255,12 @@ def _check_draft(draft: VersionDraft, files: Mapping[str, Path]) -> None:
                 f"{MANIFEST_FILE} is limpet's own.",
                 "rename the file",
             )
+    # an export lays these two beside them
+    if twins := case_twins({*files, MANIFEST_FILE, "labels.json"}):
+        raise UsageError(
+            f"A version can't have the files {twins[0]!r} and {twins[1]!r}: on many disks their names are one.",
+            "rename one of them",
+        )
     # refused before a single file is copied
     canonical_json(plain(draft))
 

@@ -238,6 +238,13 @@ def test_importing_again_gives_the_same_version_and_one_event(made: Path, target
     assert [event.action for event in log.read(target).items].count("import") == 1
 
 
+def test_a_bundle_with_names_that_are_one_on_some_disks_is_refused(made: Path, target: Store, tmp_path: Path) -> None:
+    entries = entries_of(made, tmp_path / "entries") | {"Head.json": b"{}"}
+    (tmp_path / "twins.limpet").write_bytes(sealed(entries))
+    with pytest.raises(IntegrityError, match="are one on many disks"):
+        exchange.import_bundle(target, tmp_path / "twins.limpet")
+
+
 def test_importing_again_mends_every_byte_that_rotted(made: Path, target: Store) -> None:
     exchange.import_bundle(target, made)
     assert isinstance(target.blobs, LocalBlobs)

@@ -161,6 +161,32 @@ def test_home_is_the_nearest_one_upward(tmp_path: Path, monkeypatch: pytest.Monk
     assert find_home(below) == tmp_path / "other"
 
 
+def test_another_users_home_above_is_only_used_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIMPET_HOME", raising=False)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    below = tmp_path / "work"
+    below.mkdir()
+    home = create_store(tmp_path / ".limpet", Settings()).path
+    mine = os.geteuid()
+    with monkeypatch.context() as patch:
+        # whoever owns it, the one who runs this is another, and it is not root's
+        patch.setattr(os, "geteuid", lambda: mine + 1)
+        patch.setattr("limpet.registry.store._ROOT", mine + 2)
+        with pytest.raises(ConflictError, match="belongs to another user") as caught:
+            find_home(below)
+        assert f"--home {home}" in caught.value.hint
+        patch.setenv("LIMPET_HOME", str(home))
+        assert find_home(below) == home
+        patch.delenv("LIMPET_HOME")
+        patch.setattr("limpet.registry.store._ROOT", mine)
+        assert find_home(below) == home
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 0)
+        patch.setattr("limpet.registry.store._ROOT", 0)
+        patch.setenv("SUDO_UID", str(mine))
+        assert find_home(below) == home
+
+
 @pytest.mark.parametrize("url", ["mysql://h/d", "sqlite://", "sqlite:///:memory:", "nonsense", "://"])
 def test_other_databases_are_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError):

@@ -54,6 +54,15 @@ def rot(store: Store, digest: str) -> None:
     file.write_bytes(data)
 
 
+@pytest.mark.parametrize("names", [("A.json", "a.json"), ("Manifest.json",), ("a.json", "LABELS.json")])
+def test_names_that_are_one_on_some_disks_are_refused(store_with: Store, names: tuple[str, ...]) -> None:
+    file = store_with.path / "file"
+    file.write_bytes(b"{}")
+    with pytest.raises(UsageError, match="their names are one"):
+        versions.register(store_with, draft(), dict.fromkeys(names, file))
+    assert versions.find(store_with).items == ()
+
+
 @pytest.mark.parametrize("seed", [1, 2], ids=["the same version", "another version of the same file"])
 def test_registering_good_bytes_mends_those_that_rotted(home: Store, seed: int) -> None:
     version = add_version(home, seed=1)
