@@ -103,7 +103,8 @@ def _check_folder(folder: Path) -> None:
             raise UsageError(
                 f"{folder} has its weights in {pickled[0]}, a format that can run code when opened; limpet "
                 "opens safetensors only.",
-                "if you trust it: AutoModel.from_pretrained(FOLDER).save_pretrained(NEW) writes safetensors",
+                "if you trust it: load it by the class that its config.json names under architectures, then "
+                "model.save_pretrained(NEW) writes safetensors",
             )
         raise UsageError(f"{folder} has no weights: no {WEIGHTS_FILE}.", "name the folder that save_pretrained wrote")
     if not any((folder / name).is_file() for name in _VOCABULARIES):
