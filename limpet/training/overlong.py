@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from limpet.errors import NotFoundError, UsageError
+from limpet.errors import NotFoundError
 from limpet.registry import bases
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
@@ -55,18 +55,26 @@ class Lengths:
 
 def find_tokenizer(store: Store) -> Any:
     """Return the tokenizer of the home's base if its files are on this machine; else null, and nothing is fetched."""
-    from limpet.training.bases import find_here
     from limpet.training.pretrained import load_tokenizer
+
+    try:
+        folder = _base_folder(store)
+        return load_tokenizer(folder) if folder is not None and _is_tokenizer(folder) else None
+    except Exception:
+        # which base it is, and whether its files are sound, is for training to say
+        return None
+
+
+def _base_folder(store: Store) -> Path | None:
+    from limpet.training.bases import find_here
     from limpet.training.samples import sample_folder
 
     try:
-        folder = find_here(bases.get(store))
-    except UsageError:
-        return None
+        return find_here(bases.get(store))
     except NotFoundError:
+        # not needed by anything yet, but another home may have unpacked it
         kind, _, name = (store.settings.base or "").partition(":")
-        folder = sample_folder(name) if kind == "sample" and name else None
-    return load_tokenizer(folder) if folder is not None and _is_tokenizer(folder) else None
+        return sample_folder(name) if kind == "sample" and name else None
 
 
 def _is_tokenizer(folder: Path) -> bool:

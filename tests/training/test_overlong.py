@@ -10,9 +10,11 @@ import pytest
 
 from limpet.errors import DataError, UsageError
 from limpet.home import Home, init, open_home
+from limpet.registry.database import upgrade
 from limpet.training.data import build_task
 from limpet.training.overlong import LONGEST_ANSWER, room_for
 from limpet.training.pretrained import load_tokenizer
+from tests.registry.released import RELEASED, lay_home
 from tests.tiny import TOPICS, tiny_base
 
 WORDS = [word for words in TOPICS.values() for word in words]
@@ -134,3 +136,18 @@ def test_the_same_command_gives_the_same_task_when_the_base_has_come(tmp_path: P
     counted = home.task.cut("write")
     assert counted is not None
     assert total(counted, "targets") == 20
+
+
+@pytest.mark.parametrize("revision", RELEASED)
+def test_tasks_of_released_homes_show_what_can_be_known_without_their_base(tmp_path: Path, revision: str) -> None:
+    (tmp_path / "home").mkdir()
+    upgrade(lay_home(revision, tmp_path / "home"))
+    home = open_home(tmp_path / "home")
+    for task in home.task.list():
+        assert home.task.cut(task.name) is None
+        assert 0 <= (home.task.majority_baseline(task.name) or 0) <= 1
+
+
+def test_a_tokenizer_that_can_not_be_read_is_for_training_to_complain_of(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "base" / "tokenizer.json").write_text("{")
+    assert home.task.add("rows", spec(tmp_path)).checks["cut"] is None
