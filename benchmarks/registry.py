@@ -31,17 +31,17 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from limpet.registry import aliases, bases, verify, versions
+from limpet.registry import aliases, bases, log, verify, versions
+from limpet.registry._ledger import note_written
 from limpet.registry.canonical import canonical_json, digest_bytes, digest_json
 from limpet.registry.clock import utc_now
-from limpet.registry.schema import EnvironmentRow, LogEventRow, TaskRow, VersionFileRow, VersionRow
+from limpet.registry.schema import EnvironmentRow, TaskRow, VersionFileRow, VersionRow
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
 from limpet.registry.values import (
     BaseRecord,
     Environment,
     FileEntry,
-    LogEvent,
     SplitRecord,
     TaskDefinition,
     TaskRecord,
@@ -180,9 +180,7 @@ def seed_versions(session: Session, task_id: int, task: str, files: tuple[FileEn
     """Insert the versions of a task, with their files and the events of the log."""
     environment = session.scalar(select(EnvironmentRow.id)) or seed_environment(session)
     start = session.scalar(select(func.max(VersionRow.id))) or 0
-    before = session.scalar(select(LogEventRow.digest).order_by(LogEventRow.id.desc()).limit(1))
     rows: list[dict[str, Any]] = []
-    events: list[dict[str, Any]] = []
     for number in range(1, VERSIONS_PER_TASK + 1):
         made, now = draft(task, seed=number), utc_now()
         digest = versions.identity(made, files)
@@ -208,14 +206,13 @@ def seed_versions(session: Session, task_id: int, task: str, files: tuple[FileEn
                 "created_at": now,
             }
         )
-        event = LogEvent(now, "bench", "register", f"{task}@{number}", {"digest": digest, "method": made.method})
-        # the chain of limpet.registry.log
-        before = digest_json({"before": before, **vars(event)})
-        events.append({**vars(event), "digest": before})
-    session.execute(insert(VersionRow), rows)
+    session.connection().execute(insert(VersionRow), rows)
     kept = [{"version_id": row["id"], **asdict(entry)} for row in rows for entry in files]
-    session.execute(insert(VersionFileRow), kept)
-    session.execute(insert(LogEventRow), events)
+    session.connection().execute(insert(VersionFileRow), kept)
+    for row in rows:
+        note_written(session, VersionRow.__table__, (row["id"],))
+        detail = {"digest": row["digest"], "method": row["method"]}
+        log.record(session, "register", f"{task}@{row['number']}", detail, "bench")
 
 
 def seed_environment(session: Session) -> int:

@@ -35,7 +35,7 @@ def command(invocation: Invocation, deep: bool, probe: bool) -> None:
         for note in found.notes:
             progress.note(note)
     if invocation.json:
-        _output.emit(problems=found.problems, checked=found.checked)
+        _output.emit(problems=found.problems, checked=found.checked, log_head=found.log_head)
     elif found.problems:
         _output.table(("problem", "where", "what"), [(p.kind, p.where, p.detail) for p in found.problems])
     else:
@@ -43,6 +43,9 @@ def command(invocation: Invocation, deep: bool, probe: bool) -> None:
     if found.problems:
         count = "1 thing is" if len(found.problems) == 1 else f"{len(found.problems)} things are"
         raise IntegrityError(f"{count} not as recorded.", _hint(found.problems))
+
+
+_OF_ROWS = frozenset({"row", "trigger", "log", "alias", "number", "manifest"})
 
 
 def _hint(problems: tuple[Problem, ...]) -> str:
@@ -53,4 +56,6 @@ def _hint(problems: tuple[Problem, ...]) -> str:
         return "nothing recorded is harmed, a process that died has left files behind: limpet gc"
     if kinds == {"probe"}:
         return "compare the environments: limpet doctor; then restore the library, dtype or base that was recorded"
+    if kinds <= _OF_ROWS:
+        return "somebody changed the database past limpet: compare it with a backup; limpet log shows what was done"
     return "restore the named files from a backup"

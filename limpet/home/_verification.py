@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from limpet.errors import LimpetError
-from limpet.registry import bases, probes, versions
+from limpet.registry import bases, log, probes, versions
 from limpet.registry.problems import Problem
 from limpet.registry.verify import contents, verify
 
@@ -29,12 +29,14 @@ _PAGE = 1000
 class Verification:
     """What a check of a home found.
 
-    `checked` counts what was checked, by kind; `notes` are sentences about what could not be checked.
+    `checked` counts what was checked, by kind; `notes` are sentences about what could not be checked. `log_head` is
+    the digest of the log's newest event, which covers the log and every row that it tells of; null for an empty log.
     """
 
     problems: tuple[Problem, ...]
     checked: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    log_head: str | None = None
 
 
 @dataclass
@@ -60,12 +62,13 @@ def verify_home(home: Home, deep: bool, probe: bool, progress: Progress) -> Veri
 
     problems += verify(home.store, deep, tell)
     progress.finish()
-    checked = contents(home.store)
+    checked, head = contents(home.store), log.head(home.store)
     if not probe:
-        return Verification(tuple(problems), checked)
+        return Verification(tuple(problems), checked, log_head=head)
     replays = _replay_all(home, sound, progress)
     count = replays.identical + replays.elsewhere.total() + len(replays.problems)
-    return Verification((*problems, *replays.problems), checked | {"replayed_probes": count}, tuple(_notes(replays)))
+    replayed = checked | {"replayed_probes": count}
+    return Verification((*problems, *replays.problems), replayed, tuple(_notes(replays)), head)
 
 
 def _check_bases(home: Home, progress: Progress) -> tuple[list[Problem], dict[str, BaseRecord]]:

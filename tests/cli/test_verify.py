@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,22 @@ def blob(home: Path, digest: str) -> Path:
 
 
 def test_a_sound_home_is_counted(grown: Limpet) -> None:
-    checked = grown.ok("verify", "--deep", "--probe", "--json").json["checked"]
+    verified = grown.ok("verify", "--deep", "--probe", "--json").json
+    checked = verified["checked"]
     assert (checked["bases"], checked["versions"], checked["probes"], checked["replayed_probes"]) == (1, 3, 3, 3)
     assert checked["files"] > 10
     assert grown.ok("verify").stdout == "everything is as it was recorded\n"
+    # what somebody may keep elsewhere
+    assert verified["log_head"] == grown.ok("log", "--json", "--limit", "1").json["events"][0]["digest"]
+
+
+def test_an_edit_past_limpet_is_named_and_the_hint_is_to_compare(copy: Limpet) -> None:
+    with sqlite3.connect(copy.home / "limpet.db") as connection:
+        connection.execute("UPDATE evaluations SET score = 1.0 WHERE id = 1")
+    outcome = copy("verify")
+    assert outcome.code == 5
+    assert "row      evaluations 1  is not as event" in outcome.stdout
+    assert "compare it with a backup" in outcome.stderr
 
 
 def test_a_changed_base_is_listed_with_everything_else(home: Home) -> None:
