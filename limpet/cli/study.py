@@ -74,11 +74,12 @@ def _show(study: IclStudy) -> None:
     def one(prompt: PromptScore) -> str:
         return shown(prompt.accuracy, prompt.interval)
 
-    rows: list[tuple[object, ...]] = [("none", one(study.zero_shot), None, None, None)]
+    rows: list[tuple[object, ...]] = [("none", one(study.zero_shot), None, None, None, None)]
     for name, orders in (("right", study.gold), ("random", study.random)):
         mean = shown(orders.mean, orders.interval)
-        rows.append((name, mean, one(orders.worst), one(orders.best), f"{orders.spread:.3f}"))
-    _output.table(("labels shown", "mean accuracy", "worst order", "best order", "spread"), rows)
+        spread, by_chance = f"{orders.spread:.3f}", f"{orders.spread_null:.3f}"
+        rows.append((name, mean, one(orders.worst), one(orders.best), spread, by_chance))
+    _output.table(("labels shown", "mean accuracy", "worst order", "best order", "spread", "by chance"), rows)
     click.echo()
     _output.fields_table(
         [

@@ -15,10 +15,10 @@ from limpet.registry import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, StreamRecord
 from limpet.training.ability import PERPLEXITY, AbilityProbe, score_of
-from limpet.training.scoring import metric
+from limpet.training.scoring import metric, score
 from limpet.training.task_types.generation import NEG_PERPLEXITY
 
-__all__ = ["abilities_of", "adapters_of", "found_after"]
+__all__ = ["abilities_of", "adapters_of", "found_after", "over_first"]
 
 _SEED = 0  # the examples drawn are the same whenever a report is made
 _ROUNDING = 1e-9  # sums may differ in the last bits from machine to machine
@@ -68,7 +68,7 @@ def _ability(store: Store, stream: StreamRecord, course: Course, probe: AbilityP
         return None
     again = look(Where(after=course.versions[-1].reference))
     rows = [_answers(store, one)[0] for one in (before, *known)]
-    intervals = _over_first(probe.task.name, probe.metric, _answers(store, before)[1], rows)
+    intervals, p_values = over_first(probe.task.name, probe.metric, _answers(store, before)[1], rows)
     return AbilityReport(
         kind=probe.kind,
         task=probe.task.name,
@@ -77,6 +77,7 @@ def _ability(store: Store, stream: StreamRecord, course: Course, probe: AbilityP
         before=before.score,
         steps=tuple(step.score for step in known),
         intervals=intervals,
+        p_values=p_values,
         taken_off=again.score if again else None,
         identical=_identical(before, again) if again else None,
     )
@@ -104,7 +105,8 @@ def _adapter(store: Store, stream: StreamRecord, course: Course, place: int) -> 
     own = course.read(cell)
     rows = [own.predictions, *(_answers(store, one)[0] for one in (other, none) if one is not None)]
     # own less another, where the interval is that of another less own
-    turned = [_turn(one) for one in _over_first(name, cell.metric, own.targets, rows)]
+    intervals, p_values = over_first(name, cell.metric, own.targets, rows)
+    turned = [_turn(one) for one in intervals]
     return AdapterReport(
         task=name,
         metric=cell.metric,
@@ -114,6 +116,7 @@ def _adapter(store: Store, stream: StreamRecord, course: Course, place: int) -> 
         none=none.score,
         over_wrong=turned[0] if other else None,
         over_none=turned[-1],
+        p_value=p_values[0] if other else None,
     )
 
 
@@ -134,12 +137,27 @@ def _answers(store: Store, found: AbilityRecord) -> tuple[Rows, Rows]:
     return frozen(content["predictions"]), frozen(content["targets"])
 
 
-def _over_first(task: str, name: str, targets: Rows, rows: Sequence[Rows]) -> tuple[Interval | None, ...]:
-    """Return the paired bootstrap interval of each row's score less the first's."""
+def over_first(
+    task: str, name: str, targets: Rows, rows: Sequence[Rows]
+) -> tuple[tuple[Interval | None, ...], tuple[float | None, ...]]:
+    """Return each row's score less the first's: the paired bootstrap interval, and the p-value by random exchange.
+
+    The p-value is null where no answer differs.
+    """
     sign, scored = (-1.0, NEG_PERPLEXITY.name) if name == PERPLEXITY else (1.0, name)
     if metric(scored).counts is None:
-        return (None,) * (len(rows) - 1)
+        return (None,) * (len(rows) - 1), (None,) * (len(rows) - 1)
     column = Column(task, scored, targets, tuple(rows))
-    first, *others = (scores for (scores,) in statistics.bootstrap_matrices([column], _SEED))
-    differences = (None if scores is None or first is None else sign * (scores - first) for scores in others)
-    return tuple(None if one is None else statistics.percentile_interval(one) for one in differences)
+    drawn = [scores for (scores,) in statistics.bootstrap_matrices([column], _SEED, statistics.RESAMPLES)]
+    first = drawn[0]
+    differences = (None if scores is None or first is None else sign * (scores - first) for scores in drawn[1:])
+    intervals = tuple(None if one is None else statistics.percentile_interval(one) for one in differences)
+    return intervals, tuple(_p_value(column, place) for place in range(1, len(rows)))
+
+
+def _p_value(column: Column, place: int) -> float | None:
+    exchanged = statistics.exchanged_changes(column, 0, place, _SEED, statistics.EXCHANGES)
+    if not exchanged.any():
+        return None
+    before, now = (score(column.metric, column.predictions[at] or (), column.targets) for at in (0, place))
+    return statistics.difference_p_value(now - before, exchanged)

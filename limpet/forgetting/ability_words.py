@@ -1,10 +1,11 @@
-"""What probes of general ability come to, in sentences worded by their intervals."""
+"""What probes of general ability come to, in sentences worded by their tests."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from limpet.forgetting import statistics, strategies
+from limpet.forgetting.inference import is_shown
 from limpet.forgetting.report_values import AbilityReport, ArmReport, Interval
 
 __all__ = ["ability_sentences"]
@@ -13,7 +14,8 @@ __all__ = ["ability_sentences"]
 def ability_sentences(runs: Sequence[ArmReport]) -> list[str]:
     """Return what an arm did to general ability, from its runs, one for each seed; nothing where none was asked.
 
-    A change is called one only if its interval leaves out 0: over the examples for one seed, over seeds for several.
+    A change is called one only if its corrected p-value is below 0.05, and where there are several seeds, under each
+    of them to the same side.
     """
     if not all(run.ability and run.matrix for run in runs) or strategies.get(runs[0].strategy).measures:
         return []
@@ -29,8 +31,11 @@ def _at_the_end(runs: Sequence[ArmReport], place: int) -> str:
     changes = [probe.steps[-1] - probe.before for probe in probes]
     interval = probes[0].intervals[-1] if len(probes) == 1 else statistics.t_interval(changes)
     change = sum(changes) / len(changes)
-    verb = _verb(probes[0], interval)
+    verbs = {_verb(probe, -1) for probe in probes}
+    verb = verbs.pop() if len(verbs) == 1 else ""
     measured = _measured(probes[0], change, interval)
+    if verb and len(probes) > 1:
+        return f"Under each of its seeds, {runs[0].name} {verb} general ability by its last task ({measured})."
     if not verb:
         return f"No change of general ability was seen in {runs[0].name} after its last task ({measured})."
     return f"{runs[0].name} {verb} general ability by its last task ({measured})."
@@ -44,10 +49,11 @@ def _while_active(runs: Sequence[ArmReport], place: int) -> str:
         for probe in (run.ability[place],)
         for at, value in enumerate(probe.steps)
     ]
-    _, run, probe, at = max(each, key=lambda one: one[0])
+    harm = [one for one in each if _verb(one[2], one[3]) == "lost"]
+    _, run, probe, at = max(harm or each, key=lambda one: one[0])
     which = f"that of {run.tasks[at]}" + (f" under seed {run.seed}" if len(runs) > 1 else "")
     measured = _measured(probe, probe.steps[at] - probe.before, probe.intervals[at])
-    if _verb(probe, probe.intervals[at]) == "lost":
+    if harm:
         return f"While an adapter of {run.name} is active, general ability is lower, most with {which} ({measured})."
     return (
         f"No harm to general ability was seen while an adapter of {run.name} is active; at worst it is {which} "
@@ -68,19 +74,20 @@ def _adapters(runs: Sequence[ArmReport]) -> list[str]:
     every = [adapter for run in runs for adapter in run.adapters if adapter.wrong is not None]
     if not every:
         return []
-    needed = [one for one in every if one.over_wrong is not None and one.over_wrong[0] > 0]
-    harmed = [one for one in every if one.over_wrong is not None and one.over_wrong[1] < 0]
+    shown = [one.own - one.wrong for one in every if one.wrong is not None and is_shown(one.p_holm)]
+    needed = [difference for difference in shown if difference > 0]
+    harmed = [difference for difference in shown if difference < 0]
     worse = f", and below in {len(harmed)}" if harmed else ""
     return [
         f"Through its own head, a task of {runs[0].name} scored above another's adapter with its own in "
-        f"{len(needed)} of {len(every)} cases{worse} (95 % intervals of the difference)."
+        f"{len(needed)} of {len(every)} cases{worse}, beyond chance."
     ]
 
 
-def _verb(probe: AbilityReport, interval: Interval | None) -> str:
-    if interval is None or interval[0] <= 0 <= interval[1]:
+def _verb(probe: AbilityReport, step: int) -> str:
+    if not probe.p_holm or not is_shown(probe.p_holm[step]):
         return ""
-    return "lost" if (interval[0] > 0) == probe.less_is_better else "gained"
+    return "lost" if (probe.steps[step] > probe.before) == probe.less_is_better else "gained"
 
 
 def _measured(probe: AbilityReport, change: float, interval: Interval | None) -> str:

@@ -1,18 +1,35 @@
-"""What a report shows, in sentences drawn from its numbers and worded by its intervals."""
+"""What a report shows, in sentences drawn from its numbers and worded by its tests.
+
+An arm forgot where `bwt_gem` is below 0, and not where `forgetting_max` is above it: a maximum over noisy scores is,
+without any forgetting. Every p-value is corrected for all tests of the report (`limpet.forgetting.corrections`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from limpet.forgetting import strategies
 from limpet.forgetting.ability_words import ability_sentences
 from limpet.forgetting.fairness import unlike_treatment
+from limpet.forgetting.inference import is_shown
 from limpet.forgetting.replacement_values import latest
-from limpet.forgetting.report_values import ArmReport, Comparison, Interval, Report
+from limpet.forgetting.report_values import ArmReport, Comparison, Drift, Interval, Report
 from limpet.forgetting.served_words import served_sentences
 from limpet.training import methods
 
-__all__ = ["arm_names", "conclusion", "is_reference", "mean_of", "mean_with_interval", "runs_of", "sentences"]
+__all__ = [
+    "arm_names",
+    "conclusion",
+    "forgot",
+    "is_reference",
+    "mean_of",
+    "mean_with_interval",
+    "runs_of",
+    "sentences",
+]
+
+_MOST_TARGETS = 6
 
 
 def conclusion(report: Report) -> str:
@@ -23,7 +40,8 @@ def conclusion(report: Report) -> str:
 def sentences(report: Report) -> list[str]:
     """Return what a report concludes, sentence by sentence, flattering or not.
 
-    A difference is called one only if its interval leaves out 0 and its p-value is below 0.05.
+    A difference is called one only if its corrected p-value is below 0.05, and one that other seeds may not show is
+    told as such. That arms are equal is only said where that is shown within a margin, seeds included.
     """
     names = arm_names(report)
     learned = max((len(arm.matrix) for arm in report.arms), default=0)
@@ -35,7 +53,7 @@ def sentences(report: Report) -> list[str]:
         *_progress(report),
         *(_stability(report, name) for name in names if not is_reference(report, name)),
         *(_reference(report, name) for name in names if is_reference(report, name)),
-        *(_accuracy(comparison) for comparison in report.comparisons if _is_accuracy(report, comparison)),
+        *(_ended(report, comparison) for comparison in report.comparisons if _is_told(report, comparison)),
         *_plasticity(report),
         *_shared(report),
         *_edges(report),
@@ -104,68 +122,95 @@ def _reference(report: Report, name: str) -> str:
     return f"For comparison, {name} ({summary}): {measured}."
 
 
+def forgot(report: Report, name: str) -> bool:
+    """Tell whether it is shown that an arm forgot, at least in the runs as they are.
+
+    Where the tasks' scores have no common unit, it is by the tasks' own tests.
+    """
+    runs, drift = runs_of(report, name), _drift_of(report, name)
+    if runs[0].reason:
+        return any(is_shown(entry.p_holm) and entry.change < 0 for arm in runs for entry in arm.mcnemar)
+    return drift is not None and is_shown(drift.p_holm) and drift.bwt_gem < 0
+
+
+def _drift_of(report: Report, name: str) -> Drift | None:
+    return next((drift for drift in report.drifts if drift.arm == name), None)
+
+
 def _stability(report: Report, name: str) -> str:
     runs = runs_of(report, name)
-    forgetting, interval = mean_with_interval(report, name, "forgetting_max")
     if all(arm.identical_predictions for arm in runs):
         kept = "every earlier task is predicted exactly as when it was learned"
-        return f"{name} forgot nothing: {kept} ({_measured(forgetting, interval)})."
+        return f"{name} forgot nothing: {kept}{_in_brackets(_backward(report, name))}."
     changed = ", though some predictions changed" if any(arm.identical_predictions is False for arm in runs) else ""
     differences = [difference for arm in runs for difference in arm.differences]
     if differences:
         return f"{name} does not answer as it did, though nothing should have changed. {differences[0].sentence()}."
     if runs[0].reason:
         return f"Whether {name} forgot can't be said in one number ({runs[0].reason}){changed}.{_worst(runs)}"
-    if forgetting is None:
+    drift = _drift_of(report, name)
+    if drift is None:
         return f"Whether {name} forgot can't be said: an earlier task was not evaluated again."
-    measured = _measured(forgetting, interval)
-    if interval is None or interval[0] <= 0 <= interval[1]:
-        return f"No forgetting was shown for {name} on average ({measured}){changed}.{_worst(runs)}"
-    if forgetting < 0:
-        return f"{name} gained on earlier tasks ({measured}).{_worst(runs)}"
-    return f"{name} forgot ({measured}).{_worst(runs)}"
+    measured = _in_brackets(f"{_backward(report, name)}, {_with_p(drift.p_holm, drift.seeds_p_holm)}")
+    if not is_shown(drift.p_holm):
+        return f"No forgetting was shown for {name} on average{measured}{changed}.{_worst(runs)}"
+    verb = "forgot" if drift.bwt_gem < 0 else "gained on earlier tasks"
+    if drift.seeds_p_value is not None and not is_shown(drift.seeds_p_holm):
+        return f"In these runs {name} {verb}, which other seeds may not show{measured}.{_worst(runs)}"
+    return f"{name} {verb}{measured}.{_worst(runs)}"
 
 
-def _measured(forgetting: float | None, interval: Interval | None) -> str:
-    if forgetting is None:
-        return "no mean over the tasks"
-    return f"forgetting_max {_signed(forgetting)}{_span(interval)}"
+def _backward(report: Report, name: str) -> str:
+    """`bwt_gem` of an arm with its interval; nothing where it is undefined."""
+    value, interval = mean_with_interval(report, name, "bwt_gem")
+    return "" if value is None else f"bwt_gem {_signed(value)}{_span(interval)}"
 
 
 def _worst(runs: Sequence[ArmReport]) -> str:
-    """The task with the clearest loss, where McNemar's test finds one: a mean can hide it."""
-    lost = [(entry.p_value, entry, arm) for arm in runs for entry in arm.mcnemar if entry.lost > entry.gained]
-    if not lost:
+    """The task with the clearest loss, where its own test finds one: a mean can hide it."""
+    lost = [(entry.p_holm, entry, arm) for arm in runs for entry in arm.mcnemar if entry.change < 0]
+    shown = [(p_value, entry, arm) for p_value, entry, arm in lost if p_value is not None and is_shown(p_value)]
+    if not shown:
         return ""
-    p_value, entry, arm = min(lost, key=lambda item: item[0])
-    # as many tests as there are earlier tasks and seeds: Bonferroni
-    if p_value * sum(len(run.mcnemar) for run in runs) >= 0.05:
-        return ""
+    p_value, entry, arm = min(shown, key=lambda item: item[0])
     which = f" under seed {arm.seed}" if len(runs) > 1 else ""
+    changed = f"{_signed(entry.change)}{_span(entry.interval)}"
+    if entry.lost is None or entry.gained is None:
+        return f" Its clearest loss is {entry.task}{which} ({changed}; {_p(p_value)})."
     return (
         f" Its clearest loss is {entry.task}{which}: {entry.lost} examples lost and {entry.gained} gained "
-        f"since it was learned ({_signed(entry.change)}{_span(entry.interval)}; McNemar {_p(p_value)})."
+        f"since it was learned ({changed}; McNemar {_p(p_value)})."
     )
 
 
-def _is_accuracy(report: Report, comparison: Comparison) -> bool:
-    """Whether a comparison is about average accuracy and begins with the isolated arm, if there is one."""
+def _is_told(report: Report, comparison: Comparison) -> bool:
+    """Whether a comparison is about the last scores and begins with the isolated arm, if there is one."""
     isolated = {arm.name for arm in report.arms if arm.strategy == "isolated"}
-    return comparison.metric == "average_accuracy" and (comparison.a in isolated or not isolated)
+    return comparison.metric != "bwt_gem" and (comparison.a in isolated or not isolated)
 
 
-def _accuracy(comparison: Comparison) -> str:
-    measured = f"{_signed(comparison.difference)}{_span(comparison.interval)}, {_p(comparison.p_value)}"
+def _ended(report: Report, comparison: Comparison) -> str:
+    """How two arms ended: apart, as good as each other, or neither is shown."""
+    a, b, on = comparison.a, comparison.b, _by_what(report, comparison.metric)
+    measured = f"{_signed(comparison.difference)}{_span(comparison.interval)}"
+    with_p = f"{measured}, {_with_p(comparison.p_holm, comparison.seeds_p_holm)}"
     if over_seeds := comparison.over_seeds:
-        measured += f"; over seeds {_signed(over_seeds[0])} to {_signed(over_seeds[1])}"
-    # on few examples the interval is too narrow, so that the test has to agree with it
-    if comparison.interval[0] <= 0 <= comparison.interval[1] or comparison.p_value >= 0.05:
-        arms = f"{comparison.a} and {comparison.b}"
-        return f"No difference in average accuracy was seen between {arms} ({measured})."
-    side = "above" if comparison.difference > 0 else "below"
-    # the first interval is about other examples, with the seeds as they are
-    doubt = ", so that other seeds may show none" if over_seeds and over_seeds[0] <= 0 <= over_seeds[1] else ""
-    return f"{comparison.a} ended {side} {comparison.b} on average accuracy ({measured}{doubt})."
+        with_p += f"; over seeds {_signed(over_seeds[0])} to {_signed(over_seeds[1])}"
+    # the runs' own test is about other examples, with the seeds as they are
+    if is_shown(comparison.p_holm):
+        side = "above" if comparison.difference > 0 else "below"
+        if comparison.seeds_p_value is not None and not is_shown(comparison.seeds_p_holm):
+            return f"In these runs {a} ended {side} {b} on {on}, which other seeds may not show ({with_p})."
+        return f"{a} ended {side} {b} on {on} ({with_p})."
+    if comparison.margin is not None and is_shown(comparison.equal_p_holm):
+        equal = f"{measured}, {_p(comparison.equal_p_holm)} of a difference of {comparison.margin:g} or more"
+        return f"{a} is as good as {b} on {on}, within {comparison.margin:g}, seeds included ({equal})."
+    return f"No difference in {on} was seen between {a} and {b} ({with_p})."
+
+
+def _by_what(report: Report, key: str) -> str:
+    task = next((task for task in report.tasks if key == f"score:{task.name}"), None)
+    return f"{task.name} ({task.metric})" if task else "average accuracy"
 
 
 def _plasticity(report: Report) -> list[str]:
@@ -180,28 +225,41 @@ def _plasticity(report: Report) -> list[str]:
 
 
 def _shared(report: Report) -> list[str]:
-    """Whether one shared adapter forgot: it is the isolation that prevents it, not the few weights."""
-    shared = [
-        name
-        for name in arm_names(report)
-        if runs_of(report, name)[0].strategy == "sequential"
-        and not methods.get(runs_of(report, name)[0].method).capabilities.trains_base_copy
-    ]
+    """Whether one shared adapter forgot, under which settings: rank, targets and rate decide how much it does."""
     isolated = [arm for arm in report.arms if arm.strategy == "isolated"]
+    kept = isolated and all(arm.identical_predictions for arm in isolated)
+    because = "; here it is the isolation that did" if kept else ""
     found = []
-    for name in shared:
-        forgetting, interval = mean_with_interval(report, name, "forgetting_max")
-        if interval is None or interval[0] <= 0:
+    for name in arm_names(report):
+        runs = runs_of(report, name)
+        method = runs[0].method
+        if runs[0].strategy != "sequential" or methods.get(method).capabilities.trains_base_copy:
             continue
-        kept = isolated and all(arm.identical_predictions for arm in isolated)
-        because = "; here it is the isolation that did" if kept else ""
-        method = runs_of(report, name)[0].method
-        found.append(
-            f"{name} trained nothing but one shared {method} adapter and still forgot "
-            f"({_measured(forgetting, interval)}): "
-            f"PEFT by itself does not prevent forgetting{because}."
-        )
+        if forgot(report, name):
+            measured, settings = _in_brackets(_backward(report, name)), _in_brackets(_settings(runs[0].settings))
+            found.append(
+                f"{name} trained nothing but one shared {method} adapter{settings} and "
+                f"still forgot{measured}: PEFT by itself did not prevent forgetting under these settings{because}."
+            )
     return found
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    """The settings of a method, and rate and length of training, as far as they are known."""
+    training = settings.get("training", {})
+    known = dict(settings.get("method", {})) | {
+        key: training[key] for key in ("learning_rate", "epochs") if key in training
+    }
+    return ", ".join(
+        f"{key}={_setting(value)}" for key, value in known.items() if value not in (None, False, "", 0.0)
+    )
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        more = f" and {len(value) - _MOST_TARGETS} more" if len(value) > _MOST_TARGETS else ""
+        return "+".join(map(str, value[:_MOST_TARGETS])) + more
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _edges(report: Report) -> list[str]:
@@ -238,7 +296,19 @@ def _caveats(report: Report) -> list[str]:
         found.append("The base's digest was unchanged after every step that must not touch it.")
     if len({arm.seed for arm in report.arms}) == 1:
         found.append("One seed: the intervals cover the choice of examples, not the luck of training.")
+    if any(drift.p_holm is not None for drift in report.drifts):
+        found.append("P-values are corrected for all tests of the report (Holm); no difference seen is not equality.")
     return found
+
+
+def _with_p(p_value: float | None, with_seeds: float | None) -> str:
+    """The corrected p-value of runs as they are, and the one that has the luck of training in it."""
+    seeds = "" if with_seeds is None else f", with other seeds {_p(with_seeds)}"
+    return f"{_p(p_value)}{seeds}"
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 def _span(interval: Interval | None) -> str:
@@ -254,5 +324,7 @@ def _signed(value: float) -> str:
     return "0" if float(text) == 0 else text
 
 
-def _p(value: float) -> str:
+def _p(value: float | None) -> str:
+    if value is None:
+        return "no answer differs"
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

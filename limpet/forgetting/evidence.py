@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from limpet.forgetting import metrics, statistics
 from limpet.forgetting.arm_cost import arm_cost
 from limpet.forgetting.matrix import Row, ScoreMatrix
 from limpet.forgetting.metrics import Scores
+from limpet.forgetting.no_drift import forgetting_max_null
 from limpet.forgetting.report_values import (
     ArmReport,
-    Comparison,
     Interval,
     McNemar,
     SeedSummary,
@@ -30,17 +29,34 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Course", "Outcomes", "Read", "arm_report", "compare", "first_learned", "frozen", "over_seeds"]
+__all__ = [
+    "METRICS",
+    "OVER_SEEDS",
+    "SEED",
+    "Course",
+    "Outcomes",
+    "Read",
+    "all_known",
+    "arm_report",
+    "by_arm",
+    "first_learned",
+    "frozen",
+    "over_seeds",
+]
 
-_SEED = 0  # the examples drawn, and so every interval, are the same whenever a report is made
-_INTERVALS: dict[str, Callable[..., float | None]] = {
+SEED = 0  # the examples drawn, and so every interval, are the same whenever a report is made
+METRICS: dict[str, Callable[..., float | None]] = {
     "average_accuracy": metrics.average_accuracy,
     "learning_accuracy": metrics.learning_accuracy,
     "bwt_gem": metrics.bwt_gem,
     "forgetting_max": metrics.forgetting_max,
 }
-_COMPARED = ("average_accuracy", "forgetting_max")
-_OVER_SEEDS = ("average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_max", "fwt_gem", "intransigence")
+"""The metrics of a matrix that have an interval."""
+OVER_SEEDS = (
+    *("average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_max", "forgetting_max_null"),
+    *("fwt_gem", "intransigence"),
+)
+"""The metrics that are told over seeds and over orders."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +103,12 @@ class Course:
     def metrics(self) -> dict[str, float | None]:
         """Every metric of the matrix by its key; null where scores have no common unit."""
         references = self.baseline, self.joint
-        return metrics.all_metrics(self.rows, *references, self.learned, common_unit=self.no_mean is None)
+        found = metrics.all_metrics(self.rows, *references, self.learned, common_unit=self.no_mean is None)
+        # what is shown beside it: the same statistic of these answers where nothing drifts
+        known = found["forgetting_max"] is not None and self.columns
+        null = forgetting_max_null(self.columns, self.learned, SEED) if known else None
+        before = list(found)[: list(found).index("forgetting_max") + 1]
+        return {**{key: found[key] for key in before}, "forgetting_max_null": null, **found}
 
     @cached_property
     def no_mean(self) -> str | None:
@@ -132,15 +153,26 @@ class Course:
     @cached_property
     def resampled(self) -> Resampled:
         """Score matrices of resampled examples; needs `columns`."""
-        return statistics.bootstrap_matrices(self.columns, _SEED)
+        return statistics.bootstrap_matrices(self.columns, SEED, statistics.RESAMPLES)
 
     @cached_property
     def drawn(self) -> dict[str, Array | None]:
         """The metrics with intervals, of every resampled matrix; needs `columns`."""
         if self.no_mean:
-            return dict.fromkeys(_INTERVALS)
-        of_course = {key: partial(metric, learned=self.learned) for key, metric in _INTERVALS.items()}
+            return dict.fromkeys(METRICS)
+        of_course = {key: partial(metric, learned=self.learned) for key, metric in METRICS.items()}
         return {key: statistics.replicates(metric, self.resampled) for key, metric in of_course.items()}
+
+    def exchanged(self, task: int) -> Array | None:
+        """Return changes of an earlier task's score after its answers when learned and now were exchanged by coins.
+
+        Null where it was not evaluated at both times, on the same examples, or its metric can't be resampled.
+        """
+        column = self._column(task)
+        first, last = self.learned[task], self.steps - 1
+        if column is None or column.predictions[first] is None or column.predictions[last] is None:
+            return None
+        return statistics.exchanged_changes(column, first, last, SEED, statistics.EXCHANGES)
 
     def outcome(self, step: int, task: int) -> Outcomes | None:
         """Return the predictions of a task after a step; None where it was not evaluated."""
@@ -205,6 +237,7 @@ def arm_report(course: Course) -> ArmReport:
         sweep=course.arm.sweep,
         chosen=course.arm.chosen,
         finished=course.arm.finished,
+        settings=_settings(course.versions),
     )
 
 
@@ -214,6 +247,12 @@ def first_learned(tasks: Sequence[str]) -> tuple[int, ...]:
     for step, task in enumerate(tasks):
         first.setdefault(task, step)
     return tuple(first.values())
+
+
+def _settings(versions: Sequence[VersionRecord]) -> dict[str, Any]:
+    """The settings of the method and of the loop that the first task was learned with."""
+    config = versions[0].config if versions else {}
+    return {key: config[key] for key in ("method", "training", "max_length") if key in config}
 
 
 def _version(version: VersionRecord) -> VersionReport:
@@ -232,26 +271,14 @@ def frozen(value: Any) -> Any:
     return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
-def compare(courses: Sequence[Course]) -> tuple[Comparison, ...]:
-    """Compare every pair of arms that are equally far, the isolated arm first.
-
-    With several seeds, a metric is averaged over the seeds that both arms have, in the measured matrices
-    and in each resampled one alike; for a mean of examples that is the mean over seeds of each example.
-    """
-    arms = _by_arm(courses)
-    order = sorted(arms, key=lambda name: arms[name][0].arm.strategy != "isolated")
-    found = [_compare(arms[a], arms[b], key) for a, b in combinations(order, 2) for key in _COMPARED]
-    return tuple(comparison for comparison in found if comparison is not None)
-
-
 def over_seeds(courses: Sequence[Course]) -> tuple[SeedSummary, ...]:
     """Return each arm's mean over its seeds, with a t-interval where there are several."""
     summaries = []
-    for name, runs in _by_arm(courses).items():
+    for name, runs in by_arm(courses).items():
         farthest = max(run.steps for run in runs)
         equal = [run for run in runs if run.steps == farthest]
-        for key in _OVER_SEEDS:
-            values = _all_known(run.metrics[key] for run in equal)
+        for key in OVER_SEEDS:
+            values = all_known(run.metrics[key] for run in equal)
             if values:
                 seeds = tuple(run.arm.seed for run in equal)
                 mean = sum(values) / len(values)
@@ -259,7 +286,8 @@ def over_seeds(courses: Sequence[Course]) -> tuple[SeedSummary, ...]:
     return tuple(summaries)
 
 
-def _by_arm(courses: Sequence[Course]) -> dict[str, list[Course]]:
+def by_arm(courses: Sequence[Course]) -> dict[str, list[Course]]:
+    """Return the runs of each arm that has begun, by its name."""
     arms: dict[str, list[Course]] = {}
     for course in courses:
         if course.steps:
@@ -327,14 +355,21 @@ def _flip_rate(
 
 def _mcnemar(course: Course, task: int) -> McNemar | None:
     learned, now, right = _before_and_now(course, task)
-    if not learned or not now or not right:
+    if not learned or not now:
         return None
-    triples = zip(learned.predictions, now.predictions, now.targets, strict=True)
-    pairs = [(right(before, target), right(after, target)) for before, after, target in triples]
-    lost, gained = pairs.count((True, False)), pairs.count((False, True))
     first = course.learned[task]
     before, after = course.cells[first][task], course.cells[-1][task]
     assert before is not None and after is not None
+    lost, gained, p_value = None, None, None
+    if right:
+        triples = zip(learned.predictions, now.predictions, now.targets, strict=True)
+        pairs = [(right(before, target), right(after, target)) for before, after, target in triples]
+        lost, gained = pairs.count((True, False)), pairs.count((False, True))
+        p_value = statistics.mcnemar_exact(lost, gained)
+    elif (exchanged := course.exchanged(task)) is not None:
+        p_value = statistics.difference_p_value(after.score - before.score, exchanged)
+    if p_value is None:
+        return None
     # the same examples are drawn for both steps, so that their difference is paired
     drawn = (course.resampled[-1][task], course.resampled[first][task]) if course.columns else (None, None)
     paired = drawn[0] - drawn[1] if drawn[0] is not None and drawn[1] is not None else None
@@ -342,7 +377,7 @@ def _mcnemar(course: Course, task: int) -> McNemar | None:
         task=course.tasks[task],
         lost=lost,
         gained=gained,
-        p_value=statistics.mcnemar_exact(lost, gained),
+        p_value=p_value,
         change=after.score - before.score,
         interval=None if paired is None else statistics.percentile_interval(paired),
     )
@@ -358,55 +393,7 @@ def _before_and_now(
     return learned, now, course.right(task)
 
 
-def _compare(a: Sequence[Course], b: Sequence[Course], key: str) -> Comparison | None:
-    pairs = _pairs(a, b)
-    left = _all_known(run.metrics[key] for run, _ in pairs)
-    right = _all_known(run.metrics[key] for _, run in pairs)
-    if not left or not right:
-        return None
-    difference = sum(left) / len(left) - sum(right) / len(right)
-    drawn = _over_pairs([(x.drawn[key], y.drawn[key]) for x, y in pairs])
-    sides = (statistics.swapped_matrices(x.columns, y.columns, _SEED) for x, y in pairs)
-    exchanged = _over_pairs([(_replicates(key, one), _replicates(key, other)) for one, other in sides])
-    return Comparison(
-        a=a[0].arm.name,
-        b=b[0].arm.name,
-        metric=key,
-        difference=difference,
-        interval=statistics.percentile_interval(drawn),
-        p_value=statistics.difference_p_value(difference, exchanged),
-        over_seeds=statistics.t_interval([x - y for x, y in zip(left, right, strict=True)]),
-    )
-
-
-def _replicates(key: str, matrices: Resampled) -> Array | None:
-    return statistics.replicates(_INTERVALS[key], matrices)
-
-
-def _over_pairs(pairs: Sequence[tuple[Array | None, Array | None]]) -> Array:
-    """Differences of a metric between two arms, averaged over the seeds: (resamples,)."""
-    import numpy as np
-
-    differences = [a - b for a, b in pairs if a is not None and b is not None]
-    mean: Array = np.mean(differences, axis=0)
-    return mean
-
-
-def _pairs(a: Sequence[Course], b: Sequence[Course]) -> list[tuple[Course, Course]]:
-    """The runs of two arms under the same seed that evaluated the same examples at the same steps."""
-    others = {run.arm.seed: run for run in b}
-    pairs = [(run, others[run.arm.seed]) for run in a if run.arm.seed in others]
-    farthest = max((run.steps for pair in pairs for run in pair), default=0)
-    return [(x, y) for x, y in pairs if x.steps == farthest and x.columns and _layout(x) == _layout(y)]
-
-
-def _layout(course: Course) -> list[tuple[str, tuple[Any, ...], list[bool]]]:
-    return [
-        (column.task, column.targets, [row is not None for row in column.predictions]) for column in course.columns
-    ]
-
-
-def _all_known(values: Iterable[float | None]) -> list[float]:
+def all_known(values: Iterable[float | None]) -> list[float]:
     """Return the values; none of them where one is missing."""
     listed = list(values)
     known = [value for value in listed if value is not None]

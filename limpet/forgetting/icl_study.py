@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limpet.errors import UsageError
+from limpet.forgetting.no_drift import PERMUTATIONS
 from limpet.forgetting.statistics import RESAMPLES, percentile_interval, score_interval
 from limpet.training import methods
 from limpet.training.data import read_split
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from limpet.registry.values import TaskRecord
     from limpet.training.backbone import Backbone
 
-__all__ = ["IclStudy", "Orders", "PromptScore", "study_icl"]
+__all__ = ["IclStudy", "Orders", "PromptScore", "spread_by_chance", "study_icl"]
 
 Interval = tuple[float, float]
 METHOD = "icl"
@@ -57,8 +58,9 @@ class PromptScore:
 class Orders:
     """The accuracies of the same demonstrations in several orders.
 
-    `spread` is best less worst. `interval` is that of the mean, over examples. Best and worst were picked on these
-    very examples, so the best is no estimate of what to expect.
+    `spread` is best less worst, and `spread_null` what that would be if no order mattered: its mean after each
+    example's right and wrong answers were permuted over the orders. `interval` is that of the mean, over examples.
+    Best and worst were picked on these very examples, so the best is no estimate of what to expect.
     """
 
     mean: float
@@ -66,6 +68,7 @@ class Orders:
     worst: PromptScore
     best: PromptScore
     spread: float
+    spread_null: float
     prompts: tuple[PromptScore, ...]
 
 
@@ -174,7 +177,8 @@ class _Study:
         progress.finish()
         self.backbone.check_unchanged()
         table = np.array(right[1:], dtype=np.float64)
-        gold, random = table[:orders].mean(axis=0), table[orders:].mean(axis=0)
+        right_labels, random_labels = table[:orders], table[orders:]
+        gold, random = right_labels.mean(axis=0), random_labels.mean(axis=0)
         return IclStudy(
             task=self.task.name,
             base=self.backbone.record.name,
@@ -189,8 +193,8 @@ class _Study:
             template=told.template,
             words=dict(zip(told.labels, told.words, strict=True)),
             zero_shot=scores[0],
-            gold=_orders(scores[1 : orders + 1], gold),
-            random=_orders(scores[orders + 1 :], random),
+            gold=_orders(scores[1 : orders + 1], right_labels),
+            random=_orders(scores[orders + 1 :], random_labels),
             difference=float((gold - random).mean()),
             difference_interval=_mean_interval(gold - random),
             seconds=time.perf_counter() - started,
@@ -204,17 +208,28 @@ class _Study:
         return run(model, model.encode(backbone.tokenizer, self.examples, length), backbone.model.device).predictions
 
 
-def _orders(prompts: Sequence[PromptScore], shares: NDArray[np.float64]) -> Orders:
-    """Sum up; `shares` says for every example in which share of the orders it was right."""
-    by_accuracy = sorted(prompts, key=lambda prompt: prompt.accuracy)
+def _orders(prompts: Sequence[PromptScore], right: NDArray[np.float64]) -> Orders:
+    """Sum up; `right` says of every example whether each prompt answered it right, (prompts, examples)."""
+    by_accuracy, shares = sorted(prompts, key=lambda prompt: prompt.accuracy), right.mean(axis=0)
     return Orders(
         mean=float(shares.mean()),
         interval=_mean_interval(shares),
         worst=by_accuracy[0],
         best=by_accuracy[-1],
         spread=by_accuracy[-1].accuracy - by_accuracy[0].accuracy,
+        spread_null=spread_by_chance(right),
         prompts=tuple(prompts),
     )
+
+
+def spread_by_chance(right: NDArray[np.float64]) -> float:
+    """Return the mean of best less worst after each example's answers were permuted over the prompts.
+
+    A best and a worst of noisy accuracies are apart where no order matters, the more so the more orders there are.
+    """
+    generator, changing = np.random.default_rng(0), right[:, right.min(axis=0) != right.max(axis=0)]
+    sums = np.stack([generator.permuted(changing, axis=0).sum(axis=1) for _ in range(PERMUTATIONS)])
+    return float((sums.max(axis=1) - sums.min(axis=1)).mean() / right.shape[1])
 
 
 def _mean_interval(values: NDArray[np.float64]) -> Interval:

@@ -57,6 +57,8 @@ DEFINITIONS: dict[str, str] = {
     "(Lopez-Paz & Ranzato 2017, FWT)",
     "forgetting_max": "1/(T-1) sum over j<T of (max over l in j..T-1 of R[l][j] - R[T][j]); "
     "the last row is not in the max (Chaudhry et al. 2018, F)",
+    "forgetting_max_null": "what forgetting_max would be without any drift: its mean after each example's right and "
+    "wrong answers were permuted over the steps since its task was learned",
     "worst_forgetting": "the largest term of forgetting_max",
     "retention": "mean over i<T of R[T][i] / R[i][i]",
     "average_anytime_accuracy": "mean over i of mean over j<=i of R[i][j] (Koh et al. 2022, discrete)",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from limpet.forgetting import plots, report
 from limpet.forgetting.mirror_notes import stream_note, who_forgets
-from limpet.forgetting.mirror_server import NOTE, Tracking
+from limpet.forgetting.mirror_server import NOTE, Tracking, milliseconds
 from limpet.forgetting.render_html import render_html
 
 __all__ = ["FORGETTING", "HEATMAP_FILE", "REPORT_FILE", "push_evidence"]
@@ -40,6 +40,11 @@ def push_evidence(tracking: Tracking, stream: str, stream_run: str, arm_runs: Se
             picture = folder / HEATMAP_FILE
             plots.heatmap(arm).savefig(picture, dpi=_DOTS_PER_INCH)
             tracking.client.log_artifact(run, str(picture))
+            null = arm.metrics["forgetting_max_null"]
+            if null is not None:
+                # at one time, so that it is kept once however often it is sent
+                time = milliseconds(arm.versions[-1].created_at)
+                tracking.client.log_metric(run, "forgetting_max_null", null, time, len(arm.matrix))
         page = folder / REPORT_FILE
         page.write_text(render_html(made), encoding="utf-8")
         tracking.client.log_artifact(stream_run, str(page))

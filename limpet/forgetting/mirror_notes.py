@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from limpet.forgetting.conclusion import arm_names, conclusion, is_reference, runs_of
+from limpet.forgetting.conclusion import arm_names, conclusion, forgot, is_reference, runs_of
 from limpet.forgetting.report_summary import Fall, largest_falls
 from limpet.forgetting.report_values import Report
 from limpet.registry.values import VersionRecord
@@ -60,26 +60,28 @@ class Served:
 
 
 def who_forgets(report: Report) -> str:
-    """Return in one line which arm forgets most, on what and when, and which arms forget less or nothing.
+    """Return in one line which arm forgets most, on what and when, and which forget less, or not as far as is shown.
 
-    A fall is one of the mean score over an arm's seeds, from one step to the next; arms that others are measured
-    against are left out. Empty where no arm has begun.
+    Who forgot is what the report concludes. A fall is one of the mean score over an arm's seeds, from one step to the
+    next; arms that others are measured against are left out. Empty where no arm has begun.
     """
-    names = [name for name in arm_names(report) if not is_reference(report, name)]
-    falls = {name: largest_falls(report, runs) for name in names if (runs := runs_of(report, name))[0].matrix}
-    if not falls:
-        return ""
-    fallen = {name: found for name, found in falls.items() if found}
-    kept = [name for name in falls if name not in fallen]
-    if not fallen:
-        return f"no score fell: {', '.join(kept)}"
-    if any(len(found) > 1 for found in falls.values()):
-        said = [f"**{name}**: {_described(found)}" for name, found in fallen.items()]
+    names = [name for name in arm_names(report) if not is_reference(report, name) and runs_of(report, name)[0].matrix]
+    falls = {name: largest_falls(report, runs_of(report, name)) for name in names}
+    shown = [name for name in names if forgot(report, name)]
+    unchanged = [name for name in names if not falls[name]]
+    open_ = [name for name in names if name not in shown and name not in unchanged]
+    if not shown:
+        return f"no forgetting was shown: {', '.join(names)}" if names else ""
+    if any(runs_of(report, name)[0].reason for name in shown):
+        said = [f"**{name}** forgets: {_described(falls[name])}" for name in shown]
     else:
-        most, *less = sorted(fallen, key=lambda name: fallen[name][0].after - fallen[name][0].before)
-        said = [f"**{most}** forgets most: {_described(fallen[most])}"]
+        most, *less = sorted(
+            shown, key=lambda name: min((fall.after - fall.before for fall in falls[name]), default=0)
+        )
+        said = [f"**{most}** forgets most: {_described(falls[most])}"]
         said += [f"less: {', '.join(less)}"] if less else []
-    return "; ".join([*said, *([f"nothing: {', '.join(kept)}"] if kept else [])])
+    said += [f"not shown: {', '.join(open_)}"] if open_ else []
+    return "; ".join([*said, *([f"nothing: {', '.join(unchanged)}"] if unchanged else [])])
 
 
 def home_note(name: str, forgetting: Sequence[str], served: Sequence[Served]) -> str:

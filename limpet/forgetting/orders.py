@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from limpet.forgetting import statistics
-from limpet.forgetting.evidence import Course
+from limpet.forgetting.evidence import OVER_SEEDS, Course
 from limpet.forgetting.report_values import Order, OrderSummary
 
 __all__ = ["over_orders"]
-
-_OVER_ORDERS = ("average_accuracy", "learning_accuracy", "bwt_gem", "forgetting_max", "fwt_gem", "intransigence")
 
 
 def over_orders(streams: Sequence[tuple[Order, Sequence[Course]]]) -> tuple[OrderSummary, ...]:
@@ -25,7 +23,7 @@ def over_orders(streams: Sequence[tuple[Order, Sequence[Course]]]) -> tuple[Orde
     found = []
     for name in names:
         runs = _under_one_seed([(order, course) for order, courses in streams for course in courses], name)
-        for key in _OVER_ORDERS:
+        for key in OVER_SEEDS:
             known = [(order.stream, value) for order, run in runs if (value := run.metrics[key]) is not None]
             if len(known) > 1:
                 values = tuple(value for _, value in known)

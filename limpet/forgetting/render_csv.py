@@ -50,6 +50,9 @@ def render_csv(report: Report) -> str:
         for key, change in _replacement(replacement):
             label = f"{replacement.new} for {replacement.old}"
             writer.writerow(_text(report.stream, label, None, "replaced", key, None, replacement.task, change))
+    for drift in report.drifts:
+        for key in ("p_value", "p_holm", "seeds_p_value", "seeds_p_holm"):
+            writer.writerow(_text(report.stream, drift.arm, None, key, "bwt_gem", None, None, getattr(drift, key)))
     for comparison in report.comparisons:
         label = f"{comparison.a} - {comparison.b}"
         for kind, key, step, task, value in _comparison(comparison):
@@ -73,7 +76,7 @@ def _arm(arm: ArmReport, names: list[str], metrics: dict[str, str]) -> Iterator[
         yield "flip", "negative_flip_rate", None, task, negative
         yield "flip", "positive_flip_rate", None, task, positive
     for entry in arm.mcnemar:
-        for key in ("lost", "gained", "p_value"):
+        for key in ("lost", "gained", "p_value", "p_holm"):
             yield "mcnemar", key, None, entry.task, getattr(entry, key)
     yield from _ability(arm)
     for candidate in arm.sweep:
@@ -98,6 +101,9 @@ def _ability(arm: ArmReport) -> Iterator[_Entry]:
             low, high = interval or (None, None)
             yield "ability_change_low", key, step, probe.task, low
             yield "ability_change_high", key, step, probe.task, high
+        for step, (p_value, p_holm) in enumerate(zip(probe.p_values, probe.p_holm, strict=True), start=1):
+            yield "ability_p_value", key, step, probe.task, p_value
+            yield "ability_p_holm", key, step, probe.task, p_holm
         yield "ability_taken_off", key, None, probe.task, probe.taken_off
         yield "ability_identical", key, None, probe.task, probe.identical
     for adapter in arm.adapters:
@@ -107,6 +113,8 @@ def _ability(arm: ArmReport) -> Iterator[_Entry]:
             low, high = interval or (None, None)
             yield "adapter_low", f"{adapter.metric}:{name}", None, adapter.task, low
             yield "adapter_high", f"{adapter.metric}:{name}", None, adapter.task, high
+        yield "adapter_p_value", f"{adapter.metric}:own-wrong", None, adapter.task, adapter.p_value
+        yield "adapter_p_holm", f"{adapter.metric}:own-wrong", None, adapter.task, adapter.p_holm
 
 
 def _cost(arm: ArmReport) -> Iterator[_Entry]:
@@ -137,10 +145,11 @@ def _comparison(comparison: Comparison) -> Iterator[_Entry]:
     yield "difference", comparison.metric, None, None, comparison.difference
     yield "interval_low", comparison.metric, None, None, comparison.interval[0]
     yield "interval_high", comparison.metric, None, None, comparison.interval[1]
-    yield "p_value", comparison.metric, None, None, comparison.p_value
     low, high = comparison.over_seeds or (None, None)
     yield "seeds_low", comparison.metric, None, None, low
     yield "seeds_high", comparison.metric, None, None, high
+    for key in ("p_value", "p_holm", "seeds_p_value", "seeds_p_holm", "margin", "equal_p_value", "equal_p_holm"):
+        yield key, comparison.metric, None, None, getattr(comparison, key)
 
 
 def _text(*values: _Value) -> list[str]:

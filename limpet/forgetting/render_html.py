@@ -35,6 +35,7 @@ def render_html(report: Report) -> str:
         curves=[_curves(report, index) for index in range(_learned(report))],
         results=_filled(
             report_tables.metric_table(report),
+            report_tables.drift_table(report),
             report_tables.comparison_table(report),
             ability_tables.ability_table(report),
             ability_tables.adapter_table(report),

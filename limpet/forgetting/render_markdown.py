@@ -22,6 +22,7 @@ def render_markdown(report: Report) -> str:
     summary = summary_table(report)
     tables = [
         report_tables.metric_table(report),
+        report_tables.drift_table(report),
         report_tables.comparison_table(report),
         ability_tables.ability_table(report),
         ability_tables.adapter_table(report),

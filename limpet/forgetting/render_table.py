@@ -24,6 +24,7 @@ def render_table(report: Report) -> RenderableType:
     """Return the whole report: matrices, metrics, comparisons, cost and conclusion."""
     tables = (
         report_tables.metric_table(report),
+        report_tables.drift_table(report),
         report_tables.comparison_table(report),
         ability_tables.ability_table(report),
         ability_tables.adapter_table(report),

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from limpet.forgetting import ability_evidence, strategies
+from limpet.forgetting.comparisons import compare, drifts
 from limpet.forgetting.conclusion import conclusion
-from limpet.forgetting.evidence import Course, Read, arm_report, compare, over_seeds
+from limpet.forgetting.corrections import corrected, tests_of_arms
+from limpet.forgetting.evidence import Course, Read, arm_report, over_seeds
 from limpet.forgetting.growth import Growth, home_growth
 from limpet.forgetting.identity import find_difference, read_contents
 from limpet.forgetting.orders import over_orders
@@ -58,12 +60,15 @@ def build(store: Store, stream_name: str | None = None, added: VersionRecord | N
     base = bases.get(
         store, courses[0].versions[0].base_digest if courses and courses[0].versions else stream.base_digest
     )
-    return Report(
+    arms = [_arm(store, stream, course) for course in courses]
+    drifted = drifts(courses)
+    made = Report(
         stream=stream.name,
         base=BaseReport(base.name, base.digest, _unchanged(steps)),
         tasks=tuple(_task(store, name) for name in names),
-        arms=tuple(_arm(store, stream, course) for course in courses),
-        comparisons=compare(courses),
+        arms=tuple(arms),
+        comparisons=compare(courses, len(drifted) + tests_of_arms(arms)),
+        drifts=drifted,
         seeds=over_seeds(courses),
         environments=_environments(courses),
         spec=stream.spec,
@@ -72,6 +77,7 @@ def build(store: Store, stream_name: str | None = None, added: VersionRecord | N
         published=published_figures(stream.spec),
         replaced=_replaced(store, growth, read) if growth else (),
     )
+    return corrected(made)
 
 
 def _arm(store: Store, stream: StreamRecord, course: Course) -> ArmReport:

@@ -71,7 +71,7 @@ def summary_table(report: Report) -> Table:
         rows.append(
             (
                 name,
-                with_interval(*mean_with_interval(report, name, "forgetting_max")),
+                with_interval(*mean_with_interval(report, name, "bwt_gem")),
                 "; ".join(fall.sentence() for fall in falls) or "none",
                 identical(runs),
                 with_interval(*mean_with_interval(report, name, "average_accuracy")),
@@ -81,7 +81,7 @@ def summary_table(report: Report) -> Table:
         )
     columns = (
         "arm",
-        "forgetting_max",
+        "bwt_gem",
         "largest fall in one step",
         "earlier answers identical",
         "average_accuracy",
@@ -89,5 +89,7 @@ def summary_table(report: Report) -> Table:
         "training seconds",
     )
     several = any(len(runs_of(report, name)) > 1 for name in arm_names(report))
-    note = "In brackets: 95 % interval." + (" Values are means over seeds." if several else "")
+    note = "In brackets: 95 % interval. bwt_gem below 0 is forgetting." + (
+        " Values are means over seeds." if several else ""
+    )
     return Table("at a glance", columns, tuple(rows), note)

@@ -22,6 +22,7 @@ __all__ = [
     "cost_table",
     "count",
     "definition_table",
+    "drift_table",
     "efficiency_table",
     "environment_table",
     "flip_table",
@@ -180,16 +181,43 @@ def comparison_table(report: Report) -> Table:
             number(entry.difference),
             span(entry.interval),
             number(entry.p_value, 4),
+            number(entry.p_holm, 4),
             span(entry.over_seeds) or MISSING,
+            number(entry.seeds_p_holm, 4),
         )
         for entry in report.comparisons
     ]
     note = (
         "Interval: paired bootstrap over the same examples, 95 %. p-value: paired randomisation, two-sided. "
-        "Over seeds: t-interval of the differences under each seed, 95 %."
+        "Over seeds: t-interval of the differences under each seed, 95 %. With seeds: the p-value that has the luck "
+        "of training in it, beside the choice of examples. By Holm: corrected for all tests of the report."
     )
-    columns = ("arms", "metric", "difference", "interval", "p-value", "over seeds")
+    columns = (
+        *("arms", "metric", "difference", "interval", "p-value", "p by Holm"),
+        *("over seeds", "with seeds, p by Holm"),
+    )
     return Table("comparisons", columns, tuple(rows), note)
+
+
+def drift_table(report: Report) -> Table:
+    """Return for each arm whether its earlier tasks changed since they were learned."""
+    rows = [
+        (
+            entry.arm,
+            with_interval(*mean_with_interval(report, entry.arm, "bwt_gem")),
+            number(entry.p_value, 4),
+            number(entry.p_holm, 4),
+            number(entry.seeds_p_holm, 4),
+        )
+        for entry in report.drifts
+    ]
+    note = (
+        "bwt_gem is the mean change of earlier tasks, below 0 is forgetting. p-value: random exchange of each "
+        "example's answers when learned and now, two-sided. With seeds: with the luck of training in it. By Holm: "
+        "corrected for all tests of the report."
+    )
+    columns = ("arm", "bwt_gem", "p-value", "p by Holm", "with seeds, p by Holm")
+    return Table("now less when learned", columns, tuple(rows), note)
 
 
 def flip_table(report: Report) -> Table:
@@ -206,11 +234,16 @@ def flip_table(report: Report) -> Table:
         "positive_flip_rate",
         "lost",
         "gained",
-        "McNemar p",
+        "p-value",
+        "p by Holm",
         "change",
         "interval",
     )
-    note = "Change: the score now less that when the task was learned, with its paired bootstrap interval, 95 %."
+    note = (
+        "p-value: exact McNemar; where a metric knows no right and wrong, random exchange of each example's two "
+        "answers. By Holm: corrected for all tests of the report. Change: the score now less that when the "
+        "task was learned, with its paired bootstrap interval, 95 %."
+    )
     return Table("flips", columns, tuple(rows), note)
 
 
@@ -350,12 +383,13 @@ def identical(runs: Sequence[ArmReport]) -> str:
     return "yes" if known == {True} else "no"
 
 
-def _mcnemar(arm: ArmReport, task: str) -> tuple[str, str, str, str, str]:
+def _mcnemar(arm: ArmReport, task: str) -> tuple[str, ...]:
     entry = next((entry for entry in arm.mcnemar if entry.task == task), None)
     if entry is None:
-        return MISSING, MISSING, MISSING, MISSING, MISSING
+        return (MISSING,) * 6
     interval = MISSING if entry.interval is None else span(entry.interval)
-    return str(entry.lost), str(entry.gained), number(entry.p_value, 4), number(entry.change), interval
+    lost, gained = (MISSING if count is None else str(count) for count in (entry.lost, entry.gained))
+    return lost, gained, number(entry.p_value, 4), number(entry.p_holm, 4), number(entry.change), interval
 
 
 def _rated(candidate: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "Comparison",
     "Cost",
     "Difference",
+    "Drift",
     "Interval",
     "McNemar",
     "Order",
@@ -89,16 +90,24 @@ class Cost:
 class McNemar:
     """A task before and after: examples lost and gained since it was learned, exact McNemar p-value.
 
-    `change` is the score now less that when it was learned, `interval` its paired bootstrap interval over examples;
-    None where the metric can't be resampled.
+    Where the metric knows no right and wrong, `lost` and `gained` are None, and the p-value is that of the score's
+    change under random exchange of each example's two answers. `change` is the score now less that when it was
+    learned, `interval` its paired bootstrap interval over examples; None where the metric can't be resampled.
+    `p_holm` is the p-value corrected for all tests of the report, None where no answer changed.
     """
 
     task: str
-    lost: int
-    gained: int
+    lost: int | None
+    gained: int | None
     p_value: float
     change: float
     interval: Interval | None = None
+    p_holm: float | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether an answer changed from right to wrong or back; by a metric that knows neither, the score."""
+        return self.change != 0 if self.lost is None or self.gained is None else self.lost + self.gained > 0
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,9 @@ class AbilityReport:
     """One probe of general ability under one arm.
 
     `before` is the base alone, `steps` what was found after each step; `intervals` are those of each step less
-    `before`, from the same examples drawn for both. `taken_off` is the base alone asked again after the arm, and
+    `before`, from the same examples drawn for both, `p_values` those of no change, by random exchange of each
+    example's two answers, and `p_holm` the ones that a conclusion rests on, corrected for all of the report.
+    `taken_off` is the base alone asked again after the arm, and
     `identical` says whether it then answered bit for bit as before; both None where it was not asked again.
     """
 
@@ -162,6 +173,8 @@ class AbilityReport:
     intervals: tuple[Interval | None, ...]
     taken_off: float | None
     identical: bool | None
+    p_values: tuple[float | None, ...] = ()
+    p_holm: tuple[float | None, ...] = ()
 
     @property
     def name(self) -> str:
@@ -179,7 +192,8 @@ class AdapterReport:
     """A task through its own head: with its own adapter, with another task's, and with none.
 
     The intervals are those of `own` less the other, from the same examples drawn for both; None where the metric
-    can't be resampled, or there is no other task.
+    can't be resampled, or there is no other task. `p_value` is that of no difference between `own` and `wrong`, by
+    random exchange of each example's two answers, and `p_holm` the same corrected for all of the report.
     """
 
     task: str
@@ -190,6 +204,8 @@ class AdapterReport:
     none: float | None
     over_wrong: Interval | None
     over_none: Interval | None
+    p_value: float | None = None
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -206,7 +222,8 @@ class ArmReport:
     are its own, the first example and the likely cause. `ability` has the probes of general ability, `adapters` each
     task under its own adapter, another's and none; both are empty where the stream asks none. `task_identity` says
     whether the task of an example was given (`oracle`) or inferred (`routed`). `reason` says why `metrics` are null
-    where the tasks' scores have no common unit, and so no mean.
+    where the tasks' scores have no common unit, and so no mean. `settings` are those that the first task was learned
+    with: of the method and of the loop.
     """
 
     name: str
@@ -233,6 +250,7 @@ class ArmReport:
     answering_since: tuple[int, ...] = ()
     answers_kept: bool | None = None
     reason: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -275,6 +293,7 @@ class ArmReport:
             "served_agreement": [version.served_agreement for version in self.versions],
             "sweep": list(self.sweep),
             "chosen": dict(self.chosen),
+            "settings": dict(self.settings),
             "finished": self.finished,
             "differences": [asdict(difference) for difference in self.differences],
             "ability": [_lists(asdict(probe)) for probe in self.ability],
@@ -286,7 +305,11 @@ class ArmReport:
 class Comparison:
     """Arm `a` less arm `b` on one metric, over the seeds both have: paired interval, randomisation p.
 
-    These two resample examples; `over_seeds` is the t-interval of the difference over seeds, None for a single one.
+    These two resample examples, with the runs as they are. `over_seeds` is the t-interval of the difference over
+    seeds, `seeds_p_value` has the luck of training in it beside the choice of examples, and `equal_p_value` is that
+    of the difference being as large as `margin` or larger; None for a single seed, and where there is no margin in
+    the unit of the metric. Those that end in `p_holm` are corrected for all tests of the report, None where the arms
+    never differ. Where tasks have no common unit, `metric` is `score:TASK`.
     """
 
     a: str
@@ -296,6 +319,42 @@ class Comparison:
     interval: Interval
     p_value: float
     over_seeds: Interval | None = None
+    p_holm: float | None = None
+    seeds_p_value: float | None = None
+    seeds_p_holm: float | None = None
+    margin: float | None = None
+    equal_p_value: float | None = None
+    equal_p_holm: float | None = None
+
+    @property
+    def differ(self) -> bool:
+        """Whether the arms differ in any answer that this is about: else there is nothing to test."""
+        return self.interval != (0, 0)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Whether an arm's earlier tasks changed since they were learned: `bwt_gem`, over the arm's seeds.
+
+    `p_value` is that of no change, by random exchange of each example's answers when learned and now, with the runs
+    as they are; `seeds_p_value` has the luck of training in it too, None for a single seed. Those that end in
+    `p_holm` are corrected for all tests of the report, None where no answer changed. `interval` is the bootstrap
+    interval over examples, with the runs as they are.
+    """
+
+    arm: str
+    seeds: tuple[int, ...]
+    bwt_gem: float
+    interval: Interval
+    p_value: float
+    seeds_p_value: float | None
+    p_holm: float | None = None
+    seeds_p_holm: float | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether any answer changed: else there is nothing to test."""
+        return self.interval != (0, 0)
 
 
 @dataclass(frozen=True)
@@ -333,10 +392,11 @@ class OrderSummary:
 class Report:
     """All that was measured on one stream.
 
-    `orders` are the orders of its tasks that were begun, with what they come to together; `published` are figures of
-    others on the same tasks, never ours. `replaced` has, of a home, each version that another took the place of, in
-    time, and at the end the newest addition if it waits to take one. `spec` is the stream file and `environments` are
-    where the versions were made; they are for readers and stand in the HTML and Markdown forms, not in the JSON.
+    `drifts` say of every arm whether its earlier tasks changed. `orders` are the orders of its tasks that were begun,
+    with what they come to together; `published` are figures of others on the same tasks, never ours. `replaced` has,
+    of a home, each version that another took the place of, in time, and at the end the newest addition if it waits to
+    take one. `spec` is the stream file and `environments` are where the versions were made; they are for readers and
+    stand in the HTML and Markdown forms, not in the JSON.
     """
 
     stream: str
@@ -351,6 +411,7 @@ class Report:
     over_orders: tuple[OrderSummary, ...] = ()
     published: tuple[Published, ...] = ()
     replaced: tuple[Replacement, ...] = ()
+    drifts: tuple[Drift, ...] = ()
 
     def to_json(self) -> Json:
         """Return the report as `limpet report --json` prints it."""
@@ -361,6 +422,7 @@ class Report:
             "tasks": [asdict(task) for task in self.tasks],
             "arms": [arm.to_json() for arm in self.arms],
             "comparisons": [_lists(asdict(comparison)) for comparison in self.comparisons],
+            "drifts": [_lists(asdict(drift)) for drift in self.drifts],
             "seeds": [_lists(asdict(summary)) for summary in self.seeds],
             "orders": [_lists(asdict(order)) for order in self.orders],
             "over_orders": [_lists(asdict(summary)) for summary in self.over_orders],

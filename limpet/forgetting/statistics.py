@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from limpet.errors import UsageError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 __all__ = [
+    "EXCHANGES",
     "LEVEL",
     "RESAMPLES",
     "Column",
@@ -33,6 +34,7 @@ __all__ = [
     "Resampled",
     "bootstrap_matrices",
     "difference_p_value",
+    "exchanged_changes",
     "mcnemar_exact",
     "percentile_interval",
     "replicates",
@@ -42,6 +44,8 @@ __all__ = [
 ]
 
 RESAMPLES = 2000
+EXCHANGES = 10_000
+"""More than resamples: the smallest p-value that they can give has to outlive the correction for many others."""
 LEVEL = 0.95
 
 _CHUNK = 4_000_000  # resampled examples held at once: 32 MB
@@ -132,6 +136,31 @@ def swapped_matrices(
     """
     pairs = [_swapped_column(left, right, seed, resamples) for left, right in zip(a, b, strict=True)]
     return _rows([pair[0] for pair in pairs]), _rows([pair[1] for pair in pairs])
+
+
+def exchanged_changes(column: Column, before: int, now: int, seed: int = 0, exchanges: int = EXCHANGES) -> Array:
+    """Return changes of a score after each example's answers of two steps were exchanged by a coin.
+
+    Had nothing happened between the steps, an exchange would change nothing but chance (Fisher 1935; Noreen 1989).
+
+    Args:
+        column: The task, evaluated at both steps.
+        before: The earlier step.
+        now: The later one.
+        seed: Decides the coins: the same for every arm and seed that answers these examples.
+        exchanges: How many.
+
+    Returns:
+        The score of the later step less that of the earlier one, (exchanges,).
+
+    Raises:
+        UsageError: A step was not evaluated, or as for `score_interval`.
+    """
+    two = [replace(column, predictions=(column.predictions[step],)) for step in (before, now)]
+    (earlier,), (later,) = _swapped_column(two[0], two[1], seed, exchanges)
+    if earlier is None or later is None:
+        raise UsageError(f"Task {column.task!r} was not evaluated at both steps.", "evaluate the task again")
+    return later - earlier
 
 
 def replicates(metric: MatrixMetric, matrices: Resampled) -> Array | None:
@@ -244,11 +273,11 @@ def _swapped_column(a: Column, b: Column, seed: int, resamples: int) -> tuple[li
     if not places:
         return [None] * len(layouts[0]), [None] * len(layouts[0])
     ours, theirs = (_counted(metric, [pair[side] for pair in places], a.targets) for side in (0, 1))
-    generator = _generator(seed, a.task)
-    kept = []
-    for size in _chunks(resamples, examples):
-        keep = generator.integers(0, 2, (size, examples)).astype(np.float64)
-        kept.append(keep @ (ours - theirs).T)
+    # where both say the same, an exchange changes nothing
+    moving = np.flatnonzero((ours != theirs).any(axis=0))
+    generator, differences = _generator(seed, a.task), (ours - theirs)[:, moving].T
+    sizes = _chunks(resamples, examples)
+    kept = [_coins(generator, size, examples)[:, moving].astype(np.float64) @ differences for size in sizes]
     sums = np.concatenate(kept) + theirs.sum(axis=1)
     other = ours.sum(axis=1) + theirs.sum(axis=1) - sums
     first, second = (_scores(metric, part, len(places), examples) for part in (sums, other))
@@ -256,6 +285,14 @@ def _swapped_column(a: Column, b: Column, seed: int, resamples: int) -> tuple[li
     found = [None if row is None or its is None else places[row, its] for row, its in pairs]
     swapped = [[None if place is None else scores[place] for place in found] for scores in (first, second)]
     return swapped[0], swapped[1]
+
+
+def _coins(generator: np.random.Generator, size: int, examples: int) -> NDArray[np.uint8]:
+    """Coins for all examples, whichever differ between two arms: (size, examples) of 0 and 1."""
+    import numpy as np
+
+    packed = np.frombuffer(generator.bytes(size * -(-examples // 8)), dtype=np.uint8).reshape(size, -1)
+    return np.unpackbits(packed, axis=1)[:, :examples]
 
 
 def _evaluated(column: Column) -> tuple[Metric, list[tuple[Any, ...]]]:

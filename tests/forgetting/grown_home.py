@@ -76,7 +76,7 @@ def add_version(
     draft = VersionDraft(
         task=task,
         method=method,
-        config={"r": 8, "alpha": 16, "training": {"learning_rate": 1e-3, "epochs": 3}, "max_length": 64},
+        config={"method": {"r": 8, "alpha": 16}, "training": {"learning_rate": 1e-3, "epochs": 3}, "max_length": 64},
         base_digest=base.digest,
         data_digest=record.data_digest,
         labels=LABELS,

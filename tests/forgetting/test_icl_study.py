@@ -6,12 +6,13 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from limpet.cli import cli
 from limpet.errors import UsageError
-from limpet.forgetting.icl_study import Orders
+from limpet.forgetting.icl_study import Orders, spread_by_chance
 from limpet.home import Home, init
 from limpet.training.learn import TrainingSettings
 from tests.tiny import enliven, tiny_base, tiny_csv
@@ -37,6 +38,7 @@ def test_orders_and_labels_are_scored_on_the_same_examples(home: Home) -> None:
         assert orders.mean == pytest.approx(sum(accuracies) / 4)
         assert (orders.worst.accuracy, orders.best.accuracy) == (min(accuracies), max(accuracies))
         assert orders.spread == pytest.approx(max(accuracies) - min(accuracies))
+        assert 0 <= orders.spread_null < 0.5
         _holds(orders)
     assert study.difference == pytest.approx(study.gold.mean - study.random.mean)
     assert study.difference_interval[0] <= study.difference <= study.difference_interval[1]
@@ -47,6 +49,21 @@ def _holds(orders: Orders) -> None:
     assert orders.interval[0] <= orders.mean <= orders.interval[1]
     for prompt in orders.prompts:
         assert prompt.interval[0] <= prompt.accuracy <= prompt.interval[1]
+
+
+def test_a_best_and_a_worst_order_are_as_far_apart_by_chance_as_where_no_order_matters() -> None:
+    generator = np.random.default_rng(0)
+    hard = generator.random(200)
+    spreads, by_chance = [], []
+    for _ in range(40):
+        right = (generator.random((8, 200)) < hard).astype(np.float64)
+        shares = right.mean(axis=1)
+        spreads.append(shares.max() - shares.min())
+        by_chance.append(spread_by_chance(right))
+    assert np.mean(by_chance) == pytest.approx(np.mean(spreads), rel=0.1)
+    # 8 orders that do nothing are well apart
+    assert np.mean(spreads) > 0.05
+    assert spread_by_chance(np.ones((8, 20))) == 0
 
 
 def test_the_same_seed_gives_the_same_study_and_another_does_not(home: Home) -> None:

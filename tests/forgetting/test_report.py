@@ -111,7 +111,11 @@ def test_the_json_has_the_promised_form(grown: Report) -> None:
     assert first["task_identity"] == "oracle"
     assert first["versions"] == [f"{task}@1" for task in TASKS]
     promised = {"a", "b", "metric", "difference", "interval", "p_value"}
-    assert content["comparisons"][0].keys() == promised | {"over_seeds"}
+    assert content["comparisons"][0].keys() == promised | {
+        *("over_seeds", "p_holm", "seeds_p_value", "seeds_p_holm"),
+        *("margin", "equal_p_value", "equal_p_holm"),
+    }
+    assert first["reason"] is None and first["settings"]["method"] == {"r": 8, "alpha": 16}
 
 
 def test_a_matrix_has_a_row_for_each_step_and_null_where_nothing_was_evaluated(grown: Report) -> None:
@@ -195,8 +199,35 @@ def test_a_difference_is_that_of_the_metrics_with_its_paired_interval(grown: Rep
     assert entry.p_value < 0.001
     assert entry.over_seeds is None
     forgetting = grown.comparisons[1]
-    assert (forgetting.metric, forgetting.difference) == ("forgetting_max", pytest.approx(-0.3))
-    assert forgetting.interval[1] < 0
+    assert (forgetting.metric, forgetting.difference) == ("bwt_gem", pytest.approx(0.3))
+    assert forgetting.interval[0] > 0
+
+
+def test_forgetting_max_stands_beside_what_it_would_be_without_drift(grown: Report) -> None:
+    assert list(arm(grown, "isolated").metrics)[5:7] == ["forgetting_max", "forgetting_max_null"]
+    assert arm(grown, "isolated").metrics["forgetting_max_null"] == 0
+    full = arm(grown, "sequential-full").metrics
+    assert full["forgetting_max"] is not None and full["forgetting_max_null"] is not None
+    assert 0 < full["forgetting_max_null"] < full["forgetting_max"] / 3
+
+
+def test_an_arm_is_tested_against_itself_when_its_tasks_were_learned(grown: Report) -> None:
+    isolated, full, shared = grown.drifts
+    assert (isolated.arm, isolated.bwt_gem, isolated.p_value, isolated.p_holm) == ("isolated", 0, 1, None)
+    assert full.bwt_gem == pytest.approx(-0.3) and full.interval[1] < 0
+    assert full.p_value < 0.001 < shared.p_value * 1000
+    assert full.seeds_p_value is None and full.seeds_p_holm is None
+
+
+def test_every_test_of_a_report_is_corrected_for_all_others(grown: Report) -> None:
+    flips = [entry for each in grown.arms for entry in each.mcnemar]
+    tests = [*grown.drifts, *grown.comparisons, *flips]
+    known = sorted((test.p_value, test.p_holm) for test in tests if test.p_holm is not None)
+    assert {test.p_holm for test in tests if test.p_value == 1} == {None}
+    count = len(known)
+    assert known[0][1] == pytest.approx(count * known[0][0])
+    assert all(p_holm >= p_value for p_value, p_holm in known)
+    assert [p_holm for _, p_holm in known] == sorted(p_holm for _, p_holm in known)
 
 
 def test_arms_that_are_not_equally_far_are_not_compared(store: Store, tmp_path: Path) -> None:
