@@ -52,7 +52,7 @@ def compare(courses: Sequence[Course], other_tests: int = 0) -> tuple[Comparison
 def drifts(courses: Sequence[Course]) -> tuple[Drift, ...]:
     """Return for every arm whether its earlier tasks changed since they were learned; nothing is corrected yet.
 
-    That is by `bwt_gem`. An arm whose `bwt_gem` is undefined is left out, and so is one that others are measured against.
+    That is by `bwt_gem`. Where it is undefined, an arm is left out, and so is one that others are measured against.
     """
     runs = (
         [run for run in every if run.steps == max(other.steps for other in every)]
