@@ -1,7 +1,7 @@
 """Every procedure that concludes, on data in which nothing happens: at most 5 % of reports may find anything.
 
-The quick tests would fail a procedure that finds something in a third of them, as `forgetting_max` above 0 did at five
-tasks; the large ones, run apart, hold the 5 %.
+The quick tests would fail a procedure that finds something in half of them, as `forgetting_max` above 0 does from ten
+tasks on; the large ones, run apart, hold the 5 %.
 """
 
 from __future__ import annotations
@@ -139,5 +139,5 @@ def test_a_single_seed_shows_neither_a_difference_between_arms_nor_equality() ->
 def test_arms_that_hardly_differ_under_any_seed_are_equal_within_the_margin() -> None:
     near = equality_p_value([0.001, 0.0, -0.001, 0.0005], 0.001)
     far = equality_p_value([0.001, 0.0, -0.001, 0.0005], 0.02)
-    assert near is not None and near < 0.001
+    assert near is not None and near < 0.005
     assert far is not None and far > 0.05
