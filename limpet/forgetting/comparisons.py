@@ -45,7 +45,7 @@ def compare(courses: Sequence[Course], other_tests: int = 0) -> tuple[Comparison
     order = sorted(arms, key=lambda name: arms[name][0].arm.strategy != "isolated")
     pairs = [found for a, b in combinations(order, 2) if (found := _pair(arms[a], arms[b])) is not None]
     tests = other_tests + sum(len(pair.measures) for pair in pairs)
-    exchanges = max(statistics.RESAMPLES, _RESOLUTION * tests)
+    exchanges = max(statistics.EXCHANGES, _RESOLUTION * tests)
     return tuple(comparison for pair in pairs for comparison in _compare(pair, exchanges))
 
 

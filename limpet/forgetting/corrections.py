@@ -16,8 +16,8 @@ def corrected(report: Report) -> Report:
     """Give every test of a report its corrected p-value.
 
     Whatever is found of the runs as they are is one family: which arm forgot, which arms ended apart, which task's
-    answers changed, which probe of general ability did, which task needs its own adapter. What has the luck of
-    training in it, equality included, is another.
+    answers changed, which probe of general ability did, which task needs its own adapter, what a replacement changed.
+    What has the luck of training in it, equality included, is another.
     """
     drifts, comparisons = report.drifts, report.comparisons
     of_runs = iter(
@@ -26,6 +26,7 @@ def corrected(report: Report) -> Report:
                 *(drift.p_value if drift.changed else None for drift in drifts),
                 *(comparison.p_value if comparison.differ else None for comparison in comparisons),
                 *(p_value for arm in report.arms for p_value in _of_arm(arm)),
+                *(one.p_value if one.lost_examples or one.gained_examples else None for one in report.replaced),
             ]
         )
     )
@@ -42,7 +43,8 @@ def corrected(report: Report) -> Report:
     comparisons = tuple(replace(one, p_holm=next(of_runs), seeds_p_holm=next(with_seeds)) for one in comparisons)
     comparisons = tuple(replace(one, equal_p_holm=next(with_seeds)) for one in comparisons)
     arms = tuple(_with(arm, of_runs) for arm in report.arms)
-    return replace(report, drifts=drifts, comparisons=comparisons, arms=arms)
+    replaced = tuple(replace(one, p_holm=next(of_runs)) for one in report.replaced)
+    return replace(report, drifts=drifts, comparisons=comparisons, arms=arms, replaced=replaced)
 
 
 def tests_of_arms(arms: Sequence[ArmReport]) -> int:

@@ -32,6 +32,7 @@ class Replacement:
         answers: False while the new version is only about to take the place.
         reason: Why the two can't be compared, and empty where they can.
         accepted: The reason given by who let the new version take the place although a rule was crossed.
+        p_holm: The p-value corrected for all tests of the report; null outside of one, and where no answer changed.
     """
 
     task: str
@@ -52,6 +53,7 @@ class Replacement:
     answers: bool = True
     reason: str = ""
     accepted: str = ""
+    p_holm: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as the contract has it."""
@@ -66,7 +68,8 @@ class Replacement:
         said = f"{self.metric} {self.old_score:.4f} to {self.new_score:.4f} ({self.change:+.4f})"
         if self.p_value is not None:
             lost, gained = len(self.lost_examples), len(self.gained_examples)
-            p_value = "p < 0.001" if self.p_value < 0.001 else f"p = {self.p_value:.3f}"
+            shown = self.p_value if self.p_holm is None else self.p_holm
+            p_value = "p < 0.001" if shown < 0.001 else f"p = {shown:.3f}"
             said += f", {lost} of {self.examples} examples lost and {gained} gained (McNemar {p_value})"
         accepted = f"; accepted: {self.accepted}" if self.accepted else ""
         return f"{self.new} {verb} {self.old}: {said}{accepted}."
