@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from limpet.forgetting.conclusion import arm_names, mean_with_interval, runs_of
@@ -196,7 +196,7 @@ def comparison_table(report: Report) -> Table:
         *("arms", "metric", "difference", "interval", "p-value", "p by Holm"),
         *("over seeds", "with seeds, p by Holm"),
     )
-    return Table("comparisons", columns, tuple(rows), note)
+    return _without_empty(Table("comparisons", columns, tuple(rows), note))
 
 
 def drift_table(report: Report) -> Table:
@@ -217,7 +217,14 @@ def drift_table(report: Report) -> Table:
         "corrected for all tests of the report."
     )
     columns = ("arm", "bwt_gem", "p-value", "p by Holm", "with seeds, p by Holm")
-    return Table("now less when learned", columns, tuple(rows), note)
+    return _without_empty(Table("now less when learned", columns, tuple(rows), note))
+
+
+def _without_empty(table: Table) -> Table:
+    """Leave out columns without a single value, such as those over seeds where there is one."""
+    filled = [place for place in range(len(table.columns)) if any(row[place] != MISSING for row in table.rows)]
+    rows = tuple(tuple(row[place] for place in filled) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[place] for place in filled), rows=rows)
 
 
 def flip_table(report: Report) -> Table:

@@ -108,7 +108,7 @@ def test_no_line_is_wider_than_the_terminal(grown: Report, width: int) -> None:
 
 def test_80_columns_lose_no_number_and_break_no_name(grown: Report) -> None:
     text = printed(grown, 80)
-    for part in ("average_anytime_accuracy", "sequential-shared", "[-0.550,-0.317]", "337,920", "1 GB", "0.0005"):
+    for part in ("average_anytime_accuracy", "sequential-shared", "[-0.550,-0.317]", "337,920", "1 GB", "0.0001"):
         assert part in text
 
 
