@@ -35,7 +35,12 @@ _FILLED = 0.9
 _unseen: float = float("inf")
 _ABANDONED_SECONDS = 24 * 60 * 60
 _KEY = r"[0-9a-f]{64}(\.(arrow|safetensors|json))?"
-_TEMPORARY = re.compile(r"\..+|[0-9a-f]{64}\.[0-9]+\.tmp|tmp\w{8}")
+# an entry or folder, a download, an unpacked .gguf file; and what earlier releases left in the same places
+_TEMPORARY = (
+    r"\.[\w.-]+\.[0-9a-f]{16}\.tmp|\.(download|gguf)-[a-z0-9_]{8}"
+    r"|[0-9a-f]{64}\.[0-9]+\.tmp|\.(\w+-[0-9.]+|[0-9a-f]{64})-[a-z0-9_]{8}"
+)
+_TEMPORARY_FINGERPRINT = rf"tmp[a-z0-9_]{{8}}|{_TEMPORARY}"
 _PLACES = (
     ("token ids", "tokens", _KEY),
     ("features", "features", _KEY),
@@ -45,6 +50,7 @@ _PLACES = (
     ("sample bases", "bases", r"\w+-[\w.]+"),
     ("sample wheels", "wheels", r"\w+-[\w.]+-py3-none-any\.whl"),
 )
+_FOLDERS = ("converted bases", "sample bases")
 _COPIES, _LEFT_OVER = "copies of blobs", "left by what died"
 _HANDED_OUT = (_COPIES, "sample wheels")
 
@@ -172,13 +178,13 @@ def _items(cache: Path) -> Iterator[_Item]:
                 if kind != "sample bases" or (Path(entry.path) / MARK).is_file():
                     yield from _item(kind, entry)
             else:
-                yield from _left_over(entry)
+                temporary = _TEMPORARY_FINGERPRINT if kind == "fingerprints" else _TEMPORARY
+                yield from _left_over(entry, temporary)
     for store in _entries(cache, "blobs"):
         if re.fullmatch(r"[0-9a-f]{16}", store.name):
             yield from _copies(Path(store.path))
     for entry in _entries(cache, "."):
-        if entry.name.startswith(".datasets-"):
-            yield from _left_over(entry)
+        yield from _left_over(entry, r"\.datasets-[a-z0-9_]{8}")
 
 
 def _copies(store: Path) -> Iterator[_Item]:
@@ -187,23 +193,22 @@ def _copies(store: Path) -> Iterator[_Item]:
             if re.fullmatch(r"[0-9a-f]{2}/[0-9a-f]{62}", f"{two.name}/{entry.name}"):
                 yield from _item(_COPIES, entry)
     for entry in _entries(store, "tmp"):
-        if re.fullmatch(r"[0-9a-f]{32}", entry.name):
-            yield from _left_over(entry, named=True)
+        yield from _left_over(entry, r"[0-9a-f]{32}")
 
 
-def _left_over(entry: os.DirEntry[str], named: bool = False) -> Iterator[_Item]:
-    """What a process that died left half written; one that lives is not as slow."""
-    if named or _TEMPORARY.fullmatch(entry.name):
+def _left_over(entry: os.DirEntry[str], temporary: str) -> Iterator[_Item]:
+    """What a process that died left half written, under a temporary name; one that lives is not as slow."""
+    if re.fullmatch(temporary, entry.name):
         yield from (item for item in _item(_LEFT_OVER, entry) if time.time() - item.used > _ABANDONED_SECONDS)
 
 
 def _item(kind: str, entry: os.DirEntry[str]) -> Iterator[_Item]:
-    """An entry of a folder as an item; nothing where it is a link, or gone meanwhile."""
+    """An entry of a folder as an item; nothing where it is a link, no file of its kind, or gone meanwhile."""
     with suppress(OSError):
-        if entry.is_symlink():
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if entry.is_symlink() or (kind != _LEFT_OVER and is_folder != (kind in _FOLDERS)):
             return
         found = entry.stat(follow_symlinks=False)
-        is_folder = entry.is_dir(follow_symlinks=False)
         size = _size(Path(entry.path)) if is_folder else found.st_size
         # a folder is read whenever its size is asked; a file's bytes only by who uses it
         used = found.st_mtime if is_folder else _last_used(found)

