@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from limpet.forgetting.metrics import forgetting_max, forgetting_terms, worst_forgetting
 from limpet.forgetting.replacement_values import Replacement
@@ -165,7 +165,7 @@ def _about_earlier_tasks(arm: ArmReport, rules: GateRules, since: Mapping[str, i
     ):
         if arm.reason is None:
             value = arm.metrics[key] if first == list(arm.learned) else metric(arm.matrix, first)
-            yield from _above(arm, rule, key, value, limit)
+            yield from (_with_null(arm, crossing) for crossing in _above(arm, rule, key, value, limit))
         elif limit is not None:
             yield from _without_unit(arm, rule, key, terms, limit)
     if rules.require_identical and not (arm.answers_kept or arm.identical_predictions):
@@ -175,6 +175,14 @@ def _about_earlier_tasks(arm: ArmReport, rules: GateRules, since: Mapping[str, i
     for task, rate, row, learned in zip(arm.tasks, arm.negative_flip_rate, first, arm.learned, strict=False):
         if row == learned:
             yield from _above(arm, "flips", "negative_flip_rate", rate, rules.of(task).max_negative_flips, task)
+
+
+def _with_null(arm: ArmReport, crossing: Crossing) -> Crossing:
+    """Say beside `forgetting_max` what it would be without any drift, for a maximum over noisy scores is above 0."""
+    null = arm.metrics.get("forgetting_max_null")
+    if crossing.rule != "forgetting" or null is None:
+        return crossing
+    return replace(crossing, detail=f"{crossing.detail[:-1]}; without any drift it would be {null:.4f}.")
 
 
 def _without_unit(

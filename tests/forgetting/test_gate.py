@@ -42,6 +42,13 @@ def rules_crossed(of: ArmReport, rules: GateRules) -> list[str]:
     return [crossing.rule for crossing in check(of, rules)]
 
 
+def test_a_crossed_limit_on_forgetting_is_told_beside_what_it_would_be_without_drift() -> None:
+    lost = arm(LOST)
+    noisy = replace(lost, metrics={**lost.metrics, "forgetting_max_null": 0.02})
+    (crossing,) = check(noisy, GateRules(max_forgetting=0.1))
+    assert crossing.detail.endswith("above the limit of 0.1; without any drift it would be 0.0200.")
+
+
 def without_unit(rows: Rows) -> ArmReport:
     metrics = all_metrics(rows, common_unit=False)
     return replace(arm(rows), metrics=metrics, reason="no common unit: a is scored by neg-rmse, b by accuracy")
