@@ -133,6 +133,8 @@ def _method_of(config: Mapping[str, Any]) -> str:
             f"Adapters of peft type {config.get('peft_type')!r} can't be registered: no method here saves them.",
             "limpet methods",
         )
+    if unfit := getattr(method, "unfit", ""):
+        raise UsageError(f"Adapters of {method.name!r} can't be registered: {unfit}.", "limpet methods")
     return method.name
 
 

@@ -122,7 +122,7 @@ def _without_head(whole: Any) -> Any:
     from transformers import AutoModel
 
     with torch.device("meta"):
-        model = AutoModel.from_config(whole.config)
+        model = AutoModel.from_config(whole.config, trust_remote_code=False)
     for name, part in whole.named_children():
         if hasattr(model, name):
             setattr(model, name, part)

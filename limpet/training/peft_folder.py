@@ -263,7 +263,7 @@ def _expected_shapes(config: Mapping[str, Any], backbone: Backbone) -> dict[str,
         settings["init_lora_weights"] = False
     with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")
-        twin = AutoModel.from_config(backbone.model.config)
+        twin = AutoModel.from_config(backbone.model.config, trust_remote_code=False)
         module = get_peft_model(twin, PeftConfig.from_peft_type(**settings))
     state = get_peft_model_state_dict(module, save_embedding_layers=False)
     return {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -17,8 +17,6 @@ from limpet.registry.fingerprint import fingerprinted_files
 
 __all__ = ["Pretrained", "load_config", "load_pretrained", "load_tokenizer", "only_these"]
 
-_OPTIONS = {"local_files_only": True, "trust_remote_code": False}
-
 
 @dataclass(frozen=True)
 class Pretrained:
@@ -54,7 +52,7 @@ def load_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
     with only_these(fingerprinted_files(folder)) as seen:
-        return AutoConfig.from_pretrained(seen, **_OPTIONS)
+        return AutoConfig.from_pretrained(seen, local_files_only=True, trust_remote_code=False)
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -66,7 +64,7 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     with only_these(fingerprinted_files(folder)) as seen:
-        tokenizer = AutoTokenizer.from_pretrained(seen, **_OPTIONS)
+        tokenizer = AutoTokenizer.from_pretrained(seen, local_files_only=True, trust_remote_code=False)
     tokenizer.name_or_path = str(folder)
     return tokenizer
 
@@ -82,11 +80,11 @@ def load_pretrained(folder: Path, family: str, **options: Any) -> Pretrained:
     from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     auto: Any = {"decoder": AutoModelForCausalLM, "encoder-decoder": AutoModelForSeq2SeqLM}.get(family, AutoModel)
-    options = {**options, **_OPTIONS, "use_safetensors": True, "output_loading_info": True}
+    options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     if auto is not AutoModel and type(load_config(folder)) not in auto._model_mapping:
         auto = AutoModel
     with only_these(fingerprinted_files(folder)) as seen:
-        model, info = auto.from_pretrained(seen, **options)
+        model, info = auto.from_pretrained(seen, trust_remote_code=False, **options)
     # where it came from, not the folder of links
     model.name_or_path = model.config._name_or_path = str(folder)
     return Pretrained(

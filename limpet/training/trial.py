@@ -100,7 +100,7 @@ def twin(config: Any) -> Any:
     if getattr(small, "layer_types", None):
         small.layer_types = small.layer_types[: small.num_hidden_layers]
     with _quiet_generator():
-        model = AutoModel.from_config(small, attn_implementation="eager")
+        model = AutoModel.from_config(small, attn_implementation="eager", trust_remote_code=False)
     return model.eval().requires_grad_(False)
 
 

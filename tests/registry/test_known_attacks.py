@@ -758,6 +758,17 @@ def test_no_line_of_limpet_opens_pickle_or_runs_what_it_reads() -> None:
                 assert not any(keyword.arg == "shell" for keyword in node.keywords), path
 
 
+def test_no_line_of_limpet_lets_transformers_run_or_offer_code() -> None:
+    found = 0
+    for path in sorted((Path(limpet.__file__).parent / "training").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".from_pretrained", ".from_config")):
+                said = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert said.get("trust_remote_code") == "False", f"{path}: {ast.unparse(node)}"
+                found += 1
+    assert found >= 8
+
+
 # checks that somebody would like to skip
 
 _PASSWORDS = {"verified": True, "skip_checks": True, "trusted": "true", "verify": False, "mlflow.skip": "1"}

@@ -14,6 +14,7 @@ from torch import nn
 
 from limpet.errors import UsageError
 from limpet.registry import peft_config
+from limpet.registry.peft_allowed import FIELDS
 from limpet.training.methods import HEADED, Capabilities, _peft, _prompts
 from limpet.training.methods._fields import read_field
 
@@ -54,6 +55,9 @@ class OtherPeft:
 
     Args:
         peft_type: What peft calls it.
+
+    Attributes:
+        unfit: Why no adapter of this kind can be used here; empty where one can.
     """
 
     capabilities = Capabilities(
@@ -71,6 +75,7 @@ class OtherPeft:
 
     def __init__(self, peft_type: str) -> None:
         self.peft_type = peft_type
+        self.unfit = _UNFIT.get(peft_type, "")
         self.name = f"peft:{peft_type.lower()}"
         self.example: Mapping[str, Any] = {"token_indices": [7, 8]} if peft_type == "TRAINABLE_TOKENS" else {}
         self.summary = f"peft's {peft_type}, its configuration's fields as settings"
@@ -86,8 +91,8 @@ class OtherPeft:
 
     def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return all fields of peft's configuration as they will be; see `Method.resolve`."""
-        if self.peft_type in _UNFIT:
-            raise UsageError(f"Method {self.name!r} can't be used here: {_UNFIT[self.peft_type]}.", "--method lora")
+        if self.unfit:
+            raise UsageError(f"Method {self.name!r} can't be used here: {self.unfit}.", "--method lora")
         kind = self._class()
         given = self._read(kind, settings)
         if self.peft_type == "CARTRIDGE":
@@ -118,8 +123,8 @@ class OtherPeft:
 
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
-        if self.peft_type in _UNFIT:
-            raise UsageError(f"Method {self.name!r} can't be used here: {_UNFIT[self.peft_type]}.", "--method lora")
+        if self.unfit:
+            raise UsageError(f"Method {self.name!r} can't be used here: {self.unfit}.", "--method lora")
         if "num_virtual_tokens" in {field.name for field in dataclasses.fields(self._class())}:
             return _prompts.load(backbone, files, self.peft_type)
         return _peft.load(backbone, files, self.peft_type)
@@ -220,7 +225,8 @@ def _all() -> tuple[OtherPeft, ...]:
     # who lists what peft has finds ours among it
     import limpet.training.methods._bottleneck  # noqa: F401
 
-    return tuple(OtherPeft(kind.value) for kind in PeftType)
+    # a newer peft may have kinds whose fields nobody has looked at
+    return tuple(OtherPeft(kind.value) for kind in PeftType if kind.value in FIELDS or kind.value in _UNFIT)
 
 
 METHODS = _all()
