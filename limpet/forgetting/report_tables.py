@@ -119,6 +119,8 @@ def metric_table(report: Report) -> Table:
     what = "t-interval over seeds" if any(count > 1 for count in seeds.values()) else "bootstrap over examples"
     headers = [f"{name} ({count} seeds)" if count > 1 else name for name, count in seeds.items()]
     note = f"Higher is better, except for forgetting and intransigence. In brackets: 95 % interval, {what}."
+    reasons = dict.fromkeys(arm.reason for arm in report.arms if arm.reason)
+    note += "".join(f" Nothing is averaged over tasks where there is {reason}." for reason in reasons)
     return Table("metrics", ("metric", *headers), tuple(rows), note)
 
 

@@ -81,6 +81,7 @@ def test_scores_of_unlike_tasks_are_averaged_nowhere(grown: tuple[Home, Report])
     assert not {entry["metric"] for entry in content["comparisons"]} & {"average_accuracy", "bwt_gem"}
     said = conclusion(report)
     assert "no common unit" in said and "Right after learning" not in said and "isolated forgot nothing" in said
+    assert "Nothing is averaged over tasks where there is no common unit: regression" in render_markdown(report)
     table = render_csv(report)
     assert "reason,metrics,,,no common unit" in table.replace('"', "")
     for page in (render_html(report), render_markdown(report)):
