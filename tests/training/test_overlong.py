@@ -34,8 +34,8 @@ def spec(folder: Path, long: int = 4, rows: int = 40) -> str:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return init(tmp_path / "home", base=str(tiny_base(tmp_path / "base")), mlflow="off")
+def home(tmp_path: Path, base_folder: Path) -> Home:
+    return init(tmp_path / "home", base=str(base_folder), mlflow="off")
 
 
 def total(found: Mapping[str, Mapping[str, int]], what: str) -> int:
@@ -68,10 +68,9 @@ def test_training_counts_what_its_own_limit_cuts_and_records_it(home: Home, tmp_
     assert not any("cut" in warning for warning in whole.warnings)
 
 
-def test_a_text_longer_than_the_positions_of_the_base_is_cut_there_and_counted(tmp_path: Path) -> None:
+def test_a_text_longer_than_the_positions_of_the_base_is_cut_there_and_counted(home: Home, tmp_path: Path) -> None:
     from limpet.training.learn import TrainingSettings
 
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base")), mlflow="off")
     path = tmp_path / "long.jsonl"
     lines = [{"text": " ".join([WORDS[at % 18]] * (600 + at)), "label": "ab"[at % 2]} for at in range(12)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -100,8 +99,8 @@ def test_without_the_base_nothing_is_counted(tmp_path: Path) -> None:
         build_task("rows", spec(tmp_path), overlong="drop")
 
 
-def test_the_longest_answer_is_what_the_targets_need(tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(tiny_base(tmp_path / "base"))
+def test_the_longest_answer_is_what_the_targets_need(tmp_path: Path, base_folder: Path) -> None:
+    tokenizer = load_tokenizer(base_folder)
     given = {"type": "generation", "text_column": "text", "near_duplicates": "keep", "tokenizer": tokenizer}
     short, _ = build_task("write", spec(tmp_path, long=0), **given)  # type: ignore[arg-type]
     assert short.definition.options["max_new_tokens"] == 32
@@ -119,9 +118,9 @@ def test_the_longest_answer_is_what_the_targets_need(tmp_path: Path) -> None:
     assert room_for([10_000], 32) == LONGEST_ANSWER
 
 
-def test_the_same_command_gives_the_same_task_when_the_base_has_come(tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_task_when_the_base_has_come(tmp_path: Path, base_folder: Path) -> None:
     init(tmp_path / "home", mlflow="off")
-    home = open_home(tmp_path / "home", base=str(tiny_base(tmp_path / "base")))
+    home = open_home(tmp_path / "home", base=str(base_folder))
     path = tmp_path / "long.jsonl"
     rows = [
         {"text": f"{WORDS[at % 18]} {at}", "headline": " ".join([WORDS[at % 18]] * (40 + at))} for at in range(20)
@@ -130,7 +129,7 @@ def test_the_same_command_gives_the_same_task_when_the_base_has_come(tmp_path: P
     first = home.task.add("write", f"jsonl:{path}", type="generation")
     assert first.checks["cut"] is None
     assert home.task.cut("write") is None
-    home.base.add(str(tmp_path / "base"))
+    home.base.add(str(base_folder))
     assert home.task.add("write", f"jsonl:{path}", type="generation") == first
     # what could not be counted then is counted now
     counted = home.task.cut("write")
@@ -148,6 +147,7 @@ def test_tasks_of_released_homes_show_what_can_be_known_without_their_base(tmp_p
         assert 0 <= (home.task.majority_baseline(task.name) or 0) <= 1
 
 
-def test_a_tokenizer_that_can_not_be_read_is_for_training_to_complain_of(home: Home, tmp_path: Path) -> None:
+def test_a_tokenizer_that_can_not_be_read_is_for_training_to_complain_of(tmp_path: Path) -> None:
+    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base")), mlflow="off")
     (tmp_path / "base" / "tokenizer.json").write_text("{")
     assert home.task.add("rows", spec(tmp_path)).checks["cut"] is None
