@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limpet.errors import LimpetError
@@ -52,6 +52,7 @@ def test_an_entry_is_read_as_it_was_kept(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["entry"]
 
 
+@settings(max_examples=30)
 @given(st.data())
 def test_an_entry_with_any_byte_changed_cut_off_or_added_is_none(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

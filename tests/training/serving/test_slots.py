@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -185,6 +185,7 @@ def test_an_adapter_that_could_not_be_copied_is_not_in_place() -> None:
     assert holds(buffer, dict.fromkeys("ab", LAYOUT)).keys() == {"a", "b"}
 
 
+@settings(max_examples=50)
 @given(
     st.integers(0, 12),
     st.lists(st.tuples(st.integers(0, 9), st.sets(st.integers(0, 9), max_size=3)), max_size=30),
