@@ -11,6 +11,7 @@ import pytest
 from limpet.errors import UsageError
 from limpet.registry.cache import empty, keep, open_folder, recall, size_limit, space
 from limpet.registry.cache.use import _held
+from limpet.registry.remote_blobs import open_remote
 
 HOUR, DAY = 3600, 24 * 3600
 
@@ -88,6 +89,17 @@ def test_what_is_handed_out_by_its_path_stays_for_an_hour(cache: Path, monkeypat
     keep(cache / "tokens" / key("a"), b"x")
     assert lately.exists() and not long_ago.exists()
     assert empty().kinds["copies of blobs"] == space.Part(0, 0, in_use=1)
+
+
+def test_a_copy_of_a_blob_that_gave_way_is_fetched_again_and_one_in_use_stays(cache: Path) -> None:
+    store = open_remote("memory://gave-way/blobs", cache)
+    digest = store.put_bytes(b"1234")
+    path = aged(store.path(digest), 2 * HOUR)
+    assert empty(dry_run=False).kinds["copies of blobs"].items == 1 and not path.exists()
+    assert aged(store.path(digest), 2 * HOUR).read_bytes() == b"1234"
+    # whoever asks for its path uses it from now on
+    store.path(digest)
+    assert empty(dry_run=False).kinds["copies of blobs"].in_use == 1 and path.exists()
 
 
 def test_all_that_is_limpet_s_own_goes_and_nothing_else(cache: Path, tmp_path: Path) -> None:
