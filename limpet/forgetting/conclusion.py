@@ -296,7 +296,8 @@ def _caveats(report: Report) -> list[str]:
         found.append("The base's digest was unchanged after every step that must not touch it.")
     if len({arm.seed for arm in report.arms}) == 1:
         found.append("One seed: the intervals cover the choice of examples, not the luck of training.")
-    if any(drift.p_holm is not None for drift in report.drifts):
+    corrected = [drift.p_holm for drift in report.drifts] + [one.p_holm for one in report.comparisons]
+    if any(p_value is not None for p_value in corrected):
         found.append("P-values are corrected for all tests of the report (Holm); no difference seen is not equality.")
     return found
 

@@ -201,6 +201,12 @@ def test_it_says_that_the_task_was_given_and_that_one_seed_is_one_seed(grown: Re
     assert about(grown, "oracle") and about(grown, "One seed")
 
 
+def test_it_says_that_p_values_are_corrected_where_there_are_any(grown: Report) -> None:
+    assert about(grown, "corrected for all tests of the report (Holm); no difference seen is not equality")
+    assert about(replace(grown, drifts=()), "corrected for all tests of the report")
+    assert not about(replace(grown, drifts=(), comparisons=()), "corrected for all tests of the report")
+
+
 def test_one_task_is_too_few_to_conclude_from(grown: Report) -> None:
     arms = tuple(replace(arm, matrix=arm.matrix[:1], versions=arm.versions[:1]) for arm in grown.arms)
     short = replace(grown, arms=arms)
