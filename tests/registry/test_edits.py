@@ -155,7 +155,8 @@ def test_a_row_of_any_table_that_is_taken_out_or_put_in_is_named(lived: Store) -
     rng = random.Random(12)
     unseen = []
     with _opened(lived) as connection:
-        for table in _tables(connection):
+        tables = _tables(connection)
+        for table in tables if connection.dialect.name == "sqlite" else rng.sample(tables, 6):
             if (table.name, "*") in DECIDES_NOTHING:
                 continue
             rows = connection.execute(table.select().order_by(*table.primary_key.columns)).mappings().all()
