@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["history", "promote", "rollback"]
 
 _ACCEPT = click.option(
-    "--accept", is_flag=True, help="Go on although a rule of the gate is crossed; needs --reason, kept in the log."
+    "--accept", is_flag=True, help="What is lost is known: cross the gate's rules on purpose. Needs --reason."
 )
 
 

@@ -67,6 +67,10 @@ DEFINITIONS: dict[str, str] = {
     "negative_flip_rate": "share of a task's evaluation examples that were right after learning it and are "
     "wrong now (Yan et al. 2021, NFR)",
     "positive_flip_rate": "share of a task's evaluation examples that were wrong after learning it and are right now",
+    "replaced_negative_flip_rate": "share of a task's evaluation examples that a replaced version answered right and "
+    "the new one answers wrong (Yan et al. 2021, NFR)",
+    "replaced_positive_flip_rate": "share of a task's evaluation examples that a replaced version answered wrong and "
+    "the new one answers right",
     "identical_predictions": "every earlier task's predictions equal, example by example, those recorded "
     "when it was learned",
 }

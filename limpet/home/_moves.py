@@ -81,15 +81,18 @@ def _move(
     if refused and not terms.accept:
         what = f"{version.reference} may not take the place of what answers under {alias}"
         raise refusal(what, judgement, f"limpet report home; to go on on purpose: {again} --accept --reason TEXT")
-    rules = [crossing.rule for crossing in judgement.crossings]
-    if terms.accept:
-        rules += [kept.rule for kept in gate_refusals.for_version(home.store, version.reference)]
     replaced = judgement.outcome(True)
-    judged = aliases.Judged(judgement.stands, replaced.old if replaced else None, tuple(dict.fromkeys(rules)))
-    event = move(judged)
-    if replaced is not None and rules:
+    old = replaced.old if replaced else None
+    event = move(aliases.Judged(judgement.stands, old, _accepted(home, version, judgement) if terms.accept else None))
+    if replaced is not None and terms.accept:
         replaced = replace(replaced, accepted=event.reason)
     return Move(**vars(event), replaced=replaced, warnings=judgement.notes)
+
+
+def _accepted(home: Home, version: VersionRecord, judgement: Judgement) -> tuple[str, ...]:
+    """The rules that are crossed now, and those that the version crossed when it was added."""
+    refused = gate_refusals.for_version(home.store, version.reference)
+    return tuple(dict.fromkeys([*(found.rule for found in judgement.crossings), *(kept.rule for kept in refused)]))
 
 
 def _judge(home: Home, version: VersionRecord, alias: str, terms: Terms, progress: Progress) -> Judgement:

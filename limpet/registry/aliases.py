@@ -43,12 +43,13 @@ class Judged:
     """What the gate has judged before a move: it holds for this move and no other.
 
     `stands` is the number of the version under the alias then, null for none. `replaced` is the version whose place
-    the other takes, as `task@1`, and `accepted` has the rules that this crosses and that somebody accepts on purpose.
+    the other takes, as `task@1`, and `accepted` has the rules that this crosses, where somebody accepts on purpose
+    what it loses; null where nobody does.
     """
 
     stands: int | None
     replaced: str | None = None
-    accepted: tuple[str, ...] = ()
+    accepted: tuple[str, ...] | None = None
 
 
 def promote(
@@ -87,7 +88,7 @@ def promote(
         stands = _stands(session, task, alias)
         _check_expected(task, alias, stands, expect, expected)
         _check_judged(task, alias, stands, judged)
-        _refuse(session, task, version, accepted=judged is not None and bool(judged.accepted))
+        _refuse(session, task, version, accepted=judged is not None and judged.accepted is not None)
         if stands is not None and stands.id == version.id:
             return _newest_move(session, task, alias)
         _check_protection(session, task, alias, stands, f"promote {task.name}@{version.number}", expect, reason)
@@ -333,7 +334,7 @@ def _move(
     session.flush()
     event = _newest_move(session, task, alias)
     detail: dict[str, object] = {"from": event.from_number, "to": event.to_number, "reason": reason}
-    if judged is not None and judged.accepted:
+    if judged is not None and judged.accepted is not None:
         detail["accepted"] = {"replaced": judged.replaced, "rules": list(judged.accepted)}
     log.record(session, action, f"{task.name}@{alias}", detail, event.actor)
     return event

@@ -123,7 +123,8 @@ def shape(lines: list[str] | tuple[str, ...]) -> list[str]:
     text = re.sub(r"sha256:\S+|\b[0-9a-f]{12}\b", "DIGEST", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[T ][\d:.]+Z?", "TIME", text)
     text = re.sub(r"[\d.]+ (kB|MB|GB|B)\b", "SIZE", text)
-    text = re.sub(r"\b\d\.\d+", "SCORE", text)
+    text = re.sub(r"[+-]?\b\d\.\d+", "SCORE", text)
+    text = re.sub(r"\d+ of \d+ examples lost and \d+ gained \(McNemar p [=<] SCORE\)", "FLIPS", text)
     # what is fast differs from processor to processor
     text = re.sub(r"^products in \w+, \d+ threads?.*$", "products in DTYPE", text, flags=re.MULTILINE)
     return [" ".join(line.split()) for line in text.splitlines()]

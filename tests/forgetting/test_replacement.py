@@ -266,6 +266,13 @@ def test_a_loss_is_accepted_only_with_a_reason(news: Home) -> None:
         news.adapter.promote(f"{NEWS}@2", "production", accept=True, reason="  ")
 
 
+def test_a_loss_that_was_accepted_before_there_was_a_rule_is_not_held_against_the_home(news: Home) -> None:
+    news.adapter.promote(f"{NEWS}@2", "production", accept=True, reason="it is half as large")
+    news.gate("home", GateRules(max_forgetting=0, max_negative_flips=0))
+    (event,) = [event for event in news.log().items if event.detail.get("accepted")]
+    assert event.detail["accepted"] == {"replaced": f"{NEWS}@1", "rules": []}
+
+
 # -- what the report has of it
 
 
