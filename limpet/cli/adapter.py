@@ -113,17 +113,20 @@ def show(invocation: Invocation, version: str) -> None:
     # by its number from here on: an alias may move meanwhile
     ref = record.reference
     lineage, tags, notes = adapter.lineage(ref), adapter.tags(ref), adapter.notes(ref)
-    cost, served = adapter.cost(ref), adapter.served(ref)
+    cost, served, alarm = adapter.cost(ref), adapter.served(ref), adapter.alarm(ref)
     if invocation.json:
         more = {
             "cost": cost,
             "lineage": record.lineage | vars(lineage),
             "tags": tags,
             "notes": notes,
+            "alarm": alarm,
             "served": served,
         }
         _output.emit(**_output.to_json(record) | more)
         return
+    if alarm:
+        click.echo(plain(alarm.sentence()))
     _output.fields_table([*_lines(record, cost), *_origin(lineage), ("tags", tags or None)])
     for left in notes:
         when = left.created_at[:19].replace("T", " ")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.errors import UsageError
+
+if TYPE_CHECKING:
+    from limpet.registry.values import EvaluationRecord
 
 __all__ = ["command"]
 
@@ -17,28 +22,41 @@ __all__ = ["command"]
 @click.option("--audit", is_flag=True, help="Check a sample against the evaluation on record, where nothing changed.")
 @click.option("--drift", type=float, metavar="X", help="The share of changed answers that an audit finds. [0.01]")
 @click.option("--confidence", type=float, metavar="X", help="The probability that it finds them. [0.99]")
+@click.option("--accept", is_flag=True, help="Resolve a version's alarm: it is held against what it answers now.")
+@click.option("--reason", default="", metavar="TEXT", help="Why it is accepted, for the log.")
 @pass_invocation
 def command(
     invocation: Invocation,
+    /,
     versions: tuple[str, ...],
     everything: bool,
     audit: bool,
-    drift: float | None,
-    confidence: float | None,
+    accept: bool,
+    reason: str,
+    **precision: float | None,
 ) -> None:
     """Evaluate versions on their tasks' evaluation splits.
 
-    With --audit, exit code 5 where a version no longer answers as recorded.
+    Exit code 5 where a version does not answer as when it was registered: it has an alarm then, until that is
+    accepted with a reason.
     """
     if versions and everything:
         raise UsageError("--all and named versions exclude each other.", "limpet evaluate --all")
-    if not audit and (drift is not None or confidence is not None):
+    if not audit and any(value is not None for value in precision.values()):
         raise UsageError("--drift and --confidence are about an audit.", "limpet evaluate --audit")
+    if accept and (len(versions) != 1 or audit or not reason.strip()):
+        hint = "limpet evaluate TASK@V --accept --reason TEXT"
+        raise UsageError("An alarm is accepted for one version at a time, in full and with a reason.", hint)
+    if reason and not accept:
+        raise UsageError("A reason is for what is accepted.", "limpet evaluate TASK@V --accept --reason TEXT")
     from limpet.cli import _output
 
     home = invocation.open()
     with invocation.progress() as progress:
-        records = home.evaluate(versions, audit=audit, drift=drift, confidence=confidence, progress=progress)
+        if accept:
+            records: tuple[EvaluationRecord, ...] = (home.accept(versions[0], reason, progress=progress),)
+        else:
+            records = home.evaluate(versions, audit=audit, progress=progress, **precision)
     if invocation.json:
         _output.emit(evaluations=records, cursor=None)
         return

@@ -54,6 +54,8 @@ def _hint(problems: tuple[Problem, ...]) -> str:
     kinds = {problem.kind for problem in problems}
     if kinds <= HARMLESS:
         return "nothing recorded is harmed, a process that died has left files behind: limpet gc"
+    if kinds == {"alarm"}:
+        return f"limpet evaluate {problems[0].where} --accept --reason TEXT, once it is known why"
     if kinds == {"probe"}:
         return "compare the environments: limpet doctor; then restore the library, dtype or base that was recorded"
     if kinds <= _OF_ROWS:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import secrets
 
-from limpet.errors import IntegrityError, UsageError
+from limpet.errors import UsageError
 from limpet.forgetting import monitor
-from limpet.forgetting.identity import find_difference, read_contents
+from limpet.forgetting.drift import hold_against_reference
+from limpet.forgetting.identity import read_contents
+from limpet.forgetting.replacement import reference_evaluation
 from limpet.registry import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, VersionRecord
@@ -57,50 +59,45 @@ def audit(
     confidence: float = CONFIDENCE,
     progress: Progress = SILENT,
 ) -> EvaluationRecord:
-    """Check a version against a full evaluation of the same base, adapter, data and environment.
+    """Check a version against its reference: the evaluation made when it was registered, or one accepted since.
 
-    Where there is none, the version is evaluated in full. Else a random sample of the examples is predicted again,
-    and kept as an audit, which is no evaluation of the task and stands in no matrix. If a prediction differs, the
-    version is evaluated in full, which decides: another batch can change an answer between two labels that are as
-    good as equal.
+    Where base, data and environment are those of the reference, a random sample of the examples is predicted again,
+    and kept as an audit, which is no evaluation of the task and stands in no matrix. Else, or if a prediction
+    differs, the version is evaluated in full, which decides: another batch can change an answer between two labels
+    that are as good as equal. What an audit writes is never what a later one checks against.
+
+    Returns:
+        The audit, or the full evaluation that decided. If it shows a drift, the version has an open alarm now.
 
     Raises:
-        IntegrityError: The predictions are no longer what was recorded; or a file is corrupt.
+        IntegrityError: A file is corrupt.
         UsageError: Drift or confidence is out of its range.
     """
     task = tasks.get(store, version.task)
     size = sample_size(task.split("evaluation").examples, drift, confidence)
-    on_record = _on_record(store, backbone, version)
-    if on_record is None:
-        return monitor.evaluate(store, backbone, version, progress=progress, anew=True)
     read = read_contents(store)
-    kept = read(on_record)
-    drawn = sorted(secrets.SystemRandom().sample(range(len(kept["targets"])), size))
-    audited = monitor.evaluate_sample(store, backbone, version, drawn, on_record.id, progress)
-    found = evaluations.predictions(store, audited)
-    if all(
-        (found["predictions"][at], found["targets"][at]) == (kept["predictions"][place], kept["targets"][place])
-        for at, place in enumerate(drawn)
-    ):
-        return audited
+    reference = _reference(store, backbone, version)
+    if reference is not None:
+        kept = read(reference)
+        drawn = sorted(secrets.SystemRandom().sample(range(len(kept["targets"])), size))
+        audited = monitor.evaluate_sample(store, backbone, version, drawn, reference.id, progress)
+        found = evaluations.predictions(store, audited)
+        if all(
+            (found["predictions"][at], found["targets"][at]) == (kept["predictions"][place], kept["targets"][place])
+            for at, place in enumerate(drawn)
+        ):
+            return audited
     now = monitor.evaluate(store, backbone, version, progress=progress, anew=True)
-    if difference := find_difference(store, on_record, now, read):
-        raise IntegrityError(
-            f"{version.reference} no longer answers as on {on_record.created_at[:10]}. {difference.sentence()}.",
-            "limpet verify --probe",
-        )
+    if note := hold_against_reference(store, now, read):
+        progress.note(note)
     return now
 
 
-def _on_record(store: Store, backbone: Backbone, version: VersionRecord) -> EvaluationRecord | None:
-    """The newest full evaluation of this very version, base, data and environment."""
+def _reference(store: Store, backbone: Backbone, version: VersionRecord) -> EvaluationRecord | None:
+    """The version's reference, where it is of this very base, data and environment."""
     data = tasks.get(store, version.task).split("evaluation").digest
     wanted = (backbone.record.digest, data, current_environment(backbone.evaluation_dtype))
-    return next(
-        (
-            one
-            for one in evaluations.full(store, version.reference, version.reference)
-            if (one.base_digest, one.data_digest, one.environment) == wanted
-        ),
-        None,
-    )
+    reference = reference_evaluation(store, version.reference)
+    if reference is None or (reference.base_digest, reference.data_digest, reference.environment) != wanted:
+        return None
+    return reference

@@ -48,8 +48,10 @@ def sentences(report: Report) -> list[str]:
     if learned == 0:
         return [f"The stream {report.stream} has learned no task yet, so there is nothing to conclude."]
     if learned == 1:
-        return [*_progress(report), "With one task learned there is nothing to forget yet.", *_served(report)]
+        nothing_yet = "With one task learned there is nothing to forget yet."
+        return [*_alarms(report), *_progress(report), nothing_yet, *_served(report)]
     return [
+        *_alarms(report),
         *_progress(report),
         *(_stability(report, name) for name in names if not is_reference(report, name)),
         *(_reference(report, name) for name in names if is_reference(report, name)),
@@ -63,6 +65,10 @@ def sentences(report: Report) -> list[str]:
         *_caveats(report),
         *_served(report),
     ]
+
+
+def _alarms(report: Report) -> list[str]:
+    return [alarm.sentence() for alarm in report.alarms]
 
 
 def _served(report: Report) -> list[str]:

@@ -18,7 +18,7 @@ from limpet.registry import evaluations
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
 
-__all__ = ["Reader", "find_difference", "read_contents", "same_answers"]
+__all__ = ["Reader", "find_difference", "read_contents", "same_answers", "same_conditions"]
 
 _LIBRARIES = ("python", "torch", "transformers", "peft", "limpet")
 _LOADED = {
@@ -49,11 +49,15 @@ def same_answers(before: EvaluationRecord, now: EvaluationRecord, read: Reader) 
 
     Inside one environment and batch plan every bit of the logits must; across them, the predictions.
     """
-    conditions = [(one.environment, one.plan_digest) for one in (before, now)]
-    alike = conditions[0] == conditions[1] and not _arithmetic(read(before), read(now))
-    if alike and before.logits_digest != now.logits_digest:
+    if same_conditions(before, now, read) and before.logits_digest != now.logits_digest:
         return False
     return all(read(before)[key] == read(now)[key] for key in ("predictions", "targets"))
+
+
+def same_conditions(before: EvaluationRecord, now: EvaluationRecord, read: Reader) -> bool:
+    """Tell whether two evaluations were computed by the same plan in the same environment: then bits are promised."""
+    conditions = [(one.environment, one.plan_digest) for one in (before, now)]
+    return conditions[0] == conditions[1] and not _arithmetic(read(before), read(now))
 
 
 def find_difference(store: Store, before: EvaluationRecord, now: EvaluationRecord, read: Reader) -> Difference | None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from limpet.errors import ConflictError
+from limpet.forgetting.drift import hold_against_reference
+from limpet.forgetting.identity import read_contents
 from limpet.registry import evaluations, streams, tasks, versions
 from limpet.registry.canonical import canonical_json
 from limpet.registry.costs import figures
@@ -258,7 +260,7 @@ def after_addition(store: Store, backbone: Backbone, added: Added, progress: Pro
     """Evaluate every version that answers for a task again, and keep the row in the home's growth.
 
     The row has the new version for its own task. What still answers for it is evaluated too: it is one of those that
-    the addition must not have touched.
+    the addition must not have touched. One that no longer answers as it did has an open alarm afterwards.
 
     Raises:
         IntegrityError: A file is corrupt, or the base was changed.
@@ -269,7 +271,12 @@ def after_addition(store: Store, backbone: Backbone, added: Added, progress: Pro
         for version in versions.current(store)
         if version.reference != new.reference and version.base_digest == backbone.record.digest
     ]
-    row = {version.task: evaluate(store, backbone, version, progress=progress).id for version in others}
+    evaluated = [evaluate(store, backbone, version, progress=progress) for version in others]
+    read = read_contents(store)
+    for evaluation in evaluated:
+        if note := hold_against_reference(store, evaluation, read):
+            progress.note(note)
+    row = {evaluation.task: evaluation.id for evaluation in evaluated}
     backbone.check_unchanged()
     streams.extend(store, streams.HOME_STREAM, new.task, backbone.record.digest)
     arm = streams.arm_run(store, streams.HOME_STREAM, "isolated", "isolated", "any", 0, {})

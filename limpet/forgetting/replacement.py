@@ -11,7 +11,7 @@ from limpet.forgetting import statistics
 from limpet.forgetting.evidence import Outcomes, Read
 from limpet.forgetting.metrics import negative_flip_rate, positive_flip_rate
 from limpet.forgetting.replacement_values import Loss, Replacement
-from limpet.registry import aliases, evaluations, log, tasks, versions
+from limpet.registry import alarms, aliases, evaluations, log, tasks, versions
 from limpet.registry._rows import PRODUCTION
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, TaskRecord, VersionRecord
@@ -20,6 +20,7 @@ from limpet.training.scoring import metric as find_metric
 
 __all__ = [
     "accepted_losses",
+    "change_interval",
     "comparable",
     "compare_versions",
     "predecessor",
@@ -54,6 +55,8 @@ def reference_evaluation(store: Store, version: str) -> EvaluationRecord | None:
     It is the first one, made when the version was registered, and nothing that a check wrote since; only a person
     replaces it, by accepting what the version answers now (see `limpet.registry.alarms`).
     """
+    if (accepted := alarms.accepted_evaluation(store, version)) is not None:
+        return evaluations.get(store, accepted)
     known = evaluations.full(store, version, version)
     return known[-1] if known else None
 
@@ -95,7 +98,7 @@ def compare_versions(store: Store, old: str, new: str, read: Read, *, answers: b
         old_score=before.score,
         new_score=now.score,
         change=now.score - before.score,
-        interval=_interval(task, was, answered),
+        interval=change_interval(task.name, before.metric, was, answered),
         examples=len(was.targets),
         **_flips(store, task, was, answered),
     )
@@ -162,9 +165,10 @@ def _shown(text: str | tuple[str, ...]) -> str:
     return flat if len(flat) <= _LONGEST_TEXT else f"{flat[: _LONGEST_TEXT - 3]}..."
 
 
-def _interval(task: TaskRecord, was: Outcomes, now: Outcomes) -> tuple[float, float] | None:
-    if find_metric(task.definition.metric).counts is None or not was.targets:
+def change_interval(task: str, metric: str, was: Outcomes, now: Outcomes) -> tuple[float, float] | None:
+    """Return the paired bootstrap interval of a score now less before; null where the metric can't be resampled."""
+    if find_metric(metric).counts is None or not was.targets:
         return None
-    column = statistics.Column(task.name, task.definition.metric, was.targets, (was.predictions, now.predictions))
+    column = statistics.Column(task, metric, was.targets, (was.predictions, now.predictions))
     (before,), (after,) = statistics.bootstrap_matrices([column], _SEED)
     return None if before is None or after is None else statistics.percentile_interval(after - before)

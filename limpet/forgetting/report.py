@@ -21,6 +21,7 @@ from limpet.forgetting.replacement_values import Replacement
 from limpet.forgetting.report_values import ArmReport, BaseReport, Difference, Order, Report, TaskReport
 from limpet.forgetting.stream_spec import order_name
 from limpet.registry import bases, streams, tasks, versions
+from limpet.registry.alarms import Alarm, open_alarms
 from limpet.registry.costs import find_full, full_versions
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, StepRecord, StreamRecord, VersionRecord
@@ -76,6 +77,7 @@ def build(store: Store, stream_name: str | None = None, added: VersionRecord | N
         over_orders=over_orders(orders),
         published=published_figures(stream.spec),
         replaced=_replaced(store, growth, read) if growth else (),
+        alarms=_alarms(store, courses),
     )
     return corrected(made)
 
@@ -100,6 +102,11 @@ def _arms(store: Store, stream: StreamRecord, read: Read) -> tuple[list[Course],
         courses.append(Course(arm, stream.tasks, cells, made, read))
         every += steps
     return courses, every
+
+
+def _alarms(store: Store, courses: Sequence[Course]) -> tuple[Alarm, ...]:
+    answering = {version.reference for course in courses for version in course.serving}
+    return tuple(alarm for alarm in open_alarms(store) if alarm.version in answering)
 
 
 def _replaced(store: Store, growth: Growth, read: Read) -> tuple[Replacement, ...]:

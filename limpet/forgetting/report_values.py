@@ -9,6 +9,7 @@ from typing import Any
 from limpet.forgetting.matrix import Row
 from limpet.forgetting.published import Published
 from limpet.forgetting.replacement_values import Replacement
+from limpet.registry.alarms import Alarm
 from limpet.registry.values import Environment, Json
 
 __all__ = [
@@ -395,8 +396,8 @@ class Report:
     `drifts` say of every arm whether its earlier tasks changed. `orders` are the orders of its tasks that were begun,
     with what they come to together; `published` are figures of others on the same tasks, never ours. `replaced` has,
     of a home, each version that another took the place of, in time, and at the end the newest addition if it waits to
-    take one. `spec` is the stream file and `environments` are where the versions were made; they are for readers and
-    stand in the HTML and Markdown forms, not in the JSON.
+    take one. `alarms` are those open about its versions. `spec` is the stream file and `environments` are where the
+    versions were made; they are for readers and stand in the HTML and Markdown forms, not in the JSON.
     """
 
     stream: str
@@ -412,6 +413,7 @@ class Report:
     published: tuple[Published, ...] = ()
     replaced: tuple[Replacement, ...] = ()
     drifts: tuple[Drift, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
 
     def to_json(self) -> Json:
         """Return the report as `limpet report --json` prints it."""
@@ -427,6 +429,7 @@ class Report:
             "orders": [_lists(asdict(order)) for order in self.orders],
             "over_orders": [_lists(asdict(summary)) for summary in self.over_orders],
             "published": [asdict(figure) for figure in self.published],
+            "alarms": [asdict(alarm) for alarm in self.alarms],
             "replaced": [replacement.to_json() for replacement in self.replaced],
         }
 

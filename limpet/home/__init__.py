@@ -20,8 +20,10 @@ from limpet.home._streams import Streams
 from limpet.home._studies import Studies
 from limpet.home._tasks import Tasks, cut_warnings
 from limpet.loading import loading
-from limpet.registry import aliases, bases, gate_refusals, log, streams, tasks, versions
+from limpet.registry import alarms, aliases, bases, gate_refusals, log, streams, tasks, versions
 from limpet.registry._rows import PRODUCTION
+from limpet.registry._texts import check_reason
+from limpet.registry.alarms import check_no_alarm
 from limpet.registry.gc import DAY, collect
 from limpet.registry.settings import DEFAULT_BASE, SETTINGS_FILE, load_settings
 from limpet.registry.store import (
@@ -209,21 +211,26 @@ class Home:
     ) -> tuple[EvaluationRecord, ...]:
         """Evaluate versions on their tasks' evaluation splits; without references, every task's current version.
 
+        Each is held against the evaluation made when it was registered. A version that answers otherwise has an alarm
+        from then on, which no later evaluation takes away; see `accept`.
+
         Args:
             references: The versions.
-            audit: Check a random sample against a full evaluation on record, where nothing that it depends on has
-                changed since; see `limpet.forgetting.audit`.
+            audit: Check a random sample, where nothing that it depends on has changed since; see
+                `limpet.forgetting.audit`.
             drift: The share of changed examples that an audit finds; by default 1 %.
             confidence: The probability of finding it; by default 99 %.
             progress: Told of every batch.
 
         Raises:
             NotFoundError: There is no such version, or no version at all.
-            IntegrityError: An audit found a version that no longer answers as recorded.
+            IntegrityError: A version has an open alarm: it does not answer as recorded, or once did not.
         """
         with loading():
             from limpet.forgetting import audit as audits
             from limpet.forgetting import monitor
+            from limpet.forgetting.drift import hold_against_reference
+            from limpet.forgetting.identity import read_contents
             from limpet.training.progress import SILENT
 
         chosen = [versions.resolve(self.store, reference) for reference in references]
@@ -232,12 +239,44 @@ class Home:
             raise NotFoundError("This home has no version yet.", "limpet train TASK")
         backbone = self.backbone(progress)
         told = progress or SILENT
-        if not audit:
-            return tuple(
-                monitor.evaluate(self.store, backbone, version, progress=told, anew=True) for version in chosen
-            )
         wanted = (audits.DRIFT if drift is None else drift, audits.CONFIDENCE if confidence is None else confidence)
-        return tuple(audits.audit(self.store, backbone, version, *wanted, told) for version in chosen)
+        found = []
+        for version in chosen:
+            if audit:
+                found.append(audits.audit(self.store, backbone, version, *wanted, told))
+                continue
+            found.append(monitor.evaluate(self.store, backbone, version, progress=told, anew=True))
+            if note := hold_against_reference(self.store, found[-1], read_contents(self.store)):
+                told.note(note)
+        # after the last one, so that no alarm hides another
+        check_no_alarm(self.store, [version.reference for version in chosen])
+        return tuple(found)
+
+    def accept(self, reference: str, reason: str, *, progress: Progress | None = None) -> EvaluationRecord:
+        """Resolve a version's alarm: evaluate it in full, and hold it against that evaluation from here on.
+
+        Args:
+            reference: The version.
+            reason: Why what it answers now is right; the log keeps it.
+            progress: Told of every batch.
+
+        Raises:
+            ConflictError: The version has no open alarm.
+            NotFoundError: There is no such version.
+            UsageError: There is no reason.
+        """
+        version = versions.resolve(self.store, reference)
+        if alarms.open_alarm(self.store, version.reference) is None:
+            raise alarms.nothing_to_accept(version.reference)
+        check_reason(reason, needed=True)
+        with loading():
+            from limpet.forgetting import monitor
+            from limpet.training.progress import SILENT
+
+            backbone = self.backbone(progress)
+        now = monitor.evaluate(self.store, backbone, version, progress=progress or SILENT, anew=True)
+        alarms.accept(self.store, version.reference, evaluation=now.id, reason=reason)
+        return now
 
     def predict(self, task: str, texts: Sequence[str]) -> tuple[Prediction, ...]:
         """Classify texts with a version of a task: `task`, `task@3` or `task@alias`.
@@ -293,6 +332,7 @@ class Home:
 
         Raises:
             GateError: A rule was crossed.
+            IntegrityError: No rule was crossed, but a version that the report is about has an open alarm.
             NotFoundError: There is no such stream, or no task that a rule names: a misspelt one would let all pass.
         """
         from limpet.forgetting.gate_rules import read_rules
@@ -307,6 +347,7 @@ class Home:
                 progress.note(note)
         if judgement.crossings:
             raise _gate.refusal("The gate is crossed", judgement, f"limpet report {report.stream}")
+        check_no_alarm(self.store, [alarm.version for alarm in report.alarms])
         return report
 
     def methods(self, progress: Progress | None = None) -> tuple[MethodInfo, ...]:
@@ -476,7 +517,8 @@ class Home:
                 self.store, version.reference, promote, reason="train --promote", judged=judged
             )
             version = versions.resolve(self.store, version.reference)
-        warnings = (*judgement.notes, *(self.mirror() if mirror else ()))
+        standing = [alarm.sentence() for alarm in alarms.open_alarms(self.store)] if monitored else []
+        warnings = (*judgement.notes, *standing, *(self.mirror() if mirror else ()))
         if judgement.crossings:
             hint = f"limpet report {streams.HOME_STREAM}"
             raise _gate.refusal(f"{version.reference} is kept, but may not be promoted", judgement, hint)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
-from limpet.registry import aliases, costs, deletion, evaluations, lineage, notes, tags, tasks, versions
+from limpet.registry import alarms, aliases, costs, deletion, evaluations, lineage, notes, tags, tasks, versions
 
 if TYPE_CHECKING:
     from limpet.home import Home
     from limpet.home._results import Move, Trained
+    from limpet.registry.alarms import Alarm
     from limpet.registry.diff import VersionDifference
     from limpet.registry.lineage import Lineage
     from limpet.registry.notes import Note
@@ -86,6 +87,10 @@ class Adapters:
         *_, first = [None, *evaluations.full(self._home.store, version, version)]
         content = {} if first is None else evaluations.predictions(self._home.store, first)
         return content.get("served")
+
+    def alarm(self, reference: str) -> Alarm | None:
+        """Return the open alarm of a version: it does not answer as it did; null where it has none."""
+        return alarms.open_alarm(self._home.store, self.show(reference).reference)
 
     def lineage(self, reference: str) -> Lineage:
         """Return where a version comes from: parent, data, steps of streams, its run in MLflow."""

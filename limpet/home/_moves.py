@@ -13,6 +13,7 @@ from limpet.home._results import Move
 from limpet.names import check_alias
 from limpet.registry import aliases, gate_refusals, versions
 from limpet.registry._texts import check_reason
+from limpet.registry.alarms import check_no_alarm
 from limpet.training.progress import SILENT
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def _move(
         raise UsageError(
             "A loss is accepted only with a reason, which the log keeps.", f"{again} --accept --reason TEXT"
         )
+    check_no_alarm(home.store, [version.reference])
     judgement = _judge(home, version, alias, terms, progress)
     refused = bool(judgement.crossings)
     if refused and not terms.accept:

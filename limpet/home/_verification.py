@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from limpet.errors import LimpetError
 from limpet.registry import bases, log, probes, versions
+from limpet.registry.alarms import open_alarms
 from limpet.registry.problems import Problem
 from limpet.registry.verify import contents, verify
 
@@ -62,6 +63,7 @@ def verify_home(home: Home, deep: bool, probe: bool, progress: Progress) -> Veri
 
     problems += verify(home.store, deep, tell)
     progress.finish()
+    problems += [Problem("alarm", alarm.version, alarm.sentence()) for alarm in open_alarms(home.store)]
     checked, head = contents(home.store), log.head(home.store)
     if not probe:
         return Verification(tuple(problems), checked, log_head=head)

@@ -20,7 +20,7 @@ class Problem:
     - of a record: `manifest`, `number`, `alias`, `log`, `base`, `row` (not as the log tells of it);
     - of the database: `trigger`;
     - of what the bytes say (a deep check): `database`, `content`;
-    - of what a version answers: `probe`.
+    - of what a version answers: `probe`, `alarm` (found by an evaluation, and not accepted by anybody since).
     """
 
     kind: str

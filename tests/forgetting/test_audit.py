@@ -115,8 +115,10 @@ def test_an_answer_that_changed_is_named_with_the_likely_cause(trained: Home) ->
     assert f"example 5 was answered {said}" in found.value.message
     assert "nothing that is recorded differs" in found.value.message
     assert found.value.exit_code == 5
-    # the full evaluation that decided is kept
+    # the full evaluation that decided is kept, and is no reference
     assert len(evaluations.full(trained.store, "place@1", "place@1")) == 2
+    with pytest.raises(IntegrityError, match=f"example 5 was answered {said}"):
+        trained.evaluate(["place"], audit=True, drift=1 / 27, confidence=0.999999)
 
 
 def test_a_difference_that_the_full_evaluation_does_not_see_was_the_batch_s(
