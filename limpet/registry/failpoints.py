@@ -32,6 +32,8 @@ _OPERATIONS = (
     "evaluate",
     "ability",
     "refuse",
+    "alarm",
+    "accept",
     "stream",
     "gc",
     "claim",

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from limpet.registry import (
+    alarms,
     aliases,
     bases,
     deletion,
@@ -96,6 +97,17 @@ def _adopt(store: Store) -> None:
             undo.pop_all()
 
 
+def _with_an_alarm(store: Store) -> None:
+    _two_versions(store)
+    alarms.sound(store, "news@1", evaluation=2, reference=1, detail="it answers otherwise")
+
+
+def _accept(store: Store) -> None:
+    # what was accepted has no alarm that could be accepted again
+    if alarms.open_alarm(store, "news@1"):
+        alarms.accept(store, "news@1", evaluation=2, reason="a newer library")
+
+
 def _roll_back(store: Store) -> None:
     # done twice it would go on to the version before, so it is done if it has not been done
     if aliases.history(store, "news", "live")[-1].action != "rollback":
@@ -163,6 +175,13 @@ OPERATIONS = {
             _two_versions,
             lambda store: gate_refusals.record(store, "news@2", "max_forgetting", "0.3 > 0.1"),
         ),
+        Operation(
+            "alarm",
+            _transaction("alarm"),
+            _two_versions,
+            lambda store: alarms.sound(store, "news@1", evaluation=2, reference=1, detail="it answers otherwise"),
+        ),
+        Operation("accept", _transaction("accept"), _with_an_alarm, _accept),
         Operation(
             "stream",
             _transaction("stream"),
