@@ -115,7 +115,7 @@ def test_predict_refuses_what_is_no_text(grown: Limpet, tmp_path: Path) -> None:
     (tmp_path / "latin1.txt").write_bytes("grün".encode("latin-1"))
     outcome = grown("predict", "place", "--file", tmp_path / "latin1.txt")
     assert outcome.code == 2
-    assert "byte 2" in outcome.stderr
+    assert "byte 0xfc at offset 2" in outcome.stderr
     (tmp_path / "empty.txt").touch()
     assert grown("predict", "place", "--file", tmp_path / "empty.txt").code == 2
     assert grown("predict", "place", "--file", tmp_path).code == 2

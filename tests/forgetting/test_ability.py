@@ -48,7 +48,7 @@ def stream_file(folder: Path, kinds: list[str], **changes: Any) -> Path:
     content = {
         "name": "asked",
         "tasks": ["place", "wet"],
-        "training": {"epochs": 4, "batch_size": 8, "dtype": "float32", "max_length": 16},
+        "training": {"epochs": 16, "batch_size": 8, "dtype": "float32", "max_length": 16},
         "arms": ARMS,
         "ability": [{**apart, "kind": kind, **words.get(kind, {})} for kind in kinds],
     }

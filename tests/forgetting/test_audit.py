@@ -48,8 +48,8 @@ def test_what_no_sample_can_promise_is_refused(drift: float, confidence: float) 
 
 def change(home: Home, evaluation: EvaluationRecord, **columns: object) -> None:
     """Change the record of an evaluation, as somebody with the database could."""
-    with home.store.database.write() as session:
-        session.execute(update(EvaluationRow).where(EvaluationRow.id == evaluation.id).values(**columns))
+    with home.store.database.writer.begin() as connection:
+        connection.execute(update(EvaluationRow).where(EvaluationRow.id == evaluation.id).values(**columns))
 
 
 def forge(home: Home, evaluation: EvaluationRecord, place: int) -> int:

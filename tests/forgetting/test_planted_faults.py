@@ -169,8 +169,9 @@ def test_labels_permuted_in_the_record_alone(trained: Home) -> None:
     content = dict(evaluations.predictions(trained.store, now))
     content["targets"] = content["targets"][1:] + content["targets"][:1]
     digest = trained.store.blobs.put_bytes(canonical_json(content))
-    with trained.store.database.write() as session:
-        session.execute(update(EvaluationRow).where(EvaluationRow.id == now.id).values(predictions_digest=digest))
+    # as somebody with the database could
+    with trained.store.database.writer.begin() as connection:
+        connection.execute(update(EvaluationRow).where(EvaluationRow.id == now.id).values(predictions_digest=digest))
     changed = evaluations.get(trained.store, now.id)
     assert changed is not None
     assert "labels were permuted among examples" in difference(trained, before, changed).cause
@@ -219,9 +220,9 @@ def test_a_zero_can_not_stand_for_a_cell_that_was_not_evaluated(trained: Home) -
     with pytest.raises(UsageError):
         ScoreMatrix.of(("a", "b"), [[0.9, float("nan")]])
     (step, _) = streams.steps(trained.store, run.id)
-    with trained.store.database.write() as session:
+    with trained.store.database.writer.begin() as connection:
         chosen = update(EvaluationRow).where(EvaluationRow.id == step.row["place"].id)
-        session.execute(chosen.values(score=0.0))
+        connection.execute(chosen.values(score=0.0))
     with pytest.raises(IntegrityError, match="recorded as 0"):
         trained.report("home")
 

@@ -519,7 +519,7 @@ def test_an_archive_whose_entries_are_listed_twice_or_out_of_order_and_come_so(
 
 
 def test_an_entry_that_the_manifest_does_not_list(target: Store, entries: dict[str, bytes], tmp_path: Path) -> None:
-    for name in ("extra.json", "model.safetensors", "data-test.jsonl", "Manifest.json"):
+    for name in ("extra.json", "model.safetensors", "data-test.jsonl"):
         assert "not listed" in _refused(target, sealed(entries | {name: b"{}"}), tmp_path).message
 
 
