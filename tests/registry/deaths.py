@@ -26,6 +26,9 @@ from limpet.registry.store import Store, open_store
 _MOMENTS = {"created_at", "updated_at", "deleted_at", "synced_at"}
 _DERIVED = {("versions", "manifest_digest"), ("log_events", "rows"), ("log_events", "digest")}
 
+# what an event tells of by the id of its row
+_NAMED_BY_ID = {"evaluation": "evaluations", "reference": "evaluations", "ability": "abilities"}
+
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__, "tests.registry.operations"])
 
@@ -77,10 +80,17 @@ def _state(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
                     value = value is not None
                 elif (table.name, column.name) == ("versions", "manifest"):
                     value = _timeless(value)
+                elif (table.name, column.name) == ("log_events", "detail"):
+                    value = {key: _rank(ranks, key, named) for key, named in value.items()}
                 values.append(json.dumps(value, sort_keys=True, default=str))
             rows.append(tuple(values))
         said[table.name] = sorted(rows)
     return said
+
+
+def _rank(ranks: dict[str, dict[int, int]], key: str, named: Any) -> Any:
+    """What an event's detail says under a key, with the id of a row as its rank."""
+    return ranks.get(_NAMED_BY_ID[key], {}).get(named, named) if key in _NAMED_BY_ID else named
 
 
 def _timeless(manifest: str) -> dict[str, Any]:
