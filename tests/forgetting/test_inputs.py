@@ -91,7 +91,7 @@ def test_a_prompt_that_changed_is_the_cause_and_the_first_that_differs_is_named(
     monkeypatch.setattr(chat_templates, "_NOW", Later.now())
     chat_templates._compiled.cache_clear()
     try:
-        (now,) = dated.evaluate(["headlines"])
+        now = monitor.evaluate(dated.store, dated.backbone(), dated.adapter.show("headlines@1"))
     finally:
         chat_templates._compiled.cache_clear()
     said = cause(dated, learned(dated, "headlines"), now)
