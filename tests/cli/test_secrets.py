@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
 from tests.cli.conftest import Limpet
@@ -17,13 +15,9 @@ SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Called:
-    limpet: Limpet
-
-    def __call__(self, *words: str) -> str:
-        outcome = self.limpet(*words)
-        return outcome.stdout + outcome.stderr
+def said_by(limpet: Limpet, *words: str) -> str:
+    outcome = limpet(*words)
+    return outcome.stdout + outcome.stderr
 
 
 @pytest.mark.parametrize("variable", SETTINGS)
@@ -32,10 +26,9 @@ def test_no_command_shows_a_password(
     grown: Limpet, variable: str, form: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, SETTINGS[variable])
-    call = Called(grown)
     commands = [[*typed.split(), *ANSWERS[typed]] for typed in ANSWERS if typed != "predict"]
     for words in (*commands, ["ui"], ["verify"], ["gc", "--dry-run"], ["db", "upgrade"]):
-        said = call(*words, *form)
+        said = said_by(grown, *words, *form)
         assert SECRET not in said, words
         assert "unexpected error" not in said, (words, said)
 
@@ -46,7 +39,7 @@ def test_a_new_home_tells_its_settings_without_passwords(
 ) -> None:
     option = f"--{variable.removeprefix('LIMPET_').lower()}"
     for form in ([], ["--json"], ["--debug"]):
-        said = Called(new)("init", option, SETTINGS[variable], *form)
+        said = said_by(new, "init", option, SETTINGS[variable], *form)
         assert SECRET not in said
         assert "unexpected error" not in said
 
@@ -54,4 +47,4 @@ def test_a_new_home_tells_its_settings_without_passwords(
 def test_a_password_in_the_settings_file_is_shown_neither(copy: Limpet) -> None:
     (copy.home / "limpet.toml").write_text(f'mlflow = "http://ana:{SECRET}@127.0.0.1:9"\n', encoding="utf-8")
     for words in (["doctor"], ["doctor", "--json"], ["task", "list", "--debug"]):
-        assert SECRET not in Called(copy)(*words)
+        assert SECRET not in said_by(copy, *words)
