@@ -27,8 +27,8 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# what docs/performance.md shows is measured anew and written into it; choices.py prints; methods.py takes hours, and
-# is not among it
+# what docs/explanation/performance.md shows is measured anew and written into it; choices.py prints; methods.py takes
+# hours, and is not among it
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/choices.py

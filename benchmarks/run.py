@@ -1,4 +1,4 @@
-"""Run the benchmarks that docs/performance.md shows, and write what they print into it.
+"""Run the benchmarks that docs/explanation/performance.md shows, and write what they print into it.
 
 python benchmarks/run.py [--only NAME ...]
 
@@ -25,7 +25,7 @@ from limpet.training.environment import current_environment
 from limpet.training.precision import resolve_dtype
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = ROOT / "docs" / "performance.md"
+DOCUMENT = ROOT / "docs" / "explanation" / "performance.md"
 BLOCK = re.compile(r"^```text python (?P<command>benchmarks/.+)\n(?P<printed>(?:(?!```).*\n)*)```$", re.MULTILINE)
 
 

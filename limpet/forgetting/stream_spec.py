@@ -173,7 +173,8 @@ def read_stream(path: Path) -> StreamSpec:
             "limpet stream run five-topics",
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} can't be read as YAML: {error}", "check it against docs/streams.md") from error
+        hint = "check it against docs/guides/streams.md"
+        raise UsageError(f"{path} can't be read as YAML: {error}", hint) from error
     return parse_stream(content)
 
 

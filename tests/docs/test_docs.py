@@ -28,12 +28,12 @@ from limpet.forgetting.stream_spec import parse_stream, ready_streams
 from limpet.registry.costs import COSTS, LATENCY
 from limpet.registry.settings import load_settings
 from limpet.training import methods
-from tests.docs.pages import PAGES, ROOT, File, blocks, prose, steps
+from tests.docs.pages import DOCS, GUIDES, PAGES, REFERENCE, ROOT, File, address, blocks, prose, steps
 from tests.docs.warm import limpet_on_path
 from tests.tiny import tiny_base
 
-TUTORIAL, ADAPTERS = ROOT / "docs" / "tutorial.md", ROOT / "docs" / "adapters.md"
-METHODS = ROOT / "docs" / "methods.md"
+TUTORIAL, ADAPTERS = DOCS / "tutorial" / "two-tasks.md", GUIDES / "adapters.md"
+METHODS = REFERENCE / "methods.md"
 # the pages speak of this folder, and of the sample base where its wheel is unpacked
 FOLDER, SAMPLE_BASE = "/home/ada/support", "~/.cache/limpet/bases/minilm-0.1.0"
 BLOCKER = """\
@@ -168,7 +168,7 @@ def test_an_export_gives_plain_peft_the_logits_of_limpet(shell: Shell) -> None:
 
 
 def test_the_page_of_checks_does_what_it_says(shell: Shell) -> None:
-    follow(ROOT / "docs" / "verify.md", shell)
+    follow(GUIDES / "verify.md", shell)
     verified = json.loads((shell.folder / "verified.json").read_text(encoding="utf-8"))
     assert verified["problems"] == []
     assert (verified["checked"]["versions"], verified["checked"]["probes"]) == (2, 2)
@@ -176,7 +176,7 @@ def test_the_page_of_checks_does_what_it_says(shell: Shell) -> None:
 
 
 def test_the_page_of_the_life_cycle_does_what_it_says(shell: Shell) -> None:
-    follow(ROOT / "docs" / "lifecycle.md", shell)
+    follow(GUIDES / "lifecycle.md", shell)
     names = ("deleted", "tombstone", "removed", "version", "log")
     text = {name: (shell.folder / f"{name}.txt").read_text(encoding="utf-8") for name in names}
     assert text["deleted"].startswith("deleted team@1 (")
@@ -188,7 +188,7 @@ def test_the_page_of_the_life_cycle_does_what_it_says(shell: Shell) -> None:
 
 @pytest.mark.slow
 def test_the_page_of_serving_does_what_it_says(shell: Shell) -> None:
-    follow(ROOT / "docs" / "serving.md", shell)
+    follow(GUIDES / "serving.md", shell)
     said = shell.ok(f"{shlex.quote(sys.executable)} answers.py 2> log.txt")
     answers = json.loads((shell.folder / "answers.json").read_text(encoding="utf-8"))["answers"]
     assert [answer["version"] for answer in answers] == ["team@1", "urgency@1", "team@1"]
@@ -208,7 +208,7 @@ def test_every_error_says_what_the_page_says(shell: Shell) -> None:
     del shell.environment["LIMPET_BASE"]
     tiny_base(shell.folder / "rock")
     code, codes = 0, []
-    for step in steps(ROOT / "docs" / "errors.md"):
+    for step in steps(REFERENCE / "errors.md"):
         if isinstance(step, File):
             shell.save(step)
         elif step.line == "echo $?":
@@ -221,7 +221,7 @@ def test_every_error_says_what_the_page_says(shell: Shell) -> None:
     assert set(codes) == {1, 2, 3, 4, 5, 6}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=address)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?://)([^)#\s]+)", prose(page)):
         assert (page.parent / target).exists(), target
@@ -238,7 +238,7 @@ def _typed_commands(page: Path) -> list[list[str]]:
     return [match[1].split() for match in typed if match]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=address)
 def test_every_command_of_the_pages_exists_with_its_options(page: Path) -> None:
     for words in _typed_commands(page):
         check_command(page, words)
@@ -266,7 +266,7 @@ def test_the_pages_mention_every_command() -> None:
 
 
 def test_the_stream_of_the_streams_page_is_a_stream() -> None:
-    written = [yaml.safe_load(block.text) for block in blocks(ROOT / "docs" / "streams.md") if block.info == "yaml"]
+    written = [yaml.safe_load(block.text) for block in blocks(GUIDES / "streams.md") if block.info == "yaml"]
     stream, ability, figures = written
     spec = parse_stream(stream | figures)
     assert [arm.name for arm in spec.arms] == ["isolated", "sequential-full", "sequential-shared"]
@@ -277,7 +277,7 @@ def test_the_stream_of_the_streams_page_is_a_stream() -> None:
 
 
 def test_every_strategy_and_setting_has_its_line_on_the_streams_page() -> None:
-    text = prose(ROOT / "docs" / "streams.md")
+    text = prose(GUIDES / "streams.md")
     lines = dict(re.findall(r"^\| `([a-z-]+)` \|(.*)$", text, re.MULTILINE))
     for name in strategies.names():
         for key, default in strategies.get(name).settings.items():
@@ -287,12 +287,12 @@ def test_every_strategy_and_setting_has_its_line_on_the_streams_page() -> None:
 
 
 def test_every_rule_of_the_gate_has_its_line_and_the_page_s_files_are_right() -> None:
-    page = ROOT / "docs" / "gate.md"
+    page = GUIDES / "gate.md"
     text = prose(page)
     for key in ("require_identical", *OF_ALL):
         assert f"`--{key.replace('_', '-')}" in text and f"`{key}`" in text
     (settings,) = [block.text for block in blocks(page) if block.info == "toml"]
-    rules = parse_rules(tomllib.loads(settings)["gate"], "docs/gate.md")
+    rules = parse_rules(tomllib.loads(settings)["gate"], "docs/guides/gate.md")
     assert rules.require_identical and rules.of("urgency").min_score == 0.85
     (workflow,) = [step for step in steps(page) if isinstance(step, File)]
     job = yaml.safe_load(workflow.text)["jobs"]["gate"]
@@ -331,7 +331,7 @@ def test_the_methods_page_says_what_works_where() -> None:
 
 
 def test_the_page_of_costs_runs_and_has_every_figure_with_its_definition(shell: Shell) -> None:
-    page = ROOT / "docs" / "cost.md"
+    page = GUIDES / "cost.md"
     follow(page, shell)
     lines = prose(page).splitlines()
     assert all(f"| `{key}` | {definition} |" in lines for key, definition in (COSTS | LATENCY).items())
@@ -343,12 +343,12 @@ def test_the_page_of_costs_runs_and_has_every_figure_with_its_definition(shell: 
 
 
 def test_every_metric_has_its_line_on_the_monitor_page() -> None:
-    text = prose(ROOT / "docs" / "monitor.md")
+    text = prose(REFERENCE / "monitor.md")
     assert all(f"| `{key}` |" in text for key in DEFINITIONS)
 
 
 def test_every_environment_variable_is_on_the_home_page_and_read_by_the_program() -> None:
-    listed = set(re.findall(r"`(LIMPET_[A-Z]+(?:_[A-Z]+)*)`", prose(ROOT / "docs" / "home.md")))
+    listed = set(re.findall(r"`(LIMPET_[A-Z]+(?:_[A-Z]+)*)`", prose(REFERENCE / "home.md")))
     source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "limpet").rglob("*.py"))
     read = set(re.findall(r"environ(?:\.get\(|\[)\"(LIMPET_[A-Z_]+)\"", source))
     # the settings' variables are built from their names
@@ -360,7 +360,7 @@ def test_every_dependency_has_its_reason() -> None:
     project = _project()
     wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
     names = {re.split(r"[\[<>=;]", one)[0] for one in wanted}
-    lines = prose(ROOT / "docs" / "dependencies.md").splitlines()
+    lines = prose(REFERENCE / "dependencies.md").splitlines()
     listed = {name for line in lines if line.startswith("| `") for name in re.findall(r"`([A-Za-z0-9-]+)`", line)}
     assert names <= listed
 

@@ -1,13 +1,13 @@
-"""docs/tasks.md names every type of task and every metric, each beside the types that have it."""
+"""docs/reference/tasks.md names every type of task and every metric, each beside the types that have it."""
 
 from __future__ import annotations
 
 import re
 
 from limpet.training import task_types
-from tests.docs.pages import ROOT
+from tests.docs.pages import REFERENCE
 
-PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+PAGE = (REFERENCE / "tasks.md").read_text(encoding="utf-8")
 
 
 def test_the_page_lists_the_types_and_metrics_that_there_are() -> None:

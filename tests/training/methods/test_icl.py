@@ -78,7 +78,7 @@ def test_reading_the_demonstrations_once_changes_nothing(tmp_path: Path) -> None
         encoded = model.encode(backbone.tokenizer, examples, 16)
         batch = encoded.batch(range(len(examples)))
         rows.append(torch.stack(model.answer(batch)))
-    # the tolerance that docs/icl.md names
+    # the tolerance that docs/guides/icl.md names
     torch.testing.assert_close(rows[0], rows[1], rtol=0, atol=1e-4)
 
 

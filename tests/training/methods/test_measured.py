@@ -21,7 +21,7 @@ def tables(results: Path) -> list[str]:
 
 def test_the_documented_tables_are_those_of_the_results() -> None:
     lines = tables(RESULTS)
-    documented = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8").splitlines()
+    documented = (ROOT / "docs" / "reference" / "methods.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) > 20
     assert [line for line in lines if line not in documented] == []
 
