@@ -29,7 +29,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from limpet.home import Home, init, open_home
-from limpet.registry import tasks, versions
+from limpet.registry import versions
+from limpet.registry.records import tasks
 from limpet.registry.values import VersionDraft
 from limpet.training import bases, methods
 from limpet.training.environment import current_environment

@@ -71,7 +71,7 @@ def learn_limpet(job: Job) -> None:
 
 def evaluate_limpet(job: Job) -> Run:
     """Evaluate as the monitor does."""
-    from limpet.registry import evaluations
+    from limpet.registry.records import evaluations
     from limpet.training import memory
 
     home = home_of(job.folder)

@@ -24,8 +24,9 @@ from registry import BASE, DATA, ENVIRONMENT, draft, new_files, new_home, seed_t
 from limpet.forgetting import report
 from limpet.forgetting.gate import check
 from limpet.forgetting.gate_rules import GateRules
-from limpet.registry import evaluations, streams, versions
-from limpet.registry.canonical import canonical_json
+from limpet.registry import versions
+from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.records import evaluations, streams
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from limpet.cli._chatter import silence
 from limpet.home import Home, init
-from limpet.registry import tasks, versions
+from limpet.registry import versions
+from limpet.registry.records import tasks
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.batches import PAD_TO

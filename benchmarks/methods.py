@@ -283,7 +283,7 @@ def learn_once(home: Home, plan: Plan, task: str, arm: Arm, rate: float, seed: i
 
 def evaluate_once(home: Home, plan: Plan, task: str, arm: Arm, rate: float | None, seed: int) -> dict[str, Any]:
     """Learn, register and evaluate; with every example's score, so that methods can be paired example by example."""
-    from limpet.registry import evaluations
+    from limpet.registry.records import evaluations
 
     started, name = time.time(), home.task.show(task).definition.metric
     version = home.train(task, settings_of(plan, arm, rate, seed), monitor=False).version

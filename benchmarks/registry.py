@@ -31,13 +31,14 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from limpet.registry import aliases, bases, log, verify, versions
-from limpet.registry._ledger import note_written
-from limpet.registry.canonical import canonical_json, digest_bytes, digest_json
-from limpet.registry.clock import utc_now
-from limpet.registry.schema import EnvironmentRow, TaskRow, VersionFileRow, VersionRow
+from limpet.registry import versions
+from limpet.registry.database.row_digests import note_written
+from limpet.registry.database.schema import EnvironmentRow, TaskRow, VersionFileRow, VersionRow
+from limpet.registry.formats.canonical import canonical_json, digest_bytes, digest_json
+from limpet.registry.records import bases, log
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
+from limpet.registry.system.clock import utc_now
 from limpet.registry.values import (
     BaseRecord,
     Environment,
@@ -47,6 +48,8 @@ from limpet.registry.values import (
     TaskRecord,
     VersionDraft,
 )
+from limpet.registry.verification import verify
+from limpet.registry.versions import aliases
 
 VERSIONS_PER_TASK = 100
 ADAPTER_BYTES, HEAD_BYTES = 1_400_000, 7_868

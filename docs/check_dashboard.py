@@ -28,7 +28,8 @@ from limpet.forgetting.conclusion import arm_names, forgot, is_reference, runs_o
 from limpet.forgetting.dashboard import free_port, serve
 from limpet.forgetting.mirror_items import find
 from limpet.forgetting.report_summary import Fall, largest_falls
-from limpet.registry import streams, versions
+from limpet.registry import versions
+from limpet.registry.records import streams
 from limpet.registry.store import Store, open_store
 from limpet.registry.values import VersionRecord
 

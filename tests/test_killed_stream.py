@@ -18,8 +18,8 @@ from sqlalchemy import func, select
 
 from limpet.errors import NotFoundError
 from limpet.home import Home, open_home
-from limpet.registry import streams
-from limpet.registry.schema import AbilityRow
+from limpet.registry.database.schema import AbilityRow
+from limpet.registry.records import streams
 from tests.tiny import tiny_csv
 
 CHECKPOINTS = 3  # as many of a training run have been written when it is killed

@@ -11,7 +11,7 @@ from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.cli._plain import plain
 
 if TYPE_CHECKING:
-    from limpet.registry.diff import VersionDifference
+    from limpet.registry.versions.diff import VersionDifference
 
 __all__ = ["diff"]
 

@@ -14,7 +14,7 @@ import click
 
 from limpet.cli._plain import json_text, plain
 from limpet.redaction import hide_secrets
-from limpet.registry.lines import split_lines
+from limpet.registry.system.lines import split_lines
 from limpet.registry.values import TaskRecord, VersionRecord
 
 if TYPE_CHECKING:

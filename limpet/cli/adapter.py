@@ -19,8 +19,8 @@ from limpet.cli._plain import plain
 from limpet.cli._trained import mirroring_after, show_trained
 
 if TYPE_CHECKING:
-    from limpet.registry.lineage import Lineage
     from limpet.registry.values import Json, VersionRecord
+    from limpet.registry.versions.lineage import Lineage
 
 __all__ = ["command"]
 

@@ -12,7 +12,7 @@ from limpet.cli._command import Noun
 from limpet.cli._invocation import Invocation, pass_invocation
 
 if TYPE_CHECKING:
-    from limpet.registry.database import Database
+    from limpet.registry.database.engine import Database
 
 __all__ = ["command"]
 
@@ -28,7 +28,7 @@ def upgrade(invocation: Invocation) -> None:
     """Bring the database to the schema of this limpet, in one transaction; an SQLite file is copied before."""
     database = _database(invocation)
     from limpet.cli import _output
-    from limpet.registry.database import upgrade
+    from limpet.registry.database.engine import upgrade
 
     done = upgrade(database)
     if invocation.json:
@@ -47,7 +47,7 @@ def current(invocation: Invocation) -> None:
     """Show the schema revision of the database, and the one that this limpet needs."""
     database = _database(invocation)
     from limpet.cli import _output
-    from limpet.registry.database import current, head
+    from limpet.registry.database.engine import current, head
 
     if invocation.json:
         _output.emit(revision=current(database), head=head())
@@ -62,7 +62,7 @@ def history(invocation: Invocation) -> None:
     from alembic.script import ScriptDirectory
 
     from limpet.cli import _output
-    from limpet.registry.database import current
+    from limpet.registry.database.engine import current
 
     found = current(_database(invocation))
     with resources.as_file(resources.files("limpet.migrations")) as folder:
@@ -82,7 +82,7 @@ def _database(invocation: Invocation) -> Database:
     """Find the database without opening the home: an older schema must not be in the way."""
     invocation.hush()
     from limpet.errors import NotFoundError
-    from limpet.registry.database import connect, database_url
+    from limpet.registry.database.engine import connect, database_url
     from limpet.registry.settings import SETTINGS_FILE, load_settings
     from limpet.registry.store import find_home
 

@@ -15,7 +15,7 @@ from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.errors import UsageError
 
 if TYPE_CHECKING:
-    from limpet.registry.gc import Collection
+    from limpet.registry.cleanup.gc import Collection
 
 __all__ = ["command"]
 

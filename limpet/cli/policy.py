@@ -11,7 +11,7 @@ from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.errors import UsageError
 
 if TYPE_CHECKING:
-    from limpet.registry.policy import Policy
+    from limpet.registry.records.policy import Policy
 
 __all__ = ["command"]
 

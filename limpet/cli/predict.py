@@ -14,7 +14,7 @@ from limpet.cli._command import Command
 from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.cli._plain import plain
 from limpet.errors import NotFoundError, UsageError
-from limpet.registry.lines import split_lines
+from limpet.registry.system.lines import split_lines
 from limpet.training.encodings import fault_of_bytes
 
 __all__ = ["command"]

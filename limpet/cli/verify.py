@@ -11,7 +11,7 @@ from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from limpet.registry.problems import Problem
+    from limpet.registry.findings import Problem
 
 __all__ = ["command"]
 
@@ -49,7 +49,7 @@ _OF_ROWS = frozenset({"row", "trigger", "log", "alias", "number", "manifest"})
 
 
 def _hint(problems: tuple[Problem, ...]) -> str:
-    from limpet.registry.problems import HARMLESS
+    from limpet.registry.findings import HARMLESS
 
     kinds = {problem.kind for problem in problems}
     if kinds <= HARMLESS:

@@ -17,8 +17,8 @@ from limpet.errors import UsageError
 from limpet.forgetting import monitor
 from limpet.forgetting.monitor import Measured
 from limpet.forgetting.stream_spec import AbilitySpec, parse_stream
-from limpet.registry import abilities, tasks
-from limpet.registry.canonical import canonical_json
+from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.records import general_ability, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, StreamRecord, TaskRecord, VersionRecord
 from limpet.training import ability, methods
@@ -133,7 +133,7 @@ def ask(
 
 def recall(store: Store, question: dict[str, Any], base_digest: str, where: Where) -> AbilityRecord | None:
     """Return what was found of a question; null where it was not asked."""
-    return abilities.find(store, question, base_digest, head=where.head, state=where.state, after=where.after)
+    return general_ability.find(store, question, base_digest, head=where.head, state=where.state, after=where.after)
 
 
 def _keep(
@@ -145,7 +145,7 @@ def _keep(
     found: Answers | Measured,
 ) -> AbilityRecord:
     content = {"schema": 1, "predictions": found.outcome.predictions, "targets": found.targets}
-    return abilities.add(
+    return general_ability.add(
         store,
         probe=question,
         head=where.head,

@@ -11,7 +11,7 @@ from limpet.forgetting.ability import Where, adapter_question, other_adapter, pr
 from limpet.forgetting.evidence import Course, frozen
 from limpet.forgetting.report_values import AbilityReport, AdapterReport, Interval
 from limpet.forgetting.statistics import Column
-from limpet.registry import evaluations, tasks
+from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, StreamRecord
 from limpet.training.ability import PERPLEXITY, AbilityProbe, score_of

@@ -7,8 +7,8 @@ from statistics import median
 from typing import Any
 
 from limpet.forgetting.report_values import Cost
-from limpet.registry.costs import COMPARED, against_full
 from limpet.registry.values import VersionRecord
+from limpet.registry.versions.costs import COMPARED, against_full
 
 __all__ = ["arm_cost"]
 

@@ -14,7 +14,7 @@ from limpet.forgetting import monitor
 from limpet.forgetting.drift import hold_against_reference
 from limpet.forgetting.identity import read_contents
 from limpet.forgetting.replacement import reference_evaluation
-from limpet.registry import evaluations, tasks
+from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, VersionRecord
 from limpet.training.backbone import Backbone

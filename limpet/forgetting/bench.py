@@ -19,9 +19,9 @@ from limpet.errors import IntegrityError, InterruptedRunError, LimpetError, Usag
 from limpet.forgetting import monitor
 from limpet.forgetting.bench_values import Bench, MethodRow, MethodRun
 from limpet.forgetting.statistics import score_interval
-from limpet.registry.canonical import digest_json
-from limpet.registry.durable import whole_file
+from limpet.registry.formats.canonical import digest_json
 from limpet.registry.store import Store
+from limpet.registry.system.atomic_files import whole_file
 from limpet.registry.values import Environment, TaskRecord
 from limpet.training import methods
 from limpet.training.backbone import Backbone

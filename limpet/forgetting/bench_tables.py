@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from limpet.forgetting.bench_values import Bench, MethodRow
 from limpet.forgetting.report_tables import MISSING, Table, added, count, number, percent, size, times
-from limpet.registry.costs import COMPARED, COSTS, LATENCY
+from limpet.registry.versions.costs import COMPARED, COSTS, LATENCY
 
 __all__ = ["against_full_table", "bench_table", "definition_table", "environment_table", "failure_table"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from limpet.forgetting.report_values import Interval
 from limpet.forgetting.statistics import t_interval
-from limpet.registry.costs import COMPARED
 from limpet.registry.values import Environment, Json
+from limpet.registry.versions.costs import COMPARED
 
 __all__ = ["Bench", "MethodRow", "MethodRun"]
 

@@ -10,7 +10,7 @@ from limpet.forgetting.evidence import Outcomes, frozen
 from limpet.forgetting.identity import Reader, find_difference, same_conditions
 from limpet.forgetting.replacement import change_interval, reference_evaluation
 from limpet.forgetting.statistics import mcnemar_exact
-from limpet.registry import alarms
+from limpet.registry.records import alarms
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
 from limpet.training.scoring import metric

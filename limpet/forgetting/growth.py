@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from limpet.forgetting.evidence import Course, Read
-from limpet.registry import aliases, evaluations, streams, tasks, versions
-from limpet.registry._rows import PRODUCTION
+from limpet.registry import versions
+from limpet.registry.records import evaluations, streams, tasks
+from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.store import Store
 from limpet.registry.values import AliasEvent, ArmRun, EvaluationRecord, StepRecord, StreamRecord, VersionRecord
+from limpet.registry.versions import aliases
 
 __all__ = ["Growth", "Succession", "candidate", "home_growth"]
 

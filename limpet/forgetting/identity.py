@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from limpet.forgetting.report_values import Difference
-from limpet.registry import evaluations
+from limpet.registry.records import evaluations
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
 

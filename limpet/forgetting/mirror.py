@@ -19,7 +19,7 @@ from limpet.forgetting.mirror_runs import push_stream
 from limpet.forgetting.mirror_server import NOTE, OFF, Tracking, connect, home_name, tracking_uri
 from limpet.forgetting.mirror_versions import all_versions, logged_model, push_aliases, push_deletion, push_registered
 from limpet.redaction import hide_secrets
-from limpet.registry import streams, tasks
+from limpet.registry.records import streams, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 

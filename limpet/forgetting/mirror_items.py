@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from limpet.registry.clock import utc_now
-from limpet.registry.schema import MirrorItemRow
+from limpet.registry.database.schema import MirrorItemRow
 from limpet.registry.store import Store
+from limpet.registry.system.clock import utc_now
 
 __all__ = ["find", "forget_all", "keep"]
 

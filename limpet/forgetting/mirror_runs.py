@@ -20,7 +20,8 @@ from limpet.forgetting.mirror_evidence import push_evidence
 from limpet.forgetting.mirror_server import Tracking, milliseconds
 from limpet.forgetting.mirror_versions import dataset_inputs, flat, logged_model, short_digest
 from limpet.forgetting.plots import COLOURS
-from limpet.registry import bases, streams, tasks, versions
+from limpet.registry import versions
+from limpet.registry.records import bases, streams, tasks
 from limpet.registry.values import ArmRun, StepRecord, StreamRecord, VersionRecord
 from limpet.training.scoring import no_common_unit
 

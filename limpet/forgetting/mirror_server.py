@@ -27,7 +27,7 @@ from typing import Any
 
 from limpet.errors import ConflictError, UnavailableError
 from limpet.forgetting import mirror_items
-from limpet.registry.canonical import digest_json
+from limpet.registry.formats.canonical import digest_json
 from limpet.registry.store import HOME_FOLDER, Store
 
 __all__ = [

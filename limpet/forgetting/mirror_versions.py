@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from limpet.forgetting.mirror_server import HOME, KEY, Tracking, milliseconds
-from limpet.registry import tasks, versions
+from limpet.registry import versions
+from limpet.registry.records import tasks
 from limpet.registry.values import TaskRecord, VersionRecord
 
 __all__ = [

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from limpet.errors import ConflictError
 from limpet.forgetting.drift import hold_against_reference
 from limpet.forgetting.identity import read_contents
-from limpet.registry import evaluations, streams, tasks, versions
-from limpet.registry.canonical import canonical_json
-from limpet.registry.costs import figures
+from limpet.registry import versions
+from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.records import evaluations, streams, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import (
     SERVED_AGREEMENT,
@@ -22,6 +22,7 @@ from limpet.registry.values import (
     VersionDraft,
     VersionRecord,
 )
+from limpet.registry.versions.costs import figures
 from limpet.training import methods, probe
 from limpet.training.answers import answers
 from limpet.training.backbone import Backbone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from limpet.errors import IntegrityError
 from limpet.forgetting.evidence import Outcomes, Read, frozen
-from limpet.registry import evaluations
+from limpet.registry.records import evaluations
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
 from limpet.training.scoring import score

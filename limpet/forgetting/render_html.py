@@ -11,7 +11,7 @@ from limpet.forgetting.html_page import Plot, data_uri, page
 from limpet.forgetting.report_summary import mean_matrix, summary_table
 from limpet.forgetting.report_tables import Table
 from limpet.forgetting.report_values import ArmReport, Report
-from limpet.registry.streams import HOME_STREAM
+from limpet.registry.records.streams import HOME_STREAM
 from limpet.training.scoring import unit_key
 
 __all__ = ["render_html"]

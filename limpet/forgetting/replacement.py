@@ -11,10 +11,12 @@ from limpet.forgetting import statistics
 from limpet.forgetting.evidence import Outcomes, Read
 from limpet.forgetting.metrics import negative_flip_rate, positive_flip_rate
 from limpet.forgetting.replacement_values import Loss, Replacement
-from limpet.registry import alarms, aliases, evaluations, log, tasks, versions
-from limpet.registry._rows import PRODUCTION
+from limpet.registry import versions
+from limpet.registry.records import alarms, evaluations, log, tasks
+from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, TaskRecord, VersionRecord
+from limpet.registry.versions import aliases
 from limpet.training.data import read_split
 from limpet.training.scoring import metric as find_metric
 
@@ -53,7 +55,7 @@ def reference_evaluation(store: Store, version: str) -> EvaluationRecord | None:
     """Return the evaluation that a version is held against; null where it was never evaluated.
 
     It is the first one, made when the version was registered, and nothing that a check wrote since; only a person
-    replaces it, by accepting what the version answers now (see `limpet.registry.alarms`).
+    replaces it, by accepting what the version answers now (see `limpet.registry.records.alarms`).
     """
     if (accepted := alarms.accepted_evaluation(store, version)) is not None:
         return evaluations.get(store, accepted)

@@ -20,11 +20,12 @@ from limpet.forgetting.replacement import accepted_losses, compare_versions
 from limpet.forgetting.replacement_values import Replacement
 from limpet.forgetting.report_values import ArmReport, BaseReport, Difference, Order, Report, TaskReport
 from limpet.forgetting.stream_spec import order_name
-from limpet.registry import bases, streams, tasks, versions
-from limpet.registry.alarms import Alarm, open_alarms
-from limpet.registry.costs import find_full, full_versions
+from limpet.registry import versions
+from limpet.registry.records import bases, streams, tasks
+from limpet.registry.records.alarms import Alarm, open_alarms
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, StepRecord, StreamRecord, VersionRecord
+from limpet.registry.versions.costs import find_full, full_versions
 from limpet.training.baseline import majority_baseline
 from limpet.training.scoring import metric
 

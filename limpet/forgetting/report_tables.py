@@ -9,7 +9,7 @@ from typing import Any
 from limpet.forgetting.conclusion import arm_names, mean_with_interval, runs_of
 from limpet.forgetting.metrics import DEFINITIONS
 from limpet.forgetting.report_values import ArmReport, Interval, Report
-from limpet.registry.costs import COMPARED, COSTS, LATENCY
+from limpet.registry.versions.costs import COMPARED, COSTS, LATENCY
 
 __all__ = [
     "MISSING",

@@ -9,7 +9,7 @@ from typing import Any
 from limpet.forgetting.matrix import Row
 from limpet.forgetting.published import Published
 from limpet.forgetting.replacement_values import Replacement
-from limpet.registry.alarms import Alarm
+from limpet.registry.records.alarms import Alarm
 from limpet.registry.values import Environment, Json
 
 __all__ = [

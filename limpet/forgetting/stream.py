@@ -14,7 +14,8 @@ from limpet.errors import NotFoundError, UsageError
 from limpet.forgetting import ability, future, monitor, strategies
 from limpet.forgetting.strategies import Context, Strategy
 from limpet.forgetting.stream_spec import ArmSpec, StreamSpec, TaskSpec
-from limpet.registry import streams, tasks, versions
+from limpet.registry import versions
+from limpet.registry.records import streams, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import ArmRun, StepRecord, StreamRecord, TaskRecord, VersionRecord
 from limpet.training import data, methods

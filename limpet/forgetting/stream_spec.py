@@ -15,7 +15,7 @@ from limpet.errors import NotFoundError, UsageError
 from limpet.forgetting import strategies
 from limpet.forgetting.published import published_figures
 from limpet.names import check_name
-from limpet.registry.streams import HOME_STREAM
+from limpet.registry.records.streams import HOME_STREAM
 
 __all__ = [
     "AbilitySpec",

@@ -20,11 +20,11 @@ from limpet.home._streams import Streams
 from limpet.home._studies import Studies
 from limpet.home._tasks import Tasks, cut_warnings
 from limpet.loading import loading
-from limpet.registry import alarms, aliases, bases, gate_refusals, log, streams, tasks, versions
-from limpet.registry._rows import PRODUCTION
-from limpet.registry._texts import check_reason
-from limpet.registry.alarms import check_no_alarm
-from limpet.registry.gc import DAY, collect
+from limpet.registry import versions
+from limpet.registry.cleanup.gc import DAY, collect
+from limpet.registry.records import alarms, bases, gate_refusals, log, streams, tasks
+from limpet.registry.records.alarms import check_no_alarm
+from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.settings import DEFAULT_BASE, SETTINGS_FILE, load_settings
 from limpet.registry.store import (
     HOME_FOLDER,
@@ -35,6 +35,8 @@ from limpet.registry.store import (
     new_store,
     open_store,
 )
+from limpet.registry.system.text_checks import check_reason
+from limpet.registry.versions import aliases
 
 if TYPE_CHECKING:
     from limpet.forgetting.gate import GateRules
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from limpet.forgetting.monitor import Added
     from limpet.forgetting.report_values import Report
     from limpet.home._verification import Verification
-    from limpet.registry.gc import Collection
+    from limpet.registry.cleanup.gc import Collection
     from limpet.registry.values import BaseRecord, EvaluationRecord, LogEvent, Page, StepRecord
     from limpet.training.backbone import Backbone
     from limpet.training.learn import TrainingSettings
@@ -378,7 +380,7 @@ class Home:
         """Re-read every file of the home's bases and registry, and name what is wrong; nothing is changed.
 
         Args:
-            deep: Also check what the bytes say; see `limpet.registry.verify`.
+            deep: Also check what the bytes say; see `limpet.registry.verification.verify`.
             probe: Also let every version answer its probe again; see `limpet.training.probe`.
             progress: Told of every file and version.
         """
@@ -395,7 +397,7 @@ class Home:
         today: str | None = None,
         progress: Progress | None = None,
     ) -> Collection:
-        """Say what nothing needs any more; without `dry_run`, remove it; see `limpet.registry.gc.collect`."""
+        """Say what nothing needs any more; without `dry_run`, remove it; see `limpet.registry.cleanup.gc.collect`."""
         from limpet.training.progress import SILENT
 
         told = progress or SILENT

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
-from limpet.registry import alarms, aliases, costs, deletion, evaluations, lineage, notes, tags, tasks, versions
+from limpet.registry import versions
+from limpet.registry.records import alarms, evaluations, tasks
+from limpet.registry.versions import aliases, costs, deletion, lineage, notes, tags
 
 if TYPE_CHECKING:
     from limpet.home import Home
     from limpet.home._results import Move, Trained
-    from limpet.registry.alarms import Alarm
-    from limpet.registry.diff import VersionDifference
-    from limpet.registry.lineage import Lineage
-    from limpet.registry.notes import Note
+    from limpet.registry.records.alarms import Alarm
     from limpet.registry.values import AliasEvent, Json, Page, VersionRecord
+    from limpet.registry.versions.diff import VersionDifference
+    from limpet.registry.versions.lineage import Lineage
+    from limpet.registry.versions.notes import Note
     from limpet.training.progress import Progress
 
 __all__ = ["Adapters"]
@@ -75,7 +77,7 @@ class Adapters:
         return versions.look_up(self._home.store, reference)
 
     def cost(self, reference: str) -> Json:
-        """Return what a version cost, also against full fine-tuning; see `limpet.registry.costs`."""
+        """Return what a version cost, also against full fine-tuning; see `limpet.registry.versions.costs`."""
         return costs.summary(self._home.store, self.show(reference))
 
     def served(self, reference: str) -> Json | None:
@@ -119,8 +121,8 @@ class Adapters:
         return deletion.delete(self._home.store, reference, reason)
 
     def diff(self, a: str, b: str) -> VersionDifference:
-        """What tells two versions apart, of one task or of two; see `limpet.registry.diff`."""
-        from limpet.registry import diff
+        """What tells two versions apart, of one task or of two; see `limpet.registry.versions.diff`."""
+        from limpet.registry.versions import diff
 
         return diff.compare(self._home.store, a, b)
 
@@ -195,23 +197,23 @@ class Adapters:
             UsageError: `data` is false for a folder, which never has them; or what is to be merged can't be, or is
                 to be a bundle.
         """
-        from limpet.registry import exchange
-        from limpet.registry.bundle import SUFFIX
+        from limpet.registry.exchange import export_import
+        from limpet.registry.exchange.bundle_format import SUFFIX
 
         target = Path(path)
         if merged:
             return self._export_merged(reference, target, data)
         if target.suffix == SUFFIX:
-            return exchange.export_bundle(self._home.store, reference, target, data)
+            return export_import.export_bundle(self._home.store, reference, target, data)
         if not data:
             raise UsageError(
                 f"A folder never has the task's data; only a bundle can be without it, and {str(path)!r} is none.",
                 f"limpet adapter export {reference} FILE{SUFFIX} --without-data",
             )
-        return exchange.export(self._home.store, reference, target)
+        return export_import.export(self._home.store, reference, target)
 
     def _export_merged(self, reference: str, target: Path, data: bool) -> Path:
-        from limpet.registry.bundle import SUFFIX
+        from limpet.registry.exchange.bundle_format import SUFFIX
         from limpet.training.merge import check_mergeable
         from limpet.training.merged_export import export_merged
 
@@ -226,6 +228,6 @@ class Adapters:
 
     def import_bundle(self, path: str | Path) -> tuple[VersionRecord, bool]:
         """Take a version in from a bundle, and say whether it was made now; nothing is evaluated."""
-        from limpet.registry import exchange
+        from limpet.registry.exchange import export_import
 
-        return exchange.import_bundle(self._home.store, Path(path))
+        return export_import.import_bundle(self._home.store, Path(path))

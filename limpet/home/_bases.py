@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from limpet.errors import NotFoundError
 from limpet.loading import loading
-from limpet.registry import bases
+from limpet.registry.records import bases
 from limpet.registry.settings import DEFAULT_BASE
 
 if TYPE_CHECKING:

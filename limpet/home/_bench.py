@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import InterruptedRunError, UsageError
-from limpet.registry import tasks
+from limpet.registry.records import tasks
 
 if TYPE_CHECKING:
     from limpet.forgetting.bench_values import Bench

@@ -14,8 +14,9 @@ from limpet.forgetting.gate import Crossing, GateRules, check, check_replacement
 from limpet.forgetting.outcomes import read_outcomes
 from limpet.forgetting.replacement import comparable, compare_versions, predecessor
 from limpet.forgetting.replacement_values import Replacement, latest
-from limpet.registry import streams, versions
-from limpet.registry._rows import PRODUCTION
+from limpet.registry import versions
+from limpet.registry.records import streams
+from limpet.registry.records.rows import PRODUCTION
 
 if TYPE_CHECKING:
     from limpet.forgetting.report_values import ArmReport, Report

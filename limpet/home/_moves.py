@@ -11,9 +11,11 @@ from limpet.forgetting.gate_rules import read_rules
 from limpet.home._gate import Judgement, judge_move, refusal, standing
 from limpet.home._results import Move
 from limpet.names import check_alias
-from limpet.registry import aliases, gate_refusals, versions
-from limpet.registry._texts import check_reason
-from limpet.registry.alarms import check_no_alarm
+from limpet.registry import versions
+from limpet.registry.records import gate_refusals
+from limpet.registry.records.alarms import check_no_alarm
+from limpet.registry.system.text_checks import check_reason
+from limpet.registry.versions import aliases
 from limpet.training.progress import SILENT
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from limpet.registry import policy
+from limpet.registry.records import policy
 
 if TYPE_CHECKING:
     from limpet.home import Home
-    from limpet.registry.policy import Policy
+    from limpet.registry.records.policy import Policy
 
 __all__ = ["Policies"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpet.errors import InterruptedRunError, UsageError
-from limpet.registry import streams
+from limpet.registry.records import streams
 from limpet.registry.settings import DEFAULT_BASE
 
 if TYPE_CHECKING:

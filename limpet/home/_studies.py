@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from limpet.registry import tasks
+from limpet.registry.records import tasks
 
 if TYPE_CHECKING:
     from limpet.forgetting.icl_study import IclStudy

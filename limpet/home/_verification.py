@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from limpet.errors import LimpetError
-from limpet.registry import bases, log, probes, versions
-from limpet.registry.alarms import open_alarms
-from limpet.registry.problems import Problem
-from limpet.registry.verify import contents, verify
+from limpet.registry import versions
+from limpet.registry.findings import Problem
+from limpet.registry.records import bases, log, reference_outputs
+from limpet.registry.records.alarms import open_alarms
+from limpet.registry.verification.verify import contents, verify
 
 if TYPE_CHECKING:
     from limpet.home import Home
-    from limpet.registry.probes import Probe
+    from limpet.registry.records.reference_outputs import Probe
     from limpet.registry.values import BaseRecord, VersionRecord
     from limpet.training.backbone import Backbone
     from limpet.training.probe import Replay
@@ -94,7 +95,7 @@ def _replay_all(home: Home, sound: Mapping[str, BaseRecord], progress: Progress)
     by_base: dict[str, list[tuple[VersionRecord, Probe]]] = {}
     for version in _live(home):
         try:
-            probe = probes.of(home.store, version.reference)
+            probe = reference_outputs.of(home.store, version.reference)
         except LimpetError as error:
             replays.problems.append(Problem("probe", version.reference, f"it can't be replayed: {error.message}"))
             continue

@@ -18,9 +18,9 @@ from typing import Any, BinaryIO
 
 from limpet.errors import IntegrityError, NotFoundError
 from limpet.registry.cache import keep, recall
-from limpet.registry.canonical import CHUNK, canonical_json, digest_file, digest_json
-from limpet.registry.safetensors_header import read_header
-from limpet.registry.tensors import are_finite
+from limpet.registry.formats.canonical import CHUNK, canonical_json, digest_file, digest_json
+from limpet.registry.formats.safetensors_header import read_header
+from limpet.registry.formats.tensors import are_finite
 
 __all__ = [
     "TOKENIZER_FILES",

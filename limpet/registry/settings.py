@@ -15,7 +15,7 @@ from typing import Any
 from limpet.errors import LimpetError, UsageError
 from limpet.redaction import has_secret
 from limpet.registry.cache import cache_folder, size_limit
-from limpet.registry.durable import sync_file
+from limpet.registry.system.atomic_files import sync_file
 
 __all__ = [
     "DEFAULT_BASE",

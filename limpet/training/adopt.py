@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from limpet.errors import NotFoundError, UsageError
+from limpet.registry.formats.task_documents import has_tensors
 from limpet.registry.store import Store
-from limpet.registry.task_forms import has_tensors
 from limpet.registry.values import TaskRecord, VersionDraft
 from limpet.training import methods, peft_folder
 from limpet.training.adopted_head import LABELS_FILE, foreign_head, foreign_problems, own_problems, row_order

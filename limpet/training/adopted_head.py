@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.registry.strict_json import read_json
+from limpet.registry.formats.strict_json import read_json
 from limpet.registry.values import TaskRecord
 from limpet.training.backbone import Backbone
 from limpet.training.heads import HEAD_FILES, Head, load_head

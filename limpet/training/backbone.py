@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.registry.canonical import canonical_json, digest_json
+from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
 from limpet.training import bases

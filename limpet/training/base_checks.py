@@ -12,7 +12,7 @@ from typing import Any
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.fingerprint import WEIGHTS_FILE, Fingerprint, fingerprinted_files
-from limpet.registry.safetensors_header import check_header
+from limpet.registry.formats.safetensors_header import check_header
 from limpet.training.pretrained import Pretrained, load_pretrained, load_tokenizer
 
 __all__ = ["absent_pooler", "check_base", "check_nothing_missing", "check_quantisation"]

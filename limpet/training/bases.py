@@ -12,8 +12,6 @@ from typing import Any
 
 from limpet.errors import IntegrityError, NotFoundError, UnavailableError, UsageError
 from limpet.registry.cache import cache_folder, open_folder
-from limpet.registry.canonical import digest_file
-from limpet.registry.clock import utc_now
 from limpet.registry.fingerprint import (
     TOKENIZER_FILES,
     WEIGHTS_FILE,
@@ -23,7 +21,9 @@ from limpet.registry.fingerprint import (
     known_tensors,
     remembered_fingerprint,
 )
+from limpet.registry.formats.canonical import digest_file
 from limpet.registry.store import Store
+from limpet.registry.system.clock import utc_now
 from limpet.registry.values import BaseRecord
 from limpet.training.base_checks import check_base, check_quantisation
 from limpet.training.gguf_conversion import convert_gguf

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limpet.registry.canonical import digest_json
+from limpet.registry.formats.canonical import digest_json
 
 __all__ = [
     "AT_ONCE",

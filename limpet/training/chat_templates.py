@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from limpet.errors import UsageError
-from limpet.registry.canonical import digest_bytes
+from limpet.registry.formats.canonical import digest_bytes
 
 __all__ = ["DATE", "reads_date", "render", "template_digest", "template_of"]
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from limpet.errors import IntegrityError
-from limpet.registry.durable import sync_file
+from limpet.registry.system.atomic_files import sync_file
 
 __all__ = ["Checkpoint", "LoopState"]
 

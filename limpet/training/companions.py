@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from limpet.registry.canonical import digest_file, digest_json
+from limpet.registry.formats.canonical import digest_file, digest_json
 from limpet.registry.values import Json, TaskRecord
 
 __all__ = ["ALONE", "Along", "Companion", "Penalty"]

@@ -12,10 +12,10 @@ from typing import Any
 
 from limpet.errors import UsageError
 from limpet.names import check_name
-from limpet.registry import tasks
-from limpet.registry.canonical import canonical_json, digest_bytes
-from limpet.registry.clock import utc_now
+from limpet.registry.formats.canonical import canonical_json, digest_bytes
+from limpet.registry.records import tasks
 from limpet.registry.store import Store
+from limpet.registry.system.clock import utc_now
 from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
 from limpet.training.baseline import constant_score
 from limpet.training.overlong import Overlong, find_tokenizer, room_for

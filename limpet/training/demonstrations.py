@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.registry.canonical import canonical_json
-from limpet.registry.strict_json import read_json
+from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.formats.strict_json import read_json
 from limpet.training.prompts import PLACE, fit
 
 __all__ = [

@@ -17,7 +17,7 @@ _OF_THE_TASK = ("head.json", "head.safetensors", "labels.json")
 
 
 def efficiency(backbone: Backbone, draft: VersionDraft, files: Mapping[str, Path], texts: Sequence[str]) -> Json:
-    """Return the figures of an adapter that can be had without training it; see `limpet.registry.costs`.
+    """Return the figures of an adapter that can be had without training it; see `limpet.registry.versions.costs`.
 
     Args:
         backbone: The base in memory; it is as before afterwards.

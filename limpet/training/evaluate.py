@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from limpet.registry.canonical import canonical_json, digest_json
+from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.training.batches import BatchPlan, collate, evaluation_plan, on_device
 from limpet.training.precision import autocast
 from limpet.training.progress import SILENT, Progress

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from limpet.registry.cache import cache_folder, keep, recall
-from limpet.registry.canonical import canonical_json, digest_json
+from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.training.backbone import Backbone
 from limpet.training.batches import BatchPlan
 from limpet.training.checkpoint import Checkpoint

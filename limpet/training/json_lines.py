@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limpet.errors import DataError
-from limpet.registry.lines import split_lines
+from limpet.registry.system.lines import split_lines
 from limpet.training.tables import Table
 
 __all__ = ["read_json_lines"]

@@ -36,7 +36,7 @@ _LEAST, _MOST = 5, 40  # requests
 
 @dataclass(frozen=True)
 class Latency:
-    """What was measured; `limpet.registry.costs.LATENCY` has the definitions."""
+    """What was measured; `limpet.registry.versions.costs.LATENCY` has the definitions."""
 
     milliseconds: float
     base_milliseconds: float

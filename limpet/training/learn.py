@@ -18,9 +18,9 @@ import torch
 
 from limpet.errors import IntegrityError, NotFoundError, UsageError
 from limpet.registry import versions
-from limpet.registry.canonical import canonical_json, digest_file, digest_json
-from limpet.registry.durable import place_folder, write_file
+from limpet.registry.formats.canonical import canonical_json, digest_file, digest_json
 from limpet.registry.store import Store
+from limpet.registry.system.atomic_files import place_folder, write_file
 from limpet.registry.values import Environment, TaskRecord, VersionDraft
 from limpet.training import memory, methods
 from limpet.training.backbone import Backbone, positions

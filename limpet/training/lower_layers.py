@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from limpet.registry.canonical import digest_json
+from limpet.registry.formats.canonical import digest_json
 from limpet.training.evaluate import Encoded, Field, in_batches
 from limpet.training.precision import autocast
 from limpet.training.progress import Progress

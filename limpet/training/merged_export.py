@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from limpet.errors import UsageError
-from limpet.registry.exchange import new_folder, write_files
+from limpet.registry.exchange.export_import import new_folder, write_files
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods

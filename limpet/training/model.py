@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limpet.errors import IntegrityError
 from limpet.registry import versions
-from limpet.registry.canonical import digest_json
+from limpet.registry.formats.canonical import digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from limpet.errors import NotFoundError
-from limpet.registry import bases
+from limpet.registry.records import bases
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
 from limpet.training.task_types import TaskType, Text, task_type

@@ -10,8 +10,8 @@ from dataclasses import MISSING, dataclass, is_dataclass
 from dataclasses import fields as fields_of
 from typing import Any, Literal
 
-from limpet.registry.peft_allowed import DESCRIPTIVE, is_off, what_loading_uses
-from limpet.registry.peft_config import EFFECTS, Problem
+from limpet.registry.formats.peft_allowed_fields import DESCRIPTIVE, is_off, what_loading_uses
+from limpet.registry.formats.peft_config import EFFECTS, Problem
 
 __all__ = ["TakenOver", "field_problems", "is_of_type", "shown_value", "take_over"]
 

@@ -18,11 +18,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from limpet.errors import IntegrityError, LimpetError, NotFoundError, UsageError
-from limpet.registry import peft_config
-from limpet.registry.canonical import CHUNK
-from limpet.registry.peft_config import Problem
-from limpet.registry.safetensors_header import check_header
-from limpet.registry.strict_json import read_json
+from limpet.registry.formats import peft_config
+from limpet.registry.formats.canonical import CHUNK
+from limpet.registry.formats.peft_config import Problem
+from limpet.registry.formats.safetensors_header import check_header
+from limpet.registry.formats.strict_json import read_json
 from limpet.training.backbone import Backbone
 from limpet.training.methods._peft import PEFT_FILES
 from limpet.training.peft_fields import field_problems, is_of_type, shown_value, take_over

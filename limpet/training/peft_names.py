@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from limpet.registry.peft_config import PATTERN_TABLES, Problem, is_plain_pattern
+from limpet.registry.formats.peft_config import PATTERN_TABLES, Problem, is_plain_pattern
 
 __all__ = ["in_names_of_the_base", "named_by"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from limpet.errors import UsageError
-from limpet.registry import tasks
+from limpet.registry.records import tasks
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training.backbone import Backbone

@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from limpet.errors import IntegrityError
-from limpet.registry import probes
-from limpet.registry.probes import Probe
+from limpet.registry.records import reference_outputs
+from limpet.registry.records.reference_outputs import Probe
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, TaskRecord, VersionRecord
 from limpet.training.backbone import Backbone
@@ -83,7 +83,7 @@ def compute(
             "The adapter's answers are not finite numbers, so it was not registered.",
             "look at its tensors; train it with a smaller learning rate",
         )
-    return probes.write(inputs, logits, max_length, _environment(backbone))
+    return reference_outputs.write(inputs, logits, max_length, _environment(backbone))
 
 
 def replay(store: Store, backbone: Backbone, version: VersionRecord, probe: Probe) -> Replay:

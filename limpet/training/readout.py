@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from limpet.errors import UsageError
-from limpet.registry.canonical import canonical_json, digest_json
-from limpet.registry.durable import place_folder
+from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.registry.store import Store
+from limpet.registry.system.atomic_files import place_folder
 from limpet.registry.values import TaskRecord, VersionDraft
 from limpet.training import methods
 from limpet.training.backbone import Backbone

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from limpet.errors import IntegrityError, NotFoundError, UnavailableError
 from limpet.registry.cache import cache_folder, make_room, needed, open_folder, touch
-from limpet.registry.canonical import digest_file
+from limpet.registry.formats.canonical import digest_file
 from limpet.training.gguf_conversion import convert_gguf
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from limpet.registry.cache import cache_folder, keep, recall
-from limpet.registry.canonical import digest_json
+from limpet.registry.formats.canonical import digest_json
 
 __all__ = ["token_ids"]
 

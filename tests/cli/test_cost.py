@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from limpet.cli._cost import cost_lines
-from limpet.registry.costs import COMPARED, COSTS
+from limpet.registry.versions.costs import COMPARED, COSTS
 from tests.cli.conftest import Limpet
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from limpet.registry import deletion
 from limpet.registry.store import open_store
+from limpet.registry.versions import deletion
 from tests.cli.conftest import Limpet
 
 

@@ -11,10 +11,11 @@ import torch
 from transformers import AutoModel
 
 from limpet.home import Home
-from limpet.registry import probes, versions
-from limpet.registry.blobs import LocalBlobs
-from limpet.registry.canonical import digest_bytes
-from limpet.registry.schema import ProbeRow
+from limpet.registry import versions
+from limpet.registry.blobs.local import LocalBlobs
+from limpet.registry.database.schema import ProbeRow
+from limpet.registry.formats.canonical import digest_bytes
+from limpet.registry.records import reference_outputs
 from limpet.registry.store import open_store
 from limpet.training.learn import TrainingSettings
 from tests.cli.conftest import Limpet
@@ -115,10 +116,10 @@ def test_versions_from_before_there_were_probes_are_a_note(copy: Limpet) -> None
 
 def test_an_answer_that_no_environment_explains_is_named(home: Home) -> None:
     home.train("place", QUICK)
-    probe = probes.of(home.store, "place@1")
+    probe = reference_outputs.of(home.store, "place@1")
     assert probe is not None
     assert isinstance(home.store.blobs, LocalBlobs)
-    forged = probes.write(probe.inputs, [[0.5] * 3] * 5, probe.max_length, probe.environment)
+    forged = reference_outputs.write(probe.inputs, [[0.5] * 3] * 5, probe.max_length, probe.environment)
     home.store.blobs.put_bytes(forged)
     with home.store.database.write() as session:
         session.get_one(ProbeRow, 1).digest = digest_bytes(forged)

@@ -25,8 +25,8 @@ from limpet.forgetting.gate_rules import OF_ALL, parse_rules
 from limpet.forgetting.metrics import DEFINITIONS
 from limpet.forgetting.published import published_figures
 from limpet.forgetting.stream_spec import parse_stream, ready_streams
-from limpet.registry.costs import COSTS, LATENCY
 from limpet.registry.settings import load_settings
+from limpet.registry.versions.costs import COSTS, LATENCY
 from limpet.training import methods
 from tests.docs.pages import DOCS, GUIDES, PAGES, REFERENCE, ROOT, File, address, blocks, prose, steps
 from tests.docs.warm import limpet_on_path

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from limpet.registry import bases, evaluations, streams, tasks, versions
-from limpet.registry.canonical import canonical_json, digest_json
+from limpet.registry import versions
+from limpet.registry.formats.canonical import canonical_json, digest_json
+from limpet.registry.records import bases, evaluations, streams, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import (
     ArmRun,

@@ -20,8 +20,8 @@ from limpet.forgetting.gate import GateRules
 from limpet.forgetting.identity import read_contents
 from limpet.forgetting.replacement import reference_evaluation
 from limpet.home import Home
-from limpet.registry import alarms, evaluations
-from limpet.registry.canonical import canonical_json
+from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.records import alarms, evaluations
 from limpet.training.learn import TrainingSettings
 
 QUICK = TrainingSettings(epochs=3, batch_size=8, dtype="float32", learning_rate=5e-3)

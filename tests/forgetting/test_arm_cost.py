@@ -12,9 +12,9 @@ from limpet.forgetting import report
 from limpet.forgetting.arm_cost import arm_cost
 from limpet.forgetting.report_tables import cost_table, definition_table, efficiency_table
 from limpet.forgetting.report_values import Report
-from limpet.registry.costs import COMPARED, COSTS
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
+from limpet.registry.versions.costs import COMPARED, COSTS
 from tests.forgetting.grown_home import add_base, add_task, add_version, grow
 
 

@@ -14,9 +14,10 @@ from limpet.errors import IntegrityError, UsageError
 from limpet.forgetting import audit as audits
 from limpet.forgetting.audit import sample_size
 from limpet.home import Home
-from limpet.registry import evaluations, streams, versions
-from limpet.registry.canonical import canonical_json
-from limpet.registry.schema import EvaluationRow
+from limpet.registry import versions
+from limpet.registry.database.schema import EvaluationRow
+from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.records import evaluations, streams
 from limpet.registry.values import EvaluationRecord
 from limpet.training.learn import TrainingSettings
 

@@ -20,8 +20,8 @@ from limpet.forgetting.bench_values import Bench, MethodRow, MethodRun
 from limpet.forgetting.html_page import save_figure
 from limpet.forgetting.statistics import t_interval
 from limpet.home import Home
-from limpet.registry.costs import COMPARED, COSTS
 from limpet.registry.values import Environment
+from limpet.registry.versions.costs import COMPARED, COSTS
 from limpet.training.learn import unfinished_run
 from limpet.training.methods import names
 from limpet.training.progress import SILENT

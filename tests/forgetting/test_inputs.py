@@ -15,8 +15,8 @@ import transformers.utils.chat_template_utils as templates_of_transformers
 from limpet.forgetting import monitor
 from limpet.forgetting.identity import find_difference, read_contents
 from limpet.home import Home
-from limpet.registry import evaluations
-from limpet.registry.canonical import canonical_json
+from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.records import evaluations
 from limpet.registry.values import EvaluationRecord
 from limpet.training import chat_templates
 from limpet.training.learn import TrainingSettings

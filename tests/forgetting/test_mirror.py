@@ -19,11 +19,13 @@ from limpet.forgetting import mirror
 from limpet.forgetting.ability import probes_of
 from limpet.forgetting.dashboard import free_port, serve
 from limpet.forgetting.mirror_server import tracking_uri
-from limpet.registry import abilities, aliases, deletion, lineage, streams, tasks, versions
-from limpet.registry.canonical import canonical_json
+from limpet.registry import versions
+from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.records import general_ability, streams, tasks
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, open_store
 from limpet.registry.values import VersionRecord
+from limpet.registry.versions import aliases, deletion, lineage
 from tests.forgetting.grown_home import ENVIRONMENT, TASKS, add_base, add_step, add_task, add_version, grow
 
 ALL = {"streams": 1, "arms": 3, "steps": 12, "versions": 12}
@@ -228,7 +230,7 @@ def test_a_stream_that_went_on_gets_only_its_new_steps(store: Store, tmp_path: P
 def test_a_sync_killed_in_the_middle_is_completed_without_doubles(home: Store, items: int) -> None:
     from sqlalchemy import func, select
 
-    from limpet.registry.schema import MirrorItemRow
+    from limpet.registry.database.schema import MirrorItemRow
 
     process = subprocess.Popen([sys.executable, "-c", SYNC, str(home.path)])
     sent = 0
@@ -345,7 +347,7 @@ def add_ability(store: Store, probe: dict[str, Any], version: VersionRecord | No
     answers = [[-10 * math.log(score), 10]] * 20
     content = {"schema": 1, "predictions": answers, "targets": [None] * 20}
     predictions = store.blobs.put_bytes(canonical_json(content))
-    abilities.add(
+    general_ability.add(
         store,
         probe=probe,
         head=None,

@@ -10,7 +10,7 @@ import pytest
 from limpet.errors import ConflictError, GateError, IntegrityError
 from limpet.forgetting.gate import GateRules
 from limpet.home import Home, open_home
-from limpet.registry import evaluations, gate_refusals, streams
+from limpet.registry.records import evaluations, gate_refusals, streams
 from limpet.training.learn import TrainingSettings
 from tests.tiny import tiny_base, tiny_csv
 

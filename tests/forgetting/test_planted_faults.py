@@ -19,9 +19,9 @@ from limpet.forgetting.identity import find_difference, read_contents
 from limpet.forgetting.matrix import ScoreMatrix
 from limpet.forgetting.report_values import Difference
 from limpet.home import Home
-from limpet.registry import evaluations, streams
-from limpet.registry.canonical import canonical_json
-from limpet.registry.schema import EvaluationRow
+from limpet.registry.database.schema import EvaluationRow
+from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.records import evaluations, streams
 from limpet.registry.values import EvaluationRecord
 from limpet.training.learn import TrainingSettings
 

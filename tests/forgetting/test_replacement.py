@@ -22,12 +22,13 @@ from limpet.forgetting.render_markdown import render_markdown
 from limpet.forgetting.replacement import compare_versions
 from limpet.forgetting.replacement_values import Replacement
 from limpet.home import Home
-from limpet.registry import aliases, deletion, evaluations, gate_refusals, streams, tasks
-from limpet.registry.canonical import canonical_json, digest_json
-from limpet.registry.gc import collect
+from limpet.registry.cleanup.gc import collect
+from limpet.registry.formats.canonical import canonical_json, digest_json
+from limpet.registry.records import evaluations, gate_refusals, streams, tasks
 from limpet.registry.settings import SETTINGS_FILE
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
+from limpet.registry.versions import aliases, deletion
 from limpet.training.learn import TrainingSettings
 from tests.forgetting.grown_home import ENVIRONMENT, EXAMPLES, TASKS, add_base, add_task, add_version
 

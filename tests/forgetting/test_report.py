@@ -11,12 +11,14 @@ from limpet.errors import IntegrityError, NotFoundError
 from limpet.forgetting import report
 from limpet.forgetting.metrics import DEFINITIONS
 from limpet.forgetting.report_values import ArmReport, Report
-from limpet.registry import aliases, deletion, evaluations, streams, tasks, versions
-from limpet.registry.canonical import canonical_json, digest_json
-from limpet.registry.costs import COMPARED
-from limpet.registry.gc import collect
+from limpet.registry import versions
+from limpet.registry.cleanup.gc import collect
+from limpet.registry.formats.canonical import canonical_json, digest_json
+from limpet.registry.records import evaluations, streams, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, VersionRecord
+from limpet.registry.versions import aliases, deletion
+from limpet.registry.versions.costs import COMPARED
 from tests.forgetting.grown_home import ENVIRONMENT, EXAMPLES, TASKS, add_base, add_task, add_version, grow
 
 TARGETS = [n % 2 for n in range(EXAMPLES)]

@@ -12,7 +12,7 @@ from limpet.errors import ConflictError, InterruptedRunError, NotFoundError, Usa
 from limpet.forgetting.report_values import ArmReport, Report
 from limpet.forgetting.stream_spec import parse_stream, read_stream
 from limpet.home import Home, open_home
-from limpet.registry import streams
+from limpet.registry.records import streams
 from tests.training.test_learn import StopAt
 
 STREAM: dict[str, Any] = {

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from limpet.registry import bases, bundle, exchange, probes, versions
-from limpet.registry.canonical import canonical_json, digest_bytes
+from limpet.registry import versions
+from limpet.registry.exchange import bundle_format, export_import
+from limpet.registry.formats.canonical import canonical_json, digest_bytes
+from limpet.registry.records import bases, reference_outputs
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
 from limpet.registry.values import FileEntry, VersionRecord
@@ -67,8 +69,10 @@ def add_sound_version(
 
 
 def keep_a_probe(store: Store, version: VersionRecord) -> None:
-    probes.keep(
-        store, version.reference, probes.write(["a wave", "a reef"], [[0.5, -1.0], [0.25, 2.0]], 16, ENVIRONMENT)
+    reference_outputs.keep(
+        store,
+        version.reference,
+        reference_outputs.write(["a wave", "a reef"], [[0.5, -1.0], [0.25, 2.0]], 16, ENVIRONMENT),
     )
 
 
@@ -83,7 +87,7 @@ def a_home(folder: Path, *, base: bool = True) -> Store:
 def entries_of(path: Path, folder: Path) -> dict[str, bytes]:
     """Return the entries of a sound bundle by name."""
     folder.mkdir()
-    return {name: copy.read_bytes() for name, copy in bundle.unpack(path, folder)[1].items()}
+    return {name: copy.read_bytes() for name, copy in bundle_format.unpack(path, folder)[1].items()}
 
 
 def header(name: str, size: int, /, **fields: bytes) -> bytes:
@@ -159,4 +163,4 @@ def signed(manifest: dict[str, Any]) -> bytes:
 
 
 def exported(store: Store, path: Path, reference: str = "news@1", *, data: bool = True) -> Path:
-    return exchange.export_bundle(store, reference, path, data)
+    return export_import.export_bundle(store, reference, path, data)

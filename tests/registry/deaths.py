@@ -17,10 +17,10 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, create_engine, text
 
-from limpet.registry.failpoints import VARIABLE
-from limpet.registry.schema import TableBase
+from limpet.registry.database.schema import TableBase
 from limpet.registry.settings import Settings, write_settings
 from limpet.registry.store import Store, open_store
+from limpet.registry.system.failpoints import VARIABLE
 
 # what differs from run to run though the same was done
 _MOMENTS = {"created_at", "updated_at", "deleted_at", "synced_at"}

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import LimpetError
-from limpet.registry import exchange
-from limpet.registry.database import connect, database_url, upgrade
+from limpet.registry.database.engine import connect, database_url, upgrade
+from limpet.registry.exchange import export_import
 from limpet.registry.store import open_store
 from tests.registry.operations import OPERATIONS
 
@@ -65,11 +65,11 @@ def _on_home(name: str, path: Path) -> None:
 
 
 def _export(path: Path) -> None:
-    exchange.export(open_store(path), "news@1", beside(path, "folder"))
+    export_import.export(open_store(path), "news@1", beside(path, "folder"))
 
 
 def _export_bundle(path: Path) -> None:
-    exchange.export_bundle(open_store(path), "news@1", beside(path, "limpet"))
+    export_import.export_bundle(open_store(path), "news@1", beside(path, "limpet"))
 
 
 def _upgrade(path: Path) -> None:

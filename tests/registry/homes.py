@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limpet.registry import abilities, bases, evaluations, tasks, versions
-from limpet.registry.canonical import digest_bytes
+from limpet.registry import versions
+from limpet.registry.formats.canonical import digest_bytes
+from limpet.registry.records import bases, evaluations, general_ability, tasks
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, open_store
 from limpet.registry.values import (
@@ -103,7 +104,7 @@ def add_evaluation(store: Store, version: str, predictions: bytes = PREDICTIONS,
 
 def add_ability(store: Store) -> AbilityRecord:
     """Keep what a probe of general ability found under two versions."""
-    return abilities.add(
+    return general_ability.add(
         store,
         probe={"name": "words"},
         head="news@1",

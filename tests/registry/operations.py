@@ -6,32 +6,28 @@ import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 
-from limpet.registry import (
+from limpet.registry.cleanup import gc
+from limpet.registry.exchange import export_import
+from limpet.registry.formats.canonical import digest_bytes
+from limpet.registry.records import (
     alarms,
-    aliases,
     bases,
-    deletion,
     evaluations,
-    exchange,
     gate_refusals,
-    gc,
     log,
-    notes,
-    ownership,
     policy,
-    probes,
+    reference_outputs,
     streams,
-    tags,
     tasks,
 )
-from limpet.registry.canonical import digest_bytes
-from limpet.registry.store import Store
+from limpet.registry.store import Store, ownership
+from limpet.registry.versions import aliases, deletion, notes, tags
 from tests.registry.bundles import add_sound_version
 from tests.registry.deaths import Operation
 from tests.registry.homes import BASE, ENVIRONMENT, a_base, a_task, add_ability, add_evaluation, add_version, stock
 
 _BUNDLE = "third.limpet"
-_PROBE = probes.write(["a text"], [[0.5, -0.5]], 64, ENVIRONMENT)
+_PROBE = reference_outputs.write(["a text"], [[0.5, -0.5]], 64, ENVIRONMENT)
 _BLOB = ("blob.opened", "blob.filled", "blob.synced", "blob.renamed", "blob.kept")
 
 
@@ -71,7 +67,7 @@ def _with_bundle(store: Store) -> None:
     other = stock(store.path / "other")
     tasks.add(other, a_task(other, "third"))
     add_sound_version(other, "third")
-    exchange.export_bundle(other, "third@1", store.path / _BUNDLE)
+    export_import.export_bundle(other, "third@1", store.path / _BUNDLE)
     other.database.close()
     shutil.rmtree(other.path)
 
@@ -165,7 +161,7 @@ OPERATIONS = {
             "probe",
             (*_BLOB, *_transaction("probe")),
             _two_versions,
-            lambda store: probes.keep(store, "news@1", _PROBE),
+            lambda store: reference_outputs.keep(store, "news@1", _PROBE),
         ),
         Operation("evaluate", _transaction("evaluate"), _two_versions, _evaluate),
         Operation("ability", _transaction("ability"), _two_versions, add_ability),
@@ -199,7 +195,7 @@ OPERATIONS = {
             "import",
             (*_BLOB, "import.checked", "import.unpacked", *_transaction("import")),
             _with_bundle,
-            lambda store: exchange.import_bundle(store, store.path / _BUNDLE),
+            lambda store: export_import.import_bundle(store, store.path / _BUNDLE),
         ),
     )
 }

@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 
 from limpet.errors import ConflictError, GateError, NotFoundError, UsageError
-from limpet.registry import aliases, gate_refusals, versions
+from limpet.registry import versions
+from limpet.registry.records import gate_refusals
 from limpet.registry.store import Store
+from limpet.registry.versions import aliases
 from tests.registry.homes import add_version
 
 

@@ -12,9 +12,9 @@ from uuid import uuid4
 import pytest
 
 from limpet.errors import IntegrityError, LimpetError, NotFoundError, UnavailableError
-from limpet.registry.blobs import BlobStore, LocalBlobs, blob_key, open_blobs
-from limpet.registry.canonical import digest_bytes
-from limpet.registry.remote_blobs import RemoteBlobs
+from limpet.registry.blobs.local import BlobStore, LocalBlobs, blob_key, open_blobs
+from limpet.registry.blobs.remote import RemoteBlobs
+from limpet.registry.formats.canonical import digest_bytes
 
 DATA = b"limpet" * 1000
 
@@ -214,7 +214,7 @@ def test_each_folder_is_synced_once_and_after_all_files_are_in_their_place(
         synced.append(folder)
         here.append(all(local.exists(digest_bytes(path.read_bytes())) for path in paths))
 
-    monkeypatch.setattr("limpet.registry.blobs.sync_file", note)
+    monkeypatch.setattr("limpet.registry.blobs.local.sync_file", note)
     local.put_all(paths)
     folders = [folder for folder in synced if folder.parent.name == "sha256"]
     assert len(folders) == len({digest_bytes(path.read_bytes())[:9] for path in paths}) < len(paths)

@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError, UsageError
-from limpet.registry import aliases, bases, bundle, deletion, exchange, log, probes, tasks, versions
-from limpet.registry.blobs import LocalBlobs, blob_key
-from limpet.registry.canonical import digest_bytes
-from limpet.registry.document_forms import MANIFEST, MANIFEST_SINCE_0004, wrong_fields
+from limpet.registry import versions
+from limpet.registry.blobs.local import LocalBlobs, blob_key
+from limpet.registry.exchange import bundle_format, export_import
+from limpet.registry.exchange.document_schemas import MANIFEST, MANIFEST_SINCE_0004, wrong_fields
+from limpet.registry.formats.canonical import digest_bytes
+from limpet.registry.records import bases, log, reference_outputs, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import FileEntry
-from limpet.registry.verify import verify
+from limpet.registry.verification.verify import verify
+from limpet.registry.versions import aliases, deletion
 from tests.registry.bundles import (
     a_home,
     adapter_files,
@@ -154,7 +157,7 @@ def test_bytes_that_change_while_they_are_packed_are_noticed(tmp_path: Path) -> 
     (tmp_path / "a.json").write_bytes(b"[1]")
     entry = FileEntry("a.json", digest_bytes(b"[2]"), 3)
     with pytest.raises(IntegrityError, match="changed while it was packed"):
-        bundle.pack(tmp_path / "out.limpet", "news", digest_bytes(b""), {entry: tmp_path / "a.json"})
+        bundle_format.pack(tmp_path / "out.limpet", "news", digest_bytes(b""), {entry: tmp_path / "a.json"})
     assert not (tmp_path / "out.limpet").exists()
 
 
@@ -167,7 +170,7 @@ def test_a_version_whose_files_have_names_that_do_not_fit_stays_a_folder(
     versions.register(source, draft("films"), {name: file})
     with pytest.raises(UsageError, match=name[:60]):
         exported(source, tmp_path / "films.limpet", "films@1")
-    assert exchange.export(source, "films@1", tmp_path / "films").is_dir()
+    assert export_import.export(source, "films@1", tmp_path / "films").is_dir()
 
 
 def test_a_folder_that_cannot_be_written_is_a_typed_error(source: Store, tmp_path: Path) -> None:
@@ -182,11 +185,11 @@ def test_a_folder_that_cannot_be_written_is_a_typed_error(source: Store, tmp_pat
 def test_a_version_comes_in_with_its_identity_its_task_and_its_probe(source: Store, made: Path, home: Store) -> None:
     theirs = versions.resolve(source, "news@1")
     # on the home of both databases, where the task is known
-    ours, created = exchange.import_bundle(home, made)
+    ours, created = export_import.import_bundle(home, made)
     assert created
     assert (ours.reference, ours.digest, ours.files) == ("news@1", theirs.digest, theirs.files)
     assert (ours.metrics, ours.config, ours.environment) == (theirs.metrics, theirs.config, theirs.environment)
-    assert probes.of(home, "news@1") == probes.of(source, "news@1")
+    assert reference_outputs.of(home, "news@1") == reference_outputs.of(source, "news@1")
     assert verify(home) == ()
 
 
@@ -195,10 +198,10 @@ def test_what_a_version_was_learned_on_comes_in_with_it_and_may_be_unknown(
 ) -> None:
     inputs = {"train": "sha256:" + "1" * 64, "evaluation": "sha256:" + "2" * 64, "template": None}
     add_sound_version(source, seed=4, inputs=inputs)
-    ours, _ = exchange.import_bundle(target, exported(source, tmp_path / "two.limpet", "news@2"))
+    ours, _ = export_import.import_bundle(target, exported(source, tmp_path / "two.limpet", "news@2"))
     assert ours.inputs == inputs
     manifest = json.loads(
-        exchange.export(source, "news@2", tmp_path / "folder").joinpath("manifest.json").read_text()
+        export_import.export(source, "news@2", tmp_path / "folder").joinpath("manifest.json").read_text()
     )
     assert list(wrong_fields(manifest, MANIFEST, MANIFEST_SINCE_0004)) == []
     # as versions of older homes
@@ -209,7 +212,7 @@ def test_what_a_version_was_learned_on_comes_in_with_it_and_may_be_unknown(
 
 
 def test_a_task_that_is_unknown_comes_in_with_its_data(source: Store, made: Path, target: Store) -> None:
-    exchange.import_bundle(target, made)
+    export_import.import_bundle(target, made)
     assert tasks.get(target, "news") == tasks.get(source, "news")
     assert [target.blobs.exists(split.digest) for split in tasks.get(target, "news").splits] == [True] * 3
     assert verify(target) == ()
@@ -218,7 +221,7 @@ def test_a_task_that_is_unknown_comes_in_with_its_data(source: Store, made: Path
 def test_numbers_parents_and_streams_stay_in_their_home(source: Store, target: Store, tmp_path: Path) -> None:
     add_sound_version(source, seed=4, parent="news@1", lineage={"stream": "four", "step": 2})
     theirs = versions.resolve(source, "news@2")
-    ours, _ = exchange.import_bundle(target, exported(source, tmp_path / "two.limpet", "news@2"))
+    ours, _ = export_import.import_bundle(target, exported(source, tmp_path / "two.limpet", "news@2"))
     assert (ours.reference, ours.digest, ours.parent) == ("news@1", theirs.digest, None)
     (told,) = [event.detail for event in log.read(target).items if event.action == "import"]
     assert ours.lineage == {
@@ -232,8 +235,8 @@ def test_numbers_parents_and_streams_stay_in_their_home(source: Store, target: S
 
 
 def test_importing_again_gives_the_same_version_and_one_event(made: Path, target: Store) -> None:
-    first, _ = exchange.import_bundle(target, made)
-    again, created = exchange.import_bundle(target, made)
+    first, _ = export_import.import_bundle(target, made)
+    again, created = export_import.import_bundle(target, made)
     assert (again, created) == (first, False)
     assert [event.action for event in log.read(target).items].count("import") == 1
 
@@ -242,71 +245,71 @@ def test_a_bundle_with_names_that_are_one_on_some_disks_is_refused(made: Path, t
     entries = entries_of(made, tmp_path / "entries") | {"Head.json": b"{}"}
     (tmp_path / "twins.limpet").write_bytes(sealed(entries))
     with pytest.raises(IntegrityError, match="are one on many disks"):
-        exchange.import_bundle(target, tmp_path / "twins.limpet")
+        export_import.import_bundle(target, tmp_path / "twins.limpet")
 
 
 def test_importing_again_mends_every_byte_that_rotted(made: Path, target: Store) -> None:
-    exchange.import_bundle(target, made)
+    export_import.import_bundle(target, made)
     assert isinstance(target.blobs, LocalBlobs)
     for digest in list(target.blobs.digests()):
         file = target.blobs.root / blob_key(digest)
         file.chmod(0o644)
         file.write_bytes(bytes(file.stat().st_size))
     assert {problem.kind for problem in verify(target)} == {"changed"}
-    exchange.import_bundle(target, made)
+    export_import.import_bundle(target, made)
     assert verify(target) == ()
 
 
 def test_what_was_imported_can_be_passed_on(source: Store, made: Path, target: Store, tmp_path: Path) -> None:
-    exchange.import_bundle(target, made)
+    export_import.import_bundle(target, made)
     onward = exported(target, tmp_path / "onward.limpet")
     third = a_home(tmp_path / "third")
-    version, _ = exchange.import_bundle(third, onward)
+    version, _ = export_import.import_bundle(third, onward)
     assert version.digest == versions.resolve(source, "news@1").digest
     # and home again: it is there already
-    assert exchange.import_bundle(source, onward) == (versions.resolve(source, "news@1"), False)
+    assert export_import.import_bundle(source, onward) == (versions.resolve(source, "news@1"), False)
 
 
 def test_a_version_that_was_deleted_here_comes_in_under_a_new_number(source: Store, made: Path) -> None:
     deletion.delete(source, "news@1", "a test")
-    version, created = exchange.import_bundle(source, made)
+    version, created = export_import.import_bundle(source, made)
     assert (version.reference, created) == ("news@2", True)
 
 
 def test_an_import_moves_no_alias(source: Store, made: Path) -> None:
     aliases.promote(source, "news@1", "production")
     add_sound_version(source, seed=5)
-    exchange.import_bundle(source, made)
+    export_import.import_bundle(source, made)
     assert versions.resolve(source, "news@production").number == 1
 
 
 def test_a_version_that_is_here_keeps_its_own_probe(source: Store, made: Path, tmp_path: Path) -> None:
     home = stock(tmp_path / "home")
     own = add_sound_version(home, seed=3, probe=False, metrics={"score": 0.75})
-    assert probes.of(home, own.reference) is None
-    assert exchange.import_bundle(home, made)[1] is False
-    theirs = probes.of(home, own.reference)
-    assert theirs == probes.of(source, "news@1")
+    assert reference_outputs.of(home, own.reference) is None
+    assert export_import.import_bundle(home, made)[1] is False
+    theirs = reference_outputs.of(home, own.reference)
+    assert theirs == reference_outputs.of(source, "news@1")
     other = stock(tmp_path / "other")
     add_sound_version(other, seed=3, probe=False)
-    answers = probes.write(["another text"], [[1.0, 0.0]], 8, own.environment)
-    probes.keep(other, "news@1", answers)
-    exchange.import_bundle(other, made)
-    assert probes.of(other, "news@1") == probes.parse(answers)
+    answers = reference_outputs.write(["another text"], [[1.0, 0.0]], 8, own.environment)
+    reference_outputs.keep(other, "news@1", answers)
+    export_import.import_bundle(other, made)
+    assert reference_outputs.of(other, "news@1") == reference_outputs.parse(answers)
 
 
 def test_a_version_without_a_probe_travels_too(tmp_path: Path) -> None:
     source, target = stock(tmp_path / "source"), a_home(tmp_path / "target")
     version = add_sound_version(source, probe=False)
-    exchange.import_bundle(target, exported(source, tmp_path / "bare.limpet"))
-    assert probes.of(target, "news@1") is None
+    export_import.import_bundle(target, exported(source, tmp_path / "bare.limpet"))
+    assert reference_outputs.of(target, "news@1") is None
     keep_a_probe(target, version)
 
 
 def test_an_unknown_base_is_named_with_what_to_type(made: Path, tmp_path: Path) -> None:
     empty = a_home(tmp_path / "empty", base=False)
     with pytest.raises(NotFoundError, match="sample:tiny") as refused:
-        exchange.import_bundle(empty, made)
+        export_import.import_bundle(empty, made)
     assert refused.value.hint == "limpet base add sample:tiny"
     assert tasks.list_all(empty) == ()
 
@@ -315,17 +318,17 @@ def test_another_base_of_the_same_name_is_not_the_base(made: Path, tmp_path: Pat
     other = a_home(tmp_path / "other", base=False)
     bases.add(other, a_base(digest=digest_bytes(b"other weights")))
     with pytest.raises(NotFoundError):
-        exchange.import_bundle(other, made)
+        export_import.import_bundle(other, made)
 
 
 def test_an_unknown_task_without_its_data_is_refused(source: Store, target: Store, tmp_path: Path) -> None:
     bare = exported(source, tmp_path / "bare.limpet", data=False)
     with pytest.raises(NotFoundError, match="does not bring its data"):
-        exchange.import_bundle(target, bare)
+        export_import.import_bundle(target, bare)
     assert list(target.blobs.digests()) == []
     # where the task is known, the data is not needed
     home = stock(tmp_path / "home")
-    assert exchange.import_bundle(home, bare)[1]
+    assert export_import.import_bundle(home, bare)[1]
 
 
 def test_another_task_of_the_same_name_is_a_conflict_and_nothing_is_kept(made: Path, tmp_path: Path) -> None:
@@ -334,7 +337,7 @@ def test_another_task_of_the_same_name_is_a_conflict_and_nothing_is_kept(made: P
     tasks.add(home, replace(task, definition=replace(task.definition, max_length=8)))
     before = sorted(home.blobs.digests())
     with pytest.raises(ConflictError, match="max_length"):
-        exchange.import_bundle(home, made)
+        export_import.import_bundle(home, made)
     assert sorted(home.blobs.digests()) == before
     assert versions.find(home).items == ()
 
@@ -342,6 +345,6 @@ def test_another_task_of_the_same_name_is_a_conflict_and_nothing_is_kept(made: P
 def test_a_file_that_is_not_there_is_not_found(target: Store, tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere.limpet", tmp_path / "source" / "limpet.db" / "x.limpet"):
         with pytest.raises(NotFoundError):
-            exchange.import_bundle(target, path)
+            export_import.import_bundle(target, path)
     with pytest.raises(IntegrityError, match="regular"):
-        exchange.import_bundle(target, tmp_path)
+        export_import.import_bundle(target, tmp_path)

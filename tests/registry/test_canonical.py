@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.registry.canonical import canonical_json, check_digest, digest_bytes, digest_file, digest_json
+from limpet.registry.formats.canonical import canonical_json, check_digest, digest_bytes, digest_file, digest_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text("aé\n\0"),

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from limpet.errors import ConflictError
-from limpet.registry import aliases, versions
+from limpet.registry import versions
 from limpet.registry.store import Store, open_store
-from limpet.registry.verify import verify
+from limpet.registry.verification.verify import verify
+from limpet.registry.versions import aliases
 from tests.registry.homes import add_version, draft, register
 
 PROCESSES = 8

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from limpet.registry import deletion, versions
-from limpet.registry.costs import COMPARED, COSTS, against_full, figures, find_full, full_versions
-from limpet.registry.document_forms import MANIFEST
+from limpet.registry import versions
+from limpet.registry.exchange.document_schemas import MANIFEST
 from limpet.registry.store import Store
+from limpet.registry.versions import deletion
+from limpet.registry.versions.costs import COMPARED, COSTS, against_full, figures, find_full, full_versions
 from tests.registry.homes import ENVIRONMENT, add_version, stock
 
 COST = {"train_seconds": 2.0, "examples_per_second": 30.0, "peak_memory_bytes": 600, "peak_memory_added_bytes": 100}

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from limpet.registry import gc
-from limpet.registry.failpoints import FAILPOINTS
+from limpet.registry.cleanup import gc
 from limpet.registry.store import Store
-from limpet.registry.verify import verify
+from limpet.registry.system.failpoints import FAILPOINTS
+from limpet.registry.verification.verify import verify
 from tests.registry.deaths import copy_home, drop_home, run_and_die, state
 from tests.registry.operations import OPERATIONS
 

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import ConflictError, NotFoundError, UsageError
-from limpet.registry import aliases, deletion, log, versions
+from limpet.registry import versions
+from limpet.registry.records import log
 from limpet.registry.store import Store
-from limpet.registry.verify import verify
+from limpet.registry.verification.verify import verify
+from limpet.registry.versions import aliases, deletion
 from tests.registry.homes import add_version, stock
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from limpet.errors import IntegrityError, NotFoundError
 from limpet.registry import versions
-from limpet.registry.diff import TensorDifference, VersionDifference, compare, overlap
 from limpet.registry.store import Store
+from limpet.registry.versions.diff import TensorDifference, VersionDifference, compare, overlap
 from tests.registry.homes import draft, stock
 
 MODULE = "base_model.model.layer.query"

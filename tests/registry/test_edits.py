@@ -12,15 +12,16 @@ import pytest
 from sqlalchemy import Connection, MetaData, PrimaryKeyConstraint, Table, UniqueConstraint, delete, func, select
 from sqlalchemy.orm import Session
 
-from limpet.registry import aliases, deletion, gate_refusals, log, notes, policy, probes, streams, tags
-from limpet.registry._ledger import UNCOVERED
-from limpet.registry._verify_log import check_log
-from limpet.registry._verify_records import check_records
-from limpet.registry.gc import collect
-from limpet.registry.problems import Problem
-from limpet.registry.schema import APPEND_ONLY, AliasRow, PolicyRow, TableBase
+from limpet.registry.cleanup.gc import collect
+from limpet.registry.database.row_digests import UNCOVERED
+from limpet.registry.database.schema import APPEND_ONLY, AliasRow, PolicyRow, TableBase
+from limpet.registry.findings import Problem
+from limpet.registry.records import gate_refusals, log, policy, reference_outputs, streams
 from limpet.registry.store import Store
-from limpet.registry.verify import verify
+from limpet.registry.verification.log import check_log
+from limpet.registry.verification.records import check_records
+from limpet.registry.verification.verify import verify
+from limpet.registry.versions import aliases, deletion, notes, tags
 from tests.registry.homes import BASE, ENVIRONMENT, WHEN, add_ability, add_evaluation, add_version, stock
 from tests.registry.test_verify import forge
 
@@ -37,7 +38,7 @@ def lived(home: Store) -> Store:
     for seed in (1, 2, 3):
         add_version(home, seed=seed)
     add_version(home, "films", seed=1, parent="news@1")
-    probes.keep(home, "news@1", probes.write(["a text"], [[0.5, -0.5]], 64, ENVIRONMENT))
+    reference_outputs.keep(home, "news@1", reference_outputs.write(["a text"], [[0.5, -0.5]], 64, ENVIRONMENT))
     accuracy = add_evaluation(home, "news@1")
     add_evaluation(home, "news@1", metric="f1_macro", score=0.4)
     aliases.promote(home, "news@2", "production")

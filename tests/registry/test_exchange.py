@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError
-from limpet.registry import durable, exchange, versions
-from limpet.registry.blobs import LocalBlobs, blob_key
-from limpet.registry.canonical import digest_bytes
+from limpet.registry import versions
+from limpet.registry.blobs.local import LocalBlobs, blob_key
+from limpet.registry.exchange import export_import
+from limpet.registry.formats.canonical import digest_bytes
 from limpet.registry.store import Store
+from limpet.registry.system import atomic_files
 from tests.registry.homes import draft
 
 FILES = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"tensors", "head.json": b"[]"}
@@ -25,7 +27,7 @@ def one(home: Store, tmp_path: Path) -> Store:
 
 
 def test_export_writes_every_file_flat_with_labels_and_manifest(one: Store, tmp_path: Path) -> None:
-    folder = exchange.export(one, "news@1", tmp_path / "deep" / "out")
+    folder = export_import.export(one, "news@1", tmp_path / "deep" / "out")
     version = versions.resolve(one, "news@1")
     written = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert set(written) == {*FILES, "labels.json", "manifest.json"}
@@ -39,10 +41,10 @@ def test_export_writes_every_file_flat_with_labels_and_manifest(one: Store, tmp_
 
 def test_export_fills_an_empty_folder_but_no_other(one: Store, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    exchange.export(one, "news", tmp_path / "empty")
+    export_import.export(one, "news", tmp_path / "empty")
     for target in (tmp_path / "empty", tmp_path / "head.json"):
         with pytest.raises(ConflictError):
-            exchange.export(one, "news", target)
+            export_import.export(one, "news", target)
 
 
 def test_export_of_a_rotten_version_leaves_nothing(one: Store, tmp_path: Path) -> None:
@@ -52,15 +54,15 @@ def test_export_of_a_rotten_version_leaves_nothing(one: Store, tmp_path: Path) -
     file.write_bytes(b"tensorz")
     before = set(tmp_path.iterdir())
     with pytest.raises(IntegrityError):
-        exchange.export(one, "news@1", tmp_path / "out")
+        export_import.export(one, "news@1", tmp_path / "out")
     assert set(tmp_path.iterdir()) == before
 
 
 def test_export_of_nothing_and_to_nowhere_are_typed_errors(one: Store, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
-        exchange.export(one, "news@2", tmp_path / "out")
+        export_import.export(one, "news@2", tmp_path / "out")
     with pytest.raises(LimpetError):
-        exchange.export(one, "news@1", tmp_path / "head.json" / "out")
+        export_import.export(one, "news@1", tmp_path / "head.json" / "out")
 
 
 def test_an_export_is_on_the_disk_before_it_has_its_name(
@@ -68,8 +70,8 @@ def test_an_export_is_on_the_disk_before_it_has_its_name(
 ) -> None:
     target = tmp_path / "out"
     synced: list[tuple[str, bool]] = []
-    monkeypatch.setattr(durable, "sync_file", lambda path: synced.append((path.name, target.exists())))
-    exchange.export(one, "news@1", target)
+    monkeypatch.setattr(atomic_files, "sync_file", lambda path: synced.append((path.name, target.exists())))
+    export_import.export(one, "news@1", target)
     inside = [name for name, named in synced if not named]
     assert sorted(inside[:-1]) == sorted(path.name for path in target.iterdir())
     assert synced[-1] == (tmp_path.name, True)
@@ -80,7 +82,7 @@ def test_an_export_takes_no_more_memory_than_a_piece(home: Store, tmp_path: Path
     versions.register(home, draft(), {"adapter_model.safetensors": tmp_path / "adapter_model.safetensors"})
     tracemalloc.start()
     try:
-        exchange.export(home, "news@1", tmp_path / "out")
+        export_import.export(home, "news@1", tmp_path / "out")
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()

@@ -13,7 +13,7 @@ import pytest
 
 import limpet
 from limpet.errors import UsageError
-from limpet.registry.failpoints import FAILPOINTS, VARIABLE, reach
+from limpet.registry.system.failpoints import FAILPOINTS, VARIABLE, reach
 from tests.registry.homes import add_version, stock
 
 PACKAGE = Path(limpet.__file__).parent

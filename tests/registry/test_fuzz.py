@@ -25,9 +25,10 @@ from safetensors import SafetensorError, deserialize
 from sqlalchemy import text
 
 from limpet.errors import LimpetError
-from limpet.registry import exchange, versions
-from limpet.registry.canonical import canonical_json
-from limpet.registry.safetensors_header import check_header
+from limpet.registry import versions
+from limpet.registry.exchange import export_import
+from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.formats.safetensors_header import check_header
 from limpet.registry.store import Store, open_store
 from tests.registry.bundles import (
     a_home,
@@ -175,7 +176,7 @@ class Field:
         file = self.folder / "case.limpet"
         file.write_bytes(content)
         try:
-            version, _ = exchange.import_bundle(self.store, file)
+            version, _ = export_import.import_bundle(self.store, file)
         except LimpetError as refused:
             assert refused.message and refused.hint
             self.counts["refused"] += 1
@@ -192,7 +193,7 @@ class Field:
         (found,) = versions.find(self.store).items
         assert found.digest == digest == versions.identity(found, found.files)
         versions.files(self.store, found)
-        out = exchange.export_bundle(self.store, found.reference, self.folder / "again.limpet")
+        out = export_import.export_bundle(self.store, found.reference, self.folder / "again.limpet")
         out.unlink()
         with self.store.database.read() as session:
             assert session.execute(text("SELECT count(*) FROM versions")).scalar() == 1

@@ -16,14 +16,19 @@ import pytest
 from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, IntegrityError, UsageError
-from limpet.registry import aliases, clock, clock_check, deletion, gc, log, policy, tasks, versions
-from limpet.registry.blobs import LocalBlobs, blob_key
-from limpet.registry.canonical import digest_bytes
-from limpet.registry.database import Database
-from limpet.registry.gc import DAY, Tally, collect
+from limpet.registry import versions
+from limpet.registry.blobs.local import LocalBlobs, blob_key
+from limpet.registry.cleanup import gc
+from limpet.registry.cleanup.gc import DAY, Tally, collect
+from limpet.registry.database import clock_check
+from limpet.registry.database.engine import Database
+from limpet.registry.formats.canonical import digest_bytes
+from limpet.registry.records import log, policy, tasks
 from limpet.registry.store import Store
+from limpet.registry.system import clock
 from limpet.registry.values import VersionRecord
-from limpet.registry.verify import verify
+from limpet.registry.verification.verify import verify
+from limpet.registry.versions import aliases, deletion
 from tests.registry.homes import (
     PREDICTIONS,
     a_task,
@@ -205,7 +210,7 @@ def _registering_beside(home: Store, place: str, monkeypatch: pytest.MonkeyPatch
             # it may have to wait for the end of the collection
             other.join(0.2)
 
-    for module in ("limpet.registry.gc.reach", "limpet.registry.database.reach"):
+    for module in ("limpet.registry.cleanup.gc.reach", "limpet.registry.database.engine.reach"):
         monkeypatch.setattr(module, reach)
 
     def wait() -> VersionRecord:

@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 import pytest
 
 from limpet.errors import ConflictError
-from limpet.registry import deletion, policy, versions
-from limpet.registry.gc import collect
+from limpet.registry import versions
+from limpet.registry.cleanup.gc import collect
+from limpet.registry.records import policy
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
-from limpet.registry.verify import verify
+from limpet.registry.verification.verify import verify
+from limpet.registry.versions import deletion
 from tests.registry.homes import add_evaluation, add_version
 from tests.registry.test_concurrency import PROCESSES, run_together
 

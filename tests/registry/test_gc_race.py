@@ -9,12 +9,15 @@ from dataclasses import replace
 import pytest
 
 from limpet.errors import ConflictError
-from limpet.registry import deletion, evaluations, exchange, probes, tasks, versions
-from limpet.registry.canonical import digest_bytes
-from limpet.registry.gc import collect
-from limpet.registry.removal import announce, recording
+from limpet.registry import versions
+from limpet.registry.cleanup.gc import collect
+from limpet.registry.exchange import export_import
+from limpet.registry.formats.canonical import digest_bytes
+from limpet.registry.records import evaluations, reference_outputs, tasks
 from limpet.registry.store import Store
-from limpet.registry.verify import verify
+from limpet.registry.store.blob_removal import announce, recording
+from limpet.registry.verification.verify import verify
+from limpet.registry.versions import deletion
 from tests.registry.bundles import add_sound_version, exported
 from tests.registry.homes import ENVIRONMENT, a_task, adapter_bytes, add_evaluation, add_version
 
@@ -46,27 +49,27 @@ def test_a_bundle_whose_files_were_taken_away_is_unpacked_again(home: Store, mon
     bundle = exported(home, home.path / "third.limpet", made.reference)
     deletion.delete(home, made.reference, "to be imported")
     collect(home, grace_seconds=0, dry_run=False)
-    monkeypatch.setattr(exchange, "reach", collected_before("import.unpacked", home))
-    version, created = exchange.import_bundle(home, bundle)
+    monkeypatch.setattr(export_import, "reach", collected_before("import.unpacked", home))
+    version, created = export_import.import_bundle(home, bundle)
     assert (version.digest, created) == (made.digest, True)
     assert verify(home) == ()
 
 
 def test_a_probe_that_was_taken_away_is_stored_again(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     version = add_version(home, seed=1)
-    probe = probes.write(["a text"], [[0.5, -0.5]], 64, ENVIRONMENT)
+    probe = reference_outputs.write(["a text"], [[0.5, -0.5]], 64, ENVIRONMENT)
     home.blobs.put_bytes(probe)
     collect(home, grace_seconds=0, dry_run=False)
-    stored = probes.store_probe
+    stored = reference_outputs.store_probe
 
-    def store_and_lose(store: Store, data: bytes) -> probes.StoredProbe:
+    def store_and_lose(store: Store, data: bytes) -> reference_outputs.StoredProbe:
         made = stored(store, data)
-        monkeypatch.setattr(probes, "store_probe", stored)
+        monkeypatch.setattr(reference_outputs, "store_probe", stored)
         assert collect(store, grace_seconds=0, dry_run=False).orphans.count == 1
         return made
 
-    monkeypatch.setattr(probes, "store_probe", store_and_lose)
-    probes.keep(home, version.reference, probe)
+    monkeypatch.setattr(reference_outputs, "store_probe", store_and_lose)
+    reference_outputs.keep(home, version.reference, probe)
     assert verify(home) == ()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from limpet.registry import versions
 from limpet.registry.store import Store
-from limpet.registry.verify import verify
+from limpet.registry.verification.verify import verify
 from tests.registry.homes import add_version, again
 
 ROOT = Path(__file__).parents[2]

@@ -30,11 +30,14 @@ import limpet
 from limpet.cli import cli
 from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError, UsageError
 from limpet.names import check_name, parse_reference
-from limpet.registry import aliases, bundle, exchange, notes, tags, tasks, versions
-from limpet.registry.blobs import LocalBlobs, blob_key
-from limpet.registry.canonical import canonical_json, digest_bytes
+from limpet.registry import versions
+from limpet.registry.blobs.local import LocalBlobs, blob_key
+from limpet.registry.exchange import bundle_format, export_import
+from limpet.registry.formats.canonical import canonical_json, digest_bytes
+from limpet.registry.records import tasks
 from limpet.registry.store import Store, open_store
-from limpet.registry.verify import verify
+from limpet.registry.verification.verify import verify
+from limpet.registry.versions import aliases, notes, tags
 from tests.registry.bundles import (
     a_home,
     adapter_files,
@@ -177,7 +180,7 @@ def _refused(store: Store, content: bytes, tmp_path: Path) -> LimpetError:
     file.write_bytes(content)
     began = time.monotonic()
     with pytest.raises(LimpetError) as refused:
-        exchange.import_bundle(store, file)
+        export_import.import_bundle(store, file)
     assert time.monotonic() - began < 5
     assert refused.value.exit_code in (1, 3, 4, 5)
     return refused.value
@@ -193,7 +196,7 @@ def _limpet(store: Store, *words: str, actor: str | None = None) -> tuple[int, s
 
 def test_the_sound_bundle_that_the_attacks_are_made_of_is_taken_in(entries: dict[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "sound.limpet").write_bytes(sealed(entries))
-    assert exchange.import_bundle(a_home(tmp_path / "home"), tmp_path / "sound.limpet")[1]
+    assert export_import.import_bundle(a_home(tmp_path / "home"), tmp_path / "sound.limpet")[1]
     assert resealed(entries) == entries
 
 
@@ -214,7 +217,7 @@ def test_a_name_that_leads_elsewhere(stocked: Store, name: str) -> None:
         lambda: aliases.promote(stocked, "news@1", name),
         lambda: aliases.rollback(stocked, "news", name),
         lambda: tags.change(stocked, "news@1", {name: "x"}),
-        lambda: exchange.export(stocked, f"{name}@1", stocked.path / "out"),
+        lambda: export_import.export(stocked, f"{name}@1", stocked.path / "out"),
     ]
     for attempt in attempts:
         with pytest.raises((UsageError, NotFoundError)):
@@ -350,9 +353,9 @@ def test_an_export_onto_a_link_writes_nothing_behind_it(own: Store, sandbox: Pat
             (out / f"{name}{suffix}").symlink_to(place)
     for name in ("folder", "hole", "file"):
         with pytest.raises(ConflictError):
-            exchange.export(own, "news@1", out / name)
+            export_import.export(own, "news@1", out / name)
         with pytest.raises(ConflictError):
-            exchange.export_bundle(own, "news@1", out / f"{name}.limpet")
+            export_import.export_bundle(own, "news@1", out / f"{name}.limpet")
     assert all(path.is_symlink() for path in out.iterdir())
 
 
@@ -539,10 +542,10 @@ def test_an_entry_of_another_kind_than_json_and_safetensors(
 def test_a_file_that_is_too_large_is_not_read(target: Store, tmp_path: Path) -> None:
     file = tmp_path / "large.limpet"
     with file.open("wb") as hollow:
-        hollow.truncate(bundle.LARGEST_BUNDLE + 512)
+        hollow.truncate(bundle_format.LARGEST_BUNDLE + 512)
     began = time.monotonic()
     with pytest.raises(IntegrityError, match="more than"):
-        exchange.import_bundle(target, file)
+        export_import.import_bundle(target, file)
     assert time.monotonic() - began < 1
 
 
@@ -556,14 +559,14 @@ def test_sizes_that_claim_petabytes(target: Store, entries: dict[str, bytes], tm
 
 
 def test_more_entries_than_a_version_has(target: Store, entries: dict[str, bytes], tmp_path: Path) -> None:
-    many = entries | {f"extra-{number}.json": b"{}" for number in range(bundle.MOST_ENTRIES)}
+    many = entries | {f"extra-{number}.json": b"{}" for number in range(bundle_format.MOST_ENTRIES)}
     assert "at most 64" in _refused(target, sealed(many), tmp_path).message
     index = canonical_json(index_of(entries) | {"padding": "x" * (64 << 10)})
     assert "claims" in _refused(target, member("bundle.json", index) + bytes(1024), tmp_path).message
 
 
 def test_a_json_document_that_is_too_large(target: Store, entries: dict[str, bytes], tmp_path: Path) -> None:
-    large = b'"' + b"x" * bundle.LARGEST_JSON + b'"'
+    large = b'"' + b"x" * bundle_format.LARGEST_JSON + b'"'
     assert "head.json has" in _refused(target, sealed(resealed(entries, head_json=large)), tmp_path).message
 
 
@@ -821,7 +824,7 @@ def test_tags_and_aliases_that_ask_for_trust_turn_no_check_off(own: Store) -> No
     with pytest.raises(IntegrityError):
         versions.files(own, versions.resolve(own, "news@verified"))
     with pytest.raises(IntegrityError):
-        exchange.export_bundle(own, "news@verified", own.path / "out.limpet")
+        export_import.export_bundle(own, "news@verified", own.path / "out.limpet")
     assert any(problem.kind in ("changed", "size") for problem in verify(own))
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limpet.registry.lines import split_lines
+from limpet.registry.system.lines import split_lines
 
 INSIDE = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 """What `str.splitlines` takes for the end of a line, and no file of lines does."""

@@ -11,9 +11,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from limpet.errors import ConflictError
-from limpet.registry import database
-from limpet.registry.database import Database, _alembic_config, connect, database_url
-from limpet.registry.schema import TableBase
+from limpet.registry.database import engine
+from limpet.registry.database.engine import Database, _alembic_config, connect, database_url
+from limpet.registry.database.schema import TableBase
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
 
@@ -38,19 +38,19 @@ def test_the_migrations_make_exactly_the_models(home: Store) -> None:
 
 
 def test_the_head_in_the_code_is_the_newest_migration() -> None:
-    assert ScriptDirectory.from_config(_alembic_config()).get_current_head() == database.head()
+    assert ScriptDirectory.from_config(_alembic_config()).get_current_head() == engine.head()
 
 
 def test_upgrading_is_repeatable_and_says_the_revision(empty: Database) -> None:
-    assert database.current(empty) is None
-    assert database.upgrade(empty) == database.Upgrade(None, database.head())
-    assert database.upgrade(empty) == database.Upgrade(database.head(), database.head())
-    assert database.current(empty) == database.head()
+    assert engine.current(empty) is None
+    assert engine.upgrade(empty) == engine.Upgrade(None, engine.head())
+    assert engine.upgrade(empty) == engine.Upgrade(engine.head(), engine.head())
+    assert engine.current(empty) == engine.head()
     empty.close()
 
 
 def test_a_downgrade_to_nothing_leaves_nothing(empty: Database) -> None:
-    database.upgrade(empty)
+    engine.upgrade(empty)
     config = _alembic_config()
     with empty.writer.begin() as connection:
         config.attributes["connection"] = connection
@@ -61,13 +61,13 @@ def test_a_downgrade_to_nothing_leaves_nothing(empty: Database) -> None:
 
 
 def test_a_newer_schema_is_neither_used_nor_migrated(empty: Database) -> None:
-    database.upgrade(empty)
+    engine.upgrade(empty)
     with empty.writer.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    for act in (database.check_schema, database.upgrade):
+    for act in (engine.check_schema, engine.upgrade):
         with pytest.raises(ConflictError, match="newer"):
             act(empty)
-    assert database.current(empty) == "9999"
+    assert engine.current(empty) == "9999"
     empty.close()
 
 
@@ -76,7 +76,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(empty: Database) -
         # the last table of the migration is in the way
         connection.execute(text("CREATE TABLE mirror_items (key INTEGER)"))
     with pytest.raises(Exception, match="mirror_items"):
-        database.upgrade(empty)
+        engine.upgrade(empty)
     with empty.reader.connect() as connection:
         assert inspect(connection).get_table_names() == ["mirror_items"]
     empty.close()

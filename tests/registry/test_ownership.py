@@ -16,14 +16,15 @@ from sqlalchemy import text
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError
 from limpet.home import init
-from limpet.registry import log, versions
-from limpet.registry.blobs import MARK_FILE, LocalBlobs
-from limpet.registry.database import upgrade
-from limpet.registry.gc import DAY, collect
-from limpet.registry.remote_blobs import RemoteBlobs
+from limpet.registry import versions
+from limpet.registry.blobs.local import MARK_FILE, LocalBlobs
+from limpet.registry.blobs.remote import RemoteBlobs
+from limpet.registry.cleanup.gc import DAY, collect
+from limpet.registry.database.engine import upgrade
+from limpet.registry.records import log
 from limpet.registry.settings import Settings, load_settings, write_settings
 from limpet.registry.store import Store, adopt_store, create_store, open_store
-from limpet.registry.verify import verify
+from limpet.registry.verification.verify import verify
 from tests.registry.homes import add_version, again, stock
 from tests.registry.released import lay_home
 

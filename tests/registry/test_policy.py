@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import ConflictError, NotFoundError, UsageError
-from limpet.registry import aliases, log, policy, versions
-from limpet.registry.policy import Policy
+from limpet.registry import versions
+from limpet.registry.records import log, policy
+from limpet.registry.records.policy import Policy
 from limpet.registry.store import Store
+from limpet.registry.versions import aliases
 from tests.registry.homes import add_version, again, stock
 
 

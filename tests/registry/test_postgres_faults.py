@@ -13,9 +13,11 @@ import pytest
 from sqlalchemy import Connection, make_url, text
 
 from limpet.errors import ConflictError, LimpetError, UnavailableError
-from limpet.registry import aliases, database, removal, tags, versions
-from limpet.registry.store import Store, open_store
-from limpet.registry.verify import verify
+from limpet.registry import versions
+from limpet.registry.database import engine
+from limpet.registry.store import Store, blob_removal, open_store
+from limpet.registry.verification.verify import verify
+from limpet.registry.versions import aliases, tags
 from tests.registry.homes import add_version, again, draft, register, stock
 from tests.registry.postgres import Server, postgres_server
 
@@ -115,16 +117,16 @@ def test_writers_need_not_know_the_isolation_that_the_server_has_by_default(stri
 def test_who_waits_for_a_writer_that_hangs_gives_up(home: Store, lock: str, monkeypatch: pytest.MonkeyPatch) -> None:
     add_version(home, seed=1)
     other = again(home)
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 200)
-    monkeypatch.setattr(removal, "BUSY_TIMEOUT_MS", 200)
-    held = home.database.write() if lock == "writers" else removal.removing(home.database)
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 200)
+    monkeypatch.setattr(blob_removal, "BUSY_TIMEOUT_MS", 200)
+    held = home.database.write() if lock == "writers" else blob_removal.removing(home.database)
     with held:
         began = time.monotonic()
         with pytest.raises(ConflictError, match="was held by another process") as caught:
             if lock == "writers":
                 aliases.promote(other, "news@1", "production")
             else:
-                with removal.removing(other.database):
+                with blob_removal.removing(other.database):
                     raise AssertionError("there were two")
         assert caught.value.exit_code == 4
         assert time.monotonic() - began < 5
@@ -136,7 +138,7 @@ def test_who_waits_for_a_writer_that_hangs_gives_up(home: Store, lock: str, monk
 def test_a_password_is_in_no_error(tmp_path: Path) -> None:
     url = f"postgresql://ada:geheim@/limpet?host={tmp_path}"
     with pytest.raises(UnavailableError) as caught:
-        database.current(database.connect(database.database_url(url, tmp_path)))
+        engine.current(engine.connect(engine.database_url(url, tmp_path)))
     assert "geheim" not in caught.value.message + caught.value.hint
     assert "ada:***@" in caught.value.message
 

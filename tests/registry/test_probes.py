@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from limpet.errors import ConflictError, IntegrityError, NotFoundError
-from limpet.registry import probes
-from limpet.registry.canonical import canonical_json, digest_bytes
+from limpet.registry.formats.canonical import canonical_json, digest_bytes
+from limpet.registry.records import reference_outputs
 from limpet.registry.store import Store
 from tests.registry.homes import ENVIRONMENT, add_version
 
@@ -20,13 +20,13 @@ def float32(value: float) -> float:
 
 
 LOGITS = ((float32(0.1), float32(-3.3e-12)), (float32(2 / 3), -0.0))
-DATA = probes.write(("a wave", "é"), LOGITS, 16, ENVIRONMENT)
+DATA = reference_outputs.write(("a wave", "é"), LOGITS, 16, ENVIRONMENT)
 
 
 def test_the_logits_come_back_as_the_same_float32_bits(home: Store) -> None:
     add_version(home)
-    probes.keep(home, "news@1", DATA)
-    kept = probes.of(home, "news@1")
+    reference_outputs.keep(home, "news@1", DATA)
+    kept = reference_outputs.of(home, "news@1")
     assert kept is not None
     assert [[value.hex() for value in row] for row in kept.logits] == [[v.hex() for v in row] for row in LOGITS]
     assert (kept.inputs, kept.max_length, kept.environment) == (("a wave", "é"), 16, ENVIRONMENT)
@@ -35,22 +35,22 @@ def test_the_logits_come_back_as_the_same_float32_bits(home: Store) -> None:
 
 def test_a_probe_is_kept_once(home: Store) -> None:
     add_version(home)
-    assert probes.of(home, "news@1") is None
-    probes.keep(home, "news@1", DATA)
-    probes.keep(home, "news@1", DATA)
+    assert reference_outputs.of(home, "news@1") is None
+    reference_outputs.keep(home, "news@1", DATA)
+    reference_outputs.keep(home, "news@1", DATA)
     with pytest.raises(ConflictError, match="another probe"):
-        probes.keep(home, "news@1", probes.write(("a wave",), ((0.5,),), 16, ENVIRONMENT))
-    assert probes.of(home, "news@1") == probes.parse(DATA)
+        reference_outputs.keep(home, "news@1", reference_outputs.write(("a wave",), ((0.5,),), 16, ENVIRONMENT))
+    assert reference_outputs.of(home, "news@1") == reference_outputs.parse(DATA)
     with pytest.raises(NotFoundError):
-        probes.keep(home, "news@2", DATA)
+        reference_outputs.keep(home, "news@2", DATA)
 
 
 def test_one_probe_may_serve_two_versions(home: Store) -> None:
     add_version(home)
     add_version(home, seed=1)
-    probes.keep(home, "news@1", DATA)
-    probes.keep(home, "news@2", DATA)
-    assert probes.of(home, "news@1") == probes.of(home, "news@2")
+    reference_outputs.keep(home, "news@1", DATA)
+    reference_outputs.keep(home, "news@2", DATA)
+    assert reference_outputs.of(home, "news@1") == reference_outputs.of(home, "news@2")
 
 
 def changed(**changes: Any) -> bytes:
@@ -91,10 +91,10 @@ def changed(**changes: Any) -> bytes:
 def test_what_is_no_probe_is_refused(data: bytes) -> None:
     assert data != DATA
     with pytest.raises(IntegrityError):
-        probes.parse(data)
+        reference_outputs.parse(data)
 
 
 @pytest.mark.parametrize("row", [(float("nan"),), (float("inf"),), (0.1,), ()])
 def test_logits_that_are_not_finite_float32_are_never_written(row: tuple[float, ...]) -> None:
     with pytest.raises(IntegrityError):
-        probes.write(("a",), (row,), 16, ENVIRONMENT)
+        reference_outputs.write(("a",), (row,), 16, ENVIRONMENT)

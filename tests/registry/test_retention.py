@@ -5,8 +5,11 @@ from collections.abc import Iterable
 import pytest
 from sqlalchemy import text
 
-from limpet.registry import aliases, deletion, log, policy, retention, streams, versions
+from limpet.registry import versions
+from limpet.registry.cleanup import retention
+from limpet.registry.records import log, policy, streams
 from limpet.registry.store import Store
+from limpet.registry.versions import aliases, deletion
 from tests.registry.homes import BASE, add_version
 
 

@@ -16,13 +16,15 @@ import fsspec
 import pytest
 
 from limpet.errors import IntegrityError, LimpetError, UnavailableError, UsageError
-from limpet.registry import exchange, gc, versions
-from limpet.registry.blobs import blob_key, open_blobs
-from limpet.registry.canonical import digest_bytes
-from limpet.registry.remote_blobs import RemoteBlobs
+from limpet.registry import versions
+from limpet.registry.blobs.local import blob_key, open_blobs
+from limpet.registry.blobs.remote import RemoteBlobs
+from limpet.registry.cleanup import gc
+from limpet.registry.exchange import export_import
+from limpet.registry.formats.canonical import digest_bytes
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, open_store
-from limpet.registry.verify import verify
+from limpet.registry.verification.verify import verify
 from tests.registry.bundles import adapter_files, add_sound_version
 from tests.registry.homes import adapter_bytes, add_version, draft, register, stock
 from tests.registry.s3 import SECRET, Proxy
@@ -78,11 +80,11 @@ def test_a_version_is_used_on_another_machine(far: Store, tmp_path: Path) -> Non
 def test_what_is_exported_and_imported_goes_through_the_store(far: Store, tmp_path: Path) -> None:
     made = add_sound_version(far, seed=1)
     there = elsewhere(far, tmp_path)
-    folder = exchange.export(there, made.reference, tmp_path / "out")
+    folder = export_import.export(there, made.reference, tmp_path / "out")
     assert {file.name: (folder / file.name).read_bytes() for file in made.files} == adapter_files(1)
-    bundle = exchange.export_bundle(there, made.reference, tmp_path / "news.limpet")
+    bundle = export_import.export_bundle(there, made.reference, tmp_path / "news.limpet")
     other = stock(tmp_path / "other", blobs=f"{far.settings.blobs}-other")
-    assert exchange.import_bundle(other, bundle)[0].digest == made.digest
+    assert export_import.import_bundle(other, bundle)[0].digest == made.digest
     assert verify(other) == ()
 
 
@@ -115,7 +117,7 @@ def test_each_damage_to_an_object_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # nobody can date an object back
-    monkeypatch.setattr("limpet.registry.verify._UNFINISHED_SECONDS", -3600)
+    monkeypatch.setattr("limpet.registry.verification.verify._UNFINISHED_SECONDS", -3600)
     add_version(far, seed=1)
     damage(far)
     assert {problem.kind for problem in verify(far)} == kinds

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save, save_file
 
 from limpet.errors import IntegrityError
-from limpet.registry.safetensors_header import check_header, read_header
+from limpet.registry.formats.safetensors_header import check_header, read_header
 
 SOUND = save({"a": numpy.arange(6, dtype="float32").reshape(2, 3), "b": numpy.ones(3, dtype="uint8")})
 

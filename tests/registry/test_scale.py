@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from limpet.registry import aliases, tags, versions
-from limpet.registry._order import SORTS
-from limpet.registry._rows import references
+from limpet.registry import versions
+from limpet.registry.records.rows import references
 from limpet.registry.store import Store
+from limpet.registry.versions import aliases, tags
+from limpet.registry.versions.sort_and_page import SORTS
 from tests.registry.homes import add_version, draft, register, stock
 
 # a step of the counter is so many instructions of SQLite's machine

@@ -16,11 +16,13 @@ from click.testing import CliRunner
 
 from limpet.cli import cli
 from limpet.errors import LimpetError
-from limpet.registry import aliases, gc, versions
-from limpet.registry.database import connect, current, database_url, head
+from limpet.registry import versions
+from limpet.registry.cleanup import gc
+from limpet.registry.database.engine import connect, current, database_url, head
 from limpet.registry.settings import Settings
 from limpet.registry.store import create_store, open_store
-from limpet.registry.verify import verify
+from limpet.registry.verification.verify import verify
+from limpet.registry.versions import aliases
 from tests.registry.deaths import state
 from tests.registry.faulty import ACTIONS, FAULTS, Outcome, beside, build, sweep
 from tests.registry.homes import adapter_file, add_version, draft, stock

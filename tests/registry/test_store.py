@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError, UsageError
-from limpet.registry import bases
-from limpet.registry.database import database_url
-from limpet.registry.failpoints import VARIABLE
+from limpet.registry.database.engine import database_url
+from limpet.registry.records import bases
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, find_home, new_store, open_store
-from limpet.registry.verify import verify
+from limpet.registry.system.failpoints import VARIABLE
+from limpet.registry.verification.verify import verify
 from tests.registry.homes import a_base, again, stock
 from tests.registry.released import lay_home
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from limpet.errors import ConflictError, IntegrityError, NotFoundError, UsageError
-from limpet.registry import bases, evaluations, streams, tasks
-from limpet.registry.canonical import digest_bytes
+from limpet.registry.formats.canonical import digest_bytes
+from limpet.registry.records import bases, evaluations, streams, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
 from tests.registry.homes import BASE, a_base, a_task, add_evaluation, add_version, again

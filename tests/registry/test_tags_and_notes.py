@@ -7,9 +7,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from limpet.errors import NotFoundError, UsageError
-from limpet.registry import deletion, lineage, log, notes, streams, tags
-from limpet.registry.lineage import Lineage, Step
+from limpet.registry.records import log, streams
 from limpet.registry.store import Store
+from limpet.registry.versions import deletion, lineage, notes, tags
+from limpet.registry.versions.lineage import Lineage, Step
 from tests.registry.homes import BASE, DATA, add_version, again, stock
 
 

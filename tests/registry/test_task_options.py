@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import ConflictError
-from limpet.registry import tasks
-from limpet.registry.canonical import digest_json
-from limpet.registry.document_forms import DEFINITION, wrong_fields
+from limpet.registry.exchange.document_schemas import DEFINITION, wrong_fields
+from limpet.registry.formats.canonical import digest_json
+from limpet.registry.records import tasks
 from tests.registry.bundles import a_home
 from tests.registry.homes import LABELS, SPLITS, a_definition, a_task
 

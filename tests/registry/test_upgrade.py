@@ -20,26 +20,24 @@ from click.testing import CliRunner
 
 from limpet.cli import cli
 from limpet.errors import ConflictError, IntegrityError
-from limpet.registry import (
-    abilities,
-    aliases,
+from limpet.registry import versions
+from limpet.registry.database import engine as database
+from limpet.registry.database.engine import Database, Upgrade, connect, upgrade
+from limpet.registry.records import (
     bases,
-    database,
     evaluations,
     gate_refusals,
+    general_ability,
     log,
-    notes,
     policy,
-    probes,
+    reference_outputs,
     streams,
-    tags,
     tasks,
-    versions,
 )
-from limpet.registry.database import Database, Upgrade, connect, upgrade
-from limpet.registry.failpoints import FAILPOINTS, VARIABLE
 from limpet.registry.store import Store, open_store
-from limpet.registry.verify import verify
+from limpet.registry.system.failpoints import FAILPOINTS, VARIABLE
+from limpet.registry.verification.verify import verify
+from limpet.registry.versions import aliases, notes, tags
 from tests.registry.homes import add_version, draft
 from tests.registry.released import RELEASED, Rows, contents, lay_home, migrate, rows
 
@@ -179,14 +177,14 @@ def test_what_the_life_cycle_left_in_an_older_home_is_read_as_before(tmp_path: P
     ]
     assert policy.get(home) == policy.Policy(("release",), keep_last=5, keep_days=None)
     assert versions.look_up(home, "empty@1").deleted is not None
-    probe = probes.of(home, "news@1")
+    probe = reference_outputs.of(home, "news@1")
     assert probe is not None
     assert probe.logits == ((0.5, -0.25),)
     base = versions.resolve(home, "news@1").base_digest
     asked = {"name": "words", "data": "sample:words"}
     found = [
-        abilities.find(home, asked, base),
-        abilities.find(home, asked, base, head="news@1", state="news@3", after="films@1"),
+        general_ability.find(home, asked, base),
+        general_ability.find(home, asked, base, head="news@1", state="news@3", after="films@1"),
     ]
     assert [ability and ability.score for ability in found] == [0.75, 0.5]
     actions = [event.action for event in log.read(home, "news@1").items]
@@ -288,7 +286,7 @@ def test_rows_that_contradict_each_other_are_not_migrated(old_file: Old) -> None
 UPGRADE = """
 import sys
 from pathlib import Path
-from limpet.registry.database import connect, database_url, upgrade
+from limpet.registry.database.engine import connect, database_url, upgrade
 from limpet.registry.settings import load_settings
 home = Path(sys.argv[1])
 upgrade(connect(database_url(load_settings(home).db, home)))

@@ -16,15 +16,19 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from limpet.registry import _ledger, _verify_records, aliases, database, deletion, probes, tags, tasks, versions
-from limpet.registry._chain import cover_rows, uncovered_rows
-from limpet.registry._verify_log import check_log
-from limpet.registry._verify_records import check_records
-from limpet.registry.blobs import BlobStore, LocalBlobs, blob_key
-from limpet.registry.canonical import digest_bytes
-from limpet.registry.gc import collect
+from limpet.registry import versions
+from limpet.registry.blobs.local import BlobStore, LocalBlobs, blob_key
+from limpet.registry.cleanup.gc import collect
+from limpet.registry.database import engine, row_digests
+from limpet.registry.database.event_log import cover_rows, uncovered_rows
+from limpet.registry.formats.canonical import digest_bytes
+from limpet.registry.records import reference_outputs, tasks
 from limpet.registry.store import Store
-from limpet.registry.verify import contents, verify
+from limpet.registry.verification import records
+from limpet.registry.verification.log import check_log
+from limpet.registry.verification.records import check_records
+from limpet.registry.verification.verify import contents, verify
+from limpet.registry.versions import aliases, deletion, tags
 from tests.registry.homes import (
     ENVIRONMENT,
     PREDICTIONS,
@@ -37,7 +41,7 @@ from tests.registry.homes import (
 )
 
 OTHER = digest_bytes(b"other")
-PROBE = probes.write(("a wave",), ((0.5, -0.25),), 64, ENVIRONMENT)
+PROBE = reference_outputs.write(("a wave",), ((0.5, -0.25),), 64, ENVIRONMENT)
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def _fill(store: Store) -> Store:
     add_version(store, "films", seed=2, parent="news@1")
     aliases.promote(store, "news@1", "production")
     add_evaluation(store, "news@1", logits_digest=OTHER, plan_digest=OTHER)
-    probes.keep(store, "news@1", PROBE)
+    reference_outputs.keep(store, "news@1", PROBE)
     assert verify(store, deep=True) == ()
     return store
 
@@ -254,7 +258,7 @@ class Disturbed:
 
 
 def test_nobody_who_writes_waits_while_bytes_are_read(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 200)
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 200)
     other, moves = again(full), []
 
     def promote() -> None:
@@ -274,8 +278,8 @@ def test_what_is_written_between_two_pages_of_a_check_is_no_edit(
 ) -> None:
     other, acts = again(filled), iter(range(10_000))
     # a page is one row, so that every table has several
-    monkeypatch.setattr(_ledger, "_PAGE", 1)
-    monkeypatch.setattr(_verify_records, "_PAGE", 1)
+    monkeypatch.setattr(row_digests, "_PAGE", 1)
+    monkeypatch.setattr(records, "_PAGE", 1)
 
     def work() -> None:
         act = next(acts)
@@ -367,7 +371,7 @@ def test_the_contents_are_counted(full: Store) -> None:
 def test_a_sound_home_is_sound_on_each_database(home: Store) -> None:
     version = add_version(home, seed=1)
     aliases.promote(home, version.reference, "production")
-    probes.keep(home, version.reference, PROBE)
+    reference_outputs.keep(home, version.reference, PROBE)
     add_version(home, seed=2, parent="news@1")
     deletion.delete(home, "news@2", "not wanted")
     assert verify(home, deep=True) == ()
@@ -497,6 +501,6 @@ def test_predictions_that_do_not_give_the_score_are_found_by_a_deep_check(
 
 
 def test_a_probe_of_another_task_is_found_by_a_deep_check(full: Store) -> None:
-    probes.keep(full, "films@1", probes.write(("a",), ((0.5,),), 64, ENVIRONMENT))
+    reference_outputs.keep(full, "films@1", reference_outputs.write(("a",), ((0.5,),), 64, ENVIRONMENT))
     (problem,) = verify(full, deep=True)
     assert (problem.kind, problem.where) == ("content", "films@1, probe")

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from limpet.errors import IntegrityError, LimpetError, NotFoundError, UsageError
-from limpet.registry import aliases, bases, deletion, tags, versions
-from limpet.registry._order import SORTS
-from limpet.registry.blobs import LocalBlobs, blob_key
-from limpet.registry.canonical import digest_bytes
+from limpet.registry import versions
+from limpet.registry.blobs.local import LocalBlobs, blob_key
+from limpet.registry.formats.canonical import digest_bytes
+from limpet.registry.records import bases
 from limpet.registry.store import Store
 from limpet.registry.values import Page, VersionRecord
-from limpet.registry.verify import verify
+from limpet.registry.verification.verify import verify
+from limpet.registry.versions import aliases, deletion, tags
+from limpet.registry.versions.sort_and_page import SORTS
 from tests.registry.homes import a_base, adapter_bytes, add_version, again, draft, register
 
 
@@ -101,7 +103,7 @@ def test_each_part_of_the_identity_makes_another_version(store_with: Store, chan
 
 @pytest.fixture
 def store_with(store: Store) -> Store:
-    from limpet.registry import tasks
+    from limpet.registry.records import tasks
     from tests.registry.homes import a_task
 
     bases.add(store, a_base())
@@ -372,7 +374,7 @@ def test_an_edited_manifest_is_found_when_a_version_is_resolved(store_with: Stor
 
 
 def test_a_locked_database_is_a_conflict_not_a_traceback(store_with: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limpet.registry.database.BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("limpet.registry.database.engine.BUSY_TIMEOUT_MS", 50)
     other = again(store_with)
     with store_with.database.write() as session:
         session.connection()

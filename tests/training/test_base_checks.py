@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from limpet.errors import IntegrityError, LimpetError, UsageError
 from limpet.home import init
-from limpet.registry import bases as kept
+from limpet.registry.records import bases as kept
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
 from limpet.training.backbone import load_backbone, module_digest

@@ -12,8 +12,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from limpet.errors import IntegrityError, LimpetError, NotFoundError, UsageError
-from limpet.registry import bases as kept
-from limpet.registry.canonical import digest_file
+from limpet.registry.formats.canonical import digest_file
+from limpet.registry.records import bases as kept
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
 from limpet.training.bases import _converted, check, describe, locate, resolve

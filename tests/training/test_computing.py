@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from limpet.errors import UsageError
 from limpet.home import Home
-from limpet.registry import evaluations
+from limpet.registry.records import evaluations
 from limpet.training import methods
 from limpet.training.computing import CHOICES, FUSED_FROM, computing, describe
 from limpet.training.learn import TrainingSettings

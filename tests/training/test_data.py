@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import ConflictError, DataError, IntegrityError, LimpetError, UsageError
-from limpet.registry.canonical import digest_bytes
+from limpet.registry.formats.canonical import digest_bytes
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
 from limpet.training import task_types

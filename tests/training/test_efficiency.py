@@ -10,8 +10,8 @@ import torch
 
 from limpet.errors import UsageError
 from limpet.home import Home
-from limpet.registry.costs import COSTS, LATENCY
 from limpet.registry.values import VersionRecord
+from limpet.registry.versions.costs import COSTS, LATENCY
 from limpet.training.latency import paired_ratio, time_in_turn
 from limpet.training.learn import TrainingSettings
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from limpet.home import Home
-from limpet.registry import tasks
 from limpet.registry.cache import keep, recall
+from limpet.registry.records import tasks
 from limpet.training import features
 from limpet.training.checkpoint import Checkpoint
 from limpet.training.data import read_split

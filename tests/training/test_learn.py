@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from limpet.errors import IntegrityError, InterruptedRunError, NotFoundError, TrainingError, UsageError
 from limpet.home import Home, open_home
-from limpet.registry import tasks
+from limpet.registry.records import tasks
 from limpet.training import methods
 from limpet.training.backbone import module_digest
 from limpet.training.heads.classification import ClassificationHead

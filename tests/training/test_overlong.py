@@ -10,7 +10,7 @@ import pytest
 
 from limpet.errors import DataError, UsageError
 from limpet.home import Home, init, open_home
-from limpet.registry.database import upgrade
+from limpet.registry.database.engine import upgrade
 from limpet.training.data import build_task
 from limpet.training.overlong import LONGEST_ANSWER, room_for
 from limpet.training.pretrained import load_tokenizer

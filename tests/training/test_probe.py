@@ -9,8 +9,9 @@ import torch
 
 from limpet.forgetting.monitor import add_version
 from limpet.home import Home
-from limpet.registry import probes, tasks, versions
-from limpet.registry.probes import Probe
+from limpet.registry import versions
+from limpet.registry.records import reference_outputs, tasks
+from limpet.registry.records.reference_outputs import Probe
 from limpet.training.backbone import Backbone
 from limpet.training.data import read_split
 from limpet.training.learn import TrainingSettings, learn
@@ -21,7 +22,7 @@ QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")
 
 def replayed(home: Home, backbone: Backbone | None = None, probe: Probe | None = None) -> Replay:
     version = versions.resolve(home.store, "place@1")
-    probe = probe or probes.of(home.store, "place@1")
+    probe = probe or reference_outputs.of(home.store, "place@1")
     assert probe is not None
     return replay(home.store, backbone or home.backbone(), version, probe)
 
@@ -35,7 +36,7 @@ def test_a_trained_version_answers_its_probe_with_the_same_bits(home: Home) -> N
 
 def test_the_probe_holds_what_predict_answers(home: Home) -> None:
     home.train("place", QUICK)
-    probe = probes.of(home.store, "place@1")
+    probe = reference_outputs.of(home.store, "place@1")
     assert probe is not None
     answers = home.predict("place@1", probe.inputs)
     assert tuple(answer.logits for answer in answers) == probe.logits
@@ -70,7 +71,7 @@ def test_another_attention_in_the_same_environment_is_caught(home: Home) -> None
 
 def test_other_bits_in_another_environment_are_sound_up_to_the_tolerance(home: Home) -> None:
     home.train("place", QUICK)
-    probe = probes.of(home.store, "place@1")
+    probe = reference_outputs.of(home.store, "place@1")
     assert probe is not None
     elsewhere = replace(probe, environment=replace(probe.environment, torch="2.0.0"))
     near = replayed(home, probe=replace(elsewhere, logits=scaled(probe, 1 + TOLERANCE / 2)))
@@ -86,7 +87,7 @@ def scaled(probe: Probe, factor: float) -> tuple[tuple[float, ...], ...]:
 
 def test_a_probe_with_another_count_of_labels_is_never_sound(home: Home) -> None:
     home.train("place", QUICK)
-    probe = probes.of(home.store, "place@1")
+    probe = reference_outputs.of(home.store, "place@1")
     assert probe is not None
     assert not replayed(home, probe=replace(probe, logits=tuple(row[:2] for row in probe.logits))).sound
 
@@ -95,14 +96,14 @@ def test_the_same_version_again_keeps_its_first_probe(home: Home) -> None:
     task = tasks.get(home.store, "place")
     staged = learn(home.store, home.backbone(), task, QUICK)
     first = add_version(home.store, home.backbone(), staged.draft, staged.files)
-    before = probes.of(home.store, "place@1")
+    before = reference_outputs.of(home.store, "place@1")
     torch.set_num_threads(torch.get_num_threads() + 1)
     try:
         again = add_version(home.store, home.backbone(), staged.draft, staged.files)
     finally:
         torch.set_num_threads(torch.get_num_threads() - 1)
     assert (first.created, again.created) == (True, False)
-    assert probes.of(home.store, "place@1") == before
+    assert reference_outputs.of(home.store, "place@1") == before
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -14,7 +14,7 @@ from limpet.cli import cli
 from limpet.forgetting import monitor
 from limpet.forgetting.report import conclusion
 from limpet.home import Home, init
-from limpet.registry import evaluations
+from limpet.registry.records import evaluations
 from limpet.registry.values import EvaluationRecord
 from limpet.training import methods
 from limpet.training.answers import answers

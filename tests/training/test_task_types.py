@@ -11,8 +11,8 @@ import pytest
 
 from limpet.errors import DataError, LimpetError, UsageError
 from limpet.home import Home, init
-from limpet.registry import tasks
-from limpet.registry.task_forms import FORMS, head_problem, probe_problem, row_problem
+from limpet.registry.formats.task_documents import FORMS, head_problem, probe_problem, row_problem
+from limpet.registry.records import tasks
 from limpet.training import task_types
 from limpet.training.data import add_task, build_task, read_split
 from limpet.training.learn import TrainingSettings

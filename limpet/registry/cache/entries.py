@@ -13,7 +13,7 @@ from pathlib import Path
 
 from limpet.registry.cache.folder import touch
 from limpet.registry.cache.space import make_room
-from limpet.registry.durable import whole_file
+from limpet.registry.system.atomic_files import whole_file
 
 __all__ = ["keep", "recall"]
 

@@ -12,8 +12,8 @@ from limpet.registry.cache.entries import keep, recall
 from limpet.registry.cache.folder import needed, touch
 from limpet.registry.cache.space import MARK, make_room
 from limpet.registry.cache.use import hold, take_away
-from limpet.registry.canonical import canonical_json, digest_file
-from limpet.registry.durable import sync_file
+from limpet.registry.formats.canonical import canonical_json, digest_file
+from limpet.registry.system.atomic_files import sync_file
 
 __all__ = ["open_folder"]
 

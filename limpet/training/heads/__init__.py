@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.registry.task_forms import has_tensors
+from limpet.registry.formats.task_documents import has_tensors
 from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training import demonstrations
 from limpet.training.heads._base import HEAD_FILES, Batch, Head, HeadConfig, pool

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.registry.peft_allowed import what_loading_uses
+from limpet.registry.formats.peft_allowed_fields import what_loading_uses
 from limpet.training.methods._restore import remember
 from limpet.training.peft_fields import field_problems
 

@@ -13,8 +13,8 @@ from typing import Any, get_type_hints
 from torch import nn
 
 from limpet.errors import UsageError
-from limpet.registry import peft_config
-from limpet.registry.peft_allowed import FIELDS
+from limpet.registry.formats import peft_config
+from limpet.registry.formats.peft_allowed_fields import FIELDS
 from limpet.training.methods import HEADED, Capabilities, _peft, _prompts
 from limpet.training.methods._fields import read_field
 

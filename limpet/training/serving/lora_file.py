@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limpet.registry.safetensors_header import read_header
+from limpet.registry.formats.safetensors_header import read_header
 from limpet.training.serving.slots import Layout, Target
 
 __all__ = ["LoraFile", "layout_of", "read_lora"]

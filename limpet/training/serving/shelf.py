@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from limpet.errors import IntegrityError
-from limpet.registry import tasks
+from limpet.registry.records import tasks
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods

@@ -15,7 +15,8 @@ from limpet.forgetting.report_values import ArmReport, Report
 from limpet.forgetting.stream import run_stream
 from limpet.forgetting.stream_spec import parse_stream
 from limpet.home import Home, init
-from limpet.registry import streams, versions
+from limpet.registry import versions
+from limpet.registry.records import streams
 from limpet.registry.values import StepRecord
 from tests.tiny import tiny_csv
 

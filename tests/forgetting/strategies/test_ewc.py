@@ -10,7 +10,7 @@ import torch
 from limpet.forgetting.strategies import Context
 from limpet.forgetting.strategies.ewc import QuadraticPenalty, fisher
 from limpet.home import Home
-from limpet.registry import tasks
+from limpet.registry.records import tasks
 from limpet.training.data import read_split
 from limpet.training.learn import Start, TrainingSettings
 from limpet.training.model import active

@@ -17,7 +17,8 @@ from limpet.forgetting.report_values import ArmReport, Report
 from limpet.forgetting.stream import run_stream
 from limpet.forgetting.stream_spec import read_stream
 from limpet.home import Home, open_home
-from limpet.registry import streams, versions
+from limpet.registry import versions
+from limpet.registry.records import streams
 from tests.training.test_learn import StopAt
 
 FIGURE = {"arm": "SeqFT", "base": "t5-large", "metric": "average_accuracy", "value": 0.189, "source": "Ada 1843"}

@@ -76,7 +76,7 @@ def test_an_entry_under_the_name_of_another_is_none(tmp_path: Path) -> None:
 
 
 def test_a_process_of_another_machine_with_the_same_number_writes_beside(tmp_path: Path) -> None:
-    from limpet.registry.durable import whole_file
+    from limpet.registry.system.atomic_files import whole_file
 
     path = tmp_path / "entry"
     with whole_file(path) as one, whole_file(path) as other:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import UsageError
+from limpet.registry.blobs.remote import open_remote
 from limpet.registry.cache import empty, keep, open_folder, recall, size_limit, space
 from limpet.registry.cache.use import _held
-from limpet.registry.remote_blobs import open_remote
 
 HOUR, DAY = 3600, 24 * 3600
 

@@ -12,7 +12,8 @@ import pytest
 import limpet
 from limpet.errors import IntegrityError, InterruptedRunError, UsageError
 from limpet.home import Home, init
-from limpet.registry import bases, versions
+from limpet.registry import versions
+from limpet.registry.records import bases
 from limpet.training import methods
 from limpet.training.backbone import module_digest
 from limpet.training.learn import TrainingSettings, discard

@@ -12,8 +12,8 @@ import pytest
 import transformers
 
 from limpet.errors import IntegrityError
-from limpet.registry.peft_allowed import DESCRIPTIVE, FIELDS, peft_type_of, what_loading_uses
-from limpet.registry.peft_config import EFFECTS, problems
+from limpet.registry.formats.peft_allowed_fields import DESCRIPTIVE, FIELDS, peft_type_of, what_loading_uses
+from limpet.registry.formats.peft_config import EFFECTS, problems
 from limpet.training import methods
 from limpet.training.methods.other_peft import _UNFIT
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from limpet.home import Home
-from limpet.registry import tasks, versions
+from limpet.registry import versions
+from limpet.registry.records import tasks
 from limpet.registry.values import VersionDraft, VersionRecord
 from limpet.training import methods
 from limpet.training.data import read_split

@@ -14,7 +14,7 @@ import pytest
 
 from limpet.errors import IntegrityError, NotFoundError, UsageError
 from limpet.home import Home, init
-from limpet.registry.blobs import LocalBlobs, blob_key
+from limpet.registry.blobs.local import LocalBlobs, blob_key
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.backbone import module_digest

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from limpet.errors import IntegrityError
 from limpet.home import Home
-from limpet.registry.blobs import LocalBlobs, blob_key
+from limpet.registry.blobs.local import LocalBlobs, blob_key
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training.model import version_files

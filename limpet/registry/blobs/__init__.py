@@ -1,0 +1,1 @@
+"""Content-addressed files: one protocol, a local and a remote store."""

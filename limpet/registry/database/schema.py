@@ -1,0 +1,417 @@
+"""The tables of a home, as typed models; `limpet/migrations` makes them, a test compares the two."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from limpet.registry.formats.canonical import canonical_json
+
+__all__ = [
+    "APPEND_ONLY",
+    "HEAD",
+    "AbilityRow",
+    "AliasEventRow",
+    "AliasRow",
+    "ArmRunRow",
+    "BaseRow",
+    "EnvironmentRow",
+    "EvaluationRow",
+    "GateRefusalRow",
+    "HomeRow",
+    "LogEventRow",
+    "MirrorItemRow",
+    "PolicyRow",
+    "ProbeRow",
+    "RemovedBlobRow",
+    "StepCellRow",
+    "StepRow",
+    "StreamRow",
+    "TableBase",
+    "TaskRow",
+    "VersionFileRow",
+    "VersionNoteRow",
+    "VersionRow",
+    "VersionTagRow",
+]
+
+# the newest Alembic revision, here so that opening a home need not import Alembic; a test compares them
+HEAD = "0004"
+
+APPEND_ONLY = ("alias_events", "log_events", "version_notes")
+"""The tables whose rows the database itself refuses to change or to delete, by triggers that the migrations make."""
+
+DIGEST = String(71)
+NAME = String(64)
+TIME = String(27)
+
+
+class CanonicalJson(TypeDecorator[Any]):
+    """A JSON value kept as canonical text, so that equal values are equal bytes on every database."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        """Return the text to store."""
+        return canonical_json(value).decode("utf-8")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Return the value that the stored text stands for."""
+        return json.loads(value)
+
+
+class TableBase(DeclarativeBase):
+    """What all tables share: names for constraints that do not depend on the database."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class BaseRow(TableBase):
+    """A base: one name, one fingerprint; one fingerprint may have several names."""
+
+    __tablename__ = "bases"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(Text, unique=True)
+    digest: Mapped[str] = mapped_column(DIGEST, index=True)
+    weights_digest: Mapped[str] = mapped_column(DIGEST)
+    config_digest: Mapped[str] = mapped_column(DIGEST)
+    tokenizer_digest: Mapped[str] = mapped_column(DIGEST)
+    architecture: Mapped[str] = mapped_column(Text)
+    family: Mapped[str] = mapped_column(Text)
+    hidden_size: Mapped[int] = mapped_column(Integer)
+    parameters: Mapped[int] = mapped_column(BigInteger)
+    size: Mapped[int] = mapped_column(BigInteger)
+    location: Mapped[Any] = mapped_column(CanonicalJson)
+    created_at: Mapped[str] = mapped_column(TIME)
+
+
+class TaskRow(TableBase):
+    """A task with its splits; immutable."""
+
+    __tablename__ = "tasks"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(NAME, unique=True)
+    definition: Mapped[Any] = mapped_column(CanonicalJson)
+    labels: Mapped[Any] = mapped_column(CanonicalJson)
+    splits: Mapped[Any] = mapped_column(CanonicalJson)
+    data_digest: Mapped[str] = mapped_column(DIGEST)
+    checks: Mapped[Any] = mapped_column(CanonicalJson)
+    created_at: Mapped[str] = mapped_column(TIME)
+
+
+class EnvironmentRow(TableBase):
+    """An environment, kept once for all versions and evaluations that it made."""
+
+    __tablename__ = "environments"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    digest: Mapped[str] = mapped_column(DIGEST, unique=True)
+    content: Mapped[Any] = mapped_column(CanonicalJson)
+
+
+_LIVE = text("deleted_at IS NULL")
+
+
+def _of_live(*columns: str) -> Index:
+    """Return an index of the live versions alone: the deleted ones, which may be most, cost a reader nothing."""
+    return Index(None, *columns, sqlite_where=_LIVE, postgresql_where=_LIVE)
+
+
+class VersionRow(TableBase):
+    """A version: `manifest` is the whole truth, the other columns are there to search by."""
+
+    __tablename__ = "versions"
+    __table_args__ = (
+        UniqueConstraint("task_id", "number"),
+        # a tombstone keeps its number for ever, and gives its identity free
+        Index(
+            "uq_versions_task_id_digest",
+            "task_id",
+            "digest",
+            unique=True,
+            sqlite_where=_LIVE,
+            postgresql_where=_LIVE,
+        ),
+        _of_live("task_id", "role", "number"),
+        # lists are read newest first, by id
+        _of_live("task_id", "id"),
+        _of_live("method", "id"),
+        *(
+            _of_live(column, "id")
+            for column in ("score", "number", "size", "created_at", "seed", "trainable_parameters")
+        ),
+    )
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
+    number: Mapped[int] = mapped_column(Integer)
+    digest: Mapped[str] = mapped_column(DIGEST)
+    manifest: Mapped[str] = mapped_column(Text)
+    manifest_digest: Mapped[str] = mapped_column(DIGEST)
+    method: Mapped[str] = mapped_column(Text)
+    role: Mapped[str] = mapped_column(String(16))
+    seed: Mapped[int] = mapped_column(BigInteger)
+    score: Mapped[float | None] = mapped_column(Float)
+    size: Mapped[int] = mapped_column(BigInteger)
+    trainable_parameters: Mapped[int | None] = mapped_column(BigInteger)
+    base_digest: Mapped[str] = mapped_column(DIGEST)
+    data_digest: Mapped[str] = mapped_column(DIGEST)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    environment_id: Mapped[int] = mapped_column(ForeignKey("environments.id"))
+    created_at: Mapped[str] = mapped_column(TIME)
+    deleted_at: Mapped[str | None] = mapped_column(TIME)
+    deleted_by: Mapped[str | None] = mapped_column(Text)
+    deleted_because: Mapped[str | None] = mapped_column(Text)
+
+
+class VersionFileRow(TableBase):
+    """One file of a version."""
+
+    __tablename__ = "version_files"
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    digest: Mapped[str] = mapped_column(DIGEST, index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+
+
+class VersionTagRow(TableBase):
+    """A tag of a version: a name with a value, which may be changed and taken away."""
+
+    __tablename__ = "version_tags"
+    __table_args__ = (Index(None, "name", "value"),)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(NAME, primary_key=True)
+    value: Mapped[str] = mapped_column(String(256))
+
+
+class VersionNoteRow(TableBase):
+    """A note that somebody left on a version; only ever inserted."""
+
+    __tablename__ = "version_notes"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
+    text: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[str] = mapped_column(TIME)
+
+
+class ProbeRow(TableBase):
+    """A version's probe: the blob with a few fixed inputs and the logits that they gave when it was registered."""
+
+    __tablename__ = "probes"
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    digest: Mapped[str] = mapped_column(DIGEST, index=True)
+    environment_id: Mapped[int] = mapped_column(ForeignKey("environments.id"))
+    created_at: Mapped[str] = mapped_column(TIME)
+
+
+class AliasRow(TableBase):
+    """Where an alias points now."""
+
+    __tablename__ = "aliases"
+    __table_args__ = (Index(None, "name", "version_id"),)
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(NAME, primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
+
+
+class AliasEventRow(TableBase):
+    """One move of an alias; only ever inserted."""
+
+    __tablename__ = "alias_events"
+    __table_args__ = (Index(None, "task_id", "alias"),)
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
+    alias: Mapped[str] = mapped_column(NAME)
+    action: Mapped[str] = mapped_column(String(16))
+    from_version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    to_version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    actor: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[str] = mapped_column(TIME)
+
+
+class GateRefusalRow(TableBase):
+    """A gate rule that a version crossed: it may not be promoted."""
+
+    __tablename__ = "gate_refusals"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
+    rule: Mapped[str] = mapped_column(Text)
+    detail: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[str] = mapped_column(TIME)
+
+
+class PolicyRow(TableBase):
+    """One rule of the home: protected aliases, retention. Kept here, so that it holds for everyone who writes."""
+
+    __tablename__ = "policies"
+    key: Mapped[str] = mapped_column(NAME, primary_key=True)
+    value: Mapped[Any] = mapped_column(CanonicalJson)
+
+
+class HomeRow(TableBase):
+    """The id of the home, one row: its blob store has the same one; see `limpet.registry.store.ownership`."""
+
+    __tablename__ = "home"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
+class RemovedBlobRow(TableBase):
+    """A blob that a gc has taken away, or is about to: whoever records it again looks whether it is stored."""
+
+    __tablename__ = "removed_blobs"
+    digest: Mapped[str] = mapped_column(DIGEST, primary_key=True)
+
+
+class LogEventRow(TableBase):
+    """Who did what; only ever inserted. `digest` covers the row and the digest of the row before.
+
+    `rows` names the rows that were written with it, each with its digest; see `limpet.registry.database.row_digests`.
+    """
+
+    __tablename__ = "log_events"
+    __table_args__ = (Index(None, "subject", "id"),)
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    created_at: Mapped[str] = mapped_column(TIME)
+    actor: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(String(32))
+    subject: Mapped[str] = mapped_column(Text)
+    detail: Mapped[Any] = mapped_column(CanonicalJson)
+    rows: Mapped[str | None] = mapped_column(Text)
+    digest: Mapped[str] = mapped_column(DIGEST)
+
+
+class EvaluationRow(TableBase):
+    """One evaluation of a task's version on a backbone state."""
+
+    __tablename__ = "evaluations"
+    __table_args__ = (Index(None, "version_id", "state_version_id", "kind", "split"),)
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"), index=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    state_version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    kind: Mapped[str] = mapped_column(String(16))
+    split: Mapped[str] = mapped_column(String(16))
+    metric: Mapped[str] = mapped_column(Text)
+    score: Mapped[float] = mapped_column(Float)
+    examples: Mapped[int] = mapped_column(Integer)
+    predictions_digest: Mapped[str] = mapped_column(DIGEST, index=True)
+    logits_digest: Mapped[str] = mapped_column(DIGEST)
+    plan_digest: Mapped[str] = mapped_column(DIGEST)
+    data_digest: Mapped[str] = mapped_column(DIGEST)
+    base_digest: Mapped[str] = mapped_column(DIGEST)
+    environment_id: Mapped[int] = mapped_column(ForeignKey("environments.id"))
+    seconds: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[str] = mapped_column(TIME)
+
+
+class AbilityRow(TableBase):
+    """What one probe of general ability found: on the base alone, or under a version's weights."""
+
+    __tablename__ = "abilities"
+    __table_args__ = (Index(None, "probe_digest", "state_version_id"),)
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    probe: Mapped[Any] = mapped_column(CanonicalJson)
+    probe_digest: Mapped[str] = mapped_column(DIGEST)
+    head_version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    state_version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    after_version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    metric: Mapped[str] = mapped_column(Text)
+    score: Mapped[float] = mapped_column(Float)
+    examples: Mapped[int] = mapped_column(Integer)
+    predictions_digest: Mapped[str] = mapped_column(DIGEST, index=True)
+    logits_digest: Mapped[str] = mapped_column(DIGEST)
+    plan_digest: Mapped[str] = mapped_column(DIGEST)
+    base_digest: Mapped[str] = mapped_column(DIGEST)
+    environment_id: Mapped[int] = mapped_column(ForeignKey("environments.id"))
+    seconds: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[str] = mapped_column(TIME)
+
+
+class StreamRow(TableBase):
+    """A stream."""
+
+    __tablename__ = "streams"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(NAME, unique=True)
+    spec: Mapped[Any] = mapped_column(CanonicalJson)
+    digest: Mapped[str] = mapped_column(DIGEST)
+    base_digest: Mapped[str] = mapped_column(DIGEST)
+    tasks: Mapped[Any] = mapped_column(CanonicalJson)
+    created_at: Mapped[str] = mapped_column(TIME)
+    updated_at: Mapped[str] = mapped_column(TIME, index=True)
+
+
+class ArmRunRow(TableBase):
+    """One arm of a stream under one seed."""
+
+    __tablename__ = "arm_runs"
+    __table_args__ = (UniqueConstraint("stream_id", "name", "seed"),)
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    stream_id: Mapped[int] = mapped_column(ForeignKey("streams.id"))
+    name: Mapped[str] = mapped_column(Text)
+    strategy: Mapped[str] = mapped_column(Text)
+    method: Mapped[str] = mapped_column(Text)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    settings: Mapped[Any] = mapped_column(CanonicalJson)
+    sweep: Mapped[Any] = mapped_column(CanonicalJson)
+    chosen: Mapped[Any] = mapped_column(CanonicalJson)
+    finished: Mapped[bool] = mapped_column(Boolean)
+    created_at: Mapped[str] = mapped_column(TIME)
+
+
+class StepRow(TableBase):
+    """One addition to an arm."""
+
+    __tablename__ = "steps"
+    __table_args__ = (UniqueConstraint("arm_run_id", "position"),)
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    arm_run_id: Mapped[int] = mapped_column(ForeignKey("arm_runs.id"))
+    position: Mapped[int] = mapped_column(Integer)
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    base_unchanged: Mapped[bool | None] = mapped_column(Boolean)
+    created_at: Mapped[str] = mapped_column(TIME)
+
+
+class StepCellRow(TableBase):
+    """One cell of the score matrix: an evaluation of a task after a step."""
+
+    __tablename__ = "step_cells"
+    step_id: Mapped[int] = mapped_column(ForeignKey("steps.id"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id"))
+
+
+class MirrorItemRow(TableBase):
+    """What the MLflow mirror has of one thing of this home."""
+
+    __tablename__ = "mirror_items"
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    mlflow_id: Mapped[str] = mapped_column(Text)
+    content_digest: Mapped[str] = mapped_column(DIGEST)
+    synced_at: Mapped[str] = mapped_column(TIME)

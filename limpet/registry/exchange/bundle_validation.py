@@ -1,0 +1,293 @@
+"""What the documents of a bundle say, held field by field against what limpet writes; no home is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from limpet.errors import IntegrityError
+from limpet.registry.exchange.bundle_format import LARGEST_JSON, Index
+from limpet.registry.exchange.document_schemas import (
+    BASE,
+    DEFINITION,
+    MANIFEST,
+    MANIFEST_SINCE_0004,
+    SPLIT,
+    TASK,
+    Check,
+    wrong_fields,
+)
+from limpet.registry.formats import peft_config
+from limpet.registry.formats.peft_allowed_fields import peft_type_of
+from limpet.registry.formats.safetensors_header import check_header
+from limpet.registry.formats.strict_json import read_json
+from limpet.registry.formats.task_documents import FORMS, head_problem, probe_problem, row_problem
+from limpet.registry.records import reference_outputs, tasks
+from limpet.registry.values import (
+    Environment,
+    FileEntry,
+    SplitRecord,
+    TaskDefinition,
+    TaskRecord,
+    VersionDraft,
+)
+from limpet.registry.versions import MANIFEST_FILE, identity
+
+__all__ = [
+    "BASE_FILE",
+    "LABELS_FILE",
+    "PROBE_FILE",
+    "RESERVED_FILES",
+    "TASK_FILE",
+    "IncomingBase",
+    "IncomingVersion",
+    "check_entries",
+    "split_file",
+]
+
+LABELS_FILE = "labels.json"
+TASK_FILE = "task.json"
+BASE_FILE = "base.json"
+PROBE_FILE = "probe.json"
+_SPLITS = ("train", "validation", "evaluation")
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+_HEAD = ("head.json", "head.safetensors")
+_LONGEST_LINE = 16 << 20
+
+
+def split_file(split: str) -> str:
+    """Return the name of a split's entry in a bundle."""
+    return f"data-{split}.jsonl"
+
+
+RESERVED_FILES = frozenset({MANIFEST_FILE, TASK_FILE, BASE_FILE, PROBE_FILE, *map(split_file, _SPLITS)})
+"""Names of a bundle's own documents; `labels.json` may be one of the version's files too."""
+
+
+@dataclass(frozen=True)
+class IncomingBase:
+    """The base that a bundle's version was trained on: what to call it, and its fingerprint."""
+
+    name: str
+    kind: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class IncomingVersion:
+    """A bundle whose every document was found sound: a version about to be registered.
+
+    `splits` has a local file for each split by its name, and is empty where the bundle has no data; `probe` is the
+    blob of the version's probe, null where it has none.
+    """
+
+    draft: VersionDraft
+    digest: str
+    created_at: str
+    manifest_digest: str
+    files: Mapping[str, Path]
+    task: TaskRecord
+    base: IncomingBase
+    splits: Mapping[str, Path]
+    probe: bytes | None
+
+
+def check_entries(index: Index, copies: Mapping[str, Path]) -> IncomingVersion:
+    """Read the documents among a bundle's entries and hold them against each other.
+
+    Args:
+        index: What the bundle lists.
+        copies: A local copy of each entry, whose digest was checked.
+
+    Raises:
+        IntegrityError: A document has another form, or two contradict each other.
+    """
+    entries = {entry.name: entry for entry in index.entries}
+    for name in (MANIFEST_FILE, LABELS_FILE, TASK_FILE, BASE_FILE):
+        if name not in copies:
+            raise _bad(f"the bundle has no {name}")
+    # one document after the other: what is not kept makes room for the next
+    manifest = _read(copies, MANIFEST_FILE)
+    _check_fields(MANIFEST_FILE, manifest, MANIFEST, MANIFEST_SINCE_0004)
+    listed = _check_files(manifest, entries)
+    draft, task = _draft(manifest), _task(_read(copies, TASK_FILE))
+    base = _base(_read(copies, BASE_FILE))
+    digest = identity(draft, listed)
+    _agree("digest of the manifest and of its content", manifest["digest"], digest)
+    _agree(f"version of bundle.json and of {MANIFEST_FILE}", (index.task, index.digest), (draft.task, digest))
+    _agree(f"labels of {LABELS_FILE} and of {MANIFEST_FILE}", _read(copies, LABELS_FILE), list(draft.labels))
+    _agree(f"task of {TASK_FILE} and of {MANIFEST_FILE}", task.name, draft.task)
+    _agree(f"labels of {TASK_FILE} and of {MANIFEST_FILE}", task.labels, draft.labels)
+    _agree(f"data of {TASK_FILE} and of {MANIFEST_FILE}", task.data_digest, draft.data_digest)
+    _agree(f"base of {BASE_FILE} and of {MANIFEST_FILE}", base.digest, draft.base_digest)
+    _check_adapter({file.name for file in listed}, draft.method, copies)
+    _check_head({file.name for file in listed}, copies, task)
+    _check_others({file.name for file in listed}, copies)
+    return IncomingVersion(
+        draft=draft,
+        digest=digest,
+        created_at=manifest["created_at"],
+        manifest_digest=entries[MANIFEST_FILE].digest,
+        files={file.name: copies[file.name] for file in listed},
+        task=task,
+        base=base,
+        splits=_splits(task, entries, copies),
+        probe=_probe(draft, task, copies),
+    )
+
+
+def _read(copies: Mapping[str, Path], name: str) -> Any:
+    # the documents that limpet writes itself have one form; an adapter's files keep the form they came in
+    raw = copies[name].read_bytes()
+    if len(raw) > LARGEST_JSON:
+        raise _bad(f"{name} has {len(raw)} bytes, more than {LARGEST_JSON}")
+    return read_json(raw, name, canonical=name in RESERVED_FILES)
+
+
+def _check_files(manifest: Mapping[str, Any], entries: Mapping[str, FileEntry]) -> tuple[FileEntry, ...]:
+    files = tuple(FileEntry(**file) for file in manifest["files"])
+    names = [file.name for file in files]
+    if not files or names != sorted(set(names)):
+        raise _bad(f"the files of {MANIFEST_FILE} are not in the order of their names, each once")
+    for file in files:
+        if file.name in RESERVED_FILES:
+            raise _bad(f"{file.name} can't be a file of a version in a bundle")
+        if entries.get(file.name) != file:
+            raise _bad(f"the entry {file.name[:100]!r} is not the file that {MANIFEST_FILE} lists")
+    if unknown := entries.keys() - set(names) - RESERVED_FILES - {LABELS_FILE}:
+        raise _bad(f"the entry {min(unknown)!r} is not listed in {MANIFEST_FILE}")
+    return files
+
+
+def _draft(manifest: Mapping[str, Any]) -> VersionDraft:
+    taken = {field.name: manifest[field.name] for field in fields(VersionDraft) if field.name in manifest}
+    return VersionDraft(
+        **taken | {"labels": tuple(manifest["labels"]), "environment": Environment(**manifest["environment"])}
+    )
+
+
+def _task(content: Any) -> TaskRecord:
+    _check_fields(TASK_FILE, content, TASK)
+    # tasks without options have none in their definition
+    definition = {"options": {}, **content["definition"]}
+    _check_fields(f"the definition of {TASK_FILE}", definition, DEFINITION)
+    if (kind := definition["type"]) not in FORMS:
+        raise _bad(f"its task is of type {kind!r}, which is not known here")
+    for split in content["splits"]:
+        _check_fields(f"a split of {TASK_FILE}", split, SPLIT)
+    record = TaskRecord(
+        definition=TaskDefinition(**definition),
+        labels=tuple(content["labels"]),
+        splits=tuple(SplitRecord(**split) for split in content["splits"]),
+        data_digest=content["data_digest"],
+        checks=content["checks"],
+        created_at=content["created_at"],
+    )
+    if tuple(split.name for split in record.splits) != _SPLITS:
+        raise _bad(f"the splits of {TASK_FILE} are not {', '.join(_SPLITS)}")
+    _agree(
+        f"data_digest of {TASK_FILE} and of its splits",
+        record.data_digest,
+        tasks.data_digest(record.definition, record.labels, record.splits),
+    )
+    return record
+
+
+def _base(content: Any) -> IncomingBase:
+    _check_fields(BASE_FILE, content, BASE)
+    return IncomingBase(content["name"], content["kind"], content["digest"])
+
+
+def _check_adapter(names: set[str], method: str, copies: Mapping[str, Path]) -> None:
+    headers = {name: check_header(copies[name], name) for name in sorted(names) if name.endswith(".safetensors")}
+    if len(names & set(_ADAPTER)) == 1:
+        raise _bad(f"of {' and '.join(_ADAPTER)} there is only one")
+    if _ADAPTER[0] not in names:
+        return
+    config = _read(copies, _ADAPTER[0])
+    if not isinstance(config, dict):
+        raise _bad(f"{_ADAPTER[0]} is not a table")
+    kind = config.get("peft_type")
+    if kind != peft_type_of(method):
+        raise _bad(f"{_ADAPTER[0]} is of peft type {str(kind)[:40]!r}, and {MANIFEST_FILE} says method {method!r}")
+    if wrong := peft_config.problems(config):
+        raise _bad(f"{_ADAPTER[0]}: {'; '.join(f'{name} {what}' for name, what in wrong[:5])}")
+    if peft_config.oversized(config, (shape for _, shape in headers[_ADAPTER[1]].values())):
+        raise _bad(f"{_ADAPTER[0]}: its rank is not that of a tensor")
+
+
+def _check_head(names: set[str], copies: Mapping[str, Path], task: TaskRecord) -> None:
+    if _HEAD[0] not in names:
+        return
+    if wrong := head_problem(task.definition.type, _read(copies, _HEAD[0]), task.labels):
+        raise _bad(f"{_HEAD[0]}: {wrong}")
+    if (_HEAD[1] in names) != FORMS[task.definition.type].tensors:
+        raise _bad(f"of {' and '.join(_HEAD)} there is only one")
+
+
+def _check_others(names: set[str], copies: Mapping[str, Path]) -> None:
+    """Read the other documents of a version too: they are checked again by what loads them."""
+    for name in sorted(names - {_ADAPTER[0], _HEAD[0], LABELS_FILE}):
+        if name.endswith(".json"):
+            _read(copies, name)
+
+
+def _splits(task: TaskRecord, entries: Mapping[str, FileEntry], copies: Mapping[str, Path]) -> dict[str, Path]:
+    present = [split for split in task.splits if split_file(split.name) in entries]
+    if not present:
+        return {}
+    if len(present) != len(task.splits):
+        raise _bad("the bundle has some of the task's splits, not all")
+    for split in present:
+        name = split_file(split.name)
+        _agree(f"digest of {name} and in {TASK_FILE}", entries[name].digest, split.digest)
+        _check_split(copies[name], name, split, task)
+    return {split.name: copies[split_file(split.name)] for split in present}
+
+
+def _check_split(path: Path, name: str, split: SplitRecord, task: TaskRecord) -> None:
+    kind = task.definition.type
+    counts = dict.fromkeys(task.labels, 0)
+    examples = 0
+    with path.open("rb") as file:
+        while line := file.readline(_LONGEST_LINE):
+            examples += 1
+            row = read_json(line.removesuffix(b"\n"), f"line {examples} of {name}", canonical=True)
+            wrong = row_problem(kind, row, task.labels) if line.endswith(b"\n") else "is no example"
+            if wrong:
+                raise _bad(f"line {examples} of {name} {wrong}")
+            for label in FORMS[kind].labels(row[FORMS[kind].key], task.labels):
+                counts[label] += 1
+    _agree(f"examples of {name} and in {TASK_FILE}", examples, split.examples)
+    told = {label: count for label, count in split.label_counts.items() if count}
+    _agree(f"labels of {name} and in {TASK_FILE}", {k: v for k, v in counts.items() if v}, told)
+
+
+def _probe(draft: VersionDraft, task: TaskRecord, copies: Mapping[str, Path]) -> bytes | None:
+    if PROBE_FILE not in copies:
+        return None
+    data = copies[PROBE_FILE].read_bytes()
+    probe = reference_outputs.parse(data)
+    if wrong := probe_problem(task.definition.type, probe.logits, draft.labels):
+        raise _bad(f"{PROBE_FILE}: {wrong}")
+    return data
+
+
+def _check_fields(
+    what: str, content: Any, wanted: Mapping[str, Check], optional: Mapping[str, Check] | None = None
+) -> None:
+    if wrong := list(wrong_fields(content, wanted, optional)):
+        raise _bad(f"{what}: {'; '.join(wrong[:5])}" + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""))
+
+
+def _agree(what: str, one: object, other: object) -> None:
+    if one != other:
+        raise _bad(f"the {what} differ")
+
+
+def _bad(why: str) -> IntegrityError:
+    return IntegrityError(
+        f"The bundle can't be taken in: {why}. Nothing was kept.", "export the version again, from a home that has it"
+    )

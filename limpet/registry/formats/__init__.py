@@ -1,0 +1,1 @@
+"""Byte forms and their strict readers: JSON, safetensors, peft's configuration, the documents of a task."""

@@ -1,0 +1,249 @@
+"""Rows found by name, and rows turned into values; shared by the modules of the registry."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from limpet.errors import IntegrityError, NotFoundError
+from limpet.names import LATEST, Reference, parse_reference
+from limpet.registry.database.schema import AbilityRow, AliasRow, EnvironmentRow, EvaluationRow, TaskRow, VersionRow
+from limpet.registry.formats.canonical import digest_bytes, digest_json
+from limpet.registry.values import Environment, FileEntry, Tombstone, VersionRecord
+
+__all__ = [
+    "PRODUCTION",
+    "KeptVersion",
+    "batched",
+    "environment_id",
+    "environments_of",
+    "find_task",
+    "find_version",
+    "load_manifest",
+    "parse",
+    "references",
+    "task_names",
+    "tombstone_of",
+    "unknown_task",
+    "version_record",
+    "version_records",
+]
+
+PRODUCTION = "production"
+_BATCH = 10_000
+_Item = TypeVar("_Item", bound=Hashable)
+
+
+class KeptVersion(Protocol):
+    """What a version's value is made of: a `VersionRow`, or a row with these columns."""
+
+    @property
+    def id(self) -> int:
+        """The id of the row."""
+
+    @property
+    def number(self) -> int:
+        """The number within the task, from 1."""
+
+    @property
+    def digest(self) -> str:
+        """The digest of the files and the identity."""
+
+    @property
+    def manifest(self) -> str:
+        """The manifest as JSON."""
+
+    @property
+    def manifest_digest(self) -> str:
+        """The digest of the manifest."""
+
+    @property
+    def deleted_at(self) -> str | None:
+        """When it was deleted, UTC."""
+
+    @property
+    def deleted_by(self) -> str | None:
+        """Who deleted it."""
+
+    @property
+    def deleted_because(self) -> str | None:
+        """Why it was deleted."""
+
+
+def parse(ref: str | Reference) -> Reference:
+    """Return a reference, parsed if it is a text."""
+    return ref if isinstance(ref, Reference) else parse_reference(ref)
+
+
+def find_task(session: Session, name: str) -> TaskRow:
+    """Return the row of a task.
+
+    Raises:
+        NotFoundError: There is none; the hint has the nearest names.
+    """
+    row = session.scalar(select(TaskRow).where(TaskRow.name == name))
+    if row is None:
+        raise unknown_task(session, name)
+    return row
+
+
+def unknown_task(session: Session, name: str) -> NotFoundError:
+    """Return the error for a task that is not there; its hint has the nearest names."""
+    near = difflib.get_close_matches(name, session.scalars(select(TaskRow.name)).all(), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? limpet task list" if near else f"limpet task add {name} --data SPEC"
+    return NotFoundError(f"There is no task {name!r} in this home.", hint)
+
+
+def find_version(session: Session, ref: str | Reference, *, deleted: bool = False) -> VersionRow:
+    """Return the row of the version that a reference means now.
+
+    A bare task means its alias `production` if that is set, else `latest`: the newest version with the role
+    `adapter`. With `deleted`, a number may also name a version that was deleted.
+
+    Raises:
+        NotFoundError: There is no such task, version or alias, or the version was deleted.
+    """
+    reference = parse(ref)
+    task = find_task(session, reference.task)
+    row: VersionRow | None
+    if reference.number is not None:
+        row = session.scalar(
+            select(VersionRow).where(VersionRow.task_id == task.id, VersionRow.number == reference.number)
+        )
+    elif reference.alias is not None and reference.alias != LATEST:
+        row = _by_alias(session, task.id, reference.alias)
+    else:
+        row = _by_alias(session, task.id, PRODUCTION) if reference.alias is None else None
+        row = row or session.scalar(
+            select(VersionRow)
+            .where(VersionRow.task_id == task.id, VersionRow.role == "adapter", VersionRow.deleted_at.is_(None))
+            .order_by(VersionRow.number.desc())
+            .limit(1)
+        )
+    if row is None:
+        raise NotFoundError(_missing(reference), f"limpet adapter list --task {reference.task}")
+    if (tombstone := tombstone_of(row)) and not deleted:
+        raise NotFoundError(
+            f"{reference} was deleted by {tombstone.actor} on {tombstone.created_at[:10]}: {tombstone.reason}.",
+            f"limpet adapter list --task {reference.task}",
+        )
+    return row
+
+
+def tombstone_of(row: KeptVersion) -> Tombstone | None:
+    """Return the tombstone of a version that was deleted, null for every other."""
+    if row.deleted_at is None:
+        return None
+    return Tombstone(row.deleted_at, row.deleted_by or "", row.deleted_because or "")
+
+
+def _by_alias(session: Session, task_id: int, alias: str) -> VersionRow | None:
+    return session.scalar(
+        select(VersionRow)
+        .join(AliasRow, AliasRow.version_id == VersionRow.id)
+        .where(AliasRow.task_id == task_id, AliasRow.name == alias)
+    )
+
+
+def _missing(reference: Reference) -> str:
+    if reference.number is not None:
+        return f"The task {reference.task!r} has no version {reference.number}."
+    if reference.alias is not None and reference.alias != LATEST:
+        return f"The task {reference.task!r} has no alias {reference.alias!r}."
+    return f"The task {reference.task!r} has no adapter yet."
+
+
+def environment_id(session: Session, environment: Environment) -> int:
+    """Return the id of an environment's row, inserted if it is new."""
+    content = asdict(environment)
+    digest = digest_json(content)
+    found = session.scalar(select(EnvironmentRow.id).where(EnvironmentRow.digest == digest))
+    if found is not None:
+        return found
+    row = EnvironmentRow(digest=digest, content=content)
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def environments_of(session: Session, rows: Iterable[EvaluationRow | AbilityRow]) -> dict[int, Environment]:
+    """Return the environments that rows name, by their ids."""
+    named: dict[int, Environment] = {}
+    for ids in batched({row.environment_id for row in rows}):
+        found = session.scalars(select(EnvironmentRow).where(EnvironmentRow.id.in_(ids)))
+        named |= {row.id: Environment(**row.content) for row in found}
+    return named
+
+
+def task_names(session: Session, task_ids: Iterable[int]) -> dict[int, str]:
+    """Return the name of each task by its id."""
+    named: dict[int, str] = {}
+    for ids in batched(set(task_ids)):
+        named |= dict(session.execute(select(TaskRow.id, TaskRow.name).where(TaskRow.id.in_(ids))).all())
+    return named
+
+
+def references(session: Session, version_ids: Iterable[int]) -> dict[int, str]:
+    """Return `task@number` for each version id."""
+    query = select(VersionRow.id, TaskRow.name, VersionRow.number).join(TaskRow, TaskRow.id == VersionRow.task_id)
+    named: dict[int, str] = {}
+    for ids in batched(set(version_ids)):
+        rows = session.execute(query.where(VersionRow.id.in_(ids)))
+        named.update({id_: f"{task}@{number}" for id_, task, number in rows})
+    return named
+
+
+def batched(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    """Yield ids or digests in lists that one statement takes: databases have a limit on its parameters."""
+    rest = iter(items)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
+
+
+def load_manifest(row: KeptVersion) -> dict[str, Any]:
+    """Return a version's manifest after checking its digest.
+
+    Raises:
+        IntegrityError: The manifest is not the one that was registered.
+    """
+    if digest_bytes(row.manifest.encode("utf-8", "surrogatepass")) != row.manifest_digest:
+        raise IntegrityError(f"The manifest of version {row.digest} was changed.", "limpet verify")
+    manifest: dict[str, Any] = json.loads(row.manifest)
+    return manifest
+
+
+def version_records(session: Session, rows: Sequence[KeptVersion]) -> tuple[VersionRecord, ...]:
+    """Return the values of version rows, in their order, with one query for the aliases of many."""
+    aliases: dict[int, list[str]] = {row.id: [] for row in rows}
+    for ids in batched(aliases):
+        found = select(AliasRow.version_id, AliasRow.name).where(AliasRow.version_id.in_(ids))
+        for version_id, name in session.execute(found.order_by(AliasRow.name)):
+            aliases[version_id].append(name)
+    return tuple(version_record(row, tuple(aliases[row.id])) for row in rows)
+
+
+def version_record(row: KeptVersion, aliases: tuple[str, ...]) -> VersionRecord:
+    """Return the value of one version row.
+
+    Raises:
+        IntegrityError: The manifest is not the one that was registered.
+    """
+    manifest = load_manifest(row)
+    return VersionRecord(
+        **{
+            **manifest,
+            "labels": tuple(manifest["labels"]),
+            "files": tuple(FileEntry(**file) for file in manifest["files"]),
+            "environment": Environment(**manifest["environment"]),
+        },
+        number=row.number,
+        aliases=aliases,
+        deleted=tombstone_of(row),
+    )

@@ -1,0 +1,23 @@
+"""A home, open: what every function of the registry works on."""
+
+from limpet.registry.store.store import (
+    HOME_FOLDER,
+    Store,
+    adopt_store,
+    check_free,
+    create_store,
+    find_home,
+    new_store,
+    open_store,
+)
+
+__all__ = [
+    "HOME_FOLDER",
+    "Store",
+    "adopt_store",
+    "check_free",
+    "create_store",
+    "find_home",
+    "new_store",
+    "open_store",
+]

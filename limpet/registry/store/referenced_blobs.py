@@ -1,0 +1,124 @@
+"""Which blobs the records need: one answer, for the check that looks for them and for the collection of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.orm import Session
+
+from limpet.registry.database.schema import AbilityRow, EvaluationRow, ProbeRow, TaskRow, VersionFileRow, VersionRow
+
+__all__ = ["NeededBlob", "mentioned_digests", "needed_blobs"]
+
+# columns, not objects: there may be half a million
+_FILE = (VersionFileRow.name, VersionFileRow.digest, VersionFileRow.size)
+
+
+@dataclass(frozen=True)
+class NeededBlob:
+    """A blob that a record needs: which record, for people; `size` is null where only the digest was recorded."""
+
+    where: str
+    size: int | None
+
+
+def needed_blobs(
+    session: Session,
+    *,
+    deleted_since: str | None = None,
+    without: Collection[int] = (),
+    among: Collection[str] | None = None,
+    after_task: int = 0,
+) -> dict[str, NeededBlob]:
+    """Return the blobs that the records need, by digest.
+
+    These are the files and probes of versions that are not deleted, the splits of tasks and the predictions of
+    evaluations and of probes of general ability, which stay when their version goes: they are the evidence.
+
+    Args:
+        session: A session that reads.
+        deleted_since: Also the files and probes of versions that were deleted after this time.
+        without: Row ids of versions to take as deleted long ago.
+        among: Ask for these digests alone; null means all.
+        after_task: Leave out the splits of the tasks up to this row id: a task never changes, and no index finds one
+            by its splits.
+    """
+    found: dict[str, NeededBlob] = {}
+    for digest, blob in (*_splits(session, after_task), *_predictions(session, among)):
+        if among is None or digest in among:
+            found.setdefault(digest, blob)
+    for version_id, digest, blob in (
+        *_files(session, deleted_since, among),
+        *_probes(session, deleted_since, among),
+    ):
+        # a size says more than none
+        if version_id not in without and (digest not in found or found[digest].size is None):
+            found[digest] = blob
+    return found
+
+
+def mentioned_digests(session: Session) -> set[str]:
+    """Return the digests that records name without a need for the bytes: of logits, of plans, of deleted versions."""
+    digests: set[str] = set()
+    for kept in (EvaluationRow, AbilityRow):
+        for logits, plan in session.execute(select(kept.logits_digest, kept.plan_digest)):
+            digests |= {logits, plan}
+    for rows in (VersionFileRow, ProbeRow):
+        gone = select(rows.digest).join(VersionRow, VersionRow.id == rows.version_id)
+        digests.update(session.scalars(gone.where(VersionRow.deleted_at.is_not(None))))
+    return digests
+
+
+def _splits(session: Session, after_task: int) -> Iterator[tuple[str, NeededBlob]]:
+    query = select(TaskRow.name, TaskRow.splits).where(TaskRow.id > after_task).order_by(TaskRow.id)
+    for name, splits in session.execute(query):
+        for split in splits:
+            yield split["digest"], NeededBlob(f"{name}, split {split['name']}", None)
+
+
+def _predictions(session: Session, among: Collection[str] | None) -> Iterator[tuple[str, NeededBlob]]:
+    for name, kept in (("evaluation", EvaluationRow), ("ability", AbilityRow)):
+        query = select(kept.id, kept.predictions_digest).order_by(kept.id)
+        if among is not None:
+            query = query.where(kept.predictions_digest.in_(among))
+        for id_, digest in session.execute(query):
+            yield digest, NeededBlob(f"{name} {id_}", None)
+
+
+def _files(
+    session: Session, deleted_since: str | None, among: Collection[str] | None
+) -> Iterator[tuple[int, str, NeededBlob]]:
+    query = (
+        select(VersionRow.id, TaskRow.name, VersionRow.number, *_FILE)
+        .join(VersionRow, VersionRow.id == VersionFileRow.version_id)
+        .join(TaskRow, TaskRow.id == VersionRow.task_id)
+        .where(_kept(deleted_since))
+        .order_by(VersionFileRow.version_id, VersionFileRow.name)
+    )
+    if among is not None:
+        query = query.where(VersionFileRow.digest.in_(among))
+    for version_id, task, number, name, digest, size in session.execute(query):
+        yield version_id, digest, NeededBlob(f"{task}@{number}, {name}", size)
+
+
+def _probes(
+    session: Session, deleted_since: str | None, among: Collection[str] | None
+) -> Iterator[tuple[int, str, NeededBlob]]:
+    query = (
+        select(VersionRow.id, TaskRow.name, VersionRow.number, ProbeRow.digest)
+        .join(VersionRow, VersionRow.id == ProbeRow.version_id)
+        .join(TaskRow, TaskRow.id == VersionRow.task_id)
+        .where(_kept(deleted_since))
+        .order_by(ProbeRow.version_id)
+    )
+    if among is not None:
+        query = query.where(ProbeRow.digest.in_(among))
+    for version_id, task, number, digest in session.execute(query):
+        yield version_id, digest, NeededBlob(f"{task}@{number}, probe", None)
+
+
+def _kept(deleted_since: str | None) -> ColumnElement[bool]:
+    alive = VersionRow.deleted_at.is_(None)
+    return alive if deleted_since is None else or_(alive, VersionRow.deleted_at > deleted_since)

@@ -1,0 +1,131 @@
+"""The records against each other: manifests, numbers, aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from limpet.registry.database.schema import AliasEventRow, AliasRow, BaseRow, TaskRow, VersionFileRow, VersionRow
+from limpet.registry.findings import Problem
+from limpet.registry.formats.canonical import digest_bytes
+from limpet.registry.records.rows import version_record
+from limpet.registry.values import FileEntry
+from limpet.registry.verification.log import Read
+from limpet.registry.versions import identity
+
+__all__ = ["check_records"]
+
+# the columns that repeat the manifest, to search by
+_COPIED = ("method", "role", "seed", "size", "base_digest", "data_digest", "created_at")
+_PAGE = 500
+
+
+def check_records(read: Read) -> Iterator[Problem]:
+    """Yield everything in which the records contradict each other; each page is read in a transaction of its own."""
+    last: int | None = 0
+    while last is not None:
+        with read() as session:
+            last, problems = _check_versions(session, last)
+        yield from problems
+    with read() as session:
+        yield from list(_check_numbers(session))
+        yield from list(_check_aliases(session))
+
+
+def _check_versions(session: Session, after: int) -> tuple[int | None, list[Problem]]:
+    """Return the id of the last version of a page, null after the last page, and what is wrong with them."""
+    rows = session.scalars(select(VersionRow).where(VersionRow.id > after).order_by(VersionRow.id).limit(_PAGE)).all()
+    if not rows:
+        return None, []
+    # a version that was registered since the page before may be of a new task, on a new base
+    tasks = dict(session.execute(select(TaskRow.id, TaskRow.name)).all())
+    bases = set(session.scalars(select(BaseRow.digest)))
+    files: dict[int, list[FileEntry]] = {}
+    entries = select(VersionFileRow.version_id, VersionFileRow.name, VersionFileRow.digest, VersionFileRow.size)
+    of_page = entries.where(VersionFileRow.version_id > after, VersionFileRow.version_id <= rows[-1].id)
+    for version_id, name, digest, size in session.execute(of_page.order_by(VersionFileRow.name)):
+        files.setdefault(version_id, []).append(FileEntry(name, digest, size))
+    problems = [p for row in rows for p in _version(row, tasks.get(row.task_id), bases, tuple(files.get(row.id, ())))]
+    return rows[-1].id, problems
+
+
+def _version(row: VersionRow, task: str | None, bases: set[str], files: tuple[FileEntry, ...]) -> Iterator[Problem]:
+    where = f"{task}@{row.number}"
+    if task is None:
+        yield Problem("manifest", f"version {row.digest}", "belongs to no task")
+    if row.base_digest not in bases:
+        yield Problem("base", where, f"was trained on {row.base_digest}, a base that this home does not know")
+    if digest_bytes(row.manifest.encode("utf-8", "surrogatepass")) != row.manifest_digest:
+        yield Problem("manifest", where, f"its manifest no longer hashes to {row.manifest_digest}")
+    elif detail := _contradiction(row, task, files):
+        yield Problem("manifest", where, detail)
+
+
+def _contradiction(row: VersionRow, task: str | None, files: tuple[FileEntry, ...]) -> str:
+    """Say where a manifest that hashes as recorded differs from its identity or from its columns."""
+    try:
+        version = version_record(row, ())
+    except (KeyError, TypeError, ValueError) as error:
+        return f"its manifest has another form ({error!r})"
+    if version.digest != row.digest or identity(version, version.files) != row.digest:
+        return "its identity digest is not that of its manifest"
+    if tuple(sorted(version.files, key=lambda file: file.name)) != files:
+        return "its list of files is not that of its manifest"
+    columns = {
+        "task": task,
+        "score": row.score,
+        "trainable_parameters": row.trainable_parameters,
+        **{name: getattr(row, name) for name in _COPIED},
+    }
+    manifest = {
+        "task": version.task,
+        "score": version.metrics.get("score"),
+        "trainable_parameters": version.cost.get("trainable_parameters"),
+        **{name: getattr(version, name) for name in _COPIED},
+    }
+    wrong = [name for name, value in manifest.items() if columns[name] != value]
+    return f"its columns {', '.join(wrong)} are not those of its manifest" if wrong else ""
+
+
+def _check_numbers(session: Session) -> Iterator[Problem]:
+    counted = (
+        select(VersionRow.task_id, func.max(VersionRow.number).label("newest"))
+        .group_by(VersionRow.task_id)
+        .having((func.max(VersionRow.number) != func.count()) | (func.min(VersionRow.number) != 1))
+        .subquery()
+    )
+    query = select(TaskRow.name, counted.c.task_id, counted.c.newest)
+    for name, task_id, newest in session.execute(
+        query.select_from(counted).outerjoin(TaskRow, TaskRow.id == counted.c.task_id)
+    ):
+        found = set(session.scalars(select(VersionRow.number).where(VersionRow.task_id == task_id)))
+        # a deleted version keeps its row, so a number that is missing was taken out by force
+        if missing := sorted(set(range(1, newest + 1)) - found):
+            shown = ", ".join(str(number) for number in missing[:5]) + (", ..." if len(missing) > 5 else "")
+            yield Problem("number", str(name), f"has no version {shown}, below its newest {newest}")
+
+
+def _check_aliases(session: Session) -> Iterator[Problem]:
+    tasks = dict(session.execute(select(TaskRow.id, TaskRow.name)).all())
+    # one step in an index for each alias, however often it was moved
+    newest = select(func.max(AliasEventRow.id)).group_by(AliasEventRow.task_id, AliasEventRow.alias)
+    events = session.scalars(select(AliasEventRow).where(AliasEventRow.id.in_(newest)).order_by(AliasEventRow.id))
+    moved = {(event.task_id, event.alias): event.to_version_id for event in events}
+    standing = (
+        select(AliasRow, VersionRow.task_id, VersionRow.number, VersionRow.deleted_at)
+        .outerjoin(VersionRow, VersionRow.id == AliasRow.version_id)
+        .order_by(AliasRow.task_id, AliasRow.name)
+    )
+    for alias, task_id, number, deleted_at in session.execute(standing):
+        where = f"{tasks.get(alias.task_id)}@{alias.name}"
+        last = moved.pop((alias.task_id, alias.name), None)
+        if task_id != alias.task_id or alias.task_id not in tasks:
+            yield Problem("alias", where, "stands at a version that is not there, or is another task's")
+        elif last != alias.version_id:
+            yield Problem("alias", where, "stands where no move in its history has brought it")
+        elif deleted_at is not None:
+            yield Problem("alias", where, f"stands at version {number}, which was deleted on {deleted_at[:10]}")
+    for task_id, name in moved:
+        yield Problem("alias", f"{tasks.get(task_id)}@{name}", "was moved by its history, but is not set")

@@ -1,0 +1,141 @@
+"""A check of the whole registry: every blob, manifest, alias and event against what was recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from sqlalchemy import func, select
+
+from limpet.errors import IntegrityError
+from limpet.registry.database.schema import (
+    AbilityRow,
+    AliasRow,
+    BaseRow,
+    EvaluationRow,
+    LogEventRow,
+    ProbeRow,
+    TaskRow,
+    VersionRow,
+)
+from limpet.registry.findings import Problem
+from limpet.registry.records.rows import batched
+from limpet.registry.store import Store
+from limpet.registry.store.ownership import find_problem
+from limpet.registry.store.referenced_blobs import NeededBlob, mentioned_digests, needed_blobs
+from limpet.registry.verification.contents import check_contents
+from limpet.registry.verification.database import check_database, check_triggers
+from limpet.registry.verification.log import check_log
+from limpet.registry.verification.records import check_records
+
+__all__ = ["Problem", "contents", "verify"]
+
+# a younger file in tmp/ may be somebody's who is writing it, a younger blob that of a version about to be recorded
+_TEMPORARY, _UNFINISHED_SECONDS = "tmp/", 60 * 60
+
+
+def verify(
+    store: Store, deep: bool = False, progress: Callable[[int, int], None] | None = None
+) -> tuple[Problem, ...]:
+    """Return everything in a home's registry that is not as it was recorded; nothing is changed.
+
+    Args:
+        store: The open home.
+        deep: Also check what the bytes say: the database's pages and references, tensors that are not finite, the
+            JSON files of versions against their manifests, predictions against scores.
+        progress: Called with how many blobs were checked, and how many there are.
+
+    Raises:
+        IntegrityError: The database can't be read.
+    """
+    # before the records: what is stored meanwhile is then never taken for an orphan
+    stored = set(store.blobs.digests())
+    problems = [problem for name in store.blobs.strays() if (problem := _stray(store, name))]
+    if owner := find_problem(store):
+        problems.append(owner)
+    read = store.database.read
+    if deep:
+        problems += check_database(read)
+    problems += [*check_triggers(read), *check_records(read), *check_log(read)]
+    with read() as session:
+        try:
+            needed, mentioned = needed_blobs(session), mentioned_digests(session)
+        except (ValueError, KeyError, TypeError) as error:
+            # without them nothing can be said of any file
+            return (*problems, Problem("database", "tasks", f"the splits of a task can't be read ({error!r})"))
+    # what a deleted version has left may go any day; what is there still must be right
+    left = {digest: NeededBlob(f"{digest}, of a deleted version", None) for digest in stored & mentioned}
+    expected = left | needed
+    broken: dict[str, Problem] = {}
+    for index, (digest, use) in enumerate(expected.items()):
+        if problem := _check_blob(store, digest, use):
+            broken[digest] = problem
+        if progress is not None:
+            progress(index + 1, len(expected))
+    problems += _check_again(store, broken)
+    if deep:
+        problems += check_contents(store, broken)
+    return (*problems, *_orphans(store, stored - needed.keys() - mentioned))
+
+
+def contents(store: Store) -> dict[str, int]:
+    """Return how many things of each kind there are to verify."""
+    counted = {
+        "bases": BaseRow.id,
+        "tasks": TaskRow.id,
+        "versions": VersionRow.id,
+        "aliases": AliasRow.task_id,
+        "evaluations": EvaluationRow.id,
+        "abilities": AbilityRow.id,
+        "probes": ProbeRow.version_id,
+        "log_events": LogEventRow.id,
+    }
+    with store.database.read() as session:
+        found = {name: session.scalar(select(func.count(column))) or 0 for name, column in counted.items()}
+        return found | {"files": len(needed_blobs(session))}
+
+
+def _orphans(store: Store, found: set[str]) -> Iterator[Problem]:
+    # asked again at the end: a register that stored its files at the beginning has recorded them by now
+    with store.database.read() as session:
+        orphans = sorted(found - needed_blobs(session).keys()) if found else []
+    for digest in orphans:
+        if _is_finished(store.blobs.modified(digest)):
+            yield Problem("orphan", digest, "is stored, but nothing names it")
+
+
+def _check_again(store: Store, broken: dict[str, Problem]) -> Iterator[Problem]:
+    """Yield the damage that is still there: a version may have been deleted meanwhile, and its files collected."""
+    for digests in batched(broken):
+        with store.database.read() as session:
+            needed = needed_blobs(session, among=digests)
+        for digest in digests:
+            # what is needed by nobody any more may go, but what is there of it must be right
+            use = needed.get(digest) or NeededBlob(broken[digest].where, None)
+            if (digest in needed or store.blobs.exists(digest)) and (problem := _check_blob(store, digest, use)):
+                yield problem
+
+
+def _stray(store: Store, name: str) -> Problem | None:
+    if name.startswith(_TEMPORARY) and not _is_finished(store.blobs.stray_modified(name)):
+        return None
+    return Problem("stray", name, "is in the blob store, but is no blob in its place")
+
+
+def _is_finished(written: float | None) -> bool:
+    # what is gone meanwhile harms nobody
+    return written is not None and time.time() - written >= _UNFINISHED_SECONDS
+
+
+def _check_blob(store: Store, digest: str, use: NeededBlob) -> Problem | None:
+    try:
+        size = store.blobs.size(digest)
+        if size is None:
+            return Problem("missing", use.where, f"{digest} is not in the blob store")
+        if use.size is not None and size != use.size:
+            return Problem("size", use.where, f"{digest} has {size} bytes, not {use.size}")
+        if (found := store.blobs.rehash(digest)) != digest:
+            return Problem("changed", use.where, f"{digest} hashes to {found} now")
+    except IntegrityError as error:
+        return Problem("missing", use.where, error.message)
+    return None

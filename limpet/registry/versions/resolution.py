@@ -1,0 +1,92 @@
+"""A reference resolved by one statement, which finds the version, its aliases and its task by indexes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, Select, and_, bindparam, select
+from sqlalchemy.orm import Session, aliased
+
+from limpet.names import LATEST, Reference
+from limpet.registry.database.schema import AliasRow, TaskRow, VersionRow
+from limpet.registry.records.rows import PRODUCTION, find_version, parse, version_record, version_records
+from limpet.registry.values import VersionRecord
+
+__all__ = ["newest_adapter", "resolve"]
+
+_TASKS, _VERSIONS, _ALIASES = TaskRow.__table__, VersionRow.__table__, AliasRow.__table__
+
+
+def newest_adapter(task_id: Any) -> ColumnElement[int]:
+    """Return the expression for the id of a task's newest adapter, null if it has none.
+
+    Args:
+        task_id: The column that it stands beside: one step in an index for each row, however many versions there are.
+    """
+    newest = aliased(VersionRow)
+    return (
+        select(newest.id)
+        .where(newest.task_id == task_id, newest.role == "adapter", newest.deleted_at.is_(None))
+        .order_by(newest.number.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
+def _statement(source: FromClause, *conditions: ColumnElement[bool]) -> Select[Any]:
+    """Return a version's columns, once for each of its aliases and once if it has none."""
+    others = _ALIASES.alias()
+    columns = ("id", "number", "digest", "manifest", "manifest_digest", "deleted_at", "deleted_by", "deleted_because")
+    return (
+        select(*(_VERSIONS.c[name] for name in columns), others.c.name.label("alias"))
+        .select_from(source.outerjoin(others, others.c.version_id == _VERSIONS.c.id))
+        .where(_TASKS.c.name == bindparam("task"), *conditions)
+        .order_by(others.c.name)
+    )
+
+
+@cache
+def _by_number() -> Select[Any]:
+    # made once, as the others: making one costs as much as running it
+    joined = _TASKS.join(_VERSIONS, _VERSIONS.c.task_id == _TASKS.c.id)
+    return _statement(joined, _VERSIONS.c.number == bindparam("number"))
+
+
+@cache
+def _by_alias() -> Select[Any]:
+    named = and_(_ALIASES.c.task_id == _TASKS.c.id, _ALIASES.c.name == bindparam("alias"))
+    return _statement(_TASKS.join(_ALIASES, named).join(_VERSIONS, _VERSIONS.c.id == _ALIASES.c.version_id))
+
+
+@cache
+def _newest() -> Select[Any]:
+    return _statement(_TASKS.join(_VERSIONS, _VERSIONS.c.id == newest_adapter(_TASKS.c.id)))
+
+
+def resolve(session: Session, ref: str | Reference, *, deleted: bool = False) -> VersionRecord:
+    """Return the version that a reference means now, as `find_version` finds it.
+
+    Raises:
+        NotFoundError: There is no such task, version or alias, or the version was deleted.
+        IntegrityError: The version's manifest was changed.
+    """
+    reference = parse(ref)
+    for statement, parameters in _ways(reference):
+        rows = session.connection().execute(statement, {"task": reference.task, **parameters}).all()
+        if rows and (deleted or rows[0].deleted_at is None):
+            return version_record(rows[0], tuple(row.alias for row in rows if row.alias is not None))
+    # not there: this says what is missing, and what there is instead
+    return version_records(session, [find_version(session, reference, deleted=deleted)])[0]
+
+
+def _ways(reference: Reference) -> Iterator[tuple[Select[Any], dict[str, Any]]]:
+    if reference.number is not None:
+        yield _by_number(), {"number": reference.number}
+    elif reference.alias not in (None, LATEST):
+        yield _by_alias(), {"alias": reference.alias}
+    else:
+        if reference.alias is None:
+            yield _by_alias(), {"alias": PRODUCTION}
+        yield _newest(), {}
