@@ -104,14 +104,14 @@ def train_peer(job: TrainingJob) -> Run:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from limpet.training import memory
-    from limpet.training.environment import bf16_is_fast
+    from limpet.training.base.environment import bf16_is_fast
+    from limpet.training.learning import peak_memory
 
     base = job.folder / "base"
     tokenizer = AutoTokenizer.from_pretrained(base)
     examples = Examples.read(job.folder / f"{job.task}.json")
     # the mark is set before there is a model: what the last run left is no part of this one's peak
-    mark = memory.begin()
+    mark = peak_memory.begin()
     model: Any = AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=examples.labels, attn_implementation=job.attention
     )
@@ -140,7 +140,7 @@ def train_peer(job: TrainingJob) -> Run:
     trainer.add_callback(clock)
     trainer.train()
     whole = time.perf_counter() - started
-    reached = memory.peak(mark)
+    reached = peak_memory.peak(mark)
     if job.limit is not None:
         return Run(clock.seconds, whole, 0.0, 0)
     test = tokenised(tokenizer, examples.evaluation, job.max_length)

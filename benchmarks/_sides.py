@@ -49,11 +49,11 @@ def _begin(threads: int) -> None:
 def make_home(folder: Path, tasks: Sequence[str], train_size: int, eval_size: int, max_length: int) -> None:
     """Make a home with some sample tasks, and give the peer the same examples and the same base."""
     from limpet.home import init
-    from limpet.training import bases
-    from limpet.training.data import read_split
+    from limpet.training.base import locate
+    from limpet.training.data.build_task import read_split
 
     home = init(folder / "home", base="sample:minilm", mlflow="off")
-    (folder / "base").symlink_to(bases.check(home.store, home.base.show()))
+    (folder / "base").symlink_to(locate.check(home.store, home.base.show()))
     for name in tasks:
         task = home.task.add(
             name, f"sample:{name}", train_size=train_size, eval_size=eval_size, max_length=max_length
@@ -75,7 +75,7 @@ def home_of(folder: Path) -> Any:
 
 def environment(threads: int) -> str:
     """One line about where this runs."""
-    from limpet.training.precision import resolve_dtype
+    from limpet.training.base.precision import resolve_dtype
 
     names = " ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
     return f"{threads} threads, {resolve_dtype('auto')}, load average {os.getloadavg()[0]:.1f}; {names}"

@@ -32,10 +32,11 @@ from limpet.home import Home, init, open_home
 from limpet.registry import versions
 from limpet.registry.records import tasks
 from limpet.registry.values import VersionDraft
-from limpet.training import bases, methods
-from limpet.training.environment import current_environment
+from limpet.training import methods
+from limpet.training.base import locate
+from limpet.training.base.environment import current_environment
 from limpet.training.heads import build_head, save_head
-from limpet.training.serving.slots import Place
+from limpet.training.serving.lora_slots import Place
 
 ROWS, TOKENS = 64, 32
 PEFT_ADAPTERS = 100
@@ -284,7 +285,7 @@ def main() -> None:
             flush=True,
         )
         home = make_home(folder, count)
-        (folder / "base").symlink_to(bases.check(home.store, home.base.show()))
+        (folder / "base").symlink_to(locate.check(home.store, home.base.show()))
         peft = peft_model(home, folder)
         switching(home, count, 30 * arguments.runs, peft, folder)
         copying(home, count, arguments.runs)

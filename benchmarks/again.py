@@ -21,7 +21,7 @@ from limpet.cli._chatter import silence
 from limpet.forgetting import monitor
 from limpet.home import Home, init
 from limpet.registry import versions
-from limpet.training.learn import TrainingSettings
+from limpet.training.learning.learn import TrainingSettings
 
 METHODS = {"probe": {}, "partial": {"layers": 2}}
 

@@ -2,11 +2,11 @@
 
 python benchmarks/attention.py [--bases sample:minilm] [--lengths 32,48,64,128,256] [--repetitions 7]
 
-The rule of `limpet.training.computing` comes from here. Batches are of 2,048 tokens and at least 4 rows, every second
-one a little padded; products are in bfloat16, with weights cast once, where the processor multiplies it in hardware,
-and in float32 elsewhere. `forward` is in inference mode, `learning` is forward and backward down to the embeddings.
-Both are timed in turn; the ratio is the median of plain to fused, pair by pair: above 1, fused is the faster. `head`
-is how wide one is.
+The rule of `limpet.training.model.fast_paths` comes from here. Batches are of 2,048 tokens and at least 4 rows,
+every second one a little padded; products are in bfloat16, with weights cast once, where the processor multiplies it
+in hardware, and in float32 elsewhere. `forward` is in inference mode, `learning` is forward and backward down to the
+embeddings. Both are timed in turn; the ratio is the median of plain to fused, pair by pair: above 1, fused is the
+faster. `head` is how wide one is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from _sides import environment, spread
 
 from limpet.cli._chatter import silence
 from limpet.home import init
-from limpet.training.precision import autocast, resolve_dtype
+from limpet.training.base.precision import autocast, resolve_dtype
 
 TOKENS = 2048
 IMPLEMENTATIONS = ("eager", "sdpa")

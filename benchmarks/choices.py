@@ -20,7 +20,7 @@ from pathlib import Path
 
 from _sides import Side, environment, home_of, make_home, paired, spread
 
-from limpet.training.precision import resolve_dtype
+from limpet.training.base.precision import resolve_dtype
 
 PAIRS = (
     ("lora", "cast-once", 1),
@@ -46,7 +46,7 @@ class Job:
 
 def train(job: Job) -> tuple[float, float]:
     """Learn a task as `limpet train` does; seconds of training, and the best validation score."""
-    from limpet.training.learn import TrainingSettings, discard, learn
+    from limpet.training.learning.learn import TrainingSettings, discard, learn
 
     home = home_of(job.folder)
     settings = TrainingSettings(

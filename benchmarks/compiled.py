@@ -25,8 +25,8 @@ from _sides import environment, spread
 from limpet.cli._chatter import silence
 from limpet.home import Home, init
 from limpet.training import methods
-from limpet.training.computing import computing
-from limpet.training.precision import autocast, resolve_dtype
+from limpet.training.base.precision import autocast, resolve_dtype
+from limpet.training.model.fast_paths import computing
 
 BATCH_SIZE = 16
 

@@ -62,7 +62,7 @@ class Run:
 
 def learn_limpet(job: Job) -> None:
     """Learn the version that is evaluated, and export it for the peer."""
-    from limpet.training.learn import TrainingSettings
+    from limpet.training.learning.learn import TrainingSettings
 
     home = home_of(job.folder)
     version = home.train(job.task, TrainingSettings("lora", epochs=1), monitor=False).version
@@ -72,7 +72,7 @@ def learn_limpet(job: Job) -> None:
 def evaluate_limpet(job: Job) -> Run:
     """Evaluate as the monitor does."""
     from limpet.registry.records import evaluations
-    from limpet.training import memory
+    from limpet.training.learning import peak_memory as memory
 
     home = home_of(job.folder)
     home.backbone()
@@ -87,8 +87,8 @@ def evaluate_peer(job: Job) -> Run:
     """Evaluate by the Trainer's predict."""
     from transformers import AutoTokenizer
 
-    from limpet.training import memory
-    from limpet.training.environment import bf16_is_fast
+    from limpet.training.base.environment import bf16_is_fast
+    from limpet.training.learning import peak_memory as memory
 
     tokenizer = AutoTokenizer.from_pretrained(job.folder / "base")
     examples = Examples.read(job.folder / f"{job.task}.json").evaluation[: job.limit]

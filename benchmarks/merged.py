@@ -24,14 +24,14 @@ from limpet.registry import versions
 from limpet.registry.records import tasks
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
-from limpet.training.batches import PAD_TO
-from limpet.training.data import read_split
-from limpet.training.evaluate import encode_texts
-from limpet.training.latency import answers, paired_ratio, time_in_turn
-from limpet.training.learn import TrainingSettings
-from limpet.training.merge import merged
-from limpet.training.model import TaskModel, active, bound_head
-from limpet.training.shared_copy import shared_copy
+from limpet.training.base.shared_copy import shared_copy
+from limpet.training.batching.batches import PAD_TO
+from limpet.training.batching.inference import encode_texts
+from limpet.training.data.build_task import read_split
+from limpet.training.evaluation.latency import answers, paired_ratio, time_in_turn
+from limpet.training.learning.learn import TrainingSettings
+from limpet.training.model.merge import merged
+from limpet.training.model.task_model import TaskModel, active, bound_head
 
 TASK = "bbc-news"
 SIZES = (1, 8)

@@ -37,7 +37,7 @@ import numpy as np
 import limpet
 from limpet.home import Home, init
 from limpet.registry.cache import cache_folder
-from limpet.training.precision import resolve_dtype
+from limpet.training.base.precision import resolve_dtype
 
 RESULTS = Path(__file__).with_name("results") / "methods.jsonl"
 EPOCHS = 3
@@ -254,7 +254,7 @@ def key_of(
 
 def settings_of(plan: Plan, arm: Arm, rate: float | None, seed: int) -> Any:
     """The settings of one training run."""
-    from limpet.training.learn import TrainingSettings
+    from limpet.training.learning.learn import TrainingSettings
 
     return TrainingSettings(
         arm.method, arm.settings, epochs=EPOCHS, learning_rate=rate, batch_size=plan.batch_size, seed=seed
@@ -264,8 +264,8 @@ def settings_of(plan: Plan, arm: Arm, rate: float | None, seed: int) -> Any:
 def learn_once(home: Home, plan: Plan, task: str, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
     """Learn without registering; what validation said, epoch by epoch."""
     from limpet.errors import TrainingError
-    from limpet.training.learn import discard
-    from limpet.training.learn import learn as learn_task
+    from limpet.training.learning.learn import discard
+    from limpet.training.learning.learn import learn as learn_task
 
     started, record = time.time(), home.task.show(task)
     try:
@@ -308,10 +308,10 @@ def evaluate_once(home: Home, plan: Plan, task: str, arm: Arm, rate: float | Non
 
 def answer_untaught(home: Home, name: str) -> dict[str, Any]:
     """Let the base do a task that it was not taught: its own head, the task's prompt and nothing else."""
-    from limpet.training.data import read_split
-    from limpet.training.evaluate import run
+    from limpet.training.batching.inference import run
+    from limpet.training.data.build_task import read_split
     from limpet.training.heads import build_head
-    from limpet.training.model import TaskModel
+    from limpet.training.model.task_model import TaskModel
 
     started, task, backbone = time.time(), home.task.show(name), home.backbone()
     examples = read_split(home.store, task, "evaluation")
@@ -331,7 +331,7 @@ def answer_untaught(home: Home, name: str) -> dict[str, Any]:
 
 def scored(name: str, predictions: Any, targets: Any) -> dict[str, Any]:
     """The score with those of the examples: which were right, or their values where there is no right and wrong."""
-    from limpet.training.scoring import metric
+    from limpet.training.metrics.metric import metric
 
     used = metric(name)
     assert used.counts is not None
@@ -409,8 +409,8 @@ def cost_once(plan: Plan, group: Group, arm: Arm) -> None:
     import torch
 
     from limpet.training import methods
-    from limpet.training.learn import TrainingSettings
-    from limpet.training.learn import learn as learn_task
+    from limpet.training.learning.learn import TrainingSettings
+    from limpet.training.learning.learn import learn as learn_task
 
     task, clock = group.first, StepClock()
     options = group.tasks[task]

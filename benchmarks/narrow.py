@@ -18,7 +18,7 @@ import torch
 from _sides import environment, spread
 from torch import Tensor
 
-from limpet.training.precision import resolve_dtype
+from limpet.training.base.precision import resolve_dtype
 
 
 def seconds(work: Callable[[], Tensor], times: int = 10) -> float:

@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from limpet.cli._chatter import silence
-from limpet.training.environment import current_environment
-from limpet.training.precision import resolve_dtype
+from limpet.training.base.environment import current_environment
+from limpet.training.base.precision import resolve_dtype
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "explanation" / "performance.md"

@@ -2,9 +2,9 @@
 
 python benchmarks/tokens.py [--lengths 32,64,128] [--sizes 512,1024,2048,4096] [--repetitions 5] [--threads 2]
 
-The number of `limpet.training.batches.AT_ONCE` comes from here. MiniLM with a LoRA of rank 8, computed as Limpet
-does: `evaluation` without gradients, `learning` forward and back. Sizes are tokens of a batch, none of them padding;
-they are taken in turn, as often each as it takes for the largest batch's texts.
+The number of `limpet.training.batching.batches.AT_ONCE` comes from here. MiniLM with a LoRA of rank 8, computed as
+Limpet does: `evaluation` without gradients, `learning` forward and back. Sizes are tokens of a batch, none of them
+padding; they are taken in turn, as often each as it takes for the largest batch's texts.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from _sides import environment
 from limpet.cli._chatter import silence
 from limpet.home import init
 from limpet.training import methods
-from limpet.training.computing import computing
-from limpet.training.precision import autocast, resolve_dtype
+from limpet.training.base.precision import autocast, resolve_dtype
+from limpet.training.model.fast_paths import computing
 
 
 def evaluate(module: Any, ids: Any) -> None:

@@ -39,7 +39,7 @@ LIMPET, DEFAULT, BEST = "limpet", "Trainer, default", "Trainer, best"
 def train_limpet(job: TrainingJob) -> Run:
     """Learn a task as `limpet train` does, and score it on the evaluation split."""
     from limpet.forgetting.monitor import measure
-    from limpet.training.learn import TrainingSettings, discard, learn
+    from limpet.training.learning.learn import TrainingSettings, discard, learn
 
     home = home_of(job.folder)
     backbone, task = home.backbone(), home.task.show(job.task)
@@ -84,7 +84,7 @@ def gemm_speed(hidden: int, inner: int) -> float:
     """Return what the products of a layer reach alone, in GFLOP/s: a batch of 16 texts of 128 tokens."""
     import torch
 
-    from limpet.training.precision import resolve_dtype
+    from limpet.training.base.precision import resolve_dtype
 
     dtype = getattr(torch, resolve_dtype("auto"))
     tokens = BATCH_SIZE * MAX_LENGTH

@@ -14,8 +14,8 @@ from limpet.home import Home, init
 from limpet.registry.cache import cache_folder, default_cache
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
-from limpet.training import precision
-from limpet.training.samples import WHEELS
+from limpet.training.base import precision
+from limpet.training.base.sample_wheels import WHEELS
 from tests.tiny import tiny_base, tiny_csv
 
 

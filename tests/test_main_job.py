@@ -16,7 +16,7 @@ from limpet.forgetting.render_html import render_html as to_html
 from limpet.forgetting.render_markdown import render_markdown as to_markdown
 from limpet.home import Home, init, open_home
 from limpet.registry.cache import cache_folder
-from limpet.training.bases import locate
+from limpet.training.base.locate import locate
 from tests.tiny import change_one_weight
 from tests.training.methods.test_lora import PLAIN
 

@@ -12,7 +12,7 @@ from limpet.cli._settings import parse_settings
 from limpet.cli._trained import mirroring_after, show_trained
 
 if TYPE_CHECKING:
-    from limpet.training.learn import TrainingSettings
+    from limpet.training.learning.learn import TrainingSettings
 
 __all__ = ["command"]
 
@@ -77,6 +77,6 @@ def _settings(given: dict[str, Any], resume: bool) -> TrainingSettings | None:
     """With `--resume` alone, the settings are those of the interrupted run."""
     if resume and not given:
         return None
-    from limpet.training.learn import TrainingSettings
+    from limpet.training.learning.learn import TrainingSettings
 
     return TrainingSettings(**given)

@@ -21,12 +21,13 @@ from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import general_ability, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, StreamRecord, TaskRecord, VersionRecord
-from limpet.training import ability, methods
-from limpet.training.ability import AbilityProbe, Answers
-from limpet.training.backbone import Backbone
-from limpet.training.demonstrations import DEFAULT_TEMPLATE
-from limpet.training.environment import current_environment
-from limpet.training.model import version_files
+from limpet.training import methods
+from limpet.training.base.backbone import Backbone
+from limpet.training.base.environment import current_environment
+from limpet.training.evaluation import general_ability as ability
+from limpet.training.evaluation.general_ability import AbilityProbe, Answers
+from limpet.training.generation.demonstrations import DEFAULT_TEMPLATE
+from limpet.training.model.task_model import version_files
 from limpet.training.progress import SILENT, Progress
 
 __all__ = [

@@ -14,8 +14,8 @@ from limpet.forgetting.statistics import Column
 from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, StreamRecord
-from limpet.training.ability import PERPLEXITY, AbilityProbe, score_of
-from limpet.training.scoring import metric, score
+from limpet.training.evaluation.general_ability import PERPLEXITY, AbilityProbe, score_of
+from limpet.training.metrics.metric import metric, score
 from limpet.training.task_types.generation import NEG_PERPLEXITY
 
 __all__ = ["abilities_of", "adapters_of", "found_after", "over_first"]

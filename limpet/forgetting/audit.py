@@ -17,8 +17,8 @@ from limpet.forgetting.replacement import reference_evaluation
 from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, VersionRecord
-from limpet.training.backbone import Backbone
-from limpet.training.environment import current_environment
+from limpet.training.base.backbone import Backbone
+from limpet.training.base.environment import current_environment
 from limpet.training.progress import SILENT, Progress
 
 __all__ = ["CONFIDENCE", "DRIFT", "audit", "sample_size"]

@@ -24,10 +24,10 @@ from limpet.registry.store import Store
 from limpet.registry.system.atomic_files import whole_file
 from limpet.registry.values import Environment, TaskRecord
 from limpet.training import methods
-from limpet.training.backbone import Backbone
-from limpet.training.environment import current_environment
-from limpet.training.learn import TrainingSettings, discard, learn
-from limpet.training.locks import alone_in
+from limpet.training.base.backbone import Backbone
+from limpet.training.base.environment import current_environment
+from limpet.training.learning.learn import TrainingSettings, discard, learn
+from limpet.training.learning.run_lock import alone_in
 from limpet.training.progress import SILENT, Progress
 
 __all__ = ["BenchSpec", "run_bench"]

@@ -11,8 +11,8 @@ from limpet.forgetting import statistics, strategies
 from limpet.forgetting.evidence import METRICS, SEED, Course, by_arm
 from limpet.forgetting.inference import MARGIN, equality_p_value, seeds_p_value
 from limpet.forgetting.report_values import Comparison, Drift
-from limpet.training.scoring import metric
-from limpet.training.units import SHARE
+from limpet.training.metrics.metric import metric
+from limpet.training.metrics.units import SHARE
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from limpet.forgetting.statistics import mcnemar_exact
 from limpet.registry.records import alarms
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
-from limpet.training.scoring import metric
+from limpet.training.metrics.metric import metric
 
 __all__ = ["hold_against_reference"]
 

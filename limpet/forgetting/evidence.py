@@ -21,7 +21,7 @@ from limpet.forgetting.report_values import (
 )
 from limpet.forgetting.statistics import Column, Resampled
 from limpet.registry.values import SERVED_AGREEMENT, ArmRun, EvaluationRecord, VersionRecord
-from limpet.training.scoring import metric, no_common_unit
+from limpet.training.metrics.metric import metric, no_common_unit
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,8 +1,9 @@
 """The upper triangle: what a task scores before it is learned, for forward transfer (FWT).
 
 A task's own head comes with learning it. Before that, it is answered by the nearest class mean of its training
-examples' features under the weights of that moment (`limpet.training.readout`). On the untouched base that is b of
-`fwt_gem`, so that the difference is what learning other tasks did to the features, and 0 for an isolated arm.
+examples' features under the weights of that moment (`limpet.training.evaluation.class_means`). On the untouched base
+that is b of `fwt_gem`, so that the difference is what learning other tasks did to the features, and 0 for an
+isolated arm.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from limpet.forgetting import monitor
 from limpet.registry import versions
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, TaskRecord, VersionRecord
-from limpet.training.backbone import Backbone
-from limpet.training.learn import discard
-from limpet.training.model import version_files
+from limpet.training.base.backbone import Backbone
+from limpet.training.evaluation.class_means import has_readout, stage_readout
+from limpet.training.learning.learn import discard
+from limpet.training.model.task_model import version_files
 from limpet.training.progress import SILENT, Progress
-from limpet.training.readout import has_readout, stage_readout
 
 __all__ = ["evaluate", "has_readout"]
 

@@ -18,8 +18,9 @@ from limpet.errors import UsageError
 from limpet.forgetting.no_drift import PERMUTATIONS
 from limpet.forgetting.statistics import RESAMPLES, percentile_interval, score_interval
 from limpet.training import methods
-from limpet.training.data import read_split
-from limpet.training.demonstrations import (
+from limpet.training.batching.inference import run
+from limpet.training.data.build_task import read_split
+from limpet.training.generation.demonstrations import (
     Demonstrations,
     Script,
     choose,
@@ -27,17 +28,16 @@ from limpet.training.demonstrations import (
     reordered,
     with_random_labels,
 )
-from limpet.training.evaluate import run
-from limpet.training.in_context import InContextHead, cut_to_fit
+from limpet.training.heads.in_context import InContextHead, cut_to_fit
 from limpet.training.methods.icl import as_demonstrations
-from limpet.training.model import TaskModel
+from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import SILENT, Progress
 from limpet.training.task_types import Example
 
 if TYPE_CHECKING:
     from limpet.registry.store import Store
     from limpet.registry.values import TaskRecord
-    from limpet.training.backbone import Backbone
+    from limpet.training.base.backbone import Backbone
 
 __all__ = ["IclStudy", "Orders", "PromptScore", "spread_by_chance", "study_icl"]
 

@@ -23,18 +23,19 @@ from limpet.registry.values import (
     VersionRecord,
 )
 from limpet.registry.versions.costs import figures
-from limpet.training import methods, probe
-from limpet.training.answers import answers
-from limpet.training.backbone import Backbone
-from limpet.training.data import read_split
-from limpet.training.efficiency import efficiency
-from limpet.training.environment import current_environment
-from limpet.training.evaluate import Outcome
-from limpet.training.inputs import describe_inputs
-from limpet.training.model import active, version_files
+from limpet.training import methods
+from limpet.training.base.backbone import Backbone
+from limpet.training.base.environment import current_environment
+from limpet.training.batching.inference import Outcome
+from limpet.training.data.build_task import read_split
+from limpet.training.evaluation import reference_outputs
+from limpet.training.evaluation.cost import efficiency
+from limpet.training.evaluation.inputs import describe_inputs
+from limpet.training.evaluation.predict_split import answers
+from limpet.training.evaluation.served import agreement
+from limpet.training.metrics.metric import score
+from limpet.training.model.task_model import active, version_files
 from limpet.training.progress import SILENT, Progress
-from limpet.training.scoring import score
-from limpet.training.served import agreement
 
 __all__ = [
     "Added",
@@ -56,8 +57,8 @@ class Measured:
 
     `counts` says what the texts lost on their way, such as words beyond the longest text. `loaded` has the digests of
     what was on the base in memory afterwards: the head, the adapter's weights, and every buffer of the model.
-    `inputs` is what the model was given; see `limpet.training.inputs`. `served` says how the answers that are served
-    agree with these, for a version that is to be registered.
+    `inputs` is what the model was given; see `limpet.training.evaluation.inputs`. `served` says how the answers that
+    are served agree with these, for a version that is to be registered.
     """
 
     outcome: Outcome
@@ -96,7 +97,7 @@ def measure(
 
     Nothing is registered. Some examples, and whatever is asked for `anew`, are answered by every layer; else the
     layers of the frozen base that no method stands before give for the same texts what they gave (see
-    `limpet.training.answers`).
+    `limpet.training.evaluation.predict_split`).
     """
     examples = read_split(store, task, split)
     if indices is not None:
@@ -201,8 +202,8 @@ def keep_version(
     Raises:
         IntegrityError: A file does not fit the base, an answer is not finite, or the base was changed.
     """
-    inputs = probe.probe_inputs(store, tasks.get(store, draft.task))
-    answers = probe.compute(backbone, draft.method, files, inputs, int(draft.config["max_length"]))
+    inputs = reference_outputs.probe_inputs(store, tasks.get(store, draft.task))
+    answers = reference_outputs.compute(backbone, draft.method, files, inputs, int(draft.config["max_length"]))
     backbone.check_unchanged()
     version, created = versions.register(store, draft, files, probe=answers)
     return Added(version, created, _keep(store, backbone, version, version, measured))
@@ -230,7 +231,7 @@ def judge(
     measured = measure(store, backbone, task, "evaluation", length, draft.method, files, files, progress)
     examples = read_split(store, task, "evaluation")
     agreed = agreement(backbone, draft.method, files, examples, length, measured.outcome, progress)
-    cost = {**draft.cost, **efficiency(backbone, draft, files, probe.probe_inputs(store, task))}
+    cost = {**draft.cost, **efficiency(backbone, draft, files, reference_outputs.probe_inputs(store, task))}
     backbone.check_unchanged()
     scores = {"score": measured.score, task.definition.metric: measured.score}
     if agreed is not None:

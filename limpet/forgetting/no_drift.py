@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from limpet.forgetting.statistics import Column
-from limpet.training.scoring import Metric
-from limpet.training.scoring import metric as find_metric
+from limpet.training.metrics.metric import Metric
+from limpet.training.metrics.metric import metric as find_metric
 
 if TYPE_CHECKING:
     import numpy as np

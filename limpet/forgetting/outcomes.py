@@ -7,7 +7,7 @@ from limpet.forgetting.evidence import Outcomes, Read, frozen
 from limpet.registry.records import evaluations
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
-from limpet.training.scoring import score
+from limpet.training.metrics.metric import score
 
 __all__ = ["read_outcomes"]
 

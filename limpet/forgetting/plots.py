@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from limpet.forgetting.conclusion import arm_names, mean_of, mean_with_interval, runs_of
 from limpet.forgetting.report_values import ArmReport, Interval, Report
-from limpet.training.scoring import unit_key
+from limpet.training.metrics.metric import unit_key
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,7 @@ from limpet.forgetting.report_summary import mean_matrix, summary_table
 from limpet.forgetting.report_tables import Table
 from limpet.forgetting.report_values import ArmReport, Report
 from limpet.registry.records.streams import HOME_STREAM
-from limpet.training.scoring import unit_key
+from limpet.training.metrics.metric import unit_key
 
 __all__ = ["render_html"]
 

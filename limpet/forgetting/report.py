@@ -26,8 +26,8 @@ from limpet.registry.records.alarms import Alarm, open_alarms
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, StepRecord, StreamRecord, VersionRecord
 from limpet.registry.versions.costs import find_full, full_versions
-from limpet.training.baseline import majority_baseline
-from limpet.training.scoring import metric
+from limpet.training.data.baseline import majority_baseline
+from limpet.training.metrics.metric import metric
 
 __all__ = ["Report", "build", "conclusion"]
 

@@ -9,7 +9,7 @@ from limpet.forgetting.conclusion import arm_names, mean_with_interval, runs_of
 from limpet.forgetting.matrix import Row
 from limpet.forgetting.report_tables import Table, identical, mean, number, size, total, with_interval
 from limpet.forgetting.report_values import ArmReport, Report
-from limpet.training.scoring import unit_key
+from limpet.training.metrics.metric import unit_key
 
 __all__ = ["Fall", "largest_falls", "mean_matrix", "summary_table"]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from limpet.errors import UsageError
 from limpet.forgetting.metrics import Rows
-from limpet.training.scoring import Metric
-from limpet.training.scoring import metric as find_metric
+from limpet.training.metrics.metric import Metric
+from limpet.training.metrics.metric import metric as find_metric
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,14 +18,15 @@ from limpet.registry import versions
 from limpet.registry.records import streams, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import ArmRun, StepRecord, StreamRecord, TaskRecord, VersionRecord
-from limpet.training import data, methods
-from limpet.training.ability import AbilityProbe
-from limpet.training.backbone import Backbone
-from limpet.training.corpora import CORPORA
-from limpet.training.learn import Staged, Start, TrainingSettings, discard
+from limpet.training import methods
+from limpet.training.base.backbone import Backbone
+from limpet.training.data import build_task
+from limpet.training.data.sample_corpora import CORPORA
+from limpet.training.evaluation.general_ability import AbilityProbe
+from limpet.training.learning.learn import Staged, Start, TrainingSettings, discard
+from limpet.training.metrics.metric import no_common_unit
+from limpet.training.metrics.units import mean_ranks
 from limpet.training.progress import SILENT, Progress
-from limpet.training.scoring import no_common_unit
-from limpet.training.units import mean_ranks
 
 __all__ = ["run_stream"]
 
@@ -141,7 +142,7 @@ def _task(store: Store, task: TaskSpec, training: Mapping[str, Any], progress: P
     names = {"text": "text_column", "label": "target_column", "target": "target_column"}
     progress.note(f"reading {task.name} from {definition['data']}")
     arguments: dict[str, Any] = {names.get(key) or key: value for key, value in definition.items()}
-    return data.add_task(store, task.name, **arguments)
+    return build_task.add_task(store, task.name, **arguments)
 
 
 def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from limpet.home._verification import Verification
     from limpet.registry.cleanup.gc import Collection
     from limpet.registry.values import BaseRecord, EvaluationRecord, LogEvent, Page, StepRecord
-    from limpet.training.backbone import Backbone
-    from limpet.training.learn import TrainingSettings
-    from limpet.training.predict import Prediction
+    from limpet.training.base.backbone import Backbone
+    from limpet.training.evaluation.predict_texts import Prediction
+    from limpet.training.learning.learn import TrainingSettings
     from limpet.training.progress import Progress
     from limpet.training.serving import Server
 
@@ -162,9 +162,9 @@ class Home:
             from limpet.forgetting.gate_rules import read_rules
             from limpet.forgetting.monitor import add_version, check_growth
             from limpet.training import methods
-            from limpet.training.computing import describe
-            from limpet.training.learn import Start, TrainingSettings, discard, learn, unfinished_run
-            from limpet.training.precision import resolve_dtype
+            from limpet.training.base.precision import resolve_dtype
+            from limpet.training.learning.learn import Start, TrainingSettings, discard, learn, unfinished_run
+            from limpet.training.model.fast_paths import describe
             from limpet.training.progress import SILENT
 
         progress = progress or SILENT
@@ -289,7 +289,7 @@ class Home:
         """
         version = versions.resolve(self.store, task)
         with loading():
-            from limpet.training.predict import predict
+            from limpet.training.evaluation.predict_texts import predict
 
             backbone = self.backbone()
         return predict(self.store, backbone, version, texts)
@@ -381,7 +381,7 @@ class Home:
 
         Args:
             deep: Also check what the bytes say; see `limpet.registry.verification.verify`.
-            probe: Also let every version answer its probe again; see `limpet.training.probe`.
+            probe: Also let every version answer its probe again; see `limpet.training.evaluation.reference_outputs`.
             progress: Told of every file and version.
         """
         from limpet.home._verification import verify_home
@@ -443,8 +443,8 @@ class Home:
             IntegrityError: The files are not those of the fingerprint.
         """
         with loading():
-            from limpet.training import bases as base_files
-            from limpet.training.backbone import load_backbone
+            from limpet.training.base import locate as base_files
+            from limpet.training.base.backbone import load_backbone
 
         record = self.base.ensure(progress)
         if self._backbone is None or self._backbone.record.digest != record.digest:
@@ -460,10 +460,10 @@ class Home:
         return backbone if backbone is not None and backbone.record.digest == digest else None
 
     def _try_methods(self, base: BaseRecord, progress: Progress | None) -> dict[str, str]:
-        from limpet.training import bases as base_files
-        from limpet.training.pretrained import load_config
+        from limpet.training.base import locate as base_files
+        from limpet.training.base.pretrained import load_config
+        from limpet.training.learning.method_compatibility import try_all, twin
         from limpet.training.progress import SILENT
-        from limpet.training.trial import try_all, twin
 
         (progress or SILENT).note(f"no method was tried on {base.architecture} models yet: trying all of them")
         return try_all(twin(load_config(base_files.check(self.store, base))))

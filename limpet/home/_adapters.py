@@ -40,10 +40,10 @@ class Adapters:
         mirror: bool = True,
         progress: Progress | None = None,
     ) -> Trained:
-        """Register an adapter that was trained elsewhere, in peft's format; see `limpet.training.adopt`."""
+        """Register an adapter that was trained elsewhere, in peft's format; see `limpet.training.adoption.adopt`."""
         from limpet.forgetting.gate_rules import read_rules
         from limpet.forgetting.monitor import add_version, check_growth
-        from limpet.training.adopt import adopt
+        from limpet.training.adoption.adopt import adopt
         from limpet.training.progress import SILENT
 
         home, progress = self._home, progress or SILENT
@@ -191,7 +191,7 @@ class Adapters:
             path: The folder; a path that ends in `.limpet` is a bundle.
             data: Whether a bundle brings the task's examples.
             merged: Write the base with the update merged in instead, for plain transformers; see
-                `limpet.training.merged_export`.
+                `limpet.training.model.export_merged`.
 
         Raises:
             UsageError: `data` is false for a folder, which never has them; or what is to be merged can't be, or is
@@ -214,8 +214,8 @@ class Adapters:
 
     def _export_merged(self, reference: str, target: Path, data: bool) -> Path:
         from limpet.registry.exchange.bundle_format import SUFFIX
-        from limpet.training.merge import check_mergeable
-        from limpet.training.merged_export import export_merged
+        from limpet.training.model.export_merged import export_merged
+        from limpet.training.model.merge import check_mergeable
 
         if target.suffix == SUFFIX or not data:
             raise UsageError(

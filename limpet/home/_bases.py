@@ -19,7 +19,7 @@ __all__ = ["Bases", "describe"]
 
 def describe(spec: str, progress: Progress | None = None) -> BaseRecord:
     """Fetch a base and return its record, if it can be one."""
-    from limpet.training import bases as base_files
+    from limpet.training.base import locate as base_files
     from limpet.training.progress import SILENT
 
     with loading():
@@ -42,7 +42,7 @@ class Bases:
 
     def verify(self, name: str | None = None) -> BaseRecord:
         """Read all bytes of a base again and compare; raises IntegrityError where they differ."""
-        from limpet.training import bases as base_files
+        from limpet.training.base import locate as base_files
 
         record = bases.get(self._home.store, name)
         base_files.check(self._home.store, record, reread=True)

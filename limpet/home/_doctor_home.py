@@ -94,7 +94,7 @@ def known_bases(store: Store) -> Iterator[Finding]:
 
 
 def _base(record: BaseRecord) -> Iterator[Finding]:
-    from limpet.training.bases import find_here, remembered
+    from limpet.training.base.locate import find_here, remembered
 
     name, again = f"base {record.name}", f"limpet base verify {record.name}"
     folder, found = find_here(record), remembered(record)

@@ -21,8 +21,9 @@ class Tasks:
         self._home = home
 
     def add(self, name: str, data: str, **options: Any) -> TaskRecord:
-        """Read a dataset, split it and keep it; `options` are those of `limpet.training.data.build_task`."""
-        from limpet.training.data import add_task
+        """Read a dataset, split it and keep it; `options` are those of
+        `limpet.training.data.build_task.build_task`."""
+        from limpet.training.data.build_task import add_task
 
         return add_task(self._home.store, name, data, **options)
 
@@ -35,8 +36,9 @@ class Tasks:
         return tasks.get(self._home.store, name)
 
     def majority_baseline(self, name: str) -> float | None:
-        """Return the score of the same answer to every text; see `limpet.training.baseline.majority_baseline`."""
-        from limpet.training.baseline import majority_baseline
+        """Return the score of the same answer to every text; see
+        `limpet.training.data.baseline.majority_baseline`."""
+        from limpet.training.data.baseline import majority_baseline
 
         return majority_baseline(self._home.store, self.show(name))
 
@@ -45,7 +47,7 @@ class Tasks:
 
         It is null where that was not counted yet and the base is not on this machine.
         """
-        from limpet.training.overlong import cut, find_tokenizer
+        from limpet.training.data.overlong import cut, find_tokenizer
 
         record = self.show(name)
         if recorded := record.checks.get("cut"):
@@ -59,7 +61,7 @@ class Tasks:
 
 def cut_warnings(home: Home, version: VersionRecord) -> list[str]:
     """Say what of its task's examples a version did not see whole."""
-    from limpet.training.overlong import describe
+    from limpet.training.data.overlong import describe
 
     sizes: dict[str, int] = {split.name: split.examples for split in home.task.show(version.task).splits}
     return describe(version.metrics.get("cut") or {}, sizes, int(version.config["max_length"]))

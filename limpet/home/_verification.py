@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from limpet.home import Home
     from limpet.registry.records.reference_outputs import Probe
     from limpet.registry.values import BaseRecord, VersionRecord
-    from limpet.training.backbone import Backbone
-    from limpet.training.probe import Replay
+    from limpet.training.base.backbone import Backbone
+    from limpet.training.evaluation.reference_outputs import Replay
     from limpet.training.progress import Progress
 
 __all__ = ["Verification", "verify_home"]
@@ -128,14 +128,14 @@ def _live(home: Home) -> Iterator[VersionRecord]:
 
 
 def _backbone(home: Home, record: BaseRecord) -> Backbone:
-    from limpet.training.backbone import load_backbone
+    from limpet.training.base.backbone import load_backbone
 
     # a model that is in memory already is the one that answers
     return home.loaded(record.digest) or load_backbone(home.store, record)
 
 
 def _replay(home: Home, backbone: Backbone, version: VersionRecord, probe: Probe, replays: _Replays) -> None:
-    from limpet.training.probe import replay
+    from limpet.training.evaluation.reference_outputs import replay
 
     try:
         found = replay(home.store, backbone, version, probe)

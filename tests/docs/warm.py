@@ -67,7 +67,7 @@ def _import_everything() -> None:
 
     import limpet.forgetting.stream
     import limpet.home
-    import limpet.training.adopt  # noqa: F401
+    import limpet.training.adoption.adopt  # noqa: F401
     from limpet.cli import COMMANDS, cli
     from limpet.forgetting import report  # noqa: F401
 

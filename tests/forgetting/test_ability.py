@@ -19,10 +19,10 @@ from limpet.forgetting.render_markdown import render_markdown
 from limpet.forgetting.report_values import AbilityReport, ArmReport, Report
 from limpet.forgetting.stream_spec import parse_stream
 from limpet.home import Home, init
-from limpet.training.ability import AbilityProbe, ask
-from limpet.training.backbone import module_digest
-from limpet.training.learn import TrainingSettings
-from limpet.training.model import version_files
+from limpet.training.base.backbone import module_digest
+from limpet.training.evaluation.general_ability import AbilityProbe, ask
+from limpet.training.learning.learn import TrainingSettings
+from limpet.training.model.task_model import version_files
 from tests.tiny import enliven, tiny_base, tiny_csv
 
 WORDS = "sky=cloud,rock=stone"

@@ -22,7 +22,7 @@ from limpet.forgetting.statistics import t_interval
 from limpet.home import Home
 from limpet.registry.values import Environment
 from limpet.registry.versions.costs import COMPARED, COSTS
-from limpet.training.learn import unfinished_run
+from limpet.training.learning.learn import unfinished_run
 from limpet.training.methods import names
 from limpet.training.progress import SILENT
 

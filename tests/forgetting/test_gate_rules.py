@@ -11,7 +11,7 @@ from limpet.errors import GateError, NotFoundError, UsageError
 from limpet.forgetting.gate import GateRules, TaskRules
 from limpet.forgetting.gate_rules import has_rule, parse_rules, read_rules, with_limits
 from limpet.home import Home
-from limpet.training.learn import TrainingSettings
+from limpet.training.learning.learn import TrainingSettings
 
 QUICK = TrainingSettings(epochs=1, batch_size=8, dtype="float32")
 

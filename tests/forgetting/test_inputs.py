@@ -18,8 +18,8 @@ from limpet.home import Home
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import evaluations
 from limpet.registry.values import EvaluationRecord
-from limpet.training import chat_templates
-from limpet.training.learn import TrainingSettings
+from limpet.training.generation import chat_templates
+from limpet.training.learning.learn import TrainingSettings
 from tests.tiny import enliven, tiny_base, tiny_csv
 from tests.training.test_generation import headlines
 

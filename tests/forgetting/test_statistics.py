@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from limpet.errors import UsageError
 from limpet.forgetting import metrics, statistics
 from limpet.forgetting.statistics import Column
-from limpet.training.scoring import score
+from limpet.training.metrics.metric import score
 
 GENERATOR = np.random.default_rng(7)
 

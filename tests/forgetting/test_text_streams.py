@@ -13,8 +13,8 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from limpet.forgetting.stream_spec import read_stream
 from limpet.home import Home
-from limpet.training import sources
-from limpet.training.data import build_task
+from limpet.training.data import sources
+from limpet.training.data.build_task import build_task
 from tests.tiny import FILLER, TOPICS
 
 TEXTS = {

@@ -295,12 +295,12 @@ def test_a_digest_that_is_a_path(target: Store, entries: dict[str, bytes], diges
 def test_a_source_that_leads_elsewhere(
     spec: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, target: Store
 ) -> None:
-    from limpet.training import bases
-    from limpet.training.sources import read_source
+    from limpet.training.base import locate
+    from limpet.training.data.sources import read_source
 
     monkeypatch.setenv("LIMPET_CACHE", str(tmp_path / "cache"))
     with pytest.raises((UsageError, NotFoundError)):
-        bases.resolve(spec)
+        locate.resolve(spec)
     with pytest.raises((UsageError, NotFoundError)):
         read_source(spec, None, None, ("label",))
 
@@ -362,7 +362,7 @@ def test_an_export_onto_a_link_writes_nothing_behind_it(own: Store, sandbox: Pat
 @pytest.mark.parametrize("kind", ["link to a file", "link to nowhere", "pipe", "folder"])
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "head.json"])
 def test_a_peft_folder_with_a_link_or_a_device(field: Field, tmp_path: Path, kind: str, name: str) -> None:
-    from limpet.training import peft_folder
+    from limpet.training.adoption import peft_folder
 
     folder, copies = tmp_path / "peft", tmp_path / "copies"
     folder.mkdir()

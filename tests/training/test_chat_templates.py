@@ -10,7 +10,7 @@ import transformers.utils.chat_template_utils as templates_of_transformers
 from transformers import PreTrainedTokenizerFast
 
 from limpet.errors import UsageError
-from limpet.training.chat_templates import DATE, reads_date, render, template_digest
+from limpet.training.generation.chat_templates import DATE, reads_date, render, template_digest
 
 DATED = "Today {{ strftime_now('%d %b %Y') }}: {% for message in messages %}{{ message['content'] }}{% endfor %}"
 ASKED = [{"role": "user", "content": "wave"}]

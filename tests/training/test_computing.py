@@ -16,10 +16,10 @@ from limpet.errors import UsageError
 from limpet.home import Home
 from limpet.registry.records import evaluations
 from limpet.training import methods
-from limpet.training.computing import CHOICES, FUSED_FROM, computing, describe
-from limpet.training.learn import TrainingSettings
+from limpet.training.base.precision import autocast
+from limpet.training.learning.learn import TrainingSettings
 from limpet.training.methods._low_rank import updated_linear
-from limpet.training.precision import autocast
+from limpet.training.model.fast_paths import CHOICES, FUSED_FROM, computing, describe
 from tests.tiny import KINDS, WORDS, tiny_base
 from tests.training.methods.table import load_tiny
 
@@ -182,7 +182,7 @@ def limpet_open(home: Home) -> Home:
 
 
 def test_the_words_of_a_language_head_are_cast_once(tmp_path: Path) -> None:
-    from limpet.training.language import LanguageHead
+    from limpet.training.base.lm_head import LanguageHead
 
     head = LanguageHead(torch.randn(len(WORDS), 8))
     hidden = torch.randn(3, 8)
@@ -210,7 +210,7 @@ def test_what_was_chosen_is_said() -> None:
 
 
 def test_words_cast_while_evaluating_can_be_learned_from_and_those_of_another_copy_are_cast_anew() -> None:
-    from limpet.training.language import LanguageHead
+    from limpet.training.base.lm_head import LanguageHead
 
     head, hidden = LanguageHead(None), torch.randn(3, 8, requires_grad=True)
     for _ in range(3):

@@ -17,8 +17,8 @@ from limpet.registry.formats.canonical import digest_bytes
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
 from limpet.training import task_types
-from limpet.training.data import add_task, build_task, read_split
-from limpet.training.duplicates import normalise
+from limpet.training.data.build_task import add_task, build_task, read_split
+from limpet.training.data.duplicates import normalise
 from limpet.training.task_types import Example
 
 Rows = Sequence[tuple[object, object]]

@@ -12,10 +12,10 @@ from limpet.errors import UsageError
 from limpet.home import Home
 from limpet.registry import versions
 from limpet.training import methods
-from limpet.training.checkpoint import Checkpoint
-from limpet.training.decay import decayed_names
-from limpet.training.learn import TrainingSettings, learn
-from limpet.training.loop import LoopSettings, Validation, fit
+from limpet.training.learning.checkpoint import Checkpoint
+from limpet.training.learning.learn import TrainingSettings, learn
+from limpet.training.learning.loop import LoopSettings, Validation, fit
+from limpet.training.learning.weight_decay import decayed_names
 from limpet.training.progress import SILENT
 from tests.tiny import tiny_base
 from tests.training.methods.table import load_tiny

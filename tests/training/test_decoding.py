@@ -11,10 +11,10 @@ import torch
 import transformers
 
 from limpet.training import methods
-from limpet.training.batches import collate
-from limpet.training.decoding import greedy
-from limpet.training.language import LanguageHead, inner_model, split_head
-from limpet.training.pretrained import load_pretrained
+from limpet.training.base.lm_head import LanguageHead, inner_model, split_head
+from limpet.training.base.pretrained import load_pretrained
+from limpet.training.batching.batches import collate
+from limpet.training.generation.greedy_decoding import greedy
 from tests.tiny import enliven, tiny_base
 from tests.training.test_language import DECODERS, OPTIONS, PAIRS, whole_model
 

@@ -11,7 +11,7 @@ import pytest
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.home import Home, init
-from limpet.training.demonstrations import (
+from limpet.training.generation.demonstrations import (
     Demonstration,
     Demonstrations,
     Script,
@@ -23,7 +23,7 @@ from limpet.training.demonstrations import (
     with_random_labels,
     write,
 )
-from limpet.training.in_context import cut_to_fit
+from limpet.training.heads.in_context import cut_to_fit
 from tests.tiny import tiny_base
 
 LABELS = ("sea", "sky", "rock")

@@ -12,7 +12,7 @@ from torch import nn
 from limpet.training import methods
 from limpet.training.heads import HeadConfig
 from limpet.training.heads.classification import ClassificationHead
-from limpet.training.model import TaskModel
+from limpet.training.model.task_model import TaskModel
 from tests.tiny import tiny_base
 from tests.training.methods.table import load_tiny
 

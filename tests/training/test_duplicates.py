@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limpet.training.duplicates import Shingles, normalise
+from limpet.training.data.duplicates import Shingles, normalise
 
 
 def jaccard(a: str, b: str) -> float:

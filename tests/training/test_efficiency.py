@@ -12,8 +12,8 @@ from limpet.errors import UsageError
 from limpet.home import Home
 from limpet.registry.values import VersionRecord
 from limpet.registry.versions.costs import COSTS, LATENCY
-from limpet.training.latency import paired_ratio, time_in_turn
-from limpet.training.learn import TrainingSettings
+from limpet.training.evaluation.latency import paired_ratio, time_in_turn
+from limpet.training.learning.learn import TrainingSettings
 
 
 @pytest.fixture

@@ -13,18 +13,18 @@ import torch
 from limpet.home import Home
 from limpet.registry.cache import keep, recall
 from limpet.registry.records import tasks
-from limpet.training import features
-from limpet.training.checkpoint import Checkpoint
-from limpet.training.data import read_split
-from limpet.training.evaluate import run
-from limpet.training.fitting import fit_task
+from limpet.training.batching.inference import run
+from limpet.training.data.build_task import read_split
 from limpet.training.heads import build_head
-from limpet.training.learn import TrainingSettings, discard, learn
-from limpet.training.loop import LoopSettings, Validation, fit
-from limpet.training.model import TaskModel, base_modules
-from limpet.training.objectives import TaskLoss
+from limpet.training.learning.checkpoint import Checkpoint
+from limpet.training.learning.fit_task import fit_task
+from limpet.training.learning.learn import TrainingSettings, discard, learn
+from limpet.training.learning.loop import LoopSettings, Validation, fit
+from limpet.training.learning.objectives import TaskLoss
+from limpet.training.metrics.metric import score
+from limpet.training.model import feature_cache
+from limpet.training.model.task_model import TaskModel, base_modules
 from limpet.training.progress import SILENT
-from limpet.training.scoring import score
 
 PROBE = TrainingSettings("probe", epochs=3, batch_size=8, dtype="float32")
 
@@ -69,13 +69,13 @@ def test_the_backbone_is_not_asked_a_second_time(
     of_a_version = 3 + (auto_dtype != "float32")
     assert len(kept) == of_a_version, "one file for each split"
     computed: list[int] = []
-    real = features._compute
+    real = feature_cache._compute
 
     def counted(model: Any, encoded: Any, *others: Any) -> list[torch.Tensor]:
         computed.append(len(encoded.ids))
         return real(model, encoded, *others)
 
-    monkeypatch.setattr(features, "_compute", counted)
+    monkeypatch.setattr(feature_cache, "_compute", counted)
     home.train("place", replace(PROBE, seed=1))
     assert computed == []
     # another length is another key; a file that is not whole is not used

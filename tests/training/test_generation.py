@@ -18,8 +18,8 @@ from limpet.cli import cli
 from limpet.errors import UsageError
 from limpet.forgetting.monitor import measure
 from limpet.home import Home, init
-from limpet.training.learn import TrainingSettings
-from limpet.training.model import version_files
+from limpet.training.learning.learn import TrainingSettings
+from limpet.training.model.task_model import version_files
 from limpet.training.task_types import Example
 from tests.tiny import TOPICS, enliven, tiny_base
 
@@ -133,7 +133,7 @@ def test_an_encoder_can_not_write(tmp_path: Path) -> None:
 @pytest.fixture
 def head_and_model(tmp_path: Path) -> tuple[Any, Any, Any]:
     from limpet.training.heads import build_head
-    from limpet.training.model import TaskModel
+    from limpet.training.model.task_model import TaskModel
 
     home = a_home(tmp_path, "llama")
     backbone = home.backbone()
@@ -180,8 +180,8 @@ def test_perplexity_is_that_of_the_targets(tmp_path: Path) -> None:
     home = a_home(tmp_path, "gpt2", metric="neg-perplexity")
     version = home.adapter.show(learn(home, "lora"))
     backbone, words = home.backbone(), home.backbone().language_head()
-    from limpet.training.data import read_split
-    from limpet.training.model import active, version_files
+    from limpet.training.data.build_task import read_split
+    from limpet.training.model.task_model import active, version_files
 
     total, count = 0.0, 0
     files = version_files(home.store, backbone, version)

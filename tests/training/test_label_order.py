@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from limpet.errors import UsageError
-from limpet.training.label_order import look_alikes, order_labels
+from limpet.training.data.label_order import look_alikes, order_labels
 
 
 def test_numbers_stand_in_their_order() -> None:

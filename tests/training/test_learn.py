@@ -18,11 +18,11 @@ from limpet.errors import IntegrityError, InterruptedRunError, NotFoundError, Tr
 from limpet.home import Home, open_home
 from limpet.registry.records import tasks
 from limpet.training import methods
-from limpet.training.backbone import module_digest
+from limpet.training.base.backbone import module_digest
 from limpet.training.heads.classification import ClassificationHead
-from limpet.training.learn import Staged, Start, TrainingSettings, discard, learn, unfinished_run
+from limpet.training.learning.learn import Staged, Start, TrainingSettings, discard, learn, unfinished_run
 from limpet.training.methods.lora import Lora
-from limpet.training.scoring import score
+from limpet.training.metrics.metric import score
 from tests.tiny import change_one_weight
 
 QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")
@@ -124,7 +124,7 @@ def test_a_signal_during_the_last_validation_is_heard(home: Home, monkeypatch: p
     undisturbed = staged(home)
     kept = contents(undisturbed)
     discard(undisturbed)
-    monkeypatch.setattr("limpet.training.fitting.score", stop_in_the_last)
+    monkeypatch.setattr("limpet.training.learning.fit_task.score", stop_in_the_last)
     with pytest.raises(InterruptedRunError):
         staged(home)
     assert contents(staged(home, resume=True)) == kept

@@ -9,10 +9,10 @@ import torch
 import transformers
 from torch.nn.functional import log_softmax
 
-from limpet.training.batches import collate
-from limpet.training.language import split_head
-from limpet.training.likelihood import Continuations
-from limpet.training.pretrained import load_pretrained
+from limpet.training.base.lm_head import split_head
+from limpet.training.base.pretrained import load_pretrained
+from limpet.training.batching.batches import collate
+from limpet.training.generation.continuation_likelihood import Continuations
 from tests.training.test_decoding import lively
 from tests.training.test_language import DECODERS, OPTIONS, whole_model
 

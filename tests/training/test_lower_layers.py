@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from limpet.home import Home
-from limpet.training import lower_layers, methods
-from limpet.training.evaluate import encode_texts
+from limpet.training import methods
+from limpet.training.base import frozen_layers
+from limpet.training.base.frozen_layers import KEPT, keep
+from limpet.training.batching.inference import encode_texts
 from limpet.training.heads import HeadConfig
 from limpet.training.heads.classification import ClassificationHead
-from limpet.training.learn import TrainingSettings, discard, learn
-from limpet.training.lower_layers import KEPT, keep
-from limpet.training.model import TaskModel
+from limpet.training.learning.learn import TrainingSettings, discard, learn
+from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import SILENT
 from tests.tiny import KINDS, tiny_base
 from tests.training.methods.table import load_tiny
@@ -107,9 +108,9 @@ def test_more_than_fits_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     model, tokenizer = top_layers(tmp_path, "bert")
     encoded = encode_texts(tokenizer, TEXTS, 16)
     size = sum(encoded.lengths) * model.module.config.hidden_size * 4
-    monkeypatch.setattr(lower_layers, "MOST_BYTES", 2 * size)
+    monkeypatch.setattr(frozen_layers, "MOST_BYTES", 2 * size)
     assert all(KEPT in one.fields for one in keep(model, [encoded, encoded], "cpu", SILENT))
-    monkeypatch.setattr(lower_layers, "MOST_BYTES", 2 * size - 1)
+    monkeypatch.setattr(frozen_layers, "MOST_BYTES", 2 * size - 1)
     assert keep(model, [encoded, encoded], "cpu", SILENT) == [encoded, encoded]
 
 

@@ -13,12 +13,12 @@ from limpet.errors import IntegrityError, UsageError
 from limpet.home import Home, init
 from limpet.registry import versions
 from limpet.training import methods
-from limpet.training.backbone import module_digest
-from limpet.training.learn import TrainingSettings
-from limpet.training.merge import merged, merged_module
-from limpet.training.model import TaskModel, active
-from limpet.training.shared_copy import shared_copy
-from limpet.training.trial import INPUTS
+from limpet.training.base.backbone import module_digest
+from limpet.training.base.shared_copy import shared_copy
+from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.method_compatibility import INPUTS
+from limpet.training.model.merge import merged, merged_module
+from limpet.training.model.task_model import TaskModel, active
 from tests.tiny import KINDS, tiny_base
 from tests.training.methods.table import load_tiny
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from limpet.home import init
 from limpet.training import methods
-from limpet.training.data import read_split
+from limpet.training.data.build_task import read_split
 from limpet.training.heads import build_head
-from limpet.training.learn import TrainingSettings
-from limpet.training.model import TaskModel, base_modules
-from limpet.training.objectives import TaskLoss
+from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.objectives import TaskLoss
+from limpet.training.model.task_model import TaskModel, base_modules
 from limpet.training.task_types import Example
 from tests.tiny import tiny_base
 from tests.training.test_generation import a_home
@@ -96,7 +96,7 @@ def test_a_step_beyond_the_budget_needs_less_memory_at_once_and_learns_the_same(
         return forward(self, other, **batch)
 
     monkeypatch.setattr(TaskModel, "forward", counted)
-    monkeypatch.setattr("limpet.training.batches.AT_ONCE", 64)
+    monkeypatch.setattr("limpet.training.batching.batches.AT_ONCE", 64)
     widest = []
     for without in ((), ("token-budget",)):
         seen.clear()

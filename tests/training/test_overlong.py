@@ -11,9 +11,9 @@ import pytest
 from limpet.errors import DataError, UsageError
 from limpet.home import Home, init, open_home
 from limpet.registry.database.engine import upgrade
-from limpet.training.data import build_task
-from limpet.training.overlong import LONGEST_ANSWER, room_for
-from limpet.training.pretrained import load_tokenizer
+from limpet.training.base.pretrained import load_tokenizer
+from limpet.training.data.build_task import build_task
+from limpet.training.data.overlong import LONGEST_ANSWER, room_for
 from tests.registry.released import RELEASED, lay_home
 from tests.tiny import TOPICS, tiny_base
 
@@ -57,7 +57,7 @@ def test_where_all_fits_nothing_is_said(home: Home, tmp_path: Path) -> None:
 
 
 def test_training_counts_what_its_own_limit_cuts_and_records_it(home: Home, tmp_path: Path) -> None:
-    from limpet.training.learn import TrainingSettings
+    from limpet.training.learning.learn import TrainingSettings
 
     home.task.add("rows", spec(tmp_path), max_length=22, near_duplicates="keep")
     trained = home.train("rows", TrainingSettings("probe", epochs=1, max_length=10))
@@ -69,7 +69,7 @@ def test_training_counts_what_its_own_limit_cuts_and_records_it(home: Home, tmp_
 
 
 def test_a_text_longer_than_the_positions_of_the_base_is_cut_there_and_counted(home: Home, tmp_path: Path) -> None:
-    from limpet.training.learn import TrainingSettings
+    from limpet.training.learning.learn import TrainingSettings
 
     path = tmp_path / "long.jsonl"
     lines = [{"text": " ".join([WORDS[at % 18]] * (600 + at)), "label": "ab"[at % 2]} for at in range(12)]

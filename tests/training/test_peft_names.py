@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from limpet.errors import IntegrityError, LimpetError, NotFoundError, UsageError
 from limpet.home import Home, init
-from limpet.training import peft_names
-from limpet.training.model import active, version_files
-from limpet.training.peft_names import in_names_of_the_base, named_by
+from limpet.training.adoption import peft_names
+from limpet.training.adoption.peft_names import in_names_of_the_base, named_by
+from limpet.training.model.task_model import active, version_files
 from tests.tiny import tiny_base, tiny_csv
 from tests.training.test_adopt import TEXTS, plain_backbone, plain_classifier
 

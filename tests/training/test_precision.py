@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from limpet.home import Home
-from limpet.training import precision
+from limpet.training.base import precision
 from tests.training.test_learn import QUICK, StopAt, staged
 
 

@@ -12,10 +12,10 @@ from limpet.home import Home
 from limpet.registry import versions
 from limpet.registry.records import reference_outputs, tasks
 from limpet.registry.records.reference_outputs import Probe
-from limpet.training.backbone import Backbone
-from limpet.training.data import read_split
-from limpet.training.learn import TrainingSettings, learn
-from limpet.training.probe import TOLERANCE, Replay, probe_inputs, replay
+from limpet.training.base.backbone import Backbone
+from limpet.training.data.build_task import read_split
+from limpet.training.evaluation.reference_outputs import TOLERANCE, Replay, probe_inputs, replay
+from limpet.training.learning.learn import TrainingSettings, learn
 
 QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")
 

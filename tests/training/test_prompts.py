@@ -10,7 +10,13 @@ import pytest
 
 from limpet.errors import UsageError
 from limpet.home import init
-from limpet.training.prompts import check_template, default_template, encode_answers, encode_prompts, endings
+from limpet.training.generation.prompts import (
+    check_template,
+    default_template,
+    encode_answers,
+    encode_prompts,
+    endings,
+)
 from tests.tiny import tiny_base
 
 TEMPLATE = "near the reef {text} old stone"

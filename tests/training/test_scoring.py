@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from limpet.forgetting import statistics
-from limpet.training.entities import ENTITY_F1, TOKEN_ACCURACY, entities
-from limpet.training.scoring import metric
+from limpet.training.metrics.entities import ENTITY_F1, TOKEN_ACCURACY, entities
+from limpet.training.metrics.metric import metric
 
 GENERATOR = np.random.default_rng(5)
 TARGETS = GENERATOR.normal(1e6, 3.0, 80).round(1).tolist()

@@ -17,13 +17,13 @@ from limpet.home import Home, init
 from limpet.registry.records import evaluations
 from limpet.registry.values import EvaluationRecord
 from limpet.training import methods
-from limpet.training.answers import answers
-from limpet.training.data import read_split
-from limpet.training.evaluate import run
-from limpet.training.learn import TrainingSettings
-from limpet.training.merge import merged
-from limpet.training.model import active, version_files
-from limpet.training.served import Agreement, OtherAnswer, agreement, serve
+from limpet.training.batching.inference import run
+from limpet.training.data.build_task import read_split
+from limpet.training.evaluation.predict_split import answers
+from limpet.training.evaluation.served import Agreement, OtherAnswer, agreement, serve
+from limpet.training.learning.learn import TrainingSettings
+from limpet.training.model.merge import merged
+from limpet.training.model.task_model import active, version_files
 from tests.tiny import enliven, tiny_base
 from tests.training.test_generation import headlines
 from tests.training.typed_data import SPECS, write_rows

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limpet.training.splits import allocate, draw, room
+from limpet.training.data.splits import allocate, draw, room
 
 
 def test_shares_follow_the_counts_by_largest_remainder() -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from limpet.training import methods
-from limpet.training.stored_size import full_checkpoint_size, safetensors_size
+from limpet.training.base.checkpoint_size import full_checkpoint_size, safetensors_size
 from tests.tiny import KINDS, tiny_base
 from tests.training.methods.table import load_tiny
 

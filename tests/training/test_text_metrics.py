@@ -9,9 +9,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import sentence_chrf
 
 from limpet.errors import UsageError
-from limpet.training.scoring import metric, score
-from limpet.training.task_types import task_type
-from limpet.training.text_metrics import (
+from limpet.training.metrics.metric import metric, score
+from limpet.training.metrics.text import (
     chrf,
     exact_match,
     former_exact_match,
@@ -21,6 +20,7 @@ from limpet.training.text_metrics import (
     token_f1,
     words,
 )
+from limpet.training.task_types import task_type
 
 SCRIPTS = {
     "Korean": ("긍정적인 감상", "배송 지연 불만"),

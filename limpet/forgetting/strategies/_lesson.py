@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limpet.registry.store import Store
     from limpet.registry.values import TaskRecord
-    from limpet.training.backbone import Backbone
-    from limpet.training.companions import Companion, Penalty
-    from limpet.training.learn import Staged, Start, TrainingSettings
+    from limpet.training.base.backbone import Backbone
+    from limpet.training.learning.joint_training import Companion, Penalty
+    from limpet.training.learning.learn import Staged, Start, TrainingSettings
     from limpet.training.progress import Progress
 
 __all__ = ["Context", "stage"]
@@ -50,7 +50,7 @@ def stage(
     penalty: Penalty | None = None,
 ) -> Staged:
     """Learn the task at `index`, or go on where an interrupted run had stopped."""
-    from limpet.training.learn import learn
+    from limpet.training.learning.learn import learn
 
     return learn(
         context.store,

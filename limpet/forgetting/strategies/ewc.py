@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from limpet.registry.values import Json, TaskRecord
-    from limpet.training.learn import Staged, Start
+    from limpet.training.learning.learn import Staged, Start
 
 __all__ = ["STRATEGY", "Ewc", "QuadraticPenalty", "fisher"]
 
@@ -89,9 +89,9 @@ def fisher(context: Context, task: TaskRecord, learned: Start) -> tuple[dict[str
     """Return the diagonal of the empirical Fisher information and the weights it was taken at, by parameter name."""
     import numpy as np
 
-    from limpet.training.data import read_split
-    from limpet.training.model import active
-    from limpet.training.objectives import TaskLoss
+    from limpet.training.data.build_task import read_split
+    from limpet.training.learning.objectives import TaskLoss
+    from limpet.training.model.task_model import active
 
     examples = read_split(context.store, task, "train")
     size = min(len(examples), task.split("validation").examples)

@@ -9,7 +9,7 @@ from limpet.forgetting.strategies._lesson import Context
 from limpet.forgetting.strategies._plain import Plain
 
 if TYPE_CHECKING:
-    from limpet.training.learn import Staged, Start
+    from limpet.training.learning.learn import Staged, Start
 
 __all__ = ["STRATEGY", "Frozen"]
 
@@ -26,7 +26,7 @@ class Frozen(Plain):
 
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""
-        from limpet.training.readout import stage_readout
+        from limpet.training.evaluation.class_means import stage_readout
 
         task = context.tasks[index]
         max_length = context.training.max_length or task.definition.max_length

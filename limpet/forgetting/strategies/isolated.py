@@ -10,7 +10,7 @@ from limpet.forgetting.strategies._plain import Plain
 from limpet.registry.values import Role
 
 if TYPE_CHECKING:
-    from limpet.training.learn import Staged, Start
+    from limpet.training.learning.learn import Staged, Start
 
 __all__ = ["STRATEGY", "Isolated"]
 

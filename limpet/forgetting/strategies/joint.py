@@ -9,7 +9,7 @@ from limpet.forgetting.strategies._lesson import Context, stage
 from limpet.forgetting.strategies._plain import Plain
 
 if TYPE_CHECKING:
-    from limpet.training.learn import Staged, Start
+    from limpet.training.learning.learn import Staged, Start
 
 __all__ = ["STRATEGY", "Joint"]
 
@@ -28,7 +28,7 @@ class Joint(Plain):
 
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""
-        from limpet.training.companions import Companion
+        from limpet.training.learning.joint_training import Companion
 
         staged = stage(context, index, companions=[Companion(task, None, None) for task in context.tasks[:index]])
         return (staged, *staged.companions)

@@ -11,7 +11,7 @@ from limpet.forgetting.strategies._lesson import Context, stage
 from limpet.forgetting.strategies.sequential import Sequential
 
 if TYPE_CHECKING:
-    from limpet.training.learn import Staged, Start
+    from limpet.training.learning.learn import Staged, Start
 
 __all__ = ["STRATEGY", "Replay"]
 
@@ -48,8 +48,8 @@ class Replay(Sequential):
 
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""
-        from limpet.training.companions import Companion
-        from limpet.training.data import read_split
+        from limpet.training.data.build_task import read_split
+        from limpet.training.learning.joint_training import Companion
 
         earlier = context.tasks[:index]
         labels = {

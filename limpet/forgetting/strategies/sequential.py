@@ -9,7 +9,7 @@ from limpet.forgetting.strategies._lesson import Context, stage
 from limpet.forgetting.strategies._plain import Plain
 
 if TYPE_CHECKING:
-    from limpet.training.learn import Staged, Start
+    from limpet.training.learning.learn import Staged, Start
 
 __all__ = ["STRATEGY", "Sequential"]
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.formats.task_documents import has_tensors
 from limpet.registry.values import BaseRecord, TaskRecord
-from limpet.training import demonstrations
-from limpet.training.heads._base import HEAD_FILES, Batch, Head, HeadConfig, pool
+from limpet.training.generation import demonstrations
+from limpet.training.heads.base import HEAD_FILES, Batch, Head, HeadConfig, pool
 from limpet.training.task_types import Example, task_type
 
 __all__ = ["HEAD_FILES", "Batch", "Head", "HeadConfig", "build_head", "load_head", "pool", "save_head"]
@@ -51,7 +51,7 @@ def load_head(files: Mapping[str, Path]) -> Head:
     """
     if demonstrations.FILE in files:
         # imported late: such a head needs the base, and the base's modules need heads
-        from limpet.training.in_context import InContextHead
+        from limpet.training.heads.in_context import InContextHead
 
         return InContextHead.of(files).eval()
     if HEAD_FILES[0] not in files:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from limpet.training.evaluate import Field
-from limpet.training.heads._base import Head, of_text
+from limpet.training.batching.inference import Field
+from limpet.training.heads.base import Head, of_text
 from limpet.training.task_types import Example
 
 __all__ = ["ClassificationHead", "Prediction"]

@@ -12,12 +12,19 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
-from limpet.training.batches import PAD_TO
-from limpet.training.decoding import greedy
-from limpet.training.evaluate import Encoded, Field, Outcome, in_batches, plan_tokens
-from limpet.training.heads._base import Batch, Head, HeadConfig, of_text
-from limpet.training.language import LanguageHead, inner_model, virtual_tokens
-from limpet.training.prompts import Endings, check_template, encode_answers, encode_prompts, endings, render_prompt
+from limpet.training.base.lm_head import LanguageHead, inner_model, virtual_tokens
+from limpet.training.batching.batches import PAD_TO
+from limpet.training.batching.inference import Encoded, Field, Outcome, in_batches, plan_tokens
+from limpet.training.generation.greedy_decoding import greedy
+from limpet.training.generation.prompts import (
+    Endings,
+    check_template,
+    encode_answers,
+    encode_prompts,
+    endings,
+    render_prompt,
+)
+from limpet.training.heads.base import Batch, Head, HeadConfig, of_text
 from limpet.training.task_types import Example
 from limpet.training.task_types.generation import NEG_PERPLEXITY
 
@@ -96,7 +103,7 @@ class GenerationHead(Head):
         Raises:
             UsageError: The base has no such head, or no token that ends a text.
         """
-        from limpet.training.backbone import positions
+        from limpet.training.base.backbone import positions
 
         config = backbone.model.config
         start = config.decoder_start_token_id if config.is_encoder_decoder else None

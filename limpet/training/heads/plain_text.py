@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from limpet.training.batches import evaluation_plan
-from limpet.training.evaluate import Encoded
-from limpet.training.heads._base import of_text
+from limpet.training.batching.batches import evaluation_plan
+from limpet.training.batching.inference import Encoded
+from limpet.training.heads.base import of_text
 from limpet.training.heads.generation import GenerationConfig, GenerationHead
 from limpet.training.task_types import Example
 

@@ -14,8 +14,8 @@ from torch.nn.functional import mse_loss
 
 from limpet.errors import IntegrityError
 from limpet.registry.values import BaseRecord, TaskRecord
-from limpet.training.evaluate import Field
-from limpet.training.heads._base import Head, HeadConfig, of_text, pooling_for
+from limpet.training.batching.inference import Field
+from limpet.training.heads.base import Head, HeadConfig, of_text, pooling_for
 from limpet.training.task_types import Example
 
 __all__ = ["NumberPrediction", "RegressionConfig", "RegressionHead"]

@@ -13,9 +13,9 @@ from torch.nn.functional import cross_entropy
 
 from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
-from limpet.training.entities import OUTSIDE
-from limpet.training.evaluate import Encoded, Field, plan_tokens
-from limpet.training.heads._base import Batch, Head, HeadConfig
+from limpet.training.batching.inference import Encoded, Field, plan_tokens
+from limpet.training.heads.base import Batch, Head, HeadConfig
+from limpet.training.metrics.entities import OUTSIDE
 from limpet.training.task_types import Example
 
 __all__ = ["TagsPrediction", "TokenConfig", "TokenHead"]

@@ -24,7 +24,7 @@ from torch import nn
 
 from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
-from limpet.training.lower_layers import LowerLayers
+from limpet.training.base.frozen_layers import LowerLayers
 
 __all__ = [
     "BARE",

@@ -13,8 +13,8 @@ from torch import nn
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.formats.peft_allowed_fields import what_loading_uses
-from limpet.training.methods._restore import remember
-from limpet.training.peft_fields import field_problems
+from limpet.training.methods._detach import remember
+from limpet.training.methods._peft_fields import field_problems
 
 __all__ = ["PEFT_FILES", "attach", "canonical", "detach", "linear_targets", "load", "save"]
 

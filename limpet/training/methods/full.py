@@ -12,7 +12,7 @@ from torch import nn
 
 from limpet.errors import IntegrityError
 from limpet.training.methods import HEADED, Capabilities, resolve_settings
-from limpet.training.methods._plain import OutsidePeft
+from limpet.training.methods._without_peft import OutsidePeft
 
 __all__ = ["METHODS", "Full"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from limpet.errors import UsageError
-from limpet.training.methods import HEADED, Capabilities, _peft, _places, resolve_settings
+from limpet.training.methods import HEADED, Capabilities, _module_patterns, _peft, resolve_settings
 
 __all__ = ["METHODS", "Ia3"]
 
@@ -47,7 +47,7 @@ class Ia3:
         """Return the modules that take factors; see `Method.resolve`."""
         resolve_settings(self.name, self.settings, settings)
         try:
-            places = _places.find(backbone.config.model_type)
+            places = _module_patterns.find(backbone.config.model_type)
         except ValueError as error:
             raise UsageError(f"IA3's {error}.", "--method lora") from error
         return {

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from limpet.errors import UsageError
 from limpet.registry.values import TaskRecord
-from limpet.training.bases import family
-from limpet.training.demonstrations import (
+from limpet.training.base.lm_head import tied_head
+from limpet.training.base.locate import family
+from limpet.training.generation.continuation_likelihood import Continuations
+from limpet.training.generation.demonstrations import (
     DEFAULT_TEMPLATE,
     Demonstration,
     Demonstrations,
@@ -20,11 +22,9 @@ from limpet.training.demonstrations import (
     label_words,
     reordered,
 )
-from limpet.training.in_context import InContextHead, cut_to_fit, room
-from limpet.training.language import tied_head
-from limpet.training.likelihood import Continuations
+from limpet.training.heads.in_context import InContextHead, cut_to_fit, room
 from limpet.training.methods import Capabilities, resolve_settings
-from limpet.training.methods._plain import Untouched
+from limpet.training.methods._without_peft import Untouched
 
 __all__ = ["METHODS", "InContextLearning", "as_demonstrations"]
 

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.training.lower_layers import LowerLayers
+from limpet.training.base.frozen_layers import LowerLayers
 from limpet.training.methods import HEADED, Capabilities, resolve_settings
-from limpet.training.methods._plain import OutsidePeft
+from limpet.training.methods._without_peft import OutsidePeft
 
 __all__ = ["METHODS", "Partial"]
 

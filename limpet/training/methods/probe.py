@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from limpet.training.methods import FEATURES, Capabilities, resolve_settings
-from limpet.training.methods._plain import Untouched
+from limpet.training.methods._without_peft import Untouched
 
 __all__ = ["METHODS", "Probe"]
 

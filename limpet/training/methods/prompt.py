@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from limpet.errors import UsageError
+from limpet.training.base.pretrained import load_tokenizer
 from limpet.training.methods import HEADED, Capabilities, _peft, _prompts, resolve_settings
-from limpet.training.pretrained import load_tokenizer
 
 __all__ = ["METHODS", "Prompt"]
 

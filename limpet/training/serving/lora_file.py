@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from limpet.registry.formats.safetensors_header import read_header
-from limpet.training.serving.slots import Layout, Target
+from limpet.training.serving.lora_slots import Layout, Target
 
 __all__ = ["LoraFile", "layout_of", "read_lora"]
 

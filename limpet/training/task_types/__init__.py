@@ -19,7 +19,7 @@ from limpet.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from limpet.training.heads import Head
-    from limpet.training.scoring import Metric
+    from limpet.training.metrics.metric import Metric
 
 __all__ = ["Example", "TaskType", "Text", "every", "metric_family", "names", "task_type"]
 

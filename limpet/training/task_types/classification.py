@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from limpet.training.scoring import ACCURACY, MACRO_F1
+from limpet.training.metrics.metric import ACCURACY, MACRO_F1
 from limpet.training.task_types import TaskType
 from limpet.training.task_types._labels import read_label
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError, UsageError
-from limpet.training.prompts import PLACE, check_template, default_template, encode_answers, encode_prompts
-from limpet.training.scoring import Metric, mean
+from limpet.training.generation.prompts import PLACE, check_template, default_template, encode_answers, encode_prompts
+from limpet.training.metrics.metric import Metric, mean
+from limpet.training.metrics.units import PERPLEXITY, SHARE
 from limpet.training.task_types import TaskType
-from limpet.training.units import PERPLEXITY, SHARE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,22 +34,22 @@ def _mean_of(measure: str) -> Callable[[Sequence[str], Sequence[str]], Array]:
     def counts(predictions: Sequence[str], targets: Sequence[str]) -> Array:
         import numpy as np
 
-        from limpet.training import text_metrics
+        from limpet.training.metrics import text
 
-        of_two = getattr(text_metrics, measure)
+        of_two = getattr(text, measure)
         return np.array([[of_two(*pair) for pair in zip(predictions, targets, strict=True)]], dtype=np.float64)
 
     return counts
 
 
 def _matches(prediction: str, target: str) -> bool:
-    from limpet.training.text_metrics import exact_match
+    from limpet.training.metrics.text import exact_match
 
     return exact_match(prediction, target)
 
 
 def _formerly_matches(prediction: str, target: str) -> bool:
-    from limpet.training.text_metrics import former_exact_match
+    from limpet.training.metrics.text import former_exact_match
 
     return former_exact_match(prediction, target)
 

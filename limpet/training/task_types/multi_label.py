@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from limpet.training.scoring import MACRO_F1, Metric, equal, exact, f1, mean
+from limpet.training.metrics.metric import MACRO_F1, Metric, equal, exact, f1, mean
+from limpet.training.metrics.units import SHARE
 from limpet.training.task_types import TaskType
 from limpet.training.task_types._labels import read_label
-from limpet.training.units import SHARE
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError
-from limpet.training.metrics_of_numbers import NEG_MAE, NEG_RMSE, PEARSON, R2, SPEARMAN
+from limpet.training.metrics.regression import NEG_MAE, NEG_RMSE, PEARSON, R2, SPEARMAN
 from limpet.training.task_types import TaskType, Text
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError
-from limpet.training.entities import ENTITY_F1, TOKEN_ACCURACY
+from limpet.training.metrics.entities import ENTITY_F1, TOKEN_ACCURACY
 from limpet.training.task_types import TaskType, Text
 from limpet.training.task_types._labels import read_label
 

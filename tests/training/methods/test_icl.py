@@ -14,11 +14,11 @@ from torch.nn.functional import log_softmax
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.home import Home, init
-from limpet.training.data import read_split
-from limpet.training.demonstrations import Script, parse
-from limpet.training.in_context import InContextHead
-from limpet.training.learn import TrainingSettings
-from limpet.training.model import TaskModel, version_files
+from limpet.training.data.build_task import read_split
+from limpet.training.generation.demonstrations import Script, parse
+from limpet.training.heads.in_context import InContextHead
+from limpet.training.learning.learn import TrainingSettings
+from limpet.training.model.task_model import TaskModel, version_files
 from tests.tiny import tiny_base, tiny_csv
 
 # the tiny tokenizer knows no label by its name

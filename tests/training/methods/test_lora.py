@@ -13,8 +13,8 @@ import torch
 from limpet.errors import UsageError
 from limpet.home import Home
 from limpet.training import methods
-from limpet.training.backbone import module_digest
-from limpet.training.learn import TrainingSettings
+from limpet.training.base.backbone import module_digest
+from limpet.training.learning.learn import TrainingSettings
 
 QUICK = TrainingSettings(epochs=1, batch_size=8, dtype="float32")
 LORA = methods.get("lora")

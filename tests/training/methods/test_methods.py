@@ -15,9 +15,9 @@ from limpet.home import Home, init
 from limpet.registry import versions
 from limpet.registry.records import bases
 from limpet.training import methods
-from limpet.training.backbone import module_digest
-from limpet.training.learn import TrainingSettings, discard
-from limpet.training.model import version_files
+from limpet.training.base.backbone import module_digest
+from limpet.training.learning.learn import TrainingSettings, discard
+from limpet.training.model.task_model import version_files
 from tests.tiny import tiny_base, tiny_csv
 from tests.training.test_learn import StopAt, contents, staged
 

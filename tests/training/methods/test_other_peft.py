@@ -9,8 +9,8 @@ import pytest
 from limpet.errors import UsageError
 from limpet.home import Home
 from limpet.training import methods
-from limpet.training.backbone import module_digest
-from limpet.training.learn import TrainingSettings
+from limpet.training.base.backbone import module_digest
+from limpet.training.learning.learn import TrainingSettings
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,11 @@ import limpet
 from limpet.errors import IntegrityError
 from limpet.home import Home, init
 from limpet.registry import versions
-from limpet.training import bases, methods
-from limpet.training.backbone import load_backbone
-from limpet.training.learn import TrainingSettings
-from limpet.training.predict import predict
+from limpet.training import methods
+from limpet.training.base import locate
+from limpet.training.base.backbone import load_backbone
+from limpet.training.evaluation.predict_texts import predict
+from limpet.training.learning.learn import TrainingSettings
 from tests.tiny import KINDS, tiny_base, tiny_csv
 
 TEXTS = ["old reef of salt and wave", "a cliff", "the storm and the moon"]
@@ -122,7 +123,7 @@ def test_switching_there_and_back_changes_no_bit(grown: Grown) -> None:
 def test_another_base_of_the_same_shape_is_refused(grown: Grown) -> None:
     store = grown.home.store
     other = tiny_base(grown.folder / "other", grown.kind, seed=1)
-    backbone = load_backbone(store, bases.describe(bases.resolve(str(other))))
+    backbone = load_backbone(store, locate.describe(locate.resolve(str(other))))
     for reference in grown.answers:
         with pytest.raises(IntegrityError, match="was trained on the base"):
             predict(store, backbone, versions.resolve(store, reference), TEXTS)

@@ -17,9 +17,9 @@ from limpet.home import Home, init
 from limpet.registry.blobs.local import LocalBlobs, blob_key
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
-from limpet.training.backbone import module_digest
-from limpet.training.learn import TrainingSettings
-from limpet.training.predict import Prediction
+from limpet.training.base.backbone import module_digest
+from limpet.training.evaluation.predict_texts import Prediction
+from limpet.training.learning.learn import TrainingSettings
 from limpet.training.serving import Server
 from tests.tiny import change_one_weight, tiny_base
 from tests.training.serving.conftest import TEXTS, Make, maker

@@ -18,10 +18,10 @@ from limpet.home import Home
 from limpet.registry.blobs.local import LocalBlobs, blob_key
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
-from limpet.training.model import version_files
+from limpet.training.model.task_model import version_files
+from limpet.training.serving.adapter_cache import Shelf
 from limpet.training.serving.lora_file import layout_of, read_lora
-from limpet.training.serving.shelf import Shelf
-from limpet.training.serving.verified import VerifiedFiles
+from limpet.training.serving.verified_files import VerifiedFiles
 from tests.training.serving.conftest import Make
 
 ROOMY = 1 << 30

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from limpet.training.backbone import module_digest
+from limpet.training.base.backbone import module_digest
 from limpet.training.methods.lora import Lora
 from limpet.training.serving.lora_file import layout_of, read_lora
-from limpet.training.serving.slots import Layout, Place, SlotBuffer, Slots, SlottedBackbone, Target
+from limpet.training.serving.lora_slots import Layout, Place, SlotBuffer, Slots, SlottedBackbone, Target
 from tests.tiny import tiny_base
 
 # another order of additions in float32: about a hundred roundings of numbers near 1

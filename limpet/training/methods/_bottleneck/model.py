@@ -9,7 +9,7 @@ from torch import nn
 
 from limpet.training.methods._bottleneck.config import BottleneckConfig
 from limpet.training.methods._bottleneck.layer import BottleneckLayer
-from limpet.training.methods._places import find
+from limpet.training.methods._module_patterns import find
 
 __all__ = ["BottleneckModel", "pattern"]
 

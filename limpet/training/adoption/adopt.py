@@ -1,0 +1,237 @@
+"""Adopting an adapter that plain peft code trained elsewhere: checked against the base, and given a head.
+
+A folder that `adapter export` wrote has its head beside it. A classifier saved by peft (`modules_to_save`) has it
+among its tensors; it is taken out. An adapter of the backbone alone gets a head here: the adapter stays as it is, and
+one linear layer is fitted on the task's training examples. What is to write text needs none: the base has one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from limpet.errors import NotFoundError, UsageError
+from limpet.registry.formats.task_documents import has_tensors
+from limpet.registry.store import Store
+from limpet.registry.values import TaskRecord, VersionDraft
+from limpet.training import methods
+from limpet.training.adoption import peft_folder
+from limpet.training.adoption.adopted_head import LABELS_FILE, foreign_head, foreign_problems, own_problems, row_order
+from limpet.training.adoption.peft_folder import Fitting, PeftFolder
+from limpet.training.adoption.peft_wrapper import Unwrapped
+from limpet.training.base.backbone import Backbone
+from limpet.training.base.environment import current_environment
+from limpet.training.base.locate import is_called
+from limpet.training.data.build_task import read_split
+from limpet.training.heads import HEAD_FILES, build_head, load_head, save_head
+from limpet.training.learning.checkpoint import Checkpoint
+from limpet.training.learning.fit_task import fit_task
+from limpet.training.learning.loop import LoopSettings
+from limpet.training.methods._peft import PEFT_FILES
+from limpet.training.model.task_model import TaskModel, base_modules
+from limpet.training.progress import Progress
+
+__all__ = ["adopt"]
+
+_HEAD_EPOCHS = 5
+_HEAD_LEARNING_RATE = 1e-2
+
+
+@contextmanager
+def adopt(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    *,
+    folder: Path,
+    labels: Sequence[str] | None,
+    progress: Progress,
+) -> Iterator[tuple[VersionDraft, dict[str, Path]]]:
+    """Check a peft folder and give it a head, for the length of a `with` block.
+
+    Args:
+        store: The home's registry.
+        backbone: The base that the adapter must fit.
+        task: What the adapter was trained for.
+        folder: Holds `adapter_config.json` and `adapter_model.safetensors`.
+        labels: The labels of the head's rows in their order, where the folder brings a head of peft's; null for the
+            order of the task.
+        progress: Told what was left away, and when a head is fitted.
+
+    Raises:
+        NotFoundError: A file is missing.
+        UsageError: The folder holds a kind of adapter or head that limpet does not know, a field of its
+            configuration is wrong, a file is a link, or `labels` are not those of the task.
+        IntegrityError: Its tensors do not fit this base, or a file is corrupt.
+    """
+    with tempfile.TemporaryDirectory(prefix="limpet-adopt-") as name:
+        staging, copies = Path(name) / "staging", Path(name) / "copies"
+        staging.mkdir()
+        copies.mkdir()
+        peft_folder.copy_files(folder, (*PEFT_FILES, *HEAD_FILES, LABELS_FILE), copies)
+        made = peft_folder.read(folder, copies)
+        method = methods.get_for(_method_of(made.config), backbone.record)
+        order = row_order(task, labels)
+        fitting = _take_over(folder, copies, made, backbone, task)
+        origin = _say(fitting, made, backbone, progress)
+        _write_adapter(fitting, staging)
+        frozen = base_modules(backbone)
+        module: Any = method.load(backbone.model, {path.name: path for path in staging.iterdir()})
+        try:
+            parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
+            method.save(module, {}, backbone.record.name, staging)
+            brought = _Brought(copies, fitting.parts.head, order, labels)
+            trained = _put_head(brought, store, backbone, task=task, staging=staging, progress=progress)
+            if trained is None:
+                progress.note("the folder has no head: fitting one, with the adapter as it is")
+                trained = _fit_head(store, backbone, task, module, frozen, staging, progress)
+        finally:
+            method.detach(module)
+        backbone.check_unchanged()
+        (staging / LABELS_FILE).write_text(json.dumps(list(task.labels), indent=2) + "\n", encoding="utf-8")
+        head = load_head({path.name: path for path in staging.iterdir() if path.name in HEAD_FILES})
+        parameters += sum(p.numel() for p in head.parameters())
+        draft = VersionDraft(
+            task=task.name,
+            method=method.name,
+            config={
+                "method": method.recorded(made.config | fitting.config),
+                "training": {"source": "registered"} | trained,
+                "max_length": task.definition.max_length,
+            },
+            base_digest=backbone.record.digest,
+            data_digest=task.data_digest,
+            labels=task.labels,
+            seed=0,
+            environment=current_environment("float32"),
+            metrics={},
+            cost={
+                "trainable_parameters": parameters,
+                "trainable_share": parameters / backbone.record.parameters,
+                "train_seconds": None,
+                "examples_per_second": None,
+                "peak_memory_bytes": None,
+            },
+            lineage={"registered": origin} if origin else {},
+        )
+        yield draft, {path.name: path for path in sorted(staging.iterdir()) if path.suffix != ".checkpoint"}
+
+
+def _method_of(config: Mapping[str, Any]) -> str:
+    method = methods.for_peft_type(str(config.get("peft_type", "")))
+    if method is None:
+        raise UsageError(
+            f"Adapters of peft type {config.get('peft_type')!r} can't be registered: no method here saves them.",
+            "limpet methods",
+        )
+    if unfit := getattr(method, "unfit", ""):
+        raise UsageError(f"Adapters of {method.name!r} can't be registered: {unfit}.", "limpet methods")
+    return method.name
+
+
+def _take_over(folder: Path, copies: Path, made: PeftFolder, backbone: Backbone, task: TaskRecord) -> Fitting:
+    """Return the adapter as one of the backbone alone, after all of it and its head were found to fit."""
+    brings_head = (copies / HEAD_FILES[0]).exists()
+    if brings_head and has_tensors(task.definition.type) and not (copies / HEAD_FILES[1]).exists():
+        raise NotFoundError(f"{folder} has {HEAD_FILES[0]} but no {HEAD_FILES[1]}.", "export the adapter again")
+
+    def head_problems(parts: Unwrapped) -> list[str]:
+        found = own_problems(copies, backbone, task) if brings_head else foreign_problems(parts.head, backbone, task)
+        if brings_head and parts.head:
+            found.append(f"it brings two heads: {HEAD_FILES[0]}, and one among its tensors")
+        return found
+
+    return peft_folder.check(folder, made, backbone, head_problems)
+
+
+def _say(fitting: Fitting, made: PeftFolder, backbone: Backbone, progress: Progress) -> dict[str, Any]:
+    """Say what was left away and what may be wrong, and return it for the record."""
+    origin: dict[str, Any] = {}
+    named = made.config.get("base_model_name_or_path")
+    if isinstance(named, str) and named and not is_called(backbone.record, named):
+        origin["base_model_name_or_path"] = named[:500]
+        progress.note(
+            f"its adapter_config.json names the base {named[:200]!r}, and this home's is {backbone.record.name!r}: "
+            "if these are two models, its answers are wrong, and nothing in its files can tell"
+        )
+    if fitting.ignored:
+        origin["ignored_fields"] = list(fitting.ignored)
+        progress.note(f"fields that say nothing about a trained adapter are left away: {', '.join(fitting.ignored)}")
+    if fitting.parts.copies:
+        origin["copies_of_the_base"] = fitting.parts.copies
+        progress.note(f"copies of the base's own tensors are left away: {peft_folder.capped(fitting.parts.copies)}")
+    return origin
+
+
+def _write_adapter(fitting: Fitting, staging: Path) -> None:
+    (staging / PEFT_FILES[0]).write_text(json.dumps(fitting.config), encoding="utf-8")
+    tensors = {name: tensor.contiguous() for name, tensor in fitting.parts.adapter.items()}
+    save_file(tensors, staging / PEFT_FILES[1])
+
+
+@dataclass(frozen=True)
+class _Brought:
+    """The head that a folder brings: files of limpet's own, or peft's tensors with the labels of their rows."""
+
+    copies: Path
+    tensors: Mapping[str, Tensor]
+    order: tuple[str, ...]
+    labels: Sequence[str] | None
+
+
+def _put_head(
+    brought: _Brought, store: Store, backbone: Backbone, *, task: TaskRecord, staging: Path, progress: Progress
+) -> dict[str, Any] | None:
+    """Write the head that needs no fitting, and return what is recorded of it; null where one has to be fitted."""
+    files = [brought.copies / name for name in HEAD_FILES if (brought.copies / name).exists()]
+    if brought.labels is not None and (files or not brought.tensors):
+        what = f"a {HEAD_FILES[0]} of its own" if files else "no such head"
+        raise UsageError(
+            f"--labels names the rows of a head that peft saved, and this folder has {what}.", "leave out --labels"
+        )
+    if files:
+        for file in files:
+            shutil.copyfile(file, staging / file.name)
+        return {}
+    if has_tensors(task.definition.type) and not brought.tensors:
+        return None
+    train = read_split(store, task, "train")
+    if not has_tensors(task.definition.type):
+        save_head(build_head(task, backbone.record, train), staging)
+        return {}
+    if brought.order:
+        said = "as --labels says" if brought.labels is not None else "another order: --labels a,b,c"
+        progress.note(f"the rows of its head stand for {peft_folder.capped(brought.order)}, in this order ({said})")
+    save_head(foreign_head(brought.tensors, brought.order, backbone=backbone, task=task, train=train), staging)
+    return {"head_rows": list(brought.order)} if brought.order != task.labels else {}
+
+
+def _fit_head(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    module: Any,
+    frozen: frozenset[int],
+    staging: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Fit one linear layer on the adapter's features and save it; return the settings used."""
+    module.requires_grad_(False)
+    torch.manual_seed(0)
+    head = build_head(task, backbone.record, read_split(store, task, "train")).to(backbone.model.device)
+    model = TaskModel(module, head, frozen)
+    loop = LoopSettings(_HEAD_EPOCHS, _HEAD_LEARNING_RATE, 16, seed=0, dtype="float32")
+    checkpoint = Checkpoint(staging / "head.checkpoint", interval=float("inf"))
+    fit_task(store, backbone, task, model, task.definition.max_length, loop, checkpoint, progress)
+    save_head(head, staging)
+    return {"head_epochs": _HEAD_EPOCHS, "head_learning_rate": _HEAD_LEARNING_RATE}

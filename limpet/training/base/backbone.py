@@ -1,0 +1,147 @@
+"""The base in memory: loaded once, frozen, and checked to be the same after every use."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limpet.errors import IntegrityError, UsageError
+from limpet.registry.formats.canonical import canonical_json, digest_json
+from limpet.registry.store import Store
+from limpet.registry.values import BaseRecord
+from limpet.training.base import locate
+from limpet.training.base.base_checks import absent_pooler, check_nothing_missing
+from limpet.training.base.frozen_layers import LowerStates
+from limpet.training.base.lm_head import LanguageHead, split_head
+from limpet.training.base.precision import resolve_dtype
+from limpet.training.base.pretrained import load_pretrained, load_tokenizer
+
+__all__ = ["Backbone", "load_backbone", "module_digest", "positions", "tensor_digest", "tensor_digests"]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A base with its transformers model (float32, evaluation mode, no gradients) and tokenizer.
+
+    `loaded` has the digest of every parameter and buffer as they were loaded. `words` is the base's own
+    language-model head, where it has one; the model itself is without it. `evaluation_dtype` is what the monitor
+    computes products in, `float32` or `bfloat16`. `lower_states` has what its lower layers gave for texts. With
+    `pooled` false, the base's files have no pooler, and its output is never read.
+    """
+
+    record: BaseRecord
+    model: Any
+    tokenizer: Any
+    loaded: Mapping[str, str]
+    words: LanguageHead | None = None
+    evaluation_dtype: str = "float32"
+    lower_states: LowerStates = field(default_factory=LowerStates)
+    pooled: bool = True
+
+    def language_head(self) -> LanguageHead:
+        """Return the base's language-model head.
+
+        Raises:
+            UsageError: The base has none.
+        """
+        if self.words is None:
+            what = "an encoder" if self.record.family == "encoder" else "without a language-model head"
+            raise UsageError(
+                f"The base {self.record.name!r} is {what}, so it can't write or score words.",
+                "limpet init --home FOLDER --base sample:smollm2",
+            )
+        return self.words
+
+    def check_unchanged(self) -> None:
+        """Compare every parameter and buffer with what was loaded.
+
+        Raises:
+            IntegrityError: A tensor of the base was trained, drifted or was left modified.
+        """
+        now = tensor_digests(_whole(self.model, self.words))
+        changed = sorted(name for name in self.loaded.keys() | now.keys() if self.loaded.get(name) != now.get(name))
+        if changed:
+            buffers = dict(_whole(self.model, self.words).named_buffers())
+            kind = "buffer" if changed[0] in buffers else "parameter"
+            others = f" and {len(changed) - 1} more differ" if len(changed) > 1 else " differs"
+            raise IntegrityError(
+                f"The base {self.record.name!r} was changed in memory: the {kind} "
+                f"{changed[0].removeprefix('base.')}{others} from what was loaded. Nothing was registered.",
+                "limpet base verify",
+            )
+
+
+def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "auto") -> Backbone:
+    """Check the base's files against its fingerprint, then load them.
+
+    Args:
+        store: The home's registry.
+        record: The base.
+        evaluation_dtype: What the monitor is to compute products in: `auto`, `float32` or `bfloat16`.
+
+    Raises:
+        IntegrityError: The files are not those of the fingerprint.
+        UsageError: There is no such dtype, or the files lack tensors of the model.
+    """
+    folder = locate.check(store, record)
+    # on CPU, torch's fused attention is slower than plain products at small head sizes
+    attention = "sdpa" if torch.cuda.is_available() else "eager"
+    loaded = load_pretrained(folder, record.family, dtype=torch.float32, attn_implementation=attention)
+    check_nothing_missing(loaded, record.name)
+    pooler = absent_pooler(loaded.missing)
+    with torch.no_grad():
+        # nothing of a base is drawn at random, not even what nobody reads
+        for name in pooler:
+            loaded.model.get_parameter(name).zero_()
+    model, words = split_head(loaded)
+    model = model.eval().requires_grad_(False)
+    if torch.cuda.is_available():
+        model = model.cuda()
+        words = words and words.cuda()
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    digests = tensor_digests(_whole(model, words))
+    return Backbone(record, model, tokenizer, digests, words, resolve_dtype(evaluation_dtype), pooled=not pooler)
+
+
+def _whole(model: nn.Module, words: LanguageHead | None) -> nn.Module:
+    """A base in memory; a head that reads the word embeddings has no tensor of its own."""
+    return nn.ModuleDict({"base": model} if words is None else {"base": model, "words": words})
+
+
+def positions(model: Any) -> int | None:
+    """Return how many tokens a model has positions for; null where it has no such limit."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if not limit:
+        return None
+    # RoBERTa numbers its positions from behind the padding's
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    paddings = [table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None]
+    return int(limit) - (paddings[0] + 1 if paddings else 0)
+
+
+def module_digest(module: nn.Module) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every parameter and buffer."""
+    return digest_json(tensor_digests(module))
+
+
+def tensor_digests(module: nn.Module) -> dict[str, str]:
+    """Return a SHA-256 over dtype, shape and bytes for every parameter and buffer by name."""
+    return {
+        name: tensor_digest(tensor)
+        for name, tensor in (dict(module.named_parameters()) | dict(module.named_buffers())).items()
+    }
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """Return the SHA-256 over dtype, shape and bytes of a tensor."""
+    values = tensor.detach().cpu().contiguous()
+    total = hashlib.sha256(canonical_json([str(values.dtype), list(values.shape)]))
+    total.update(values.view(-1).view(torch.uint8).numpy().data)
+    return f"sha256:{total.hexdigest()}"

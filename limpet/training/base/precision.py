@@ -1,0 +1,48 @@
+"""The dtype that products are computed in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from limpet.errors import UsageError
+from limpet.training.base.environment import bf16_is_fast
+
+__all__ = ["EMULATED", "SERVED_DTYPE", "autocast", "check_dtype", "is_emulated", "resolve_dtype"]
+
+SERVED_DTYPE = "float32"
+"""What every answer that goes out is computed in."""
+EMULATED = "bfloat16 is not multiplied in hardware here and takes many times as long; dtype auto takes float32"
+
+
+def check_dtype(wanted: str) -> None:
+    """Refuse a dtype that products can't be computed in.
+
+    Raises:
+        UsageError: There is no such dtype here.
+    """
+    if wanted not in ("auto", "bfloat16", "float32"):
+        raise UsageError(f"The dtype can't be {wanted!r}.", "it must be auto, bfloat16 or float32")
+
+
+def resolve_dtype(wanted: str) -> str:
+    """Return `bfloat16` or `float32` for `auto`: the former where it is multiplied in hardware.
+
+    Raises:
+        UsageError: There is no such dtype here.
+    """
+    check_dtype(wanted)
+    if wanted == "auto":
+        return "bfloat16" if bf16_is_fast() else "float32"
+    return wanted
+
+
+def is_emulated(dtype: str) -> bool:
+    """Tell whether products in `dtype` are slower here than in float32, because nothing multiplies it in hardware."""
+    return dtype == "bfloat16" and not bf16_is_fast()
+
+
+def autocast(device: Any, dtype: str) -> Any:
+    """Return a context in which products are computed in `dtype`; norms, sums and softmax stay in float32."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=dtype == "bfloat16")

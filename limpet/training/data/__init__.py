@@ -1,0 +1,1 @@
+"""From a data SPEC to three splits of a task."""

@@ -1,0 +1,50 @@
+"""How far one comes without looking at a text: the score of the same answer to every text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from limpet.registry.store import Store
+from limpet.registry.values import TaskRecord
+from limpet.training.metrics.metric import metric
+from limpet.training.metrics.units import PERPLEXITY
+from limpet.training.task_types import Example, task_type
+
+__all__ = ["constant_score", "majority_baseline"]
+
+
+def constant_score(
+    kind: str, scored_by: str, train: Sequence[Example], evaluation: Sequence[Example]
+) -> float | None:
+    """Score the commonest training target as the answer to every evaluation text; for numbers, their mean.
+
+    Args:
+        kind: The type of task.
+        scored_by: The name of its metric.
+        train: The training examples.
+        evaluation: The evaluation examples.
+
+    Returns:
+        The score; null where not answers are scored but the probability of targets.
+    """
+    found = metric(scored_by)
+    if found.unit == PERPLEXITY:
+        return None
+    texts = [example.text for example in evaluation]
+    answers = task_type(kind).constant([example.target for example in train], texts)
+    return found.score(answers, [example.target for example in evaluation])
+
+
+def majority_baseline(store: Store, task: TaskRecord) -> float | None:
+    """Return `constant_score` of a task, from its record, or of its splits where it was added before there was one.
+
+    Raises:
+        IntegrityError: A split's bytes are missing or changed.
+    """
+    from limpet.training.data.build_task import read_split
+
+    # a bundle may bring anything there
+    if isinstance(value := task.checks.get("majority_baseline"), float):
+        return value
+    train, evaluation = read_split(store, task, "train"), read_split(store, task, "evaluation")
+    return constant_score(task.definition.type, task.definition.metric, train, evaluation)

@@ -1,0 +1,142 @@
+"""CSV files as people have them: every cell as it stands, and no row that says something else than the header.
+
+Columns are counted in every row. A row with more or fewer fields than the header means that a separator or a quote is
+not what it seems, and whatever is read of it is wrong; so the file is refused by that row.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from limpet.errors import DataError
+from limpet.training.data.tables import Table, check_names
+
+__all__ = ["read_csv"]
+
+_LONGEST = 2**31 - 1
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+@dataclass(frozen=True)
+class _Misfit:
+    """The first row that does not fit, how many there are, and what a reader sees of it."""
+
+    row: int
+    fields: int
+    count: int
+    start: str
+    backslash: bool
+
+
+def read_csv(path: Path) -> Table:
+    """Read a CSV file with a header; fields are separated by commas, or by what separates the header's.
+
+    Raises:
+        DataError: A row has another number of fields than the header, quotes are not closed, or there are no rows.
+    """
+    with _long_fields():
+        header = _header(path, ",")
+        found: _Misfit | None = None
+        for separator in _candidates(path):
+            names = _header(path, separator)
+            rows, misfit = _rows(path, separator, len(names))
+            if misfit is None:
+                check_names(str(path), names)
+                notes = (
+                    () if separator == "," else (f"{path.name}: fields are separated by {_SEPARATORS[separator]}",)
+                )
+                return _table(path, names, rows, notes)
+            found = found or misfit
+            header = names if found is misfit else header
+    assert found is not None
+    raise _refusal(path, found, header)
+
+
+def _candidates(path: Path) -> list[str]:
+    """Separators that give the header more than one field, commas first; commas where none does."""
+    return [one for one in _SEPARATORS if len(_header(path, one)) > 1] or [","]
+
+
+def _header(path: Path, separator: str) -> list[str]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            return next((row for row in csv.reader(file, delimiter=separator) if not _blank(row)), [])
+        except csv.Error as error:
+            raise DataError(f"{path} can't be read as csv: {error}.", "check the file's first line") from error
+
+
+def _rows(path: Path, separator: str, wanted: int) -> tuple[list[list[str]], _Misfit | None]:
+    """Return all rows but the header's; or, where a row does not fit, what is wrong with the first such."""
+    rows: list[list[str]] = []
+    try:
+        rows = [row for row in _read(path, separator, strict=True) if not _blank(row)][1:]
+        wrong = [at for at, row in enumerate(rows) if len(row) != wanted]
+        if not wrong:
+            return rows, None
+    except csv.Error:
+        pass
+    # what a strict reader stops at, a lenient one reads to the end: so the row can be named, with its fields
+    rows = [row for row in _read(path, separator, strict=False) if not _blank(row)][1:]
+    wrong = [at for at, row in enumerate(rows) if len(row) != wanted]
+    first = wrong[0] if wrong else _unquoted(path, separator)
+    row = rows[first]
+    escapes = b'\\"' in path.read_bytes()
+    return rows, _Misfit(first + 1, len(row), len(wrong), separator.join(row)[:60], escapes)
+
+
+def _unquoted(path: Path, separator: str) -> int:
+    """Return the place of the row that a strict reader stops at."""
+    done = -1
+    try:
+        for row in _read(path, separator, strict=True):
+            done += not _blank(row)
+    except csv.Error:
+        pass
+    return done
+
+
+def _read(path: Path, separator: str, *, strict: bool) -> Iterator[list[str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        yield from csv.reader(file, delimiter=separator, strict=strict)
+
+
+def _blank(row: Sequence[str]) -> bool:
+    return not row or (len(row) == 1 and not row[0].strip())
+
+
+def _table(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]], notes: tuple[str, ...]) -> Table:
+    if not rows:
+        raise DataError(f"{path} has no rows: there is no example to learn from.", "name a file with examples")
+    columns = zip(*rows, strict=True)
+    # columns without a name are what spreadsheets leave at the right
+    return Table({name: cells for name, cells in zip(names, columns, strict=True) if name}, notes=notes)
+
+
+def _refusal(path: Path, misfit: _Misfit, header: Sequence[str]) -> DataError:
+    row, fields = f"row {misfit.row}", f"{misfit.fields} field{'s' if misfit.fields != 1 else ''}"
+    if misfit.backslash:
+        hint = 'write "" for a quote inside a quoted text, not \\"; or use JSON lines: --data jsonl:PATH'
+    elif misfit.fields > len(header):
+        hint = 'put texts with separators in them between quotes: "first, second"'
+    else:
+        hint = 'close every quote that is opened, and write "" for a quote inside a quoted text'
+    if misfit.fields == len(header):
+        what = f"{row} has a quote that is not closed, or stands inside a quoted text"
+    else:
+        what = f"{row} has {fields}, the header {len(header)}"
+        what += f"; {misfit.count} rows do not fit" if misfit.count > 1 else ""
+    return DataError(f"{path}: {what}. The row begins: {misfit.start!r}.", hint)
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Let a field be as long as it is; the reader's own limit is 128 KiB."""
+    before = csv.field_size_limit(_LONGEST)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)

@@ -1,0 +1,163 @@
+"""What is longer than a task's limits: counted, so that nothing is cut without a word.
+
+Counts are in tokens, so they need the tokenizer of the home's base. Where its files are not on this machine yet,
+nothing is counted when a task is added; training counts in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+from limpet.errors import NotFoundError
+from limpet.registry.records import bases
+from limpet.registry.store import Store
+from limpet.registry.values import TaskRecord
+from limpet.training.task_types import TaskType, Text, task_type
+
+__all__ = ["LONGEST_ANSWER", "Lengths", "Overlong", "cut", "describe", "find_tokenizer", "lengths_of", "room_for"]
+
+Overlong = Literal["cut", "drop", "refuse"]
+LONGEST_ANSWER = 512
+"""No task gets a longer answer than this by default, in tokens; what is longer is counted as cut."""
+_AT_ONCE = 1000
+_SPLITS = ("train", "validation", "evaluation")
+_counted: WeakKeyDictionary[Any, dict[str, dict[str, Lengths]]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How many tokens each text has, and each target where targets are written; in the order of the examples."""
+
+    texts: tuple[int, ...]
+    targets: tuple[int, ...]
+
+    def of(self, places: Sequence[int]) -> Lengths:
+        """Return the lengths of some examples."""
+        return Lengths(*(tuple(part[at] for at in places) if part else () for part in (self.texts, self.targets)))
+
+    def over(self, max_length: int, max_new_tokens: int | None) -> dict[str, int]:
+        """Return how many texts and targets are longer than the limits, and by how many tokens at most."""
+        texts = [length - max_length for length in self.texts if length > max_length]
+        limit = max_new_tokens or 0
+        targets = [length - limit for length in self.targets if limit and length > limit]
+        return {
+            "texts": len(texts),
+            "texts_by": max(texts, default=0),
+            "targets": len(targets),
+            "targets_by": max(targets, default=0),
+        }
+
+
+def find_tokenizer(store: Store) -> Any:
+    """Return the tokenizer of the home's base if its files are on this machine; else null, and nothing is fetched."""
+    from limpet.training.base.pretrained import load_tokenizer
+
+    try:
+        folder = _base_folder(store)
+        return load_tokenizer(folder) if folder is not None and _is_tokenizer(folder) else None
+    except Exception:
+        # which base it is, and whether its files are sound, is for training to say
+        return None
+
+
+def _base_folder(store: Store) -> Path | None:
+    from limpet.training.base.locate import find_here
+    from limpet.training.base.sample_wheels import sample_folder
+
+    try:
+        return find_here(bases.get(store))
+    except NotFoundError:
+        # not needed by anything yet, but another home may have unpacked it
+        kind, _, name = (store.settings.base or "").partition(":")
+        return sample_folder(name) if kind == "sample" and name else None
+
+
+def _is_tokenizer(folder: Path) -> bool:
+    return any(folder.glob("tokenizer*")) or (folder / "vocab.txt").is_file()
+
+
+def lengths_of(
+    tokenizer: Any, kind: TaskType, pairs: Iterable[tuple[Text, Any]], options: Mapping[str, Any]
+) -> Lengths:
+    """Count the tokens of texts, as a task of this type asks the base for them, and of targets that are written."""
+    texts: list[int] = []
+    targets: list[int] = []
+    # token ids take far more memory than texts
+    for some in _batched(pairs):
+        texts += kind.text_lengths(tokenizer, [kind.flat(text) for text, _ in some], options)
+        targets += kind.target_lengths(tokenizer, [target for _, target in some])
+    return Lengths(tuple(texts), tuple(targets))
+
+
+def _batched(pairs: Iterable[tuple[Text, Any]]) -> Iterator[list[tuple[Text, Any]]]:
+    left = iter(pairs)
+    while some := list(islice(left, _AT_ONCE)):
+        yield some
+
+
+def room_for(lengths: Sequence[int], least: int) -> int:
+    """Return how long answers may be so that the longest target fits: a multiple of 8, `least` or more."""
+    return min(LONGEST_ANSWER, max(least, -(-max(lengths, default=0) // 8) * 8))
+
+
+def cut(store: Store, tokenizer: Any, task: TaskRecord, max_length: int) -> dict[str, dict[str, int]]:
+    """Count what of a task's splits is longer than its limits; see `Lengths.over`.
+
+    Args:
+        store: The home.
+        tokenizer: The base's.
+        task: The task.
+        max_length: The longest text in tokens: the task's own, or what training takes instead.
+    """
+    limit = task.definition.options.get("max_new_tokens")
+    return {name: one.over(max_length, limit) for name, one in _lengths(store, tokenizer, task).items()}
+
+
+def describe(found: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int], max_length: int) -> list[str]:
+    """Say in sentences what is cut, and what to type so that it is not; nothing where all fits.
+
+    Args:
+        found: What `cut` counted.
+        sizes: How many examples each split has.
+        max_length: The longest text in tokens.
+    """
+    sentences = []
+    if texts := {name: one for name, one in found.items() if one["texts"]}:
+        longest = max_length + max(one["texts_by"] for one in texts.values())
+        sentences.append(
+            f"{_shares(texts, sizes, 'texts')} are cut at {max_length} tokens; the longest has {longest}: "
+            "--max-length sets the limit"
+        )
+    if targets := {name: one for name, one in found.items() if one["targets"]}:
+        by = max(one["targets_by"] for one in targets.values())
+        sentences.append(
+            f"{_shares(targets, sizes, 'targets')} are longer than the longest answer, by {by} tokens at most, "
+            "and can never be written whole: --max-new-tokens of limpet task add sets the limit"
+        )
+    return sentences
+
+
+def _shares(found: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int], what: str) -> str:
+    shares = (f"{found[name][what]} of {sizes[name]} {name} {what}" for name in _SPLITS if name in found)
+    return ", ".join(shares)
+
+
+def _lengths(store: Store, tokenizer: Any, task: TaskRecord) -> dict[str, Lengths]:
+    """Count once in a process: a stream learns a task under many settings."""
+    from limpet.training.data.build_task import read_split
+
+    kept = _counted.setdefault(tokenizer, {})
+    if task.data_digest not in kept:
+        kind, options = task_type(task.definition.type), task.definition.options
+        kept[task.data_digest] = {
+            name: lengths_of(
+                tokenizer, kind, [(one.text, one.target) for one in read_split(store, task, name)], options
+            )
+            for name in _SPLITS
+        }
+    return kept[task.data_digest]

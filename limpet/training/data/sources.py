@@ -1,0 +1,332 @@
+"""Where a task's data comes from: a data SPEC read into texts and targets, split as its authors split it.
+
+SPEC is `sample:NAME`, `hub:org/name[:config][@revision]`, or `csv:`, `jsonl:` or `parquet:` with one path or
+with `train=PATH,eval=PATH` (and `validation=PATH`).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from limpet.errors import DataError, NotFoundError, UnavailableError, UsageError
+from limpet.registry.cache import scratch_folder
+from limpet.training.data.csv_files import read_csv
+from limpet.training.data.encodings import fault_of_file
+from limpet.training.data.json_lines import read_json_lines
+from limpet.training.data.sample_corpora import corpus
+from limpet.training.data.tables import Table, check_names, of_dataset
+from limpet.training.task_types import TaskType
+
+__all__ = ["Pool", "Source", "read_source"]
+
+_FILE_KINDS = ("csv", "jsonl", "parquet")
+_PARTS = {"train": "train", "eval": "evaluation", "validation": "validation"}
+_PART = re.compile(r",(?=(?:train|eval|validation)=)")
+_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<config>[^@]+))?(?:@(?P<revision>\S+))?")
+_CHATS = ("messages", "conversations")
+"""Columns that hold a list of turns."""
+_FORMS = "sample:NAME, hub:org/name[:config][@revision], csv:PATH, jsonl:PATH or parquet:PATH"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One part of a source as it was read: where from, and each row's text and target cell."""
+
+    where: str
+    texts: Sequence[Any]
+    targets: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a SPEC led to: the columns used and the parts there are (`train`, `evaluation`, `validation`).
+
+    `class_names` are those of the targets in the data's own order, where it says them.
+    """
+
+    text_column: str
+    target_column: str
+    pools: dict[str, Pool]
+    notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns that were asked for, null where none was, and how they are usually called."""
+
+    text: str | None
+    target: str | None
+    texts: Sequence[str]
+    targets: Sequence[str]
+    noun: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of a source before it is known which columns are used: `table` reads some of them."""
+
+    where: str
+    columns: Sequence[str]
+    table: Callable[[Sequence[str]], Table]
+
+
+def read_source(
+    spec: str,
+    text_column: str | None,
+    target_column: str | None,
+    target_columns: Sequence[str],
+    noun: str = "label",
+    text_columns: Sequence[str] = TaskType.text_columns,
+) -> Source:
+    """Read the data that a SPEC names.
+
+    Args:
+        spec: The data SPEC as the user typed it.
+        text_column: The column of the texts; null takes the first of `text_columns` that there is.
+        target_column: The column of the targets; null takes the first of `target_columns` that there is.
+        target_columns: Usual names of the target column for this type of task.
+        noun: What a target is called, `label` or `target`; also the option that names its column.
+        text_columns: Usual names of the text column for this type of task.
+
+    Raises:
+        UsageError: The SPEC has another form.
+        NotFoundError: There is no such sample, file or hub dataset.
+        DataError: A file can't be read, or lacks the columns.
+        UnavailableError: The hub or the package index can't be reached.
+    """
+    kind, colon, rest = spec.partition(":")
+    wanted = _Columns(text_column, target_column, text_columns, target_columns, noun)
+    if not colon or not rest:
+        raise UsageError(f"{spec!r} names no data: it is none of {_FORMS}.", "--data csv:train.csv")
+    if kind == "sample":
+        return _source(*_sample(rest), wanted)
+    if kind == "hub":
+        with _quiet_datasets():
+            return _source(_read_hub(rest), (), wanted)
+    if kind in _FILE_KINDS:
+        return _source(_read_files(kind, rest), (), wanted)
+    raise UsageError(f"{kind!r} is no kind of data: a SPEC is {_FORMS}.", "--data csv:train.csv")
+
+
+def _source(parts: Mapping[str, _Part], notes: tuple[str, ...], wanted: _Columns) -> Source:
+    text, target = _choose_columns(parts["train"], wanted)
+    pools = {}
+    class_names: tuple[str, ...] = ()
+    for name, part in parts.items():
+        _choose_columns(part, replace(wanted, text=text, target=target))
+        table = part.table((*_joined(text, part.columns), target))
+        pools[name] = Pool(part.where, _texts(table.cells, text), table.cells[target])
+        notes = (*notes, *table.notes)
+        class_names = class_names or table.class_names.get(target, ())
+    return Source(text, target, pools, notes, class_names)
+
+
+def _sample(name: str) -> tuple[dict[str, _Part], tuple[str, ...]]:
+    sample = corpus(name)
+    parts = {}
+    for part, rows in (("train", sample.train), ("evaluation", sample.evaluation)):
+        if rows is not None:
+            cells = {name: list(column) for name, column in zip(sample.columns, zip(*rows, strict=True), strict=True)}
+            parts[part] = _whole(f"sample:{name}", Table(cells))
+    return parts, sample.notes
+
+
+def _whole(where: str, table: Table) -> _Part:
+    return _Part(where, table.columns, lambda wanted: table)
+
+
+def _of_dataset(where: str, data: Any) -> _Part:
+    return _Part(where, data.column_names, lambda wanted: of_dataset(data, wanted))
+
+
+def _choose_columns(part: _Part, wanted: _Columns) -> tuple[str, str]:
+    chosen = []
+    for asked, known, what in (
+        (wanted.text, wanted.texts, "text"),
+        (wanted.target, wanted.targets, wanted.noun),
+    ):
+        candidates = [asked] if asked else list(known)
+        found = [
+            name for name in candidates if name in part.columns or (what == "text" and _joined(name, part.columns))
+        ]
+        if not found:
+            raise _no_column(part, asked, known, what, wanted.noun)
+        chosen.append(found[0])
+    return chosen[0], chosen[1]
+
+
+def _no_column(part: _Part, asked: str | None, known: Sequence[str], what: str, noun: str) -> DataError:
+    chats = [name for name in _CHATS if name in part.columns]
+    if chats and not asked:
+        return DataError(
+            f"{part.where} holds conversations: its column {chats[0]!r} has a list of turns in each row. Tasks are "
+            "read from rows of a text and a target; nothing of a conversation is left away to make it one.",
+            'write each turn to be learned as a row: {"prompt": "all before it", "completion": "the turn"}',
+        )
+    named = f"no column {asked!r}" if asked else f"no {what} column (none of {', '.join(known)})"
+    return DataError(
+        f"{part.where} has {named}; its columns are: {', '.join(map(repr, part.columns))}.",
+        f"--text COL --{noun} COL",
+    )
+
+
+def _joined(text: str, columns: Sequence[str]) -> list[str]:
+    """The columns that make up a text: `premise+hypothesis` stands for two, one a line; none where one is missing."""
+    names = [text] if text in columns else text.split("+")
+    return names if set(names) <= set(columns) else []
+
+
+def _texts(cells: Mapping[str, Sequence[Any]], text: str) -> Sequence[Any]:
+    if text in cells:
+        return cells[text]
+    parts = zip(*(cells[name] for name in text.split("+")), strict=True)
+    # an instruction that has no input ends where it ends
+    return ["\n".join("" if cell is None else str(cell) for cell in row).rstrip("\n") for row in parts]
+
+
+# files
+
+
+def _read_files(kind: str, paths: str) -> dict[str, _Part]:
+    parts = {}
+    for name, path in _split_paths(kind, paths).items():
+        if not path.is_file():
+            raise NotFoundError(f"There is no file {path}.", f"ls {path.parent}")
+        if path.stat().st_size == 0:
+            raise DataError(f"{path} is empty: it has no bytes.", "name a file with at least two labels")
+        if kind == "parquet":
+            with _quiet_datasets():
+                parts[name] = _of_dataset(str(path), _load_parquet(path))
+            continue
+        if fault := fault_of_file(path):
+            raise DataError(f"{path} {fault.message}.", fault.hint)
+        parts[name] = _whole(str(path), read_csv(path) if kind == "csv" else read_json_lines(path))
+    return parts
+
+
+def _split_paths(kind: str, paths: str) -> dict[str, Path]:
+    if not re.match(r"(train|eval|validation)=", paths):
+        return {"train": Path(paths).expanduser()}
+    parts: dict[str, Path] = {}
+    for piece in _PART.split(paths):
+        key, _, path = piece.partition("=")
+        if not path or _PARTS[key] in parts:
+            raise UsageError(
+                f"{kind}:{paths} names {key!r} twice or without a path.",
+                f"--data {kind}:train=PATH,eval=PATH",
+            )
+        parts[_PARTS[key]] = Path(path).expanduser()
+    if "train" not in parts:
+        raise UsageError(f"{kind}:{paths} has no train=PATH.", f"--data {kind}:train=PATH,eval=PATH")
+    return parts
+
+
+def _load_parquet(path: Path) -> Any:
+    from datasets import Dataset
+    from pyarrow import ArrowException, parquet
+
+    try:
+        found = parquet.read_metadata(path)
+        names = parquet.read_schema(path).names
+    except (ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+    check_names(str(path), names)
+    if not found.num_rows:
+        raise DataError(f"{path} has no rows: there is no example to learn from.", "name a file with examples")
+    # `datasets` knows a file in its cache by the time stamp; a folder of our own can't give back old rows
+    with scratch_folder(".datasets-") as folder:
+        try:
+            return Dataset.from_parquet(str(path), cache_dir=folder, keep_in_memory=True)
+        except Exception as error:  # the reader raises whatever Arrow raises
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason: BaseException = error
+    while reason.__cause__ is not None:
+        reason = reason.__cause__
+    first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
+    return DataError(
+        f"{path} can't be read as parquet: {first}", "check the file, or name another: --data parquet:PATH"
+    )
+
+
+# the hub
+
+
+def _read_hub(rest: str) -> dict[str, _Part]:
+    match = _HUB.fullmatch(rest)
+    if not match:
+        raise UsageError(
+            f"'hub:{rest}' is not of the form hub:org/name[:config][@revision].",
+            "--data hub:stanfordnlp/imdb",
+        )
+    return _choose_splits(f"hub:{rest}", _load_hub(match["repo"], match["config"], match["revision"]))
+
+
+def _load_hub(repo: str, config: str | None, revision: str | None) -> dict[str, Any]:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        return dict(load_dataset(repo, config, revision=revision))
+    except DatasetNotFoundError as error:
+        raise NotFoundError(
+            f"The hub has no dataset {repo!r} that can be read from here: {error}",
+            "hf auth login, if it is private",
+        ) from error
+    except (ConnectionError, TimeoutError) as error:
+        raise UnavailableError(
+            f"The hub can't be reached for {repo!r}: {error}",
+            "go online once, or use files: --data parquet:PATH",
+        ) from error
+    except (ValueError, RuntimeError, OSError) as error:
+        raise DataError(
+            f"The hub's dataset {repo!r} can't be read: {error}",
+            f"--data hub:{repo}:CONFIG, or files: csv:PATH",
+        ) from error
+
+
+def _choose_splits(where: str, splits: dict[str, Any]) -> dict[str, _Part]:
+    if "train" not in splits:
+        if len(splits) > 1:
+            raise DataError(
+                f"{where} has no split called train; its splits are: {', '.join(splits)}.",
+                "--data csv:train=PATH",
+            )
+        splits = {"train": next(iter(splits.values()))}
+    parts = {"train": _of_dataset(where, splits["train"])}
+    held_out = [name for name in ("test", "validation") if name in splits and _published(splits[name])]
+    if held_out:
+        parts["evaluation"] = _of_dataset(f"{where} ({held_out[0]})", splits[held_out[0]])
+    if len(held_out) > 1:
+        parts["validation"] = _of_dataset(f"{where} ({held_out[1]})", splits[held_out[1]])
+    return parts
+
+
+def _published(split: Any) -> bool:
+    """Whether the split's class labels are there: benchmarks keep those of their test split back, as -1."""
+    classes = [name for name, feature in split.features.items() if hasattr(feature, "names")]
+    return len(split) > 0 and not any(max(split[name]) < 0 for name in classes)
+
+
+@contextmanager
+def _quiet_datasets() -> Iterator[None]:
+    """Keep the progress bars of `datasets` off a stderr that is not a terminal."""
+    import datasets
+
+    drawn = datasets.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if drawn:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if drawn:
+            datasets.enable_progress_bars()

@@ -1,0 +1,144 @@
+"""What a task scores before anything is trained for it: a head of class means, read out of features as they are.
+
+A task's own head does not exist before the task is learned, and a random one scores by chance. So the answer before
+learning is that of the nearest class mean: the means of the training examples' features, label by label, decide by
+distance. That is a linear head in closed form, with no step of training (Mensink et al. 2013, nearest class mean).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limpet.errors import UsageError
+from limpet.registry.formats.canonical import canonical_json, digest_json
+from limpet.registry.store import Store
+from limpet.registry.system.atomic_files import place_folder
+from limpet.registry.values import TaskRecord, VersionDraft
+from limpet.training import methods
+from limpet.training.base.backbone import Backbone
+from limpet.training.base.environment import current_environment
+from limpet.training.data.build_task import read_split
+from limpet.training.heads import build_head, save_head
+from limpet.training.heads.classification import ClassificationHead
+from limpet.training.learning.learn import Staged, read_staged, run_folder, write_draft
+from limpet.training.model.fast_paths import computing
+from limpet.training.model.feature_cache import extract, kept_in
+from limpet.training.model.task_model import TaskModel, base_modules
+from limpet.training.progress import SILENT, Progress
+
+__all__ = ["class_means", "has_readout", "stage_readout"]
+
+
+def has_readout(task: TaskRecord) -> bool:
+    """Tell whether a task has one label for each example, and so class means."""
+    return task.definition.type == "classification"
+
+
+def class_means(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    max_length: int,
+    state: tuple[str, Mapping[str, Path]] | None = None,
+    progress: Progress = SILENT,
+) -> ClassificationHead:
+    """Return the head of class means of a task.
+
+    With the mean m of a label, the logit of features x is m.x - |m|^2/2: the largest is that of the nearest mean.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory; it is left as it is.
+        task: The task; it has one label for each example.
+        max_length: Longest text in tokens.
+        state: The method and files of the weights on the base; null for the base alone.
+        progress: Told of every batch.
+
+    Raises:
+        UsageError: The task is of another type.
+        IntegrityError: A file does not fit this base.
+    """
+    if not has_readout(task):
+        raise UsageError(
+            f"{task.name!r} is no classification, so it has no class means.", f"limpet task show {task.name}"
+        )
+    examples = read_split(store, task, "train")
+    head = build_head(task, backbone.record, examples).to(backbone.model.device)
+    assert isinstance(head, ClassificationHead)
+    method = methods.get(state[0] if state else methods.BARE)
+    module = method.load(backbone.model, state[1] if state else {})
+    dtype = backbone.evaluation_dtype
+    try:
+        model = TaskModel(module, head, base_modules(backbone)).eval()
+        encoded = model.encode(backbone.tokenizer, examples, max_length)
+        with computing(method, module, dtype):
+            kept = kept_in(backbone, model, encoded, dtype)
+            features = torch.stack(extract(model, encoded, backbone.model.device, kept, progress, dtype).rows).float()
+    finally:
+        method.detach(module)
+    targets = torch.tensor([example.target for example in examples])
+    means = torch.stack([features[targets == label].mean(dim=0) for label in range(len(task.labels))])
+    with torch.no_grad():
+        head.linear.weight.copy_(means)
+        head.linear.bias.copy_(-means.square().sum(dim=1) / 2)
+    return head.eval()
+
+
+def stage_readout(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    max_length: int,
+    lineage: Mapping[str, Any],
+    state: tuple[str, Mapping[str, Path]] | None = None,
+    reference: str | None = None,
+    progress: Progress = SILENT,
+) -> Staged:
+    """Stage a head of class means as a version of its task; nothing is trained.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        task: The task.
+        max_length: Longest text in tokens.
+        lineage: Recorded with the version.
+        state: The method and files of the weights on the base; null for the base alone.
+        reference: The version that `state` belongs to.
+        progress: Told of every batch.
+
+    Raises:
+        UsageError: The task has no class means.
+        IntegrityError: A file does not fit this base.
+    """
+    config = {"method": {}, "max_length": max_length, "readout": {"kind": "class means", "state": reference}}
+    identity = {"readout": config, "task": task.name, "data": task.data_digest, "base": backbone.record.digest}
+    folder = run_folder(store, digest_json(identity))
+    staging, staged = folder / "staging", folder / "staged"
+    for left_over in (staging, staged):
+        shutil.rmtree(left_over, ignore_errors=True)
+    (staging / "files").mkdir(parents=True)
+    head = class_means(store, backbone, task, max_length, state, progress)
+    save_head(head, staging / "files")
+    (staging / "files" / "labels.json").write_bytes(canonical_json(list(task.labels)) + b"\n")
+    draft = VersionDraft(
+        task=task.name,
+        method=methods.BARE,
+        config=config,
+        base_digest=backbone.record.digest,
+        data_digest=task.data_digest,
+        labels=task.labels,
+        seed=0,
+        environment=current_environment(backbone.evaluation_dtype),
+        metrics={},
+        cost={"trainable_parameters": 0, "trainable_share": 0.0, "train_seconds": 0.0},
+        role="baseline",
+        lineage=dict(lineage),
+    )
+    write_draft(staging, draft)
+    place_folder(staging, staged)
+    return read_staged(staged)

@@ -1,0 +1,37 @@
+"""What a learned adapter costs beside its training: bytes on disk, and time for an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from limpet.registry.values import Json, VersionDraft
+from limpet.training.base.backbone import Backbone
+from limpet.training.base.checkpoint_size import full_checkpoint_size
+from limpet.training.evaluation.latency import latency
+
+__all__ = ["efficiency"]
+
+# what a version has of its task, whatever its method
+_OF_THE_TASK = ("head.json", "head.safetensors", "labels.json")
+
+
+def efficiency(backbone: Backbone, draft: VersionDraft, files: Mapping[str, Path], texts: Sequence[str]) -> Json:
+    """Return the figures of an adapter that can be had without training it; see `limpet.registry.versions.costs`.
+
+    Args:
+        backbone: The base in memory; it is as before afterwards.
+        draft: What the adapter is.
+        files: Its files.
+        texts: What it is timed with.
+
+    Raises:
+        IntegrityError: A file does not fit the base.
+    """
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    own = sum(sizes.get(name, 0) for name in _OF_THE_TASK)
+    return {
+        "bytes": sum(sizes.values()),
+        "full_checkpoint_bytes": full_checkpoint_size(backbone.model) + own,
+        "latency": latency(backbone, draft.method, files, texts, int(draft.config["max_length"])),
+    }

@@ -1,0 +1,185 @@
+"""What the base can do beside the tasks that it learns: probes of general ability, on data that is never learned.
+
+`perplexity` is how well it continues plain text, `zero-shot` how well it finds the label of a text from the labels'
+words alone (Brown et al. 2020, arXiv 2005.14165), `features` how well the nearest class mean of its features does.
+Each is asked of the base alone, or under the weights that a method has put on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limpet.errors import UsageError
+from limpet.registry.store import Store
+from limpet.registry.values import TaskRecord
+from limpet.training import methods
+from limpet.training.base.backbone import Backbone
+from limpet.training.batching.inference import Outcome, run
+from limpet.training.data.build_task import read_split
+from limpet.training.evaluation.class_means import class_means, has_readout
+from limpet.training.generation.demonstrations import DEFAULT_TEMPLATE, Demonstrations, check_template, label_words
+from limpet.training.heads import Head
+from limpet.training.heads.in_context import InContextHead, room
+from limpet.training.heads.plain_text import PlainTextHead
+from limpet.training.metrics.metric import score
+from limpet.training.model.fast_paths import computing
+from limpet.training.model.task_model import active_behind
+from limpet.training.progress import SILENT, Progress
+from limpet.training.task_types.generation import NEG_PERPLEXITY
+
+__all__ = ["KINDS", "PERPLEXITY", "AbilityProbe", "Answers", "Weights", "ask", "check", "score_of"]
+
+PERPLEXITY = "perplexity"
+"""The one metric here of which less is better; it is named after itself and not negated."""
+_ACCURACY = "accuracy"
+_LONGEST = 2**20  # tokens; the base's positions are fewer
+
+Weights = tuple[str, Mapping[str, Path]]
+"""A method, and the files with its tensors."""
+
+
+@dataclass(frozen=True)
+class AbilityProbe:
+    """A question to the base.
+
+    Args:
+        kind: One of `KINDS`.
+        task: Gives the texts, and the labels where there are any; it is not learned.
+        size: How many evaluation examples are asked; where the task has fewer, all of them.
+        template: What a text is shown in, for `zero-shot`.
+        words: `label=word` with commas between, for labels that don't stand for themselves.
+    """
+
+    kind: str
+    task: TaskRecord
+    size: int
+    template: str = DEFAULT_TEMPLATE
+    words: str = ""
+
+    @property
+    def metric(self) -> str:
+        """The name of what is measured."""
+        return PERPLEXITY if self.kind == PERPLEXITY else _ACCURACY
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the question, as JSON."""
+        told = {"template": self.template, "words": self.words} if self.kind == "zero-shot" else {}
+        trained = {"train": self.task.split("train").digest} if self.kind == "features" else {}
+        return {
+            "kind": self.kind,
+            "task": self.task.name,
+            "evaluation": self.task.split("evaluation").digest,
+            "size": self.size,
+            "max_length": self.task.definition.max_length,
+            **told,
+            **trained,
+        }
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the base answered, what is right, and what that comes to."""
+
+    outcome: Outcome
+    targets: tuple[Any, ...]
+    score: float
+    plan_digest: str
+
+
+def check(backbone: Backbone, probe: AbilityProbe) -> None:
+    """Refuse a probe that this base can't answer, before anything is learned.
+
+    Raises:
+        UsageError: It can't, or the labels' words can't be told apart.
+    """
+    family, name = backbone.record.family, probe.task.name
+    if probe.kind == PERPLEXITY and backbone.words is None:
+        raise _refused(probe, f"the base {backbone.record.name!r} has no language-model head", "kind: features")
+    if probe.kind == "zero-shot" and (family != "decoder" or backbone.words is None):
+        raise _refused(probe, "label words need a decoder with a language-model head", "kind: features")
+    if probe.kind != PERPLEXITY and not has_readout(probe.task):
+        raise _refused(probe, f"{name!r} is no classification", "kind: perplexity")
+    if probe.kind == "zero-shot":
+        _zero_shot(backbone, probe).bind(backbone)
+
+
+def ask(
+    store: Store, backbone: Backbone, probe: AbilityProbe, weights: Weights | None, progress: Progress = SILENT
+) -> Answers:
+    """Ask the base under some weights; the base is as before afterwards.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        probe: The question.
+        weights: What is on the base; null for the base alone.
+        progress: Told of every batch.
+
+    Raises:
+        IntegrityError: A file does not fit this base.
+    """
+    method, files = weights or (methods.BARE, {})
+    # a split is in random order
+    examples = read_split(store, probe.task, "evaluation")[: probe.size]
+    head = _HEADS[probe.kind](store, backbone, probe, weights).to(backbone.model.device)
+    head.bind(backbone)
+    dtype, name = backbone.evaluation_dtype, f"{probe.kind} on {probe.task.name}"
+    with (
+        active_behind(backbone, method, files, head) as model,
+        computing(methods.get(method), model.module, dtype),
+    ):
+        encoded = model.encode(backbone.tokenizer, examples, probe.task.definition.max_length)
+        outcome = run(model, encoded, backbone.model.device, progress, name, dtype)
+    # a text that is only read has no right answer
+    targets = tuple(None if probe.kind == PERPLEXITY else example.target for example in examples)
+    found = score_of(probe.metric, outcome.predictions, targets)
+    return Answers(outcome, targets, found, encoded.plan.digest)
+
+
+def score_of(metric: str, predictions: Any, targets: Any) -> float:
+    """Return what answers come to; perplexity is positive here, and lower is better."""
+    if metric == PERPLEXITY:
+        return -score(NEG_PERPLEXITY.name, predictions, targets)
+    return score(metric, predictions, targets)
+
+
+def _plain_text(store: Store, backbone: Backbone, probe: AbilityProbe, weights: Weights | None) -> Head:
+    return PlainTextHead()
+
+
+def _class_means(store: Store, backbone: Backbone, probe: AbilityProbe, weights: Weights | None) -> Head:
+    return class_means(store, backbone, probe.task, probe.task.definition.max_length, weights)
+
+
+def _label_words(store: Store, backbone: Backbone, probe: AbilityProbe, weights: Weights | None) -> Head:
+    return _zero_shot(backbone, probe)
+
+
+def _zero_shot(backbone: Backbone, probe: AbilityProbe) -> InContextHead:
+    """Return the head of a prompt without any demonstration."""
+    return InContextHead(
+        Demonstrations(
+            template=check_template(probe.template),
+            labels=probe.task.labels,
+            words=label_words(probe.task.labels, probe.words),
+            budget=room(backbone.model, _LONGEST),
+            shown=(),
+        )
+    )
+
+
+_HEADS: dict[str, Callable[[Store, Backbone, AbilityProbe, Weights | None], Head]] = {
+    "features": _class_means,
+    PERPLEXITY: _plain_text,
+    "zero-shot": _label_words,
+}
+KINDS = tuple(sorted(_HEADS))
+"""The names of all kinds of probe."""
+
+
+def _refused(probe: AbilityProbe, why: str, hint: str) -> UsageError:
+    return UsageError(f"The probe {probe.kind!r} on {probe.task.name!r} can't be asked: {why}.", hint)

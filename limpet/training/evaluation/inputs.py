@@ -1,0 +1,44 @@
+"""What a model was really given: recorded beside its answers, so that an answer that changed has its cause on record.
+
+A text reaches a model as token ids, inside a prompt that the base's chat template renders. Neither the data nor the
+base says what that was: a library, a template or a cache may make something else of the same text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from limpet.registry.values import Json
+from limpet.training.base.environment import arithmetic
+from limpet.training.batching.inference import Encoded
+from limpet.training.generation import chat_templates
+
+__all__ = ["describe_inputs"]
+
+_EACH = 8
+"""Hex digits that are kept of each example's digest: enough to name the first that differs."""
+
+
+def describe_inputs(tokenizer: Any, backbone: Any, head: Any, encoded: Encoded) -> Json:
+    """Return what is kept of an evaluation's inputs, as JSON.
+
+    `tokens` is the digest of all token ids and of whatever else a batch has but targets, `each` the beginning of each
+    example's; `prompt` is what is rendered around every text, `template` the digest of the chat template, and `date`
+    what that is told where it asks; `arithmetic` is what products were computed by. Null is what there is not.
+
+    Args:
+        tokenizer: The base's.
+        backbone: The base's transformers model.
+        head: The task's head.
+        encoded: The texts.
+    """
+    prompt = head.prompt(tokenizer)
+    asked = prompt is not None and chat_templates.reads_date(tokenizer)
+    return {
+        "tokens": encoded.inputs_digest(),
+        "each": [digest[:_EACH] for digest in encoded.row_digests()],
+        "prompt": prompt,
+        "template": None if prompt is None else chat_templates.template_digest(tokenizer),
+        "date": chat_templates.DATE if asked else None,
+        "arithmetic": arithmetic() | {"attention": backbone.config._attn_implementation},
+    }

@@ -1,0 +1,139 @@
+"""A version's probe: fixed inputs, answered when the version is added, and again whenever somebody doubts.
+
+The logits take the path of `predict`: the adapter on the frozen base, the fixed batch plan. Inside one environment
+the bits must be those recorded. Another library, processor or number of threads may add in another order: on MiniLM
+that moved float32 logits by 1e-6 of their scale, while weights rounded to bfloat16 moved them by 7e-3. The
+tolerance between two environments stands in the middle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from limpet.errors import IntegrityError
+from limpet.registry.records import reference_outputs
+from limpet.registry.records.reference_outputs import Probe
+from limpet.registry.store import Store
+from limpet.registry.values import Environment, TaskRecord, VersionRecord
+from limpet.training.base.backbone import Backbone
+from limpet.training.base.environment import current_environment
+from limpet.training.batching.inference import run
+from limpet.training.data.build_task import read_split
+from limpet.training.model.task_model import active, version_files
+from limpet.training.task_types import Example, task_type
+
+__all__ = ["TOLERANCE", "Replay", "compute", "probe_inputs", "replay"]
+
+TOLERANCE = 1e-4
+"""The largest difference of a logit across environments, as a share of the largest recorded logit."""
+
+_NEUTRAL = "The quick brown fox jumps over the lazy dog."
+_TEXTS = 4
+_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How a version answers its probe now.
+
+    `largest_difference` is absolute, `scale` the largest absolute logit that was recorded; `changed` says what
+    differs between the recorded environment and this one, such as `torch 2.13.0, now 2.14.0`.
+    """
+
+    reference: str
+    largest_difference: float
+    scale: float
+    identical: bool
+    same_environment: bool
+    changed: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Bits are equal in the same environment; in another, no logit is further off than `TOLERANCE`."""
+        return self.identical or (not self.same_environment and self.largest_difference <= TOLERANCE * self.scale)
+
+
+def probe_inputs(store: Store, task: TaskRecord) -> tuple[str, ...]:
+    """Return a task's fixed inputs: four texts of its evaluation split by the order of their digests, and a sentence.
+
+    Raises:
+        IntegrityError: The split's bytes are missing or changed.
+    """
+    flat = task_type(task.definition.type).flat
+    texts = {flat(example.text)[:_CHARACTERS] for example in read_split(store, task, "evaluation")}
+    chosen = sorted(texts, key=lambda text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    return (*chosen[:_TEXTS], _NEUTRAL)
+
+
+def compute(
+    backbone: Backbone, method: str, files: Mapping[str, Path], inputs: tuple[str, ...], max_length: int
+) -> bytes:
+    """Return the probe of an adapter: its answers to `inputs`, as `registry.probes` keeps them.
+
+    Raises:
+        IntegrityError: A file does not fit the base, or a logit is not finite.
+    """
+    logits = _logits(backbone, method, files, inputs, max_length)
+    if not all(math.isfinite(value) for row in logits for value in row):
+        raise IntegrityError(
+            "The adapter's answers are not finite numbers, so it was not registered.",
+            "look at its tensors; train it with a smaller learning rate",
+        )
+    return reference_outputs.write(inputs, logits, max_length, _environment(backbone))
+
+
+def replay(store: Store, backbone: Backbone, version: VersionRecord, probe: Probe) -> Replay:
+    """Answer a version's probe again, and compare.
+
+    Raises:
+        IntegrityError: A file is corrupt, or the version belongs to another base.
+    """
+    files = version_files(store, backbone, version)
+    found = _logits(backbone, version.method, files, probe.inputs, probe.max_length)
+    changed = _changes(probe.environment, _environment(backbone))
+    recorded = [value for row in probe.logits for value in row]
+    now = [value for row in found for value in row]
+    return Replay(
+        reference=version.reference,
+        largest_difference=_largest_difference(recorded, now),
+        scale=max(abs(value) for value in recorded),
+        identical=[value.hex() for value in recorded] == [value.hex() for value in now],
+        same_environment=not changed,
+        changed=changed,
+    )
+
+
+def _largest_difference(recorded: list[float], now: list[float]) -> float:
+    """Return the largest absolute difference; infinite where a logit is NaN or the labels are not as many."""
+    if len(recorded) != len(now):
+        return math.inf
+    differences = [abs(before - after) for before, after in zip(recorded, now, strict=True)]
+    return math.inf if any(math.isnan(value) for value in differences) else max(differences)
+
+
+def _logits(
+    backbone: Backbone, method: str, files: Mapping[str, Path], inputs: tuple[str, ...], max_length: int
+) -> list[list[float]]:
+    with active(backbone, method, files, files) as model:
+        # nothing to do in float32; a base loaded in another dtype shall answer, not fail in its head
+        model.head.to(backbone.model.dtype)
+        encoded = model.encode(backbone.tokenizer, [Example(text) for text in inputs], max_length)
+        outcome = run(model, encoded, backbone.model.device)
+        return [model.head.summary(row) for row in outcome.rows]
+
+
+def _environment(backbone: Backbone) -> Environment:
+    # what the base computes in, whatever it is said to compute in
+    return current_environment(str(backbone.model.dtype).removeprefix("torch."))
+
+
+def _changes(before: Environment, now: Environment) -> tuple[str, ...]:
+    return tuple(
+        f"{field.name} {getattr(before, field.name)}, now {getattr(now, field.name)}"
+        for field in fields(Environment)
+        if getattr(before, field.name) != getattr(now, field.name)
+    )

@@ -1,0 +1,113 @@
+"""Is what is served what was measured? The answers that go out, held against those that a score was made of.
+
+Answers go out in float32, from the adapter beside the base's own weights (`predict`, servers; see `serve`). A score
+may be made in bfloat16, from weights with the adapter merged in, because that is several times as fast. Where two
+labels are nearly as good, the two can differ; so both are computed when a version is made, and compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from limpet.registry.values import Json
+from limpet.training import methods
+from limpet.training.base.backbone import Backbone
+from limpet.training.base.precision import SERVED_DTYPE
+from limpet.training.batching.inference import Encoded, Outcome, run
+from limpet.training.evaluation.predict_split import kept_features
+from limpet.training.model import feature_cache
+from limpet.training.model.task_model import TaskModel, active
+from limpet.training.progress import SILENT, Progress
+from limpet.training.task_types import Example
+
+__all__ = ["Agreement", "OtherAnswer", "agreement", "serve"]
+
+
+@dataclass(frozen=True)
+class OtherAnswer:
+    """An example of the evaluation split, by its place, that is answered otherwise where it is served."""
+
+    example: int
+    measured: Any
+    served: Any
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """On how many of the examples the served answer is the measured one, and where it is not."""
+
+    examples: int
+    differing: tuple[OtherAnswer, ...]
+
+    @property
+    def share(self) -> float:
+        """`served_agreement`."""
+        return 1 - len(self.differing) / self.examples
+
+    def content(self) -> Json:
+        """Return it as it is kept with an evaluation."""
+        return {
+            "dtype": SERVED_DTYPE,
+            "agreement": self.share,
+            "differing": [asdict(answer) for answer in self.differing],
+        }
+
+
+def serve(backbone: Backbone, model: TaskModel, texts: Encoded, progress: Progress = SILENT) -> Outcome:
+    """Return the answers that go out: every layer as it is, in float32."""
+    return run(model, texts, backbone.model.device, progress, "answer", SERVED_DTYPE)
+
+
+def agreement(
+    backbone: Backbone,
+    method_name: str,
+    files: Mapping[str, Path],
+    examples: Sequence[Example],
+    max_length: int,
+    outcome: Outcome,
+    progress: Progress = SILENT,
+) -> Agreement | None:
+    """Hold the answers that a version would send out against those that were measured.
+
+    Where evaluations are in float32, they are the served answers, bit by bit, and nothing is computed again.
+
+    Args:
+        backbone: The base in memory.
+        method_name: The version's method.
+        files: The version's files.
+        examples: What was evaluated.
+        max_length: Longest text in tokens.
+        outcome: What the evaluation gave.
+        progress: Told of every batch.
+
+    Returns:
+        Null where nothing that could be served was measured: targets were scored, and no answer was written.
+
+    Raises:
+        IntegrityError: A file does not fit the base.
+    """
+    with active(backbone, method_name, files, files) as model:
+        if not model.head.answers_texts:
+            return None
+        if backbone.evaluation_dtype == SERVED_DTYPE:
+            return Agreement(len(examples), ())
+        texts = model.encode(backbone.tokenizer, examples, max_length)
+        method = methods.get(method_name)
+
+        def answer(some: Encoded) -> Outcome:
+            # the base's own features are the same bits whichever head reads them, and computed once
+            kept = kept_features(backbone, method, model, some, SERVED_DTYPE)
+            if kept is None:
+                return serve(backbone, model, some, progress)
+            return feature_cache.answer(model, some, backbone.model.device, kept, progress, SERVED_DTYPE)
+
+        served = model.head.served(answer, model, texts, outcome)
+        differing = tuple(
+            OtherAnswer(at, before, now)
+            for at, (before, now) in enumerate(zip(outcome.predictions, served, strict=True))
+            if not model.head.same_answer(before, now)
+        )
+    return Agreement(len(examples), differing)

@@ -1,0 +1,1 @@
+"""Prompts, demonstrations, decoding and likelihoods of a base that writes."""

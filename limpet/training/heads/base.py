@@ -1,0 +1,263 @@
+"""What every head has in common: how texts become batches, hidden states features, and outputs answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from limpet.errors import IntegrityError, UsageError
+from limpet.registry.values import BaseRecord, TaskRecord
+from limpet.training.batching.inference import Encoded, Field, Outcome, encode_texts
+from limpet.training.task_types import Example
+
+__all__ = ["HEAD_FILES", "Batch", "Head", "HeadConfig", "of_text", "pool", "pooling_for"]
+
+HEAD_FILES = ("head.json", "head.safetensors")
+
+Batch = Mapping[str, Tensor]
+_POOLING = {"encoder": "mean", "decoder": "last", "encoder-decoder": "last"}
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """How a head is built: task type, pooling (`mean`, `last`, `first` or `pooler`), input width, labels, dropout.
+
+    `bias` is false for heads that came from elsewhere without one. Types of task add what their heads need.
+    """
+
+    type: str
+    pooling: str
+    hidden_size: int
+    labels: int
+    dropout: float = 0.1
+    bias: bool = True
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the head gives for each place that it answers."""
+        return self.labels
+
+
+class Head(nn.Module):
+    """Pooling, dropout and one linear layer; what stands here suits heads that answer once for each text.
+
+    A head is asked in this order: `encode` makes batches of examples; `read` takes features out of the backbone's
+    hidden states; `score` turns them into outputs. In training `loss` holds outputs against targets; in evaluation
+    `answer` gives the outputs of every example, and `predict` what they mean.
+    """
+
+    config_class: ClassVar[type[HeadConfig]] = HeadConfig
+    config: HeadConfig
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dropout = nn.Dropout(config.dropout)
+        self.linear = nn.Linear(config.hidden_size, config.outputs, bias=config.bias)
+
+    @classmethod
+    def configure(cls, task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> HeadConfig:
+        """Return how a new head for a task is built.
+
+        Args:
+            task: The task.
+            base: The base that the head reads.
+            train: The task's training examples.
+        """
+        return HeadConfig(task.definition.type, pooling_for(base), base.hidden_size, len(task.labels))
+
+    def bind(self, backbone: Any) -> None:
+        """Take what the head needs of the base beside its hidden states; most heads need nothing.
+
+        Raises:
+            UsageError: The head reads the base's pooler, and the base's files have none.
+        """
+        if self.config.pooling == "pooler" and not backbone.pooled:
+            raise UsageError(
+                f"This head reads the pooler of the base, and the files of {backbone.record.name!r} have none: "
+                "where it was trained, it read random numbers.",
+                "limpet train TASK, whose heads read the hidden states",
+            )
+
+    def stand_behind(self, module: nn.Module) -> None:
+        """Take what the head needs of the method's module in front of it; most heads need nothing."""
+
+    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool) -> Encoded:
+        """Turn examples into token ids and what else a batch has, cut at `max_length` tokens.
+
+        Args:
+            tokenizer: The base's.
+            examples: The examples; their targets may be unknown where nothing is learned.
+            max_length: Longest text in tokens.
+            learning: Whether batches need `targets`, as `loss` takes them.
+        """
+        encoded = encode_texts(tokenizer, [of_text(example) for example in examples], max_length)
+        return encoded.having(targets=self.targets([e.target for e in examples])) if learning else encoded
+
+    def prompt(self, tokenizer: Any) -> str | None:
+        """Return what is rendered around every text, with `{text}` where that goes; null where nothing is."""
+        return None
+
+    def targets(self, targets: Sequence[Any]) -> Field:
+        """Return targets as `loss` takes them, one tensor for each example."""
+        raise NotImplementedError
+
+    def read(self, hidden: Tensor, pooler_output: Tensor | None, batch: Batch) -> Tensor:
+        """Return the features (batch, hidden) that the head works on, of hidden states (batch, length, hidden)."""
+        return pool(self.config.pooling, hidden, pooler_output, batch["attention_mask"])
+
+    def trim(self, values: Tensor, batch: Batch) -> list[Tensor]:
+        """Return features or outputs of a batch example by example, without what was padded."""
+        return list(values)
+
+    def score(self, features: Tensor) -> Tensor:
+        """Return outputs (..., outputs) in float32 for features (..., hidden)."""
+        # never in a shorter dtype: it costs nothing, and two labels that are nearly as good would be equal
+        with torch.autocast(features.device.type, enabled=False):
+            outputs: Tensor = self.linear(self.dropout(features.to(self.linear.weight.dtype)))
+        return outputs.float()
+
+    def forward(self, hidden: Tensor, pooler_output: Tensor | None, attention_mask: Tensor) -> Tensor:
+        """Return outputs in float32."""
+        return self.score(self.read(hidden, pooler_output, {"attention_mask": attention_mask}))
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss of a batch's outputs against its targets."""
+        raise NotImplementedError
+
+    def loss_of(self, rows: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
+        """Return the mean loss of the outputs that `answer` gave of each example, against its targets."""
+        with torch.no_grad():
+            return float(self.loss(torch.stack(list(rows)), torch.stack(list(targets))))
+
+    def terms(self, targets: Tensor) -> int:
+        """Return over how many terms `loss` takes its mean, for these targets."""
+        return len(targets)
+
+    def answer(self, model: nn.Module, batch: Batch) -> list[Tensor]:
+        """Return the outputs of each example of a batch.
+
+        Args:
+            model: Turns a batch into outputs, as in training.
+            batch: As `encode` made it.
+        """
+        return self.trim(model(**batch), batch)
+
+    def first_pass(self, model: nn.Module, batch: Batch) -> None:
+        """Do what an answer takes at the least, to be timed; a head that writes stops after the first word."""
+        self.answer(model, batch)
+
+    def predict(self, rows: Sequence[Tensor]) -> list[Any]:
+        """Return what `answer` gave as predictions: JSON values that metrics hold against targets."""
+        raise NotImplementedError
+
+    def explain(self, example: Example, prediction: Any, row: Tensor, labels: tuple[str, ...]) -> Any:
+        """Return a prediction as people read it: a frozen dataclass with a `shown` property.
+
+        Args:
+            example: What was answered.
+            prediction: As `predict` gave it.
+            row: The outputs.
+            labels: The task's label map.
+        """
+        raise NotImplementedError
+
+    @property
+    def answers_texts(self) -> bool:
+        """Whether what an evaluation gave are answers that could be served."""
+        return True
+
+    def served(
+        self, serve: Callable[[Encoded], Outcome], model: nn.Module, texts: Encoded, measured: Outcome
+    ) -> Sequence[Any]:
+        """Return the predictions that texts would get where they are served.
+
+        Args:
+            serve: Answers texts as they are answered where they are served.
+            model: What answers them, a `TaskModel`.
+            texts: The texts, as `encode` made them.
+            measured: What an evaluation of these texts gave.
+        """
+        return serve(texts).predictions
+
+    def same_answer(self, measured: Any, served: Any) -> bool:
+        """Tell whether two predictions are the same answer to who reads them."""
+        return bool(measured == served)
+
+    def summary(self, row: Tensor) -> list[float]:
+        """Return the numbers by which a probe knows an example's outputs: as many for every example."""
+        numbers: list[float] = row.flatten().tolist()
+        return numbers
+
+    def save(self, folder: Path) -> None:
+        """Write `head.json` into `folder`, and `head.safetensors` where the head has tensors of its own."""
+        text = json.dumps(self.content(), indent=2, sort_keys=True)
+        (folder / HEAD_FILES[0]).write_text(text + "\n", encoding="utf-8")
+        if tensors := self.tensors():
+            save_file(tensors, folder / HEAD_FILES[1], metadata={"format": "pt"})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what is saved."""
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in self.linear.state_dict().items()}
+
+    @classmethod
+    def restore(cls, content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Head:
+        """Return the head of what was saved.
+
+        Raises:
+            TypeError: The content is not this head's configuration.
+            ValueError: The tensors are not of the shapes that it says.
+        """
+        config = cls.config_class(**content)
+        # before memory of that size is asked for
+        if (found := tuple(tensors["weight"].shape)) != (config.outputs, config.hidden_size):
+            raise ValueError(f"its weight is {found}, not {(config.outputs, config.hidden_size)}")
+        head = cls(config)
+        head.linear.load_state_dict(tensors)
+        return head
+
+    def content(self) -> dict[str, Any]:
+        """Return what `head.json` says."""
+        return asdict(self.config)
+
+
+def of_text(example: Example) -> str:
+    """Return an example's text as one text."""
+    return example.text if isinstance(example.text, str) else " ".join(example.text)
+
+
+def pooling_for(base: BaseRecord) -> str:
+    """Return the pooling that suits a base's family."""
+    return _POOLING[base.family]
+
+
+def pool(pooling: str, hidden: Tensor, pooler_output: Tensor | None, attention_mask: Tensor) -> Tensor:
+    """Reduce hidden states (batch, length, hidden) to (batch, hidden), leaving padding out.
+
+    Raises:
+        IntegrityError: There is no such pooling.
+        UsageError: `pooler` was asked of a base that has none.
+    """
+    # prefix and prompt methods lengthen the sequence at the front; the text is what the mask still covers
+    hidden = hidden[:, -attention_mask.shape[1] :]
+    if pooling == "mean":
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+    if pooling == "first":
+        return hidden[:, 0]
+    if pooling == "last":
+        positions = torch.arange(attention_mask.shape[1], device=hidden.device)
+        last = (attention_mask * positions).argmax(dim=1)
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
+    if pooling != "pooler":
+        raise IntegrityError(f"The adapter's head pools by {pooling!r}, which no head does.", "limpet verify")
+    if pooler_output is None:
+        raise UsageError("This head reads the base's pooler, but the base has none.", "train the task again")
+    return pooler_output

@@ -1,0 +1,1 @@
+"""From settings to the files of an adapter, staged for registration."""

@@ -1,0 +1,112 @@
+"""What a step minimises: the loss of one task's examples, or of several tasks' in turn, and a penalty on weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from limpet.training.batching.batches import AT_ONCE, draw_evenly, on_device, pieces, training_batches
+from limpet.training.learning.joint_training import Penalty
+
+__all__ = ["Mixture", "TaskLoss", "TrainingData"]
+
+
+class TrainingData(Protocol):
+    """Examples that can be drawn in batches: token ids, or features that were extracted before."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """How many tokens every example has; batches are made of similar lengths."""
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return the model's inputs for some examples, and their `targets` as its head's loss takes them."""
+
+
+@dataclass(frozen=True)
+class TaskLoss:
+    """The loss of one task's examples.
+
+    Args:
+        data: The examples, as the model takes them.
+        head: The head that they pass.
+        device: Where the model is.
+        other: The head's place among the model's other heads; null for its own.
+        at_once: How many tokens of a batch are computed at once at the most; null for all.
+        draws: How many examples an epoch has; null for each of them once.
+    """
+
+    data: TrainingData
+    head: Any
+    device: Any
+    other: int | None = None
+    at_once: int | None = AT_ONCE
+    draws: int | None = None
+
+    def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+        """See `Objective.batches`."""
+        if self.draws is None:
+            return training_batches(list(self.data.lengths), batch_size, seed, epoch)
+        drawn = draw_evenly(len(self.data.lengths), self.draws, seed, epoch)
+        batches = training_batches([self.data.lengths[index] for index in drawn], batch_size, seed, epoch)
+        return [[drawn[place] for place in batch] for batch in batches]
+
+    def losses(self, model: Any, batch: Sequence[int]) -> Iterator[Tensor]:
+        """See `Objective.losses`: the batch's loss is a mean, and a piece has its share of what that is over."""
+        cut = [list(batch)] if self.at_once is None else pieces(self.data.lengths, batch, self.at_once)
+        inputs = [self.data.batch(piece) for piece in cut]
+        terms = [self.head.terms(one["targets"]) for one in inputs]
+        for one, count in zip(inputs, terms, strict=True):
+            loss = self._loss(model, one)
+            # a batch of one piece is not scaled: dividing and multiplying by the same need not give the same
+            yield loss if len(cut) == 1 else loss * (count / max(1, sum(terms)))
+
+    def _loss(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        inputs: dict[str, Any] = {**on_device(batch, self.device)}
+        targets = inputs.pop("targets")
+        if self.other is not None:
+            inputs["other"] = self.other
+        loss: Tensor = self.head.loss(model(**inputs), targets)
+        return loss
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The losses of several tasks: each batch is of one task, and the seed decides in which order they come.
+
+    Examples are numbered through, the first task's first. With one task it is that task's loss, batch for batch.
+
+    Args:
+        parts: The tasks' losses.
+        penalty: Added in every step.
+        parameters: The trained parameters by name, for the penalty.
+    """
+
+    parts: Sequence[TaskLoss]
+    penalty: Penalty | None
+    parameters: Mapping[str, Tensor]
+
+    def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+        """See `Objective.batches`."""
+        first, every = 0, []
+        for part in self.parts:
+            every += [[first + index for index in batch] for batch in part.batches(batch_size, seed, epoch)]
+            first += len(part.data.lengths)
+        if len(self.parts) == 1:
+            return every
+        order = np.random.default_rng([seed, epoch, len(self.parts)]).permutation(len(every))
+        return [every[place] for place in order]
+
+    def losses(self, model: Any, batch: Sequence[int]) -> Iterator[Tensor]:
+        """See `Objective.losses`."""
+        first = 0
+        for part in self.parts:
+            if batch[0] < first + len(part.data.lengths):
+                break
+            first += len(part.data.lengths)
+        yield from part.losses(model, [index - first for index in batch])
+        if self.penalty is not None:
+            yield self.penalty(self.parameters)

@@ -1,0 +1,1 @@
+"""Pure metrics of predictions against targets, and the units they are in."""

@@ -1,0 +1,1 @@
+"""A task's model: base, method and head; its fast paths, caches and merging."""
