@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limpet.forgetting.statistics import percentile_interval, t_interval
+from limpet.forgetting.metrics.intervals import percentile_interval, t_interval
 
 __all__ = ["best_rate", "cost_table", "difference", "of_group", "score_table", "sweep_means", "sweep_table"]
 

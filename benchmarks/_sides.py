@@ -94,7 +94,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> str:
 
 def half_width(values: Sequence[float]) -> float | None:
     """Half of the 95 % t-interval of a mean; null for a single value."""
-    from limpet.forgetting.statistics import t_interval
+    from limpet.forgetting.metrics.intervals import t_interval
 
     interval = t_interval(values)
     return None if interval is None else (interval[1] - interval[0]) / 2

@@ -18,7 +18,7 @@ import torch
 from _sides import environment, paired, spread
 
 from limpet.cli._chatter import silence
-from limpet.forgetting import monitor
+from limpet.forgetting.monitor import monitor
 from limpet.home import Home, init
 from limpet.registry import versions
 from limpet.training.learning.learn import TrainingSettings

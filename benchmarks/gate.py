@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from registry import BASE, DATA, ENVIRONMENT, draft, new_files, new_home, seed_task, task_name
 
-from limpet.forgetting import report
-from limpet.forgetting.gate import check
-from limpet.forgetting.gate_rules import GateRules
+from limpet.forgetting.gate.parse import GateRules
+from limpet.forgetting.gate.rules import check
+from limpet.forgetting.report.build import build_report
 from limpet.registry import versions
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import evaluations, streams
@@ -84,7 +84,7 @@ def grow(store: Store, folder: Path, examples: int) -> Iterator[VersionRecord]:
 def look_back(store: Store, version: VersionRecord) -> float:
     """Wall-clock seconds of the report and the gate after an addition."""
     started = time.perf_counter()
-    (arm,) = report.build(store, streams.HOME_STREAM, added=version).arms
+    (arm,) = build_report(store, streams.HOME_STREAM, added=version).arms
     assert not check(arm, RULES)
     return time.perf_counter() - started
 

@@ -38,7 +38,7 @@ LIMPET, DEFAULT, BEST = "limpet", "Trainer, default", "Trainer, best"
 
 def train_limpet(job: TrainingJob) -> Run:
     """Learn a task as `limpet train` does, and score it on the evaluation split."""
-    from limpet.forgetting.monitor import measure
+    from limpet.forgetting.monitor.monitor import measure
     from limpet.training.learning.learn import TrainingSettings, discard, learn
 
     home = home_of(job.folder)

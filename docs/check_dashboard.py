@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from limpet.forgetting import mirror, report
-from limpet.forgetting.conclusion import arm_names, forgot, is_reference, runs_of
-from limpet.forgetting.dashboard import free_port, serve
-from limpet.forgetting.mirror_items import find
-from limpet.forgetting.report_summary import Fall, largest_falls
+from limpet.forgetting.mlflow_mirror import sync
+from limpet.forgetting.mlflow_mirror.dashboard import free_port, serve
+from limpet.forgetting.mlflow_mirror.sent_items import find
+from limpet.forgetting.render.summary_table import Fall, largest_falls
+from limpet.forgetting.report.build import build_report
+from limpet.forgetting.report.conclusion import arm_names, forgot, is_reference, runs_of
 from limpet.registry import versions
 from limpet.registry.records import streams
 from limpet.registry.store import Store, open_store
@@ -141,7 +142,7 @@ def main() -> int:
     arguments = parser.parse_args()
     arguments.images.mkdir(parents=True, exist_ok=True)
     store = open_store(arguments.home)
-    mirror.sync(store)
+    sync.sync(store)
     stream = arguments.stream or streams.latest(store).name
     with serve(store, free_port()) as dashboard, tempfile.TemporaryDirectory() as profile:
         parts = urlsplit(dashboard.url)
@@ -208,7 +209,7 @@ def _look_for_answers(looker: Looker, store: Store, experiment: str, stream: str
 
 def _worst(store: Store, stream: str) -> tuple[str, Fall] | None:
     """The arm whose mean score fell most in one step, by the registry and not by the mirror."""
-    made = report.build(store, stream)
+    made = build_report(store, stream)
     names = [name for name in arm_names(made) if not is_reference(made, name) and forgot(made, name)]
     known = [(name, fall) for name in names for fall in largest_falls(made, runs_of(made, name))]
     return max(known, key=lambda one: one[1].before - one[1].after, default=None)

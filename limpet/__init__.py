@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from limpet.forgetting.gate import GateRules
+    from limpet.forgetting.gate.rules import GateRules
     from limpet.home import Home, init
     from limpet.home import open_home as open  # noqa: A004
     from limpet.training.learning.learn import TrainingSettings
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["GateRules", "Home", "TrainingSettings", "init", "open"]
 
 _PLACES = {
-    "GateRules": ("limpet.forgetting.gate", "GateRules"),
+    "GateRules": ("limpet.forgetting.gate.rules", "GateRules"),
     "Home": ("limpet.home", "Home"),
     "TrainingSettings": ("limpet.training.learning.learn", "TrainingSettings"),
     "init": ("limpet.home", "init"),

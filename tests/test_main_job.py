@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 
-from limpet.forgetting.render_csv import render_csv as to_csv
-from limpet.forgetting.render_html import render_html as to_html
-from limpet.forgetting.render_markdown import render_markdown as to_markdown
+from limpet.forgetting.render.csv_report import render_csv as to_csv
+from limpet.forgetting.render.html_report import render_html as to_html
+from limpet.forgetting.render.markdown_report import render_markdown as to_markdown
 from limpet.home import Home, init, open_home
 from limpet.registry.cache import cache_folder
 from limpet.training.base.locate import locate

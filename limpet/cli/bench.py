@@ -12,7 +12,7 @@ from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.errors import UsageError
 
 if TYPE_CHECKING:
-    from limpet.forgetting.bench_values import Bench
+    from limpet.forgetting.bench.values import Bench
 
 __all__ = ["command"]
 
@@ -105,7 +105,7 @@ def _write(bench: Bench, path: Path) -> None:
     from limpet.cli import _output
 
     if path.suffix == ".html":
-        from limpet.forgetting.bench_html import render_bench_html
+        from limpet.forgetting.bench.html_report import render_bench_html
 
         _output.write(path, render_bench_html(bench))
     elif path.suffix == ".json":
@@ -113,8 +113,8 @@ def _write(bench: Bench, path: Path) -> None:
 
         _output.write(path, json_text(_output.to_json(bench.to_json()), indent=2) + "\n")
     else:
-        from limpet.forgetting.bench_plot import score_cost
-        from limpet.forgetting.html_page import save_figure
+        from limpet.forgetting.bench.plot import score_cost
+        from limpet.forgetting.render.html_page import save_figure
 
         _output.write(path, save_figure(score_cost(bench), path.suffix.removeprefix(".")))
 
@@ -125,13 +125,13 @@ def _show(invocation: Invocation, bench: Bench, out: tuple[Path, ...]) -> None:
     if invocation.json:
         _output.emit(**bench.to_json(), written=list(out))
         return
-    from limpet.forgetting import bench_tables
-    from limpet.forgetting.render_table import fitted
+    from limpet.forgetting.bench import tables
+    from limpet.forgetting.render.terminal_report import fitted
 
     for table in (
-        bench_tables.bench_table(bench),
-        bench_tables.against_full_table(bench),
-        bench_tables.failure_table(bench),
+        tables.bench_table(bench),
+        tables.against_full_table(bench),
+        tables.failure_table(bench),
     ):
         if table.rows:
             _output.render(fitted(table))

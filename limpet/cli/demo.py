@@ -17,7 +17,7 @@ from limpet.cli._trained import mirroring_after
 from limpet.errors import InterruptedRunError
 
 if TYPE_CHECKING:
-    from limpet.forgetting.report_values import Report
+    from limpet.forgetting.report.values import Report
     from limpet.home import Home
 
 __all__ = ["command"]
@@ -38,7 +38,7 @@ def command(invocation: Invocation) -> None:
     with (
         mirroring_after(home),
         invocation.progress() as progress,
-        resources.as_file(resources.files("limpet.forgetting") / "streams" / "demo.yaml") as file,
+        resources.as_file(resources.files("limpet.forgetting.stream") / "ready" / "demo.yaml") as file,
     ):
         try:
             report, _ = home.stream.run(file, mirror=False, progress=progress)
@@ -77,8 +77,8 @@ def _show(invocation: Invocation, report: Report, folder: Path, paths: list[Path
     if invocation.json:
         _output.emit(**report.to_json())
         return
-    from limpet.forgetting.conclusion import sentences
-    from limpet.forgetting.render_table import matrices
+    from limpet.forgetting.render.terminal_report import matrices
+    from limpet.forgetting.report.conclusion import sentences
 
     _output.render(matrices(report))
     click.echo()

@@ -44,7 +44,7 @@ def command(
     """
     home = invocation.open()
     from limpet.cli import _output
-    from limpet.forgetting.gate_rules import has_rule, read_rules, with_limits
+    from limpet.forgetting.gate.parse import has_rule, read_rules, with_limits
 
     rules = with_limits(read_rules(home.path), limits, require_identical)
     if not has_rule(rules):

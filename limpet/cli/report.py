@@ -12,7 +12,7 @@ from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.errors import UsageError
 
 if TYPE_CHECKING:
-    from limpet.forgetting.report_values import Report
+    from limpet.forgetting.report.values import Report
 
 __all__ = ["command", "render_text"]
 
@@ -44,7 +44,7 @@ def command(invocation: Invocation, stream: str | None, form: str | None, out: P
         out = Path(f"limpet-report-{report.stream}.html")
     if out is None and form == "table":
         from limpet.cli import _output
-        from limpet.forgetting.render_table import render_table
+        from limpet.forgetting.render.terminal_report import render_table
 
         _output.render(render_table(report))
     elif out is None:
@@ -60,19 +60,19 @@ def render_text(report: Report, form: str) -> str:
 
         return json.dumps(report.to_json(), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     if form == "html":
-        from limpet.forgetting.render_html import render_html
+        from limpet.forgetting.render.html_report import render_html
 
         return render_html(report)
     if form == "csv":
-        from limpet.forgetting.render_csv import render_csv
+        from limpet.forgetting.render.csv_report import render_csv
 
         return render_csv(report)
     if form == "markdown":
-        from limpet.forgetting.render_markdown import render_markdown
+        from limpet.forgetting.render.markdown_report import render_markdown
 
         return render_markdown(report)
     from limpet.cli import _output
-    from limpet.forgetting.render_table import render_table
+    from limpet.forgetting.render.terminal_report import render_table
 
     return _output.drawn(render_table(report))
 

@@ -35,7 +35,7 @@ def run(invocation: Invocation, file: Path) -> None:
         if invocation.json:
             _output.emit(**report.to_json())
         else:
-            from limpet.forgetting.render_table import render_table
+            from limpet.forgetting.render.terminal_report import render_table
 
             _output.render(render_table(report))
 
@@ -62,7 +62,7 @@ def list_(invocation: Invocation) -> None:
 def ready(invocation: Invocation) -> None:
     """List the ready streams, which limpet brings along."""
     from limpet.cli import _output
-    from limpet.forgetting.stream_spec import read_stream, ready_streams
+    from limpet.forgetting.stream.spec import read_stream, ready_streams
 
     specs = [read_stream(Path(name)) for name in ready_streams()]
     if invocation.json:

@@ -12,7 +12,7 @@ from limpet.cli._invocation import Invocation, pass_invocation
 from limpet.cli._settings import parse_settings
 
 if TYPE_CHECKING:
-    from limpet.forgetting.icl_study import IclStudy, PromptScore
+    from limpet.forgetting.bench.icl_order_study import IclStudy, PromptScore
 
 __all__ = ["command"]
 

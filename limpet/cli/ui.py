@@ -22,7 +22,7 @@ def command(invocation: Invocation, port: int, sync: bool) -> None:
     """Bring the MLflow dashboard of this home up to date, and serve it on 127.0.0.1 until Ctrl-C."""
     home = invocation.open()
     from limpet.cli import _output
-    from limpet.forgetting.dashboard import serve
+    from limpet.forgetting.mlflow_mirror.dashboard import serve
 
     with invocation.progress() as progress:
         progress.note("mirroring to MLflow")

@@ -39,10 +39,10 @@ from limpet.registry.system.text_checks import check_reason
 from limpet.registry.versions import aliases
 
 if TYPE_CHECKING:
-    from limpet.forgetting.gate import GateRules
-    from limpet.forgetting.mirror import MirrorReport
-    from limpet.forgetting.monitor import Added
-    from limpet.forgetting.report_values import Report
+    from limpet.forgetting.gate.rules import GateRules
+    from limpet.forgetting.mlflow_mirror.sync import MirrorReport
+    from limpet.forgetting.monitor.monitor import Added
+    from limpet.forgetting.report.values import Report
     from limpet.home._verification import Verification
     from limpet.registry.cleanup.gc import Collection
     from limpet.registry.values import BaseRecord, EvaluationRecord, LogEvent, Page, StepRecord
@@ -159,8 +159,8 @@ class Home:
             IntegrityError: The base is not the one on record, or was changed.
         """
         with loading():
-            from limpet.forgetting.gate_rules import read_rules
-            from limpet.forgetting.monitor import add_version, check_growth
+            from limpet.forgetting.gate.parse import read_rules
+            from limpet.forgetting.monitor.monitor import add_version, check_growth
             from limpet.training import methods
             from limpet.training.base.precision import resolve_dtype
             from limpet.training.learning.learn import Start, TrainingSettings, discard, learn, unfinished_run
@@ -219,7 +219,7 @@ class Home:
         Args:
             references: The versions.
             audit: Check a random sample, where nothing that it depends on has changed since; see
-                `limpet.forgetting.audit`.
+                `limpet.forgetting.monitor.audit`.
             drift: The share of changed examples that an audit finds; by default 1 %.
             confidence: The probability of finding it; by default 99 %.
             progress: Told of every batch.
@@ -229,10 +229,10 @@ class Home:
             IntegrityError: A version has an open alarm: it does not answer as recorded, or once did not.
         """
         with loading():
-            from limpet.forgetting import audit as audits
-            from limpet.forgetting import monitor
-            from limpet.forgetting.drift import hold_against_reference
-            from limpet.forgetting.identity import read_contents
+            from limpet.forgetting.monitor import audit as audits
+            from limpet.forgetting.monitor import monitor
+            from limpet.forgetting.monitor.drift import hold_against_reference
+            from limpet.forgetting.monitor.prediction_diff import read_contents
             from limpet.training.progress import SILENT
 
         chosen = [versions.resolve(self.store, reference) for reference in references]
@@ -272,7 +272,7 @@ class Home:
             raise alarms.nothing_to_accept(version.reference)
         check_reason(reason, needed=True)
         with loading():
-            from limpet.forgetting import monitor
+            from limpet.forgetting.monitor import monitor
             from limpet.training.progress import SILENT
 
             backbone = self.backbone(progress)
@@ -315,9 +315,9 @@ class Home:
         Raises:
             NotFoundError: There is no such stream.
         """
-        from limpet.forgetting import report
+        from limpet.forgetting.report.build import build_report
 
-        return report.build(self.store, stream)
+        return build_report(self.store, stream)
 
     def gate(
         self, stream: str | None = None, rules: GateRules | None = None, progress: Progress | None = None
@@ -337,7 +337,7 @@ class Home:
             IntegrityError: No rule was crossed, but a version that the report is about has an open alarm.
             NotFoundError: There is no such stream, or no task that a rule names: a misspelt one would let all pass.
         """
-        from limpet.forgetting.gate_rules import read_rules
+        from limpet.forgetting.gate.parse import read_rules
         from limpet.home import _gate
 
         rules = read_rules(self.path) if rules is None else rules
@@ -421,7 +421,7 @@ class Home:
         Returns:
             Warnings about what could not be done; the next time catches up. It takes a minute at the most.
         """
-        from limpet.forgetting.mirror import sync_after
+        from limpet.forgetting.mlflow_mirror.sync import sync_after
 
         warning = sync_after(self.store)
         return (warning,) if warning else ()
@@ -432,7 +432,7 @@ class Home:
         Raises:
             UnavailableError: The tracking server can't be reached.
         """
-        from limpet.forgetting import mirror
+        from limpet.forgetting.mlflow_mirror import sync as mirror
 
         return mirror.sync(self.store, again=again)
 
@@ -498,8 +498,8 @@ class Home:
         progress: Progress,
     ) -> Trained:
         """Evaluate the others, hold the gate, promote, mirror: what follows every addition."""
-        from limpet.forgetting import monitor
-        from limpet.forgetting.gate import GateRules
+        from limpet.forgetting.gate.rules import GateRules
+        from limpet.forgetting.monitor import monitor
         from limpet.home import _gate
 
         version = added.version
@@ -537,7 +537,7 @@ def _first(names: Sequence[str], reasons: Mapping[str, str]) -> str | None:
 
 
 def _check_gate(monitor: bool, max_forgetting: float | None, promote: str | None, rules: GateRules) -> None:
-    from limpet.forgetting.gate_rules import has_rule
+    from limpet.forgetting.gate.parse import has_rule
 
     if max_forgetting is not None and not monitor:
         raise UsageError("A limit on forgetting needs the monitor.", "leave out --no-monitor")

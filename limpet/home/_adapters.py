@@ -41,8 +41,8 @@ class Adapters:
         progress: Progress | None = None,
     ) -> Trained:
         """Register an adapter that was trained elsewhere, in peft's format; see `limpet.training.adoption.adopt`."""
-        from limpet.forgetting.gate_rules import read_rules
-        from limpet.forgetting.monitor import add_version, check_growth
+        from limpet.forgetting.gate.parse import read_rules
+        from limpet.forgetting.monitor.monitor import add_version, check_growth
         from limpet.training.adoption.adopt import adopt
         from limpet.training.progress import SILENT
 

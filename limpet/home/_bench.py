@@ -9,7 +9,7 @@ from limpet.errors import InterruptedRunError, UsageError
 from limpet.registry.records import tasks
 
 if TYPE_CHECKING:
-    from limpet.forgetting.bench_values import Bench
+    from limpet.forgetting.bench.values import Bench
     from limpet.home import Home
     from limpet.training.progress import Progress
 
@@ -36,7 +36,8 @@ class Benches:
         resume: bool = False,
         progress: Progress | None = None,
     ) -> Bench:
-        """Let every method learn a task under every seed, and measure scores and cost; see `limpet.forgetting.bench`.
+        """Let every method learn a task under every seed, and measure scores and cost; see
+        `limpet.forgetting.bench.run`.
 
         Args:
             task: The task's name.
@@ -53,7 +54,7 @@ class Benches:
             UsageError: There is no such method, or a setting makes no sense.
             InterruptedRunError: A signal came; `resume` goes on.
         """
-        from limpet.forgetting.bench import BenchSpec, run_bench
+        from limpet.forgetting.bench.run import BenchSpec, run_bench
         from limpet.training.progress import SILENT
 
         home, progress = self._home, progress or SILENT

@@ -112,7 +112,7 @@ def _base(record: BaseRecord) -> Iterator[Finding]:
 
 def mirror(store: Store) -> Iterator[Finding]:
     """Say whether the MLflow mirror is off, a file, or a server that answers; MLflow is not imported."""
-    from limpet.forgetting.mirror_server import check_reachable, is_local, tracking_uri
+    from limpet.forgetting.mlflow_mirror.tracking import check_reachable, is_local, tracking_uri
 
     if store.settings.mlflow == "off":
         yield Finding("mirror", "ok", "off")

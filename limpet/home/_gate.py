@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from limpet.errors import GateError, LimpetError, NotFoundError
-from limpet.forgetting.gate import Crossing, GateRules, check, check_replacement, check_version, unjudged
-from limpet.forgetting.outcomes import read_outcomes
-from limpet.forgetting.replacement import comparable, compare_versions, predecessor
-from limpet.forgetting.replacement_values import Replacement, latest
+from limpet.forgetting.gate.rules import Crossing, GateRules, check, check_replacement, check_version, unjudged
+from limpet.forgetting.monitor.outcomes import read_outcomes
+from limpet.forgetting.monitor.replacement import comparable, compare_versions, predecessor
+from limpet.forgetting.monitor.replacement_values import Replacement, latest
 from limpet.registry import versions
 from limpet.registry.records import streams
 from limpet.registry.records.rows import PRODUCTION
 
 if TYPE_CHECKING:
-    from limpet.forgetting.report_values import ArmReport, Report
+    from limpet.forgetting.report.values import ArmReport, Report
     from limpet.home import Home
     from limpet.registry.values import VersionRecord
     from limpet.training.progress import Progress
@@ -55,12 +55,13 @@ def judge_stream(home: Home, stream: str | None, rules: GateRules) -> tuple[Repo
 
     In a home, the newest addition counts as what answers for its task, unless somebody decided otherwise since.
     """
-    from limpet.forgetting import growth, report
+    from limpet.forgetting.report import home_growth
+    from limpet.forgetting.report.build import build_report
 
     known = streams.get(home.store, stream) if stream else streams.latest(home.store)
     is_home = known.name == streams.HOME_STREAM
-    added = growth.candidate(home.store) if is_home else None
-    made = report.build(home.store, known.name, added=added)
+    added = home_growth.candidate(home.store) if is_home else None
+    made = build_report(home.store, known.name, added=added)
     isolated = [arm for arm in made.arms if arm.strategy == "isolated"]
     judged = latest(made.replaced)
     accepted = {one.task for one in judged if one.accepted and one.answers}
@@ -79,9 +80,9 @@ def judge_addition(
 ) -> Judgement:
     """Judge a version that was just added and monitored: what it did to the others, and to what it replaces."""
     stands = standing(home, version.task, alias) if alias else None
-    from limpet.forgetting import report
+    from limpet.forgetting.report.build import build_report
 
-    made = report.build(home.store, streams.HOME_STREAM, added=version)
+    made = build_report(home.store, streams.HOME_STREAM, added=version)
     # what an earlier task scores and cost by itself is no fault of this addition, nor what replaced it before
     own = ("score", "bytes", "seconds")
     crossings = [
@@ -133,7 +134,7 @@ def _replacement(
     found = compare_versions(home.store, old.reference, version.reference, read, answers=False)
     if found.change is not None or not _compares(rules):
         return found
-    from limpet.forgetting import monitor
+    from limpet.forgetting.monitor import monitor
 
     try:
         for one in (old, version):

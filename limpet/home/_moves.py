@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
-from limpet.forgetting.gate_rules import read_rules
+from limpet.forgetting.gate.parse import read_rules
 from limpet.home._gate import Judgement, judge_move, refusal, standing
 from limpet.home._results import Move
 from limpet.names import check_alias

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from limpet.registry.values import AliasEvent
 
 if TYPE_CHECKING:
-    from limpet.forgetting.replacement_values import Replacement
+    from limpet.forgetting.monitor.replacement_values import Replacement
     from limpet.registry.values import VersionRecord
 
 __all__ = ["MethodInfo", "Move", "Trained", "method_info"]

@@ -10,7 +10,7 @@ from limpet.registry.records import streams
 from limpet.registry.settings import DEFAULT_BASE
 
 if TYPE_CHECKING:
-    from limpet.forgetting.report_values import Report
+    from limpet.forgetting.report.values import Report
     from limpet.home import Home
     from limpet.registry.values import StreamRecord
     from limpet.training.progress import Progress
@@ -37,8 +37,8 @@ class Streams:
         Returns:
             The report, and warnings about what could not be done beside it.
         """
-        from limpet.forgetting.stream import run_stream
-        from limpet.forgetting.stream_spec import read_stream
+        from limpet.forgetting.stream.run import run_stream
+        from limpet.forgetting.stream.spec import read_stream
         from limpet.training.progress import SILENT
 
         home, progress = self._home, progress or SILENT

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from limpet.registry.records import tasks
 
 if TYPE_CHECKING:
-    from limpet.forgetting.icl_study import IclStudy
+    from limpet.forgetting.bench.icl_order_study import IclStudy
     from limpet.home import Home
     from limpet.training.progress import Progress
 
@@ -44,7 +44,7 @@ class Studies:
         Raises:
             UsageError: The task or the base is none that can be learned in context.
         """
-        from limpet.forgetting.icl_study import study_icl
+        from limpet.forgetting.bench.icl_order_study import study_icl
         from limpet.training.progress import SILENT
 
         record = tasks.get(self._home.store, task)

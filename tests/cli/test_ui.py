@@ -15,7 +15,7 @@ from tests.cli.conftest import Limpet
 
 @pytest.mark.slow
 def test_the_dashboard_answers_until_it_is_told_to_end(copy: Limpet) -> None:
-    from limpet.forgetting.dashboard import free_port
+    from limpet.forgetting.mlflow_mirror.dashboard import free_port
 
     command = [sys.executable, "-m", "limpet", "ui", "--sync", "--port", str(free_port())]
     environment = {**copy.environment, "LIMPET_MLFLOW": f"sqlite:///{copy.home / 'mirror.db'}"}

@@ -65,11 +65,11 @@ def _import_everything() -> None:
     from transformers import AutoModel, AutoTokenizer  # noqa: F401
     from transformers.models.bert import modeling_bert  # noqa: F401
 
-    import limpet.forgetting.stream
+    import limpet.forgetting.stream.run
     import limpet.home
     import limpet.training.adoption.adopt  # noqa: F401
     from limpet.cli import COMMANDS, cli
-    from limpet.forgetting import report  # noqa: F401
+    from limpet.forgetting.report.build import build_report  # noqa: F401
 
     for name in COMMANDS:
         assert cli.get_command(None, name)  # type: ignore[arg-type]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from limpet.forgetting import report
-from limpet.forgetting.report_values import Report
+from limpet.forgetting.report.build import build_report
+from limpet.forgetting.report.values import Report
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
 from tests.forgetting.grown_home import grow
@@ -23,4 +23,4 @@ def grown_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="session")
 def grown(grown_store: Store) -> Report:
     """The report of that stream."""
-    return report.build(grown_store)
+    return build_report(grown_store)

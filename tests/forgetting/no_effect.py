@@ -11,19 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from limpet.forgetting.ability_evidence import over_first
-from limpet.forgetting.comparisons import compare, drifts
-from limpet.forgetting.conclusion import sentences
-from limpet.forgetting.corrections import corrected, tests_of_arms
-from limpet.forgetting.evidence import Course, Outcomes, arm_report, over_seeds
-from limpet.forgetting.report_values import (
-    AbilityReport,
-    AdapterReport,
-    ArmReport,
-    BaseReport,
-    Report,
-    TaskReport,
-)
+from limpet.forgetting.report.arm_runs import Course, Outcomes, arm_report, over_seeds
+from limpet.forgetting.report.comparisons import compare, drifts
+from limpet.forgetting.report.conclusion import sentences
+from limpet.forgetting.report.corrections import corrected, tests_of_arms
+from limpet.forgetting.report.general_ability import over_first
+from limpet.forgetting.report.values import AbilityReport, AdapterReport, ArmReport, BaseReport, Report, TaskReport
 from limpet.registry.values import ArmRun, Environment, EvaluationRecord, VersionRecord
 
 Answers = NDArray[np.int64]

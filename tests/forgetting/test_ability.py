@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from limpet.errors import UsageError
-from limpet.forgetting.conclusion import conclusion
-from limpet.forgetting.render_csv import render_csv
-from limpet.forgetting.render_html import render_html
-from limpet.forgetting.render_markdown import render_markdown
-from limpet.forgetting.report_values import AbilityReport, ArmReport, Report
-from limpet.forgetting.stream_spec import parse_stream
+from limpet.forgetting.render.csv_report import render_csv
+from limpet.forgetting.render.html_report import render_html
+from limpet.forgetting.render.markdown_report import render_markdown
+from limpet.forgetting.report.conclusion import conclusion
+from limpet.forgetting.report.values import AbilityReport, ArmReport, Report
+from limpet.forgetting.stream.spec import parse_stream
 from limpet.home import Home, init
 from limpet.training.base.backbone import module_digest
 from limpet.training.evaluation.general_ability import AbilityProbe, ask

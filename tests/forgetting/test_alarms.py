@@ -13,12 +13,13 @@ from click.testing import CliRunner
 
 from limpet.cli import cli
 from limpet.errors import ConflictError, IntegrityError, UsageError
-from limpet.forgetting import audit as audits
-from limpet.forgetting import monitor, report
-from limpet.forgetting.drift import hold_against_reference
-from limpet.forgetting.gate import GateRules
-from limpet.forgetting.identity import read_contents
-from limpet.forgetting.replacement import reference_evaluation
+from limpet.forgetting.gate.rules import GateRules
+from limpet.forgetting.monitor import audit as audits
+from limpet.forgetting.monitor import monitor
+from limpet.forgetting.monitor.drift import hold_against_reference
+from limpet.forgetting.monitor.prediction_diff import read_contents
+from limpet.forgetting.monitor.replacement import reference_evaluation
+from limpet.forgetting.report.conclusion import conclusion
 from limpet.home import Home
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import alarms, evaluations
@@ -108,7 +109,7 @@ def test_everything_that_speaks_of_the_version_speaks_of_its_alarm(trained: Home
         code, said, error = run(trained, *typed)
         assert (code, "place@1 has an open alarm" in said + error) == (5, True), typed
     assert trained.adapter.show("place").aliases == ()
-    assert "place@1 has an open alarm" in report.conclusion(trained.report("home"))
+    assert "place@1 has an open alarm" in conclusion(trained.report("home"))
     (alarm,) = json.loads(run(trained, "report", "home", "--json")[1])["alarms"]
     assert alarm["version"] == "place@1"
     assert "place@1 has an open alarm" in run(trained, "adapter", "show", "place@1")[1]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from limpet.forgetting import report
-from limpet.forgetting.arm_cost import arm_cost
-from limpet.forgetting.report_tables import cost_table, definition_table, efficiency_table
-from limpet.forgetting.report_values import Report
+from limpet.forgetting.render.tables import cost_table, definition_table, efficiency_table
+from limpet.forgetting.report.arm_cost import arm_cost
+from limpet.forgetting.report.build import build_report
+from limpet.forgetting.report.values import Report
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.registry.versions.costs import COMPARED, COSTS
@@ -61,7 +61,7 @@ def test_the_base_is_unchanged_if_every_step_found_it_so(version: VersionRecord)
 @pytest.fixture
 def grown(store: Store, tmp_path: Path) -> Report:
     grow(store, tmp_path, steps=2)
-    return report.build(store, "four-topics")
+    return build_report(store, "four-topics")
 
 
 def test_a_stream_with_a_fully_fine_tuned_arm_holds_the_others_against_it(grown: Report) -> None:
@@ -73,13 +73,13 @@ def test_a_stream_with_a_fully_fine_tuned_arm_holds_the_others_against_it(grown:
 
 def test_a_stream_without_one_takes_that_of_the_home(store: Store, tmp_path: Path) -> None:
     grow(store, tmp_path, steps=2, arms={"isolated": ("isolated", "lora")})
-    alone = report.build(store, "four-topics")
+    alone = build_report(store, "four-topics")
     assert alone.arms[0].cost.against_full == dict.fromkeys(COMPARED)
     assert efficiency_table(alone).rows == ()
     base = add_base(store)
     for task in alone.tasks[:2]:
         add_version(store, task.name, base, tmp_path, 9, method="full", role="baseline")
-    held = report.build(store, "four-topics").arms[0].cost.against_full
+    held = build_report(store, "four-topics").arms[0].cost.against_full
     assert held["train_seconds"] == 1.0
 
 

@@ -11,8 +11,8 @@ from scipy.stats import hypergeom
 from sqlalchemy import update
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.forgetting import audit as audits
-from limpet.forgetting.audit import sample_size
+from limpet.forgetting.monitor import audit as audits
+from limpet.forgetting.monitor.audit import sample_size
 from limpet.home import Home
 from limpet.registry import versions
 from limpet.registry.database.schema import EvaluationRow

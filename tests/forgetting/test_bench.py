@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from limpet.errors import ConflictError, InterruptedRunError, NotFoundError, UsageError
-from limpet.forgetting.bench_html import render_bench_html
-from limpet.forgetting.bench_plot import score_cost
-from limpet.forgetting.bench_tables import against_full_table, bench_table, failure_table
-from limpet.forgetting.bench_values import Bench, MethodRow, MethodRun
-from limpet.forgetting.html_page import save_figure
-from limpet.forgetting.statistics import t_interval
+from limpet.forgetting.bench.html_report import render_bench_html
+from limpet.forgetting.bench.plot import score_cost
+from limpet.forgetting.bench.tables import against_full_table, bench_table, failure_table
+from limpet.forgetting.bench.values import Bench, MethodRow, MethodRun
+from limpet.forgetting.metrics.intervals import t_interval
+from limpet.forgetting.render.html_page import save_figure
 from limpet.home import Home
 from limpet.registry.values import Environment
 from limpet.registry.versions.costs import COMPARED, COSTS
@@ -82,7 +82,7 @@ def test_asked_for_results_are_registered_as_baselines_that_nothing_serves(home:
 
 
 def test_all_methods_with_a_module_of_their_own_are_compared_by_default(home: Home) -> None:
-    from limpet.forgetting.bench import BenchSpec
+    from limpet.forgetting.bench.run import BenchSpec
 
     assert BenchSpec().names() == tuple(name for name in names() if ":" not in name)
     assert "peft:loha" not in BenchSpec().names()

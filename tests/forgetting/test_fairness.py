@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from limpet.forgetting.conclusion import conclusion
-from limpet.forgetting.fairness import unlike_treatment
-from limpet.forgetting.report_values import ArmReport, Order, Report
+from limpet.forgetting.report.conclusion import conclusion
+from limpet.forgetting.report.fairness import unlike_treatment
+from limpet.forgetting.report.values import ArmReport, Order, Report
 
 
 def only(report: Report, **changes: object) -> ArmReport:

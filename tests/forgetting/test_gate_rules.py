@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from limpet.errors import GateError, NotFoundError, UsageError
-from limpet.forgetting.gate import GateRules, TaskRules
-from limpet.forgetting.gate_rules import has_rule, parse_rules, read_rules, with_limits
+from limpet.forgetting.gate.parse import has_rule, parse_rules, read_rules, with_limits
+from limpet.forgetting.gate.rules import GateRules, TaskRules
 from limpet.home import Home
 from limpet.training.learning.learn import TrainingSettings
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from limpet.cli import cli
 from limpet.errors import UsageError
-from limpet.forgetting.icl_study import Orders, spread_by_chance
+from limpet.forgetting.bench.icl_order_study import Orders, spread_by_chance
 from limpet.home import Home, init
 from limpet.training.learning.learn import TrainingSettings
 from tests.tiny import enliven, tiny_base, tiny_csv

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from limpet.errors import UsageError
-from limpet.forgetting.matrix import ScoreMatrix
+from limpet.forgetting.metrics.matrix import ScoreMatrix
 
 TASKS = ("a", "b")
 

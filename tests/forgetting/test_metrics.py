@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limpet.forgetting import metrics
-from limpet.forgetting.metrics import Rows, Scores, all_metrics
+from limpet.forgetting.metrics import forgetting as metrics
+from limpet.forgetting.metrics.forgetting import Rows, Scores, all_metrics
 
 VECTORS = json.loads(Path(__file__).with_name("vectors").joinpath("retention_metrics.json").read_text())
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from limpet.errors import ConflictError, UnavailableError, UsageError
-from limpet.forgetting import mirror
-from limpet.forgetting.ability import probes_of
-from limpet.forgetting.dashboard import free_port, serve
-from limpet.forgetting.mirror_server import tracking_uri
+from limpet.forgetting.mlflow_mirror import sync
+from limpet.forgetting.mlflow_mirror.dashboard import free_port, serve
+from limpet.forgetting.mlflow_mirror.tracking import tracking_uri
+from limpet.forgetting.stream.general_ability import probes_of
 from limpet.registry import versions
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import general_ability, streams, tasks
@@ -62,7 +62,7 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> 
     store = create_store(folder / "home", Settings(cache=folder / "cache"))
     shutil.copy(empty_database, store.path / "mlflow.db")
     grow(store, folder)
-    assert mirror.sync(store).pushed == ALL
+    assert sync.sync(store).pushed == ALL
     return store
 
 
@@ -123,7 +123,7 @@ class Mlflow:
 
 
 def mlflow_of(store: Store) -> Mlflow:
-    from limpet.forgetting.mirror_items import find
+    from limpet.forgetting.mlflow_mirror.sent_items import find
 
     item = find(store, "experiment")
     assert item is not None
@@ -191,7 +191,7 @@ def test_heat_maps_and_the_report_are_artifacts_and_the_note_says_who_forgot(mir
 def test_the_note_of_a_home_begins_with_who_forgets_and_what_is_in_production_from_where(home: Store) -> None:
     aliases.promote(home, "bbc-news@1", "production", reason="kept every answer")
     aliases.promote(home, "reuters-r8@1", "candidate", reason="to be tried")
-    mirror.sync(home)
+    sync.sync(home)
     there = mlflow_of(home)
     first, *rest = there.client.get_experiment(there.experiment).tags["mlflow.note.content"].splitlines()
     worst = "**sequential-shared** forgets most: bbc-news, 0.900 to 0.500 at step 2 (reuters-r8)"
@@ -205,20 +205,20 @@ def test_the_note_of_a_home_begins_with_who_forgets_and_what_is_in_production_fr
 
 
 def test_a_second_sync_sends_nothing_and_one_from_scratch_makes_nothing_twice(home: Store) -> None:
-    mirror.sync(home)
+    sync.sync(home)
     before = mlflow_of(home).everything()
-    assert mirror.sync(home).pushed == {}
+    assert sync.sync(home).pushed == {}
     assert mlflow_of(home).everything() == before
-    assert mirror.sync(home, again=True).pushed == ALL
+    assert sync.sync(home, again=True).pushed == ALL
     assert mlflow_of(home).everything() == before
 
 
 def test_a_stream_that_went_on_gets_only_its_new_steps(store: Store, tmp_path: Path) -> None:
     grow(store, tmp_path, steps=2)
-    assert mirror.sync(store).pushed == {"streams": 1, "arms": 3, "steps": 6, "versions": 6}
+    assert sync.sync(store).pushed == {"streams": 1, "arms": 3, "steps": 6, "versions": 6}
     assert mlflow_of(store).run("four-topics").info.status == "RUNNING"
     grow(store, tmp_path, steps=4)
-    assert mirror.sync(store).pushed == {"streams": 1, "arms": 3, "steps": 6, "versions": 6}
+    assert sync.sync(store).pushed == {"streams": 1, "arms": 3, "steps": 6, "versions": 6}
     there = mlflow_of(store)
     assert len(there.runs()) == 1 + 3 + 12
     arm = there.run("isolated, seed 0")
@@ -240,24 +240,24 @@ def test_a_sync_killed_in_the_middle_is_completed_without_doubles(home: Store, i
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
-    mirror.sync(home)
+    sync.sync(home)
     there = mlflow_of(home).everything()
     assert (there["runs"], there["models"], there["registered"]) == (16, 12, 12)
     # what an undisturbed mirror of the same home has
     (home.path / "mlflow.db").unlink()
-    mirror.sync(home)
+    sync.sync(home)
     assert mlflow_of(home).everything() == there
 
 
 def test_aliases_are_set_moved_and_removed_as_in_the_registry(home: Store) -> None:
     aliases.promote(home, "bbc-news@1", "production", reason="first")
-    mirror.sync(home)
+    sync.sync(home)
     there = mlflow_of(home)
     there.client.set_registered_model_alias("limpet-bbc-news", "somebody-elses", "2")
     assert there.client.get_model_version_by_alias("limpet-bbc-news", "production").version == 1
     add_version(home, "bbc-news", add_base(home), home.path, seed=9)
     aliases.promote(home, "bbc-news@4", "production", reason="better")
-    assert mirror.sync(home).pushed == {"versions": 1, "aliases": 2}
+    assert sync.sync(home).pushed == {"versions": 1, "aliases": 2}
     model = there.client.get_registered_model("limpet-bbc-news")
     number = there.numbers("limpet-bbc-news")["bbc-news@4"]
     assert {alias: int(n) for alias, n in model.aliases.items()} == {"production": number}
@@ -265,7 +265,7 @@ def test_aliases_are_set_moved_and_removed_as_in_the_registry(home: Store) -> No
 
 def test_an_alias_that_mlflow_reserves_gets_a_legal_name_and_a_note(home: Store) -> None:
     aliases.promote(home, "bbc-news@1", "v2", reason="a name that MLflow keeps to itself")
-    report = mirror.sync(home)
+    report = sync.sync(home)
     assert list(mlflow_of(home).client.get_registered_model("limpet-bbc-news").aliases) == ["limpet-v2"]
     assert report.notes == ("bbc-news@v2 is limpet-v2 in MLflow, where v2 is not a legal alias",)
 
@@ -280,10 +280,10 @@ def test_a_deleted_version_says_so_in_mlflow_and_keeps_its_number(store: Store, 
     add_task(store, "news")
     first, second, third = (add_version(store, "news", base, tmp_path, seed=seed) for seed in range(3))
     deletion.delete(store, second.reference, "before it was mirrored", actor="ana")
-    mirror.sync(store)
+    sync.sync(store)
     gone = deletion.delete(store, first.reference, "after it was mirrored", actor="ana")
     assert gone.deleted is not None
-    assert mirror.sync(store).pushed == {"deletions": 1}
+    assert sync.sync(store).pushed == {"deletions": 1}
     there = mlflow_of(store)
     assert there.numbers("limpet-news") == {first.reference: 1, second.reference: 2, third.reference: 3}
     registered = there.client.search_model_versions("name = 'limpet-news'")
@@ -308,7 +308,7 @@ def test_the_growth_of_a_home_is_a_run_that_a_task_learned_again_does_not_break(
     add_step(store, arm, [first], [19])
     add_step(store, arm, [first, second], [19, 18])
     add_step(store, arm, [second, again], [18, 17])
-    assert mirror.sync(store).pushed == {"streams": 1, "arms": 1, "steps": 3, "versions": 3}
+    assert sync.sync(store).pushed == {"streams": 1, "arms": 1, "steps": 3, "versions": 3}
     there = mlflow_of(store)
     run = there.run("isolated, seed 0")
     assert there.curve(run, "score/bbc-news") == [(1, 0.95), (2, 0.95), (3, 0.85)]
@@ -334,9 +334,9 @@ def test_what_probes_of_general_ability_found_is_a_curve_of_its_arm_from_the_bas
         add_ability(store, asked.identity, version, score)
     add_step(store, run, made[:1], [19])
     # the second step is sent later, as while a stream goes on
-    mirror.sync(store)
+    sync.sync(store)
     add_step(store, run, made, [19, 18])
-    mirror.sync(store)
+    sync.sync(store)
     there = mlflow_of(store)
     curve = there.curve(there.run("isolated, seed 0"), f"ability/perplexity/{TASKS[2]}")
     assert curve == [(0, 42.0), (1, 44.5), (2, 43.25)]
@@ -375,7 +375,7 @@ def test_a_version_that_no_stream_made_has_a_run_of_its_own(store: Store, tmp_pa
     base = add_base(store)
     add_task(store, "bbc-news")
     add_version(store, "bbc-news", base, tmp_path, seed=0)
-    assert mirror.sync(store).pushed == {"versions": 1}
+    assert sync.sync(store).pushed == {"versions": 1}
     there = mlflow_of(store)
     (run,) = there.runs()
     assert (run.info.run_name, run.data.metrics["score"]) == ("bbc-news@1", 0.9)
@@ -388,33 +388,33 @@ def test_baselines_that_no_step_made_are_folded_into_one_run(store: Store, tmp_p
     add_task(store, "bbc-news")
     for seed, role in enumerate(("baseline", "adapter", "baseline")):
         add_version(store, "bbc-news", base, tmp_path, seed=seed, role=role)
-    assert mirror.sync(store).pushed == {"versions": 3}
+    assert sync.sync(store).pushed == {"versions": 3}
     there = mlflow_of(store)
     folded = there.run("baselines beside the arms")
     assert sorted(there.children(folded)) == ["bbc-news@1", "bbc-news@3"]
     above = [run.info.run_name for run in there.runs() if "mlflow.parentRunId" not in run.data.tags]
     assert sorted(above) == ["baselines beside the arms", "bbc-news@2"]
     before = there.everything()
-    mirror.sync(store, again=True)
+    sync.sync(store, again=True)
     assert there.everything() == before
 
 
 def test_a_run_deleted_in_mlflow_comes_back_when_everything_is_looked_up_again(home: Store) -> None:
-    mirror.sync(home)
+    sync.sync(home)
     there = mlflow_of(home)
     before = there.everything()
     there.client.delete_run(there.run("isolated, seed 0").info.run_id)
-    mirror.sync(home, again=True)
+    sync.sync(home, again=True)
     assert there.everything() == before
 
 
 def test_a_home_that_was_moved_keeps_its_artifacts_where_it_is_now(home: Store, tmp_path: Path) -> None:
-    mirror.sync(home)
+    sync.sync(home)
     home.database.close()
     moved = tmp_path / "elsewhere"
     home.path.rename(moved)
     store = open_store(moved)
-    assert mirror.sync(store).pushed == ALL
+    assert sync.sync(store).pushed == ALL
     run = mlflow_of(store).run("four-topics")
     assert run.info.artifact_uri.startswith(moved.as_uri())
     assert not home.path.exists()
@@ -437,22 +437,22 @@ def test_syncing_prints_nothing_and_leaves_the_environment_alone(store: Store, t
 def test_a_server_that_is_down_costs_a_warning_and_the_mirror_catches_up(home: Store) -> None:
     down = replace(home, settings=replace(home.settings, mlflow=f"http://127.0.0.1:{free_port()}"))
     started = time.monotonic()
-    warning = mirror.sync_after(down)
+    warning = sync.sync_after(down)
     assert time.monotonic() - started < 8
     assert warning is not None
     assert "can't be reached" in warning
     assert "\n" not in warning
     with pytest.raises(UnavailableError):
-        mirror.sync(down)
-    assert mirror.sync_after(home) is None
+        sync.sync(down)
+    assert sync.sync_after(home) is None
     assert len(mlflow_of(home).runs()) == 16
 
 
 def test_a_mirror_that_is_off_is_never_asked(store: Store) -> None:
     off = replace(store, settings=replace(store.settings, mlflow="off"))
-    assert mirror.sync_after(off) is None
+    assert sync.sync_after(off) is None
     with pytest.raises(UsageError):
-        mirror.sync(off)
+        sync.sync(off)
     with pytest.raises(UsageError), serve(off):
         pass
 
@@ -469,9 +469,9 @@ def test_two_homes_share_a_server_without_mixing(store: Store, tmp_path: Path) -
             home = create_store(tmp_path / name / "work", Settings(mlflow=uri, cache=tmp_path / "cache"))
             grow(home, tmp_path, steps=2, arms={"isolated": ("isolated", "lora")})
             aliases.promote(home, "bbc-news@1", "production", reason=name)
-            pushed = mirror.sync(home).pushed
+            pushed = sync.sync(home).pushed
             assert pushed == {"streams": 1, "arms": 1, "steps": 2, "versions": 2, "aliases": 1}
-            mirror.sync(home, again=True)
+            sync.sync(home, again=True)
             homes.append(home)
         for home in homes:
             there = mlflow_of(home)
@@ -491,7 +491,7 @@ def test_the_dashboard_answers_on_this_machine_alone_and_stops_with_the_block(ho
 
     import psutil
 
-    mirror.sync(home)
+    sync.sync(home)
     port = free_port()
     with serve(home, port) as dashboard:
         assert dashboard.process is not None
@@ -519,7 +519,7 @@ def test_no_second_process_writes_the_mirror_meanwhile(home: Store) -> None:
     other = subprocess.Popen([sys.executable, "-c", SYNC, str(home.path)])
     # the other has libraries to import; who comes second waits, and finds nothing left to send
     time.sleep(2)
-    mirror.sync(home)
+    sync.sync(home)
     assert other.wait() == 0
     there = mlflow_of(home).everything()
     assert (there["runs"], there["models"], there["registered"]) == (16, 12, 12)

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import UnavailableError
-from limpet.forgetting import mirror, mirror_server
-from limpet.forgetting.dashboard import _command
-from limpet.forgetting.mirror_notes import LONGEST_NOTE, Served, home_note
-from limpet.forgetting.mirror_versions import _legal_alias
+from limpet.forgetting.mlflow_mirror import sync, tracking
+from limpet.forgetting.mlflow_mirror.dashboard import _command
+from limpet.forgetting.mlflow_mirror.notes import LONGEST_NOTE, Served, home_note
+from limpet.forgetting.mlflow_mirror.versions import _legal_alias
 from limpet.registry import versions
 from limpet.registry.store import Store
 from tests.forgetting.grown_home import grow
@@ -62,7 +62,7 @@ def on(store: Store, uri: str) -> Store:
 def test_a_server_that_trickles_bytes_is_waited_for_until_the_deadline_and_no_longer(store: Store) -> None:
     with server(TRICKLE, 0.05) as (address, _):
         started = time.monotonic()
-        warning = mirror.sync_after(on(store, f"http://{address}"), seconds=1)
+        warning = sync.sync_after(on(store, f"http://{address}"), seconds=1)
         assert 0.9 < time.monotonic() - started < 3
     assert warning is not None and "was not done after 1 s" in warning
 
@@ -70,31 +70,31 @@ def test_a_server_that_trickles_bytes_is_waited_for_until_the_deadline_and_no_lo
 def test_the_question_whether_a_server_is_there_has_a_deadline_too(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror_server, "_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(tracking, "_TIMEOUT_SECONDS", 0.3)
     with (
         server(TRICKLE, 0.05) as (address, _),
         pytest.raises(UnavailableError, match=r"has not answered for 0\.6 s"),
     ):
-        mirror_server.check_reachable(on(store, f"http://{address}"))
+        tracking.check_reachable(on(store, f"http://{address}"))
 
 
 def test_a_user_in_the_address_is_sent_as_a_header_and_shown_nowhere(store: Store) -> None:
     with server(HEALTHY, 0) as (address, asked):
-        mirror_server.check_reachable(on(store, f"http://ana:hunter%402@{address}/base"))
+        tracking.check_reachable(on(store, f"http://ana:hunter%402@{address}/base"))
     token = base64.b64encode(b"ana:hunter@2")
     assert asked[0].startswith(b"GET /base/health ")
     assert b"Authorization: Basic " + token in asked[0]
     with pytest.raises(UnavailableError) as caught:
-        mirror_server.check_reachable(on(store, "http://ana:hunter2@127.0.0.1:9"))
+        tracking.check_reachable(on(store, "http://ana:hunter2@127.0.0.1:9"))
     assert "hunter2" not in caught.value.message and "ana:***@127.0.0.1:9" in caught.value.message
 
 
 @pytest.mark.parametrize("uri", ["http://[::1", "http://ana:hunter2@host:port", "http://", "https://:x@/"])
 def test_an_address_that_is_none_is_said_so(store: Store, uri: str) -> None:
     with pytest.raises(UnavailableError) as caught:
-        mirror_server.check_reachable(on(store, uri))
+        tracking.check_reachable(on(store, uri))
     assert "hunter2" not in caught.value.message
-    assert mirror.sync_after(on(store, uri)) is not None
+    assert sync.sync_after(on(store, uri)) is not None
 
 
 def test_the_dashboard_gets_a_password_by_its_environment_alone(store: Store) -> None:

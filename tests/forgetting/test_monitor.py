@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import ConflictError, GateError, IntegrityError
-from limpet.forgetting.gate import GateRules
+from limpet.forgetting.gate.rules import GateRules
 from limpet.home import Home, open_home
 from limpet.registry.records import evaluations, gate_refusals, streams
 from limpet.training.learning.learn import TrainingSettings

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.special import bdtrc
 
-from limpet.forgetting import metrics, statistics
-from limpet.forgetting.inference import MARGIN, equality_p_value, holm, seeds_p_value
-from limpet.forgetting.no_drift import forgetting_max_null
-from limpet.forgetting.statistics import Column
+from limpet.forgetting.metrics import forgetting, intervals
+from limpet.forgetting.metrics.inference import MARGIN, equality_p_value, holm, seeds_p_value
+from limpet.forgetting.metrics.intervals import Column
+from limpet.forgetting.metrics.no_drift import forgetting_max_null
 from tests.forgetting.no_effect import World, rates
 
 OVER_SEEDS = ("forgot", "arms", "peft", "equal")
@@ -21,14 +21,14 @@ OVER_SEEDS = ("forgot", "arms", "peft", "equal")
 
 @pytest.fixture
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "RESAMPLES", 300)
-    monkeypatch.setattr(statistics, "EXCHANGES", 1500)
+    monkeypatch.setattr(intervals, "RESAMPLES", 300)
+    monkeypatch.setattr(intervals, "EXCHANGES", 1500)
 
 
 @pytest.fixture
 def many_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "RESAMPLES", 1000)
-    monkeypatch.setattr(statistics, "EXCHANGES", 4000)
+    monkeypatch.setattr(intervals, "RESAMPLES", 1000)
+    monkeypatch.setattr(intervals, "EXCHANGES", 4000)
 
 
 def most(trials: int) -> int:
@@ -81,7 +81,7 @@ def test_forgetting_max_without_drift_is_what_its_null_says(tasks: int) -> None:
     for _ in range(12):
         columns = [_steady_column(generator, task, tasks, examples=100) for task in range(tasks)]
         rows = [[None if one is None else float(np.mean(one)) for one in step] for step in _steps(columns)]
-        measured.append(metrics.forgetting_max(rows))
+        measured.append(forgetting.forgetting_max(rows))
         by_permutation.append(forgetting_max_null(columns, range(tasks), permutations=40))
     assert np.mean(by_permutation) == pytest.approx(np.mean(measured), abs=3 * np.std(measured) / 12**0.5)
     # it is above 0, the more so the longer the stream

@@ -13,11 +13,12 @@ import pytest
 from sqlalchemy import update
 
 from limpet.errors import GateError, IntegrityError, NotFoundError, UsageError
-from limpet.forgetting import monitor, report
-from limpet.forgetting.gate import GateRules
-from limpet.forgetting.identity import find_difference, read_contents
-from limpet.forgetting.matrix import ScoreMatrix
-from limpet.forgetting.report_values import Difference
+from limpet.forgetting.gate.rules import GateRules
+from limpet.forgetting.metrics.matrix import ScoreMatrix
+from limpet.forgetting.monitor import monitor
+from limpet.forgetting.monitor.prediction_diff import find_difference, read_contents
+from limpet.forgetting.report.conclusion import conclusion
+from limpet.forgetting.report.values import Difference
 from limpet.home import Home
 from limpet.registry.database.schema import EvaluationRow
 from limpet.registry.formats.canonical import canonical_json
@@ -84,7 +85,7 @@ def test_a_head_shared_by_mistake_crosses_the_gate_and_is_named_in_the_report(
     assert grown.arms[0].identical_predictions is False
     (found,) = grown.arms[0].differences
     assert found.task == "place" and found.example is not None and "head" in found.cause
-    assert "does not answer as it did" in report.conclusion(grown)
+    assert "does not answer as it did" in conclusion(grown)
     with pytest.raises(GateError, match="the head on it was another one"):
         trained.gate("home", GateRules(require_identical=True))
 

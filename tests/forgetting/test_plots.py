@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from limpet.forgetting import plots
-from limpet.forgetting.report_values import Report
+from limpet.forgetting.render import plots
+from limpet.forgetting.report.values import Report
 
 EVERY: list[Callable[[Report], Figure]] = [
     lambda report: plots.heatmap(report.arms[1]),

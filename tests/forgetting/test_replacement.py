@@ -13,14 +13,15 @@ from sqlalchemy import text
 
 from limpet.cli import cli
 from limpet.errors import ConflictError, GateError, UsageError
-from limpet.forgetting import report
-from limpet.forgetting.gate import Crossing, GateRules, TaskRules, check_replacement, check_version, unjudged
-from limpet.forgetting.outcomes import read_outcomes
-from limpet.forgetting.render_csv import render_csv
-from limpet.forgetting.render_html import render_html
-from limpet.forgetting.render_markdown import render_markdown
-from limpet.forgetting.replacement import compare_versions
-from limpet.forgetting.replacement_values import Replacement
+from limpet.forgetting.gate.rules import Crossing, GateRules, TaskRules, check_replacement, check_version, unjudged
+from limpet.forgetting.monitor.outcomes import read_outcomes
+from limpet.forgetting.monitor.replacement import compare_versions
+from limpet.forgetting.monitor.replacement_values import Replacement
+from limpet.forgetting.render.csv_report import render_csv
+from limpet.forgetting.render.html_report import render_html
+from limpet.forgetting.render.markdown_report import render_markdown
+from limpet.forgetting.report.build import build_report
+from limpet.forgetting.report.conclusion import conclusion
 from limpet.home import Home
 from limpet.registry.cleanup.gc import collect
 from limpet.registry.formats.canonical import canonical_json, digest_json
@@ -88,7 +89,7 @@ def rules(home: Home, text: str) -> None:
 
 
 def replacements(home: Home) -> list[tuple[str, str, bool]]:
-    return [(one.old, one.new, one.answers) for one in report.build(home.store, "home").replaced]
+    return [(one.old, one.new, one.answers) for one in build_report(home.store, "home").replaced]
 
 
 def run(home: Home, *typed: str) -> tuple[int, str, str]:
@@ -133,7 +134,7 @@ def test_a_replaced_version_that_was_deleted_is_evidence_still(news: Home) -> No
     news.adapter.promote(f"{NEWS}@3", "production")
     deletion.delete(news.store, f"{NEWS}@2", "not wanted")
     collect(news.store, grace_seconds=0, dry_run=False)
-    made = report.build(news.store, "home")
+    made = build_report(news.store, "home")
     assert all(one.change is not None for one in made.replaced)
     assert made.arms[0].matrix == ((0.9,), (0.8,), (0.95,))
 
@@ -284,7 +285,7 @@ def test_every_version_that_another_took_the_place_of_is_reported(news: Home) ->
     # before production was set, the newest answered
     history = [(one, two, True), (two, three, True), (three, one, True), (one, two, True), (two, three, True)]
     assert replacements(news) == history
-    entry = report.build(news.store, "home").to_json()["replaced"][3]
+    entry = build_report(news.store, "home").to_json()["replaced"][3]
     promised = ("task", "old", "new", "old_score", "new_score", "negative_flip_rate", "positive_flip_rate", "p_value")
     assert [entry[key] for key in promised] == [NEWS, one, two, 0.9, 0.8, 0.1, 0.0, 0.5]
     assert entry["lost_examples"] == [16, 17]
@@ -292,8 +293,8 @@ def test_every_version_that_another_took_the_place_of_is_reported(news: Home) ->
 
 def test_lost_examples_stand_in_every_form_of_the_report(news: Home) -> None:
     news.adapter.promote(f"{NEWS}@2", "production")
-    made = report.build(news.store, "home")
-    assert f"{NEWS}@2 took the place of {NEWS}@1" in report.conclusion(made)
+    made = build_report(news.store, "home")
+    assert f"{NEWS}@2 took the place of {NEWS}@1" in conclusion(made)
     assert f"{NEWS} evaluation 16" in render_html(made)
     assert f"{NEWS} evaluation 17" in render_markdown(made).replace("\\", "")
     assert f"{NEWS}@2 for {NEWS}@1,,replaced,lost_example,,{NEWS},16" in render_csv(made)

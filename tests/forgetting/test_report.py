@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import IntegrityError, NotFoundError
-from limpet.forgetting import report
-from limpet.forgetting.metrics import DEFINITIONS
-from limpet.forgetting.report_values import ArmReport, Report
+from limpet.forgetting.metrics.forgetting import DEFINITIONS
+from limpet.forgetting.report.build import build_report
+from limpet.forgetting.report.conclusion import conclusion
+from limpet.forgetting.report.values import ArmReport, Report
 from limpet.registry import versions
 from limpet.registry.cleanup.gc import collect
 from limpet.registry.formats.canonical import canonical_json, digest_json
@@ -172,7 +173,7 @@ def test_every_interval_holds_its_value(grown: Report) -> None:
 
 
 def test_a_report_is_the_same_each_time_it_is_made(grown_store: Store, grown: Report) -> None:
-    assert report.build(grown_store, "four-topics") == grown
+    assert build_report(grown_store, "four-topics") == grown
 
 
 def test_costs_are_those_of_the_versions(grown: Report) -> None:
@@ -237,7 +238,7 @@ def test_arms_that_are_not_equally_far_are_not_compared(store: Store, tmp_path: 
     new_stream(store)
     learn(store, tmp_path, "small", "isolated", 0, [[18], [18, 17]])
     learn(store, tmp_path, "small", "sequential-shared", 0, [[18]])
-    assert report.build(store, "small").comparisons == ()
+    assert build_report(store, "small").comparisons == ()
 
 
 def test_several_seeds_are_averaged_and_have_a_t_interval(store: Store, tmp_path: Path) -> None:
@@ -245,7 +246,7 @@ def test_several_seeds_are_averaged_and_have_a_t_interval(store: Store, tmp_path
     for seed, right in enumerate((10, 12, 14)):
         learn(store, tmp_path, "small", "isolated", seed, [[18], [18, 16]])
         learn(store, tmp_path, "small", "sequential-shared", seed, [[18], [right, 16]])
-    made = report.build(store, "small")
+    made = build_report(store, "small")
     summary = next(
         entry for entry in made.seeds if (entry.arm, entry.metric) == ("sequential-shared", "forgetting_max")
     )
@@ -264,7 +265,7 @@ def test_only_seeds_that_both_arms_have_are_compared(store: Store, tmp_path: Pat
     for seed in (0, 1):
         learn(store, tmp_path, "small", "isolated", seed, [[18 + seed], [18 + seed, 16]])
     learn(store, tmp_path, "small", "sequential-shared", 1, [[19], [9, 16]])
-    assert report.build(store, "small").comparisons[0].difference == pytest.approx(0.25)
+    assert build_report(store, "small").comparisons[0].difference == pytest.approx(0.25)
 
 
 def test_only_the_seeds_that_are_farthest_are_compared(store: Store, tmp_path: Path) -> None:
@@ -273,7 +274,7 @@ def test_only_the_seeds_that_are_farthest_are_compared(store: Store, tmp_path: P
     learn(store, tmp_path, "small", "isolated", 1, [[18]])
     learn(store, tmp_path, "small", "sequential-shared", 0, [[18], [8, 16]])
     learn(store, tmp_path, "small", "sequential-shared", 1, [[2]])
-    assert report.build(store, "small").comparisons[0].difference == pytest.approx(0.25)
+    assert build_report(store, "small").comparisons[0].difference == pytest.approx(0.25)
 
 
 def test_one_seed_has_a_mean_and_no_interval(grown: Report) -> None:
@@ -285,36 +286,36 @@ def test_one_seed_has_a_mean_and_no_interval(grown: Report) -> None:
 
 def test_a_stream_in_progress_reports_the_tasks_learned_so_far(store: Store, tmp_path: Path) -> None:
     grow(store, tmp_path, steps=2)
-    made = report.build(store)
+    made = build_report(store)
     isolated = arm(made, "isolated")
     assert isolated.matrix == ((0.95, None, None, None), (0.95, 0.9, None, None))
     assert isolated.metrics["average_accuracy"] == pytest.approx(0.925)
     assert not isolated.finished and len(made.tasks) == 4
-    assert "in progress" in report.conclusion(made)
+    assert "in progress" in conclusion(made)
 
 
 def test_after_one_task_identity_is_unknown(store: Store, tmp_path: Path) -> None:
     grow(store, tmp_path, steps=1)
-    isolated = arm(report.build(store), "isolated")
+    isolated = arm(build_report(store), "isolated")
     assert isolated.identical_predictions is None
     assert isolated.metrics["bwt_gem"] is None and isolated.mcnemar == ()
 
 
 def test_a_stream_without_any_step_reports_no_arm(store: Store) -> None:
     new_stream(store)
-    made = report.build(store, "small")
+    made = build_report(store, "small")
     assert made.arms == () and made.base.unchanged is None
-    assert "nothing to conclude" in report.conclusion(made)
+    assert "nothing to conclude" in conclusion(made)
 
 
 def test_an_unknown_stream_is_not_found(store: Store) -> None:
     with pytest.raises(NotFoundError):
-        report.build(store, "nowhere")
+        build_report(store, "nowhere")
 
 
 def test_without_any_stream_there_is_no_report(store: Store) -> None:
     with pytest.raises(NotFoundError):
-        report.build(store)
+        build_report(store)
 
 
 def test_predictions_that_were_tampered_with_are_refused(store: Store, tmp_path: Path) -> None:
@@ -326,7 +327,7 @@ def test_predictions_that_were_tampered_with_are_refused(store: Store, tmp_path:
     blob.chmod(0o644)
     blob.write_bytes(blob.read_bytes().replace(b"0", b"1", 1))
     with pytest.raises(IntegrityError):
-        report.build(store)
+        build_report(store)
 
 
 # -- identity
@@ -351,7 +352,7 @@ def test_logits_must_be_equal_inside_one_environment(
     streams.add_step(store, run.id, 0, a.task, a.reference, True, {a.task: evaluate(store, a, 18)})
     row = {a.task: evaluate(store, a, 18, logits, environment), b.task: evaluate(store, b, 17)}
     streams.add_step(store, run.id, 1, b.task, b.reference, True, row)
-    assert arm(report.build(store), "isolated").identical_predictions is identical
+    assert arm(build_report(store), "isolated").identical_predictions is identical
 
 
 def test_a_base_that_changed_once_is_not_called_unchanged(store: Store, tmp_path: Path) -> None:
@@ -363,9 +364,9 @@ def test_a_base_that_changed_once_is_not_called_unchanged(store: Store, tmp_path
         streams.add_step(
             store, run.id, index, task, version.reference, unchanged, {task: evaluate(store, version, 18)}
         )
-    made = report.build(store)
+    made = build_report(store)
     assert made.base.unchanged is False
-    assert "do not trust" in report.conclusion(made)
+    assert "do not trust" in conclusion(made)
 
 
 # -- the home's own growth
@@ -397,7 +398,7 @@ def test_a_home_has_a_row_for_each_addition_and_a_column_for_each_task(
     add_growth(store, growth, (r8, 16), (news, 15))
     again = add_version(store, TASKS[0], base, tmp_path, 1)
     add_growth(store, growth, (again, 19), (r8, 16))
-    (home,) = report.build(store, "home").arms
+    (home,) = build_report(store, "home").arms
     assert [version.reference for version in home.versions] == ["bbc-news@1", "reuters-r8@1", "bbc-news@2"]
     assert home.tasks == ("bbc-news", "reuters-r8")
     assert home.matrix == ((0.75, None), (0.75, 0.8), (0.95, 0.8))
@@ -415,14 +416,14 @@ def test_a_worse_version_of_a_task_is_a_fall_of_its_column(store: Store, tmp_pat
     add_growth(store, growth, (r8, 16), (news, 18))
     worse = add_version(store, TASKS[0], base, tmp_path, 1)
     add_growth(store, growth, (worse, 4), (r8, 16))
-    (home,) = report.build(store, "home").arms
+    (home,) = build_report(store, "home").arms
     assert [row[0] for row in home.matrix] == [0.9, 0.9, 0.2]
     assert home.metrics["forgetting_max"] == pytest.approx(0.35)
     assert home.metrics["worst_forgetting"] == pytest.approx(0.7)
     assert home.negative_flip_rate == (pytest.approx(0.7), 0.0)
     # brought back, the better one answers: the column stands where it stood
     aliases.promote(store, news.reference, "production")
-    (home,) = report.build(store, "home").arms
+    (home,) = build_report(store, "home").arms
     assert [row[0] for row in home.matrix] == [0.9, 0.9, 0.9]
 
 
@@ -433,9 +434,9 @@ def test_an_addition_that_is_not_promoted_answers_for_nothing(store: Store, tmp_
     aliases.promote(store, news.reference, "production")
     worse = add_version(store, TASKS[0], base, tmp_path, 1)
     add_growth(store, growth, (worse, 4))
-    assert report.build(store, "home").arms[0].matrix == ((0.9,), (0.9,))
+    assert build_report(store, "home").arms[0].matrix == ((0.9,), (0.9,))
     # judged as what it would be in its place
-    assert report.build(store, "home", added=worse).arms[0].matrix == ((0.9,), (0.2,))
+    assert build_report(store, "home", added=worse).arms[0].matrix == ((0.9,), (0.2,))
 
 
 def test_learning_the_same_again_does_not_move_a_version(store: Store, tmp_path: Path, growth: int) -> None:
@@ -444,7 +445,7 @@ def test_learning_the_same_again_does_not_move_a_version(store: Store, tmp_path:
     add_growth(store, growth, (news, 15))
     add_growth(store, growth, (r8, 16), (news, 15))
     add_growth(store, growth, (news, 15), (r8, 16))
-    (home,) = report.build(store, "home").arms
+    (home,) = build_report(store, "home").arms
     assert [version.reference for version in home.versions] == ["bbc-news@1", "reuters-r8@1"]
     assert home.matrix == ((0.75, None), (0.75, 0.8))
 
@@ -458,7 +459,7 @@ def test_after_a_rollback_the_version_before_answers_again(store: Store, tmp_pat
     r8 = add_version(store, TASKS[1], base, tmp_path, 0)
     add_growth(store, growth, (r8, 16), (again, 19))
     aliases.promote(store, news.reference, "production")
-    (home,) = report.build(store, "home").arms
+    (home,) = build_report(store, "home").arms
     assert home.matrix == ((0.75, None), (0.95, None), (0.75, 0.8))
     assert home.metrics["forgetting_max"] == pytest.approx(0.2)
     # it was not asked again since, so that nothing shows that it answers as it did
@@ -466,14 +467,14 @@ def test_after_a_rollback_the_version_before_answers_again(store: Store, tmp_pat
 
 
 def test_a_home_that_has_grown_nothing_reports_no_arm(store: Store, growth: int) -> None:
-    assert report.build(store, "home").arms == ()
+    assert build_report(store, "home").arms == ()
 
 
 def test_deleted_versions_are_evidence_still(store: Store, tmp_path: Path) -> None:
     grow(store, tmp_path)
-    before = report.build(store)
+    before = build_report(store)
     for version in versions.find(store).items:
         if not version.aliases:
             deletion.delete(store, version.reference, "not wanted")
     collect(store, grace_seconds=0, dry_run=False)
-    assert report.build(store) == before
+    assert build_report(store) == before

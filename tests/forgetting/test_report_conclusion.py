@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from limpet.forgetting.conclusion import conclusion, sentences
-from limpet.forgetting.report_values import ArmReport, Comparison, Difference, Report
+from limpet.forgetting.report.conclusion import conclusion, sentences
+from limpet.forgetting.report.values import ArmReport, Comparison, Difference, Report
 
 
 def with_arm(report: Report, name: str, **changes: object) -> Report:

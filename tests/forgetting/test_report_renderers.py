@@ -9,13 +9,13 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from limpet.forgetting.metrics import DEFINITIONS
-from limpet.forgetting.render_csv import HEADER, render_csv
-from limpet.forgetting.render_html import render_html
-from limpet.forgetting.render_markdown import render_markdown
-from limpet.forgetting.render_table import render_table
-from limpet.forgetting.report_tables import cost_table, matrix_table, metric_table, number, version_table
-from limpet.forgetting.report_values import Report, VersionReport
+from limpet.forgetting.metrics.forgetting import DEFINITIONS
+from limpet.forgetting.render.csv_report import HEADER, render_csv
+from limpet.forgetting.render.html_report import render_html
+from limpet.forgetting.render.markdown_report import render_markdown
+from limpet.forgetting.render.tables import cost_table, matrix_table, metric_table, number, version_table
+from limpet.forgetting.render.terminal_report import render_table
+from limpet.forgetting.report.values import Report, VersionReport
 
 EVIL = "<script>alert('x')</script>|[bold]*`"
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from limpet.errors import ConflictError, InterruptedRunError, NotFoundError, UsageError
-from limpet.forgetting.report_values import ArmReport, Report
-from limpet.forgetting.stream_spec import parse_stream, read_stream
+from limpet.forgetting.report.values import ArmReport, Report
+from limpet.forgetting.stream.spec import parse_stream, read_stream
 from limpet.home import Home, open_home
 from limpet.registry.records import streams
 from tests.training.test_learn import StopAt

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from limpet.errors import GateError, UsageError
-from limpet.forgetting.conclusion import conclusion
-from limpet.forgetting.gate import GateRules, TaskRules
-from limpet.forgetting.render_csv import render_csv
-from limpet.forgetting.render_html import render_html
-from limpet.forgetting.render_markdown import render_markdown
-from limpet.forgetting.report_values import Report
+from limpet.forgetting.gate.rules import GateRules, TaskRules
+from limpet.forgetting.render.csv_report import render_csv
+from limpet.forgetting.render.html_report import render_html
+from limpet.forgetting.render.markdown_report import render_markdown
+from limpet.forgetting.report.conclusion import conclusion
+from limpet.forgetting.report.values import Report
 from limpet.home import Home, init
 from tests.tiny import tiny_base
 from tests.training.typed_data import write_rows

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from limpet.forgetting import monitor
+from limpet.forgetting.monitor import monitor
 from limpet.home import Home, init
 from limpet.registry import versions
 from limpet.training.base import frozen_layers

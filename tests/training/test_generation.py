@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from limpet.cli import cli
 from limpet.errors import UsageError
-from limpet.forgetting.monitor import measure
+from limpet.forgetting.monitor.monitor import measure
 from limpet.home import Home, init
 from limpet.training.learning.learn import TrainingSettings
 from limpet.training.model.task_model import version_files

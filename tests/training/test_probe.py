@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from limpet.forgetting.monitor import add_version
+from limpet.forgetting.monitor.monitor import add_version
 from limpet.home import Home
 from limpet.registry import versions
 from limpet.registry.records import reference_outputs, tasks

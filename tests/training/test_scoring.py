@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from limpet.forgetting import statistics
+from limpet.forgetting.metrics import intervals
 from limpet.training.metrics.entities import ENTITY_F1, TOKEN_ACCURACY, entities
 from limpet.training.metrics.metric import metric
 
@@ -81,10 +81,10 @@ def test_entities_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["pearson", "neg-rmse", "neg-mae", "r2"])
 def test_an_interval_holds_the_score_it_resamples(name: str) -> None:
-    low, high = statistics.score_interval(name, PREDICTIONS, TARGETS)
+    low, high = intervals.score_interval(name, PREDICTIONS, TARGETS)
     assert low < metric(name).score(PREDICTIONS, TARGETS) < high
 
 
 def test_what_is_no_sum_has_no_interval() -> None:
     with pytest.raises(Exception, match="'spearman' can't be resampled"):
-        statistics.score_interval("spearman", PREDICTIONS, TARGETS)
+        intervals.score_interval("spearman", PREDICTIONS, TARGETS)

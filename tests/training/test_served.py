@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from limpet.cli import cli
-from limpet.forgetting import monitor
-from limpet.forgetting.report import conclusion
+from limpet.forgetting.monitor import monitor
+from limpet.forgetting.report.build import conclusion
 from limpet.home import Home, init
 from limpet.registry.records import evaluations
 from limpet.registry.values import EvaluationRecord

@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any, Literal, Protocol
 
 from limpet.errors import UsageError
-from limpet.forgetting.strategies._lesson import Context, stage
+from limpet.forgetting.strategies._context import Context, stage
 from limpet.registry.values import Role, TaskRecord
 
 __all__ = ["Context", "Strategy", "check_task_type", "get", "names", "resolve_settings", "stage"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import UsageError
-from limpet.forgetting.strategies._lesson import Context, stage
+from limpet.forgetting.strategies._context import Context, stage
 from limpet.forgetting.strategies.sequential import Sequential
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from limpet.forgetting.strategies._lesson import Context, stage
-from limpet.forgetting.strategies._plain import Plain
+from limpet.forgetting.strategies._context import Context, stage
+from limpet.forgetting.strategies._defaults import Plain
 
 if TYPE_CHECKING:
     from limpet.training.learning.learn import Staged, Start

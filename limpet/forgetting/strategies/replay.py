@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import UsageError
-from limpet.forgetting.strategies._buffer import SELECTIONS, buffered
-from limpet.forgetting.strategies._lesson import Context, stage
+from limpet.forgetting.strategies._context import Context, stage
+from limpet.forgetting.strategies._replay_buffer import SELECTIONS, buffered
 from limpet.forgetting.strategies.sequential import Sequential
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from limpet.errors import UsageError
-from limpet.forgetting.report_values import ArmReport, Report
-from limpet.forgetting.stream import run_stream
-from limpet.forgetting.stream_spec import parse_stream
+from limpet.forgetting.report.values import ArmReport, Report
+from limpet.forgetting.stream.run import run_stream
+from limpet.forgetting.stream.spec import parse_stream
 from limpet.home import Home, init
 from limpet.registry import versions
 from limpet.registry.records import streams

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limpet.forgetting.strategies._buffer import buffered
+from limpet.forgetting.strategies._replay_buffer import buffered
 
 # 90 examples of one label and 10 of another, then a small task
 LABELS = {"a": [0] * 90 + [1] * 10, "b": [0, 1] * 10}

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from limpet.errors import InterruptedRunError
-from limpet.forgetting.render_csv import render_csv
-from limpet.forgetting.render_html import render_html
-from limpet.forgetting.render_markdown import render_markdown
-from limpet.forgetting.report_values import ArmReport, Report
-from limpet.forgetting.stream import run_stream
-from limpet.forgetting.stream_spec import read_stream
+from limpet.forgetting.render.csv_report import render_csv
+from limpet.forgetting.render.html_report import render_html
+from limpet.forgetting.render.markdown_report import render_markdown
+from limpet.forgetting.report.values import ArmReport, Report
+from limpet.forgetting.stream.run import run_stream
+from limpet.forgetting.stream.spec import read_stream
 from limpet.home import Home, open_home
 from limpet.registry import versions
 from limpet.registry.records import streams

@@ -1,0 +1,1 @@
+"""The gate: its rules, and how people write them."""

@@ -1,0 +1,1 @@
+"""The MLflow mirror, one way, and its dashboard."""

@@ -1,0 +1,294 @@
+"""Versions in MLflow: each a logged model, and a version of its task's registered model with aliases.
+
+The weights stay in limpet's blobs; MLflow holds the digests by which to find them. Limpet's aliases win: one
+that was set or moved in MLflow's own interface is put back.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from limpet.forgetting.mlflow_mirror.tracking import HOME, KEY, Tracking, milliseconds
+from limpet.registry import versions
+from limpet.registry.records import tasks
+from limpet.registry.values import TaskRecord, VersionRecord
+
+__all__ = [
+    "all_versions",
+    "dataset_inputs",
+    "flat",
+    "logged_model",
+    "push_aliases",
+    "push_deletion",
+    "push_registered",
+]
+
+_DELETED = "limpet.deleted"
+_RENAMED = "limpet-"
+_RESERVED = re.compile(r"latest|v[0-9]+")
+# MLflow knows a dataset by at most 36 characters of digest; the whole one is in a tag
+_DATASET_DIGEST = 36
+
+
+def all_versions(tracking: Tracking, task: str) -> list[VersionRecord]:
+    """Return every version of a task, oldest first; the deleted ones too, so that MLflow counts as limpet does."""
+    found: list[VersionRecord] = []
+    cursor = None
+    while True:
+        page = versions.find(tracking.store, task=task, limit=500, cursor=cursor, deleted=True)
+        found.extend(page.items)
+        cursor = page.cursor
+        if cursor is None:
+            return sorted(found, key=lambda version: version.number)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Give nested settings as MLflow's flat parameters: `training.learning_rate`, lists as JSON."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def dataset_inputs(task: TaskRecord) -> list[Any]:
+    """Return a task's splits as MLflow dataset inputs, each with its whole digest as a tag."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    contexts = {"train": "training", "validation": "validation", "evaluation": "evaluation"}
+    schema = {"mlflow_colspec": [{"name": "text", "type": "string"}, {"name": "label", "type": "long"}]}
+    return [
+        DatasetInput(
+            Dataset(
+                name=f"{task.name}/{split.name}",
+                digest=short_digest(split.digest),
+                source_type="limpet",
+                source=json.dumps({"uri": task.definition.data, "digest": split.digest}),
+                schema=json.dumps(schema),
+                profile=json.dumps({"num_rows": split.examples, "labels": dict(split.label_counts)})[:10_000],
+            ),
+            [InputTag("mlflow.data.context", contexts[split.name]), InputTag("limpet.digest", split.digest)],
+        )
+        for split in task.splits
+    ]
+
+
+def short_digest(digest: str) -> str:
+    """Return as much of a digest as MLflow has room for in a dataset."""
+    return digest.removeprefix("sha256:")[:_DATASET_DIGEST]
+
+
+def logged_model(tracking: Tracking, reference: str, run: str | None) -> str:
+    """Return the id of a version's logged model, made if it is not there.
+
+    Args:
+        tracking: The mirror.
+        reference: The version, as `task@3`.
+        run: The run that made the version; None makes a run of its own for it.
+    """
+    key = f"model:{reference}"
+    if known := tracking.known(key):
+        return known
+    version = versions.look_up(tracking.store, reference)
+    found = tracking.client.search_logged_models([tracking.experiment], tracking.filter(key), max_results=1)
+    model = found[0] if found else _create_model(tracking, version, run or _own_run(tracking, version))
+    if str(model.status) != "READY":
+        _write_card(tracking, model)
+        tracking.client.finalize_logged_model(model.model_id, "READY")
+    tracking.keep(key, model.model_id, version.digest)
+    return str(model.model_id)
+
+
+def _create_model(tracking: Tracking, version: VersionRecord, run: str) -> Any:
+    params = dict(flat(version.config)) | {
+        "method": version.method,
+        "seed": str(version.seed),
+        "labels": json.dumps(list(version.labels), ensure_ascii=False),
+    }
+    tags = _version_tags(version) | {"mlflow.model.isExternal": "true"}
+    return tracking.client.create_logged_model(
+        tracking.experiment,
+        # dots are illegal in the names of logged models
+        name=f"{version.task.replace('.', '-')}-{version.number}",
+        source_run_id=run,
+        tags=tracking.tags(f"model:{version.reference}", tags),
+        params=params,
+        model_type=f"limpet {version.role}",
+    )
+
+
+def _write_card(tracking: Tracking, model: Any) -> None:
+    """Write the small file that lets MLflow register a model whose weights lie elsewhere."""
+    from mlflow.models.utils import get_external_mlflow_model_spec
+
+    with tempfile.TemporaryDirectory() as folder:
+        get_external_mlflow_model_spec(model).save(str(Path(folder) / "MLmodel"))
+        tracking.client.log_model_artifacts(model.model_id, folder)
+
+
+def _own_run(tracking: Tracking, version: VersionRecord) -> str:
+    """Return the run of a version that no stream made, such as one trained elsewhere and registered."""
+    from mlflow.entities import Metric
+
+    key = f"version:{version.reference}"
+    made = milliseconds(version.created_at)
+    started = made - round(1000 * float(version.cost.get("train_seconds") or 0))
+    parent = _run_of_baselines(tracking, made) if version.role == "baseline" else None
+    run = tracking.run(key, version.reference, parent, started)
+    identity = run.info.run_id
+    tracking.client.log_inputs(identity, datasets=dataset_inputs(tasks.get(tracking.store, version.task)))
+    metrics = [
+        Metric(key, float(value), made, 0)
+        for key, value in (*version.metrics.items(), *version.cost.items())
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    ]
+    tracking.client.log_batch(identity, metrics=metrics, tags=_run_tags(_version_tags(version)))
+    tracking.client.set_terminated(identity, "FINISHED", end_time=made)
+    tracking.keep(key, identity, version.digest)
+    return str(identity)
+
+
+def _run_of_baselines(tracking: Tracking, made: int) -> str:
+    """Return the run that folds away those of baselines beside the arms, such as heads of class means.
+
+    There are several for each step of a stream, and MLflow draws curves of the first ten runs that it lists.
+    """
+    key = "baselines"
+    if known := tracking.known(key):
+        return known
+    identity = str(tracking.run(key, "baselines beside the arms", None, made).info.run_id)
+    tracking.client.set_terminated(identity, "FINISHED", end_time=made)
+    tracking.keep(key, identity, key)
+    return identity
+
+
+def _version_tags(version: VersionRecord) -> dict[str, str]:
+    return {
+        "limpet.version": version.reference,
+        "limpet.digest": version.digest,
+        "limpet.method": version.method,
+        "limpet.role": version.role,
+        "limpet.base_digest": version.base_digest,
+        "limpet.data_digest": version.data_digest,
+        "limpet.created_at": version.created_at,
+        "limpet.parent": version.parent or "none",
+    }
+
+
+def _run_tags(tags: Mapping[str, str]) -> list[Any]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(key, value) for key, value in tags.items()]
+
+
+def push_registered(tracking: Tracking, version: VersionRecord) -> bool:
+    """Make a version of the task's registered model for this version; False if it is there already."""
+    key = f"registered:{version.reference}"
+    if tracking.known(key):
+        return False
+    name = _registered_model(tracking, version.task)
+    model = tracking.client.get_logged_model(logged_model(tracking, version.reference, None))
+    found = tracking.client.search_model_versions(f"name = '{name}' AND tags.`{KEY}` = '{key}'", max_results=1)
+    number = found[0].version if found else _create_version(tracking, name, key, version, model)
+    tracking.keep(key, str(number), version.digest)
+    return True
+
+
+def push_deletion(tracking: Tracking, version: VersionRecord) -> bool:
+    """Say on what MLflow has of a deleted version that it was deleted; False if that was said, or it was not."""
+    key = f"deleted:{version.reference}"
+    if version.deleted is None or tracking.known(key):
+        return False
+    said = f"{version.deleted.created_at} by {version.deleted.actor}: {version.deleted.reason}"
+    model = logged_model(tracking, version.reference, None)
+    tracking.client.set_logged_model_tags(model, {_DELETED: said})
+    number = tracking.known(f"registered:{version.reference}")
+    tracking.client.set_model_version_tag(_registered_model(tracking, version.task), number, _DELETED, said)
+    tracking.keep(key, model, said)
+    return True
+
+
+def _create_version(tracking: Tracking, name: str, key: str, version: VersionRecord, model: Any) -> str:
+    made = tracking.client.create_model_version(
+        name,
+        source=model.artifact_location,
+        run_id=model.source_run_id,
+        tags=tracking.tags(key, _version_tags(version)),
+        description=f"{version.method}, {version.digest}: `limpet adapter show {version.reference}`",
+        await_creation_for=0,
+        model_id=model.model_id,
+    )
+    return str(made.version)
+
+
+def _registered_model(tracking: Tracking, task: str) -> str:
+    """Return the name of the task's registered model, made if it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    key = f"task:{task}"
+    if known := tracking.known(key):
+        return known
+    tags = tracking.tags(key, {"limpet.task": task})
+    name = f"limpet-{task}"
+    # another home on the same server may have taken the name
+    for candidate in (name, f"{name}-{tracking.home}"):
+        try:
+            tracking.client.create_registered_model(
+                candidate, tags=tags, description=f"The versions of the limpet task {task}, mirrored."
+            )
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            if tracking.client.get_registered_model(candidate).tags.get(HOME) != tracking.home:
+                continue
+        name = candidate
+        break
+    tracking.keep(key, name, task)
+    return name
+
+
+def push_aliases(tracking: Tracking, task: str, records: list[VersionRecord]) -> tuple[int, list[str]]:
+    """Make the aliases of a task's registered model those of the task: set, moved, removed.
+
+    Returns:
+        How many changed, and a note for each alias that MLflow knows by another name.
+    """
+    wanted: dict[str, str] = {}
+    notes = []
+    for version in records:
+        for alias in version.aliases:
+            shown = _legal_alias(alias)
+            if shown != alias:
+                notes.append(f"{task}@{alias} is {shown} in MLflow, where {alias} is not a legal alias")
+            registered = tracking.known(f"registered:{version.reference}")
+            assert registered is not None
+            wanted[shown] = registered
+    key = f"aliases:{task}"
+    if tracking.unchanged(key, wanted) or not (wanted or tracking.known(key)):
+        return 0, notes
+    name = _registered_model(tracking, task)
+    aliases = tracking.client.get_registered_model(name).aliases
+    gone = aliases.keys() - wanted.keys()
+    for alias in gone:
+        tracking.client.delete_registered_model_alias(name, alias)
+    moved = [alias for alias, number in wanted.items() if str(aliases.get(alias)) != number]
+    for alias in moved:
+        tracking.client.set_registered_model_alias(name, alias, wanted[alias])
+    tracking.keep(key, name, wanted)
+    return len(moved) + len(gone), notes
+
+
+def _legal_alias(alias: str) -> str:
+    """Return the name of an alias in MLflow, another one for each alias.
+
+    MLflow keeps `latest` and `v<N>` to itself and knows no dots. What needs another name begins with `limpet-`, and
+    so does what would be taken for one of these.
+    """
+    if "." not in alias and not _RESERVED.fullmatch(alias) and not alias.startswith(_RENAMED):
+        return alias
+    return _RENAMED + alias.replace("_", "__").replace(".", "_dot_")

@@ -1,0 +1,1 @@
+"""The monitor: every task evaluated again, samples of it, and where two evaluations differ."""

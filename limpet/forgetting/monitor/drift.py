@@ -1,0 +1,70 @@
+"""Whether a version still answers as it did: each full evaluation is held against the version's reference.
+
+The reference is the evaluation made when the version was registered, never one that a check wrote; only a person
+replaces it, by accepting an alarm with a reason.
+"""
+
+from __future__ import annotations
+
+from limpet.forgetting.metrics.intervals import mcnemar_exact
+from limpet.forgetting.monitor.prediction_diff import Reader, find_difference, same_conditions
+from limpet.forgetting.monitor.replacement import change_interval, reference_evaluation
+from limpet.forgetting.report.arm_runs import Outcomes, frozen
+from limpet.registry.records import alarms
+from limpet.registry.store import Store
+from limpet.registry.values import EvaluationRecord
+from limpet.training.metrics.metric import metric
+
+__all__ = ["hold_against_reference"]
+
+_ALPHA = 0.05
+
+
+def hold_against_reference(store: Store, now: EvaluationRecord, read: Reader) -> str:
+    """Raise an alarm where a full evaluation does not give the answers of the version's reference.
+
+    In the conditions of the reference, one answer that differs is an alarm. In other conditions, such as another
+    library, answers between two labels that are as good as equal may change: they are counted, and it is an alarm
+    where the version lost more than chance explains.
+
+    Args:
+        store: The open home.
+        now: The evaluation.
+        read: Reads kept predictions.
+
+    Returns:
+        What differs without being an alarm, as a sentence; else nothing.
+
+    Raises:
+        IntegrityError: Kept predictions are missing or corrupt.
+    """
+    reference = reference_evaluation(store, now.version)
+    if reference is None or reference.id == now.id or now.state != now.version:
+        return ""
+    if reference.data_digest != now.data_digest:
+        return ""
+    if all(read(reference)[key] == read(now)[key] for key in ("predictions", "targets")):
+        return ""
+    difference = find_difference(store, reference, now, read)
+    assert difference is not None
+    detail = f"{now.version} no longer answers as on {reference.created_at[:10]}. {difference.sentence()}."
+    if not same_conditions(reference, now, read) and not _lost(reference, now, read):
+        return f"{detail} The conditions are other ones and the loss is within chance: no alarm"
+    alarms.sound(store, now.version, evaluation=now.id, reference=reference.id, detail=detail)
+    return ""
+
+
+def _lost(reference: EvaluationRecord, now: EvaluationRecord, read: Reader) -> bool:
+    """Tell whether more was lost than gained, beyond chance; of graded answers, whether the score fell beyond it."""
+    right = metric(now.metric).right
+    before, after = read(reference), read(now)
+    if before["targets"] != after["targets"]:
+        return True
+    if right is None:
+        was, answered = (Outcomes(frozen(one["predictions"]), frozen(one["targets"])) for one in (before, after))
+        interval = change_interval(now.task, now.metric, was, answered)
+        return now.score < reference.score and (interval is None or interval[1] < 0)
+    triples = zip(before["predictions"], after["predictions"], after["targets"], strict=True)
+    pairs = [(right(was, target), right(answer, target)) for was, answer, target in triples]
+    lost, gained = pairs.count((True, False)), pairs.count((False, True))
+    return lost > gained and mcnemar_exact(lost, gained) < _ALPHA

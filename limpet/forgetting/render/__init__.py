@@ -1,0 +1,1 @@
+"""Tables, plots and four writers: terminal, Markdown, HTML and CSV."""

@@ -1,0 +1,127 @@
+"""Tables of what stands beside a stream's own arms: budgets, other orders, published figures, and differences."""
+
+from __future__ import annotations
+
+from limpet.forgetting import strategies
+from limpet.forgetting.monitor.replacement_values import Replacement, latest
+from limpet.forgetting.render.tables import MISSING, Table, count, number, span
+from limpet.forgetting.report.conclusion import arm_names, runs_of
+from limpet.forgetting.report.values import Report
+
+__all__ = ["budget_table", "difference_table", "lost_table", "order_table", "published_table", "replaced_table"]
+
+
+def budget_table(report: Report) -> Table:
+    """Return what each arm is, and how many examples and steps it had in each step."""
+    rows = []
+    for name in arm_names(report):
+        run = runs_of(report, name)[0]
+        summary = strategies.get(run.strategy).summary
+        rows.append((name, run.strategy, summary, _each(run.cost.examples_seen), _each(run.cost.optimiser_steps)))
+    note = (
+        "All arms learn by the same loop, in the same order of data, with one head for each task. In every arm a "
+        "task's own examples are seen in every epoch once; what is rehearsed or learned along comes on top."
+    )
+    columns = ("arm", "strategy", "what it does", "examples seen", "optimizer steps")
+    return Table("budgets", columns, tuple(rows) if len(rows) > 1 else (), note)
+
+
+def order_table(report: Report) -> Table:
+    """Return every arm's metrics in each order of the tasks, and over all of them."""
+    names = [order.stream for order in report.orders]
+    rows = [
+        (
+            f"{summary.arm}, {summary.metric}",
+            *(number(dict(zip(summary.streams, summary.values, strict=True)).get(name)) for name in names),
+            number(summary.mean),
+            MISSING if summary.interval is None else f"[{number(summary.interval[0])},{number(summary.interval[1])}]",
+        )
+        for summary in report.over_orders
+    ]
+    orders = "; ".join(f"{order.stream}: {', '.join(order.tasks)}" for order in report.orders)
+    note = f"Under one seed. Interval: t-interval over orders, 95 %. {orders}."
+    return Table("orders of the tasks", ("arm and metric", *names, "mean", "interval"), tuple(rows), note)
+
+
+def published_table(report: Report) -> Table:
+    """Return the figures that others published on these tasks."""
+    rows = [
+        (figure.arm, figure.base, figure.metric, number(figure.value), figure.source, figure.note)
+        for figure in report.published
+    ]
+    note = "Not ours: another base, other budgets and prompts. They stand here to be seen beside, not subtracted."
+    columns = ("arm", "base", "metric", "value", "source", "note")
+    return Table("published by others", columns, tuple(rows), note)
+
+
+def difference_table(report: Report) -> Table:
+    """Return where an arm with weights of its own for each task no longer answers as it did."""
+    rows = [
+        (
+            arm.label,
+            difference.task,
+            MISSING if difference.example is None else str(difference.example),
+            str(difference.changed),
+            difference.cause,
+        )
+        for arm in report.arms
+        for difference in arm.differences
+    ]
+    columns = ("arm", "task", "first example", "examples", "likely cause")
+    return Table("answers that changed", columns, tuple(rows))
+
+
+def replaced_table(report: Report) -> Table:
+    """Return every version that another took the place of, with what that did to the task."""
+    rows = [
+        (
+            f"{one.new} for {one.old}",
+            one.metric,
+            number(one.old_score),
+            number(one.new_score),
+            number(one.change),
+            span(one.interval) or MISSING,
+            number(one.negative_flip_rate),
+            number(one.positive_flip_rate),
+            number(one.p_value, 4),
+            _standing(one),
+        )
+        for one in report.replaced
+    ]
+    columns = ("version", "metric", "before", "after", "change", "interval", "lost", "gained", "McNemar p", "")
+    note = (
+        "The same examples answered by both. Lost and gained: replaced_negative_flip_rate and "
+        "replaced_positive_flip_rate. Interval: paired bootstrap of the change, 95 %."
+    )
+    return Table("replaced versions", columns, tuple(rows), note)
+
+
+def lost_table(report: Report) -> Table:
+    """Return examples that a replaced version answered right, and that the one which answers now does not."""
+    known = [one for one in latest(report.replaced) if one.losses]
+    rows = [
+        (f"{one.task} {loss.example}", loss.text, str(loss.target), str(loss.before), str(loss.now), one.new)
+        for one in known
+        for loss in one.losses
+    ]
+    more = [
+        f"{len(one.lost_examples) - len(one.losses)} more of {one.task}"
+        for one in known
+        if len(one.lost_examples) > len(one.losses)
+    ]
+    note = f"Not shown: {', '.join(more)}; the JSON form has all their places." if more else ""
+    return Table("lost examples", ("example", "text", "right", "before", "after", "by"), tuple(rows), note)
+
+
+def _standing(replacement: Replacement) -> str:
+    if replacement.reason:
+        return f"not compared: {replacement.reason}"
+    if not replacement.answers:
+        return "waits to take the place"
+    return f"accepted: {replacement.accepted}" if replacement.accepted else ""
+
+
+def _each(values: tuple[int | None, ...]) -> str:
+    """The same number once where all steps agree, else one for each step."""
+    shown = [count(value) for value in values]
+    return shown[0] if len(set(shown)) == 1 else " / ".join(shown) or MISSING

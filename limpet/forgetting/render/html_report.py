@@ -1,0 +1,114 @@
+"""A report as one HTML file that needs nothing beside it: no script, no font, no link to anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from limpet.forgetting.render import ability_tables, context_tables, plots
+from limpet.forgetting.render import tables as report_tables
+from limpet.forgetting.render.heat_table import HeatTable, Range, heat_table, ranges, scale
+from limpet.forgetting.render.html_page import Plot, data_uri, page
+from limpet.forgetting.render.summary_table import mean_matrix, summary_table
+from limpet.forgetting.render.tables import Table
+from limpet.forgetting.report.conclusion import arm_names, runs_of, sentences
+from limpet.forgetting.report.values import ArmReport, Report
+from limpet.registry.records.streams import HOME_STREAM
+from limpet.training.metrics.metric import unit_key
+
+__all__ = ["render_html"]
+
+
+def render_html(report: Report) -> str:
+    """Return the report as one self-contained HTML document; all text of users is escaped."""
+    learned = [arm for arm in report.arms if arm.matrix]
+    several = any(len(runs_of(report, name)) > 1 for name in arm_names(report))
+    limits = ranges(_units(report), [arm.matrix for arm in report.arms])
+    return page(
+        "report.html.j2",
+        report=report,
+        summary=summary_table(report),
+        conclusion=sentences(report),
+        overview=_overview(report) if learned else [],
+        matrices=_mean_matrices(report, limits),
+        scale=scale(),
+        above=report_tables.before_learning(learned),
+        limits=[(unit, f"{low:g}", f"{high:g}") for unit, (low, high) in limits.items()],
+        curves=[_curves(report, index) for index in range(_learned(report))],
+        results=_filled(
+            report_tables.metric_table(report),
+            report_tables.drift_table(report),
+            report_tables.comparison_table(report),
+            ability_tables.ability_table(report),
+            ability_tables.adapter_table(report),
+            report_tables.flip_table(report),
+            report_tables.cost_table(report),
+            report_tables.efficiency_table(report),
+            report_tables.sweep_table(report),
+            context_tables.budget_table(report),
+            context_tables.order_table(report),
+            context_tables.difference_table(report),
+            context_tables.replaced_table(report),
+            context_tables.lost_table(report),
+            context_tables.published_table(report),
+        ),
+        provenance=_filled(
+            report_tables.task_table(report),
+            report_tables.version_table(report),
+            report_tables.environment_table(report),
+        ),
+        each_seed=[_matrix(report, limits, arm.label, [arm]) for arm in learned] if several else [],
+        definitions=report_tables.definition_table(),
+        stream_file=_stream_file(report),
+    )
+
+
+def _units(report: Report) -> list[str]:
+    return [unit_key(task.name, task.metric) for task in report.tasks]
+
+
+def _filled(*tables: Table) -> list[Table]:
+    return [table for table in tables if table.rows]
+
+
+def _learned(report: Report) -> int:
+    return max((len(arm.tasks) for arm in report.arms), default=0)
+
+
+def _mean_matrices(report: Report, limits: Mapping[str, Range]) -> list[HeatTable]:
+    found = []
+    for name in arm_names(report):
+        runs = runs_of(report, name)
+        if runs[0].matrix:
+            title = f"{name}, mean of {len(runs)} seeds" if len(runs) > 1 else runs[0].label
+            found.append(_matrix(report, limits, title, runs))
+    return found
+
+
+def _matrix(report: Report, limits: Mapping[str, Range], title: str, runs: list[ArmReport]) -> HeatTable:
+    columns = [limits[unit] for unit in _units(report)]
+    return heat_table(title, runs[0].steps, mean_matrix(runs), columns)
+
+
+def _curves(report: Report, index: int) -> Plot:
+    task = report.tasks[index].name
+    return Plot(data_uri(plots.curves(report, index)), f"Score on {task} after each step, a line for each arm.")
+
+
+def _overview(report: Report) -> list[Plot]:
+    if any(arm.reason for arm in report.arms):
+        # what has no common unit has no mean to draw
+        return []
+    found = [Plot(data_uri(plots.accuracy_cost(report)), "Average accuracy of each arm against its cost.")]
+    if any(len(arm.matrix) > 1 for arm in report.arms):
+        words = "bwt_gem of each arm, the mean change of earlier tasks, with its 95 % interval."
+        found.insert(0, Plot(data_uri(plots.forgetting_bars(report)), words))
+    return found
+
+
+def _stream_file(report: Report) -> str:
+    """The stream file that makes this report again; empty for the home's own growth, which has none."""
+    import yaml
+
+    if report.stream == HOME_STREAM:
+        return ""
+    return str(yaml.safe_dump(report.spec, sort_keys=False, allow_unicode=True))

@@ -1,0 +1,1 @@
+"""What a report says and what it concludes; nothing here draws."""

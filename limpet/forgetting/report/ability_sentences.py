@@ -1,0 +1,98 @@
+"""What probes of general ability come to, in sentences worded by their tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from limpet.forgetting import strategies
+from limpet.forgetting.metrics import intervals
+from limpet.forgetting.metrics.inference import is_shown
+from limpet.forgetting.report.values import AbilityReport, ArmReport, Interval
+
+__all__ = ["ability_sentences"]
+
+
+def ability_sentences(runs: Sequence[ArmReport]) -> list[str]:
+    """Return what an arm did to general ability, from its runs, one for each seed; nothing where none was asked.
+
+    A change is called one only if its corrected p-value is below 0.05, and where there are several seeds, under each
+    of them to the same side.
+    """
+    if not all(run.ability and run.matrix for run in runs) or strategies.get(runs[0].strategy).measures:
+        return []
+    kept = strategies.get(runs[0].strategy).role == "adapter"
+    found = [
+        _while_active(runs, place) if kept else _at_the_end(runs, place) for place in range(len(runs[0].ability))
+    ]
+    return [*_taken_off(runs), *found, *_adapters(runs)]
+
+
+def _at_the_end(runs: Sequence[ArmReport], place: int) -> str:
+    probes = [run.ability[place] for run in runs]
+    changes = [probe.steps[-1] - probe.before for probe in probes]
+    interval = probes[0].intervals[-1] if len(probes) == 1 else intervals.t_interval(changes)
+    change = sum(changes) / len(changes)
+    verbs = {_verb(probe, -1) for probe in probes}
+    verb = verbs.pop() if len(verbs) == 1 else ""
+    measured = _measured(probes[0], change, interval)
+    if verb and len(probes) > 1:
+        return f"Under each of its seeds, {runs[0].name} {verb} general ability by its last task ({measured})."
+    if not verb:
+        return f"No change of general ability was seen in {runs[0].name} after its last task ({measured})."
+    return f"{runs[0].name} {verb} general ability by its last task ({measured})."
+
+
+def _while_active(runs: Sequence[ArmReport], place: int) -> str:
+    """The adapter that did the most harm to one probe, under whichever seed."""
+    each = [
+        ((value - probe.before) * (1 if probe.less_is_better else -1), run, probe, at)
+        for run in runs
+        for probe in (run.ability[place],)
+        for at, value in enumerate(probe.steps)
+    ]
+    harm = [one for one in each if _verb(one[2], one[3]) == "lost"]
+    _, run, probe, at = max(harm or each, key=lambda one: one[0])
+    which = f"that of {run.tasks[at]}" + (f" under seed {run.seed}" if len(runs) > 1 else "")
+    measured = _measured(probe, probe.steps[at] - probe.before, probe.intervals[at])
+    if harm:
+        return f"While an adapter of {run.name} is active, general ability is lower, most with {which} ({measured})."
+    return (
+        f"No harm to general ability was seen while an adapter of {run.name} is active; at worst it is {which} "
+        f"({measured})."
+    )
+
+
+def _taken_off(runs: Sequence[ArmReport]) -> list[str]:
+    asked = [probe.identical for run in runs for probe in run.ability if probe.identical is not None]
+    if not asked:
+        return []
+    if all(asked):
+        return [f"With the adapters of {runs[0].name} taken off, the base answers every probe bit for bit as before."]
+    return [f"With the adapters of {runs[0].name} taken off, the base does not answer as before: do not trust them."]
+
+
+def _adapters(runs: Sequence[ArmReport]) -> list[str]:
+    every = [adapter for run in runs for adapter in run.adapters if adapter.wrong is not None]
+    if not every:
+        return []
+    shown = [one.own - one.wrong for one in every if one.wrong is not None and is_shown(one.p_holm)]
+    needed = [difference for difference in shown if difference > 0]
+    harmed = [difference for difference in shown if difference < 0]
+    worse = f", and below in {len(harmed)}" if harmed else ""
+    return [
+        f"Through its own head, a task of {runs[0].name} scored above another's adapter with its own in "
+        f"{len(needed)} of {len(every)} cases{worse}, beyond chance."
+    ]
+
+
+def _verb(probe: AbilityReport, step: int) -> str:
+    if not probe.p_holm or not is_shown(probe.p_holm[step]):
+        return ""
+    return "lost" if (probe.steps[step] > probe.before) == probe.less_is_better else "gained"
+
+
+def _measured(probe: AbilityReport, change: float, interval: Interval | None) -> str:
+    own = probe.kind == probe.metric
+    what = f"{probe.metric} of {probe.task}" if own else f"{probe.kind} {probe.metric} on {probe.task}"
+    span = f", 95 % interval {interval[0]:+.3f} to {interval[1]:+.3f}" if interval else ""
+    return f"{what} {change:+.3f}{span}"

@@ -1,0 +1,176 @@
+"""The report of a stream: reads what the registry kept, and says what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from limpet.forgetting import strategies
+from limpet.forgetting.monitor.outcomes import read_outcomes
+from limpet.forgetting.monitor.prediction_diff import find_difference, read_contents
+from limpet.forgetting.monitor.replacement import accepted_losses, compare_versions
+from limpet.forgetting.monitor.replacement_values import Replacement
+from limpet.forgetting.report import general_ability
+from limpet.forgetting.report.arm_runs import Course, Read, arm_report, over_seeds
+from limpet.forgetting.report.comparisons import compare, drifts
+from limpet.forgetting.report.corrections import corrected, tests_of_arms
+from limpet.forgetting.report.home_growth import Growth, home_growth
+from limpet.forgetting.report.reference_arms import with_references
+from limpet.forgetting.report.task_orders import over_orders
+from limpet.forgetting.report.values import ArmReport, BaseReport, Difference, Order, Report, TaskReport
+from limpet.forgetting.stream.published_figures import published_figures
+from limpet.forgetting.stream.spec import order_name
+from limpet.registry import versions
+from limpet.registry.records import bases, streams, tasks
+from limpet.registry.records.alarms import Alarm, open_alarms
+from limpet.registry.store import Store
+from limpet.registry.values import Environment, StepRecord, StreamRecord, VersionRecord
+from limpet.registry.versions.costs import find_full, full_versions
+from limpet.training.data.baseline import majority_baseline
+from limpet.training.metrics.metric import metric
+
+__all__ = ["build_report"]
+
+
+def build_report(store: Store, stream_name: str | None = None, added: VersionRecord | None = None) -> Report:
+    """Build the report of a stream, finished or in progress.
+
+    The stream `home` is the growth of the home itself: its tasks may be trained again, so its matrix has a row for
+    each addition, and for each task the score of what answered then, whichever version that was.
+
+    Args:
+        store: The open home.
+        stream_name: The stream; None is the one worked on last.
+        added: In the home's growth, counts as what answers for its task now, whatever its aliases say: the gate
+            judges an addition before it is promoted.
+
+    Raises:
+        NotFoundError: There is no such stream, or none at all.
+        IntegrityError: Kept predictions are missing or corrupt.
+    """
+    stream = streams.get(store, stream_name) if stream_name else streams.latest(store)
+    read = read_outcomes(store)
+    if stream.name == streams.HOME_STREAM:
+        growth = home_growth(store, stream, added)
+        courses, steps = ([growth.course(store, read)], list(growth.additions)) if growth else ([], [])
+    else:
+        growth = None
+        courses, steps = _arms(store, stream, read)
+    courses = with_references(_with_full(store, courses))
+    orders = _orders(store, stream, read, courses)
+    names = courses[0].tasks if courses else stream.tasks
+    base = bases.get(
+        store, courses[0].versions[0].base_digest if courses and courses[0].versions else stream.base_digest
+    )
+    arms = [_arm(store, stream, course) for course in courses]
+    drifted = drifts(courses)
+    made = Report(
+        stream=stream.name,
+        base=BaseReport(base.name, base.digest, _unchanged(steps)),
+        tasks=tuple(_task(store, name) for name in names),
+        arms=tuple(arms),
+        comparisons=compare(courses, len(drifted) + tests_of_arms(arms)),
+        drifts=drifted,
+        seeds=over_seeds(courses),
+        environments=_environments(courses),
+        spec=stream.spec,
+        orders=tuple(order for order, _ in orders),
+        over_orders=over_orders(orders),
+        published=published_figures(stream.spec),
+        replaced=_replaced(store, growth, read) if growth else (),
+        alarms=_alarms(store, courses),
+    )
+    return corrected(made)
+
+
+def _arm(store: Store, stream: StreamRecord, course: Course) -> ArmReport:
+    return replace(
+        arm_report(course),
+        differences=_differences(store, course),
+        ability=general_ability.abilities_of(store, stream, course),
+        adapters=general_ability.adapters_of(store, stream, course),
+    )
+
+
+def _arms(store: Store, stream: StreamRecord, read: Read) -> tuple[list[Course], list[StepRecord]]:
+    courses: list[Course] = []
+    every: list[StepRecord] = []
+    for arm in streams.arm_runs(store, stream.name):
+        steps = streams.steps(store, arm.id)
+        # a version that was deleted since is still evidence
+        made = tuple(versions.look_up(store, step.version) for step in steps)
+        cells = tuple(tuple(step.row.get(task) for task in stream.tasks) for step in steps)
+        courses.append(Course(arm, stream.tasks, cells, made, read))
+        every += steps
+    return courses, every
+
+
+def _alarms(store: Store, courses: Sequence[Course]) -> tuple[Alarm, ...]:
+    answering = {version.reference for course in courses for version in course.serving}
+    return tuple(alarm for alarm in open_alarms(store) if alarm.version in answering)
+
+
+def _replaced(store: Store, growth: Growth, read: Read) -> tuple[Replacement, ...]:
+    accepted = {task: accepted_losses(store, task) for task in growth.tasks}
+    found = (compare_versions(store, one.old, one.new, read, answers=one.answers) for one in growth.successions)
+    return tuple(replace(one, accepted=accepted[one.task].get((one.old, one.new), "")) for one in found)
+
+
+def _orders(
+    store: Store, stream: StreamRecord, read: Read, courses: list[Course]
+) -> list[tuple[Order, Sequence[Course]]]:
+    """Every order of the stream's tasks that was begun, the stream's own first; none where there is but one."""
+    known = {other.name: other for other in streams.list_all(store)}
+    wanted = (order_name(stream.name, number) for number in range(2, int(stream.spec.get("orders", 1)) + 1))
+    others = [known[name] for name in wanted if name in known]
+    found: list[tuple[Order, Sequence[Course]]] = [(Order(stream.name, stream.tasks), courses)] if others else []
+    for other in others:
+        found.append((Order(other.name, other.tasks), with_references(_arms(store, other, read)[0])))
+    return found
+
+
+def _differences(store: Store, course: Course) -> tuple[Difference, ...]:
+    """For each earlier task whose weights are meant to stay, the first evaluation that differs from the first."""
+    strategy = strategies.get(course.arm.strategy)
+    if strategy.shares_state or strategy.learns_all:
+        return ()
+    read, found = read_contents(store), dict[str, Difference]()
+    for learned, now in course.pairs():
+        if learned.task not in found and (difference := find_difference(store, learned, now, read)):
+            found[learned.task] = difference
+    return tuple(found.values())
+
+
+def _with_full(store: Store, courses: Sequence[Course]) -> list[Course]:
+    """Give every course the fully fine-tuned versions of its tasks: those of the stream before others of the home."""
+    here: dict[str, list[VersionRecord]] = {}
+    for course in courses:
+        for version in course.serving:
+            here.setdefault(version.task, []).append(version)
+    known = {task: (*versions_here, *full_versions(store, task)) for task, versions_here in here.items()}
+
+    def find(version: VersionRecord) -> VersionRecord | None:
+        # a run under the same seed is the closest there is
+        return find_full(version, sorted(known[version.task], key=lambda one: one.seed != version.seed))
+
+    return [replace(course, fully=tuple(map(find, course.serving))) for course in courses]
+
+
+def _task(store: Store, name: str) -> TaskReport:
+    record = tasks.get(store, name)
+    examples = record.split("evaluation").examples
+    found = metric(record.definition.metric)
+    baseline = majority_baseline(store, record)
+    return TaskReport(name, found.name, found.definition, examples, record.data_digest, baseline)
+
+
+def _unchanged(steps: Sequence[StepRecord]) -> bool | None:
+    checked = [step.base_unchanged for step in steps if step.base_unchanged is not None]
+    return all(checked) if checked else None
+
+
+def _environments(courses: Sequence[Course]) -> tuple[Environment, ...]:
+    """The environments of all versions and evaluations, each once."""
+    found = {version.environment: None for course in courses for version in course.versions}
+    cells = (cell for course in courses for row in course.cells for cell in row)
+    return tuple(found | {cell.environment: None for cell in cells if cell is not None})

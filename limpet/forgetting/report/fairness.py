@@ -1,0 +1,39 @@
+"""In what the arms of a stream were not treated alike, in sentences: a reader has to know it to compare them."""
+
+from __future__ import annotations
+
+from limpet.forgetting.report.values import Report
+from limpet.training import methods
+
+__all__ = ["unlike_treatment"]
+
+
+def unlike_treatment(report: Report) -> list[str]:
+    """Return what differs between arms beside what they are compared for."""
+    return [*_dropout(report), *_sweeps(report)]
+
+
+def _dropout(report: Report) -> list[str]:
+    """Dropout acts in the modules that are trained: in a copy of the base all of them, in a frozen base none."""
+    trained = [arm for arm in report.arms if arm.method in methods.names()]
+    copies = {arm.name: methods.get(arm.method).capabilities.trains_base_copy for arm in trained}
+    if len(set(copies.values())) < 2:
+        return []
+    named = ", ".join(name for name, copy in copies.items() if copy)
+    return [
+        f"Dropout of the base, if it has any, acted while {named} trained a copy of it, and not in the frozen base "
+        "under the other arms."
+    ]
+
+
+def _sweeps(report: Report) -> list[str]:
+    """A sweep would cost as many times more as there are seeds and orders; one of each chooses for all."""
+    swept = dict.fromkeys(arm.name for arm in report.arms if arm.sweep)
+    seeds = sorted({arm.seed for arm in report.arms})
+    if not swept or (len(seeds) < 2 and len(report.orders) < 2):
+        return []
+    others = [what for what, many in (("seeds", len(seeds) > 1), ("orders", len(report.orders) > 1)) if many]
+    return [
+        f"The sweeps of {', '.join(swept)} chose under one seed and one order of the tasks, the first; the other "
+        f"{' and '.join(others)} use the choice and had none of their own."
+    ]

@@ -1,0 +1,164 @@
+"""What the kept probes of general ability show under an arm: values, changes with their intervals, and identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from limpet.errors import IntegrityError
+from limpet.forgetting import strategies
+from limpet.forgetting.metrics import intervals as statistics
+from limpet.forgetting.metrics.intervals import Column
+from limpet.forgetting.report.arm_runs import Course, frozen
+from limpet.forgetting.report.values import AbilityReport, AdapterReport, Interval
+from limpet.forgetting.stream.general_ability import Where, adapter_question, other_adapter, probes_of, recall
+from limpet.registry.records import evaluations, tasks
+from limpet.registry.store import Store
+from limpet.registry.values import AbilityRecord, StreamRecord
+from limpet.training.evaluation.general_ability import PERPLEXITY, AbilityProbe, score_of
+from limpet.training.metrics.metric import metric, score
+from limpet.training.task_types.generation import NEG_PERPLEXITY
+
+__all__ = ["abilities_of", "adapters_of", "found_after", "over_first"]
+
+_SEED = 0  # the examples drawn are the same whenever a report is made
+_ROUNDING = 1e-9  # sums may differ in the last bits from machine to machine
+
+Rows = tuple[Any, ...]
+
+
+def abilities_of(store: Store, stream: StreamRecord, course: Course) -> tuple[AbilityReport, ...]:
+    """Return every probe that was asked before an arm and after each of its steps so far.
+
+    Raises:
+        IntegrityError: Kept answers are missing or corrupt, or do not give the recorded score.
+    """
+    found = (_ability(store, stream, course, probe) for probe in (probes_of(store, stream) if course.steps else ()))
+    return tuple(one for one in found if one is not None)
+
+
+def found_after(store: Store, stream: StreamRecord, version: str | None) -> dict[str, float]:
+    """Return what every probe found under a version, by kind and task; with null, what the base alone gave."""
+    records = (
+        recall(store, probe.identity, stream.base_digest, Where(state=version)) for probe in probes_of(store, stream)
+    )
+    return {f"{one.probe['kind']}/{one.probe['task']}": one.score for one in records if one is not None}
+
+
+def adapters_of(store: Store, stream: StreamRecord, course: Course) -> tuple[AdapterReport, ...]:
+    """Return every task of an arm under its own adapter, another's and none; nothing where that was not asked.
+
+    Raises:
+        IntegrityError: Kept answers are missing or corrupt, or do not give the recorded score.
+    """
+    # a version of another arm may be the same as one here, and what was asked of it no question of this arm
+    if "ability" not in stream.spec or strategies.get(course.arm.strategy).role != "adapter":
+        return ()
+    found = (_adapter(store, stream, course, place) for place in range(course.steps))
+    return tuple(one for one in found if one is not None)
+
+
+def _ability(store: Store, stream: StreamRecord, course: Course, probe: AbilityProbe) -> AbilityReport | None:
+    def look(where: Where) -> AbilityRecord | None:
+        return recall(store, probe.identity, stream.base_digest, where)
+
+    before = look(Where())
+    steps = [look(Where(state=version.reference)) for version in course.versions]
+    known = [step for step in steps if step is not None]
+    if before is None or len(known) < len(steps):
+        return None
+    again = look(Where(after=course.versions[-1].reference))
+    rows = [_answers(store, one)[0] for one in (before, *known)]
+    intervals, p_values = over_first(probe.task.name, probe.metric, _answers(store, before)[1], rows)
+    return AbilityReport(
+        kind=probe.kind,
+        task=probe.task.name,
+        metric=probe.metric,
+        examples=before.examples,
+        before=before.score,
+        steps=tuple(step.score for step in known),
+        intervals=intervals,
+        p_values=p_values,
+        taken_off=again.score if again else None,
+        identical=_identical(before, again) if again else None,
+    )
+
+
+def _identical(before: AbilityRecord, again: AbilityRecord) -> bool:
+    return (before.logits_digest, before.predictions_digest) == (again.logits_digest, again.predictions_digest)
+
+
+def _adapter(store: Store, stream: StreamRecord, course: Course, place: int) -> AdapterReport | None:
+    cell, version, name = course.cells[place][place], course.versions[place], course.tasks[place]
+    wrong = other_adapter(course.tasks, name)
+    # before the last step, there is no saying which adapter stands for a wrong one
+    if cell is None or course.steps < len(course.tasks):
+        return None
+    question = adapter_question(tasks.get(store, name), version)
+
+    def look(state: str | None) -> AbilityRecord | None:
+        return recall(store, question, stream.base_digest, Where(state=state, head=version.reference))
+
+    none = look(None)
+    other = look(course.versions[course.tasks.index(wrong)].reference) if wrong else None
+    if none is None:
+        return None
+    own = course.read(cell)
+    rows = [own.predictions, *(_answers(store, one)[0] for one in (other, none) if one is not None)]
+    # own less another, where the interval is that of another less own
+    intervals, p_values = over_first(name, cell.metric, own.targets, rows)
+    turned = [_turn(one) for one in intervals]
+    return AdapterReport(
+        task=name,
+        metric=cell.metric,
+        own=cell.score,
+        wrong_task=wrong,
+        wrong=other.score if other else None,
+        none=none.score,
+        over_wrong=turned[0] if other else None,
+        over_none=turned[-1],
+        p_value=p_values[0] if other else None,
+    )
+
+
+def _turn(interval: Interval | None) -> Interval | None:
+    return None if interval is None else (-interval[1], -interval[0])
+
+
+def _answers(store: Store, found: AbilityRecord) -> tuple[Rows, Rows]:
+    """Return the answers and what is right; a score that they don't give is refused."""
+    content = evaluations.predictions(store, found)
+    given = score_of(found.metric, content["predictions"], content["targets"])
+    if abs(given - found.score) > _ROUNDING * max(1.0, abs(given)):
+        raise IntegrityError(
+            f"The {found.metric} of a probe of general ability is recorded as {found.score:g}, and its answers give "
+            f"{given:g}.",
+            "limpet verify --deep",
+        )
+    return frozen(content["predictions"]), frozen(content["targets"])
+
+
+def over_first(
+    task: str, name: str, targets: Rows, rows: Sequence[Rows]
+) -> tuple[tuple[Interval | None, ...], tuple[float | None, ...]]:
+    """Return each row's score less the first's: the paired bootstrap interval, and the p-value by random exchange.
+
+    The p-value is null where no answer differs.
+    """
+    sign, scored = (-1.0, NEG_PERPLEXITY.name) if name == PERPLEXITY else (1.0, name)
+    if metric(scored).counts is None:
+        return (None,) * (len(rows) - 1), (None,) * (len(rows) - 1)
+    column = Column(task, scored, targets, tuple(rows))
+    drawn = [scores for (scores,) in statistics.bootstrap_matrices([column], _SEED, statistics.RESAMPLES)]
+    first = drawn[0]
+    differences = (None if scores is None or first is None else sign * (scores - first) for scores in drawn[1:])
+    intervals = tuple(None if one is None else statistics.percentile_interval(one) for one in differences)
+    return intervals, tuple(_p_value(column, place) for place in range(1, len(rows)))
+
+
+def _p_value(column: Column, place: int) -> float | None:
+    exchanged = statistics.exchanged_changes(column, 0, place, _SEED, statistics.EXCHANGES)
+    if not exchanged.any():
+        return None
+    before, now = (score(column.metric, column.predictions[at] or (), column.targets) for at in (0, place))
+    return statistics.difference_p_value(now - before, exchanged)

@@ -1,0 +1,1 @@
+"""Streams: the file, its run, and what is probed beside the tasks."""

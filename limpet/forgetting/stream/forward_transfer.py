@@ -1,0 +1,50 @@
+"""The upper triangle: what a task scores before it is learned, for forward transfer (FWT).
+
+A task's own head comes with learning it. Before that, it is answered by the nearest class mean of its training
+examples' features under the weights of that moment (`limpet.training.evaluation.class_means`). On the untouched base
+that is b of `fwt_gem`, so that the difference is what learning other tasks did to the features, and 0 for an
+isolated arm.
+"""
+
+from __future__ import annotations
+
+from limpet.forgetting.monitor import monitor
+from limpet.registry import versions
+from limpet.registry.store import Store
+from limpet.registry.values import EvaluationRecord, TaskRecord, VersionRecord
+from limpet.training.base.backbone import Backbone
+from limpet.training.evaluation.class_means import has_readout, stage_readout
+from limpet.training.learning.learn import discard
+from limpet.training.model.task_model import version_files
+from limpet.training.progress import SILENT, Progress
+
+__all__ = ["evaluate", "has_readout"]
+
+
+def evaluate(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    state: VersionRecord | None,
+    max_length: int,
+    progress: Progress = SILENT,
+) -> EvaluationRecord:
+    """Score a task that is not learned yet, and keep its head of class means as a version.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        task: The task, a classification.
+        state: The version whose weights are on the base; null for the base alone.
+        max_length: Longest text in tokens.
+        progress: Told of every batch.
+
+    Raises:
+        IntegrityError: A file is corrupt, or a version belongs to another base.
+    """
+    weights = (state.method, version_files(store, backbone, state)) if state else None
+    reference = state.reference if state else None
+    staged = stage_readout(store, backbone, task, max_length, {}, weights, reference, progress)
+    version, _ = versions.register(store, staged.draft, staged.files)
+    discard(staged)
+    return monitor.evaluate(store, backbone, version, state, progress)

@@ -1,0 +1,226 @@
+"""General ability: what the base can do beside the stream's tasks, before anything is learned and after every step.
+
+A probe is asked on data that the stream does not learn. After a step it is asked under the weights that the step
+left: those that answer for all tasks where an arm shares them, the step's own adapter where each task has one. An arm
+of adapters is also asked at its end what each adapter does to a task that is not its own, and what the base alone is.
+
+Everything found is kept once, under what decides it; asked again, it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from limpet.errors import UsageError
+from limpet.forgetting.monitor import monitor
+from limpet.forgetting.monitor.monitor import Measured
+from limpet.forgetting.stream.spec import AbilitySpec, parse_stream
+from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.records import general_ability, tasks
+from limpet.registry.store import Store
+from limpet.registry.values import AbilityRecord, StreamRecord, TaskRecord, VersionRecord
+from limpet.training import methods
+from limpet.training.base.backbone import Backbone
+from limpet.training.base.environment import current_environment
+from limpet.training.evaluation import general_ability as ability
+from limpet.training.evaluation.general_ability import AbilityProbe, Answers
+from limpet.training.generation.demonstrations import DEFAULT_TEMPLATE
+from limpet.training.model.task_model import version_files
+from limpet.training.progress import SILENT, Progress
+
+__all__ = [
+    "Where",
+    "adapter_question",
+    "ask",
+    "compare_adapters",
+    "other_adapter",
+    "probe_of",
+    "probes_of",
+    "recall",
+]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Under which versions a question is asked, by reference; see `AbilityRecord`."""
+
+    state: str | None = None
+    head: str | None = None
+    after: str | None = None
+
+
+def probe_of(backbone: Backbone, spec: AbilitySpec, task: TaskRecord, learned: Sequence[TaskRecord]) -> AbilityProbe:
+    """Return a probe as it is asked.
+
+    Args:
+        backbone: The base in memory.
+        spec: The probe as the stream file has it.
+        task: Its task.
+        learned: The tasks that the stream learns.
+
+    Raises:
+        UsageError: The base can't answer it, or the stream learns its data.
+    """
+    data = task.definition.data
+    for other in learned:
+        if _overlap(data, other.definition.data):
+            raise UsageError(
+                f"The probe {spec.kind!r} on {task.name!r} asks about {data}, which the stream learns as "
+                f"{other.name!r}.",
+                "name data that is held back",
+            )
+    probe = _probe(spec, task)
+    ability.check(backbone, probe)
+    return probe
+
+
+def probes_of(store: Store, stream: StreamRecord) -> tuple[AbilityProbe, ...]:
+    """Return the probes that a stream asks; none where its file has none.
+
+    Raises:
+        NotFoundError: The task of a probe is not there, as in a stream that was stopped before its first minute.
+    """
+    if "ability" not in stream.spec:
+        return ()
+    return tuple(_probe(spec, tasks.get(store, spec.task.name)) for spec in parse_stream(stream.spec).ability)
+
+
+def _probe(spec: AbilitySpec, task: TaskRecord) -> AbilityProbe:
+    return AbilityProbe(
+        kind=spec.kind,
+        task=task,
+        size=spec.size,
+        template=spec.options.get("template", DEFAULT_TEMPLATE),
+        words=spec.options.get("label_words", ""),
+    )
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Tell whether two data SPECs share rows, as `sample:20newsgroups` and `sample:20newsgroups/rec` do."""
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+
+
+def ask(
+    store: Store,
+    backbone: Backbone,
+    probe: AbilityProbe,
+    state: VersionRecord | None,
+    after: VersionRecord | None = None,
+    progress: Progress = SILENT,
+) -> AbilityRecord:
+    """Ask a probe, unless it was asked, and keep the answers.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        probe: The question.
+        state: The version whose weights are on the base; null for the base alone.
+        after: Where the base alone is asked again: the version that was taken off it last.
+        progress: Told of every batch.
+
+    Raises:
+        IntegrityError: A file is corrupt, or the version belongs to another base.
+    """
+    where = Where(state=state.reference if state else None, after=after.reference if after else None)
+    found = recall(store, probe.identity, backbone.record.digest, where)
+    if found is not None:
+        return found
+    weights = (state.method, version_files(store, backbone, state)) if state else None
+    answers = ability.ask(store, backbone, probe, weights, progress)
+    return _keep(store, backbone, probe.identity, where, probe.metric, answers)
+
+
+def recall(store: Store, question: dict[str, Any], base_digest: str, where: Where) -> AbilityRecord | None:
+    """Return what was found of a question; null where it was not asked."""
+    return general_ability.find(store, question, base_digest, head=where.head, state=where.state, after=where.after)
+
+
+def _keep(
+    store: Store,
+    backbone: Backbone,
+    question: dict[str, Any],
+    where: Where,
+    metric: str,
+    found: Answers | Measured,
+) -> AbilityRecord:
+    content = {"schema": 1, "predictions": found.outcome.predictions, "targets": found.targets}
+    return general_ability.add(
+        store,
+        probe=question,
+        head=where.head,
+        state=where.state,
+        after=where.after,
+        metric=metric,
+        score=found.score,
+        examples=len(found.targets),
+        predictions_digest=store.blobs.put_bytes(canonical_json(content)),
+        logits_digest=found.outcome.logits_digest,
+        plan_digest=found.plan_digest,
+        base_digest=backbone.record.digest,
+        environment=current_environment(backbone.evaluation_dtype),
+        seconds=found.outcome.seconds,
+    )
+
+
+def other_adapter(names: Sequence[str], task: str) -> str | None:
+    """Return the task whose adapter stands for a wrong one: the next in the stream, the first after the last."""
+    return None if len(names) < 2 else names[(names.index(task) + 1) % len(names)]
+
+
+def adapter_question(task: TaskRecord, version: VersionRecord) -> dict[str, Any]:
+    """Return what a task's own head is asked under other weights than its own, as JSON."""
+    return {
+        "kind": "adapter",
+        "task": task.name,
+        "evaluation": task.split("evaluation").digest,
+        "max_length": int(version.config["max_length"]),
+    }
+
+
+def compare_adapters(
+    store: Store, backbone: Backbone, heads: Mapping[str, VersionRecord], progress: Progress = SILENT
+) -> None:
+    """Score every task through its own head under another task's adapter, and under none; keep both.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        heads: Each task's version, in the order of the stream.
+        progress: Told of every batch.
+
+    Raises:
+        IntegrityError: A file is corrupt, or a version belongs to another base.
+    """
+    for name, version in heads.items():
+        wrong = other_adapter(list(heads), name)
+        for state in (None, heads[wrong]) if wrong else (None,):
+            _through_own_head(store, backbone, tasks.get(store, name), version, state, progress)
+
+
+def _through_own_head(
+    store: Store,
+    backbone: Backbone,
+    task: TaskRecord,
+    head: VersionRecord,
+    state: VersionRecord | None,
+    progress: Progress,
+) -> AbilityRecord:
+    question = adapter_question(task, head)
+    where = Where(state=state.reference if state else None, head=head.reference)
+    found = recall(store, question, backbone.record.digest, where)
+    if found is not None:
+        return found
+    measured = monitor.measure(
+        store,
+        backbone,
+        task,
+        "evaluation",
+        question["max_length"],
+        state.method if state else methods.BARE,
+        version_files(store, backbone, state) if state else {},
+        version_files(store, backbone, head),
+        progress,
+    )
+    return _keep(store, backbone, question, where, task.definition.metric, measured)

@@ -1,0 +1,341 @@
+"""A stream file: which tasks, in which order, learned by which arms, under which seeds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from limpet.errors import NotFoundError, UsageError
+from limpet.forgetting import strategies
+from limpet.forgetting.stream.published_figures import published_figures
+from limpet.names import check_name
+from limpet.registry.records.streams import HOME_STREAM
+
+__all__ = [
+    "AbilitySpec",
+    "ArmSpec",
+    "StreamSpec",
+    "TaskSpec",
+    "order_name",
+    "parse_stream",
+    "read_stream",
+    "ready_streams",
+]
+
+_STREAM_KEYS = {
+    "name",
+    "base",
+    "tasks",
+    "seeds",
+    "training",
+    "arms",
+    "orders",
+    "evaluate_future",
+    "ability",
+    "published",
+}
+_READY = Path(__file__).with_name("ready")
+_TRAINING_KEYS = {"epochs": int, "max_length": int, "batch_size": int, "lr": float, "dtype": str, "without": list}
+_ARM_KEYS = {"name", "strategy", "method", "set", "sweep"}
+_TASK_KEYS = {
+    "name": str,
+    "data": str,
+    "type": str,
+    "text": str,
+    "label": str,
+    "target": str,
+    "metric": str,
+    "train_size": int,
+    "eval_size": int,
+    "split_seed": int,
+    "max_length": int,
+}
+_ABILITY_KEYS = {**_TASK_KEYS, "kind": str, "size": int, "template": str, "label_words": str}
+_ABILITY_SIZES = {"perplexity": 100, "zero-shot": 200, "features": 200}
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task of the stream: its name, and its definition where the file gives one."""
+
+    name: str
+    definition: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AbilitySpec:
+    """A probe of general ability: its kind, the task that gives its texts and is not learned, and how many are asked.
+
+    `options` holds `template` and `label_words` where the file has them.
+    """
+
+    kind: str
+    task: TaskSpec
+    size: int
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """One way to learn the stream. `settings` and `sweep` hold keys of the loop (`lr`, ...) and of the method."""
+
+    name: str
+    strategy: str
+    method: str
+    settings: Mapping[str, Any]
+    sweep: Mapping[str, tuple[Any, ...]]
+
+    def candidates(self) -> list[dict[str, Any]]:
+        """Every combination of the swept values; one empty candidate where nothing is swept."""
+        keys = list(self.sweep)
+        return [dict(zip(keys, values, strict=True)) for values in itertools.product(*self.sweep.values())]
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """A stream file, checked. `source` is its content, as it is kept with the stream.
+
+    `orders` is how many orders of the tasks are learned, the file's own first; with `evaluate_future`, every task is
+    also scored before it is learned. `ability` is asked before anything is learned, and after every step.
+    """
+
+    name: str
+    base: str | None
+    tasks: tuple[TaskSpec, ...]
+    seeds: tuple[int, ...]
+    training: Mapping[str, Any]
+    arms: tuple[ArmSpec, ...]
+    source: Mapping[str, Any]
+    orders: int = 1
+    evaluate_future: bool = False
+    ability: tuple[AbilitySpec, ...] = ()
+
+    def in_order(self, number: int) -> StreamSpec:
+        """Return the stream with its tasks in another order, under the first seed alone; number 1 is the file's own.
+
+        The first seed decides the orders, and no two of them are the same.
+        """
+        if number == 1:
+            return self
+        order = _orders(len(self.tasks), self.orders, self.seeds[0])[number - 1]
+        name = order_name(self.name, number)
+        source = {key: value for key, value in self.source.items() if key != "orders"}
+        source |= {"name": name, "tasks": [self.source["tasks"][place] for place in order], "seeds": [self.seeds[0]]}
+        tasks = tuple(self.tasks[place] for place in order)
+        return replace(self, name=name, tasks=tasks, seeds=self.seeds[:1], source=source, orders=1)
+
+
+def order_name(stream: str, number: int) -> str:
+    """Return the name of the stream that holds an order of a stream's tasks; 1 is the stream itself."""
+    return stream if number == 1 else f"{stream}.order-{number}"
+
+
+def _orders(count: int, wanted: int, seed: int) -> list[tuple[int, ...]]:
+    import numpy as np
+
+    generator = np.random.default_rng([seed, count])
+    found = [tuple(range(count))]
+    while len(found) < wanted:
+        order = tuple(int(place) for place in generator.permutation(count))
+        if order not in found:
+            found.append(order)
+    return found
+
+
+def ready_streams() -> tuple[str, ...]:
+    """Return the names of the streams that limpet brings along, sorted."""
+    return tuple(sorted(file.stem for file in _READY.glob("*.yaml")))
+
+
+def read_stream(path: Path) -> StreamSpec:
+    """Read and check a stream file.
+
+    Args:
+        path: The file; where there is none, the name of a ready stream.
+
+    Raises:
+        NotFoundError: There is no such file.
+        UsageError: It is not YAML, or says something that a stream has not.
+    """
+    if str(path) in ready_streams() and not path.exists():
+        path = _READY / f"{path}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFoundError(
+            f"There is no stream file {str(path)!r}, and the ready streams are {', '.join(ready_streams())}.",
+            "limpet stream run five-topics",
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        hint = "check it against docs/guides/streams.md"
+        raise UsageError(f"{path} can't be read as YAML: {error}", hint) from error
+    return parse_stream(content)
+
+
+def parse_stream(content: Any) -> StreamSpec:
+    """Check the content of a stream file.
+
+    Raises:
+        UsageError: It says something that a stream has not; the message names the key.
+    """
+    top = _mapping("the stream", content, _STREAM_KEYS)
+    name = check_name("stream", str(_required("the stream", top, "name")))
+    if name == HOME_STREAM:
+        raise _wrong(f"the name {name!r} belongs to the home's own growth.", "choose another name")
+    task_list = _list("tasks", _required("the stream", top, "tasks"))
+    tasks = tuple(_task(item) for item in task_list)
+    arms = tuple(_arm(item) for item in _list("arms", _required("the stream", top, "arms")))
+    for kind, names in (("task", [task.name for task in tasks]), ("arm", [arm.name for arm in arms])):
+        repeated = sorted({n for n in names if names.count(n) > 1})
+        if repeated:
+            raise _wrong(f"the {kind} {repeated[0]!r} stands twice.", f"give every {kind} once")
+    seeds = _list("seeds", top.get("seeds", [0]))
+    if not all(isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**31 for seed in seeds):
+        raise _wrong(f"seeds must be whole numbers from 0, not {seeds}.", "seeds: [0, 1, 2]")
+    if len(set(seeds)) < len(seeds):
+        raise _wrong(f"a seed stands twice in {seeds}.", "seeds: [0, 1, 2]")
+    training = _typed("training", top.get("training") or {}, _TRAINING_KEYS)
+    base = top.get("base")
+    orders, future = _orders_wanted(name, top, len(tasks)), top.get("evaluate_future", False)
+    if not isinstance(future, bool):
+        raise _wrong(f"evaluate_future must be true or false, not {future!r}.", "evaluate_future: true")
+    published_figures(top)
+    return StreamSpec(
+        name=name,
+        base=str(base) if base else None,
+        tasks=tasks,
+        seeds=tuple(seeds),
+        training=training,
+        arms=arms,
+        source=top,
+        orders=orders,
+        evaluate_future=future,
+        ability=_ability(top, tasks),
+    )
+
+
+def _ability(top: Mapping[str, Any], tasks: tuple[TaskSpec, ...]) -> tuple[AbilitySpec, ...]:
+    if "ability" not in top:
+        return ()
+    probes = tuple(_probe(item) for item in _list("ability", top["ability"]))
+    learned = {task.name for task in tasks}
+    asked: set[tuple[str, str]] = set()
+    for probe in probes:
+        name = probe.task.name
+        if name in learned:
+            raise _wrong(f"ability asks about {name!r}, which the stream learns.", "name a task that is held back")
+        if (probe.kind, name) in asked:
+            raise _wrong(f"the probe {probe.kind!r} on {name!r} stands twice.", "give every probe once")
+        asked.add((probe.kind, name))
+    return probes
+
+
+def _probe(item: Any) -> AbilitySpec:
+    content = _typed("a probe of ability", item, _ABILITY_KEYS)
+    kind = _required("a probe of ability", content, "kind")
+    if kind not in _ABILITY_SIZES:
+        kinds = ", ".join(_ABILITY_SIZES)
+        raise _wrong(f"there is no probe of ability {kind!r}; there are {kinds}.", "kind: perplexity")
+    size = content.get("size", _ABILITY_SIZES[kind])
+    if size < 2:
+        raise _wrong(f"a probe of ability needs a size of 2 or more, not {size}.", f"size: {_ABILITY_SIZES[kind]}")
+    options: dict[str, str] = {key: content[key] for key in ("template", "label_words") if key in content}
+    if options and kind != "zero-shot":
+        raise _wrong(f"the probe {kind!r} has no {next(iter(options))!r}.", "kind: zero-shot")
+    return AbilitySpec(
+        kind, _task({key: value for key, value in content.items() if key in _TASK_KEYS}), size, options
+    )
+
+
+def _orders_wanted(name: str, top: Mapping[str, Any], tasks: int) -> int:
+    orders = top.get("orders", 1)
+    if not isinstance(orders, int) or isinstance(orders, bool) or orders < 1:
+        raise _wrong(f"orders must be a whole number from 1, not {orders!r}.", "orders: 3")
+    if orders > math.factorial(tasks):
+        raise _wrong(f"{tasks} tasks have fewer than {orders} orders.", f"orders: {math.factorial(tasks)}")
+    check_name("stream", order_name(name, orders))
+    return orders
+
+
+def _task(item: Any) -> TaskSpec:
+    if isinstance(item, str):
+        return TaskSpec(check_name("task", item), {})
+    content = _typed("a task", item, _TASK_KEYS)
+    name = check_name("task", str(_required("a task", content, "name")))
+    return TaskSpec(name, {key: value for key, value in content.items() if key != "name"})
+
+
+def _arm(item: Any) -> ArmSpec:
+    content = _mapping("an arm", item, _ARM_KEYS)
+    name = check_name("arm", str(_required("an arm", content, "name")))
+    strategy = str(_required(f"arm {name!r}", content, "strategy"))
+    method = strategies.get(strategy).method or str(_required(f"arm {name!r}", content, "method"))
+    if content.get("method") not in (None, method):
+        raise _wrong(
+            f"arm {name!r} has the method {content['method']!r}; its strategy {strategy!r} knows only {method!r}.",
+            f"method: {method}",
+        )
+    sweep = _mapping(f"sweep of arm {name!r}", content.get("sweep") or {}, None)
+    return ArmSpec(
+        name,
+        strategy,
+        method,
+        {
+            key: _number(value)
+            for key, value in _mapping(f"set of arm {name!r}", content.get("set") or {}, None).items()
+        },
+        {key: tuple(_number(value) for value in _list(f"sweep {key}", values)) for key, values in sweep.items()},
+    )
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-3 as a string: it wants 1.0e-3
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _typed(what: str, content: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+    checked = _mapping(what, content, set(kinds))
+    for key, value in checked.items():
+        value = _number(value) if kinds[key] is float else value
+        if kinds[key] is float and isinstance(value, int):
+            value = float(value)
+        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+            raise _wrong(f"{key} in {what} must be {kinds[key].__name__}, not {value!r}.", f"{key}: ...")
+        checked[key] = value
+    return checked
+
+
+def _mapping(what: str, content: Any, keys: set[str] | None) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise _wrong(f"{what} must be a mapping, not {content!r}.", "key: value")
+    unknown = sorted(str(key) for key in content if keys is not None and key not in keys)
+    if unknown:
+        raise _wrong(f"{what} has an unknown key {unknown[0]!r}.", f"the keys are {', '.join(sorted(keys or ()))}")
+    return {str(key): value for key, value in content.items()}
+
+
+def _list(what: str, content: Any) -> list[Any]:
+    if not isinstance(content, list) or not content:
+        raise _wrong(f"{what} must be a list with at least one entry, not {content!r}.", f"{what}: [...]")
+    return content
+
+
+def _required(what: str, content: Mapping[str, Any], key: str) -> Any:
+    if content.get(key) is None:
+        raise _wrong(f"{what} has no {key!r}.", f"{key}: ...")
+    return content[key]
+
+
+def _wrong(message: str, hint: str) -> UsageError:
+    return UsageError(f"The stream file is wrong: {message}", hint)
