@@ -40,7 +40,7 @@ def _begin(threads: int) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     import torch
 
-    from limpet.cli._chatter import silence
+    from limpet.cli.terminal.quiet_libraries import silence
 
     silence()
     torch.set_num_threads(threads)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from _sides import environment, paired, spread
 
-from limpet.cli._chatter import silence
+from limpet.cli.terminal.quiet_libraries import silence
 from limpet.forgetting.monitor import monitor
 from limpet.home import Home, init
 from limpet.registry import versions

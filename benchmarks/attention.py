@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from _sides import environment, spread
 
-from limpet.cli._chatter import silence
+from limpet.cli.terminal.quiet_libraries import silence
 from limpet.home import init
 from limpet.training.base.precision import autocast, resolve_dtype
 

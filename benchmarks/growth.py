@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from limpet.cli._chatter import silence
+from limpet.cli.terminal.quiet_libraries import silence
 from limpet.home import Home, init
 from limpet.training.learning.learn import TrainingSettings
 

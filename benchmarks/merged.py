@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limpet.cli._chatter import silence
+from limpet.cli.terminal.quiet_libraries import silence
 from limpet.home import Home, init
 from limpet.registry import versions
 from limpet.registry.records import tasks

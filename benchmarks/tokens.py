@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from _sides import environment
 
-from limpet.cli._chatter import silence
+from limpet.cli.terminal.quiet_libraries import silence
 from limpet.home import init
 from limpet.training import methods
 from limpet.training.base.precision import autocast, resolve_dtype

@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from limpet.cli._command import GlobalOptions
-from limpet.cli._errors import run
-from limpet.cli._invocation import Invocation
-from limpet.cli._streams import prepare
+from limpet.cli.options.command import GlobalOptions
+from limpet.cli.options.errors import run
+from limpet.cli.options.invocation import Invocation
+from limpet.cli.terminal.standard_streams import prepare
 from limpet.errors import UsageError
 from limpet.loading import keep_what_is_loaded
 
@@ -59,7 +59,7 @@ class _Cli(GlobalOptions, click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"limpet.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"limpet.cli.commands.{cmd_name}").command
         return command
 
     def resolve_command(

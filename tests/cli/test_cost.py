@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from limpet.cli._cost import cost_lines
+from limpet.cli.terminal.cost import cost_lines
 from limpet.registry.versions.costs import COMPARED, COSTS
 from tests.cli.conftest import Limpet
 

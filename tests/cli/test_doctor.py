@@ -149,10 +149,10 @@ def test_unfinished_runs_garbage_and_protected_aliases_are_named(copy: Limpet) -
 def test_a_package_of_another_version_than_asked_for_fails(
     grown: Limpet, monkeypatch: pytest.MonkeyPatch, version: str, code: int
 ) -> None:
-    from limpet.home import _doctor_machine
+    from limpet.home.doctor import machine
 
-    known = _doctor_machine._version
-    monkeypatch.setattr(_doctor_machine, "_version", lambda name: version if name == "transformers" else known(name))
+    known = machine._version
+    monkeypatch.setattr(machine, "_version", lambda name: version if name == "transformers" else known(name))
     ended, found = findings(grown)
     assert ended == code
     if code:

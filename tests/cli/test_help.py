@@ -70,7 +70,7 @@ def test_help_imports_nothing_heavy(typed: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     modules = set(done.stdout.rpartition("modules:")[2].split())
     assert not modules & set(HEAVY)
-    assert "limpet.cli.report" not in modules
+    assert "limpet.cli.commands.report" not in modules
 
 
 def test_the_module_runs_as_the_console_script_does() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from limpet.cli._output import size, to_json
+from limpet.cli.terminal.output import size, to_json
 from limpet.registry.values import FileEntry
 
 

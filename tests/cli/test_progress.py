@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from limpet.cli._progress import TerminalProgress
+from limpet.cli.terminal.progress import TerminalProgress
 from tests.cli.conftest import Limpet
 
 

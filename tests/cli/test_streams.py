@@ -16,7 +16,7 @@ import click
 import pytest
 
 from limpet.cli import cli
-from limpet.cli._streams import StandardStream, guarded
+from limpet.cli.terminal.standard_streams import StandardStream, guarded
 from tests.cli.conftest import Limpet
 from tests.cli.test_help import EVERY
 

@@ -56,7 +56,7 @@ def limpet_on_path(folder: Path) -> Iterator[Path]:
 
 
 def _import_everything() -> None:
-    from limpet.cli._chatter import silence
+    from limpet.cli.terminal.quiet_libraries import silence
 
     silence()
     import datasets  # noqa: F401

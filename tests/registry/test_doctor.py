@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from limpet.home.doctor import examine
+from limpet.home.doctor.examine import examine
 from limpet.registry.settings import Settings, write_settings
 from tests.registry.homes import stock
 

@@ -1,0 +1,70 @@
+"""What an addition came to, for `limpet train` and `limpet adapter register`, and its mirror, after it was told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from limpet.cli.options.invocation import Invocation
+from limpet.cli.terminal.sanitize import plain
+from limpet.errors import GateError
+
+if TYPE_CHECKING:
+    from limpet.home import Home, Trained
+
+__all__ = ["mirroring_after", "show_trained"]
+
+
+@contextmanager
+def mirroring_after(home: Home) -> Iterator[None]:
+    """Mirror what a block has added once it has told what came of it; also a version that the gate refused."""
+    try:
+        yield
+    except GateError:
+        _mirror(home)
+        raise
+    _mirror(home)
+
+
+def _mirror(home: Home) -> None:
+    from limpet.cli.terminal import output
+
+    try:
+        output.warn(home.mirror())
+    except KeyboardInterrupt:
+        # what the command was asked for is done and told
+        output.warn(["The MLflow mirror is behind: Ctrl-C ended it. It catches up at the next sync."])
+
+
+def show_trained(invocation: Invocation, trained: Trained) -> None:
+    """Print the version, its score, and the scores of all tasks now."""
+    from limpet.cli.terminal import output
+
+    if invocation.json:
+        output.emit(
+            version=trained.version,
+            created=trained.created,
+            row=trained.row,
+            promoted=trained.promoted,
+            replaced=None if trained.replaced is None else trained.replaced.to_json(),
+            majority_baseline=trained.majority_baseline,
+            warnings=trained.warnings,
+        )
+        return
+    version = trained.version
+    state = "registered" if trained.created else "the same bytes were registered before as"
+    score = output.digits(version.metrics.get("score"))
+    if trained.majority_baseline is not None:
+        score = f"{score}, majority baseline {output.digits(trained.majority_baseline)}"
+    click.echo(f"{state} {version.reference} ({version.method}, score {score}, {output.short(version.digest)})")
+    if trained.promoted:
+        click.echo(f"{version.task}@{trained.promoted.alias} is now {version.reference}")
+    if trained.replaced:
+        click.echo(plain(trained.replaced.sentence()))
+    if len(trained.row) > 1:
+        click.echo()
+        output.table(("task", "score now"), [(task, output.digits(now)) for task, now in trained.row.items()])
+    output.warn(trained.warnings)

@@ -1,0 +1,5 @@
+"""`limpet adapter VERB`."""
+
+from limpet.cli.commands.adapter.group import command
+
+__all__ = ["command"]

@@ -1,0 +1,110 @@
+"""`limpet adapter history|promote|rollback`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from limpet.cli.options.command import Command
+from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.terminal.sanitize import plain
+
+if TYPE_CHECKING:
+    from limpet.home import Move
+    from limpet.registry.values import AliasEvent, Page
+
+__all__ = ["history", "promote", "rollback"]
+
+_ACCEPT = click.option(
+    "--accept", is_flag=True, help="What is lost is known: cross the gate's rules on purpose. Needs --reason."
+)
+
+
+@click.command(cls=Command)
+@click.argument("task")
+@click.argument("alias", required=False)
+@click.option("--limit", type=int, default=50, show_default=True, metavar="N", help="Moves on a page.")
+@click.option("--cursor", metavar="CURSOR", help="Go on where the page before ended.")
+@pass_invocation
+def history(invocation: Invocation, task: str, alias: str | None, limit: int, cursor: str | None) -> None:
+    """Show the moves of a task's aliases, or of one, oldest first."""
+    _show_events(invocation, invocation.open().adapter.history(task, alias, limit, cursor))
+
+
+@click.command(cls=Command)
+@click.argument("version")
+@click.argument("alias")
+@click.option(
+    "--expect", metavar="TASK@V|none", help="Move only if the alias stands here now; exit code 4 otherwise."
+)
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the history.")
+@_ACCEPT
+@pass_invocation
+def promote(
+    invocation: Invocation, /, version: str, alias: str, expect: str | None, reason: str, accept: bool
+) -> None:
+    """Move an alias to a version.
+
+    It is held against the version that the alias stands at, by the rules of [gate] in limpet.toml; exit code 6 where
+    one is crossed.
+    """
+    adapter = invocation.open().adapter
+    with invocation.progress() as progress:
+        move = adapter.promote(version, alias, expect=expect, reason=reason, accept=accept, progress=progress)
+    _show_move(invocation, move)
+
+
+@click.command(cls=Command)
+@click.argument("task")
+@click.argument("alias")
+@click.option("--expect", metavar="TASK@V", help="Move only if the alias stands here now; exit code 4 otherwise.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the history.")
+@_ACCEPT
+@pass_invocation
+def rollback(invocation: Invocation, /, task: str, alias: str, expect: str | None, reason: str, accept: bool) -> None:
+    """Move an alias back to the version before.
+
+    It is judged as adapter promote is; exit code 6 where a rule is crossed.
+    """
+    adapter = invocation.open().adapter
+    with invocation.progress() as progress:
+        move = adapter.rollback(task, alias, expect=expect, reason=reason, accept=accept, progress=progress)
+    _show_move(invocation, move)
+
+
+def _show_move(invocation: Invocation, move: Move) -> None:
+    from limpet.cli.terminal import output
+
+    if invocation.json:
+        replaced = None if move.replaced is None else move.replaced.to_json()
+        output.emit(**output.to_json(move) | {"replaced": replaced})
+        return
+    before = f" (was {move.task}@{move.from_number})" if move.from_number is not None else ""
+    click.echo(f"{move.task}@{move.alias} is {move.task}@{move.to_number}{before}")
+    if move.replaced:
+        click.echo(plain(move.replaced.sentence()))
+    output.warn(move.warnings)
+
+
+def _show_events(invocation: Invocation, page: Page[AliasEvent]) -> None:
+    from limpet.cli.terminal import output
+
+    if invocation.json:
+        output.emit(events=page.items, cursor=page.cursor)
+        return
+    rows = [
+        (
+            event.created_at[:19].replace("T", " "),
+            f"{event.task}@{event.alias}",
+            event.action,
+            None if event.from_number is None else f"{event.task}@{event.from_number}",
+            f"{event.task}@{event.to_number}",
+            event.actor,
+            event.reason,
+        )
+        for event in page.items
+    ]
+    output.table(("when (UTC)", "alias", "action", "from", "to", "who", "why"), rows)
+    if page.cursor:
+        click.echo(f"more: --cursor {page.cursor}", err=True)

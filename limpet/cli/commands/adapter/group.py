@@ -1,0 +1,182 @@
+"""`limpet adapter register|list|show`, and the group that all verbs of `limpet adapter` belong to."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from limpet.cli.commands._trained import mirroring_after, show_trained
+from limpet.cli.commands.adapter.aliases import history, promote, rollback
+from limpet.cli.commands.adapter.diff import diff
+from limpet.cli.commands.adapter.exchange import export, import_
+from limpet.cli.commands.adapter.life import delete, note, tag
+from limpet.cli.options.command import Noun
+from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.terminal.cost import cost_lines
+from limpet.cli.terminal.sanitize import plain
+
+if TYPE_CHECKING:
+    from limpet.registry.values import Json, VersionRecord
+    from limpet.registry.versions.lineage import Lineage
+
+__all__ = ["command"]
+
+_MOST_SHOWN = 10
+
+
+@click.group("adapter", cls=Noun)
+def command() -> None:
+    """The versions of tasks, and the aliases that point at them."""
+
+
+@command.command()
+@click.argument("task")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--labels", metavar="A,B,C", help="The labels of its head's rows in their order. [the task's]")
+@pass_invocation
+def register(invocation: Invocation, task: str, folder: Path, labels: str | None) -> None:
+    """Register an adapter that was trained elsewhere, in peft's format."""
+    home = invocation.open()
+    order = None if labels is None else next(csv.reader([labels]), [])
+    with mirroring_after(home), invocation.progress() as progress:
+        trained = home.adapter.register(task, folder, labels=order, mirror=False, progress=progress)
+        progress.finish()
+        show_trained(invocation, trained)
+
+
+@command.command("list")
+@click.option("--task", metavar="TASK", help="Only versions of this task.")
+@click.option("--method", metavar="M", help="Only versions of this method.")
+@click.option("--alias", metavar="ALIAS", help="Only versions that this alias points at.")
+@click.option("--where", metavar="CONDITION", help="Such as 'score >= 0.9 and tag.owner = ada'.")
+@click.option(
+    "--sort", metavar="FIELD", help="Such as score, or -score for the largest first; newest first if not given."
+)
+@click.option("--deleted", is_flag=True, help="Deleted versions too.")
+@click.option("--limit", type=int, default=50, show_default=True, metavar="N", help="Versions on a page.")
+@click.option("--cursor", metavar="CURSOR", help="Go on where the page before ended.")
+@pass_invocation
+def list_(
+    invocation: Invocation,
+    task: str | None,
+    method: str | None,
+    alias: str | None,
+    where: str | None,
+    sort: str | None,
+    deleted: bool,
+    limit: int,
+    cursor: str | None,
+) -> None:
+    """List versions, newest first."""
+    from limpet.cli.terminal import output
+
+    adapter = invocation.open().adapter
+    page = adapter.list(task, method, alias, where, limit, cursor, sort=sort, deleted=deleted)
+    if invocation.json:
+        output.emit(adapters=page.items, cursor=page.cursor)
+        return
+    rows = [
+        (
+            version.reference,
+            version.method,
+            version.role,
+            output.digits(version.metrics.get("score")),
+            ", ".join(version.aliases),
+            output.size(version.size),
+            output.short(version.digest),
+            version.created_at[:19].replace("T", " "),
+            *([version.deleted.reason if version.deleted else None] if deleted else []),
+        )
+        for version in page.items
+    ]
+    columns = ("version", "method", "role", "score", "aliases", "size", "digest", "created (UTC)")
+    output.table((*columns, "deleted because") if deleted else columns, rows)
+    if page.cursor:
+        click.echo(f"more: --cursor {page.cursor}", err=True)
+
+
+@command.command()
+@click.argument("version")
+@pass_invocation
+def show(invocation: Invocation, version: str) -> None:
+    """Show one version in full.
+
+    VERSION is TASK@3, TASK@ALIAS, TASK@latest, or TASK for the current one.
+    """
+    from limpet.cli.terminal import output
+
+    adapter = invocation.open().adapter
+    record = adapter.show(version)
+    # by its number from here on: an alias may move meanwhile
+    ref = record.reference
+    lineage, tags, notes = adapter.lineage(ref), adapter.tags(ref), adapter.notes(ref)
+    cost, served, alarm = adapter.cost(ref), adapter.served(ref), adapter.alarm(ref)
+    if invocation.json:
+        more = {
+            "cost": cost,
+            "lineage": record.lineage | vars(lineage),
+            "tags": tags,
+            "notes": notes,
+            "alarm": alarm,
+            "served": served,
+        }
+        output.emit(**output.to_json(record) | more)
+        return
+    if alarm:
+        click.echo(plain(alarm.sentence()))
+    output.fields_table([*_lines(record, cost), *_origin(lineage), ("tags", tags or None)])
+    for left in notes:
+        when = left.created_at[:19].replace("T", " ")
+        click.echo(f"note by {plain(left.actor)}, {when}: {plain(left.text, lines=True)}")
+    for line in _served_otherwise(served):
+        click.echo(line)
+    click.echo()
+    output.table(("file", "size", "digest"), [(file.name, file.size, file.digest) for file in record.files])
+
+
+def _lines(record: VersionRecord, cost: Json) -> list[tuple[str, object]]:
+    metrics = {name: value for name, value in record.metrics.items() if name != "history"}
+    gone = record.deleted
+    return [
+        ("version", record.reference),
+        *([("deleted", f"{gone.created_at} by {gone.actor}: {gone.reason}")] if gone else []),
+        ("digest", record.digest),
+        ("aliases", record.aliases or None),
+        ("role", record.role),
+        ("method", record.method),
+        ("config", record.config),
+        ("base", record.base_digest),
+        ("data", record.data_digest),
+        ("labels", record.labels),
+        ("seed", record.seed),
+        ("parent", record.parent),
+        ("lineage", record.lineage or None),
+        ("metrics", metrics),
+        *cost_lines(cost),
+        ("environment", vars(record.environment)),
+        ("created", record.created_at),
+    ]
+
+
+def _served_otherwise(served: Json | None) -> list[str]:
+    """Name the examples whose served answer is not the measured one, the first of many."""
+    differing = served["differing"] if served else []
+    lines = [
+        f"example {one['example']} was measured as {plain(str(one['measured']))} and is served as "
+        f"{plain(str(one['served']))}"
+        for one in differing[:_MOST_SHOWN]
+    ]
+    left = len(differing) - len(lines)
+    return lines + ([f"and {left} more: --json has them all"] if left else [])
+
+
+def _origin(lineage: Lineage) -> list[tuple[str, object]]:
+    steps = [f"step {step.step} of {step.stream}, arm {step.arm}, seed {step.seed}" for step in lineage.steps]
+    return [("made by", "; ".join(steps) or None), ("mlflow run", lineage.mlflow_run)]
+
+
+for _verb in (diff, history, promote, rollback, delete, tag, note, export, import_):
+    command.add_command(_verb)

@@ -1,0 +1,56 @@
+"""`limpet init`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from limpet.cli.options.command import Command
+from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.redaction import hide_secrets
+
+__all__ = ["command"]
+
+
+@click.command("init", cls=Command)
+@click.option(
+    "--base", metavar="SPEC", help="The base: sample:NAME, a hub id, a folder, a .gguf file. [sample:minilm]"
+)
+@click.option("--db", metavar="URL", help="The database. [SQLite in the home]")
+@click.option("--blobs", metavar="URL", help="Where files are kept. [a folder in the home]")
+@click.option("--mlflow", metavar="URI", help="The tracking server, or off. [SQLite in the home]")
+@click.option("--adopt", is_flag=True, help="Make a blob store this home's own that is not empty or is another's.")
+@pass_invocation
+def command(
+    invocation: Invocation, base: str | None, db: str | None, blobs: str | None, mlflow: str | None, adopt: bool
+) -> None:
+    """Make a home, the place where limpet keeps its registry.
+
+    The blob store must be empty, the database empty too, or that of the home whose blob store it is. With --adopt
+    alone, a home that there is already makes its blob store its own. What lay there stays, unless it names it.
+    """
+    invocation.hush()
+    from limpet.cli.terminal import output
+    from limpet.home import init
+
+    folder = invocation.home or _folder_of_environment()
+    with invocation.progress() as progress:
+        if base is not None:
+            progress.note(f"fetching and fingerprinting {base}")
+        home = init(folder, base=base, db=db, blobs=blobs, mlflow=mlflow, adopt=adopt, progress=progress)
+    settings = home.store.settings
+    if invocation.json:
+        urls = {name: getattr(settings, name) for name in ("db", "blobs", "mlflow")}
+        shown = {name: None if url is None else hide_secrets(url) for name, url in urls.items()}
+        output.emit(home=home.path, base=settings.base, **shown)
+        return
+    click.echo(f"made the home {home.path}, on the base {settings.base}")
+    if not invocation.quiet:
+        click.echo("next: limpet task add NAME --data SPEC, such as --data sample:bbc-news", err=True)
+
+
+def _folder_of_environment() -> Path | None:
+    folder = os.environ.get("LIMPET_HOME")
+    return Path(folder).expanduser() if folder else None

@@ -1,0 +1,82 @@
+"""`limpet train`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from limpet.cli.commands._trained import mirroring_after, show_trained
+from limpet.cli.options.command import Command
+from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.options.key_values import parse_settings
+
+if TYPE_CHECKING:
+    from limpet.training.learning.learn import TrainingSettings
+
+__all__ = ["command"]
+
+
+@click.command("train", cls=Command)
+@click.argument("task")
+@click.option("--method", metavar="M", help="How to learn; limpet methods lists them. [lora]")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting of the method; repeatable.")
+@click.option("--epochs", type=int, metavar="E", help="Passes over the training examples. [3]")
+@click.option("--lr", "learning_rate", type=float, metavar="X", help="Peak learning rate. [the method's own]")
+@click.option("--batch-size", type=int, metavar="B", help="Examples in a step. [16]")
+@click.option("--weight-decay", type=float, metavar="X", help="Of matrices; norms, biases, factors: none. [0.01]")
+@click.option("--seed", type=int, metavar="S", help="Seeds initial values, order and dropout. [0]")
+@click.option("--max-length", type=int, metavar="L", help="Longest text in tokens. [the task's own]")
+@click.option("--dtype", metavar="T", help="auto, bfloat16 or float32. [auto]")
+@click.option("--without", multiple=True, metavar="NAME", help="Something that makes training faster; repeatable.")
+@click.option("--max-seconds", type=float, metavar="S", help="End training after this long.")
+@click.option("--from", "start_from", metavar="VERSION", help="Begin with the tensors of a version.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint of an interrupted run.")
+@click.option("--no-monitor", is_flag=True, help="Do not evaluate the earlier tasks again.")
+@click.option("--promote", metavar="ALIAS", help="Move this alias to the new version, if the gate lets it.")
+@click.option(
+    "--max-forgetting", type=float, metavar="X", help="The gate's limit on forgetting_max; exit code 6 above it."
+)
+@pass_invocation
+def command(
+    invocation: Invocation,
+    /,
+    task: str,
+    pairs: tuple[str, ...],
+    start_from: str | None,
+    resume: bool,
+    no_monitor: bool,
+    promote: str | None,
+    max_forgetting: float | None,
+    **options: Any,
+) -> None:
+    """Learn a task, register the version and evaluate every earlier task again."""
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    if pairs:
+        given["method_settings"] = parse_settings(pairs)
+    home = invocation.open()
+    # before the base is loaded: a name mistyped is answered at once
+    home.task.show(task)
+    with mirroring_after(home), invocation.progress() as progress:
+        trained = home.train(
+            task,
+            _settings(given, resume),
+            start_from=start_from,
+            resume=resume,
+            monitor=not no_monitor,
+            promote=promote,
+            max_forgetting=max_forgetting,
+            mirror=False,
+            progress=progress,
+        )
+        progress.finish()
+        show_trained(invocation, trained)
+
+
+def _settings(given: dict[str, Any], resume: bool) -> TrainingSettings | None:
+    """With `--resume` alone, the settings are those of the interrupted run."""
+    if resume and not given:
+        return None
+    from limpet.training.learning.learn import TrainingSettings
+
+    return TrainingSettings(**given)

@@ -1,0 +1,57 @@
+"""What one call of the program was asked for everywhere: which home, which form of output, how much talk."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from limpet.loading import loading
+
+if TYPE_CHECKING:
+    from limpet.cli.terminal.progress import TerminalProgress
+    from limpet.home import Home
+
+__all__ = ["Invocation", "pass_invocation"]
+
+
+@dataclass
+class Invocation:
+    """The global options; each may be typed before or after the command, so they are gathered one by one."""
+
+    home: Path | None = None
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+
+    def open(self) -> Home:
+        """Open the home that this call is about.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        self.hush()
+        with loading():
+            from limpet.home import open_home
+
+            return open_home(self.home)
+
+    def hush(self) -> None:
+        """Keep libraries from talking; must come before they are imported."""
+        if not self.verbose:
+            from limpet.cli.terminal.quiet_libraries import silence
+
+            silence()
+
+    def progress(self) -> AbstractContextManager[TerminalProgress]:
+        """Return the progress to hand to a home, as a context: whatever happens, the terminal is left clean."""
+        from limpet.cli.terminal.progress import TerminalProgress
+
+        return TerminalProgress(silent=self.quiet or self.json)
+
+
+pass_invocation = click.make_pass_decorator(Invocation)

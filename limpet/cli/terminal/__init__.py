@@ -1,0 +1,1 @@
+"""What every command shares on the way out: output, progress, style, safe texts."""

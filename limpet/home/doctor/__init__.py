@@ -1,0 +1,1 @@
+"""The doctor: one line for each thing that limpet needs."""

@@ -1,0 +1,1 @@
+"""The nouns of a home: home.base, home.task, home.adapter, ..."""

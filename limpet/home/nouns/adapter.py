@@ -1,0 +1,233 @@
+"""`home.adapter`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limpet.errors import UsageError
+from limpet.registry import versions
+from limpet.registry.records import alarms, evaluations, tasks
+from limpet.registry.versions import aliases, costs, deletion, lineage, notes, tags
+
+if TYPE_CHECKING:
+    from limpet.home import Home
+    from limpet.home.results import Move, Trained
+    from limpet.registry.records.alarms import Alarm
+    from limpet.registry.values import AliasEvent, Json, Page, VersionRecord
+    from limpet.registry.versions.diff import VersionDifference
+    from limpet.registry.versions.lineage import Lineage
+    from limpet.registry.versions.notes import Note
+    from limpet.training.progress import Progress
+
+__all__ = ["Adapters"]
+
+
+class Adapters:
+    """`home.adapter`: the versions, and the aliases that point at them."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def register(
+        self,
+        task: str,
+        folder: str | Path,
+        *,
+        labels: Sequence[str] | None = None,
+        promote: str | None = None,
+        mirror: bool = True,
+        progress: Progress | None = None,
+    ) -> Trained:
+        """Register an adapter that was trained elsewhere, in peft's format; see `limpet.training.adoption.adopt`."""
+        from limpet.forgetting.gate.parse import read_rules
+        from limpet.forgetting.monitor.monitor import add_version, check_growth
+        from limpet.training.adoption.adopt import adopt
+        from limpet.training.progress import SILENT
+
+        home, progress = self._home, progress or SILENT
+        if promote is not None:
+            aliases.check_unprotected(home.store, task, promote)
+        record = tasks.get(home.store, task)
+        backbone = home.backbone(progress)
+        check_growth(home.store, backbone)
+        adopted = adopt(home.store, backbone, record, folder=Path(folder), labels=labels, progress=progress)
+        with adopted as (draft, files):
+            added = add_version(home.store, backbone, draft, files, progress)
+        return home.after_addition(added, True, promote, read_rules(home.path), mirror, progress)
+
+    def list(
+        self,
+        task: str | None = None,
+        method: str | None = None,
+        alias: str | None = None,
+        where: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        *,
+        sort: str | None = None,
+        deleted: bool = False,
+    ) -> Page[VersionRecord]:
+        """One page of versions, newest first or by `sort`, such as `-score`; with `deleted`, those deleted too."""
+        return versions.find(self._home.store, task, method, alias, where, limit, cursor, sort, deleted)
+
+    def show(self, reference: str) -> VersionRecord:
+        """Return one version, `task`, `task@3`, `task@alias`; by its number also one that was deleted."""
+        return versions.look_up(self._home.store, reference)
+
+    def cost(self, reference: str) -> Json:
+        """Return what a version cost, also against full fine-tuning; see `limpet.registry.versions.costs`."""
+        return costs.summary(self._home.store, self.show(reference))
+
+    def served(self, reference: str) -> Json | None:
+        """Return how a version's served answers agree with the measured ones, and every example where they do not.
+
+        Null for a version that was registered before this was measured, or whose evaluation has no answers.
+        """
+        version = self.show(reference).reference
+        *_, first = [None, *evaluations.full(self._home.store, version, version)]
+        content = {} if first is None else evaluations.predictions(self._home.store, first)
+        return content.get("served")
+
+    def alarm(self, reference: str) -> Alarm | None:
+        """Return the open alarm of a version: it does not answer as it did; null where it has none."""
+        return alarms.open_alarm(self._home.store, self.show(reference).reference)
+
+    def lineage(self, reference: str) -> Lineage:
+        """Return where a version comes from: parent, data, steps of streams, its run in MLflow."""
+        return lineage.get(self._home.store, reference)
+
+    def tags(self, reference: str) -> dict[str, str]:
+        """Return the tags of a version."""
+        return tags.get(self._home.store, reference)
+
+    def tag(self, reference: str, values: Mapping[str, str], remove: Sequence[str] = ()) -> dict[str, str]:
+        """Set tags of a version, take others away, and return all that it has."""
+        return tags.change(self._home.store, reference, values, remove)
+
+    def notes(self, reference: str) -> tuple[Note, ...]:
+        """Return the notes on a version, oldest first."""
+        return notes.get(self._home.store, reference)
+
+    def note(self, reference: str, text: str) -> Note:
+        """Leave a note on a version."""
+        return notes.add(self._home.store, reference, text)
+
+    def delete(self, reference: str, reason: str, *, dry_run: bool = False) -> VersionRecord:
+        """Delete a version, `task@3`; with `dry_run`, only say what it would be or why it can't be deleted."""
+        if dry_run:
+            return deletion.check_deletable(self._home.store, reference, reason)
+        return deletion.delete(self._home.store, reference, reason)
+
+    def diff(self, a: str, b: str) -> VersionDifference:
+        """What tells two versions apart, of one task or of two; see `limpet.registry.versions.diff`."""
+        from limpet.registry.versions import diff
+
+        return diff.compare(self._home.store, a, b)
+
+    def promote(
+        self,
+        reference: str,
+        alias: str,
+        *,
+        expect: str | None = None,
+        reason: str = "",
+        accept: bool = False,
+        progress: Progress | None = None,
+    ) -> Move:
+        """Move an alias to a version, if it stands at `expect` (`task@2`, `none`) and no rule of the gate is crossed.
+
+        Args:
+            reference: The version.
+            alias: The alias.
+            expect: Where it must stand now.
+            reason: Why, for the history.
+            accept: Go on although a rule is crossed; the log keeps which, and the reason, which is needed then.
+            progress: Told of every batch, where a version has to be evaluated first.
+
+        Raises:
+            ConflictError: The alias stands elsewhere, or is protected.
+            GateError: By taking the place of the version under the alias, it crosses a rule of `[gate]`.
+            UsageError: `accept` without a reason.
+        """
+        from limpet.home.alias_moves import Terms, promote
+
+        return promote(self._home, reference, alias, Terms(expect, reason, accept), progress)
+
+    def rollback(
+        self,
+        task: str,
+        alias: str,
+        *,
+        expect: str | None = None,
+        reason: str = "",
+        accept: bool = False,
+        progress: Progress | None = None,
+    ) -> Move:
+        """Move an alias back to the version before, if it stands at `expect` (`task@2`), judged as in `promote`.
+
+        Raises:
+            ConflictError: There is nothing before it, or as in `promote`.
+            GateError: As in `promote`.
+            NotFoundError: There is no such alias.
+            UsageError: `accept` without a reason.
+        """
+        from limpet.home.alias_moves import Terms, rollback
+
+        return rollback(self._home, task, alias, Terms(expect, reason, accept), progress)
+
+    def history(
+        self, task: str, alias: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page[AliasEvent]:
+        """One page of the moves of a task's aliases, or of one of them, oldest first."""
+        return aliases.history_page(self._home.store, task, alias, limit, cursor)
+
+    def export(self, reference: str, path: str | Path, *, data: bool = True, merged: bool = False) -> Path:
+        """Write a version's files into a new folder that plain peft loads, or into one bundle.
+
+        Args:
+            reference: The version.
+            path: The folder; a path that ends in `.limpet` is a bundle.
+            data: Whether a bundle brings the task's examples.
+            merged: Write the base with the update merged in instead, for plain transformers; see
+                `limpet.training.model.export_merged`.
+
+        Raises:
+            UsageError: `data` is false for a folder, which never has them; or what is to be merged can't be, or is
+                to be a bundle.
+        """
+        from limpet.registry.exchange import export_import
+        from limpet.registry.exchange.bundle_format import SUFFIX
+
+        target = Path(path)
+        if merged:
+            return self._export_merged(reference, target, data)
+        if target.suffix == SUFFIX:
+            return export_import.export_bundle(self._home.store, reference, target, data)
+        if not data:
+            raise UsageError(
+                f"A folder never has the task's data; only a bundle can be without it, and {str(path)!r} is none.",
+                f"limpet adapter export {reference} FILE{SUFFIX} --without-data",
+            )
+        return export_import.export(self._home.store, reference, target)
+
+    def _export_merged(self, reference: str, target: Path, data: bool) -> Path:
+        from limpet.registry.exchange.bundle_format import SUFFIX
+        from limpet.training.model.export_merged import export_merged
+        from limpet.training.model.merge import check_mergeable
+
+        if target.suffix == SUFFIX or not data:
+            raise UsageError(
+                "A merged model is a folder, and never a bundle.", f"limpet adapter export {reference} FOLDER"
+            )
+        version = versions.resolve(self._home.store, reference)
+        # before the base is loaded
+        check_mergeable(version.method)
+        return export_merged(self._home.store, self._home.backbone(), version, target)
+
+    def import_bundle(self, path: str | Path) -> tuple[VersionRecord, bool]:
+        """Take a version in from a bundle, and say whether it was made now; nothing is evaluated."""
+        from limpet.registry.exchange import export_import
+
+        return export_import.import_bundle(self._home.store, Path(path))
