@@ -13,9 +13,9 @@ from sqlalchemy import Connection, create_engine, text
 
 from limpet.registry.settings import load_settings, write_settings
 from limpet.registry.store import Store, open_store
+from tests.registry.blobs.s3 import Proxy, point_to, s3_server
 from tests.registry.homes import stock
 from tests.registry.postgres import postgres_server
-from tests.registry.s3 import Proxy, point_to, s3_server
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ from limpet.registry.records import (
 )
 from limpet.registry.store import Store, ownership
 from limpet.registry.versions import aliases, deletion, notes, tags
-from tests.registry.bundles import add_sound_version
-from tests.registry.deaths import Operation
+from tests.registry.deaths.deaths import Operation
+from tests.registry.exchange.bundles import add_sound_version
 from tests.registry.homes import BASE, ENVIRONMENT, a_base, a_task, add_ability, add_evaluation, add_version, stock
 
 _BUNDLE = "third.limpet"

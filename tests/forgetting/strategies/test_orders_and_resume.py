@@ -19,7 +19,7 @@ from limpet.forgetting.stream.spec import read_stream
 from limpet.home import Home, open_home
 from limpet.registry import versions
 from limpet.registry.records import streams
-from tests.training.test_learn import StopAt
+from tests.training.learning.test_learn import StopAt
 
 FIGURE = {"arm": "SeqFT", "base": "t5-large", "metric": "average_accuracy", "value": 0.189, "source": "Ada 1843"}
 STREAM: dict[str, Any] = {

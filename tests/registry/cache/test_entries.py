@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from limpet.errors import LimpetError
 from limpet.registry.cache import cache_folder, keep, needed, recall, scratch_folder
-from tests.registry.small_disk import small_disk
+from tests.registry.blobs.small_disk import small_disk
 
 CONTENT = b"what was computed" * 9
 

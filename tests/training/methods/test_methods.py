@@ -19,7 +19,7 @@ from limpet.training.base.backbone import module_digest
 from limpet.training.learning.learn import TrainingSettings, discard
 from limpet.training.model.task_model import version_files
 from tests.tiny import tiny_base, tiny_csv
-from tests.training.test_learn import StopAt, contents, staged
+from tests.training.learning.test_learn import StopAt, contents, staged
 
 PACKAGE = Path(limpet.__file__).parent
 OWN = tuple(name for name in methods.names() if ":" not in name)

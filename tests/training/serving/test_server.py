@@ -22,8 +22,8 @@ from limpet.training.evaluation.predict_texts import Prediction
 from limpet.training.learning.learn import TrainingSettings
 from limpet.training.serving import Server
 from tests.tiny import change_one_weight, tiny_base
+from tests.training.generation.test_generation import headlines
 from tests.training.serving.conftest import TEXTS, Make, maker
-from tests.training.test_generation import headlines
 from tests.training.typed_data import SPECS, write_rows
 
 # another order of additions in float32

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from limpet.registry import versions
+from limpet.registry.store import Store
+from limpet.registry.verification.verify import verify
+from tests.registry.homes import add_version, again
+
+ROOT = Path(__file__).parents[3]
+# what a death may leave: bytes that nothing names, never a name without bytes
+HARMLESS = {"orphan", "stray"}
+SCRIPT = """
+from pathlib import Path
+from limpet.registry.store import open_store
+from limpet.registry import aliases
+from tests.registry.homes import add_version
+store = open_store(Path({path!r}))
+print("ready", flush=True)
+for seed in range({first}, {first} + 10_000):
+    version = add_version(store, seed=seed)
+    print(version.reference, flush=True)
+    aliases.promote(store, version.reference, "production")
+"""
+
+
+def _kill_a_writer(home: Store, first: int, after: float) -> list[str]:
+    """Let a process register and promote, kill it after some seconds, return what it said it had registered."""
+    script = SCRIPT.format(path=str(home.path), first=first)
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(after)
+    process.kill()
+    said = process.stdout.read().splitlines()
+    process.wait()
+    return [line for line in said if "@" in line]
+
+
+def _attack(home: Store, kills: int) -> None:
+    chance = random.Random(0)
+    said: set[str] = set()
+    for kill in range(kills):
+        said |= set(_kill_a_writer(home, 1_000_000 * (kill + 1), chance.uniform(0, 0.15)))
+        store = again(home)
+        assert {problem.kind for problem in verify(store)} <= HARMLESS
+        # what was reported as registered is there, and the next one gets the next number
+        new = add_version(store, seed=kill)
+        numbers = sorted(version.number for version in _all(store))
+        assert numbers == list(range(1, new.number + 1))
+        assert {int(reference.split("@")[1]) for reference in said} <= set(numbers)
+        store.database.close()
+    assert said
+
+
+def _all(store: Store) -> list[versions.VersionRecord]:
+    found: list[versions.VersionRecord] = []
+    cursor: str | None = None
+    while True:
+        page = versions.find(store, limit=1000, cursor=cursor)
+        found += page.items
+        cursor = page.cursor
+        if cursor is None:
+            return found
+
+
+def test_a_killed_writer_leaves_only_whole_versions(home: Store) -> None:
+    _attack(home, 5)
+
+
+@pytest.mark.slow
+def test_a_hundred_killed_writers_leave_only_whole_versions(home: Store) -> None:
+    _attack(home, 100)

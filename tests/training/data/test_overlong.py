@@ -1,0 +1,153 @@
+"""What is longer than the limits: counted at add and at train, with the tokenizer of the base."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from limpet.errors import DataError, UsageError
+from limpet.home import Home, init, open_home
+from limpet.registry.database.engine import upgrade
+from limpet.training.base.pretrained import load_tokenizer
+from limpet.training.data.build_task import build_task
+from limpet.training.data.overlong import LONGEST_ANSWER, room_for
+from tests.registry.database.released import RELEASED, lay_home
+from tests.tiny import TOPICS, tiny_base
+
+WORDS = [word for words in TOPICS.values() for word in words]
+NOTHING = {"texts": 0, "texts_by": 0, "targets": 0, "targets_by": 0}
+
+
+def spec(folder: Path, long: int = 4, rows: int = 40) -> str:
+    """Texts of 5 words, and `long` of them of 20; every word is one token."""
+    lines = []
+    for at in range(rows):
+        count = 20 if at < long else 5
+        words = [WORDS[(at * 7 + step * (at % 5 + 1)) % len(WORDS)] for step in range(count)]
+        lines.append({"text": " ".join(words), "label": "ab"[at % 2], "headline": " ".join(words[: count - 1])})
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return f"jsonl:{path}"
+
+
+@pytest.fixture
+def home(tmp_path: Path, base_folder: Path) -> Home:
+    return init(tmp_path / "home", base=str(base_folder), mlflow="off")
+
+
+def total(found: Mapping[str, Mapping[str, int]], what: str) -> int:
+    return sum(split[what] for split in found.values())
+
+
+def test_what_is_cut_is_counted_in_each_split_and_said(home: Home, tmp_path: Path) -> None:
+    checks = home.task.add("rows", spec(tmp_path), max_length=16, near_duplicates="keep").checks
+    assert total(checks["cut"], "texts") == 4
+    # 20 words and two special tokens
+    assert max(split["texts_by"] for split in checks["cut"].values()) == 22 - 16
+    assert any("are cut at 16 tokens; the longest has 22" in note for note in checks["notes"])
+
+
+def test_where_all_fits_nothing_is_said(home: Home, tmp_path: Path) -> None:
+    checks = home.task.add("rows", spec(tmp_path), max_length=22, near_duplicates="keep").checks
+    assert checks["cut"] == dict.fromkeys(("train", "validation", "evaluation"), NOTHING)
+    assert checks["notes"] == []
+
+
+def test_training_counts_what_its_own_limit_cuts_and_records_it(home: Home, tmp_path: Path) -> None:
+    from limpet.training.learning.learn import TrainingSettings
+
+    home.task.add("rows", spec(tmp_path), max_length=22, near_duplicates="keep")
+    trained = home.train("rows", TrainingSettings("probe", epochs=1, max_length=10))
+    assert total(trained.version.metrics["cut"], "texts") == 4
+    assert any("are cut at 10 tokens; the longest has 22" in warning for warning in trained.warnings)
+    whole = home.train("rows", TrainingSettings("probe", epochs=1))
+    assert total(whole.version.metrics["cut"], "texts") == 0
+    assert not any("cut" in warning for warning in whole.warnings)
+
+
+def test_a_text_longer_than_the_positions_of_the_base_is_cut_there_and_counted(home: Home, tmp_path: Path) -> None:
+    from limpet.training.learning.learn import TrainingSettings
+
+    path = tmp_path / "long.jsonl"
+    lines = [{"text": " ".join([WORDS[at % 18]] * (600 + at)), "label": "ab"[at % 2]} for at in range(12)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    home.task.add("long", f"jsonl:{path}", max_length=2000, near_duplicates="keep")
+    version = home.train("long", TrainingSettings("probe", epochs=1)).version
+    places = home.backbone().model.config.max_position_embeddings
+    assert version.config["max_length"] == places // 8 * 8
+    assert total(version.metrics["cut"], "texts") == 12
+
+
+def test_overlong_examples_are_dropped_or_refused_where_that_is_asked(home: Home, tmp_path: Path) -> None:
+    dropped = home.task.add("rows", spec(tmp_path), max_length=16, overlong="drop", near_duplicates="keep")
+    assert dropped.checks["overlong_dropped"] == 4
+    assert dropped.checks["overlong_rule"] == "drop"
+    assert sum(split.examples for split in dropped.splits) == 36
+    assert total(dropped.checks["cut"], "texts") == 0
+    with pytest.raises(DataError, match="4 texts are longer than 16 tokens, by 6 at most"):
+        home.task.add("more", spec(tmp_path), max_length=16, overlong="refuse")
+    assert home.task.add("fits", spec(tmp_path), max_length=22, overlong="refuse").checks["overlong_rule"] == "refuse"
+
+
+def test_without_the_base_nothing_is_counted(tmp_path: Path) -> None:
+    record, _ = build_task("rows", spec(tmp_path), near_duplicates="keep")
+    assert record.checks["cut"] is None
+    with pytest.raises(UsageError, match="not on this machine yet"):
+        build_task("rows", spec(tmp_path), overlong="drop")
+
+
+def test_the_longest_answer_is_what_the_targets_need(tmp_path: Path, base_folder: Path) -> None:
+    tokenizer = load_tokenizer(base_folder)
+    given = {"type": "generation", "text_column": "text", "near_duplicates": "keep", "tokenizer": tokenizer}
+    short, _ = build_task("write", spec(tmp_path, long=0), **given)  # type: ignore[arg-type]
+    assert short.definition.options["max_new_tokens"] == 32
+    path = tmp_path / "long.jsonl"
+    rows = [
+        {"text": f"{WORDS[at % 18]} {at}", "headline": " ".join([WORDS[at % 18]] * (40 + at))} for at in range(20)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    long, _ = build_task("write", f"jsonl:{path}", **given)  # type: ignore[arg-type]
+    assert long.definition.options["max_new_tokens"] == 64
+    assert total(long.checks["cut"], "targets") == 0
+    asked, _ = build_task("write", f"jsonl:{path}", max_new_tokens=50, **given)  # type: ignore[arg-type]
+    assert total(asked.checks["cut"], "targets") == 9
+    assert any("longer than the longest answer, by 9 tokens at most" in note for note in asked.checks["notes"])
+    assert room_for([10_000], 32) == LONGEST_ANSWER
+
+
+def test_the_same_command_gives_the_same_task_when_the_base_has_come(tmp_path: Path, base_folder: Path) -> None:
+    init(tmp_path / "home", mlflow="off")
+    home = open_home(tmp_path / "home", base=str(base_folder))
+    path = tmp_path / "long.jsonl"
+    rows = [
+        {"text": f"{WORDS[at % 18]} {at}", "headline": " ".join([WORDS[at % 18]] * (40 + at))} for at in range(20)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first = home.task.add("write", f"jsonl:{path}", type="generation")
+    assert first.checks["cut"] is None
+    assert home.task.cut("write") is None
+    home.base.add(str(base_folder))
+    assert home.task.add("write", f"jsonl:{path}", type="generation") == first
+    # what could not be counted then is counted now
+    counted = home.task.cut("write")
+    assert counted is not None
+    assert total(counted, "targets") == 20
+
+
+@pytest.mark.parametrize("revision", RELEASED)
+def test_tasks_of_released_homes_show_what_can_be_known_without_their_base(tmp_path: Path, revision: str) -> None:
+    (tmp_path / "home").mkdir()
+    upgrade(lay_home(revision, tmp_path / "home"))
+    home = open_home(tmp_path / "home")
+    for task in home.task.list():
+        assert home.task.cut(task.name) is None
+        assert 0 <= (home.task.majority_baseline(task.name) or 0) <= 1
+
+
+def test_a_tokenizer_that_can_not_be_read_is_for_training_to_complain_of(tmp_path: Path) -> None:
+    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base")), mlflow="off")
+    (tmp_path / "base" / "tokenizer.json").write_text("{")
+    assert home.task.add("rows", spec(tmp_path)).checks["cut"] is None
