@@ -21,7 +21,7 @@ BASELINES = ("full", "none")
 RESAMPLES = 4000
 
 
-def of_group(rows: Iterable[Row], base: str, tasks: Iterable[str], dtype: str) -> list[Row]:
+def of_group(rows: Iterable[Row], base: str, tasks: Iterable[str], *, dtype: str) -> list[Row]:
     """The results on one base and some tasks, trained in one dtype, the oldest first."""
     wanted = set(tasks)
     keys = ((row, row["key"]) for row in rows)
@@ -159,7 +159,7 @@ def _points(found: tuple[float, tuple[float, float]] | None) -> str:
     return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
-def cost_table(rows: Sequence[Row], arms: Arms, task: str, steps: int, batch_size: int) -> str:
+def cost_table(rows: Sequence[Row], arms: Arms, task: str, *, steps: int, batch_size: int) -> str:
     """What each method costs on a task: sizes from the runs, seconds and memory from those of `cost`.
 
     Where `cost` measured none of the arms, seconds and memory are those of the runs as well.
@@ -180,7 +180,7 @@ def cost_table(rows: Sequence[Row], arms: Arms, task: str, steps: int, batch_siz
     return _markdown(table)
 
 
-def _measured(measured: Sequence[Row], runs: Sequence[Row], steps: int, batch_size: int) -> list[str]:
+def _measured(measured: Sequence[Row], runs: Sequence[Row], steps: int, *, batch_size: int) -> list[str]:
     """What `cost` measured, for all steps."""
     if not measured:
         return []
@@ -191,7 +191,7 @@ def _measured(measured: Sequence[Row], runs: Sequence[Row], steps: int, batch_si
     return [_spread(wall), _spread(processor), _rate(steps * batch_size, wall), _memory(measured)]
 
 
-def _of_runs(measured: Sequence[Row], runs: Sequence[Row], steps: int, batch_size: int) -> list[str]:
+def _of_runs(measured: Sequence[Row], runs: Sequence[Row], steps: int, *, batch_size: int) -> list[str]:
     """What the runs that learned took, validation not counted."""
     if not all("train_seconds" in row for row in runs):
         return []

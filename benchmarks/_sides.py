@@ -46,7 +46,7 @@ def _begin(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def make_home(folder: Path, tasks: Sequence[str], train_size: int, eval_size: int, max_length: int) -> None:
+def make_home(folder: Path, tasks: Sequence[str], train_size: int, *, eval_size: int, max_length: int) -> None:
     """Make a home with some sample tasks, and give the peer the same examples and the same base."""
     from limpet.home import init
     from limpet.training.base import locate

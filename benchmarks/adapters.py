@@ -52,7 +52,7 @@ def make_home(folder: Path, count: int) -> Home:
     files = folder / "adapter"
     files.mkdir()
     module = lora.attach(backbone.model, config)
-    lora.save(module, config, backbone.record.name, files)
+    lora.save(module, config, backbone.record.name, folder=files)
     lora.detach(module)
     shapes = {name: tensor.shape for name, tensor in load_file(files / "adapter_model.safetensors").items()}
     for seed in range(count):
@@ -114,7 +114,7 @@ def peft_model(home: Home, folder: Path) -> Any:
     return PeftModel.from_pretrained(base.eval(), folder / "adapter", adapter_name="a0").eval()
 
 
-def switching(home: Home, count: int, runs: int, peft: Any, folder: Path) -> None:
+def switching(home: Home, count: int, runs: int, *, peft: Any, folder: Path) -> None:
     """Print how long it takes until another adapter is the one that answers."""
     server, loaded, loads = home.serve(), 1, []
     print(f"{'adapters':>8}  {'switch':34} {'median ms':>9} {'quarter':>9} {'3rd q.':>9}")
@@ -287,7 +287,7 @@ def main() -> None:
         home = make_home(folder, count)
         (folder / "base").symlink_to(locate.check(home.store, home.base.show()))
         peft = peft_model(home, folder)
-        switching(home, count, 30 * arguments.runs, peft, folder)
+        switching(home, count, 30 * arguments.runs, peft=peft, folder=folder)
         copying(home, count, arguments.runs)
         mixed(home, arguments.runs, peft)
         requests(home, arguments.runs)

@@ -57,7 +57,7 @@ def train(job: Job) -> tuple[float, float]:
         max_seconds=1.0 if job.short else None,
     )
     task = home.task.show(job.task)
-    staged = learn(home.store, home.backbone(), task, settings)
+    staged = learn(home.store, home.backbone(), task, settings=settings)
     discard(staged)
     return float(staged.draft.cost["train_seconds"]), staged.draft.metrics[f"validation_{task.definition.metric}"]
 

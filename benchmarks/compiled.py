@@ -38,7 +38,7 @@ def seconds(work: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def measure(home: Home, name: str, tokens: int, repetitions: int) -> tuple[float, list[float], list[float]]:
+def measure(home: Home, name: str, tokens: int, *, repetitions: int) -> tuple[float, list[float], list[float]]:
     """Seconds of the first compiled step, and of plain and compiled ones."""
     method, dtype, model = methods.get(name), resolve_dtype("auto"), home.backbone().model
     module: Any = method.attach(model, method.resolve(model, {}))
@@ -90,7 +90,7 @@ def main() -> None:
     for name in given.methods.split(","):
         with tempfile.TemporaryDirectory() as folder:
             home = init(Path(folder) / "home", base="sample:minilm", mlflow="off")
-            first, plain, compiled = measure(home, name, given.tokens, given.repetitions)
+            first, plain, compiled = measure(home, name, given.tokens, repetitions=given.repetitions)
         ratios = [a / b for a, b in zip(plain, compiled, strict=True)]
         saved = statistics.median(a - b for a, b in zip(plain, compiled, strict=True))
         pays = f"{first / saved:,.0f} steps" if saved > 0 else "never"

@@ -148,7 +148,7 @@ def at_its_best(side: Side, job: Job) -> Job:
     return jobs[best.index(min(best))]
 
 
-def compare(sides: Mapping[str, Side], folder: Path, task: str, repetitions: int) -> None:
+def compare(sides: Mapping[str, Side], folder: Path, task: str, *, repetitions: int) -> None:
     """Let every side evaluate the task in turn, and print what it took."""
     job = Job(folder, task)
     jobs = {LIMPET: job, DEFAULT: job, BEST: at_its_best(sides[BEST], job)}
@@ -208,7 +208,7 @@ def main() -> None:
         clerk.end()
         sides = {name: Side(given.threads) for name in (LIMPET, DEFAULT, BEST)}
         for task in tasks:
-            compare(sides, folder, task, given.repetitions)
+            compare(sides, folder, task, repetitions=given.repetitions)
         for side in sides.values():
             side.end()
     print(environment(given.threads))

@@ -75,9 +75,11 @@ def grow(store: Store, folder: Path, examples: int) -> Iterator[VersionRecord]:
             ).id
             for one, digest, its in known
         }
-        streams.extend(store, streams.HOME_STREAM, name, BASE)
-        arm = streams.arm_run(store, streams.HOME_STREAM, "isolated", "isolated", "any", 0, {})
-        streams.add_step(store, arm.id, None, name, version.reference, True, row)
+        streams.extend(store, streams.HOME_STREAM, name, base_digest=BASE)
+        arm = streams.arm_run(
+            store, streams.HOME_STREAM, "isolated", strategy="isolated", method="any", seed=0, settings={}
+        )
+        streams.add_step(store, arm.id, None, task=name, version=version.reference, base_unchanged=True, row=row)
         yield version
 
 
@@ -89,7 +91,7 @@ def look_back(store: Store, version: VersionRecord) -> float:
     return time.perf_counter() - started
 
 
-def measure(folder: Path, sizes: Sequence[int], examples: int, repetitions: int) -> None:
+def measure(folder: Path, sizes: Sequence[int], examples: int, *, repetitions: int) -> None:
     """Print a line for each size, and the slope."""
     store, _ = new_home(folder)
     found: dict[int, float] = {}
@@ -115,7 +117,7 @@ def main() -> None:
     print(f"{'tasks':>6}{'look back':>14}")
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         sizes = [int(size) for size in given.sizes.split(",")]
-        measure(Path(folder), sizes, given.examples, given.repetitions)
+        measure(Path(folder), sizes, given.examples, repetitions=given.repetitions)
 
 
 if __name__ == "__main__":

@@ -52,20 +52,25 @@ def interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def measure(home: Home, version: VersionRecord, size: int, count: int) -> list[tuple[str, list[float], list[float]]]:
+def measure(
+    home: Home, version: VersionRecord, size: int, *, count: int
+) -> list[tuple[str, list[float], list[float]]]:
     """Return by name the seconds of an answer, each with the base's."""
     backbone, files = home.backbone(), versions.files(home.store, version)
     batches: list[Mapping[str, Tensor]] = list(requests(home, size))
     base = TaskModel(backbone.model, bound_head(backbone, files), frozenset()).eval()
     beside = replace(backbone, model=shared_copy(backbone.model))
     rows = []
-    with active(beside, version.method, files, files) as model:
+    with active(beside, version.method, files, head=files) as model:
         rows.append(
-            (version.method, *time_in_turn([answers(model), answers(base)], batches, float("inf"), count, count))
+            (
+                version.method,
+                *time_in_turn([answers(model), answers(base)], batches, float("inf"), least=count, most=count),
+            )
         )
         if methods.get(version.method).capabilities.mergeable:
-            with merged(backbone, version.method, files, files) as plain:
-                times = time_in_turn([answers(plain), answers(base)], batches, float("inf"), count, count)
+            with merged(backbone, version.method, files, head=files) as plain:
+                times = time_in_turn([answers(plain), answers(base)], batches, float("inf"), least=count, most=count)
                 rows.append((f"{version.method}, merged", *times))
                 difference = furthest(plain, model, batches)
                 print(f"{version.method}: merged and attached logits differ by at most {difference:.1e}")
@@ -94,7 +99,7 @@ def main() -> None:
         rows = []
         for name in options.methods.split(","):
             version = home.train(TASK, TrainingSettings(method=name, epochs=1), monitor=False).version
-            rows += [(size, *row) for size in SIZES for row in measure(home, version, size, options.requests)]
+            rows += [(size, *row) for size in SIZES for row in measure(home, version, size, count=options.requests)]
     print(f"{'method':20} {'batch':>5} {'median ms':>10} {'base ms':>9} {'ratio':>7}   95 % interval")
     for size, name, times, base in rows:
         low, high = interval(times, base)

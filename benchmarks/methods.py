@@ -201,38 +201,44 @@ def new_home(plan: Plan, tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[Hom
         yield home
 
 
-def sweep(plan: Plan, group: Group, arguments: argparse.Namespace, results: Results) -> None:
+def sweep(plan: Plan, group: Group, arguments: argparse.Namespace, *, results: Results) -> None:
     """Score each learning rate on validation data."""
     with new_home(plan, group.tasks) as home:
         jobs = [(task, arm, rate) for arm in chosen(group, arguments) for rate in arm.rates for task in group.tasks]
         for task, arm, rate in jobs:
-            key = key_of("sweep", home, plan, task, arm, rate, seed=0)
+            key = key_of("sweep", home, plan, task=task, arm=arm, rate=rate, seed=0)
             if results.claim(key):
-                results.add(key, learn_once(home, plan, task, arm, rate, 0))
+                results.add(key, learn_once(home, plan, task, arm=arm, rate=rate, seed=0))
                 say(results.rows()[-1])
 
 
-def learn(plan: Plan, group: Group, arguments: argparse.Namespace, results: Results) -> None:
+def learn(plan: Plan, group: Group, arguments: argparse.Namespace, *, results: Results) -> None:
     """Learn each task with each seed at the rate that the sweep found, and evaluate."""
     with new_home(plan, group.tasks) as home:
         arms = chosen(group, arguments)
         jobs = [(seed, task, arm) for seed in arguments.seeds for arm in arms for task in group.tasks]
         for seed, task, arm in jobs:
             rate = tables.best_rate(
-                tables.of_group(results.rows(), plan.base, group.tasks, resolve_dtype("auto")), arm.name, arm.rates
+                tables.of_group(results.rows(), plan.base, group.tasks, dtype=resolve_dtype("auto")),
+                arm.name,
+                arm.rates,
             )
             if arm.rates and rate is None:
                 sys.exit(f"{arm.name}: no learning rate was tried yet; run sweep first")
             plain = arm.method == NOTHING
-            key = key_of("learn", home, plan, task, arm, rate, None if plain else seed)
+            key = key_of("learn", home, plan, task=task, arm=arm, rate=rate, seed=None if plain else seed)
             if results.claim(key):
-                found = answer_untaught(home, task) if plain else evaluate_once(home, plan, task, arm, rate, seed)
+                found = (
+                    answer_untaught(home, task)
+                    if plain
+                    else evaluate_once(home, plan, task, arm=arm, rate=rate, seed=seed)
+                )
                 results.add(key, found)
                 say(results.rows()[-1])
 
 
 def key_of(
-    kind: str, home: Home, plan: Plan, task: str, arm: Arm, rate: float | None, seed: int | None
+    kind: str, home: Home, plan: Plan, *, task: str, arm: Arm, rate: float | None, seed: int | None
 ) -> dict[str, Any]:
     """What decides a result."""
     return {
@@ -252,7 +258,7 @@ def key_of(
     }
 
 
-def settings_of(plan: Plan, arm: Arm, rate: float | None, seed: int) -> Any:
+def settings_of(plan: Plan, arm: Arm, rate: float | None, *, seed: int) -> Any:
     """The settings of one training run."""
     from limpet.training.learning.learn import TrainingSettings
 
@@ -261,7 +267,7 @@ def settings_of(plan: Plan, arm: Arm, rate: float | None, seed: int) -> Any:
     )
 
 
-def learn_once(home: Home, plan: Plan, task: str, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
+def learn_once(home: Home, plan: Plan, task: str, *, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
     """Learn without registering; what validation said, epoch by epoch."""
     from limpet.errors import TrainingError
     from limpet.training.learning.learn import discard
@@ -269,7 +275,7 @@ def learn_once(home: Home, plan: Plan, task: str, arm: Arm, rate: float, seed: i
 
     started, record = time.time(), home.task.show(task)
     try:
-        staged = learn_task(home.store, home.backbone(), record, settings_of(plan, arm, rate, seed))
+        staged = learn_task(home.store, home.backbone(), record, settings=settings_of(plan, arm, rate, seed=seed))
     except TrainingError as error:
         return {"validation": 0.0, "history": [], "note": str(error), "seconds": time.time() - started}
     discard(staged)
@@ -281,12 +287,12 @@ def learn_once(home: Home, plan: Plan, task: str, arm: Arm, rate: float, seed: i
     }
 
 
-def evaluate_once(home: Home, plan: Plan, task: str, arm: Arm, rate: float | None, seed: int) -> dict[str, Any]:
+def evaluate_once(home: Home, plan: Plan, task: str, *, arm: Arm, rate: float | None, seed: int) -> dict[str, Any]:
     """Learn, register and evaluate; with every example's score, so that methods can be paired example by example."""
     from limpet.registry.records import evaluations
 
     started, name = time.time(), home.task.show(task).definition.metric
-    version = home.train(task, settings_of(plan, arm, rate, seed), monitor=False).version
+    version = home.train(task, settings_of(plan, arm, rate, seed=seed), monitor=False).version
     record = evaluations.full(home.store, version.reference, version.reference)[0]
     said = evaluations.predictions(home.store, record)
     files = {file.name: file.size for file in version.files}
@@ -374,7 +380,7 @@ class StepClock:
         return time.perf_counter(), time.process_time()
 
 
-def cost(plan: Plan, group: Group, arguments: argparse.Namespace, results: Results) -> None:
+def cost(plan: Plan, group: Group, arguments: argparse.Namespace, *, results: Results) -> None:
     """Measure each method alone, in a process of its own, in turn, so that a slow minute meets all of them."""
     for repetition in range(arguments.repetitions):
         for arm in chosen(group, arguments):
@@ -421,7 +427,7 @@ def cost_once(plan: Plan, group: Group, arm: Arm) -> None:
         settings = TrainingSettings(
             arm.method, arm.settings, epochs=1, learning_rate=arm.rates[0], batch_size=plan.batch_size
         )
-        draft = learn_task(home.store, home.backbone(), home.task.show(task), settings, progress=clock).draft
+        draft = learn_task(home.store, home.backbone(), home.task.show(task), settings=settings, progress=clock).draft
     # what is done once at the beginning is no part of a step
     wall, processor = np.median(np.diff(clock.ends, axis=0)[2:], axis=0).tolist()
     print(
@@ -469,7 +475,7 @@ def main() -> None:
         for one in PLANS.values():
             for group in one.groups:
                 for dtype in ("bfloat16", "float32"):
-                    print_tables(one, group, results.rows(), dtype)
+                    print_tables(one, group, results.rows(), dtype=dtype)
         return
     plan = PLANS[arguments.base]
     for group in plan.groups:
@@ -481,14 +487,17 @@ def main() -> None:
             {"sweep": sweep, "learn": learn, "cost": cost}[arguments.what](plan, group, arguments, results)
 
 
-def print_tables(plan: Plan, group: Group, rows: list[dict[str, Any]], dtype: str) -> None:
+def print_tables(plan: Plan, group: Group, rows: list[dict[str, Any]], *, dtype: str) -> None:
     """Print all tables of a group that has results in a dtype."""
     arms, tasks = {arm.name: arm.rates for arm in group.arms}, list(group.tasks)
-    known = tables.of_group(rows, plan.base, tasks, dtype)
+    known = tables.of_group(rows, plan.base, tasks, dtype=dtype)
     if any(row["key"]["kind"] == "learn" for row in known):
         print(f"\n{plan.base}: {', '.join(tasks)}, trained in {dtype}\n")
         print(tables.score_table(known, arms, tasks), end="\n\n")
-        print(tables.cost_table(known, arms, group.first, plan.steps(group), plan.batch_size), end="\n\n")
+        print(
+            tables.cost_table(known, arms, group.first, steps=plan.steps(group), batch_size=plan.batch_size),
+            end="\n\n",
+        )
         if any(tables.sweep_means(known, arm) for arm in arms):
             print(tables.sweep_table(known, arms))
 

@@ -158,13 +158,13 @@ def draft(task: str, seed: int) -> VersionDraft:
     )
 
 
-def seed(store: Store, files: tuple[FileEntry, ...], first: int, last: int) -> None:
+def seed(store: Store, files: tuple[FileEntry, ...], first: int, *, last: int) -> None:
     """Bring a home from `first` to `last` versions, each task with an alias on one of its own."""
     splits = store.blobs.put_bytes(b'{"text":"a","label":0}\n')
     names = [task_name(index) for index in range(first // VERSIONS_PER_TASK, last // VERSIONS_PER_TASK)]
     with store.database.write() as session:
         for name in names:
-            seed_versions(session, seed_task(session, name, splits), name, files)
+            seed_versions(session, seed_task(session, name, splits), name, files=files)
     for name in names:
         aliases.promote(store, f"{name}@{VERSIONS_PER_TASK // 2}", "production")
 
@@ -179,7 +179,7 @@ def seed_task(session: Session, name: str, splits: str) -> int:
     return row.id
 
 
-def seed_versions(session: Session, task_id: int, task: str, files: tuple[FileEntry, ...]) -> None:
+def seed_versions(session: Session, task_id: int, task: str, *, files: tuple[FileEntry, ...]) -> None:
     """Insert the versions of a task, with their files and the events of the log."""
     environment = session.scalar(select(EnvironmentRow.id)) or seed_environment(session)
     start = session.scalar(select(func.max(VersionRow.id))) or 0
@@ -255,7 +255,7 @@ class Disk:
         self.database.execute("COMMIT")
 
 
-def measure_limpet(store: Store, folder: Path, count: int, runs: int) -> Iterator[Timing]:
+def measure_limpet(store: Store, folder: Path, count: int, *, runs: int) -> Iterator[Timing]:
     """Time the reads, then registrations in turn with the disk itself."""
     chance = random.Random(count)
     task_count = count // VERSIONS_PER_TASK
@@ -321,7 +321,7 @@ def copy_rows(connection: sqlite3.Connection, table: str, changes: dict[str, Any
     connection.execute(f"INSERT INTO {table} SELECT {values} FROM {table} WHERE {where}", changes)
 
 
-def measure_mlflow(client: Any, folder: Path, count: int, runs: int) -> Iterator[Timing]:
+def measure_mlflow(client: Any, folder: Path, count: int, *, runs: int) -> Iterator[Timing]:
     """Time the same operations of MLflow's registry."""
     chance = random.Random(count)
     task_count = count // VERSIONS_PER_TASK
@@ -361,13 +361,13 @@ def main() -> None:
         seeded = 0
         for size in sizes:
             # what was registered at the size before stays, and is a few versions more
-            seed(store, files, seeded, size)
+            seed(store, files, seeded, last=size)
             if size == sizes[0] and (problems := verify.verify(store)):
                 raise SystemExit(f"the seeded home is not sound: {problems[0]}")
-            steps = [measure_limpet(store, folder, size, arguments.runs)]
+            steps = [measure_limpet(store, folder, size, runs=arguments.runs)]
             if size in mlflow_sizes:
                 seed_mlflow(folder / "mlflow.db", seeded, size)
-                steps.append(measure_mlflow(client, folder, size, arguments.runs))
+                steps.append(measure_mlflow(client, folder, size, runs=arguments.runs))
             for step in steps:
                 for timing in step:
                     timings.append(timing)

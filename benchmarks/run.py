@@ -49,7 +49,7 @@ def processor() -> str:
     return platform.machine()
 
 
-def write(command: str, dtype: str, facts: str, printed: str) -> None:
+def write(command: str, dtype: str, facts: str, *, printed: str) -> None:
     """Put what a command printed into its block of that dtype or an empty one, or into a new one below its last."""
     text = DOCUMENT.read_text(encoding="utf-8")
     fresh = f"```text python {command}\n# {facts}\n{printed}```"
@@ -77,7 +77,7 @@ def main() -> int:
             print(f"python {command} failed; its block is as it was", file=sys.stderr)
             failed = True
             continue
-        write(command, dtype, f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {dtype}, {versions}", printed)
+        write(command, dtype, f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {dtype}, {versions}", printed=printed)
     return int(failed)
 
 

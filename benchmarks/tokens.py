@@ -38,7 +38,7 @@ def learn(module: Any, ids: Any) -> None:
     module.zero_grad(set_to_none=True)
 
 
-def rates(work: Any, module: Any, length: int, sizes: list[int], repetitions: int) -> list[float]:
+def rates(work: Any, module: Any, length: int, *, sizes: list[int], repetitions: int) -> list[float]:
     """Texts a second for batches of so many tokens: the median over repetitions."""
     texts = torch.randint(1000, 20000, (max(sizes) // length, length))
     found: list[list[float]] = [[] for _ in sizes]
@@ -72,7 +72,7 @@ def main() -> None:
     with computing(method, module, dtype), autocast("cpu", dtype):
         for name, work in (("evaluation", evaluate), ("learning", learn)):
             for length in map(int, given.lengths.split(",")):
-                found = rates(work, module, length, sizes, given.repetitions)
+                found = rates(work, module, length, sizes=sizes, repetitions=given.repetitions)
                 print(f"{name:12}{length:13}" + "".join(f"{rate:9.1f}" for rate in found), flush=True)
     print(environment(given.threads))
 

@@ -54,10 +54,19 @@ def train_limpet(job: TrainingJob) -> Run:
         max_seconds=None if job.limit is None else 1.0,
     )
     started = time.perf_counter()
-    staged = learn(home.store, backbone, task, settings)
+    staged = learn(home.store, backbone, task, settings=settings)
     whole, draft = time.perf_counter() - started, staged.draft
     files = staged.files
-    found = measure(home.store, backbone, task, "evaluation", job.max_length, draft.method, files, files)
+    found = measure(
+        home.store,
+        backbone,
+        task,
+        split="evaluation",
+        max_length=job.max_length,
+        method=draft.method,
+        state=files,
+        head=files,
+    )
     discard(staged)
     cost: Mapping[str, Any] = draft.cost
     return Run(cost["train_seconds"], whole, found.score, cost["peak_memory_bytes"] or 0)
@@ -144,7 +153,7 @@ def choose_attention(side: Side, job: TrainingJob) -> str:
 
 
 def compare(
-    sides: Mapping[str, Side], job: TrainingJob, repetitions: int, gemm: Side, shapes: Arithmetic
+    sides: Mapping[str, Side], job: TrainingJob, repetitions: int, *, gemm: Side, shapes: Arithmetic
 ) -> tuple[dict[str, list[Run]], list[float], str]:
     """Let every side learn a task with every seed in turn; also what GEMM reached meanwhile, and the attention."""
     jobs = {LIMPET: job, DEFAULT: job, BEST: replace(job, best=True)}
@@ -165,7 +174,7 @@ def compare(
 
 
 def show(
-    job: TrainingJob, runs: Mapping[str, list[Run]], limits: Sequence[float], attention: str, tokens: Sequence[int]
+    job: TrainingJob, runs: Mapping[str, list[Run]], limits: Sequence[float], *, attention: str, tokens: Sequence[int]
 ) -> None:
     """Print what the sides took, and each comparison."""
     examples = job.epochs * len(tokens)
@@ -229,9 +238,9 @@ def main() -> None:
             for task in tasks:
                 job = TrainingJob(folder, task, method, rates[method], MAX_LENGTH, given.epochs, BATCH_SIZE, seed=0)
                 runs, limits, attention = compare(
-                    sides, job, given.repetitions, clerk, Arithmetic.of(folder / "base")
+                    sides, job, given.repetitions, gemm=clerk, shapes=Arithmetic.of(folder / "base")
                 )
-                show(job, runs, limits, attention, tokens[task])
+                show(job, runs, limits, attention=attention, tokens=tokens[task])
                 peaks.setdefault(method, []).extend(run.peak_bytes for run in runs[LIMPET])
             for side in sides.values():
                 side.end()

@@ -162,8 +162,8 @@ def look(looker: Looker, store: Store, stream: str) -> None:
     arms = streams.arm_runs(store, stream)
     labels = [f"{arm.name}, seed {arm.seed}" for arm in arms]
     tasks = streams.get(store, stream).tasks
-    _look_for_answers(looker, store, experiment, stream)
-    _look_at_runs(looker, experiment, stream, labels, tasks)
+    _look_for_answers(looker, store, experiment, stream=stream)
+    _look_at_runs(looker, experiment, stream, labels=labels, tasks=tasks)
     _look_at_stream(looker, f"experiments/{experiment}/runs/{run}", labels)
     for arm, label in zip(arms, labels, strict=True):
         page = f"experiments/{experiment}/runs/{_known(store, f'arm:{stream}:{arm.id}')}"
@@ -176,7 +176,7 @@ def look(looker: Looker, store: Store, stream: str) -> None:
     looker.picture("models")
 
 
-def _look_for_answers(looker: Looker, store: Store, experiment: str, stream: str) -> None:
+def _look_for_answers(looker: Looker, store: Store, experiment: str, *, stream: str) -> None:
     """The four answers: who forgets in the note's first line, as it is folded; the others behind its links."""
     looker.open(f"experiments/{experiment}/runs")
     worst = _worst(store, stream)
@@ -227,7 +227,7 @@ def _in_production(store: Store) -> VersionRecord | None:
             return None
 
 
-def _look_at_runs(looker: Looker, experiment: str, stream: str, labels: list[str], tasks: tuple[str, ...]) -> None:
+def _look_at_runs(looker: Looker, experiment: str, stream: str, *, labels: list[str], tasks: tuple[str, ...]) -> None:
     """The list of runs with the arms unfolded, then the charts of the same runs."""
     looker.open(f"experiments/{experiment}/runs")
     unfold = f"//div[@role='gridcell'][.//a//span[text()='{stream}']]//button"

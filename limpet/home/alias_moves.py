@@ -35,7 +35,7 @@ class Terms:
     accept: bool = False
 
 
-def promote(home: Home, reference: str, alias: str, terms: Terms, progress: Progress | None) -> Move:
+def promote(home: Home, reference: str, alias: str, *, terms: Terms, progress: Progress | None) -> Move:
     """Move an alias to a version; see `limpet.home.nouns.adapter.Adapters.promote`."""
     check_alias(alias)
     version = versions.resolve(home.store, reference)
@@ -46,10 +46,10 @@ def promote(home: Home, reference: str, alias: str, terms: Terms, progress: Prog
             home.store, version.reference, alias, expect=terms.expect, reason=terms.reason, judged=judged
         )
 
-    return _move(home, version, alias, terms, again, move, progress or SILENT)
+    return _move(home, version, alias, terms=terms, again=again, move=move, progress=progress or SILENT)
 
 
-def rollback(home: Home, task: str, alias: str, terms: Terms, progress: Progress | None) -> Move:
+def rollback(home: Home, task: str, alias: str, *, terms: Terms, progress: Progress | None) -> Move:
     """Move an alias back to the version before; see `limpet.home.nouns.adapter.Adapters.rollback`."""
     check_alias(alias)
     again = f"limpet adapter rollback {task} {alias}"
@@ -62,13 +62,14 @@ def rollback(home: Home, task: str, alias: str, terms: Terms, progress: Progress
         # where it stands is said before anything else
         return Move(**vars(move(aliases.Judged(stands))))
     version = versions.resolve(home.store, aliases.rollback_to(home.store, task, alias))
-    return _move(home, version, alias, terms, again, move, progress or SILENT)
+    return _move(home, version, alias, terms=terms, again=again, move=move, progress=progress or SILENT)
 
 
 def _move(
     home: Home,
     version: VersionRecord,
     alias: str,
+    *,
     terms: Terms,
     again: str,
     move: Callable[[aliases.Judged], AliasEvent],
@@ -80,7 +81,7 @@ def _move(
             "A loss is accepted only with a reason, which the log keeps.", f"{again} --accept --reason TEXT"
         )
     check_no_alarm(home.store, [version.reference])
-    judgement = _judge(home, version, alias, terms, progress)
+    judgement = _judge(home, version, alias, terms=terms, progress=progress)
     refused = bool(judgement.crossings)
     if refused and not terms.accept:
         what = f"{version.reference} may not take the place of what answers under {alias}"
@@ -99,12 +100,12 @@ def _accepted(home: Home, version: VersionRecord, judgement: Judgement) -> tuple
     return tuple(dict.fromkeys([*(found.rule for found in judgement.crossings), *(kept.rule for kept in refused)]))
 
 
-def _judge(home: Home, version: VersionRecord, alias: str, terms: Terms, progress: Progress) -> Judgement:
+def _judge(home: Home, version: VersionRecord, alias: str, *, terms: Terms, progress: Progress) -> Judgement:
     """Judge a move; not one that is refused anyway: the alias stands elsewhere than expected, or need not move."""
     stands = standing(home, version.task, alias)
     if stands == version.number or not _as_expected(terms.expect, version.task, stands):
         return Judgement((), stands=stands)
-    return judge_move(home, version, read_rules(home.path), alias, progress)
+    return judge_move(home, version, read_rules(home.path), alias=alias, progress=progress)
 
 
 def _as_expected(expect: str | None, task: str, stands: int | None) -> bool:

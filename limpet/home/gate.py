@@ -76,7 +76,7 @@ def judge_stream(home: Home, stream: str | None, rules: GateRules) -> tuple[Repo
 
 
 def judge_addition(
-    home: Home, version: VersionRecord, rules: GateRules, alias: str | None, progress: Progress
+    home: Home, version: VersionRecord, rules: GateRules, *, alias: str | None, progress: Progress
 ) -> Judgement:
     """Judge a version that was just added and monitored: what it did to the others, and to what it replaces."""
     stands = standing(home, version.task, alias) if alias else None
@@ -93,7 +93,7 @@ def judge_addition(
     ]
     # an alias that is not set yet replaces nothing: then what answers for the task is the measure
     names = (alias, PRODUCTION) if alias else (PRODUCTION,)
-    known = (_replacement(home, version, rules, name, progress) for name in names)
+    known = (_replacement(home, version, rules, alias=name, progress=progress) for name in names)
     replaced = next((one for one in known if one is not None), None)
     if replaced is not None:
         crossings += check_replacement(replaced, rules)
@@ -101,10 +101,10 @@ def judge_addition(
     return Judgement(tuple(crossings), found, _notes(found, rules), stands)
 
 
-def judge_move(home: Home, version: VersionRecord, rules: GateRules, alias: str, progress: Progress) -> Judgement:
+def judge_move(home: Home, version: VersionRecord, rules: GateRules, *, alias: str, progress: Progress) -> Judgement:
     """Judge a version that an alias is about to move to, beside the one whose place it takes."""
     stands = standing(home, version.task, alias)
-    replaced = _replacement(home, version, rules, alias, progress)
+    replaced = _replacement(home, version, rules, alias=alias, progress=progress)
     found = () if replaced is None else (replaced,)
     score = version.metrics.get("score")
     crossings = [*check_version(version, score, rules), *(c for one in found for c in check_replacement(one, rules))]
@@ -125,13 +125,13 @@ def refusal(what: str, judgement: Judgement, hint: str) -> GateError:
 
 
 def _replacement(
-    home: Home, version: VersionRecord, rules: GateRules, alias: str, progress: Progress
+    home: Home, version: VersionRecord, rules: GateRules, *, alias: str, progress: Progress
 ) -> Replacement | None:
     old = predecessor(home.store, version, alias)
     if old is None:
         return None
     read = read_outcomes(home.store)
-    found = compare_versions(home.store, old.reference, version.reference, read, answers=False)
+    found = compare_versions(home.store, old.reference, version.reference, read=read, answers=False)
     if found.change is not None or not _compares(rules):
         return found
     from limpet.forgetting.monitor import monitor
@@ -142,7 +142,7 @@ def _replacement(
                 monitor.evaluate(home.store, home.backbone(progress), one, progress=progress, anew=True)
     except LimpetError as error:
         return replace(found, reason=f"it can't be evaluated: {error.message.rstrip('.')}")
-    return compare_versions(home.store, old.reference, version.reference, read, answers=False)
+    return compare_versions(home.store, old.reference, version.reference, read=read, answers=False)
 
 
 def _compares(rules: GateRules) -> bool:

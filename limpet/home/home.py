@@ -171,12 +171,12 @@ class Home:
         rules = read_rules(self.path)
         if max_forgetting is not None:
             rules = replace(rules, max_forgetting=max_forgetting)
-        _check_gate(monitor, max_forgetting, promote, rules)
+        _check_gate(monitor, max_forgetting, promote, rules=rules)
         if promote is not None:
             aliases.check_unprotected(self.store, task, promote)
         record = tasks.get(self.store, task)
         if resume:
-            settings, start_from = self._resumed(task, settings, start_from, unfinished_run, progress)
+            settings, start_from = self._resumed(task, settings, start_from, find=unfinished_run, progress=progress)
         backbone = self.backbone(progress)
         check_growth(self.store, backbone)
         start = Start.from_version(self.store, backbone, start_from) if start_from else None
@@ -186,7 +186,7 @@ class Home:
                 self.store,
                 backbone,
                 record,
-                settings,
+                settings=settings,
                 start=start,
                 resume=resume,
                 progress=progress,
@@ -197,10 +197,10 @@ class Home:
         method = methods.get(settings.method)
         if not isinstance(method, methods.OwnHead):
             config = staged.draft.config["method"]
-            progress.note(describe(method, config, resolve_dtype(settings.dtype), settings.without))
-        added = add_version(self.store, backbone, staged.draft, staged.files, progress)
+            progress.note(describe(method, config, resolve_dtype(settings.dtype), without=settings.without))
+        added = add_version(self.store, backbone, staged.draft, files=staged.files, progress=progress)
         discard(staged)
-        return self.after_addition(added, monitor, promote, rules, mirror, progress)
+        return self.after_addition(added, monitor, promote, rules=rules, mirror=mirror, progress=progress)
 
     def evaluate(
         self,
@@ -245,7 +245,9 @@ class Home:
         found = []
         for version in chosen:
             if audit:
-                found.append(audits.audit(self.store, backbone, version, *wanted, told))
+                found.append(
+                    audits.audit(self.store, backbone, version, drift=wanted[0], confidence=wanted[1], progress=told)
+                )
                 continue
             found.append(monitor.evaluate(self.store, backbone, version, progress=told, anew=True))
             if note := hold_against_reference(self.store, found[-1], read_contents(self.store)):
@@ -292,7 +294,7 @@ class Home:
             from limpet.training.evaluation.predict_texts import predict
 
             backbone = self.backbone()
-        return predict(self.store, backbone, version, texts)
+        return predict(self.store, backbone, version, texts=texts)
 
     def serve(self, memory: int | None = None) -> Server:
         """Make a server on the home's base: it answers texts of many tasks at once, and keeps their adapters ready.
@@ -366,13 +368,15 @@ class Home:
             base = None
         everything = [methods.get(name) for name in methods.names()]
         if base is None:
-            return tuple(method_info(method, methods.works_on(method), None, None) for method in everything)
+            return tuple(method_info(method, methods.works_on(method), None, nearest=None) for method in everything)
         if methods.was_tried(base):
             reasons = {method.name: methods.obstacle(method, base) for method in everything}
         else:
             reasons = self._try_methods(base, progress)
         return tuple(
-            method_info(method, methods.works_on(method), reasons[method.name], _first(method.alternatives, reasons))
+            method_info(
+                method, methods.works_on(method), reasons[method.name], nearest=_first(method.alternatives, reasons)
+            )
             for method in everything
         )
 
@@ -387,7 +391,7 @@ class Home:
         from limpet.home.verification import verify_home
         from limpet.training.progress import SILENT
 
-        return verify_home(self, deep, probe, progress or SILENT)
+        return verify_home(self, deep, probe, progress=progress or SILENT)
 
     def gc(
         self,
@@ -413,7 +417,7 @@ class Home:
 
     def log(self, subject: str | None = None, limit: int = 50, cursor: str | None = None) -> Page[LogEvent]:
         """One page of the home's log, newest first: who did what to what."""
-        return log.read(self.store, subject, limit, cursor)
+        return log.read(self.store, subject, limit, cursor=cursor)
 
     def mirror(self) -> tuple[str, ...]:
         """Bring the MLflow mirror up to date after an addition, whatever happens to the tracking server.
@@ -473,6 +477,7 @@ class Home:
         task: str,
         settings: TrainingSettings | None,
         start_from: str | None,
+        *,
         find: Any,
         progress: Progress,
     ) -> tuple[TrainingSettings | None, str | None]:
@@ -493,6 +498,7 @@ class Home:
         added: Added,
         monitored: bool,
         promote: str | None,
+        *,
         rules: GateRules,
         mirror: bool,
         progress: Progress,
@@ -505,13 +511,13 @@ class Home:
         version = added.version
         row = {version.task: added.evaluation.score}
         if monitored:
-            step: StepRecord = monitor.after_addition(self.store, self.backbone(), added, progress)
+            step: StepRecord = monitor.after_addition(self.store, self.backbone(), added, progress=progress)
             row = {task: evaluation.score for task, evaluation in step.row.items()}
-            judgement = _gate.judge_addition(self, version, rules, promote, progress)
+            judgement = _gate.judge_addition(self, version, rules, alias=promote, progress=progress)
         else:
-            judgement = _gate.judge_move(self, version, GateRules(), promote or PRODUCTION, progress)
+            judgement = _gate.judge_move(self, version, GateRules(), alias=promote or PRODUCTION, progress=progress)
         for crossing in judgement.crossings:
-            gate_refusals.record(self.store, version.reference, crossing.rule, crossing.detail)
+            gate_refusals.record(self.store, version.reference, crossing.rule, detail=crossing.detail)
         promoted = None
         if promote and not judgement.crossings:
             judged = aliases.Judged(judgement.stands)
@@ -536,7 +542,7 @@ def _first(names: Sequence[str], reasons: Mapping[str, str]) -> str | None:
     return next((name for name in names if not reasons[name]), None)
 
 
-def _check_gate(monitor: bool, max_forgetting: float | None, promote: str | None, rules: GateRules) -> None:
+def _check_gate(monitor: bool, max_forgetting: float | None, promote: str | None, *, rules: GateRules) -> None:
     from limpet.forgetting.gate.parse import has_rule
 
     if max_forgetting is not None and not monitor:

@@ -70,7 +70,9 @@ class MethodInfo:
     learning_rate: float
 
 
-def method_info(method: Any, architectures: tuple[str, ...], reason: str | None, nearest: str | None) -> MethodInfo:
+def method_info(
+    method: Any, architectures: tuple[str, ...], reason: str | None, *, nearest: str | None
+) -> MethodInfo:
     """Return a method's line; `reason` is null without a base, and empty where the method works on it."""
     can = method.capabilities
     return MethodInfo(

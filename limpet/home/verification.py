@@ -52,7 +52,7 @@ class _Replays:
     elsewhere: Counter[str] = field(default_factory=Counter)
 
 
-def verify_home(home: Home, deep: bool, probe: bool, progress: Progress) -> Verification:
+def verify_home(home: Home, deep: bool, probe: bool, *, progress: Progress) -> Verification:
     """Check every base, every file and record, and with `probe` what every version that is not deleted answers."""
     problems, sound = _check_bases(home, progress)
     progress.start("verify files", 1)
@@ -110,7 +110,7 @@ def _replay_all(home: Home, sound: Mapping[str, BaseRecord], progress: Progress)
     for digest, found in by_base.items():
         backbone = _backbone(home, sound[digest])
         for version, probe in found:
-            _replay(home, backbone, version, probe, replays)
+            _replay(home, backbone, version, probe=probe, replays=replays)
             done += 1
             progress.advance(done, version.reference)
     progress.finish()
@@ -134,11 +134,11 @@ def _backbone(home: Home, record: BaseRecord) -> Backbone:
     return home.loaded(record.digest) or load_backbone(home.store, record)
 
 
-def _replay(home: Home, backbone: Backbone, version: VersionRecord, probe: Probe, replays: _Replays) -> None:
+def _replay(home: Home, backbone: Backbone, version: VersionRecord, *, probe: Probe, replays: _Replays) -> None:
     from limpet.training.evaluation.reference_outputs import replay
 
     try:
-        found = replay(home.store, backbone, version, probe)
+        found = replay(home.store, backbone, version, probe=probe)
     except LimpetError as error:
         replays.problems.append(Problem("probe", version.reference, f"it can't be replayed: {error.message}"))
         return

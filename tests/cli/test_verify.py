@@ -119,7 +119,7 @@ def test_an_answer_that_no_environment_explains_is_named(home: Home) -> None:
     probe = reference_outputs.of(home.store, "place@1")
     assert probe is not None
     assert isinstance(home.store.blobs, LocalBlobs)
-    forged = reference_outputs.write(probe.inputs, [[0.5] * 3] * 5, probe.max_length, probe.environment)
+    forged = reference_outputs.write(probe.inputs, [[0.5] * 3] * 5, probe.max_length, environment=probe.environment)
     home.store.blobs.put_bytes(forged)
     with home.store.database.write() as session:
         session.get_one(ProbeRow, 1).digest = digest_bytes(forged)

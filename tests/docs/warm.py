@@ -65,8 +65,8 @@ def _import_everything() -> None:
     from transformers import AutoModel, AutoTokenizer  # noqa: F401
     from transformers.models.bert import modeling_bert  # noqa: F401
 
-    import limpet.forgetting.stream.run
-    import limpet.home
+    import limpet.forgetting.stream.run  # noqa: F401
+    import limpet.home  # noqa: F401
     import limpet.training.adoption.adopt  # noqa: F401
     from limpet.cli import COMMANDS, cli
     from limpet.forgetting.report.build import build_report  # noqa: F401

@@ -125,7 +125,7 @@ def add_step(store: Store, arm: ArmRun, made: Sequence[VersionRecord], right: Se
     last = made[-1]
     unchanged = None if arm.method == "full" else True
     index = len(streams.steps(store, arm.id))
-    streams.add_step(store, arm.id, index, last.task, last.reference, unchanged, row)
+    streams.add_step(store, arm.id, index, task=last.task, version=last.reference, base_unchanged=unchanged, row=row)
 
 
 def grow(
@@ -145,12 +145,14 @@ def grow(
         "sequential-shared": ("sequential", "lora"),
     }
     scores = {"isolated": KEPT, "sequential-full": LOST, "sequential-shared": SHARED}
-    streams.create(store, name, {"name": name, "tasks": list(TASKS)}, base.digest, TASKS)
+    streams.create(store, name, {"name": name, "tasks": list(TASKS)}, base_digest=base.digest, tasks=TASKS)
     for position, (arm_name, (strategy, method)) in enumerate(arms.items()):
-        arm = streams.arm_run(store, name, arm_name, strategy, method, 0, {"set": {"r": 8}})
+        arm = streams.arm_run(
+            store, name, arm_name, strategy=strategy, method=method, seed=0, settings={"set": {"r": 8}}
+        )
         if method == "full":
             sweep = [{"settings": {"lr": lr}, "validation": {}, "mean": 0.5} for lr in (1e-5, 3e-5)]
-            streams.set_sweep(store, arm.id, sweep, {"lr": 3e-5})
+            streams.set_sweep(store, arm.id, sweep, chosen={"lr": 3e-5})
         role = "adapter" if strategy == "isolated" else "baseline"
         # another seed for each arm, so that each arm makes versions of its own
         made = [add_version(store, task, base, folder, position, method, role) for task in TASKS[:steps]]

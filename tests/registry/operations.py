@@ -27,7 +27,7 @@ from tests.registry.exchange.bundles import add_sound_version
 from tests.registry.homes import BASE, ENVIRONMENT, a_base, a_task, add_ability, add_evaluation, add_version, stock
 
 _BUNDLE = "third.limpet"
-_PROBE = reference_outputs.write(["a text"], [[0.5, -0.5]], 64, ENVIRONMENT)
+_PROBE = reference_outputs.write(["a text"], [[0.5, -0.5]], 64, environment=ENVIRONMENT)
 _BLOB = ("blob.opened", "blob.filled", "blob.synced", "blob.renamed", "blob.kept")
 
 
@@ -75,8 +75,8 @@ def _with_bundle(store: Store) -> None:
 def _with_an_arm(store: Store) -> None:
     _two_versions(store)
     add_evaluation(store, "news@1")
-    streams.create(store, "two", {"name": "two"}, BASE, ["news", "films"])
-    streams.arm_run(store, "two", "isolated", "isolated", "lora", 0, {"r": 8})
+    streams.create(store, "two", {"name": "two"}, base_digest=BASE, tasks=["news", "films"])
+    streams.arm_run(store, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={"r": 8})
 
 
 def _evaluate(store: Store) -> None:
@@ -169,7 +169,7 @@ OPERATIONS = {
             "refuse",
             _transaction("refuse"),
             _two_versions,
-            lambda store: gate_refusals.record(store, "news@2", "max_forgetting", "0.3 > 0.1"),
+            lambda store: gate_refusals.record(store, "news@2", "max_forgetting", detail="0.3 > 0.1"),
         ),
         Operation(
             "alarm",
@@ -182,7 +182,9 @@ OPERATIONS = {
             "stream",
             _transaction("stream"),
             _with_an_arm,
-            lambda store: streams.add_step(store, 1, 0, "news", "news@1", True, {"news": 1}),
+            lambda store: streams.add_step(
+                store, 1, 0, task="news", version="news@1", base_unchanged=True, row={"news": 1}
+            ),
         ),
         Operation(
             "gc",

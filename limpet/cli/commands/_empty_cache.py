@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["empty_cache"]
 
 
-def empty_cache(invocation: Invocation, unused_seconds: int, removes: bool, yes: bool) -> None:
+def empty_cache(invocation: Invocation, unused_seconds: int, removes: bool, *, yes: bool) -> None:
     """Show what would leave the cache, or remove it.
 
     Args:

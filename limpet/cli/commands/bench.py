@@ -52,6 +52,7 @@ def methods(
     invocation: Invocation,
     task: str,
     names: str | None,
+    *,
     seeds: str,
     epochs: int,
     pairs: tuple[str, ...],

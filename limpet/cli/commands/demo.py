@@ -48,7 +48,7 @@ def command(invocation: Invocation) -> None:
         progress.note("writing the report")
         paths = _write_reports(report, folder.parent if folder.name == ".limpet" else folder)
         progress.finish()
-        _show(invocation, report, folder, paths)
+        _show(invocation, report, folder, paths=paths)
 
 
 def _open(invocation: Invocation, folder: Path) -> Home:
@@ -71,7 +71,7 @@ def _write_reports(report: Report, folder: Path) -> list[Path]:
     return paths
 
 
-def _show(invocation: Invocation, report: Report, folder: Path, paths: list[Path]) -> None:
+def _show(invocation: Invocation, report: Report, folder: Path, *, paths: list[Path]) -> None:
     from limpet.cli.terminal import output
 
     if invocation.json:

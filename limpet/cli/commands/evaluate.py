@@ -30,6 +30,7 @@ def command(
     /,
     versions: tuple[str, ...],
     everything: bool,
+    *,
     audit: bool,
     accept: bool,
     reason: str,

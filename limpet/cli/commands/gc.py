@@ -40,7 +40,7 @@ _LISTED = 20
 )
 @pass_invocation
 def command(
-    invocation: Invocation, grace: str | None, cache: bool, dry_run: bool | None, yes: bool, today: str | None
+    invocation: Invocation, grace: str | None, cache: bool, *, dry_run: bool | None, yes: bool, today: str | None
 ) -> None:
     """Show what nothing needs any more; remove it with --yes.
 
@@ -54,7 +54,7 @@ def command(
     # by itself gc only looks; --dry-run wins over --yes
     removes = not (dry_run or (dry_run is None and not yes))
     if cache:
-        empty_cache(invocation, _seconds("0" if grace is None else grace), removes, yes)
+        empty_cache(invocation, _seconds("0" if grace is None else grace), removes, yes=yes)
         return
     home, seconds = invocation.open(), _seconds("24h" if grace is None else grace)
     report = home.gc(seconds, today=today)

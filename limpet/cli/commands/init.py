@@ -24,7 +24,7 @@ __all__ = ["command"]
 @click.option("--adopt", is_flag=True, help="Make a blob store this home's own that is not empty or is another's.")
 @pass_invocation
 def command(
-    invocation: Invocation, base: str | None, db: str | None, blobs: str | None, mlflow: str | None, adopt: bool
+    invocation: Invocation, base: str | None, db: str | None, *, blobs: str | None, mlflow: str | None, adopt: bool
 ) -> None:
     """Make a home, the place where limpet keeps its registry.
 

@@ -15,7 +15,7 @@ __all__ = ["command"]
 @click.option("--limit", type=int, default=50, show_default=True, metavar="N", help="Events on a page.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where the page before ended.")
 @pass_invocation
-def command(invocation: Invocation, subject: str | None, limit: int, cursor: str | None) -> None:
+def command(invocation: Invocation, subject: str | None, limit: int, *, cursor: str | None) -> None:
     """Show who did what in this home, newest first."""
     from limpet.cli.terminal import output
 

@@ -39,6 +39,7 @@ def set_(
     invocation: Invocation,
     protect: tuple[str, ...],
     unprotect: tuple[str, ...],
+    *,
     keep_last: str | None,
     keep_days: str | None,
     reason: str,

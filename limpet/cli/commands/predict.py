@@ -29,7 +29,7 @@ __all__ = ["command"]
     help="One text a line, - for stdin; empty lines are skipped. Without TASK: JSON lines with task and text.",
 )
 @pass_invocation
-def command(invocation: Invocation, task: str | None, texts: tuple[str, ...], file: str | None) -> None:
+def command(invocation: Invocation, task: str | None, texts: tuple[str, ...], *, file: str | None) -> None:
     """Answer texts with a version of a task.
 
     TASK is TASK, TASK@3 or TASK@ALIAS. Without it, --file names one for every text, and versions of many tasks answer

@@ -29,7 +29,7 @@ __all__ = ["command", "render_text"]
     "--out", type=click.Path(path_type=Path), metavar="PATH", help="A file instead of stdout; html always has one."
 )
 @pass_invocation
-def command(invocation: Invocation, stream: str | None, form: str | None, out: Path | None) -> None:
+def command(invocation: Invocation, stream: str | None, form: str | None, *, out: Path | None) -> None:
     """Show who forgot what: matrices, metrics, comparisons and cost.
 
     By default of the stream that moved last; the stream "home" is what limpet train has learned. Without --out, html
@@ -50,7 +50,7 @@ def command(invocation: Invocation, stream: str | None, form: str | None, out: P
     elif out is None:
         click.echo(render_text(report, form).rstrip("\n"))
     else:
-        _write(invocation, report, form, out)
+        _write(invocation, report, form, out=out)
 
 
 def render_text(report: Report, form: str) -> str:
@@ -77,7 +77,7 @@ def render_text(report: Report, form: str) -> str:
     return output.drawn(render_table(report))
 
 
-def _write(invocation: Invocation, report: Report, form: str, out: Path) -> None:
+def _write(invocation: Invocation, report: Report, form: str, *, out: Path) -> None:
     from limpet.cli.terminal import output
 
     output.write(out, render_text(report, form))

@@ -37,6 +37,7 @@ def icl(
     invocation: Invocation,
     task: str,
     orders: int,
+    *,
     shots: int | None,
     limit: int | None,
     seed: int,

@@ -56,6 +56,7 @@ def add(
     /,
     name: str,
     data: str,
+    *,
     label: str | None,
     target: str | None,
     labels: str | None,

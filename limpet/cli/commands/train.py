@@ -43,6 +43,7 @@ def command(
     /,
     task: str,
     pairs: tuple[str, ...],
+    *,
     start_from: str | None,
     resume: bool,
     no_monitor: bool,

@@ -138,10 +138,10 @@ def study_icl(
         labels=task.labels,
         words=label_words(task.labels, config["label_words"]),
         budget=config["budget"],
-        shown=tuple(choose(train, task.labels, config["shots"], seed)),
+        shown=tuple(choose(train, task.labels, config["shots"], seed=seed)),
     )
     study = _Study(backbone, task, told, examples)
-    return study.run(orders, seed, config["shots"], progress)
+    return study.run(orders, seed, config["shots"], progress=progress)
 
 
 @dataclass(frozen=True)
@@ -151,13 +151,13 @@ class _Study:
     told: Demonstrations
     examples: Sequence[Example]
 
-    def run(self, orders: int, seed: int, shots: int, progress: Progress) -> IclStudy:
+    def run(self, orders: int, seed: int, shots: int, *, progress: Progress) -> IclStudy:
         started, told = time.perf_counter(), self.told
         targets = [example.target for example in self.examples]
         in_order = [tuple(reordered(told.shown, order)) for order in range(orders)]
         prompts = [replace(told, shown=()), *(replace(told, shown=shown) for shown in in_order)]
         prompts += [
-            replace(told, shown=tuple(with_random_labels(shown, told.labels, seed, order)))
+            replace(told, shown=tuple(with_random_labels(shown, told.labels, seed, draw=order)))
             for order, shown in enumerate(in_order)
         ]
         script = Script(self.backbone.tokenizer, told.template, told.words)

@@ -24,8 +24,8 @@ def score_cost(bench: Bench) -> Figure:
     for position, row in enumerate(bench.rows):
         if row.runs:
             weights = row.cost["trainable_parameters"]
-            _point(by_weights, row, position, None if weights is None else max(1, weights))
-            _point(by_time, row, position, row.cost["train_seconds"])
+            _point(by_weights, row, position, cost=None if weights is None else max(1, weights))
+            _point(by_time, row, position, cost=row.cost["train_seconds"])
     by_weights.set_xlabel("trained weights")
     by_weights.set_ylabel(bench.metric)
     by_time.set_xlabel("training seconds")
@@ -57,7 +57,7 @@ def _as_logarithm(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _point(axes: Axes, row: MethodRow, position: int, cost: float | None) -> None:
+def _point(axes: Axes, row: MethodRow, position: int, *, cost: float | None) -> None:
     # no cost at all has no place on a logarithmic axis
     if not cost or row.score is None:
         return

@@ -72,6 +72,7 @@ def run_bench(
     store: Store,
     backbone: Backbone,
     task: TaskRecord,
+    *,
     spec: BenchSpec,
     resume: bool = False,
     progress: Progress = SILENT,
@@ -160,13 +161,21 @@ def _measure(run: _Run, name: str, seed: int) -> MethodRun:
         return kept
     lineage = {"bench": run.task.name}
     staged = learn(
-        run.scratch, run.backbone, run.task, settings, lineage=lineage, resume=run.resume, progress=run.progress
+        run.scratch,
+        run.backbone,
+        run.task,
+        settings=settings,
+        lineage=lineage,
+        resume=run.resume,
+        progress=run.progress,
     )
-    draft, measured = monitor.judge(run.store, run.backbone, staged.draft, staged.files, run.progress)
+    draft, measured = monitor.judge(run.store, run.backbone, staged.draft, files=staged.files, progress=run.progress)
     version = None
     if run.spec.register:
         draft = replace(draft, role="baseline")
-        version = monitor.keep_version(run.store, run.backbone, draft, staged.files, measured).version.reference
+        version = monitor.keep_version(
+            run.store, run.backbone, draft, files=staged.files, measured=measured
+        ).version.reference
     outcome, metric = measured.outcome, run.task.definition.metric
     result = MethodRun(
         method=name,

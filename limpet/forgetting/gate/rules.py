@@ -165,16 +165,20 @@ def _about_earlier_tasks(arm: ArmReport, rules: GateRules, since: Mapping[str, i
     ):
         if arm.reason is None:
             value = arm.metrics[key] if first == list(arm.learned) else metric(arm.matrix, first)
-            yield from (_with_null(arm, crossing) for crossing in _above(arm, rule, key, value, limit))
+            yield from (_with_null(arm, crossing) for crossing in _above(arm, rule, key, value=value, limit=limit))
         elif limit is not None:
-            yield from _without_unit(arm, rule, key, terms, limit)
+            yield from _without_unit(arm, rule, key, terms=terms, limit=limit)
     if rules.require_identical and not (arm.answers_kept or arm.identical_predictions):
         yield Crossing("identical", f"{_arm(arm)}: {_not_identical(arm)}.")
     for task, lost in terms.items():
-        yield from _above(arm, "task-forgetting", "forgetting", lost, rules.of(task).max_forgetting, task)
+        yield from _above(
+            arm, "task-forgetting", "forgetting", value=lost, limit=rules.of(task).max_forgetting, task=task
+        )
     for task, rate, row, learned in zip(arm.tasks, arm.negative_flip_rate, first, arm.learned, strict=False):
         if row == learned:
-            yield from _above(arm, "flips", "negative_flip_rate", rate, rules.of(task).max_negative_flips, task)
+            yield from _above(
+                arm, "flips", "negative_flip_rate", value=rate, limit=rules.of(task).max_negative_flips, task=task
+            )
 
 
 def _with_null(arm: ArmReport, crossing: Crossing) -> Crossing:
@@ -186,7 +190,7 @@ def _with_null(arm: ArmReport, crossing: Crossing) -> Crossing:
 
 
 def _without_unit(
-    arm: ArmReport, rule: str, key: str, terms: Mapping[str, float | None], limit: float
+    arm: ArmReport, rule: str, key: str, *, terms: Mapping[str, float | None], limit: float
 ) -> Iterator[Crossing]:
     """Hold tasks without a common unit against a limit on all of them: it is kept only where none of them lost.
 
@@ -214,14 +218,14 @@ def _scores(arm: ArmReport, rules: GateRules) -> Iterator[Crossing]:
 
 def _cost(arm: ArmReport, rules: GateRules) -> Iterator[Crossing]:
     for version in arm.answering or arm.versions:
-        yield from _above(arm, "bytes", "bytes", version.size, rules.max_bytes, version.task)
+        yield from _above(arm, "bytes", "bytes", value=version.size, limit=rules.max_bytes, task=version.task)
     for task, seconds in zip(arm.tasks, arm.cost.train_seconds, strict=False):
-        yield from _above(arm, "seconds", "train_seconds", seconds, rules.max_train_seconds, task)
-    yield from _above(arm, "share", "trainable_share", arm.cost.trainable_share, rules.max_share)
+        yield from _above(arm, "seconds", "train_seconds", value=seconds, limit=rules.max_train_seconds, task=task)
+    yield from _above(arm, "share", "trainable_share", value=arm.cost.trainable_share, limit=rules.max_share)
 
 
 def _above(
-    arm: ArmReport, rule: str, key: str, value: float | None, limit: float | None, task: str | None = None
+    arm: ArmReport, rule: str, key: str, *, value: float | None, limit: float | None, task: str | None = None
 ) -> Iterator[Crossing]:
     if limit is None or value is None or value <= limit + _ROUNDING:
         return

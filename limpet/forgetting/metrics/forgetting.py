@@ -163,8 +163,8 @@ def all_metrics(
     rows: Rows,
     baseline: Scores | None = None,
     joint: Scores | None = None,
-    learned: Learned | None = None,
     *,
+    learned: Learned | None = None,
     common_unit: bool,
 ) -> dict[str, float | None]:
     """Return every metric of the matrix by its key, in the order they are printed.
@@ -188,7 +188,7 @@ def all_metrics(
 
 
 def negative_flip_rate(
-    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], right: Right = operator.eq
+    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], *, right: Right = operator.eq
 ) -> float | None:
     """Return the share of examples that were right when the task was learned and are wrong now.
 
@@ -200,11 +200,11 @@ def negative_flip_rate(
         targets: What is right.
         right: Tells whether a prediction is right.
     """
-    return _flips(learned, now, targets, right, right_before=True)
+    return _flips(learned, now, targets, right=right, right_before=True)
 
 
 def positive_flip_rate(
-    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], right: Right = operator.eq
+    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], *, right: Right = operator.eq
 ) -> float | None:
     """Return the share of examples that were wrong when the task was learned and are right now.
 
@@ -214,7 +214,7 @@ def positive_flip_rate(
         targets: What is right.
         right: Tells whether a prediction is right.
     """
-    return _flips(learned, now, targets, right, right_before=False)
+    return _flips(learned, now, targets, right=right, right_before=False)
 
 
 def identical_predictions(learned: Sequence[Any], now: Sequence[Any]) -> bool:
@@ -235,7 +235,7 @@ _OF_THE_MATRIX: dict[str, Callable[[Rows, Learned | None], float | None]] = {
 
 
 def _flips(
-    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], right: Right, right_before: bool
+    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], *, right: Right, right_before: bool
 ) -> float | None:
     triples = list(zip(learned, now, targets, strict=True))
     flips = sum(right(a, y) is right_before and right(b, y) is not right_before for a, b, y in triples)

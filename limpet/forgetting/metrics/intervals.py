@@ -77,6 +77,7 @@ def score_interval(
     metric: str,
     predictions: Sequence[Any],
     targets: Sequence[Any],
+    *,
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
@@ -118,7 +119,7 @@ def bootstrap_matrices(columns: Sequence[Column], seed: int = 0, resamples: int 
 
 
 def swapped_matrices(
-    a: Sequence[Column], b: Sequence[Column], seed: int = 0, resamples: int = RESAMPLES
+    a: Sequence[Column], b: Sequence[Column], seed: int = 0, *, resamples: int = RESAMPLES
 ) -> tuple[Resampled, Resampled]:
     """Return pairs of matrices in which each example's predictions were exchanged between two arms by a coin.
 
@@ -134,11 +135,11 @@ def swapped_matrices(
     Raises:
         UsageError: The arms do not have the same tasks, steps and examples.
     """
-    pairs = [_swapped_column(left, right, seed, resamples) for left, right in zip(a, b, strict=True)]
+    pairs = [_swapped_column(left, right, seed, resamples=resamples) for left, right in zip(a, b, strict=True)]
     return _rows([pair[0] for pair in pairs]), _rows([pair[1] for pair in pairs])
 
 
-def exchanged_changes(column: Column, before: int, now: int, seed: int = 0, exchanges: int = EXCHANGES) -> Array:
+def exchanged_changes(column: Column, before: int, now: int, *, seed: int = 0, exchanges: int = EXCHANGES) -> Array:
     """Return changes of a score after each example's answers of two steps were exchanged by a coin.
 
     Had nothing happened between the steps, an exchange would change nothing but chance (Fisher 1935; Noreen 1989).
@@ -157,7 +158,7 @@ def exchanged_changes(column: Column, before: int, now: int, seed: int = 0, exch
         UsageError: A step was not evaluated, or as for `score_interval`.
     """
     two = [replace(column, predictions=(column.predictions[step],)) for step in (before, now)]
-    (earlier,), (later,) = _swapped_column(two[0], two[1], seed, exchanges)
+    (earlier,), (later,) = _swapped_column(two[0], two[1], seed, resamples=exchanges)
     if earlier is None or later is None:
         raise UsageError(f"Task {column.task!r} was not evaluated at both steps.", "evaluate the task again")
     return later - earlier
@@ -253,11 +254,13 @@ def _bootstrap_column(column: Column, seed: int, resamples: int) -> list[Array |
         drawn = generator.integers(0, examples, (size, examples)) + np.arange(size)[:, None] * examples
         counts = np.bincount(drawn.ravel(), minlength=size * examples).reshape(size, examples)
         sums.append(counts.astype(np.float64) @ counted.T)
-    scores = _scores(metric, np.concatenate(sums), len(places), examples)
+    scores = _scores(metric, np.concatenate(sums), len(places), examples=examples)
     return [None if row is None else scores[places[row]] for row in column.predictions]
 
 
-def _swapped_column(a: Column, b: Column, seed: int, resamples: int) -> tuple[list[Array | None], list[Array | None]]:
+def _swapped_column(
+    a: Column, b: Column, seed: int, *, resamples: int
+) -> tuple[list[Array | None], list[Array | None]]:
     """Scores of each step of both arms after the exchange, (resamples,) each; None where not evaluated."""
     import numpy as np
 
@@ -280,7 +283,7 @@ def _swapped_column(a: Column, b: Column, seed: int, resamples: int) -> tuple[li
     kept = [_coins(generator, size, examples)[:, moving].astype(np.float64) @ differences for size in sizes]
     sums = np.concatenate(kept) + theirs.sum(axis=1)
     other = ours.sum(axis=1) + theirs.sum(axis=1) - sums
-    first, second = (_scores(metric, part, len(places), examples) for part in (sums, other))
+    first, second = (_scores(metric, part, len(places), examples=examples) for part in (sums, other))
     pairs = zip(a.predictions, b.predictions, strict=True)
     found = [None if row is None or its is None else places[row, its] for row, its in pairs]
     swapped = [[None if place is None else scores[place] for place in found] for scores in (first, second)]
@@ -322,7 +325,7 @@ def _counted(metric: Metric, rows: Iterable[tuple[Any, ...]], targets: tuple[Any
     return np.concatenate([metric.counts(row, targets) for row in rows])
 
 
-def _scores(metric: Metric, sums: Array, steps: int, examples: int) -> Array:
+def _scores(metric: Metric, sums: Array, steps: int, *, examples: int) -> Array:
     """Scores from summed counts: (resamples, steps * channels) to (steps, resamples)."""
     import numpy as np
 

@@ -24,7 +24,7 @@ _CHUNK = 4_000_000  # numbers permuted at once: 32 MB
 
 
 def forgetting_max_null(
-    columns: Sequence[Column], learned: Sequence[int], seed: int = 0, permutations: int = PERMUTATIONS
+    columns: Sequence[Column], learned: Sequence[int], seed: int = 0, *, permutations: int = PERMUTATIONS
 ) -> float | None:
     """Return the mean of `forgetting_max` after each example's answers were permuted over the steps.
 
@@ -52,14 +52,14 @@ def forgetting_max_null(
         if len(known) < len(answers):
             return None
         scores = _permuted_scores(
-            column, known, np.random.default_rng([seed, zlib.crc32(column.task.encode())]), permutations
+            column, known, np.random.default_rng([seed, zlib.crc32(column.task.encode())]), permutations=permutations
         )
         terms.append(scores[:, :-1].max(axis=1) - scores[:, -1])
     return float(np.mean(terms)) if terms else None
 
 
 def _permuted_scores(
-    column: Column, rows: Sequence[tuple[object, ...]], generator: np.random.Generator, permutations: int
+    column: Column, rows: Sequence[tuple[object, ...]], generator: np.random.Generator, *, permutations: int
 ) -> Array:
     """Scores of each step after the permutation, (permutations, steps); 0 where no answer ever changes."""
     import numpy as np

@@ -21,7 +21,9 @@ FORGETTING = "limpet.forgetting"
 _DOTS_PER_INCH = 110
 
 
-def push_evidence(tracking: Tracking, stream: str, stream_run: str, arm_runs: Sequence[tuple[str, int, str]]) -> None:
+def push_evidence(
+    tracking: Tracking, stream: str, stream_run: str, *, arm_runs: Sequence[tuple[str, int, str]]
+) -> None:
     """Put the plots, the report and the note where readers look for them; those there before are replaced.
 
     Args:

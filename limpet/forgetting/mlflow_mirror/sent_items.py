@@ -16,7 +16,7 @@ def find(store: Store, key: str) -> tuple[str, str] | None:
         return None if row is None else (row.mlflow_id, row.content_digest)
 
 
-def keep(store: Store, key: str, mlflow_id: str, content_digest: str) -> None:
+def keep(store: Store, key: str, mlflow_id: str, *, content_digest: str) -> None:
     """Remember that a thing is in MLflow as `mlflow_id`, with the content of this digest."""
     with store.database.write() as session:
         session.merge(MirrorItemRow(key=key, mlflow_id=mlflow_id, content_digest=content_digest, synced_at=utc_now()))

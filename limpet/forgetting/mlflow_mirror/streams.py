@@ -50,24 +50,26 @@ def push_stream(tracking: Tracking, stream: StreamRecord) -> Counter[str]:
     pushed: Counter[str] = Counter()
     if tracking.unchanged(key, asdict(stream)):
         return pushed
-    run = tracking.run(key, stream.name, None, milliseconds(stream.created_at))
+    run = tracking.run(key, stream.name, None, started_at=milliseconds(stream.created_at))
     arms = streams.arm_runs(tracking.store, stream.name)
     params, tags = _stream_facts(tracking, stream)
-    complete_run(tracking, run, params, tags)
+    complete_run(tracking, run, params, tags=tags)
     known_tasks = [tasks.get(tracking.store, name) for name in stream.tasks]
     inputs = [one for task in known_tasks for one in dataset_inputs(task)]
     tracking.client.log_inputs(run.info.run_id, datasets=inputs)
     names = list(dict.fromkeys(arm.name for arm in arms))
     colours = {name: COLOURS[position % len(COLOURS)] for position, name in enumerate(names)}
-    pieces = (_push_arm(tracking, stream, arm, run.info.run_id, colours[arm.name]) for arm in arms)
+    pieces = (_push_arm(tracking, stream, arm, parent=run.info.run_id, colour=colours[arm.name]) for arm in arms)
     sent = [piece for piece in pieces if piece is not None]
-    push_evidence(tracking, stream.name, run.info.run_id, [(one.arm.name, one.arm.seed, one.run) for one in sent])
+    push_evidence(
+        tracking, stream.name, run.info.run_id, arm_runs=[(one.arm.name, one.arm.seed, one.run) for one in sent]
+    )
     # only now, so that a mirror cut off before the plots draws them the next time
     for one in sent:
         tracking.keep(one.key, one.run, one.content)
         pushed += Counter(arms=1, steps=one.steps)
     running = stream.name != streams.HOME_STREAM and not (arms and all(arm.finished for arm in arms))
-    _set_status(tracking, run.info.run_id, running, milliseconds(stream.updated_at))
+    _set_status(tracking, run.info.run_id, running, ended=milliseconds(stream.updated_at))
     tracking.keep(key, run.info.run_id, asdict(stream))
     pushed["streams"] += 1
     return pushed
@@ -107,7 +109,7 @@ class _SentArm:
     steps: int
 
 
-def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, parent: str, colour: str) -> _SentArm | None:
+def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, *, parent: str, colour: str) -> _SentArm | None:
     """Send the run of an arm and its new steps; None if nothing of it changed."""
     key = f"arm:{stream.name}:{arm.id}"
     steps = streams.steps(tracking.store, arm.id)
@@ -118,7 +120,7 @@ def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, parent: str
     made = [versions.look_up(tracking.store, step.version) for step in steps]
     if steps:
         started = milliseconds(steps[0].created_at) - _training_milliseconds(made[0])
-    run = tracking.run(key, f"{arm.name}, seed {arm.seed}", parent, started)
+    run = tracking.run(key, f"{arm.name}, seed {arm.seed}", parent, started_at=started)
     identity = run.info.run_id
     params = {"arm": arm.name, "strategy": arm.strategy, "method": arm.method, "seed": str(arm.seed)}
     # a setting was chosen before the first step, and stays
@@ -132,13 +134,13 @@ def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, parent: str
         "mlflow.runColor": colour,
         "limpet.sweep": json.dumps(list(arm.sweep), sort_keys=True),
     }
-    complete_run(tracking, run, params | dict(flat(arm.settings)) | chosen, tags)
+    complete_run(tracking, run, params | dict(flat(arm.settings)) | chosen, tags=tags)
     sent = sum(
-        _push_step(tracking, stream, arm, steps[:count], version, identity)
+        _push_step(tracking, stream, arm, so_far=steps[:count], version=version, parent=identity)
         for count, version in enumerate(made, start=1)
     )
     ended = milliseconds(steps[-1].created_at) if steps else started
-    _set_status(tracking, identity, not arm.finished and stream.name != streams.HOME_STREAM, ended)
+    _set_status(tracking, identity, not arm.finished and stream.name != streams.HOME_STREAM, ended=ended)
     return _SentArm(arm, key, identity, content, sent)
 
 
@@ -146,6 +148,7 @@ def _push_step(
     tracking: Tracking,
     stream: StreamRecord,
     arm: ArmRun,
+    *,
     so_far: Sequence[StepRecord],
     version: VersionRecord,
     parent: str,
@@ -160,7 +163,7 @@ def _push_step(
         return False
     ended = milliseconds(step.created_at)
     started = ended - _training_milliseconds(version)
-    run = tracking.run(key, f"step {number}: {step.task}", parent, started)
+    run = tracking.run(key, f"step {number}: {step.task}", parent, started_at=started)
     identity = run.info.run_id
     params = {
         "task": step.task,
@@ -178,7 +181,7 @@ def _push_step(
         "limpet.base_digest": version.base_digest,
         "limpet.base_unchanged": {True: "yes", False: "no", None: "a copy was trained"}[step.base_unchanged],
     }
-    complete_run(tracking, run, params | dict(flat(version.config)), tags)
+    complete_run(tracking, run, params | dict(flat(version.config)), tags=tags)
     tracking.client.log_inputs(identity, datasets=dataset_inputs(tasks.get(tracking.store, step.task)))
     model = logged_model(tracking, step.version, identity)
     # a second output of the same model is an error, not a no-op
@@ -191,7 +194,7 @@ def _push_step(
     _log_metrics(tracking, identity, own)
     curves = [Metric(name, value, ended, number) for name, value in {**costs, **_stability(so_far)}.items()]
     _log_metrics(tracking, parent, [*_scores(tracking, step, ended), *curves, *_abilities(tracking, stream, step)])
-    _set_status(tracking, identity, False, ended)
+    _set_status(tracking, identity, False, ended=ended)
     tracking.keep(key, identity, step.version)
     return True
 
@@ -238,7 +241,7 @@ def _stability(steps: Sequence[StepRecord]) -> dict[str, float]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def complete_run(tracking: Tracking, run: Any, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+def complete_run(tracking: Tracking, run: Any, params: Mapping[str, str], *, tags: Mapping[str, str]) -> None:
     """Give a run the parameters that it lacks, and these tags; MLflow refuses a parameter a second value."""
     from mlflow.entities import Param, RunTag
 
@@ -253,7 +256,7 @@ def _log_metrics(tracking: Tracking, run: str, found: Sequence[Any]) -> None:
         tracking.client.log_batch(run, metrics=found[start : start + _METRICS_A_BATCH])
 
 
-def _set_status(tracking: Tracking, run: str, running: bool, ended: int) -> None:
+def _set_status(tracking: Tracking, run: str, running: bool, *, ended: int) -> None:
     if running:
         tracking.client.update_run(run, status="RUNNING")
     else:

@@ -74,7 +74,7 @@ def sync(store: Store, again: bool = False) -> MirrorReport:
         served: list[Served] = []
         for task in tasks.list_all(store):
             records = all_versions(tracking, task.name)
-            _push_versions(tracking, records, pushed, skipped)
+            _push_versions(tracking, records, pushed, skipped=skipped)
             served += [_served(tracking, one, alias) for one in records for alias in one.aliases]
             moved, renamed = push_aliases(tracking, task.name, records)
             pushed["aliases"] += moved
@@ -86,7 +86,7 @@ def sync(store: Store, again: bool = False) -> MirrorReport:
 
 
 def _push_versions(
-    tracking: Tracking, records: Sequence[VersionRecord], pushed: Counter[str], skipped: Counter[str]
+    tracking: Tracking, records: Sequence[VersionRecord], pushed: Counter[str], *, skipped: Counter[str]
 ) -> None:
     # oldest first, so that MLflow counts them as limpet does
     for version in records:

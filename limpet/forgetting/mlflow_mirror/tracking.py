@@ -125,7 +125,7 @@ class Tracking:
 
     def keep(self, key: str, mlflow_id: str, content: Any) -> None:
         """Remember that this content was sent under `key`; called when all of it was."""
-        sent_items.keep(self.store, key, mlflow_id, _content_digest(content))
+        sent_items.keep(self.store, key, mlflow_id, content_digest=_content_digest(content))
 
     def tags(self, key: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the tags by which a thing is found again, and more."""
@@ -135,7 +135,7 @@ class Tracking:
         """Return the MLflow search that finds the thing with this key; both parts hold no quotes."""
         return f"tags.`{KEY}` = '{key}' AND tags.`{HOME}` = '{self.home}'"
 
-    def run(self, key: str, name: str, parent: str | None, started_at: int) -> Any:
+    def run(self, key: str, name: str, parent: str | None, *, started_at: int) -> Any:
         """Return the run with this key, made if it is not there, brought back if it was deleted.
 
         Args:
@@ -202,12 +202,12 @@ def _open(store: Store, uri: str, again: bool) -> Tracking:
     item = sent_items.find(store, "home")
     home = item[0] if item else uuid.uuid4().hex[:12]
     if item is None:
-        sent_items.keep(store, "home", home, _content_digest(home))
+        sent_items.keep(store, "home", home, content_digest=_content_digest(home))
     root = artifact_folder(store).as_uri() if is_local(store) else None
     if root and store.settings.mlflow is None:
         _set_aside_if_moved(uri, root)
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    experiment = _experiment(client, store, home, root)
+    experiment = _experiment(client, store, home, root=root)
     target = [uri, experiment]
     tracking = Tracking(store, client, experiment, home)
     if again or not tracking.unchanged("experiment", target):
@@ -216,7 +216,7 @@ def _open(store: Store, uri: str, again: bool) -> Tracking:
     return tracking
 
 
-def _experiment(client: Any, store: Store, home: str, root: str | None) -> str:
+def _experiment(client: Any, store: Store, home: str, *, root: str | None) -> str:
     # named by the folder that the home serves, so that several homes can share one server
     name = f"limpet-{home_name(store)}"
     for candidate in (name, f"{name}-{home}"):

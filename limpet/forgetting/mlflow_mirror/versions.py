@@ -139,7 +139,7 @@ def _own_run(tracking: Tracking, version: VersionRecord) -> str:
     made = milliseconds(version.created_at)
     started = made - round(1000 * float(version.cost.get("train_seconds") or 0))
     parent = _run_of_baselines(tracking, made) if version.role == "baseline" else None
-    run = tracking.run(key, version.reference, parent, started)
+    run = tracking.run(key, version.reference, parent, started_at=started)
     identity = run.info.run_id
     tracking.client.log_inputs(identity, datasets=dataset_inputs(tasks.get(tracking.store, version.task)))
     metrics = [
@@ -161,7 +161,7 @@ def _run_of_baselines(tracking: Tracking, made: int) -> str:
     key = "baselines"
     if known := tracking.known(key):
         return known
-    identity = str(tracking.run(key, "baselines beside the arms", None, made).info.run_id)
+    identity = str(tracking.run(key, "baselines beside the arms", None, started_at=made).info.run_id)
     tracking.client.set_terminated(identity, "FINISHED", end_time=made)
     tracking.keep(key, identity, key)
     return identity
@@ -194,7 +194,7 @@ def push_registered(tracking: Tracking, version: VersionRecord) -> bool:
     name = _registered_model(tracking, version.task)
     model = tracking.client.get_logged_model(logged_model(tracking, version.reference, None))
     found = tracking.client.search_model_versions(f"name = '{name}' AND tags.`{KEY}` = '{key}'", max_results=1)
-    number = found[0].version if found else _create_version(tracking, name, key, version, model)
+    number = found[0].version if found else _create_version(tracking, name, key, version=version, model=model)
     tracking.keep(key, str(number), version.digest)
     return True
 
@@ -213,7 +213,7 @@ def push_deletion(tracking: Tracking, version: VersionRecord) -> bool:
     return True
 
 
-def _create_version(tracking: Tracking, name: str, key: str, version: VersionRecord, model: Any) -> str:
+def _create_version(tracking: Tracking, name: str, key: str, *, version: VersionRecord, model: Any) -> str:
     made = tracking.client.create_model_version(
         name,
         source=model.artifact_location,

@@ -55,6 +55,7 @@ def audit(
     store: Store,
     backbone: Backbone,
     version: VersionRecord,
+    *,
     drift: float = DRIFT,
     confidence: float = CONFIDENCE,
     progress: Progress = SILENT,
@@ -80,7 +81,7 @@ def audit(
     if reference is not None:
         kept = read(reference)
         drawn = sorted(secrets.SystemRandom().sample(range(len(kept["targets"])), size))
-        audited = monitor.evaluate_sample(store, backbone, version, drawn, reference.id, progress)
+        audited = monitor.evaluate_sample(store, backbone, version, indices=drawn, of=reference.id, progress=progress)
         found = evaluations.predictions(store, audited)
         if all(
             (found["predictions"][at], found["targets"][at]) == (kept["predictions"][place], kept["targets"][place])

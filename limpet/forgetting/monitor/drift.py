@@ -45,7 +45,7 @@ def hold_against_reference(store: Store, now: EvaluationRecord, read: Reader) ->
         return ""
     if all(read(reference)[key] == read(now)[key] for key in ("predictions", "targets")):
         return ""
-    difference = find_difference(store, reference, now, read)
+    difference = find_difference(store, reference, now, read=read)
     assert difference is not None
     detail = f"{now.version} no longer answers as on {reference.created_at[:10]}. {difference.sentence()}."
     if not same_conditions(reference, now, read) and not _lost(reference, now, read):
@@ -62,7 +62,7 @@ def _lost(reference: EvaluationRecord, now: EvaluationRecord, read: Reader) -> b
         return True
     if right is None:
         was, answered = (Outcomes(frozen(one["predictions"]), frozen(one["targets"])) for one in (before, after))
-        interval = change_interval(now.task, now.metric, was, answered)
+        interval = change_interval(now.task, now.metric, was, now=answered)
         return now.score < reference.score and (interval is None or interval[1] < 0)
     triples = zip(before["predictions"], after["predictions"], after["targets"], strict=True)
     pairs = [(right(was, target), right(answer, target)) for was, answer, target in triples]

@@ -84,6 +84,7 @@ def measure(
     store: Store,
     backbone: Backbone,
     task: TaskRecord,
+    *,
     split: Literal["validation", "evaluation"],
     max_length: int,
     method: str,
@@ -104,12 +105,14 @@ def measure(
         examples = [examples[index] for index in indices]
     targets = tuple(example.target for example in examples)
     anew = anew or indices is not None
-    with active(backbone, method, state, head) as model:
+    with active(backbone, method, state, head=head) as model:
         encoded = model.encode(backbone.tokenizer, examples, max_length)
         name = f"evaluate {task.name}"
-        outcome = answers(backbone, methods.get(method), model, encoded, progress, name, anew)
+        outcome = answers(
+            backbone, methods.get(method), model, texts=encoded, progress=progress, name=name, anew=anew
+        )
         loaded = model.loaded()
-        inputs = describe_inputs(backbone.tokenizer, backbone.model, model.head, encoded)
+        inputs = describe_inputs(backbone.tokenizer, backbone.model, model.head, encoded=encoded)
     value = score(task.definition.metric, outcome.predictions, targets)
     return Measured(outcome, value, targets, encoded.plan.digest, encoded.counts, loaded, inputs)
 
@@ -118,6 +121,7 @@ def evaluate(
     store: Store,
     backbone: Backbone,
     version: VersionRecord,
+    *,
     state: VersionRecord | None = None,
     progress: Progress = SILENT,
     anew: bool = False,
@@ -140,21 +144,22 @@ def evaluate(
         store,
         backbone,
         tasks.get(store, version.task),
-        "evaluation",
-        int(version.config["max_length"]),
-        state.method,
-        version_files(store, backbone, state),
-        version_files(store, backbone, version),
-        progress,
+        split="evaluation",
+        max_length=int(version.config["max_length"]),
+        method=state.method,
+        state=version_files(store, backbone, state),
+        head=version_files(store, backbone, version),
+        progress=progress,
         anew=anew,
     )
-    return _keep(store, backbone, version, state, measured)
+    return _keep(store, backbone, version, state=state, measured=measured)
 
 
 def evaluate_sample(
     store: Store,
     backbone: Backbone,
     version: VersionRecord,
+    *,
     indices: Sequence[int],
     of: int,
     progress: Progress = SILENT,
@@ -174,14 +179,33 @@ def evaluate_sample(
     """
     task, files = tasks.get(store, version.task), version_files(store, backbone, version)
     length = int(version.config["max_length"])
-    measured = measure(store, backbone, task, "evaluation", length, version.method, files, files, progress, indices)
-    return _keep(store, backbone, version, version, measured, {"examples": list(indices), "audit_of": of})
+    measured = measure(
+        store,
+        backbone,
+        task,
+        split="evaluation",
+        max_length=length,
+        method=version.method,
+        state=files,
+        head=files,
+        progress=progress,
+        indices=indices,
+    )
+    return _keep(
+        store,
+        backbone,
+        version,
+        state=version,
+        measured=measured,
+        audited={"examples": list(indices), "audit_of": of},
+    )
 
 
 def add_version(
     store: Store,
     backbone: Backbone,
     draft: VersionDraft,
+    *,
     files: Mapping[str, Path],
     progress: Progress = SILENT,
 ) -> Added:
@@ -190,12 +214,12 @@ def add_version(
     Raises:
         IntegrityError: A file does not fit the base, an answer is not finite, or the base was changed.
     """
-    draft, measured = judge(store, backbone, draft, files, progress)
-    return keep_version(store, backbone, draft, files, measured)
+    draft, measured = judge(store, backbone, draft, files=files, progress=progress)
+    return keep_version(store, backbone, draft, files=files, measured=measured)
 
 
 def keep_version(
-    store: Store, backbone: Backbone, draft: VersionDraft, files: Mapping[str, Path], measured: Measured
+    store: Store, backbone: Backbone, draft: VersionDraft, *, files: Mapping[str, Path], measured: Measured
 ) -> Added:
     """Register what `judge` has measured, and keep the evaluation and a probe.
 
@@ -203,16 +227,19 @@ def keep_version(
         IntegrityError: A file does not fit the base, an answer is not finite, or the base was changed.
     """
     inputs = reference_outputs.probe_inputs(store, tasks.get(store, draft.task))
-    answers = reference_outputs.compute(backbone, draft.method, files, inputs, int(draft.config["max_length"]))
+    answers = reference_outputs.compute(
+        backbone, draft.method, files, inputs=inputs, max_length=int(draft.config["max_length"])
+    )
     backbone.check_unchanged()
     version, created = versions.register(store, draft, files, probe=answers)
-    return Added(version, created, _keep(store, backbone, version, version, measured))
+    return Added(version, created, _keep(store, backbone, version, state=version, measured=measured))
 
 
 def judge(
     store: Store,
     backbone: Backbone,
     draft: VersionDraft,
+    *,
     files: Mapping[str, Path],
     progress: Progress = SILENT,
 ) -> tuple[VersionDraft, Measured]:
@@ -228,10 +255,28 @@ def judge(
     """
     task = tasks.get(store, draft.task)
     length = int(draft.config["max_length"])
-    measured = measure(store, backbone, task, "evaluation", length, draft.method, files, files, progress)
+    measured = measure(
+        store,
+        backbone,
+        task,
+        split="evaluation",
+        max_length=length,
+        method=draft.method,
+        state=files,
+        head=files,
+        progress=progress,
+    )
     examples = read_split(store, task, "evaluation")
-    agreed = agreement(backbone, draft.method, files, examples, length, measured.outcome, progress)
-    cost = {**draft.cost, **efficiency(backbone, draft, files, reference_outputs.probe_inputs(store, task))}
+    agreed = agreement(
+        backbone,
+        draft.method,
+        files,
+        examples=examples,
+        max_length=length,
+        outcome=measured.outcome,
+        progress=progress,
+    )
+    cost = {**draft.cost, **efficiency(backbone, draft, files, texts=reference_outputs.probe_inputs(store, task))}
     backbone.check_unchanged()
     scores = {"score": measured.score, task.definition.metric: measured.score}
     if agreed is not None:
@@ -258,7 +303,7 @@ def check_growth(store: Store, backbone: Backbone) -> None:
             )
 
 
-def after_addition(store: Store, backbone: Backbone, added: Added, progress: Progress = SILENT) -> StepRecord:
+def after_addition(store: Store, backbone: Backbone, added: Added, *, progress: Progress = SILENT) -> StepRecord:
     """Evaluate every version that answers for a task again, and keep the row in the home's growth.
 
     The row has the new version for its own task. What still answers for it is evaluated too: it is one of those that
@@ -280,8 +325,10 @@ def after_addition(store: Store, backbone: Backbone, added: Added, progress: Pro
             progress.note(note)
     row = {evaluation.task: evaluation.id for evaluation in evaluated}
     backbone.check_unchanged()
-    streams.extend(store, streams.HOME_STREAM, new.task, backbone.record.digest)
-    arm = streams.arm_run(store, streams.HOME_STREAM, "isolated", "isolated", "any", 0, {})
+    streams.extend(store, streams.HOME_STREAM, new.task, base_digest=backbone.record.digest)
+    arm = streams.arm_run(
+        store, streams.HOME_STREAM, "isolated", strategy="isolated", method="any", seed=0, settings={}
+    )
     return streams.add_step(
         store,
         arm.id,
@@ -297,6 +344,7 @@ def _keep(
     store: Store,
     backbone: Backbone,
     version: VersionRecord,
+    *,
     state: VersionRecord,
     measured: Measured,
     audited: Mapping[str, Any] | None = None,

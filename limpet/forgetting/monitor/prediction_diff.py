@@ -60,7 +60,9 @@ def same_conditions(before: EvaluationRecord, now: EvaluationRecord, read: Reade
     return conditions[0] == conditions[1] and not _arithmetic(read(before), read(now))
 
 
-def find_difference(store: Store, before: EvaluationRecord, now: EvaluationRecord, read: Reader) -> Difference | None:
+def find_difference(
+    store: Store, before: EvaluationRecord, now: EvaluationRecord, *, read: Reader
+) -> Difference | None:
     """Return the first difference between two full evaluations of a task; null where they agree.
 
     Raises:
@@ -70,10 +72,10 @@ def find_difference(store: Store, before: EvaluationRecord, now: EvaluationRecor
         return None
     old, new = read(before), read(now)
     cause = (
-        _data(store, before, now, old, new)
+        _data(store, before, now, old=old, new=new)
         or _base(before, now)
         or _inputs(old, new)
-        or _adapter(before, now, old, new)
+        or _adapter(before, now, old, new=new)
         or _conditions(before, now, _arithmetic(old, new))
     )
     pairs = list(zip(old["predictions"], new["predictions"], strict=False))
@@ -86,7 +88,7 @@ def find_difference(store: Store, before: EvaluationRecord, now: EvaluationRecor
 
 
 def _data(
-    store: Store, before: EvaluationRecord, now: EvaluationRecord, old: Mapping[str, Any], new: Mapping[str, Any]
+    store: Store, before: EvaluationRecord, now: EvaluationRecord, *, old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> str:
     if before.data_digest != now.data_digest:
         return f"the evaluation data are not the same: {_examples(store, before.data_digest, now.data_digest)}"
@@ -160,7 +162,9 @@ def _arithmetic(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [f"{name} was {before.get(name, 'not set')} and is {now.get(name, 'not set')}" for name in names]
 
 
-def _adapter(before: EvaluationRecord, now: EvaluationRecord, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def _adapter(
+    before: EvaluationRecord, now: EvaluationRecord, old: Mapping[str, Any], *, new: Mapping[str, Any]
+) -> str:
     if before.version != now.version:
         return f"the head is that of {now.version}, not of {before.version}"
     if before.state != now.state:

@@ -73,7 +73,7 @@ def comparable(store: Store, version: str) -> EvaluationRecord | None:
     return known[-1] if known else None
 
 
-def compare_versions(store: Store, old: str, new: str, read: Read, *, answers: bool = True) -> Replacement:
+def compare_versions(store: Store, old: str, new: str, *, read: Read, answers: bool = True) -> Replacement:
     """Compare a version with the one that it replaces, by what both answered to the same examples.
 
     Args:
@@ -100,9 +100,9 @@ def compare_versions(store: Store, old: str, new: str, read: Read, *, answers: b
         old_score=before.score,
         new_score=now.score,
         change=now.score - before.score,
-        interval=change_interval(task.name, before.metric, was, answered),
+        interval=change_interval(task.name, before.metric, was, now=answered),
         examples=len(was.targets),
-        **_flips(store, task, was, answered),
+        **_flips(store, task, was, now=answered),
     )
 
 
@@ -115,7 +115,7 @@ def accepted_losses(store: Store, task: str) -> dict[tuple[str, str], str]:
     for alias in {event.alias for event in aliases.history(store, task)}:
         cursor = None
         while True:
-            page = log.read(store, f"{task}@{alias}", _LOG_PAGE, cursor)
+            page = log.read(store, f"{task}@{alias}", _LOG_PAGE, cursor=cursor)
             for event in page.items:
                 if accepted := event.detail.get("accepted"):
                     found[accepted["replaced"], f"{task}@{event.detail['to']}"] = event.detail["reason"]
@@ -125,7 +125,7 @@ def accepted_losses(store: Store, task: str) -> dict[tuple[str, str], str]:
     return found
 
 
-def _flips(store: Store, task: TaskRecord, was: Outcomes, now: Outcomes) -> Mapping[str, Any]:
+def _flips(store: Store, task: TaskRecord, was: Outcomes, *, now: Outcomes) -> Mapping[str, Any]:
     right = find_metric(task.definition.metric).right
     if right is None:
         return {}
@@ -134,17 +134,17 @@ def _flips(store: Store, task: TaskRecord, was: Outcomes, now: Outcomes) -> Mapp
     lost = tuple(place for place, pair in enumerate(rightly) if pair == (True, False))
     gained = tuple(place for place, pair in enumerate(rightly) if pair == (False, True))
     return {
-        "negative_flip_rate": negative_flip_rate(was.predictions, now.predictions, was.targets, right),
-        "positive_flip_rate": positive_flip_rate(was.predictions, now.predictions, was.targets, right),
+        "negative_flip_rate": negative_flip_rate(was.predictions, now.predictions, was.targets, right=right),
+        "positive_flip_rate": positive_flip_rate(was.predictions, now.predictions, was.targets, right=right),
         "p_value": intervals.mcnemar_exact(len(lost), len(gained)),
         "lost_examples": lost,
         "gained_examples": gained,
-        "losses": _losses(store, task, lost[:_LOSSES], triples),
+        "losses": _losses(store, task, lost[:_LOSSES], triples=triples),
     }
 
 
 def _losses(
-    store: Store, task: TaskRecord, places: Sequence[int], triples: Sequence[tuple[Any, Any, Any]]
+    store: Store, task: TaskRecord, places: Sequence[int], *, triples: Sequence[tuple[Any, Any, Any]]
 ) -> tuple[Loss, ...]:
     if not places:
         return ()
@@ -167,7 +167,7 @@ def _shown(text: str | tuple[str, ...]) -> str:
     return flat if len(flat) <= _LONGEST_TEXT else f"{flat[: _LONGEST_TEXT - 3]}..."
 
 
-def change_interval(task: str, metric: str, was: Outcomes, now: Outcomes) -> tuple[float, float] | None:
+def change_interval(task: str, metric: str, was: Outcomes, *, now: Outcomes) -> tuple[float, float] | None:
     """Return the paired bootstrap interval of a score now less before; null where the metric can't be resampled."""
     if find_metric(metric).counts is None or not was.targets:
         return None

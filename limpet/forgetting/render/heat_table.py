@@ -40,7 +40,7 @@ class HeatTable:
         return len(self.columns) > _WIDE
 
 
-def heat_table(title: str, steps: Sequence[str], matrix: Sequence[Row], limits: Sequence[Range]) -> HeatTable:
+def heat_table(title: str, steps: Sequence[str], matrix: Sequence[Row], *, limits: Sequence[Range]) -> HeatTable:
     """Return the matrix of an arm, an arrow where a score is not what it was when its task was learned.
 
     Args:
@@ -55,7 +55,7 @@ def heat_table(title: str, steps: Sequence[str], matrix: Sequence[Row], limits: 
     rows = []
     for step, task in enumerate(steps):
         cells = tuple(
-            _cell([row[column] for row in matrix], step, first, limits[column], digits)
+            _cell([row[column] for row in matrix], step, first, limits=limits[column], digits=digits)
             for column, first in enumerate(learned)
         )
         rows.append((f"{step + 1} {task}", cells))
@@ -83,7 +83,7 @@ def scale() -> list[str]:
     return [viridis(step / _STEPS) for step in range(_STEPS + 1)]
 
 
-def _cell(scores: Sequence[float | None], step: int, first: int, limits: Range, digits: int) -> HeatCell:
+def _cell(scores: Sequence[float | None], step: int, first: int, *, limits: Range, digits: int) -> HeatCell:
     """One cell of a column, whose task was learned first at the step `first`."""
     value, learned = scores[step], scores[first]
     if value is None:

@@ -56,7 +56,7 @@ def render_html(report: Report) -> str:
             report_tables.version_table(report),
             report_tables.environment_table(report),
         ),
-        each_seed=[_matrix(report, limits, arm.label, [arm]) for arm in learned] if several else [],
+        each_seed=[_matrix(report, limits, arm.label, runs=[arm]) for arm in learned] if several else [],
         definitions=report_tables.definition_table(),
         stream_file=_stream_file(report),
     )
@@ -80,13 +80,13 @@ def _mean_matrices(report: Report, limits: Mapping[str, Range]) -> list[HeatTabl
         runs = runs_of(report, name)
         if runs[0].matrix:
             title = f"{name}, mean of {len(runs)} seeds" if len(runs) > 1 else runs[0].label
-            found.append(_matrix(report, limits, title, runs))
+            found.append(_matrix(report, limits, title, runs=runs))
     return found
 
 
-def _matrix(report: Report, limits: Mapping[str, Range], title: str, runs: list[ArmReport]) -> HeatTable:
+def _matrix(report: Report, limits: Mapping[str, Range], title: str, *, runs: list[ArmReport]) -> HeatTable:
     columns = [limits[unit] for unit in _units(report)]
-    return heat_table(title, runs[0].steps, mean_matrix(runs), columns)
+    return heat_table(title, runs[0].steps, mean_matrix(runs), limits=columns)
 
 
 def _curves(report: Report, index: int) -> Plot:

@@ -202,8 +202,8 @@ def accuracy_cost(report: Report) -> Figure:
     by_time, by_size = figure.subplots(1, 2, sharey=True)
     for arm in report.arms:
         seconds = [value for value in arm.cost.train_seconds if value is not None]
-        _point(by_time, report, arm, sum(seconds) if seconds else None)
-        _point(by_size, report, arm, arm.cost.bytes_per_task)
+        _point(by_time, report, arm, cost=sum(seconds) if seconds else None)
+        _point(by_size, report, arm, cost=arm.cost.bytes_per_task)
     by_time.set_xlabel("training seconds, all tasks")
     by_time.set_ylabel("average_accuracy")
     by_size.set_xlabel("bytes for each task")
@@ -227,7 +227,7 @@ def accuracy_cost(report: Report) -> Figure:
     return figure
 
 
-def _point(axes: Axes, report: Report, arm: ArmReport, cost: float | None) -> None:
+def _point(axes: Axes, report: Report, arm: ArmReport, *, cost: float | None) -> None:
     accuracy = arm.metrics["average_accuracy"]
     if cost is None or accuracy is None:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from limpet.forgetting.metrics import forgetting as metrics
 from limpet.forgetting.metrics import intervals
@@ -97,8 +97,9 @@ class Course:
     @cached_property
     def metrics(self) -> dict[str, float | None]:
         """Every metric of the matrix by its key; null where scores have no common unit."""
-        references = self.baseline, self.joint
-        found = metrics.all_metrics(self.rows, *references, self.learned, common_unit=self.no_mean is None)
+        found = metrics.all_metrics(
+            self.rows, self.baseline, self.joint, learned=self.learned, common_unit=self.no_mean is None
+        )
         # what is shown beside it: the same statistic of these answers where nothing drifts
         known = found["forgetting_max"] is not None and self.columns
         null = forgetting_max_null(self.columns, self.learned, SEED) if known else None
@@ -167,7 +168,7 @@ class Course:
         first, last = self.learned[task], self.steps - 1
         if column is None or column.predictions[first] is None or column.predictions[last] is None:
             return None
-        return intervals.exchanged_changes(column, first, last, SEED, intervals.EXCHANGES)
+        return intervals.exchanged_changes(column, first, last, seed=SEED, exchanges=intervals.EXCHANGES)
 
     def outcome(self, step: int, task: int) -> Outcomes | None:
         """Return the predictions of a task after a step; None where it was not evaluated."""
@@ -339,13 +340,15 @@ def _same(course: Course, learned: EvaluationRecord, now: EvaluationRecord) -> b
     return same_logits and (before is after or metrics.identical_predictions(before.predictions, after.predictions))
 
 
-def _flip_rate(
-    course: Course,
-    task: int,
-    rate: Callable[[Sequence[Any], Sequence[Any], Sequence[Any], Callable[[Any, Any], bool]], float | None],
-) -> float | None:
+class _FlipRate(Protocol):
+    def __call__(
+        self, learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], *, right: Callable[[Any, Any], bool]
+    ) -> float | None: ...
+
+
+def _flip_rate(course: Course, task: int, rate: _FlipRate) -> float | None:
     learned, now, right = _before_and_now(course, task)
-    return rate(learned.predictions, now.predictions, now.targets, right) if learned and now and right else None
+    return rate(learned.predictions, now.predictions, now.targets, right=right) if learned and now and right else None
 
 
 def _mcnemar(course: Course, task: int) -> McNemar | None:

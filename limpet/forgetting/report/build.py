@@ -57,7 +57,7 @@ def build_report(store: Store, stream_name: str | None = None, added: VersionRec
         growth = None
         courses, steps = _arms(store, stream, read)
     courses = with_references(_with_full(store, courses))
-    orders = _orders(store, stream, read, courses)
+    orders = _orders(store, stream, read, courses=courses)
     names = courses[0].tasks if courses else stream.tasks
     base = bases.get(
         store, courses[0].versions[0].base_digest if courses and courses[0].versions else stream.base_digest
@@ -112,12 +112,12 @@ def _alarms(store: Store, courses: Sequence[Course]) -> tuple[Alarm, ...]:
 
 def _replaced(store: Store, growth: Growth, read: Read) -> tuple[Replacement, ...]:
     accepted = {task: accepted_losses(store, task) for task in growth.tasks}
-    found = (compare_versions(store, one.old, one.new, read, answers=one.answers) for one in growth.successions)
+    found = (compare_versions(store, one.old, one.new, read=read, answers=one.answers) for one in growth.successions)
     return tuple(replace(one, accepted=accepted[one.task].get((one.old, one.new), "")) for one in found)
 
 
 def _orders(
-    store: Store, stream: StreamRecord, read: Read, courses: list[Course]
+    store: Store, stream: StreamRecord, read: Read, *, courses: list[Course]
 ) -> list[tuple[Order, Sequence[Course]]]:
     """Every order of the stream's tasks that was begun, the stream's own first; none where there is but one."""
     known = {other.name: other for other in streams.list_all(store)}
@@ -136,7 +136,7 @@ def _differences(store: Store, course: Course) -> tuple[Difference, ...]:
         return ()
     read, found = read_contents(store), dict[str, Difference]()
     for learned, now in course.pairs():
-        if learned.task not in found and (difference := find_difference(store, learned, now, read)):
+        if learned.task not in found and (difference := find_difference(store, learned, now, read=read)):
             found[learned.task] = difference
     return tuple(found.values())
 

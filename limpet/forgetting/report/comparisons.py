@@ -92,7 +92,7 @@ def _score_of(place: int) -> Measure:
 
 
 def _compare(pair: _Pair, exchanges: int) -> list[Comparison]:
-    sides = [intervals.swapped_matrices(x.columns, y.columns, SEED, exchanges) for x, y in pair.runs]
+    sides = [intervals.swapped_matrices(x.columns, y.columns, SEED, resamples=exchanges) for x, y in pair.runs]
     found = []
     for key, measure in pair.measures:
         values = [measure(x.rows) - measure(y.rows) for x, y in pair.runs]

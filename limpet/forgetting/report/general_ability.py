@@ -33,14 +33,17 @@ def abilities_of(store: Store, stream: StreamRecord, course: Course) -> tuple[Ab
     Raises:
         IntegrityError: Kept answers are missing or corrupt, or do not give the recorded score.
     """
-    found = (_ability(store, stream, course, probe) for probe in (probes_of(store, stream) if course.steps else ()))
+    found = (
+        _ability(store, stream, course, probe=probe) for probe in (probes_of(store, stream) if course.steps else ())
+    )
     return tuple(one for one in found if one is not None)
 
 
 def found_after(store: Store, stream: StreamRecord, version: str | None) -> dict[str, float]:
     """Return what every probe found under a version, by kind and task; with null, what the base alone gave."""
     records = (
-        recall(store, probe.identity, stream.base_digest, Where(state=version)) for probe in probes_of(store, stream)
+        recall(store, probe.identity, stream.base_digest, where=Where(state=version))
+        for probe in probes_of(store, stream)
     )
     return {f"{one.probe['kind']}/{one.probe['task']}": one.score for one in records if one is not None}
 
@@ -54,13 +57,13 @@ def adapters_of(store: Store, stream: StreamRecord, course: Course) -> tuple[Ada
     # a version of another arm may be the same as one here, and what was asked of it no question of this arm
     if "ability" not in stream.spec or strategies.get(course.arm.strategy).role != "adapter":
         return ()
-    found = (_adapter(store, stream, course, place) for place in range(course.steps))
+    found = (_adapter(store, stream, course, place=place) for place in range(course.steps))
     return tuple(one for one in found if one is not None)
 
 
-def _ability(store: Store, stream: StreamRecord, course: Course, probe: AbilityProbe) -> AbilityReport | None:
+def _ability(store: Store, stream: StreamRecord, course: Course, *, probe: AbilityProbe) -> AbilityReport | None:
     def look(where: Where) -> AbilityRecord | None:
-        return recall(store, probe.identity, stream.base_digest, where)
+        return recall(store, probe.identity, stream.base_digest, where=where)
 
     before = look(Where())
     steps = [look(Where(state=version.reference)) for version in course.versions]
@@ -69,7 +72,7 @@ def _ability(store: Store, stream: StreamRecord, course: Course, probe: AbilityP
         return None
     again = look(Where(after=course.versions[-1].reference))
     rows = [_answers(store, one)[0] for one in (before, *known)]
-    intervals, p_values = over_first(probe.task.name, probe.metric, _answers(store, before)[1], rows)
+    intervals, p_values = over_first(probe.task.name, probe.metric, _answers(store, before)[1], rows=rows)
     return AbilityReport(
         kind=probe.kind,
         task=probe.task.name,
@@ -88,7 +91,7 @@ def _identical(before: AbilityRecord, again: AbilityRecord) -> bool:
     return (before.logits_digest, before.predictions_digest) == (again.logits_digest, again.predictions_digest)
 
 
-def _adapter(store: Store, stream: StreamRecord, course: Course, place: int) -> AdapterReport | None:
+def _adapter(store: Store, stream: StreamRecord, course: Course, *, place: int) -> AdapterReport | None:
     cell, version, name = course.cells[place][place], course.versions[place], course.tasks[place]
     wrong = other_adapter(course.tasks, name)
     # before the last step, there is no saying which adapter stands for a wrong one
@@ -97,7 +100,7 @@ def _adapter(store: Store, stream: StreamRecord, course: Course, place: int) -> 
     question = adapter_question(tasks.get(store, name), version)
 
     def look(state: str | None) -> AbilityRecord | None:
-        return recall(store, question, stream.base_digest, Where(state=state, head=version.reference))
+        return recall(store, question, stream.base_digest, where=Where(state=state, head=version.reference))
 
     none = look(None)
     other = look(course.versions[course.tasks.index(wrong)].reference) if wrong else None
@@ -106,7 +109,7 @@ def _adapter(store: Store, stream: StreamRecord, course: Course, place: int) -> 
     own = course.read(cell)
     rows = [own.predictions, *(_answers(store, one)[0] for one in (other, none) if one is not None)]
     # own less another, where the interval is that of another less own
-    intervals, p_values = over_first(name, cell.metric, own.targets, rows)
+    intervals, p_values = over_first(name, cell.metric, own.targets, rows=rows)
     turned = [_turn(one) for one in intervals]
     return AdapterReport(
         task=name,
@@ -139,7 +142,7 @@ def _answers(store: Store, found: AbilityRecord) -> tuple[Rows, Rows]:
 
 
 def over_first(
-    task: str, name: str, targets: Rows, rows: Sequence[Rows]
+    task: str, name: str, targets: Rows, *, rows: Sequence[Rows]
 ) -> tuple[tuple[Interval | None, ...], tuple[float | None, ...]]:
     """Return each row's score less the first's: the paired bootstrap interval, and the p-value by random exchange.
 
@@ -157,7 +160,7 @@ def over_first(
 
 
 def _p_value(column: Column, place: int) -> float | None:
-    exchanged = statistics.exchanged_changes(column, 0, place, _SEED, statistics.EXCHANGES)
+    exchanged = statistics.exchanged_changes(column, 0, place, seed=_SEED, exchanges=statistics.EXCHANGES)
     if not exchanged.any():
         return None
     before, now = (score(column.metric, column.predictions[at] or (), column.targets) for at in (0, place))

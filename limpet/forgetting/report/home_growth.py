@@ -70,7 +70,8 @@ class Growth:
         step, answering = self.additions[index], self.answering[index]
         following = self.additions[index + 1].created_at if index + 1 < len(self.additions) else None
         return tuple(
-            _cell(store, step, answering[task], following) if task in answering else None for task in self.tasks
+            _cell(store, step, answering[task], before=following) if task in answering else None
+            for task in self.tasks
         )
 
 
@@ -86,16 +87,16 @@ def home_growth(store: Store, stream: StreamRecord, added: VersionRecord | None 
     now = {version.task: version.reference for version in versions.current(store)}
     judged = now if added is None else now | {added.task: added.reference}
     moves = {task: _moves(store, task) for task in now}
-    additions = tuple(step for step in _additions(store, stream, judged, moves) if step.task in now)
+    additions = tuple(step for step in _additions(store, stream, judged, moves=moves) if step.task in now)
     if not additions:
         return None
     arm = next(run for run in _isolated(store, stream) if run.id == additions[-1].arm_run)
     home_runs = streams.arm_runs(store, stream.name)
-    answering = _answering(additions, {run.id for run in home_runs}, moves, judged)
+    answering = _answering(additions, {run.id for run in home_runs}, moves, now=judged)
     found = [
         Succession(task, *pair)
         for task in answering[-1]
-        for pair in _pairs(_chain(additions, task, moves[task], now[task]))
+        for pair in _pairs(_chain(additions, task, moves[task], now=now[task]))
     ]
     waiting = candidate(store) if added is None else added
     if waiting is not None and waiting.reference != now[waiting.task]:
@@ -136,7 +137,7 @@ def _isolated(store: Store, stream: StreamRecord) -> list[ArmRun]:
 
 
 def _additions(
-    store: Store, stream: StreamRecord, now: Mapping[str, str], moves: Mapping[str, Sequence[AliasEvent]]
+    store: Store, stream: StreamRecord, now: Mapping[str, str], *, moves: Mapping[str, Sequence[AliasEvent]]
 ) -> list[StepRecord]:
     """The home's own steps, and those of streams whose version came to answer; the first of each version, in time.
 
@@ -158,6 +159,7 @@ def _answering(
     additions: Sequence[StepRecord],
     own: set[int],
     moves: Mapping[str, Sequence[AliasEvent]],
+    *,
     now: Mapping[str, str],
 ) -> tuple[Mapping[str, str], ...]:
     """For each addition what answered for each task so far, just before the next addition; at the end, now."""
@@ -180,7 +182,7 @@ def _stood(task: str, moves: Iterable[AliasEvent], before: str) -> str | None:
     return f"{task}@{made[-1]}" if made else None
 
 
-def _chain(additions: Sequence[StepRecord], task: str, moves: Sequence[AliasEvent], now: str) -> list[str]:
+def _chain(additions: Sequence[StepRecord], task: str, moves: Sequence[AliasEvent], *, now: str) -> list[str]:
     """Every version that has answered for a task, in time: the newest until `production` is set, then what it is."""
     first = moves[0].created_at if moves else None
     unpromoted = [
@@ -196,7 +198,7 @@ def _pairs(chain: Sequence[str]) -> Iterator[tuple[str, str]]:
     return ((old, new) for old, new in pairwise(chain) if old != new)
 
 
-def _cell(store: Store, step: StepRecord, version: str, before: str | None) -> EvaluationRecord | None:
+def _cell(store: Store, step: StepRecord, version: str, *, before: str | None) -> EvaluationRecord | None:
     """The evaluation of what answered at a step: the step's own, else the newest one that there was by then."""
     task = version.partition("@")[0]
     cell = step.row.get(task)

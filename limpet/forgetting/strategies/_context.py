@@ -46,6 +46,7 @@ def stage(
     context: Context,
     index: int,
     start: Start | None = None,
+    *,
     companions: Sequence[Companion] = (),
     penalty: Penalty | None = None,
 ) -> Staged:
@@ -56,7 +57,7 @@ def stage(
         context.store,
         context.backbone,
         context.tasks[index],
-        context.training,
+        settings=context.training,
         start=start,
         companions=companions,
         penalty=penalty,

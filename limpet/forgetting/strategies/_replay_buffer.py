@@ -16,7 +16,7 @@ SELECTIONS = ("reservoir", "balanced")
 
 
 def buffered(
-    labels: Mapping[str, Sequence[int | None]], buffer: float, selection: str, seed: int
+    labels: Mapping[str, Sequence[int | None]], buffer: float, selection: str, *, seed: int
 ) -> dict[str, tuple[int, ...]]:
     """Return the kept examples of each earlier task, as ascending indices into its training split.
 
@@ -26,7 +26,7 @@ def buffered(
         selection: `reservoir` keeps a uniform sample; `balanced` as many of each label, and of each task, as it can.
         seed: Decides the priorities.
     """
-    queues = {task: _order(task, ids, selection, seed) for task, ids in labels.items()}
+    queues = {task: _order(task, ids, selection, seed=seed) for task, ids in labels.items()}
     if buffer < 1:
         kept = {task: queue[: max(1, round(buffer * len(queue)))] for task, queue in queues.items()}
     elif selection == "balanced":
@@ -40,7 +40,7 @@ def buffered(
     return {task: tuple(sorted(index for _, index in entries)) for task, entries in kept.items()}
 
 
-def _order(task: str, labels: Sequence[int | None], selection: str, seed: int) -> list[tuple[float, int]]:
+def _order(task: str, labels: Sequence[int | None], selection: str, *, seed: int) -> list[tuple[float, int]]:
     """All examples by priority; balanced, the first of every label come before the second of any."""
     import numpy as np
 

@@ -99,7 +99,7 @@ def fisher(context: Context, task: TaskRecord, learned: Start) -> tuple[dict[str
     drawn = [examples[int(index)] for index in sorted(generator.choice(len(examples), size, replace=False))]
     max_length = context.training.max_length or task.definition.max_length
     context.progress.note(f"importance of weights for {task.name}, on {size} examples")
-    with active(context.backbone, learned.method, learned.files, learned.files) as model:
+    with active(context.backbone, learned.method, learned.files, head=learned.files) as model:
         shared = {
             name: parameter
             for name, parameter in model.named_parameters()

@@ -31,7 +31,16 @@ class Frozen(Plain):
         task = context.tasks[index]
         max_length = context.training.max_length or task.definition.max_length
         lineage = {**context.lineage, "step": index}
-        return (stage_readout(context.store, context.backbone, task, max_length, lineage, progress=context.progress),)
+        return (
+            stage_readout(
+                context.store,
+                context.backbone,
+                task,
+                max_length=max_length,
+                lineage=lineage,
+                progress=context.progress,
+            ),
+        )
 
 
 STRATEGY = Frozen()

@@ -59,14 +59,16 @@ class Replay(Sequential):
             ]
             for task in earlier
         }
-        chosen = buffered(labels, context.settings["buffer"], context.settings["selection"], context.training.seed)
+        chosen = buffered(
+            labels, context.settings["buffer"], context.settings["selection"], seed=context.training.seed
+        )
         draws = _draws(context, index, {name: len(indices) for name, indices in chosen.items()})
         companions = [
             Companion(task, chosen[task.name], learned[task.name].files, draws.get(task.name))
             for task in earlier
             if chosen[task.name] and draws.get(task.name) != 0
         ]
-        return (stage(context, index, self.newest(context, index, learned), companions),)
+        return (stage(context, index, self.newest(context, index, learned), companions=companions),)
 
 
 def _ratio(rehearsal: str) -> float | None:

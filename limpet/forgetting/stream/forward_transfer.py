@@ -25,6 +25,7 @@ def evaluate(
     store: Store,
     backbone: Backbone,
     task: TaskRecord,
+    *,
     state: VersionRecord | None,
     max_length: int,
     progress: Progress = SILENT,
@@ -44,7 +45,16 @@ def evaluate(
     """
     weights = (state.method, version_files(store, backbone, state)) if state else None
     reference = state.reference if state else None
-    staged = stage_readout(store, backbone, task, max_length, {}, weights, reference, progress)
+    staged = stage_readout(
+        store,
+        backbone,
+        task,
+        max_length=max_length,
+        lineage={},
+        state=weights,
+        reference=reference,
+        progress=progress,
+    )
     version, _ = versions.register(store, staged.draft, staged.files)
     discard(staged)
-    return monitor.evaluate(store, backbone, version, state, progress)
+    return monitor.evaluate(store, backbone, version, state=state, progress=progress)

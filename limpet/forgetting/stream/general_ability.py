@@ -51,7 +51,9 @@ class Where:
     after: str | None = None
 
 
-def probe_of(backbone: Backbone, spec: AbilitySpec, task: TaskRecord, learned: Sequence[TaskRecord]) -> AbilityProbe:
+def probe_of(
+    backbone: Backbone, spec: AbilitySpec, task: TaskRecord, *, learned: Sequence[TaskRecord]
+) -> AbilityProbe:
     """Return a probe as it is asked.
 
     Args:
@@ -106,6 +108,7 @@ def ask(
     store: Store,
     backbone: Backbone,
     probe: AbilityProbe,
+    *,
     state: VersionRecord | None,
     after: VersionRecord | None = None,
     progress: Progress = SILENT,
@@ -124,15 +127,15 @@ def ask(
         IntegrityError: A file is corrupt, or the version belongs to another base.
     """
     where = Where(state=state.reference if state else None, after=after.reference if after else None)
-    found = recall(store, probe.identity, backbone.record.digest, where)
+    found = recall(store, probe.identity, backbone.record.digest, where=where)
     if found is not None:
         return found
     weights = (state.method, version_files(store, backbone, state)) if state else None
-    answers = ability.ask(store, backbone, probe, weights, progress)
-    return _keep(store, backbone, probe.identity, where, probe.metric, answers)
+    answers = ability.ask(store, backbone, probe, weights=weights, progress=progress)
+    return _keep(store, backbone, probe.identity, where=where, metric=probe.metric, found=answers)
 
 
-def recall(store: Store, question: dict[str, Any], base_digest: str, where: Where) -> AbilityRecord | None:
+def recall(store: Store, question: dict[str, Any], base_digest: str, *, where: Where) -> AbilityRecord | None:
     """Return what was found of a question; null where it was not asked."""
     return general_ability.find(store, question, base_digest, head=where.head, state=where.state, after=where.after)
 
@@ -141,6 +144,7 @@ def _keep(
     store: Store,
     backbone: Backbone,
     question: dict[str, Any],
+    *,
     where: Where,
     metric: str,
     found: Answers | Measured,
@@ -180,7 +184,7 @@ def adapter_question(task: TaskRecord, version: VersionRecord) -> dict[str, Any]
 
 
 def compare_adapters(
-    store: Store, backbone: Backbone, heads: Mapping[str, VersionRecord], progress: Progress = SILENT
+    store: Store, backbone: Backbone, heads: Mapping[str, VersionRecord], *, progress: Progress = SILENT
 ) -> None:
     """Score every task through its own head under another task's adapter, and under none; keep both.
 
@@ -196,31 +200,32 @@ def compare_adapters(
     for name, version in heads.items():
         wrong = other_adapter(list(heads), name)
         for state in (None, heads[wrong]) if wrong else (None,):
-            _through_own_head(store, backbone, tasks.get(store, name), version, state, progress)
+            _through_own_head(store, backbone, tasks.get(store, name), head=version, state=state, progress=progress)
 
 
 def _through_own_head(
     store: Store,
     backbone: Backbone,
     task: TaskRecord,
+    *,
     head: VersionRecord,
     state: VersionRecord | None,
     progress: Progress,
 ) -> AbilityRecord:
     question = adapter_question(task, head)
     where = Where(state=state.reference if state else None, head=head.reference)
-    found = recall(store, question, backbone.record.digest, where)
+    found = recall(store, question, backbone.record.digest, where=where)
     if found is not None:
         return found
     measured = monitor.measure(
         store,
         backbone,
         task,
-        "evaluation",
-        question["max_length"],
-        state.method if state else methods.BARE,
-        version_files(store, backbone, state) if state else {},
-        version_files(store, backbone, head),
-        progress,
+        split="evaluation",
+        max_length=question["max_length"],
+        method=state.method if state else methods.BARE,
+        state=version_files(store, backbone, state) if state else {},
+        head=version_files(store, backbone, head),
+        progress=progress,
     )
-    return _keep(store, backbone, question, where, task.definition.metric, measured)
+    return _keep(store, backbone, question, where=where, metric=task.definition.metric, found=measured)

@@ -67,7 +67,7 @@ class _Learned(Mapping[str, Start]):
         return len(self._names)
 
 
-def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Progress = SILENT) -> StreamRecord:
+def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, *, progress: Progress = SILENT) -> StreamRecord:
     """Run every arm under every seed, going on where an earlier run had stopped; then the other orders of the tasks.
 
     Raises:
@@ -77,13 +77,15 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Pro
     """
     for arm in spec.arms:
         _check_settings(backbone, spec, arm)
-    records = tuple(_task(store, task, spec.training, progress) for task in spec.tasks)
+    records = tuple(_task(store, task, spec.training, progress=progress) for task in spec.tasks)
     for arm in spec.arms:
         for record in records:
             strategies.check_task_type(strategies.get(arm.strategy), record)
             methods.check_task_type(methods.get(arm.method), record, backbone.record)
     probes = tuple(
-        general_ability.probe_of(backbone, probe, _task(store, probe.task, spec.training, progress), records)
+        general_ability.probe_of(
+            backbone, probe, _task(store, probe.task, spec.training, progress=progress), learned=records
+        )
         for probe in spec.ability
     )
     by_name = {record.name: record for record in records}
@@ -91,10 +93,10 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, progress: Pro
         ordered = spec.in_order(number)
         in_order = tuple(by_name[task.name] for task in ordered.tasks)
         names = tuple(task.name for task in in_order)
-        streams.create(store, ordered.name, dict(ordered.source), backbone.record.digest, names)
+        streams.create(store, ordered.name, dict(ordered.source), base_digest=backbone.record.digest, tasks=names)
         run = _Run(store, backbone, ordered, spec.name, in_order, probes, progress)
         for probe in probes:
-            general_ability.ask(store, backbone, probe, None, progress=progress)
+            general_ability.ask(store, backbone, probe, state=None, progress=progress)
         for arm in ordered.arms:
             for seed in ordered.seeds:
                 _run_arm(run, arm, seed)
@@ -113,10 +115,10 @@ def _check_settings(backbone: Backbone, spec: StreamSpec, arm: ArmSpec) -> None:
         has = f" (the strategy {strategy.name!r} has {', '.join(strategy.settings)})" if strategy.settings else ""
         raise UsageError(f"Arm {arm.name!r}{has}: {error.message}", error.hint) from error
     if strategy.shares_state or strategy.learns_all:
-        _check_shareable(backbone, arm, method, config)
+        _check_shareable(backbone, arm, method, config=config)
 
 
-def _check_shareable(backbone: Backbone, arm: ArmSpec, method: methods.Method, config: Mapping[str, Any]) -> None:
+def _check_shareable(backbone: Backbone, arm: ArmSpec, method: methods.Method, *, config: Mapping[str, Any]) -> None:
     """Refuse a method that trains nothing but heads where tasks are to share what is trained."""
     module = method.attach(backbone.model, config)
     try:
@@ -131,7 +133,7 @@ def _check_shareable(backbone: Backbone, arm: ArmSpec, method: methods.Method, c
         )
 
 
-def _task(store: Store, task: TaskSpec, training: Mapping[str, Any], progress: Progress) -> TaskRecord:
+def _task(store: Store, task: TaskSpec, training: Mapping[str, Any], *, progress: Progress) -> TaskRecord:
     if not task.definition:
         try:
             return tasks.get(store, task.name)
@@ -149,11 +151,13 @@ def _task(store: Store, task: TaskSpec, training: Mapping[str, Any], progress: P
 
 def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:
     settings = {"set": dict(arm.settings), "training": dict(run.spec.training)}
-    record = streams.arm_run(run.store, run.spec.name, arm.name, arm.strategy, arm.method, seed, settings)
+    record = streams.arm_run(
+        run.store, run.spec.name, arm.name, strategy=arm.strategy, method=arm.method, seed=seed, settings=settings
+    )
     if record.finished:
         return
-    chosen = record.chosen or _choose(run, arm, seed, record)
-    strategy, context = strategies.get(arm.strategy), _context(run, arm, chosen, seed)
+    chosen = record.chosen or _choose(run, arm, seed, record=record)
+    strategy, context = strategies.get(arm.strategy), _context(run, arm, chosen, seed=seed)
     steps = streams.steps(run.store, record.id)
     # each task's head, with the weights that it was learned with
     heads = {
@@ -162,7 +166,7 @@ def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:
     for index in range(len(steps), len(run.tasks)):
         _say(context, f"learns {run.tasks[index].name}", chosen)
         staged = strategy.stage(context, index, _learned(run, heads))
-        step = _register(run, strategy, record, index, heads, staged, context.training)
+        step = _register(run, strategy, record, index=index, heads=heads, staged=staged, settings=context.training)
         discard(staged[0])
         scores = "  ".join(f"{task} {step.row[task].score:.3f}" for task in step.row)
         run.progress.note(f"{arm.name} (seed {seed}) learned {step.version}:  {scores}")
@@ -183,8 +187,8 @@ def _compare_with_base(run: _Run, heads: Mapping[str, VersionRecord]) -> None:
     """Ask the base alone again, with every adapter taken off, and each task under an adapter that is not its own."""
     *_, newest = heads.values()
     for probe in run.probes:
-        general_ability.ask(run.store, run.backbone, probe, None, after=newest, progress=run.progress)
-    general_ability.compare_adapters(run.store, run.backbone, heads, run.progress)
+        general_ability.ask(run.store, run.backbone, probe, state=None, after=newest, progress=run.progress)
+    general_ability.compare_adapters(run.store, run.backbone, heads, progress=run.progress)
     run.backbone.check_unchanged()
 
 
@@ -199,6 +203,7 @@ def _register(
     run: _Run,
     strategy: Strategy,
     record: ArmRun,
+    *,
     index: int,
     heads: dict[str, VersionRecord],
     staged: tuple[Staged, ...],
@@ -209,24 +214,24 @@ def _register(
     cells: dict[str, int] = {}
     for one in staged:
         draft = replace(one.draft, role=strategy.role, parent=previous)
-        added = monitor.add_version(run.store, run.backbone, draft, one.files, run.progress)
+        added = monitor.add_version(run.store, run.backbone, draft, files=one.files, progress=run.progress)
         heads[added.version.task] = added.version
         cells[added.version.task] = added.evaluation.id
     newest = heads[run.tasks[index].name]
     for task, version in heads.items():
         if task not in cells:
             state = newest if strategy.shares_state else version
-            cells[task] = monitor.evaluate(run.store, run.backbone, version, state, run.progress).id
+            cells[task] = monitor.evaluate(run.store, run.backbone, version, state=state, progress=run.progress).id
     if run.spec.evaluate_future:
         state_before = newest if strategy.shares_state else None
         for later in run.tasks[index + 1 :]:
             if forward_transfer.has_readout(later):
                 length = settings.max_length or later.definition.max_length
                 cells[later.name] = forward_transfer.evaluate(
-                    run.store, run.backbone, later, state_before, length, run.progress
+                    run.store, run.backbone, later, state=state_before, max_length=length, progress=run.progress
                 ).id
     for probe in run.probes:
-        general_ability.ask(run.store, run.backbone, probe, newest, progress=run.progress)
+        general_ability.ask(run.store, run.backbone, probe, state=newest, progress=run.progress)
     run.backbone.check_unchanged()
     unchanged = None if methods.get(newest.method).capabilities.trains_base_copy else True
     return streams.add_step(
@@ -240,8 +245,8 @@ def _register(
     )
 
 
-def _context(run: _Run, arm: ArmSpec, candidate: Mapping[str, Any], seed: int) -> Context:
-    settings, own = _settings(run.spec, arm, candidate, seed)
+def _context(run: _Run, arm: ArmSpec, candidate: Mapping[str, Any], *, seed: int) -> Context:
+    settings, own = _settings(run.spec, arm, candidate, seed=seed)
     return Context(
         store=run.store,
         backbone=run.backbone,
@@ -254,7 +259,7 @@ def _context(run: _Run, arm: ArmSpec, candidate: Mapping[str, Any], seed: int) -
 
 
 def _settings(
-    spec: StreamSpec, arm: ArmSpec, candidate: Mapping[str, Any], seed: int
+    spec: StreamSpec, arm: ArmSpec, candidate: Mapping[str, Any], *, seed: int
 ) -> tuple[TrainingSettings, dict[str, Any]]:
     """Return how each task is learned, and the settings of the strategy itself."""
     merged = dict(spec.training) | dict(arm.settings) | dict(candidate)
@@ -262,7 +267,7 @@ def _settings(
     return TrainingSettings.of(arm.method, merged, seed), own
 
 
-def _choose(run: _Run, arm: ArmSpec, seed: int, record: ArmRun) -> dict[str, Any]:
+def _choose(run: _Run, arm: ArmSpec, seed: int, *, record: ArmRun) -> dict[str, Any]:
     """Learn the whole stream once for every candidate, and choose by validation data.
 
     Other seeds and other orders use the choice.
@@ -271,20 +276,20 @@ def _choose(run: _Run, arm: ArmSpec, seed: int, record: ArmRun) -> dict[str, Any
         return {}
     first = next(other for other in streams.arm_runs(run.store, run.first) if other.name == arm.name)
     if first.id != record.id and first.chosen:
-        streams.set_sweep(run.store, record.id, first.sweep, first.chosen)
+        streams.set_sweep(run.store, record.id, first.sweep, chosen=first.chosen)
         return dict(first.chosen)
     unlike = no_common_unit({task.name: task.definition.metric for task in run.tasks})
     learned: list[tuple[Staged, ...]] = []
     sweep: list[dict[str, Any]] = []
     for candidate in arm.candidates():
-        stages, scores = _try(run, arm, candidate, seed)
+        stages, scores = _try(run, arm, candidate, seed=seed)
         mean = None if unlike else sum(scores.values()) / len(scores)
         sweep.append({"settings": candidate, "validation": scores, "mean": mean})
         learned.append(stages)
         shown = ", ".join(f"{task} {value:.3f}" for task, value in scores.items()) if mean is None else f"{mean:.3f}"
         run.progress.note(f"{arm.name} (seed {seed}) {_describe(candidate)}validation {shown}")
     best = max(range(len(sweep)), key=lambda index: sweep[index]["mean"]) if unlike is None else _rank(sweep, unlike)
-    streams.set_sweep(run.store, record.id, tuple(sweep), sweep[best]["settings"])
+    streams.set_sweep(run.store, record.id, tuple(sweep), chosen=sweep[best]["settings"])
     for index, stages in enumerate(learned):
         if index != best:
             for staged in stages:
@@ -301,10 +306,10 @@ def _rank(sweep: Sequence[dict[str, Any]], reason: str) -> int:
 
 
 def _try(
-    run: _Run, arm: ArmSpec, candidate: Mapping[str, Any], seed: int
+    run: _Run, arm: ArmSpec, candidate: Mapping[str, Any], *, seed: int
 ) -> tuple[tuple[Staged, ...], dict[str, float]]:
     """Learn the stream with one candidate; return the runs, and each task's validation score after the last step."""
-    strategy, context = strategies.get(arm.strategy), _context(run, arm, candidate, seed)
+    strategy, context = strategies.get(arm.strategy), _context(run, arm, candidate, seed=seed)
     stages: list[Staged] = []
     heads: dict[str, Staged] = {}
     last = len(run.tasks) - 1
@@ -321,12 +326,12 @@ def _try(
             run.store,
             run.backbone,
             task,
-            "validation",
-            int(head.draft.config["max_length"]),
-            arm.method,
-            state.files,
-            head.files,
-            run.progress,
+            split="validation",
+            max_length=int(head.draft.config["max_length"]),
+            method=arm.method,
+            state=state.files,
+            head=head.files,
+            progress=run.progress,
         )
         scores[task.name] = measured.score
     return tuple(stages), scores

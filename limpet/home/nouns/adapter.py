@@ -54,23 +54,35 @@ class Adapters:
         check_growth(home.store, backbone)
         adopted = adopt(home.store, backbone, record, folder=Path(folder), labels=labels, progress=progress)
         with adopted as (draft, files):
-            added = add_version(home.store, backbone, draft, files, progress)
-        return home.after_addition(added, True, promote, read_rules(home.path), mirror, progress)
+            added = add_version(home.store, backbone, draft, files=files, progress=progress)
+        return home.after_addition(
+            added, True, promote, rules=read_rules(home.path), mirror=mirror, progress=progress
+        )
 
     def list(
         self,
         task: str | None = None,
         method: str | None = None,
         alias: str | None = None,
+        *,
         where: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
-        *,
         sort: str | None = None,
         deleted: bool = False,
     ) -> Page[VersionRecord]:
         """One page of versions, newest first or by `sort`, such as `-score`; with `deleted`, those deleted too."""
-        return versions.find(self._home.store, task, method, alias, where, limit, cursor, sort, deleted)
+        return versions.find(
+            self._home.store,
+            task,
+            method,
+            alias=alias,
+            where=where,
+            limit=limit,
+            cursor=cursor,
+            sort=sort,
+            deleted=deleted,
+        )
 
     def show(self, reference: str) -> VersionRecord:
         """Return one version, `task`, `task@3`, `task@alias`; by its number also one that was deleted."""
@@ -104,7 +116,7 @@ class Adapters:
 
     def tag(self, reference: str, values: Mapping[str, str], remove: Sequence[str] = ()) -> dict[str, str]:
         """Set tags of a version, take others away, and return all that it has."""
-        return tags.change(self._home.store, reference, values, remove)
+        return tags.change(self._home.store, reference, values, remove=remove)
 
     def notes(self, reference: str) -> tuple[Note, ...]:
         """Return the notes on a version, oldest first."""
@@ -153,7 +165,7 @@ class Adapters:
         """
         from limpet.home.alias_moves import Terms, promote
 
-        return promote(self._home, reference, alias, Terms(expect, reason, accept), progress)
+        return promote(self._home, reference, alias, terms=Terms(expect, reason, accept), progress=progress)
 
     def rollback(
         self,
@@ -175,13 +187,13 @@ class Adapters:
         """
         from limpet.home.alias_moves import Terms, rollback
 
-        return rollback(self._home, task, alias, Terms(expect, reason, accept), progress)
+        return rollback(self._home, task, alias, terms=Terms(expect, reason, accept), progress=progress)
 
     def history(
-        self, task: str, alias: str | None = None, limit: int = 50, cursor: str | None = None
+        self, task: str, alias: str | None = None, limit: int = 50, *, cursor: str | None = None
     ) -> Page[AliasEvent]:
         """One page of the moves of a task's aliases, or of one of them, oldest first."""
-        return aliases.history_page(self._home.store, task, alias, limit, cursor)
+        return aliases.history_page(self._home.store, task, alias, limit=limit, cursor=cursor)
 
     def export(self, reference: str, path: str | Path, *, data: bool = True, merged: bool = False) -> Path:
         """Write a version's files into a new folder that plain peft loads, or into one bundle.
@@ -204,7 +216,7 @@ class Adapters:
         if merged:
             return self._export_merged(reference, target, data)
         if target.suffix == SUFFIX:
-            return export_import.export_bundle(self._home.store, reference, target, data)
+            return export_import.export_bundle(self._home.store, reference, target, data=data)
         if not data:
             raise UsageError(
                 f"A folder never has the task's data; only a bundle can be without it, and {str(path)!r} is none.",
@@ -224,7 +236,7 @@ class Adapters:
         version = versions.resolve(self._home.store, reference)
         # before the base is loaded
         check_mergeable(version.method)
-        return export_merged(self._home.store, self._home.backbone(), version, target)
+        return export_merged(self._home.store, self._home.backbone(), version, folder=target)
 
     def import_bundle(self, path: str | Path) -> tuple[VersionRecord, bool]:
         """Take a version in from a bundle, and say whether it was made now; nothing is evaluated."""

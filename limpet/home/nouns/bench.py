@@ -64,7 +64,7 @@ class Benches:
         # before the base is loaded: a name mistyped is answered at once
         spec.names()
         try:
-            return run_bench(home.store, home.backbone(progress), record, spec, resume, progress)
+            return run_bench(home.store, home.backbone(progress), record, spec=spec, resume=resume, progress=progress)
         except InterruptedRunError as error:
             error.hint = f"limpet bench methods {task} --resume, with the same options"
             raise

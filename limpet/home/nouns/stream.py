@@ -49,7 +49,7 @@ class Streams:
                 f"limpet init --home FOLDER --base {spec.base}",
             )
         try:
-            run_stream(home.store, home.backbone(progress), spec, progress)
+            run_stream(home.store, home.backbone(progress), spec, progress=progress)
         except InterruptedRunError as error:
             error.hint = f"limpet stream run {file}"
             raise

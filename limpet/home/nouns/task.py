@@ -56,7 +56,7 @@ class Tasks:
         tokenizer = find_tokenizer(self._home.store)
         if tokenizer is None:
             return None
-        return cut(self._home.store, tokenizer, record, record.definition.max_length)
+        return cut(self._home.store, tokenizer, record, max_length=record.definition.max_length)
 
 
 def cut_warnings(home: Home, version: VersionRecord) -> list[str]:

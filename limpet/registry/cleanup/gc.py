@@ -111,6 +111,7 @@ def collect(
     store: Store,
     grace_seconds: int = DAY,
     dry_run: bool = True,
+    *,
     actor: str | None = None,
     progress: Progress | None = None,
     today: str | None = None,
@@ -159,7 +160,7 @@ def collect(
     reach("gc.marked")
     if not dry_run and (marked.blobs or marked.temporary):
         check_clock(doubt)
-    tallies = _measure(store, marked) if dry_run else _sweep(store, marked, rules, progress)
+    tallies = _measure(store, marked) if dry_run else _sweep(store, marked, rules, progress=progress)
     reach("gc.swept")
     freed = Tally(len(expired), sum(expired.values()))
     strays = Tally(len(marked.strays), sum(store.blobs.stray_size(name) or 0 for name in marked.strays))
@@ -205,7 +206,7 @@ def _measure(store: Store, marked: _Marked) -> dict[str, Tally]:
     return tallies
 
 
-def _sweep(store: Store, marked: _Marked, rules: _Rules, progress: Progress | None) -> dict[str, Tally]:
+def _sweep(store: Store, marked: _Marked, rules: _Rules, *, progress: Progress | None) -> dict[str, Tally]:
     tallies: dict[str, Tally] = {}
     done = 0
     for batch in _batches(list(marked.blobs)):
@@ -213,7 +214,9 @@ def _sweep(store: Store, marked: _Marked, rules: _Rules, progress: Progress | No
             progress(done, len(marked.blobs))
         done += len(batch)
         with removing(store.database):
-            _add(tallies, _remove(store, {digest: marked.blobs[digest] for digest in batch}, marked.task, rules))
+            _add(
+                tallies, _remove(store, {digest: marked.blobs[digest] for digest in batch}, marked.task, rules=rules)
+            )
     removed: dict[str, Tally] = {}
     for name in marked.temporary:
         _count(removed, "temporary", store.blobs.stray_size(name))
@@ -230,7 +233,7 @@ def _batches(digests: Sequence[str]) -> Iterator[Sequence[str]]:
         yield digests[start : start + _BATCH]
 
 
-def _remove(store: Store, batch: dict[str, str], task: int, rules: _Rules) -> dict[str, Tally]:
+def _remove(store: Store, batch: dict[str, str], task: int, *, rules: _Rules) -> dict[str, Tally]:
     """Remove those of a few blobs that are still unneeded and old; asked while no other gc is at work."""
     old = {digest for digest, kind in batch.items() if rules.may_go(store.blobs.modified(digest), kind)}
     sizes = {digest: store.blobs.size(digest) for digest in old}
@@ -260,4 +263,6 @@ def _add(tallies: dict[str, Tally], more: dict[str, Tally]) -> None:
 
 def _log(session: Session, removed: dict[str, Tally], actor: str | None) -> None:
     if removed:
-        log.record(session, "gc", "home", {kind: asdict(tally) for kind, tally in removed.items()}, actor)
+        log.record(
+            session, "gc", "home", detail={kind: asdict(tally) for kind, tally in removed.items()}, actor=actor
+        )

@@ -70,7 +70,7 @@ def apply(store: Store, actor: str | None = None) -> dict[str, int]:
             ids = expired(session)[:_BATCH]
             named, why = describe(session, ids), _reason(policy_of(session))
             for id_, reference in zip(ids, named, strict=True):
-                bury(session, session.get_one(VersionRow, id_), reference, why, actor)
+                bury(session, session.get_one(VersionRow, id_), reference, reason=why, actor=actor)
         gone |= named
         if len(ids) < _BATCH:
             return gone

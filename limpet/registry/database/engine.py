@@ -323,9 +323,9 @@ def _cover(connection: Connection, before: str | None) -> None:
     with Session(connection) as session:
         rows = list(uncovered_rows(session))
         if before is not None:
-            cover_rows(session, "migrate", {"from": before, "to": HEAD}, rows)
+            cover_rows(session, "migrate", {"from": before, "to": HEAD}, rows=rows)
         elif rows:
-            cover_rows(session, "init", {"to": HEAD}, rows)
+            cover_rows(session, "init", {"to": HEAD}, rows=rows)
 
 
 def _back_up(url: URL, revision: str) -> Path:

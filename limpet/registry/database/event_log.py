@@ -38,7 +38,7 @@ StoredEvent = Any
 
 
 def record(
-    session: Session, action: str, subject: str, detail: dict[str, Any] | None = None, actor: str | None = None
+    session: Session, action: str, subject: str, *, detail: dict[str, Any] | None = None, actor: str | None = None
 ) -> None:
     """Add an event, in the transaction of what it tells of: both are kept, or neither.
 
@@ -51,24 +51,24 @@ def record(
         detail: What else there is to know, as plain JSON.
         actor: Who; null means whoever runs this.
     """
-    _record(session, take_written(session), (action, subject, detail or {}), actor)
+    _record(session, take_written(session), (action, subject, detail or {}), actor=actor)
 
 
 def settle(session: Session, operation: str) -> None:
     """Cover the rows that no event of the transaction tells of, before it is committed."""
     if rows := take_written(session):
         tables = ", ".join(dict.fromkeys(row.table for row in rows))
-        _record(session, rows, (operation or "write", tables, {}), None)
+        _record(session, rows, (operation or "write", tables, {}), actor=None)
 
 
-def cover_rows(session: Session, action: str, detail: dict[str, Any], rows: Sequence[WrittenRow]) -> None:
+def cover_rows(session: Session, action: str, detail: dict[str, Any], *, rows: Sequence[WrittenRow]) -> None:
     """Take rows into the chain as they were found, by an event about the database.
 
     Those beyond the first thousand come into events `cover` that follow, a thousand each.
     """
     for start in range(0, len(rows) or 1, _MOST_ROWS):
         what: tuple[str, str, dict[str, Any]] = (action, "database", detail)
-        _record(session, rows[start : start + _MOST_ROWS], ("cover", "database", {}) if start else what, None)
+        _record(session, rows[start : start + _MOST_ROWS], ("cover", "database", {}) if start else what, actor=None)
 
 
 def uncovered_rows(session: Session) -> Iterator[WrittenRow]:
@@ -86,7 +86,7 @@ def uncovered_rows(session: Session) -> Iterator[WrittenRow]:
 
 
 def _record(
-    session: Session, rows: Sequence[WrittenRow], what: tuple[str, str, dict[str, Any]], actor: str | None
+    session: Session, rows: Sequence[WrittenRow], what: tuple[str, str, dict[str, Any]], *, actor: str | None
 ) -> None:
     # past the session, whose own rows may wait: the next event of the same transaction must find this one
     connection = session.connection()

@@ -67,7 +67,7 @@ class Index:
     entries: tuple[FileEntry, ...]
 
 
-def pack(path: Path, task: str, digest: str, contents: Mapping[FileEntry, Path | bytes]) -> Path:
+def pack(path: Path, task: str, digest: str, *, contents: Mapping[FileEntry, Path | bytes]) -> Path:
     """Write a bundle, whole and durable or not at all.
 
     Args:

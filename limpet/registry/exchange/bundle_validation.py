@@ -110,7 +110,7 @@ def check_entries(index: Index, copies: Mapping[str, Path]) -> IncomingVersion:
             raise _bad(f"the bundle has no {name}")
     # one document after the other: what is not kept makes room for the next
     manifest = _read(copies, MANIFEST_FILE)
-    _check_fields(MANIFEST_FILE, manifest, MANIFEST, MANIFEST_SINCE_0004)
+    _check_fields(MANIFEST_FILE, manifest, MANIFEST, optional=MANIFEST_SINCE_0004)
     listed = _check_files(manifest, entries)
     draft, task = _draft(manifest), _task(_read(copies, TASK_FILE))
     base = _base(_read(copies, BASE_FILE))
@@ -243,11 +243,11 @@ def _splits(task: TaskRecord, entries: Mapping[str, FileEntry], copies: Mapping[
     for split in present:
         name = split_file(split.name)
         _agree(f"digest of {name} and in {TASK_FILE}", entries[name].digest, split.digest)
-        _check_split(copies[name], name, split, task)
+        _check_split(copies[name], name, split, task=task)
     return {split.name: copies[split_file(split.name)] for split in present}
 
 
-def _check_split(path: Path, name: str, split: SplitRecord, task: TaskRecord) -> None:
+def _check_split(path: Path, name: str, split: SplitRecord, *, task: TaskRecord) -> None:
     kind = task.definition.type
     counts = dict.fromkeys(task.labels, 0)
     examples = 0
@@ -276,7 +276,7 @@ def _probe(draft: VersionDraft, task: TaskRecord, copies: Mapping[str, Path]) ->
 
 
 def _check_fields(
-    what: str, content: Any, wanted: Mapping[str, Check], optional: Mapping[str, Check] | None = None
+    what: str, content: Any, wanted: Mapping[str, Check], *, optional: Mapping[str, Check] | None = None
 ) -> None:
     if wrong := list(wrong_fields(content, wanted, optional)):
         raise _bad(f"{what}: {'; '.join(wrong[:5])}" + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""))

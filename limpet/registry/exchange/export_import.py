@@ -62,12 +62,12 @@ def export(store: Store, ref: str | Reference, folder: Path) -> Path:
     """
     version, manifest = _version(store, ref)
     with new_folder(folder) as temporary:
-        write_files(store, version, temporary, [file.name for file in version.files])
+        write_files(store, version, temporary, names=[file.name for file in version.files])
         (temporary / MANIFEST_FILE).write_text(manifest, encoding="utf-8")
     return folder.absolute()
 
 
-def write_files(store: Store, version: VersionRecord, folder: Path, names: Iterable[str]) -> None:
+def write_files(store: Store, version: VersionRecord, folder: Path, *, names: Iterable[str]) -> None:
     """Write some of a version's files, each verified on the way, and its labels.
 
     Raises:
@@ -105,7 +105,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def export_bundle(store: Store, ref: str | Reference, path: Path, data: bool = True) -> Path:
+def export_bundle(store: Store, ref: str | Reference, path: Path, *, data: bool = True) -> Path:
     """Write a version into one file that another home can import, the same bytes for the same version.
 
     The bundle has the version's files, its labels, manifest and probe, its task, and what the base is; see
@@ -150,7 +150,7 @@ def export_bundle(store: Store, ref: str | Reference, path: Path, data: bool = T
     for split in task.splits if data else ():
         file = store.blobs.path(split.digest)
         contents[FileEntry(split_file(split.name), split.digest, file.stat().st_size)] = file
-    return pack(path, version.task, version.digest, contents)
+    return pack(path, version.task, version.digest, contents=contents)
 
 
 def import_bundle(store: Store, path: Path) -> tuple[VersionRecord, bool]:
@@ -187,18 +187,18 @@ def import_bundle(store: Store, path: Path) -> tuple[VersionRecord, bool]:
         def store_all() -> versions.StoredVersion:
             # also the splits of a task that is known here: its own bytes may have rotted
             store.blobs.put_all(list(incoming.splits.values()))
-            return versions.store_version(store, draft, incoming.files, incoming.probe)
+            return versions.store_version(store, draft, incoming.files, probe=incoming.probe)
 
         stored = store_all()
         reach("import.unpacked")
         splits = [] if known else [split.digest for split in incoming.task.splits]
         # task, version, probe and the log's event come in together, or none of them
-        with recording(store, "import", [*stored.digests, *splits], store_all) as session:
+        with recording(store, "import", [*stored.digests, *splits], again=store_all) as session:
             tasks.enter_task(session, incoming.task)
             version, created = versions.enter_version(session, draft, stored)
             if created:
                 detail = {"digest": incoming.digest, "manifest_digest": incoming.manifest_digest}
-                log.record(session, "import", version.reference, detail)
+                log.record(session, "import", version.reference, detail=detail)
     return version, created
 
 

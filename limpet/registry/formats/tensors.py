@@ -40,7 +40,7 @@ def is_readable(dtype: str) -> bool:
     return dtype in _FLOATS
 
 
-def read_tensor(path: Path, dtype: str, shape: tuple[int, ...], start: int, stop: int) -> NDArray[float32]:
+def read_tensor(path: Path, dtype: str, shape: tuple[int, ...], *, start: int, stop: int) -> NDArray[float32]:
     """Return a tensor as float32.
 
     Args:
@@ -56,7 +56,7 @@ def read_tensor(path: Path, dtype: str, shape: tuple[int, ...], start: int, stop
     import numpy as np
 
     with path.open("rb") as file:
-        pieces = list(_pieces(file, dtype, start, stop))
+        pieces = list(_pieces(file, dtype, start, stop=stop))
     raw = np.concatenate(pieces) if pieces else np.empty(0, _TYPES[dtype])
     values = (raw.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else raw.astype(np.float32)
     return values.reshape(shape)
@@ -75,7 +75,7 @@ def first_not_finite(path: Path, name: str = "") -> str | None:
     header = read_header(path, name)
     with path.open("rb") as file:
         for tensor, (dtype, _, start, stop) in header.items():
-            if any(_has_special(piece, dtype) for piece in _pieces(file, dtype, start, stop)):
+            if any(_has_special(piece, dtype) for piece in _pieces(file, dtype, start, stop=stop)):
                 return tensor
     return None
 
@@ -87,7 +87,7 @@ def are_finite(raw: bytes, dtype: str) -> bool:
     return dtype not in _TYPES or not _has_special(np.frombuffer(raw, np.dtype(_TYPES[dtype])), dtype)
 
 
-def _pieces(file: BinaryIO, dtype: str, start: int, stop: int) -> Iterator[Any]:
+def _pieces(file: BinaryIO, dtype: str, start: int, *, stop: int) -> Iterator[Any]:
     import numpy as np
 
     if dtype not in _TYPES:

@@ -71,7 +71,7 @@ def sound(store: Store, version: str, *, evaluation: int, reference: int, detail
         find_version(session, version, deleted=True)
         if (known := _open(session, version)) is None:
             content = {"evaluation": evaluation, "reference": reference, "detail": detail}
-            log.record(session, _ALARM, version, content)
+            log.record(session, _ALARM, version, detail=content)
             known = _open(session, version)
         assert known is not None
         return known
@@ -96,7 +96,7 @@ def accept(store: Store, version: str, *, evaluation: int, reason: str) -> None:
         find_version(session, version)
         if _open(session, version) is None:
             raise nothing_to_accept(version)
-        log.record(session, _ACCEPT, version, {"evaluation": evaluation, "reason": reason})
+        log.record(session, _ACCEPT, version, detail={"evaluation": evaluation, "reason": reason})
 
 
 def nothing_to_accept(version: str) -> ConflictError:

@@ -27,7 +27,7 @@ def add(store: Store, record: BaseRecord) -> BaseRecord:
             row = BaseRow(**asdict(record))
             session.add(row)
             session.flush()
-            log.record(session, "base add", row.name, {"digest": row.digest})
+            log.record(session, "base add", row.name, detail={"digest": row.digest})
         elif row.digest != record.digest:
             raise IntegrityError(
                 f"The base {record.name!r} has the fingerprint {record.digest} now, but this home knows it "

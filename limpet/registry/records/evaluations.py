@@ -100,7 +100,7 @@ def add(
             "metric": metric,
             "score": float(score),
         }
-        log.record(session, "evaluate", evaluation.version, detail)
+        log.record(session, "evaluate", evaluation.version, detail=detail)
         return evaluation
 
 
@@ -111,7 +111,7 @@ def get(store: Store, evaluation_id: int) -> EvaluationRecord | None:
         return None if row is None else evaluation_records(session, [row])[0]
 
 
-def full(store: Store, version: str, state: str, split: Split = "evaluation") -> tuple[EvaluationRecord, ...]:
+def full(store: Store, version: str, state: str, *, split: Split = "evaluation") -> tuple[EvaluationRecord, ...]:
     """Return every full evaluation of a version on a backbone state, the newest first."""
     with store.database.read() as session:
         # the evidence of a deleted version stays

@@ -26,7 +26,7 @@ class GateRefusal:
     created_at: str
 
 
-def record(store: Store, version: str | Reference, rule: str, detail: str) -> GateRefusal:
+def record(store: Store, version: str | Reference, rule: str, *, detail: str) -> GateRefusal:
     """Keep that a version crossed a rule of the gate; the same rule and detail again is returned as it is.
 
     Args:
@@ -45,7 +45,7 @@ def record(store: Store, version: str | Reference, rule: str, detail: str) -> Ga
                 return known
         refusal = GateRefusal(rule, detail, utc_now())
         session.add(GateRefusalRow(version_id=row.id, rule=rule, detail=detail, created_at=refusal.created_at))
-        log.record(session, "refuse", references(session, [row.id])[row.id], {"rule": rule, "detail": detail})
+        log.record(session, "refuse", references(session, [row.id])[row.id], detail={"rule": rule, "detail": detail})
         return refusal
 
 

@@ -69,7 +69,7 @@ def add(
     if not store.blobs.exists(predictions_digest):
         raise IntegrityError("The answers of a probe of general ability are not stored.", "run the stream again")
     with recording(store, "ability", [predictions_digest]) as session:
-        known = _find(session, digest_json(probe), base_digest, head, state, after)
+        known = _find(session, digest_json(probe), base_digest, head=head, state=state, after=after)
         if known is not None:
             return _records(session, [known])[0]
         row = AbilityRow(
@@ -93,7 +93,10 @@ def add(
         session.flush()
         ability = _records(session, [row])[0]
         log.record(
-            session, "ability", ability.state or "base", {"ability": row.id, "metric": metric, "score": float(score)}
+            session,
+            "ability",
+            ability.state or "base",
+            detail={"ability": row.id, "metric": metric, "score": float(score)},
         )
         return ability
 
@@ -109,7 +112,7 @@ def find(
 ) -> AbilityRecord | None:
     """Return what a probe found on this base, under these versions; null where it was not asked yet."""
     with store.database.read() as session:
-        row = _find(session, digest_json(probe), base_digest, head, state, after)
+        row = _find(session, digest_json(probe), base_digest, head=head, state=state, after=after)
         return None if row is None else _records(session, [row])[0]
 
 
@@ -119,7 +122,7 @@ def _id(session: Session, reference: str | None) -> int | None:
 
 
 def _find(
-    session: Session, probe_digest: str, base_digest: str, head: str | None, state: str | None, after: str | None
+    session: Session, probe_digest: str, base_digest: str, *, head: str | None, state: str | None, after: str | None
 ) -> AbilityRow | None:
     return session.scalar(
         select(AbilityRow)

@@ -22,7 +22,7 @@ _LARGEST_PAGE = 1000
 _LONGEST_SUBJECT = 1000
 
 
-def read(store: Store, subject: str | None = None, limit: int = 50, cursor: str | None = None) -> Page[LogEvent]:
+def read(store: Store, subject: str | None = None, limit: int = 50, *, cursor: str | None = None) -> Page[LogEvent]:
     """Return a page of events, newest first.
 
     Args:

@@ -76,8 +76,8 @@ def change(
     for alias in protect:
         check_alias(alias)
     reason = check_reason(reason)
-    _check_range("keep_last", keep_last, 1, 1_000_000)
-    _check_range("keep_days", keep_days, 0, 36_500)
+    _check_range("keep_last", keep_last, 1, most=1_000_000)
+    _check_range("keep_days", keep_days, 0, most=36_500)
     with store.database.write("policy") as session:
         before = policy_of(session)
         if unknown := sorted(set(unprotect) - set(before.protected_aliases) - set(protect)):
@@ -92,7 +92,7 @@ def change(
             for key, value in asdict(after).items():
                 session.merge(PolicyRow(key=key, value=value))
             detail = {"from": asdict(before), "to": asdict(after), "reason": reason}
-            log.record(session, "policy", "home", detail, actor)
+            log.record(session, "policy", "home", detail=detail, actor=actor)
         return after
 
 
@@ -100,7 +100,7 @@ def _limit(value: int | Literal["none"]) -> int | None:
     return None if value == "none" else value
 
 
-def _check_range(name: str, value: int | Literal["none"] | None, least: int, most: int) -> None:
+def _check_range(name: str, value: int | Literal["none"] | None, least: int, *, most: int) -> None:
     if isinstance(value, int) and not least <= value <= most:
         option = name.replace("_", "-")
         raise UsageError(f"{name} can't be {value}.", f"choose --{option} from {least} to {most}, or --{option} none")

@@ -63,7 +63,7 @@ class Probe:
 
 
 def write(
-    inputs: Sequence[str], logits: Sequence[Sequence[float]], max_length: int, environment: Environment
+    inputs: Sequence[str], logits: Sequence[Sequence[float]], max_length: int, *, environment: Environment
 ) -> bytes:
     """Return the one byte form of a probe: canonical JSON, which `parse` reads back to the same float32 bits.
 
@@ -145,7 +145,7 @@ def enter_probe(session: Session, version_id: int, probe: StoredProbe) -> KeptPr
 def log_probe(session: Session, reference: str, kept: KeptProbe) -> None:
     """Log that a version that was there already has a probe now, if it is new."""
     if kept.is_new:
-        log.record(session, "probe", reference, {"digest": kept.digest})
+        log.record(session, "probe", reference, detail={"digest": kept.digest})
 
 
 def keep(store: Store, version: str | Reference, data: bytes) -> None:
@@ -162,7 +162,7 @@ def keep(store: Store, version: str | Reference, data: bytes) -> None:
         NotFoundError: There is no such version.
     """
     probe = store_probe(store, data)
-    with recording(store, "probe", [probe.digest], lambda: store_probe(store, data)) as session:
+    with recording(store, "probe", [probe.digest], again=lambda: store_probe(store, data)) as session:
         row = find_version(session, version)
         kept = enter_probe(session, row.id, probe)
         if kept.digest != probe.digest:

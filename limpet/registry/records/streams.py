@@ -39,7 +39,7 @@ __all__ = [
 HOME_STREAM = "home"
 
 
-def create(store: Store, name: str, spec: Json, base_digest: str, tasks: Sequence[str]) -> StreamRecord:
+def create(store: Store, name: str, spec: Json, *, base_digest: str, tasks: Sequence[str]) -> StreamRecord:
     """Keep a stream; the same one again is returned as it is.
 
     Args:
@@ -69,7 +69,7 @@ def create(store: Store, name: str, spec: Json, base_digest: str, tasks: Sequenc
                 updated_at=now,
             )
             session.add(row)
-            log.record(session, "stream", name, {"digest": digest})
+            log.record(session, "stream", name, detail={"digest": digest})
         elif row.digest != digest or row.base_digest != base_digest:
             other = "definition" if row.digest != digest else "base"
             raise ConflictError(
@@ -120,24 +120,24 @@ def touch(store: Store, name: str) -> None:
         log.record(session, "touch", name)
 
 
-def extend(store: Store, name: str, task: str, base_digest: str) -> StreamRecord:
+def extend(store: Store, name: str, task: str, *, base_digest: str) -> StreamRecord:
     """Add a task at the end of a growing stream's list, unless it is there; the first task makes the stream.
 
     Raises:
         NotFoundError: There is no such task.
         ConflictError: The stream grows on another base: scores on two bases are no one matrix.
     """
-    create(store, name, {"name": name}, base_digest, ())
+    create(store, name, {"name": name}, base_digest=base_digest, tasks=())
     with store.database.write("stream") as session:
         row = _find_stream(session, name)
         if find_task(session, task).name not in row.tasks:
             row.tasks = [*row.tasks, task]
             row.updated_at = utc_now()
-            log.record(session, "extend", name, {"task": task})
+            log.record(session, "extend", name, detail={"task": task})
         return _stream(row)
 
 
-def arm_run(store: Store, stream: str, name: str, strategy: str, method: str, seed: int, settings: Json) -> ArmRun:
+def arm_run(store: Store, stream: str, name: str, *, strategy: str, method: str, seed: int, settings: Json) -> ArmRun:
     """Return the run of an arm under a seed, made if it is new.
 
     Raises:
@@ -164,7 +164,7 @@ def arm_run(store: Store, stream: str, name: str, strategy: str, method: str, se
             )
             session.add(row)
             parent.updated_at = utc_now()
-            log.record(session, "arm", stream, {"arm": name, "seed": seed})
+            log.record(session, "arm", stream, detail={"arm": name, "seed": seed})
         elif (row.strategy, row.method, digest_json(row.settings)) != (
             strategy,
             method,
@@ -178,7 +178,7 @@ def arm_run(store: Store, stream: str, name: str, strategy: str, method: str, se
         return _arm(row, stream)
 
 
-def set_sweep(store: Store, arm_run_id: int, sweep: Sequence[Json], chosen: Json) -> ArmRun:
+def set_sweep(store: Store, arm_run_id: int, sweep: Sequence[Json], *, chosen: Json) -> ArmRun:
     """Keep every candidate of an arm's sweep with its validation scores, and the one chosen.
 
     Raises:
@@ -187,7 +187,7 @@ def set_sweep(store: Store, arm_run_id: int, sweep: Sequence[Json], chosen: Json
     with store.database.write("stream") as session:
         row, stream = _touch(session, arm_run_id)
         row.sweep, row.chosen = list(sweep), chosen
-        log.record(session, "sweep", stream.name, {"arm": row.name, "seed": row.seed, "chosen": chosen})
+        log.record(session, "sweep", stream.name, detail={"arm": row.name, "seed": row.seed, "chosen": chosen})
         return _arm(row, stream.name)
 
 
@@ -200,7 +200,7 @@ def finish_arm(store: Store, arm_run_id: int) -> ArmRun:
     with store.database.write("stream") as session:
         row, stream = _touch(session, arm_run_id)
         row.finished = True
-        log.record(session, "finish", stream.name, {"arm": row.name, "seed": row.seed})
+        log.record(session, "finish", stream.name, detail={"arm": row.name, "seed": row.seed})
         return _arm(row, stream.name)
 
 
@@ -220,6 +220,7 @@ def add_step(
     store: Store,
     arm_run_id: int,
     index: int | None,
+    *,
     task: str,
     version: str,
     base_unchanged: bool | None,
@@ -258,9 +259,9 @@ def add_step(
             )
             session.add(step)
             session.flush()
-            session.add_all(_cell(session, step.id, name, id_) for name, id_ in row.items())
+            session.add_all(_cell(session, step.id, name, evaluation_id=id_) for name, id_ in row.items())
             detail = {"arm": arm.name, "seed": arm.seed, "step": index, "version": version}
-            log.record(session, "step", stream.name, detail)
+            log.record(session, "step", stream.name, detail=detail)
         elif step.version_id != made.id:
             there = references(session, [step.version_id])[step.version_id]
             raise ConflictError(
@@ -292,7 +293,7 @@ def _touch(session: Session, arm_run_id: int) -> tuple[ArmRunRow, StreamRow]:
     return row, stream
 
 
-def _cell(session: Session, step_id: int, task: str, evaluation_id: int) -> StepCellRow:
+def _cell(session: Session, step_id: int, task: str, *, evaluation_id: int) -> StepCellRow:
     task_row, evaluation = find_task(session, task), session.get(EvaluationRow, evaluation_id)
     if evaluation is None or evaluation.task_id != task_row.id:
         raise NotFoundError(f"There is no evaluation {evaluation_id} of task {task!r}.", f"limpet evaluate {task}")

@@ -78,7 +78,7 @@ def enter_task(session: Session, record: TaskRecord) -> TaskRecord:
     row = TaskRow(name=record.name, **content(record))
     session.add(row)
     session.flush()
-    log.record(session, "task add", row.name, {"data_digest": row.data_digest})
+    log.record(session, "task add", row.name, detail={"data_digest": row.data_digest})
     return _record(row)
 
 

@@ -35,7 +35,7 @@ _PAUSE_SECONDS = 0.02
 
 @contextmanager
 def recording(
-    store: Store, operation: str, digests: Iterable[str], again: Callable[[], object] | None = None
+    store: Store, operation: str, digests: Iterable[str], *, again: Callable[[], object] | None = None
 ) -> Iterator[Session]:
     """Give a write session in which stored blobs are recorded; none of them is taken away before the commit.
 

@@ -179,7 +179,7 @@ def _enter(store: Store, mark: Mark, action: str) -> None:
     with store.database.write("claim") as session:
         if _id(session) is None:
             session.add(HomeRow(id=mark.home))
-        log.record(session, action, "home", {"home": mark.home})
+        log.record(session, action, "home", detail={"home": mark.home})
 
 
 def _check_unmarked(store: Store, home: str | None, new: bool) -> None:

@@ -81,23 +81,25 @@ def _check_versions(checked: _Checked, rows: Sequence[VersionRow]) -> Iterator[P
         definitions = session.execute(select(TaskRow.name, type_coerce(TaskRow.definition, Text))).all()
     kinds = {name: _kind(definition) for name, definition in definitions}
     for row in rows:
-        if row.id in alive and (problems := list(_check_version(checked, row, kinds, probes.get(row.id)))):
+        if row.id in alive and (problems := list(_check_version(checked, row, kinds, probe=probes.get(row.id)))):
             # deleted and collected meanwhile, it has no files that could be wrong
             with checked.store.database.read() as session:
                 is_deleted = session.scalar(select(VersionRow.deleted_at).where(VersionRow.id == row.id)) is not None
             yield from () if is_deleted else problems
 
 
-def _check_version(checked: _Checked, row: VersionRow, kinds: dict[str, str], probe: str | None) -> Iterator[Problem]:
+def _check_version(
+    checked: _Checked, row: VersionRow, kinds: dict[str, str], *, probe: str | None
+) -> Iterator[Problem]:
     try:
         version = version_record(row, ())
     except (LimpetError, KeyError, TypeError, ValueError):
         return  # its manifest is named already
     kind = kinds.get(version.task, "")
     for entry in version.files:
-        if entry.digest not in checked.broken and (detail := _file(checked, version, kind, entry)):
+        if entry.digest not in checked.broken and (detail := _file(checked, version, kind, entry=entry)):
             yield Problem("content", f"{version.reference}, {entry.name}", detail)
-    if probe is not None and probe not in checked.broken and (detail := _probe(checked, version, kind, probe)):
+    if probe is not None and probe not in checked.broken and (detail := _probe(checked, version, kind, digest=probe)):
         yield Problem("content", f"{version.reference}, probe", detail)
 
 
@@ -110,7 +112,7 @@ def _kind(text: str) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-def _file(checked: _Checked, version: VersionRecord, kind: str, entry: FileEntry) -> str:
+def _file(checked: _Checked, version: VersionRecord, kind: str, *, entry: FileEntry) -> str:
     try:
         if entry.name.endswith(_SAFETENSORS):
             return _tensors(checked, entry)
@@ -173,7 +175,7 @@ _JSON_FILES: dict[str, Callable[[VersionRecord, str, Any], str]] = {
 }
 
 
-def _probe(checked: _Checked, version: VersionRecord, kind: str, digest: str) -> str:
+def _probe(checked: _Checked, version: VersionRecord, kind: str, *, digest: str) -> str:
     try:
         probe = parse(checked.store.blobs.read(digest))
     except LimpetError as error:

@@ -47,11 +47,15 @@ def _check_versions(session: Session, after: int) -> tuple[int | None, list[Prob
     of_page = entries.where(VersionFileRow.version_id > after, VersionFileRow.version_id <= rows[-1].id)
     for version_id, name, digest, size in session.execute(of_page.order_by(VersionFileRow.name)):
         files.setdefault(version_id, []).append(FileEntry(name, digest, size))
-    problems = [p for row in rows for p in _version(row, tasks.get(row.task_id), bases, tuple(files.get(row.id, ())))]
+    problems = [
+        p for row in rows for p in _version(row, tasks.get(row.task_id), bases, files=tuple(files.get(row.id, ())))
+    ]
     return rows[-1].id, problems
 
 
-def _version(row: VersionRow, task: str | None, bases: set[str], files: tuple[FileEntry, ...]) -> Iterator[Problem]:
+def _version(
+    row: VersionRow, task: str | None, bases: set[str], *, files: tuple[FileEntry, ...]
+) -> Iterator[Problem]:
     where = f"{task}@{row.number}"
     if task is None:
         yield Problem("manifest", f"version {row.digest}", "belongs to no task")

@@ -56,6 +56,7 @@ def promote(
     store: Store,
     ref: str | Reference,
     alias: str,
+    *,
     expect: str | None = None,
     reason: str = "",
     actor: str | None = None,
@@ -86,19 +87,30 @@ def promote(
         task = find_task(session, reference.task)
         version = find_version(session, reference)
         stands = _stands(session, task, alias)
-        _check_expected(task, alias, stands, expect, expected)
-        _check_judged(task, alias, stands, judged)
+        _check_expected(task, alias, stands, expect=expect, expected=expected)
+        _check_judged(task, alias, stands, judged=judged)
         _refuse(session, task, version, accepted=judged is not None and judged.accepted is not None)
         if stands is not None and stands.id == version.id:
             return _newest_move(session, task, alias)
-        _check_protection(session, task, alias, stands, f"promote {task.name}@{version.number}", expect, reason)
-        return _move(session, task, alias, "promote", version, reason, actor, judged)
+        _check_protection(
+            session,
+            task,
+            alias,
+            stands=stands,
+            move=f"promote {task.name}@{version.number}",
+            expect=expect,
+            reason=reason,
+        )
+        return _move(
+            session, task, alias, action="promote", version=version, reason=reason, actor=actor, judged=judged
+        )
 
 
 def rollback(
     store: Store,
     task: str,
     alias: str,
+    *,
     reason: str = "",
     actor: str | None = None,
     expect: str | None = None,
@@ -125,11 +137,13 @@ def rollback(
     with store.database.write("rollback") as session:
         row = find_task(session, task)
         stands = _standing(session, row, alias)
-        _check_expected(row, alias, stands, expect, expected)
-        _check_judged(row, alias, stands, judged)
+        _check_expected(row, alias, stands, expect=expect, expected=expected)
+        _check_judged(row, alias, stands, judged=judged)
         version = _before(session, row, alias)
-        _check_protection(session, row, alias, stands, f"rollback {task}", expect, reason)
-        return _move(session, row, alias, "rollback", version, reason, actor, judged)
+        _check_protection(session, row, alias, stands=stands, move=f"rollback {task}", expect=expect, reason=reason)
+        return _move(
+            session, row, alias, action="rollback", version=version, reason=reason, actor=actor, judged=judged
+        )
 
 
 def rollback_to(store: Store, task: str, alias: str) -> str:
@@ -186,14 +200,14 @@ def history(store: Store, task: str, alias: str | None = None) -> tuple[AliasEve
     moves: list[AliasEvent] = []
     cursor = None
     while True:
-        page = history_page(store, task, alias, _LARGEST_PAGE, cursor)
+        page = history_page(store, task, alias, limit=_LARGEST_PAGE, cursor=cursor)
         moves += page.items
         if (cursor := page.cursor) is None:
             return tuple(moves)
 
 
 def history_page(
-    store: Store, task: str, alias: str | None = None, limit: int = 50, cursor: str | None = None
+    store: Store, task: str, alias: str | None = None, *, limit: int = 50, cursor: str | None = None
 ) -> Page[AliasEvent]:
     """Return a page of the moves of a task's aliases, or of one of them, oldest first.
 
@@ -253,7 +267,7 @@ def _stands(session: Session, task: TaskRow, alias: str) -> VersionRow | None:
 
 
 def _check_expected(
-    task: TaskRow, alias: str, stands: VersionRow | None, expect: str | None, expected: int | None
+    task: TaskRow, alias: str, stands: VersionRow | None, *, expect: str | None, expected: int | None
 ) -> None:
     if expect is not None and expected != (stands.number if stands else None):
         now = f"stands at {task.name}@{stands.number}" if stands else "is not set"
@@ -263,7 +277,7 @@ def _check_expected(
         )
 
 
-def _check_judged(task: TaskRow, alias: str, stands: VersionRow | None, judged: Judged | None) -> None:
+def _check_judged(task: TaskRow, alias: str, stands: VersionRow | None, *, judged: Judged | None) -> None:
     if judged is not None and judged.stands != (stands.number if stands else None):
         raise ConflictError(
             f"The alias {task.name}@{alias} was moved by somebody while the gate judged.",
@@ -275,6 +289,7 @@ def _check_protection(
     session: Session,
     task: TaskRow,
     alias: str,
+    *,
     stands: VersionRow | None,
     move: str,
     expect: str | None,
@@ -307,6 +322,7 @@ def _move(
     session: Session,
     task: TaskRow,
     alias: str,
+    *,
     action: Literal["promote", "rollback"],
     version: VersionRow,
     reason: str,
@@ -336,7 +352,7 @@ def _move(
     detail: dict[str, object] = {"from": event.from_number, "to": event.to_number, "reason": reason}
     if judged is not None and judged.accepted is not None:
         detail["accepted"] = {"replaced": judged.replaced, "rules": list(judged.accepted)}
-    log.record(session, action, f"{task.name}@{alias}", detail, event.actor)
+    log.record(session, action, f"{task.name}@{alias}", detail=detail, actor=event.actor)
     return event
 
 

@@ -195,7 +195,8 @@ def _comparable(a: Tensor, b: Tensor) -> bool:
 def _read(tensor: Tensor) -> NDArray[float64]:
     import numpy as np
 
-    return read_tensor(*tensor).astype(np.float64)
+    path, dtype, shape, start, stop = tensor
+    return read_tensor(path, dtype, shape, start=start, stop=stop).astype(np.float64)
 
 
 def _tensor(name: str, a: Tensor, b: Tensor) -> TensorDifference:

@@ -86,7 +86,7 @@ def find_place(session: Session, draft: VersionDraft, digest: str) -> Place:
 
 
 def insert_version(
-    session: Session, place: Place, draft: VersionDraft, entries: Sequence[FileEntry], digest: str
+    session: Session, place: Place, draft: VersionDraft, *, entries: Sequence[FileEntry], digest: str
 ) -> tuple[int, VersionRecord]:
     """Write the rows of a version that is not there yet; its event in the log is the caller's.
 

@@ -42,7 +42,7 @@ def get(store: Store, ref: str | Reference) -> tuple[Note, ...]:
         return tuple(Note(note.created_at, note.actor, note.text) for note in session.scalars(query))
 
 
-def add(store: Store, ref: str | Reference, text: str, actor: str | None = None) -> Note:
+def add(store: Store, ref: str | Reference, text: str, *, actor: str | None = None) -> Note:
     """Leave a note on a version; the newest note once more, by the same hand, is that note.
 
     Args:
@@ -67,5 +67,5 @@ def add(store: Store, ref: str | Reference, text: str, actor: str | None = None)
         reference = references(session, [row.id])[row.id]
         # the digest, not the text: with the log's chain it shows that the note is the one that was left
         detail = {"digest": digest_bytes(note.text.encode())}
-        log.record(session, "note", reference, detail, note.actor)
+        log.record(session, "note", reference, detail=detail, actor=note.actor)
         return note

@@ -94,17 +94,17 @@ def register(
     """
 
     def store_all() -> StoredVersion:
-        return store_version(store, draft, files, probe)
+        return store_version(store, draft, files, probe=probe)
 
     # files are durable before the database speaks of them: a kill in between leaves blobs that nothing names
     stored = store_all()
     reach("register.stored")
-    with recording(store, "register", stored.digests, store_all) as session:
+    with recording(store, "register", stored.digests, again=store_all) as session:
         return enter_version(session, draft, stored)
 
 
 def store_version(
-    store: Store, draft: VersionDraft, files: Mapping[str, Path], probe: bytes | None = None
+    store: Store, draft: VersionDraft, files: Mapping[str, Path], *, probe: bytes | None = None
 ) -> StoredVersion:
     """Check a draft, and store its files and its probe durably; arguments and errors as in `register`."""
     _check_draft(draft, files)
@@ -125,13 +125,13 @@ def enter_version(session: Session, draft: VersionDraft, stored: StoredVersion) 
     digest = identity(draft, stored.entries)
     place = find_place(session, draft, digest)
     if created := place.same_id is None:
-        id_, version = insert_version(session, place, draft, stored.entries, digest)
+        id_, version = insert_version(session, place, draft, entries=stored.entries, digest=digest)
     else:
         row = session.get_one(VersionRow, place.same_id)
         id_, version = row.id, version_records(session, [row])[0]
     kept = None if stored.probe is None else reference_outputs.enter_probe(session, id_, stored.probe)
     if created:
-        log.record(session, "register", version.reference, {"digest": digest, "method": draft.method})
+        log.record(session, "register", version.reference, detail={"digest": digest, "method": draft.method})
     elif kept is not None:
         reference_outputs.log_probe(session, version.reference, kept)
     return version, created
@@ -173,6 +173,7 @@ def find(
     store: Store,
     task: str | None = None,
     method: str | None = None,
+    *,
     alias: str | None = None,
     where: str | None = None,
     limit: int = 50,
@@ -213,7 +214,7 @@ def find(
     with store.database.read() as session:
         if task is not None:
             query = query.where(VersionRow.task_id == find_task(session, check_name("task", task)).id)
-        rows, following = fetch_page(session, query, order, limit, cursor)
+        rows, following = fetch_page(session, query, order, limit=limit, cursor=cursor)
         return Page(version_records(session, rows), following)
 
 

@@ -88,7 +88,7 @@ def parse_order(text: str | None) -> Order:
 
 
 def fetch_page(
-    session: Session, query: Select[Any], order: Order, limit: int, cursor: str | None
+    session: Session, query: Select[Any], order: Order, *, limit: int, cursor: str | None
 ) -> tuple[Sequence[Row[Any]], str | None]:
     """Return the rows of one page of a query for columns of versions, and the cursor of the next (null on the last).
 

@@ -34,6 +34,7 @@ def change(
     store: Store,
     ref: str | Reference,
     values: Mapping[str, str],
+    *,
     remove: Sequence[str] = (),
     actor: str | None = None,
 ) -> dict[str, str]:
@@ -68,7 +69,7 @@ def change(
         if after != before:
             changed = {name: after.get(name) for name in before.keys() | after.keys()}
             detail = {name: value for name, value in changed.items() if value != before.get(name)}
-            log.record(session, "tag", reference, detail, actor)
+            log.record(session, "tag", reference, detail=detail, actor=actor)
         session.flush()
         return _tags(session, row.id)
 

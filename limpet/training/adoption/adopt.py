@@ -82,19 +82,21 @@ def adopt(
         made = peft_folder.read(folder, copies)
         method = methods.get_for(_method_of(made.config), backbone.record)
         order = row_order(task, labels)
-        fitting = _take_over(folder, copies, made, backbone, task)
-        origin = _say(fitting, made, backbone, progress)
+        fitting = _take_over(folder, copies, made, backbone=backbone, task=task)
+        origin = _say(fitting, made, backbone, progress=progress)
         _write_adapter(fitting, staging)
         frozen = base_modules(backbone)
         module: Any = method.load(backbone.model, {path.name: path for path in staging.iterdir()})
         try:
             parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
-            method.save(module, {}, backbone.record.name, staging)
+            method.save(module, {}, backbone.record.name, folder=staging)
             brought = _Brought(copies, fitting.parts.head, order, labels)
             trained = _put_head(brought, store, backbone, task=task, staging=staging, progress=progress)
             if trained is None:
                 progress.note("the folder has no head: fitting one, with the adapter as it is")
-                trained = _fit_head(store, backbone, task, module, frozen, staging, progress)
+                trained = _fit_head(
+                    store, backbone, task, module=module, frozen=frozen, staging=staging, progress=progress
+                )
         finally:
             method.detach(module)
         backbone.check_unchanged()
@@ -139,7 +141,7 @@ def _method_of(config: Mapping[str, Any]) -> str:
     return method.name
 
 
-def _take_over(folder: Path, copies: Path, made: PeftFolder, backbone: Backbone, task: TaskRecord) -> Fitting:
+def _take_over(folder: Path, copies: Path, made: PeftFolder, *, backbone: Backbone, task: TaskRecord) -> Fitting:
     """Return the adapter as one of the backbone alone, after all of it and its head were found to fit."""
     brings_head = (copies / HEAD_FILES[0]).exists()
     if brings_head and has_tensors(task.definition.type) and not (copies / HEAD_FILES[1]).exists():
@@ -151,10 +153,10 @@ def _take_over(folder: Path, copies: Path, made: PeftFolder, backbone: Backbone,
             found.append(f"it brings two heads: {HEAD_FILES[0]}, and one among its tensors")
         return found
 
-    return peft_folder.check(folder, made, backbone, head_problems)
+    return peft_folder.check(folder, made, backbone, find=head_problems)
 
 
-def _say(fitting: Fitting, made: PeftFolder, backbone: Backbone, progress: Progress) -> dict[str, Any]:
+def _say(fitting: Fitting, made: PeftFolder, backbone: Backbone, *, progress: Progress) -> dict[str, Any]:
     """Say what was left away and what may be wrong, and return it for the record."""
     origin: dict[str, Any] = {}
     named = made.config.get("base_model_name_or_path")
@@ -220,6 +222,7 @@ def _fit_head(
     store: Store,
     backbone: Backbone,
     task: TaskRecord,
+    *,
     module: Any,
     frozen: frozenset[int],
     staging: Path,
@@ -232,6 +235,15 @@ def _fit_head(
     model = TaskModel(module, head, frozen)
     loop = LoopSettings(_HEAD_EPOCHS, _HEAD_LEARNING_RATE, 16, seed=0, dtype="float32")
     checkpoint = Checkpoint(staging / "head.checkpoint", interval=float("inf"))
-    fit_task(store, backbone, task, model, task.definition.max_length, loop, checkpoint, progress)
+    fit_task(
+        store,
+        backbone,
+        task,
+        model=model,
+        max_length=task.definition.max_length,
+        loop=loop,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
     save_head(head, staging)
     return {"head_epochs": _HEAD_EPOCHS, "head_learning_rate": _HEAD_LEARNING_RATE}

@@ -90,7 +90,7 @@ def foreign_problems(tensors: Mapping[str, Tensor], backbone: Backbone, task: Ta
         return [f"its head has more than one layer ({', '.join(sorted(tensors)[:4])}), which limpet can't take over"]
     if weight is None or weight.dim() != 2 or (bias is not None and bias.shape != weight.shape[:1]):
         return ["its head is not one linear layer"]
-    problems = _size_problems(weight.shape[0], weight.shape[1], backbone, task)
+    problems = _size_problems(weight.shape[0], weight.shape[1], backbone, task=task)
     if _reading(backbone, task).get("pooling") == "pooler" and not backbone.pooled:
         problems.append("its head reads the base's pooler, which its files do not have: it read random numbers")
     return problems
@@ -104,7 +104,7 @@ def own_problems(copies: Path, backbone: Backbone, task: TaskRecord) -> list[str
         if config.type != task.definition.type:
             return [f"its head is of type {config.type!r}, and task {task.name!r} of type {task.definition.type!r}"]
         if task.definition.type != "generation":
-            problems += _size_problems(config.outputs, config.hidden_size, backbone, task)
+            problems += _size_problems(config.outputs, config.hidden_size, backbone, task=task)
     except IntegrityError as error:
         problems.append(error.message)
     path = copies / LABELS_FILE
@@ -123,7 +123,7 @@ def _reading(backbone: Backbone, task: TaskRecord) -> dict[str, Any]:
     return {"pooling": _POOLING[backbone.record.family]} if task.definition.type in _OF_TEXTS else {}
 
 
-def _size_problems(rows: int, width: int, backbone: Backbone, task: TaskRecord) -> list[str]:
+def _size_problems(rows: int, width: int, backbone: Backbone, *, task: TaskRecord) -> list[str]:
     problems = []
     if task.definition.type == "regression":
         if rows != 1:

@@ -154,7 +154,7 @@ class Fitting:
     ignored: tuple[str, ...]
 
 
-def check(folder: Path, made: PeftFolder, backbone: Backbone, find: Callable[[Unwrapped], list[str]]) -> Fitting:
+def check(folder: Path, made: PeftFolder, backbone: Backbone, *, find: Callable[[Unwrapped], list[str]]) -> Fitting:
     """Refuse an adapter that is not, field by field and tensor by tensor, one for this base.
 
     Args:
@@ -186,7 +186,7 @@ def check(folder: Path, made: PeftFolder, backbone: Backbone, find: Callable[[Un
     if not {name for name, _ in fields} & _SHAPING:
         wrong_tensors += _shape_problems(config | said, parts.adapter, backbone)
     if fields or wrong_tensors:
-        _refuse(folder, backbone, [_line(*problem) for problem in fields], wrong_tensors)
+        _refuse(folder, backbone, [_line(*problem) for problem in fields], tensors=wrong_tensors)
     return Fitting(config | said, parts, taken.ignored)
 
 
@@ -194,7 +194,7 @@ def _line(name: str, what: str) -> str:
     return f"{name if name.isidentifier() else repr(name)} {what}"
 
 
-def _refuse(folder: Path, backbone: Backbone, fields: Sequence[str], tensors: Sequence[str]) -> None:
+def _refuse(folder: Path, backbone: Backbone, fields: Sequence[str], *, tensors: Sequence[str]) -> None:
     kind = IntegrityError if tensors else UsageError
     lines = "".join(f"\n  {line}" for line in [*fields, *tensors])
     raise kind(

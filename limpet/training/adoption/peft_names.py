@@ -59,7 +59,7 @@ def in_names_of_the_base(
     theirs = [prefix + name for name in names]
     for field in ("target_modules", "feedforward_modules"):
         if told.get(field) and told[field] != _ALL:
-            problems += _rename(field, told, prefix, theirs, names)
+            problems += _rename(field, told, prefix, theirs=theirs, names=names)
     if problems:
         return told, problems
     targets = told.get("target_modules")
@@ -67,7 +67,7 @@ def in_names_of_the_base(
         meant = [name for name in names if named_by(targets, [name])]
         for field in PATTERN_TABLES:
             if told.get(field):
-                problems += _rename_table(field, told, prefix, names, meant)
+                problems += _rename_table(field, told, prefix, names=names, meant=meant)
     return told, problems
 
 
@@ -84,7 +84,7 @@ def named_by(entries: str | Collection[str], names: Iterable[str]) -> list[str]:
 
 
 def _rename(
-    field: str, told: dict[str, Any], prefix: str, theirs: Sequence[str], names: Sequence[str]
+    field: str, told: dict[str, Any], prefix: str, *, theirs: Sequence[str], names: Sequence[str]
 ) -> list[Problem]:
     """Put the base's own names into a field that names modules."""
     try:
@@ -130,7 +130,7 @@ def _meant(field: str, told: Mapping[str, Any], names: Sequence[str]) -> list[st
 
 
 def _rename_table(
-    field: str, told: dict[str, Any], prefix: str, names: Sequence[str], meant: Sequence[str]
+    field: str, told: dict[str, Any], prefix: str, *, names: Sequence[str], meant: Sequence[str]
 ) -> list[Problem]:
     """Put the base's own names into a table whose keys are patterns of modules."""
     table = told[field]

@@ -62,7 +62,7 @@ def unwrap(tensors: Mapping[str, Tensor], backbone: Backbone) -> Unwrapped:
         elif first in _HEADS and first not in inner and not _is_adapted(short):
             parts.head[short.split(".", 1)[1]] = tensor
         elif not short.startswith(parts.prefix) and first not in inner:
-            _outside(short, tensor, backbone, parts)
+            _outside(short, tensor, backbone, parts=parts)
         else:
             bare = short.removeprefix(parts.prefix)
             copied = own.get(bare.replace(_BASE_LAYER, "."))
@@ -86,7 +86,7 @@ def _prefix(tensors: Mapping[str, Tensor], backbone: Backbone) -> str:
     return inner if wrapped and not any(".".join(name.split(".")[:2]) in own for name in wrapped) else ""
 
 
-def _outside(short: str, tensor: Tensor, backbone: Backbone, parts: Unwrapped) -> None:
+def _outside(short: str, tensor: Tensor, backbone: Backbone, *, parts: Unwrapped) -> None:
     """Judge a tensor of a part that the backbone does not have."""
     words: Any = backbone.words
     matrix = None

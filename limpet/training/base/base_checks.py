@@ -30,7 +30,7 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 _SAVE_ANEW = "save the whole model again: model.save_pretrained(NEW)"
 
 
-def check_base(folder: Path, name: str, family: str, fingerprint: Fingerprint) -> tuple[str, ...]:
+def check_base(folder: Path, name: str, family: str, *, fingerprint: Fingerprint) -> tuple[str, ...]:
     """Refuse a base whose answers would not follow from its files.
 
     Args:

@@ -126,6 +126,7 @@ def keep(
     model: Reader,
     texts: Sequence[Encoded],
     device: Any,
+    *,
     progress: Progress,
     dtype: str = "float32",
     states: LowerStates | None = None,
@@ -151,7 +152,9 @@ def keep(
     kept: list[Encoded] = []
     for encoded in texts:
         key = digest_json([encoded.digest, len(model.lower.frozen), dtype])
-        rows = states.find(key) or _compute(model, model.lower, encoded, device, dtype, left, progress, done)
+        rows = states.find(key) or _compute(
+            model, model.lower, encoded, device=device, dtype=dtype, most=left, progress=progress, done=done
+        )
         if rows is None or _bytes(rows) > left:
             progress.finish()
             return list(texts)
@@ -168,6 +171,7 @@ def _compute(
     model: Reader,
     lower: LowerLayers,
     encoded: Encoded,
+    *,
     device: Any,
     dtype: str,
     most: int,
@@ -177,7 +181,7 @@ def _compute(
     """Return what the lowest trained layer reads of each text, (tokens, hidden); null where that can't be kept."""
     rows: list[Tensor] = [torch.empty(0)] * len(encoded.ids)
     with torch.no_grad(), autocast(device, dtype):
-        for batch, inputs in in_batches(encoded, device, progress, done):
+        for batch, inputs in in_batches(encoded, device, progress, done=done):
             hidden = lower.reach(model, inputs)
             if hidden is None:
                 return None

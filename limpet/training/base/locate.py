@@ -231,7 +231,7 @@ def describe(resolved: ResolvedBase, progress: Progress = SILENT) -> BaseRecord:
         ) from error
     kind = family(config, resolved.name)
     check_quantisation(config, resolved.name)
-    if absent := check_base(resolved.folder, resolved.name, kind, fingerprint):
+    if absent := check_base(resolved.folder, resolved.name, kind, fingerprint=fingerprint):
         named = ", ".join(absent)
         progress.note(f"the files of {resolved.name} have no {named}: what reads these is refused, all else works")
     return BaseRecord(

@@ -75,7 +75,7 @@ def evaluation_plan(lengths: Sequence[int], batch_size: int | None = None, devic
     return BatchPlan(batches, padded)
 
 
-def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+def training_batches(lengths: Sequence[int], batch_size: int, seed: int, *, epoch: int) -> list[list[int]]:
     """Shuffle into batches of similar length; (seed, epoch) alone decide the order."""
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
@@ -86,7 +86,7 @@ def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: 
     return [batches[index] for index in generator.permutation(len(batches))]
 
 
-def draw_evenly(count: int, draws: int, seed: int, epoch: int) -> list[int]:
+def draw_evenly(count: int, draws: int, seed: int, *, epoch: int) -> list[int]:
     """Draw `draws` of `count` examples for an epoch; none comes a second time before all have come once."""
     generator = np.random.default_rng([seed, epoch, count])
     drawn: list[int] = []

@@ -154,7 +154,7 @@ def plan_tokens(tokenizer: Any, ids: Sequence[list[int]]) -> Encoded:
 
 
 def in_batches(
-    data: EvaluationData, device: Any, progress: Progress = SILENT, done: int = 0
+    data: EvaluationData, device: Any, progress: Progress = SILENT, *, done: int = 0
 ) -> Iterator[tuple[tuple[int, ...], dict[str, Tensor]]]:
     """Yield the examples of each batch of the plan and the model's inputs; progress is told when they were used.
 
@@ -174,6 +174,7 @@ def run(
     model: Any,
     data: EvaluationData,
     device: Any,
+    *,
     progress: Progress = SILENT,
     name: str = "evaluate",
     dtype: str = "float32",

@@ -14,7 +14,7 @@ __all__ = ["constant_score", "majority_baseline"]
 
 
 def constant_score(
-    kind: str, scored_by: str, train: Sequence[Example], evaluation: Sequence[Example]
+    kind: str, scored_by: str, train: Sequence[Example], *, evaluation: Sequence[Example]
 ) -> float | None:
     """Score the commonest training target as the answer to every evaluation text; for numbers, their mean.
 
@@ -47,4 +47,4 @@ def majority_baseline(store: Store, task: TaskRecord) -> float | None:
     if isinstance(value := task.checks.get("majority_baseline"), float):
         return value
     train, evaluation = read_split(store, task, "train"), read_split(store, task, "evaluation")
-    return constant_score(task.definition.type, task.definition.metric, train, evaluation)
+    return constant_score(task.definition.type, task.definition.metric, train, evaluation=evaluation)

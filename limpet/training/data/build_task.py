@@ -96,17 +96,24 @@ def build_task(
     check_name("task", name)
     if labels is not None and not kind.labelled:
         raise UsageError(f"Tasks of type {type!r} have no --labels.", "leave out --labels")
-    source = read_source(data, text_column, target_column, kind.target_columns, kind.noun, kind.text_columns)
+    source = read_source(
+        data,
+        text_column,
+        target_column,
+        target_columns=kind.target_columns,
+        noun=kind.noun,
+        text_columns=kind.text_columns,
+    )
     if max_new_tokens is None and recorded is not None:
         max_new_tokens = recorded.definition.options.get("max_new_tokens")
     given = {"prompt": prompt, "max_new_tokens": max_new_tokens}
     options = kind.options(given, source.text_column, source.target_column)
-    splitter = Splitter(source, kind, split_seed, near_duplicates)
+    splitter = Splitter(source, kind, split_seed, near_duplicates=near_duplicates)
     if tokenizer is not None:
         lengths = splitter.measure(tokenizer, options)
         if max_new_tokens is None and lengths.targets:
             options["max_new_tokens"] = room_for(lengths.targets, options["max_new_tokens"])
-        splitter.limit(lengths, max_length, options.get("max_new_tokens"), overlong)
+        splitter.limit(lengths, max_length, options.get("max_new_tokens"), overlong=overlong)
     elif overlong != "cut":
         raise UsageError(
             f"--overlong {overlong} needs the base's tokenizer, and the base is not on this machine yet.",
@@ -127,7 +134,7 @@ def build_task(
         max_length=max_length,
         options=options,
     )
-    return _record(definition, kind, splitter, places)
+    return _record(definition, kind, splitter, places=places)
 
 
 def _check_words(near_duplicates: str, overlong: str) -> None:
@@ -147,7 +154,7 @@ def _check_numbers(**numbers: int | None) -> None:
 
 
 def _record(
-    definition: TaskDefinition, kind: TaskType, splitter: Splitter, places: dict[SplitName, list[int]]
+    definition: TaskDefinition, kind: TaskType, splitter: Splitter, *, places: dict[SplitName, list[int]]
 ) -> tuple[TaskRecord, dict[str, bytes]]:
     splits = []
     contents: dict[str, bytes] = {}
@@ -162,7 +169,7 @@ def _record(
     train, evaluation = (
         [kind.example(json.loads(line)) for line in contents[name].splitlines()] for name in ("train", "evaluation")
     )
-    baseline = constant_score(definition.type, definition.metric, train, evaluation)
+    baseline = constant_score(definition.type, definition.metric, train, evaluation=evaluation)
     record = TaskRecord(
         definition=definition,
         labels=splitter.labels,

@@ -49,7 +49,7 @@ def read_csv(path: Path) -> Table:
                 notes = (
                     () if separator == "," else (f"{path.name}: fields are separated by {_SEPARATORS[separator]}",)
                 )
-                return _table(path, names, rows, notes)
+                return _table(path, names, rows, notes=notes)
             found = found or misfit
             header = names if found is misfit else header
     assert found is not None
@@ -108,7 +108,7 @@ def _blank(row: Sequence[str]) -> bool:
     return not row or (len(row) == 1 and not row[0].strip())
 
 
-def _table(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]], notes: tuple[str, ...]) -> Table:
+def _table(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]], *, notes: tuple[str, ...]) -> Table:
     if not rows:
         raise DataError(f"{path} has no rows: there is no example to learn from.", "name a file with examples")
     columns = zip(*rows, strict=True)

@@ -59,7 +59,7 @@ def fault_of_file(path: Path) -> Fault | None:
             try:
                 decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                return _narrow(error.object, error.start, done - pending + error.start, str(path))
+                return _narrow(error.object, error.start, done - pending + error.start, name=str(path))
             if not chunk:
                 return None
             done += len(chunk)
@@ -73,7 +73,7 @@ def fault_of_bytes(content: bytes, name: str) -> Fault | None:
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
-        return _narrow(content, error.start, error.start, name)
+        return _narrow(content, error.start, error.start, name=name)
     return None
 
 
@@ -113,7 +113,7 @@ def _wide(start: bytes, name: str) -> Fault | None:
     return Fault(f"is not text: it has a zero byte at offset {at}", "name a text file")
 
 
-def _narrow(content: bytes, place: int, offset: int, name: str) -> Fault:
+def _narrow(content: bytes, place: int, offset: int, *, name: str) -> Fault:
     """Say which encoding of one byte for each character fits, and how the text would read in it."""
     fault = f"is not UTF-8: byte 0x{content[place]:02x} at offset {offset} can't be decoded"
     encoding = _one_byte_encoding(content)

@@ -82,7 +82,7 @@ def _is_tokenizer(folder: Path) -> bool:
 
 
 def lengths_of(
-    tokenizer: Any, kind: TaskType, pairs: Iterable[tuple[Text, Any]], options: Mapping[str, Any]
+    tokenizer: Any, kind: TaskType, pairs: Iterable[tuple[Text, Any]], *, options: Mapping[str, Any]
 ) -> Lengths:
     """Count the tokens of texts, as a task of this type asks the base for them, and of targets that are written."""
     texts: list[int] = []
@@ -105,7 +105,7 @@ def room_for(lengths: Sequence[int], least: int) -> int:
     return min(LONGEST_ANSWER, max(least, -(-max(lengths, default=0) // 8) * 8))
 
 
-def cut(store: Store, tokenizer: Any, task: TaskRecord, max_length: int) -> dict[str, dict[str, int]]:
+def cut(store: Store, tokenizer: Any, task: TaskRecord, *, max_length: int) -> dict[str, dict[str, int]]:
     """Count what of a task's splits is longer than its limits; see `Lengths.over`.
 
     Args:
@@ -156,7 +156,7 @@ def _lengths(store: Store, tokenizer: Any, task: TaskRecord) -> dict[str, Length
         kind, options = task_type(task.definition.type), task.definition.options
         kept[task.data_digest] = {
             name: lengths_of(
-                tokenizer, kind, [(one.text, one.target) for one in read_split(store, task, name)], options
+                tokenizer, kind, [(one.text, one.target) for one in read_split(store, task, name)], options=options
             )
             for name in _SPLITS
         }

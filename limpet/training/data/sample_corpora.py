@@ -41,7 +41,7 @@ def _bbc_news(archive: zipfile.ZipFile) -> Corpus:
     return Corpus(rows, notes=notes, columns=("text", "label", "body", "headline"))
 
 
-def _tab_rows(archive: zipfile.ZipFile, name: str, text: str, label: str) -> Rows:
+def _tab_rows(archive: zipfile.ZipFile, name: str, text: str, *, label: str) -> Rows:
     content = archive.read(f"orangecontrib/text/datasets/{name}.tab").decode("utf-8")
     reader = csv.reader(io.StringIO(content, newline=""), delimiter="\t")
     columns, _types, _roles = next(reader), next(reader), next(reader)
@@ -51,20 +51,20 @@ def _tab_rows(archive: zipfile.ZipFile, name: str, text: str, label: str) -> Row
 
 def _reuters_r8(archive: zipfile.ZipFile) -> Corpus:
     return Corpus(
-        _tab_rows(archive, "reuters-r8-train", "Text", "Category"),
-        _tab_rows(archive, "reuters-r8-test", "Text", "Category"),
+        _tab_rows(archive, "reuters-r8-train", "Text", label="Category"),
+        _tab_rows(archive, "reuters-r8-test", "Text", label="Category"),
     )
 
 
 def _20newsgroups(archive: zipfile.ZipFile) -> Corpus:
     return Corpus(
-        _tab_rows(archive, "20newsgroups-train", "Text", "Category"),
-        _tab_rows(archive, "20newsgroups-test", "Text", "Category"),
+        _tab_rows(archive, "20newsgroups-train", "Text", label="Category"),
+        _tab_rows(archive, "20newsgroups-test", "Text", label="Category"),
     )
 
 
 def _election_tweets(archive: zipfile.ZipFile) -> Corpus:
-    return Corpus(_tab_rows(archive, "election-tweets-2016", "Content", "Author"))
+    return Corpus(_tab_rows(archive, "election-tweets-2016", "Content", label="Author"))
 
 
 def _rotten_tomatoes(archive: zipfile.ZipFile) -> Corpus:

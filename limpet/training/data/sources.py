@@ -81,6 +81,7 @@ def read_source(
     spec: str,
     text_column: str | None,
     target_column: str | None,
+    *,
     target_columns: Sequence[str],
     noun: str = "label",
     text_columns: Sequence[str] = TaskType.text_columns,
@@ -157,12 +158,12 @@ def _choose_columns(part: _Part, wanted: _Columns) -> tuple[str, str]:
             name for name in candidates if name in part.columns or (what == "text" and _joined(name, part.columns))
         ]
         if not found:
-            raise _no_column(part, asked, known, what, wanted.noun)
+            raise _no_column(part, asked, known, what=what, noun=wanted.noun)
         chosen.append(found[0])
     return chosen[0], chosen[1]
 
 
-def _no_column(part: _Part, asked: str | None, known: Sequence[str], what: str, noun: str) -> DataError:
+def _no_column(part: _Part, asked: str | None, known: Sequence[str], *, what: str, noun: str) -> DataError:
     chats = [name for name in _CHATS if name in part.columns]
     if chats and not asked:
         return DataError(

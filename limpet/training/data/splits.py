@@ -48,7 +48,9 @@ def allocate(counts: Mapping[str, int], size: int, keep: int = 0) -> dict[str, i
     return given
 
 
-def draw(strata: Sequence[str], places: Sequence[int], size: int, seed: tuple[int, int], keep: int = 0) -> list[int]:
+def draw(
+    strata: Sequence[str], places: Sequence[int], size: int, *, seed: tuple[int, int], keep: int = 0
+) -> list[int]:
     """Draw a stratified sample and put it in random order.
 
     Args:

@@ -39,7 +39,7 @@ class _Row(NamedTuple):
 class Splitter:
     """The rows of a source on their way into splits, with the count of all that was left out."""
 
-    def __init__(self, source: Source, kind: TaskType, seed: int, near_duplicates: NearDuplicates) -> None:
+    def __init__(self, source: Source, kind: TaskType, seed: int, *, near_duplicates: NearDuplicates) -> None:
         self.seed = seed
         self.kind = kind
         self.where = source.pools["train"].where
@@ -74,10 +74,12 @@ class Splitter:
 
     def measure(self, tokenizer: Any, options: Mapping[str, Any]) -> Lengths:
         """Count the tokens of every row."""
-        self._lengths = lengths_of(tokenizer, self.kind, [(row.text, row.target) for row in self.rows], options)
+        self._lengths = lengths_of(
+            tokenizer, self.kind, [(row.text, row.target) for row in self.rows], options=options
+        )
         return self._lengths
 
-    def limit(self, lengths: Lengths, max_length: int, max_new_tokens: int | None, overlong: Overlong) -> None:
+    def limit(self, lengths: Lengths, max_length: int, max_new_tokens: int | None, *, overlong: Overlong) -> None:
         """Refuse what is longer than the limits, leave it out, or let it be cut, as `overlong` says."""
         self.checks["overlong_rule"] = overlong
         over = {at for at, length in enumerate(lengths.texts) if length > max_length}
@@ -205,8 +207,8 @@ class Splitter:
         self._check_drawn(train, validation, evaluation)
         return {"train": train, "validation": validation, "evaluation": evaluation}
 
-    def _draw(self, part: str, pool: list[int], size: int, keep: int) -> list[int]:
-        return draw(self._strata, pool, size, (self.seed, _DRAWS[part]), keep)
+    def _draw(self, part: str, pool: list[int], size: int, *, keep: int) -> list[int]:
+        return draw(self._strata, pool, size, seed=(self.seed, _DRAWS[part]), keep=keep)
 
     def _draw_evaluation(self, pools: dict[str, list[int]], size: int | None, official: bool) -> list[int]:
         pool, keep = (pools["evaluation"], 0) if official else (pools["train"], 1)
@@ -218,7 +220,7 @@ class Splitter:
                 f"{size} evaluation examples were asked for, and {self.where} has {most} to give.",
                 f"--eval-size {most}" if most else "add examples of each label",
             )
-        return self._draw("evaluation", pool, size, keep)
+        return self._draw("evaluation", pool, size, keep=keep)
 
     def _draw_validation(self, pools: dict[str, list[int]], train_size: int | None) -> list[int]:
         given = bool(pools["validation"])
@@ -232,7 +234,7 @@ class Splitter:
                 f"{self.where} has too few examples: none is left for the validation split.",
                 "add examples of each label, or ask for a smaller --eval-size",
             )
-        return self._draw("validation", pool, size, keep)
+        return self._draw("validation", pool, size, keep=keep)
 
     def _draw_train(self, pool: list[int], size: int | None) -> list[int]:
         if size is None:
@@ -248,7 +250,7 @@ class Splitter:
                 f"{size} training examples can't show all {len(self.labels)} labels.",
                 f"--train-size {10 * len(self.labels)}",
             )
-        return self._draw("train", pool, size, 0)
+        return self._draw("train", pool, size, keep=0)
 
     def _left(self, pool: list[int], taken: list[int], least: int) -> list[int]:
         """Return the pool without what was taken, and without near duplicates of it where they are to be dropped.

@@ -43,6 +43,7 @@ def class_means(
     store: Store,
     backbone: Backbone,
     task: TaskRecord,
+    *,
     max_length: int,
     state: tuple[str, Mapping[str, Path]] | None = None,
     progress: Progress = SILENT,
@@ -77,8 +78,10 @@ def class_means(
         model = TaskModel(module, head, base_modules(backbone)).eval()
         encoded = model.encode(backbone.tokenizer, examples, max_length)
         with computing(method, module, dtype):
-            kept = kept_in(backbone, model, encoded, dtype)
-            features = torch.stack(extract(model, encoded, backbone.model.device, kept, progress, dtype).rows).float()
+            kept = kept_in(backbone, model, encoded, dtype=dtype)
+            features = torch.stack(
+                extract(model, encoded, backbone.model.device, kept=kept, progress=progress, dtype=dtype).rows
+            ).float()
     finally:
         method.detach(module)
     targets = torch.tensor([example.target for example in examples])
@@ -93,6 +96,7 @@ def stage_readout(
     store: Store,
     backbone: Backbone,
     task: TaskRecord,
+    *,
     max_length: int,
     lineage: Mapping[str, Any],
     state: tuple[str, Mapping[str, Path]] | None = None,
@@ -122,7 +126,7 @@ def stage_readout(
     for left_over in (staging, staged):
         shutil.rmtree(left_over, ignore_errors=True)
     (staging / "files").mkdir(parents=True)
-    head = class_means(store, backbone, task, max_length, state, progress)
+    head = class_means(store, backbone, task, max_length=max_length, state=state, progress=progress)
     save_head(head, staging / "files")
     (staging / "files" / "labels.json").write_bytes(canonical_json(list(task.labels)) + b"\n")
     draft = VersionDraft(

@@ -16,7 +16,7 @@ __all__ = ["efficiency"]
 _OF_THE_TASK = ("head.json", "head.safetensors", "labels.json")
 
 
-def efficiency(backbone: Backbone, draft: VersionDraft, files: Mapping[str, Path], texts: Sequence[str]) -> Json:
+def efficiency(backbone: Backbone, draft: VersionDraft, files: Mapping[str, Path], *, texts: Sequence[str]) -> Json:
     """Return the figures of an adapter that can be had without training it; see `limpet.registry.versions.costs`.
 
     Args:
@@ -33,5 +33,5 @@ def efficiency(backbone: Backbone, draft: VersionDraft, files: Mapping[str, Path
     return {
         "bytes": sum(sizes.values()),
         "full_checkpoint_bytes": full_checkpoint_size(backbone.model) + own,
-        "latency": latency(backbone, draft.method, files, texts, int(draft.config["max_length"])),
+        "latency": latency(backbone, draft.method, files, texts=texts, max_length=int(draft.config["max_length"])),
     }

@@ -7,10 +7,10 @@ Each is asked of the base alone, or under the weights that a method has put on i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from limpet.errors import UsageError
 from limpet.registry.store import Store
@@ -108,7 +108,7 @@ def check(backbone: Backbone, probe: AbilityProbe) -> None:
 
 
 def ask(
-    store: Store, backbone: Backbone, probe: AbilityProbe, weights: Weights | None, progress: Progress = SILENT
+    store: Store, backbone: Backbone, probe: AbilityProbe, *, weights: Weights | None, progress: Progress = SILENT
 ) -> Answers:
     """Ask the base under some weights; the base is as before afterwards.
 
@@ -125,15 +125,15 @@ def ask(
     method, files = weights or (methods.BARE, {})
     # a split is in random order
     examples = read_split(store, probe.task, "evaluation")[: probe.size]
-    head = _HEADS[probe.kind](store, backbone, probe, weights).to(backbone.model.device)
+    head = _HEADS[probe.kind](store, backbone, probe, weights=weights).to(backbone.model.device)
     head.bind(backbone)
     dtype, name = backbone.evaluation_dtype, f"{probe.kind} on {probe.task.name}"
     with (
-        active_behind(backbone, method, files, head) as model,
+        active_behind(backbone, method, files, head=head) as model,
         computing(methods.get(method), model.module, dtype),
     ):
         encoded = model.encode(backbone.tokenizer, examples, probe.task.definition.max_length)
-        outcome = run(model, encoded, backbone.model.device, progress, name, dtype)
+        outcome = run(model, encoded, backbone.model.device, progress=progress, name=name, dtype=dtype)
     # a text that is only read has no right answer
     targets = tuple(None if probe.kind == PERPLEXITY else example.target for example in examples)
     found = score_of(probe.metric, outcome.predictions, targets)
@@ -147,15 +147,15 @@ def score_of(metric: str, predictions: Any, targets: Any) -> float:
     return score(metric, predictions, targets)
 
 
-def _plain_text(store: Store, backbone: Backbone, probe: AbilityProbe, weights: Weights | None) -> Head:
+def _plain_text(store: Store, backbone: Backbone, probe: AbilityProbe, *, weights: Weights | None) -> Head:
     return PlainTextHead()
 
 
-def _class_means(store: Store, backbone: Backbone, probe: AbilityProbe, weights: Weights | None) -> Head:
-    return class_means(store, backbone, probe.task, probe.task.definition.max_length, weights)
+def _class_means(store: Store, backbone: Backbone, probe: AbilityProbe, *, weights: Weights | None) -> Head:
+    return class_means(store, backbone, probe.task, max_length=probe.task.definition.max_length, state=weights)
 
 
-def _label_words(store: Store, backbone: Backbone, probe: AbilityProbe, weights: Weights | None) -> Head:
+def _label_words(store: Store, backbone: Backbone, probe: AbilityProbe, *, weights: Weights | None) -> Head:
     return _zero_shot(backbone, probe)
 
 
@@ -172,7 +172,11 @@ def _zero_shot(backbone: Backbone, probe: AbilityProbe) -> InContextHead:
     )
 
 
-_HEADS: dict[str, Callable[[Store, Backbone, AbilityProbe, Weights | None], Head]] = {
+class _MakeHead(Protocol):
+    def __call__(self, store: Store, backbone: Backbone, probe: AbilityProbe, *, weights: Weights | None) -> Head: ...
+
+
+_HEADS: dict[str, _MakeHead] = {
     "features": _class_means,
     PERPLEXITY: _plain_text,
     "zero-shot": _label_words,

@@ -19,7 +19,7 @@ _EACH = 8
 """Hex digits that are kept of each example's digest: enough to name the first that differs."""
 
 
-def describe_inputs(tokenizer: Any, backbone: Any, head: Any, encoded: Encoded) -> Json:
+def describe_inputs(tokenizer: Any, backbone: Any, head: Any, *, encoded: Encoded) -> Json:
     """Return what is kept of an evaluation's inputs, as JSON.
 
     `tokens` is the digest of all token ids and of whatever else a batch has but targets, `each` the beginning of each

@@ -50,7 +50,7 @@ class Latency:
 
 
 def latency(
-    backbone: Backbone, method: str, files: Mapping[str, Path], texts: Sequence[str], max_length: int
+    backbone: Backbone, method: str, files: Mapping[str, Path], *, texts: Sequence[str], max_length: int
 ) -> dict[str, Any] | None:
     """Measure for a second, and as long again merged, how long an answer takes; null where that is switched off.
 
@@ -71,7 +71,7 @@ def latency(
     with ExitStack() as stack:
         # on a copy of the modules, so that the base alone stands beside it
         beside = replace(backbone, model=shared_copy(backbone.model))
-        model = stack.enter_context(active(beside, method, files, files))
+        model = stack.enter_context(active(beside, method, files, head=files))
         base = TaskModel(backbone.model, bound_head(backbone, files), frozenset()).eval()
         encoded = model.encode(backbone.tokenizer, [Example(text) for text in texts], max_length)
         device = backbone.model.device
@@ -81,7 +81,7 @@ def latency(
         merged_in, beside_it = None, None
         if methods.get(method).capabilities.mergeable:
             # apart from the first two, which share their weights: the processor would have those at hand for the base
-            model = stack.enter_context(merged(backbone, method, files, files))
+            model = stack.enter_context(merged(backbone, method, files, head=files))
             merged_in, beside_it = time_in_turn([answers(model), reads(base)], requests, seconds)
     environment = current_environment("float32")
     return asdict(
@@ -118,6 +118,7 @@ def time_in_turn(
     passes: Sequence[Callable[[Mapping[str, Tensor]], object]],
     requests: Sequence[Mapping[str, Tensor]],
     seconds: float,
+    *,
     least: int = _LEAST,
     most: int = _MOST,
 ) -> list[list[float]]:

@@ -25,6 +25,7 @@ def answers(
     backbone: Backbone,
     method: methods.Method,
     model: TaskModel,
+    *,
     texts: Encoded,
     progress: Progress = SILENT,
     name: str = "evaluate",
@@ -44,22 +45,24 @@ def answers(
     device, dtype = backbone.model.device, backbone.evaluation_dtype
     # in float32 by the very graph that answers are served by; in bfloat16 by the quickest
     without = ("quick-layers",) if dtype == SERVED_DTYPE else ()
-    with computing(method, model.module, dtype, without):
+    with computing(method, model.module, dtype, without=without):
         if not anew and _reads_features(method, model):
-            if kept := kept_features(backbone, method, model, texts, dtype):
-                return feature_cache.answer(model, texts, device, kept, progress, dtype)
+            if kept := kept_features(backbone, method, model, texts=texts, dtype=dtype):
+                return feature_cache.answer(model, texts, device, kept=kept, progress=progress, dtype=dtype)
             if isinstance(method, methods.Layered):
                 model.lower = method.lower_layers(model.module)
                 if model.lower is not None:
-                    [texts] = keep(model, [texts], device, progress, dtype, backbone.lower_states)
-        return run(model, texts, device, progress, name, dtype)
+                    [texts] = keep(
+                        model, [texts], device, progress=progress, dtype=dtype, states=backbone.lower_states
+                    )
+        return run(model, texts, device, progress=progress, name=name, dtype=dtype)
 
 
 def kept_features(
-    backbone: Backbone, method: methods.Method, model: TaskModel, texts: Encoded, dtype: str
+    backbone: Backbone, method: methods.Method, model: TaskModel, *, texts: Encoded, dtype: str
 ) -> Path | None:
     """Return where the features that a head reads of texts are kept; null where they are not those of the base."""
-    return feature_cache.kept_in(backbone, model, texts, dtype) if _reads_features(method, model) else None
+    return feature_cache.kept_in(backbone, model, texts, dtype=dtype) if _reads_features(method, model) else None
 
 
 def _reads_features(method: methods.Method, model: TaskModel) -> bool:

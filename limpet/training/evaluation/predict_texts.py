@@ -27,7 +27,7 @@ class Answer(Protocol):
 
 
 def predict(
-    store: Store, backbone: Backbone, version: VersionRecord, texts: Sequence[str | Sequence[str]]
+    store: Store, backbone: Backbone, version: VersionRecord, *, texts: Sequence[str | Sequence[str]]
 ) -> tuple[Any, ...]:
     """Answer `texts` with a version, in float32.
 
@@ -50,11 +50,11 @@ def predict(
     kind = task_type(tasks.get(store, version.task).definition.type)
     examples = [Example(kind.read_input(text)) for text in texts]
     files = version_files(store, backbone, version)
-    with active(backbone, version.method, files, files) as model:
+    with active(backbone, version.method, files, head=files) as model:
         encoded = model.encode(backbone.tokenizer, examples, int(version.config["max_length"]))
         outcome = serve(backbone, model, encoded)
         explain = model.head.explain
         return tuple(
-            explain(example, prediction, row, version.labels)
+            explain(example, prediction, row, labels=version.labels)
             for example, prediction, row in zip(examples, outcome.predictions, outcome.rows, strict=True)
         )

@@ -70,30 +70,30 @@ def probe_inputs(store: Store, task: TaskRecord) -> tuple[str, ...]:
 
 
 def compute(
-    backbone: Backbone, method: str, files: Mapping[str, Path], inputs: tuple[str, ...], max_length: int
+    backbone: Backbone, method: str, files: Mapping[str, Path], *, inputs: tuple[str, ...], max_length: int
 ) -> bytes:
     """Return the probe of an adapter: its answers to `inputs`, as `registry.probes` keeps them.
 
     Raises:
         IntegrityError: A file does not fit the base, or a logit is not finite.
     """
-    logits = _logits(backbone, method, files, inputs, max_length)
+    logits = _logits(backbone, method, files, inputs=inputs, max_length=max_length)
     if not all(math.isfinite(value) for row in logits for value in row):
         raise IntegrityError(
             "The adapter's answers are not finite numbers, so it was not registered.",
             "look at its tensors; train it with a smaller learning rate",
         )
-    return reference_outputs.write(inputs, logits, max_length, _environment(backbone))
+    return reference_outputs.write(inputs, logits, max_length, environment=_environment(backbone))
 
 
-def replay(store: Store, backbone: Backbone, version: VersionRecord, probe: Probe) -> Replay:
+def replay(store: Store, backbone: Backbone, version: VersionRecord, *, probe: Probe) -> Replay:
     """Answer a version's probe again, and compare.
 
     Raises:
         IntegrityError: A file is corrupt, or the version belongs to another base.
     """
     files = version_files(store, backbone, version)
-    found = _logits(backbone, version.method, files, probe.inputs, probe.max_length)
+    found = _logits(backbone, version.method, files, inputs=probe.inputs, max_length=probe.max_length)
     changed = _changes(probe.environment, _environment(backbone))
     recorded = [value for row in probe.logits for value in row]
     now = [value for row in found for value in row]
@@ -116,9 +116,9 @@ def _largest_difference(recorded: list[float], now: list[float]) -> float:
 
 
 def _logits(
-    backbone: Backbone, method: str, files: Mapping[str, Path], inputs: tuple[str, ...], max_length: int
+    backbone: Backbone, method: str, files: Mapping[str, Path], *, inputs: tuple[str, ...], max_length: int
 ) -> list[list[float]]:
-    with active(backbone, method, files, files) as model:
+    with active(backbone, method, files, head=files) as model:
         # nothing to do in float32; a base loaded in another dtype shall answer, not fail in its head
         model.head.to(backbone.model.dtype)
         encoded = model.encode(backbone.tokenizer, [Example(text) for text in inputs], max_length)

@@ -56,15 +56,16 @@ class Agreement:
         }
 
 
-def serve(backbone: Backbone, model: TaskModel, texts: Encoded, progress: Progress = SILENT) -> Outcome:
+def serve(backbone: Backbone, model: TaskModel, texts: Encoded, *, progress: Progress = SILENT) -> Outcome:
     """Return the answers that go out: every layer as it is, in float32."""
-    return run(model, texts, backbone.model.device, progress, "answer", SERVED_DTYPE)
+    return run(model, texts, backbone.model.device, progress=progress, name="answer", dtype=SERVED_DTYPE)
 
 
 def agreement(
     backbone: Backbone,
     method_name: str,
     files: Mapping[str, Path],
+    *,
     examples: Sequence[Example],
     max_length: int,
     outcome: Outcome,
@@ -89,7 +90,7 @@ def agreement(
     Raises:
         IntegrityError: A file does not fit the base.
     """
-    with active(backbone, method_name, files, files) as model:
+    with active(backbone, method_name, files, head=files) as model:
         if not model.head.answers_texts:
             return None
         if backbone.evaluation_dtype == SERVED_DTYPE:
@@ -99,12 +100,14 @@ def agreement(
 
         def answer(some: Encoded) -> Outcome:
             # the base's own features are the same bits whichever head reads them, and computed once
-            kept = kept_features(backbone, method, model, some, SERVED_DTYPE)
+            kept = kept_features(backbone, method, model, texts=some, dtype=SERVED_DTYPE)
             if kept is None:
-                return serve(backbone, model, some, progress)
-            return feature_cache.answer(model, some, backbone.model.device, kept, progress, SERVED_DTYPE)
+                return serve(backbone, model, some, progress=progress)
+            return feature_cache.answer(
+                model, some, backbone.model.device, kept=kept, progress=progress, dtype=SERVED_DTYPE
+            )
 
-        served = model.head.served(answer, model, texts, outcome)
+        served = model.head.served(answer, model, texts, measured=outcome)
         differing = tuple(
             OtherAnswer(at, before, now)
             for at, (before, now) in enumerate(zip(outcome.predictions, served, strict=True))

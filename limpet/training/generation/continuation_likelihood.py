@@ -37,6 +37,7 @@ class Continuations:
         module: Any,
         head: LanguageHead,
         beginning: Sequence[int],
+        *,
         continuations: Sequence[Sequence[int]],
         reuse: bool = True,
     ) -> None:
@@ -98,10 +99,10 @@ class Continuations:
         columns = [first[:, ids[0]] for ids in self._continuations]
         for at, ids in enumerate(self._continuations):
             if len(ids) > 1:
-                columns[at] = columns[at] + self._rest(output.past_key_values, whole, front + lengths, ids)
+                columns[at] = columns[at] + self._rest(output.past_key_values, whole, front + lengths, ids=ids)
         return torch.stack(columns, dim=1)
 
-    def _rest(self, cache: Any, mask: Tensor, lengths: Tensor, ids: list[int]) -> Tensor:
+    def _rest(self, cache: Any, mask: Tensor, lengths: Tensor, *, ids: list[int]) -> Tensor:
         """Return log p of all tokens but the first (batch,), given the cache of everything before them."""
         batch, count = mask.shape[0], len(ids) - 1
         tokens = torch.tensor(ids[:-1], device=mask.device).expand(batch, count)

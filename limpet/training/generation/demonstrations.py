@@ -102,7 +102,7 @@ def label_words(labels: Sequence[str], setting: str) -> tuple[str, ...]:
     return tuple(words[label] for label in labels)
 
 
-def choose(examples: Sequence[Demonstration], labels: Sequence[str], shots: int, seed: int) -> list[Demonstration]:
+def choose(examples: Sequence[Demonstration], labels: Sequence[str], shots: int, *, seed: int) -> list[Demonstration]:
     """Draw `shots` examples of every label, label by label.
 
     Raises:
@@ -127,7 +127,7 @@ def reordered(shown: Sequence[Demonstration], order_seed: int) -> list[Demonstra
 
 
 def with_random_labels(
-    shown: Sequence[Demonstration], labels: Sequence[str], seed: int, draw: int
+    shown: Sequence[Demonstration], labels: Sequence[str], seed: int, *, draw: int
 ) -> list[Demonstration]:
     """Return the same texts with labels drawn uniformly at random (Min et al. 2022, arXiv 2202.12837)."""
     drawn = np.random.default_rng([seed, draw, 2]).integers(len(labels), size=len(shown))
@@ -241,11 +241,11 @@ class Script:
 
     def question(self, text: str, max_length: int) -> list[int]:
         """Return the token ids of a text to be labelled, at most `max_length`; the text is cut at the end."""
-        return fit(self._tokenizer, self._question, text, max_length)[1]
+        return fit(self._tokenizer, self._question, text, max_length=max_length)[1]
 
     def cut(self, text: str, label: int, max_length: int) -> str:
         """Return what of a text can be shown in a demonstration of at most `max_length` tokens."""
-        return fit(self._tokenizer, lambda part: self.demonstration(part, label), text, max_length)[0]
+        return fit(self._tokenizer, lambda part: self.demonstration(part, label), text, max_length=max_length)[0]
 
     def _question(self, text: str) -> list[int]:
         return self._ids(f"{self._open}{text}{self._tail}")

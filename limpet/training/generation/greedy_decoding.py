@@ -24,6 +24,7 @@ def greedy(
     module: Any,
     head: LanguageHead,
     input_ids: Tensor,
+    *,
     attention_mask: Tensor,
     stops: frozenset[int],
     max_new_tokens: int,
@@ -48,12 +49,12 @@ def greedy(
             begun = _begin_decoder(module, input_ids, attention_mask)
             if begun is None:
                 alone = [
-                    greedy(module, head, *row, stops, max_new_tokens)
-                    for row in _one_by_one(input_ids, attention_mask)
+                    greedy(module, head, ids, attention_mask=mask, stops=stops, max_new_tokens=max_new_tokens)
+                    for ids, mask in _one_by_one(input_ids, attention_mask)
                 ]
                 return [answer for (answer,), _ in alone], torch.cat([first for _, first in alone])
             hidden, step = begun
-        return _write(hidden, step, head, _words(module), stops, max_new_tokens)
+        return _write(hidden, step, head, words=_words(module), stops=stops, limit=max_new_tokens)
 
 
 def is_plain(cache: Any) -> bool:
@@ -69,7 +70,7 @@ def _words(module: Any) -> Tensor:
 
 
 def _write(
-    hidden: Tensor, step: _Step, head: LanguageHead, words: Tensor, stops: frozenset[int], limit: int
+    hidden: Tensor, step: _Step, head: LanguageHead, *, words: Tensor, stops: frozenset[int], limit: int
 ) -> tuple[list[list[int]], Tensor]:
     """Take hidden states (batch, hidden) of the last tokens; `step` gives those of the next ones."""
     written: list[list[int]] = [[] for _ in range(hidden.shape[0])]

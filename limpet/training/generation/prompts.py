@@ -80,7 +80,7 @@ def endings(tokenizer: Any, config: Any) -> Endings:
     return Endings(found[0], frozenset(found))
 
 
-def encode_prompts(tokenizer: Any, template: str, texts: Sequence[str], max_length: int) -> list[list[int]]:
+def encode_prompts(tokenizer: Any, template: str, texts: Sequence[str], *, max_length: int) -> list[list[int]]:
     """Turn texts into prompts of at most `max_length` tokens, special tokens included.
 
     Raises:
@@ -92,7 +92,7 @@ def encode_prompts(tokenizer: Any, template: str, texts: Sequence[str], max_leng
         return _tokenise(tokenizer, template, [text])[0]
 
     return [
-        ids if len(ids) <= max_length else fit(tokenizer, fill, text, max_length)[1]
+        ids if len(ids) <= max_length else fit(tokenizer, fill, text, max_length=max_length)[1]
         for text, ids in zip(texts, rows, strict=True)
     ]
 
@@ -131,7 +131,7 @@ def _open(tokenizer: Any, ids: list[int]) -> list[int]:
     return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
 
 
-def fit(tokenizer: Any, fill: Callable[[str], list[int]], text: str, max_length: int) -> tuple[str, list[int]]:
+def fit(tokenizer: Any, fill: Callable[[str], list[int]], text: str, *, max_length: int) -> tuple[str, list[int]]:
     """Cut a text at the end, between two tokens, until what it fills has at most `max_length` tokens.
 
     Args:

@@ -89,7 +89,7 @@ class Head(nn.Module):
     def stand_behind(self, module: nn.Module) -> None:
         """Take what the head needs of the method's module in front of it; most heads need nothing."""
 
-    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool) -> Encoded:
+    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool) -> Encoded:
         """Turn examples into token ids and what else a batch has, cut at `max_length` tokens.
 
         Args:
@@ -111,7 +111,7 @@ class Head(nn.Module):
 
     def read(self, hidden: Tensor, pooler_output: Tensor | None, batch: Batch) -> Tensor:
         """Return the features (batch, hidden) that the head works on, of hidden states (batch, length, hidden)."""
-        return pool(self.config.pooling, hidden, pooler_output, batch["attention_mask"])
+        return pool(self.config.pooling, hidden, pooler_output, attention_mask=batch["attention_mask"])
 
     def trim(self, values: Tensor, batch: Batch) -> list[Tensor]:
         """Return features or outputs of a batch example by example, without what was padded."""
@@ -158,7 +158,7 @@ class Head(nn.Module):
         """Return what `answer` gave as predictions: JSON values that metrics hold against targets."""
         raise NotImplementedError
 
-    def explain(self, example: Example, prediction: Any, row: Tensor, labels: tuple[str, ...]) -> Any:
+    def explain(self, example: Example, prediction: Any, row: Tensor, *, labels: tuple[str, ...]) -> Any:
         """Return a prediction as people read it: a frozen dataclass with a `shown` property.
 
         Args:
@@ -175,7 +175,7 @@ class Head(nn.Module):
         return True
 
     def served(
-        self, serve: Callable[[Encoded], Outcome], model: nn.Module, texts: Encoded, measured: Outcome
+        self, serve: Callable[[Encoded], Outcome], model: nn.Module, texts: Encoded, *, measured: Outcome
     ) -> Sequence[Any]:
         """Return the predictions that texts would get where they are served.
 
@@ -238,7 +238,7 @@ def pooling_for(base: BaseRecord) -> str:
     return _POOLING[base.family]
 
 
-def pool(pooling: str, hidden: Tensor, pooler_output: Tensor | None, attention_mask: Tensor) -> Tensor:
+def pool(pooling: str, hidden: Tensor, pooler_output: Tensor | None, *, attention_mask: Tensor) -> Tensor:
     """Reduce hidden states (batch, length, hidden) to (batch, hidden), leaving padding out.
 
     Raises:

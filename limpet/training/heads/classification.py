@@ -47,7 +47,7 @@ class ClassificationHead(Head):
         """The most probable label id of each row; the lowest id wins a tie."""
         return [int(row.argmax()) for row in rows]
 
-    def explain(self, example: Example, prediction: int, row: Tensor, labels: tuple[str, ...]) -> Prediction:
+    def explain(self, example: Example, prediction: int, row: Tensor, *, labels: tuple[str, ...]) -> Prediction:
         """See `Head.explain`."""
         probability = float(torch.softmax(row, dim=-1)[prediction])
         return Prediction(of_text(example), labels[prediction], probability, tuple(float(value) for value in row))

@@ -115,7 +115,7 @@ class GenerationHead(Head):
         """See `Head.stand_behind`: a copy of the base has word embeddings of its own, and a tied head reads them."""
         self._front = (module,)
 
-    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool) -> Encoded:
+    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool) -> Encoded:
         """Turn texts into prompts, and targets into answers where they are read and not written.
 
         See `Head.encode`; `max_length` counts the prompt's tokens, template and all.
@@ -124,10 +124,10 @@ class GenerationHead(Head):
         texts = [of_text(example) for example in examples]
         known = all(example.target is not None for example in examples)
         if not learning and not (self.config.scores_targets and known):
-            return plan_tokens(tokenizer, encode_prompts(tokenizer, self.config.prompt, texts, room))
+            return plan_tokens(tokenizer, encode_prompts(tokenizer, self.config.prompt, texts, max_length=room))
         answers = encode_answers(tokenizer, [example.target for example in examples], self._bound.endings.learned)
         prompts = [
-            encode_prompts(tokenizer, self.config.prompt, [text], self._room(max_length, len(answer)))[0]
+            encode_prompts(tokenizer, self.config.prompt, [text], max_length=self._room(max_length, len(answer)))[0]
             for text, answer in zip(texts, answers, strict=True)
         ]
         return self._with_answers(tokenizer, prompts, answers)
@@ -201,9 +201,9 @@ class GenerationHead(Head):
             model.module,
             bound.words,
             batch["input_ids"],
-            batch["attention_mask"],
-            bound.endings.known,
-            self.config.max_new_tokens,
+            attention_mask=batch["attention_mask"],
+            stops=bound.endings.known,
+            max_new_tokens=self.config.max_new_tokens,
         )
         kept = _spread(first)
         return [torch.cat([row, torch.tensor(ids, dtype=row.dtype)]) for row, ids in zip(kept, written, strict=True)]
@@ -214,7 +214,14 @@ class GenerationHead(Head):
             self.answer(model, batch)
             return
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        greedy(model.module, self._bound.words, ids, mask, self._bound.endings.known, 1)
+        greedy(
+            model.module,
+            self._bound.words,
+            ids,
+            attention_mask=mask,
+            stops=self._bound.endings.known,
+            max_new_tokens=1,
+        )
 
     def _likelihoods(self, model: Any, batch: Batch) -> list[Tensor]:
         inputs = dict(batch)
@@ -237,7 +244,9 @@ class GenerationHead(Head):
         """See `Head.answers_texts`: a likelihood of targets is no answer."""
         return not self.config.scores_targets
 
-    def served(self, serve: Callable[[Encoded], Outcome], model: Any, texts: Encoded, measured: Outcome) -> list[Any]:
+    def served(
+        self, serve: Callable[[Encoded], Outcome], model: Any, texts: Encoded, *, measured: Outcome
+    ) -> list[Any]:
         """See `Head.served`; only answers that may differ are written again.
 
         Greedy decoding gives a text where, after all words before it, every word of that text is the most probable.
@@ -268,7 +277,7 @@ class GenerationHead(Head):
                 found += [index for index, same in zip(indices, right.tolist(), strict=True) if not same]
         return sorted(found)
 
-    def explain(self, example: Example, prediction: Any, row: Tensor, labels: tuple[str, ...]) -> Written:
+    def explain(self, example: Example, prediction: Any, row: Tensor, *, labels: tuple[str, ...]) -> Written:
         """See `Head.explain`."""
         return Written(of_text(example), prediction)
 

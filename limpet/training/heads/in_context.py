@@ -75,9 +75,11 @@ class InContextHead(ClassificationHead):
         """See `Head.stand_behind`: the likelihoods are those under the module's weights."""
         bound = self._bound
         self._base = replace(bound, room=(bound.room - virtual_tokens(module)) // PAD_TO * PAD_TO)
-        self._continuations = Continuations(module, bound.words, bound.beginning, bound.script.words, self._reuse)
+        self._continuations = Continuations(
+            module, bound.words, bound.beginning, continuations=bound.script.words, reuse=self._reuse
+        )
 
-    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool) -> Encoded:
+    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool) -> Encoded:
         """Turn texts into questions of at most `max_length` tokens, template included; see `Head.encode`."""
         script, length = self._bound.script, min(max_length, self._bound.room)
         encoded = plan_tokens(tokenizer, [script.question(of_text(example), length) for example in examples])

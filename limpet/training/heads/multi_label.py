@@ -52,7 +52,7 @@ class MultiLabelHead(Head):
         return [tuple(torch.nonzero(row > 0).flatten().tolist()) for row in rows]
 
     def explain(
-        self, example: Example, prediction: tuple[int, ...], row: Tensor, labels: tuple[str, ...]
+        self, example: Example, prediction: tuple[int, ...], row: Tensor, *, labels: tuple[str, ...]
     ) -> LabelsPrediction:
         """See `Head.explain`."""
         probabilities = tuple(float(value) for value in torch.sigmoid(row))

@@ -28,7 +28,7 @@ class PlainTextHead(GenerationHead):
     def __init__(self) -> None:
         super().__init__(GenerationConfig("generation", "none", 0, 0, 0.0, scores_targets=True))
 
-    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool) -> Encoded:
+    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool) -> Encoded:
         """Turn texts into what is read and what is asked for; see `Head.encode`."""
         texts = [of_text(example) for example in examples]
         limit = self._room(max_length, 0)

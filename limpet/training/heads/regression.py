@@ -104,6 +104,8 @@ class RegressionHead(Head):
         """See `Head.same_answer`: numbers within a hundredth of the targets' standard deviation of each other."""
         return abs(measured - served) <= _SAME * self.config.deviation
 
-    def explain(self, example: Example, prediction: float, row: Tensor, labels: tuple[str, ...]) -> NumberPrediction:
+    def explain(
+        self, example: Example, prediction: float, row: Tensor, *, labels: tuple[str, ...]
+    ) -> NumberPrediction:
         """See `Head.explain`."""
         return NumberPrediction(of_text(example), prediction)

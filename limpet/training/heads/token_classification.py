@@ -80,7 +80,7 @@ class TokenHead(Head):
             unseen=OUTSIDE if OUTSIDE in task.labels else commonest,
         )
 
-    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool) -> Encoded:
+    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool) -> Encoded:
         """See `Head.encode`; `counts` has the words that are not seen."""
         words = [example.text.split() if isinstance(example.text, str) else example.text for example in examples]
         if not getattr(tokenizer, "is_fast", False):
@@ -150,7 +150,7 @@ class TokenHead(Head):
         )
 
     def explain(
-        self, example: Example, prediction: tuple[str, ...], row: Tensor, labels: tuple[str, ...]
+        self, example: Example, prediction: tuple[str, ...], row: Tensor, *, labels: tuple[str, ...]
     ) -> TagsPrediction:
         """See `Head.explain`."""
         words = example.text.split() if isinstance(example.text, str) else example.text

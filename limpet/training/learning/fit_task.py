@@ -35,6 +35,7 @@ def fit_task(
     store: Store,
     backbone: Backbone,
     task: TaskRecord,
+    *,
     model: TaskModel,
     max_length: int,
     loop: LoopSettings,
@@ -70,7 +71,7 @@ def fit_task(
     device = backbone.model.device
     train = read_split(store, task, "train")
     encoded = model.encode(backbone.tokenizer, train, max_length, learning=True)
-    own = _held_back(store, backbone, model, task, max_length, loop.dtype)
+    own = _held_back(store, backbone, model, task=task, max_length=max_length, dtype=loop.dtype)
     held_back = own.encoded
     inputs = {"train": encoded.inputs_digest(targets=True), "validation": held_back.inputs_digest()}
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
@@ -79,29 +80,44 @@ def fit_task(
                 "The method trains nothing but heads, so there are no weights that tasks could share.",
                 "choose a method that trains more: limpet methods",
             )
-        kept = [kept_in(backbone, model, one, loop.dtype) if keep_answers else None for one in (encoded, held_back)]
-        fitted = fit_head(model, encoded, held_back, own.measure, kept, loop, checkpoint, progress)
+        kept = [
+            kept_in(backbone, model, one, dtype=loop.dtype) if keep_answers else None for one in (encoded, held_back)
+        ]
+        fitted = fit_head(
+            model,
+            encoded,
+            held_back,
+            measure=own.measure,
+            kept=kept,
+            loop=loop,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
         return replace(fitted, inputs=inputs)
     started = time.perf_counter()
     if model.lower is not None and not along.companions:
         states = backbone.lower_states if keep_answers else None
         # a head that writes asks the backbone word by word, and has to be asked in full
         if task.definition.type in methods.FEATURES:
-            encoded, held_back = keep(model, [encoded, held_back], device, progress, loop.dtype, states)
+            encoded, held_back = keep(
+                model, [encoded, held_back], device, progress=progress, dtype=loop.dtype, states=states
+            )
             own = replace(own, encoded=held_back)
         else:
-            [encoded] = keep(model, [encoded], device, progress, loop.dtype, states)
+            [encoded] = keep(model, [encoded], device, progress=progress, dtype=loop.dtype, states=states)
     before = time.perf_counter() - started
     losses, learned = [TaskLoss(encoded, model.head, device, at_once=loop.at_once)], [own]
     for place, companion in enumerate(along.companions):
-        along_data = _along_data(store, backbone, model, place, companion, max_length)
+        along_data = _along_data(store, backbone, model, place=place, companion=companion, max_length=max_length)
         inputs[f"train/{companion.task.name}"] = along_data.inputs_digest(targets=True)
         losses.append(
             TaskLoss(along_data, OtherHead(model, place).head, device, place, loop.at_once, companion.draws)
         )
         if companion.head is None:
             other = OtherHead(model, place)
-            learned.append(_held_back(store, backbone, other, companion.task, max_length, loop.dtype))
+            learned.append(
+                _held_back(store, backbone, other, task=companion.task, max_length=max_length, dtype=loop.dtype)
+            )
 
     unlike = no_common_unit({one.task.name: one.task.definition.metric for one in learned})
 
@@ -113,17 +129,20 @@ def fit_task(
 
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     mixture = Mixture(losses, along.penalty, parameters)
-    return replace(fit(model, mixture, loop, validate, checkpoint, progress).after(before), inputs=inputs)
+    return replace(
+        fit(model, mixture, loop, validate=validate, checkpoint=checkpoint, progress=progress).after(before),
+        inputs=inputs,
+    )
 
 
 def measure_untrained(
-    store: Store, backbone: Backbone, task: TaskRecord, model: TaskModel, max_length: int, progress: Progress
+    store: Store, backbone: Backbone, task: TaskRecord, *, model: TaskModel, max_length: int, progress: Progress
 ) -> Fitted:
     """Score what needs no training on the validation split, as the loop would have."""
     validation = read_split(store, task, "validation")
     started = time.perf_counter()
     encoded = model.encode(backbone.tokenizer, validation, max_length)
-    outcome = run(model, encoded, backbone.model.device, progress, dtype=backbone.evaluation_dtype)
+    outcome = run(model, encoded, backbone.model.device, progress=progress, dtype=backbone.evaluation_dtype)
     value = score(task.definition.metric, outcome.predictions, [example.target for example in validation])
     return Fitted(
         best_score=value,
@@ -180,24 +199,24 @@ class _HeldBack:
 
 
 def _along_data(
-    store: Store, backbone: Backbone, model: TaskModel, place: int, companion: Companion, max_length: int
+    store: Store, backbone: Backbone, model: TaskModel, *, place: int, companion: Companion, max_length: int
 ) -> Encoded:
     head = OtherHead(model, place).head
     examples = read_split(store, companion.task, "train")
     if companion.indices is not None:
         examples = [examples[index] for index in companion.indices]
-    return head.encode(backbone.tokenizer, examples, max_length, True)
+    return head.encode(backbone.tokenizer, examples, max_length, learning=True)
 
 
 def _held_back(
-    store: Store, backbone: Backbone, model: TaskModel | OtherHead, task: TaskRecord, max_length: int, dtype: str
+    store: Store, backbone: Backbone, model: TaskModel | OtherHead, *, task: TaskRecord, max_length: int, dtype: str
 ) -> _HeldBack:
     examples, head = read_split(store, task, "validation"), model.head
     reads = task.definition.type in methods.FEATURES
-    encoded, to_read = head.encode(backbone.tokenizer, examples, max_length, reads), None
+    encoded, to_read = head.encode(backbone.tokenizer, examples, max_length, learning=reads), None
     if not reads:
         with suppress(UsageError):
-            to_read = head.encode(backbone.tokenizer, examples, max_length, True)
+            to_read = head.encode(backbone.tokenizer, examples, max_length, learning=True)
     targets = [example.target for example in examples]
     device = backbone.model.device
     plan = encoded.planned_for(device.type)

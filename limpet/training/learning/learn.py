@@ -167,8 +167,8 @@ def learn(
     store: Store,
     backbone: Backbone,
     task: TaskRecord,
-    settings: TrainingSettings,
     *,
+    settings: TrainingSettings,
     start: Start | None = None,
     companions: Sequence[Companion] = (),
     penalty: Penalty | None = None,
@@ -198,7 +198,7 @@ def learn(
     """
     method = methods.get_for(settings.method, backbone.record)
     methods.check_task_type(method, task, backbone.record)
-    config = _resolve(method, backbone, task, settings, start)
+    config = _resolve(method, backbone, task, settings=settings, start=start)
     if is_emulated(config["training"].get("dtype", "")):
         progress.note(EMULATED)
     if companions:
@@ -224,7 +224,18 @@ def learn(
         run = {"task": task.name, "settings": asdict(settings), "parent": parent}
         write_file(folder / "run.json", canonical_json(run))
         along = Along(tuple(companions), penalty)
-        return _train(store, backbone, task, settings, config, start, along, dict(lineage or {}), folder, progress)
+        return _train(
+            store,
+            backbone,
+            task,
+            settings=settings,
+            config=config,
+            start=start,
+            along=along,
+            lineage=dict(lineage or {}),
+            folder=folder,
+            progress=progress,
+        )
 
 
 def discard(staged: Staged) -> None:
@@ -255,6 +266,7 @@ def _resolve(
     method: methods.Method,
     backbone: Backbone,
     task: TaskRecord,
+    *,
     settings: TrainingSettings,
     start: Start | None,
 ) -> dict[str, Any]:
@@ -272,7 +284,9 @@ def _resolve(
         "method": resolved,
         # where nothing is trained, no setting of training is a part of what was made
         "training": {} if isinstance(method, methods.OwnHead) else _training(method, settings),
-        "max_length": _max_length(method, backbone, resolved, settings.max_length or task.definition.max_length),
+        "max_length": _max_length(
+            method, backbone, resolved, wanted=settings.max_length or task.definition.max_length
+        ),
     }
 
 
@@ -290,7 +304,7 @@ def _training(method: methods.Method, settings: TrainingSettings) -> dict[str, A
     return training | ({"without": sorted(settings.without)} if settings.without else {})
 
 
-def _max_length(method: methods.Method, backbone: Backbone, config: Mapping[str, Any], wanted: int) -> int:
+def _max_length(method: methods.Method, backbone: Backbone, config: Mapping[str, Any], *, wanted: int) -> int:
     """Return the longest text that there is room for, beside the method's virtual tokens, in the base's positions."""
     taken = method.virtual_tokens(config)
     places = positions(backbone.model)
@@ -311,6 +325,7 @@ def _train(
     store: Store,
     backbone: Backbone,
     task: TaskRecord,
+    *,
     settings: TrainingSettings,
     config: dict[str, Any],
     start: Start | None,
@@ -335,18 +350,30 @@ def _train(
         continues = start is not None and start.task == task.name and start.labels == task.labels
         if isinstance(method, methods.OwnHead):
             train = read_split(store, task, "train")
-            head = method.build_head(backbone, task, train, config["method"], config["max_length"], settings.seed)
+            head = method.build_head(
+                backbone, task, train, config=config["method"], max_length=config["max_length"], seed=settings.seed
+            )
         else:
             head = load_head(start.files) if start and continues else _new_head(store, backbone, task)
         head.bind(backbone)
         others = [_head_of(store, backbone, companion) for companion in along.companions]
         device = backbone.model.device
-        model = TaskModel(module, head.to(device), frozen, [other.to(device) for other in others])
+        model = TaskModel(module, head.to(device), frozen, others=[other.to(device) for other in others])
         if isinstance(method, methods.Layered) and "kept-layers" not in settings.without:
             model.lower = method.lower_layers(module)
         dtype = config["training"].get("dtype", "float32")
-        with computing(method, module, dtype, settings.without):
-            fitted, environment = _fit(store, backbone, task, settings, config, model, along, folder, progress)
+        with computing(method, module, dtype, without=settings.without):
+            fitted, environment = _fit(
+                store,
+                backbone,
+                task,
+                settings=settings,
+                config=config,
+                model=model,
+                along=along,
+                folder=folder,
+                progress=progress,
+            )
         peak = peak_memory.peak(mark)
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         staging = folder / "staging"
@@ -360,7 +387,7 @@ def _train(
         for one, its_head, place in learned:
             files = place / "files"
             files.mkdir(parents=True)
-            method.save(module, config["method"], backbone.record.name, files)
+            method.save(module, config["method"], backbone.record.name, folder=files)
             save_head(its_head, files)
             _write_json(files / "labels.json", list(one.labels))
     finally:
@@ -394,7 +421,7 @@ def _train(
         inputs=dict(fitted.inputs),
     )
     for one, _, place in learned:
-        metrics = {**draft.metrics, "cut": cut(store, backbone.tokenizer, one, config["max_length"])}
+        metrics = {**draft.metrics, "cut": cut(store, backbone.tokenizer, one, max_length=config["max_length"])}
         own = replace(draft, task=one.name, data_digest=one.data_digest, labels=one.labels, metrics=metrics)
         write_draft(place, own)
     place_folder(staging, folder / "staged")
@@ -418,6 +445,7 @@ def _fit(
     store: Store,
     backbone: Backbone,
     task: TaskRecord,
+    *,
     settings: TrainingSettings,
     config: dict[str, Any],
     model: TaskModel,
@@ -428,7 +456,9 @@ def _fit(
     training = config["training"]
     if not training:
         dtype = backbone.evaluation_dtype
-        measured = measure_untrained(store, backbone, task, model, config["max_length"], progress)
+        measured = measure_untrained(
+            store, backbone, task, model=model, max_length=config["max_length"], progress=progress
+        )
         return measured, current_environment(dtype)
     loop = LoopSettings(
         epochs=training["epochs"],
@@ -444,7 +474,18 @@ def _fit(
     interval = float(os.environ.get("LIMPET_CHECKPOINT_SECONDS", _CHECKPOINT_SECONDS))
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", interval)
     by_default, max_length = not settings.without, config["max_length"]
-    fitted = fit_task(store, backbone, task, model, max_length, loop, checkpoint, progress, by_default, along)
+    fitted = fit_task(
+        store,
+        backbone,
+        task,
+        model=model,
+        max_length=max_length,
+        loop=loop,
+        checkpoint=checkpoint,
+        progress=progress,
+        keep_answers=by_default,
+        along=along,
+    )
     return fitted, current_environment(loop.dtype)
 
 

@@ -117,6 +117,7 @@ def fit(
     model: Any,
     objective: Objective,
     settings: LoopSettings,
+    *,
     validate: Callable[[], Validation],
     checkpoint: Checkpoint,
     progress: Progress,
@@ -169,8 +170,8 @@ def fit(
             for batch in batches[state.batch :]:
                 _seed(_step_seed(settings.seed, state.step))
                 learning_rate = settings.learning_rate * _schedule(state.step, total, settings.warmup)
-                loss = learner.step(objective, batch, learning_rate, settings.clip_norm)
-                _count(state, loss, len(batch), time.perf_counter() - started)
+                loss = learner.step(objective, batch, learning_rate, clip_norm=settings.clip_norm)
+                _count(state, loss, len(batch), seconds=time.perf_counter() - started)
                 progress.advance(state.step, f"loss {loss:.3f}, {state.examples / state.seconds:.0f} examples/s")
                 stop_if_asked()
                 if _over_budget(state, settings):
@@ -199,7 +200,7 @@ class _Learner:
     optimizer: Any
     parameters: Mapping[str, Tensor]
 
-    def step(self, objective: Objective, batch: Sequence[int], learning_rate: float, clip_norm: float) -> float:
+    def step(self, objective: Objective, batch: Sequence[int], learning_rate: float, *, clip_norm: float) -> float:
         """One optimizer step on one batch; returns the loss."""
         loss = 0.0
         for part in objective.losses(self.prepared, batch):
@@ -244,7 +245,7 @@ def _over_budget(state: LoopState, settings: LoopSettings) -> bool:
     return settings.max_seconds is not None and state.seconds >= settings.max_seconds
 
 
-def _count(state: LoopState, loss: float, examples: int, seconds: float) -> None:
+def _count(state: LoopState, loss: float, examples: int, *, seconds: float) -> None:
     if not math.isfinite(loss):
         raise TrainingError(
             f"The loss became {loss} at step {state.step + 1}; nothing was registered.",

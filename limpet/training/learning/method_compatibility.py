@@ -131,7 +131,7 @@ def _learn(model: Any, method: methods.Method, folder: Path) -> Tensor:
                 raise ArithmeticError("its loss is not finite")
             if trained and all(torch.equal(old, new) for old, new in zip(before, trained, strict=True)):
                 raise ArithmeticError("the model runs without it: nothing of it has a gradient")
-            method.save(module, config, "a base", folder)
+            method.save(module, config, "a base", folder=folder)
             # with a new head: only the adapter's own files are compared
             return _answer(TaskModel(module, _head(model), frozen))
         finally:

@@ -49,9 +49,9 @@ class TaskLoss:
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """See `Objective.batches`."""
         if self.draws is None:
-            return training_batches(list(self.data.lengths), batch_size, seed, epoch)
-        drawn = draw_evenly(len(self.data.lengths), self.draws, seed, epoch)
-        batches = training_batches([self.data.lengths[index] for index in drawn], batch_size, seed, epoch)
+            return training_batches(list(self.data.lengths), batch_size, seed, epoch=epoch)
+        drawn = draw_evenly(len(self.data.lengths), self.draws, seed, epoch=epoch)
+        batches = training_batches([self.data.lengths[index] for index in drawn], batch_size, seed, epoch=epoch)
         return [[drawn[place] for place in batch] for batch in batches]
 
     def losses(self, model: Any, batch: Sequence[int]) -> Iterator[Tensor]:

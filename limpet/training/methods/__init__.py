@@ -111,7 +111,7 @@ class Method(Protocol):
     def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
         """Return a module whose trainable parameters are the method's, newly initialised."""
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
         """Write the method's files into `folder`."""
 
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
@@ -130,6 +130,7 @@ class OwnHead(Protocol):
         backbone: Any,
         task: TaskRecord,
         train: Sequence[Any],
+        *,
         config: Mapping[str, Any],
         max_length: int,
         seed: int,
@@ -301,11 +302,11 @@ def resolve_settings(method: str, defaults: Mapping[str, Any], settings: Mapping
             raise UsageError(f"Method {method!r} has no setting {key!r}; it has {known}.{meant}", "limpet methods")
         # a default of null means "chosen by the base", and such settings are whole numbers
         kind = int if defaults[key] is None else type(defaults[key])
-        resolved[key] = _coerce(method, key, value, kind)
+        resolved[key] = _coerce(method, key, value, kind=kind)
     return resolved
 
 
-def _coerce(method: str, key: str, value: Any, kind: type) -> Any:
+def _coerce(method: str, key: str, value: Any, *, kind: type) -> Any:
     words = {"true": True, "false": False}
     try:
         if kind is bool:

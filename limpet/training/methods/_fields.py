@@ -15,7 +15,7 @@ __all__ = ["read_field"]
 _WORDS = {"true": True, "false": False}
 
 
-def read_field(method: str, name: str, value: Any, annotation: Any) -> Any:
+def read_field(method: str, name: str, value: Any, *, annotation: Any) -> Any:
     """Return `value` as the field's type; text is read as that type, other values must be of it.
 
     Args:

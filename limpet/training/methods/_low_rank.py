@@ -25,7 +25,7 @@ _ADAPTER = "default"
 _NARROW = 8
 
 
-def updated_linear(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
+def updated_linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, a: Tensor, b: Tensor, scale: float) -> Tensor:
     """Return x (W + scale B A) + bias, differentiable by x, A and B; the weight and its bias are frozen.
 
     Args:
@@ -106,7 +106,7 @@ class _Quick:
 
 class _Updated(torch.autograd.Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 (autograd hands tensors on by their place)
         ctx: Any,
         x: Tensor,
         low: Tensor,

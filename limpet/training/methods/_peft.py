@@ -56,7 +56,7 @@ def attach(backbone: Any, config: Any) -> nn.Module:
     return module
 
 
-def save(module: Any, base_name: str, folder: Path, overrides: Mapping[str, Any] | None = None) -> None:
+def save(module: Any, base_name: str, folder: Path, *, overrides: Mapping[str, Any] | None = None) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`, the same bytes for the same adapter.
 
     peft keeps target modules in a set, whose order changes from process to process; here lists are sorted.
@@ -74,7 +74,7 @@ def save(module: Any, base_name: str, folder: Path, overrides: Mapping[str, Any]
 
 
 def load(
-    backbone: Any, files: Mapping[str, Path], peft_type: str | None, overrides: Mapping[str, Any] | None = None
+    backbone: Any, files: Mapping[str, Path], peft_type: str | None, *, overrides: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """Attach the adapter in `files`; every tensor must be expected, present and of the right shape.
 

@@ -88,14 +88,14 @@ def check_takes_past(backbone: Any) -> None:
 
 
 def load(
-    backbone: Any, files: Mapping[str, Path], peft_type: str | None, overrides: Mapping[str, Any] | None = None
+    backbone: Any, files: Mapping[str, Path], peft_type: str | None, *, overrides: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """Attach the prompt in `files`, trainable.
 
     Raises:
         IntegrityError: It does not fit this base.
     """
-    module = _peft.load(backbone, files, peft_type, {"inference_mode": True, **(overrides or {})})
+    module = _peft.load(backbone, files, peft_type, overrides={"inference_mode": True, **(overrides or {})})
     for name, parameter in module.get_submodule("prompt_encoder").named_parameters():
         # a cartridge's first tokens are never trained
         parameter.requires_grad_("frozen" not in name)

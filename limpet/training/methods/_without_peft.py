@@ -34,7 +34,7 @@ class Untouched(OutsidePeft):
         base: nn.Module = backbone
         return base
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
         """There are no tensors to save but the head's; see `Method.save`."""
 
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:

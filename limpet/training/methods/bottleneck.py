@@ -70,7 +70,7 @@ class Bottleneck:
 
         return _peft.attach(backbone, _bottleneck.BottleneckConfig(task_type="FEATURE_EXTRACTION", **config))
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
         """See `Method.save`."""
         _peft.save(module, base_name, folder)
 

@@ -46,7 +46,7 @@ class Full(OutsidePeft):
         module: nn.Module = copy.deepcopy(backbone)
         return module.requires_grad_(True)
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
         """See `Method.save`."""
         tensors = {name: t.detach().cpu().clone().contiguous() for name, t in sorted(module.state_dict().items())}
         save_file(tensors, folder / _FILE, metadata={"format": "pt"})

@@ -62,7 +62,7 @@ class Ia3:
 
         return _peft.attach(backbone, IA3Config(task_type="FEATURE_EXTRACTION", **config))
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
         """See `Method.save`."""
         _peft.save(module, base_name, folder)
 

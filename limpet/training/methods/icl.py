@@ -71,12 +71,13 @@ class InContextLearning(Untouched):
         backbone: Any,
         task: TaskRecord,
         train: Sequence[Any],
+        *,
         config: Mapping[str, Any],
         max_length: int,
         seed: int,
     ) -> InContextHead:
         """Choose demonstrations, put them in order and cut them to fit; see `OwnHead.build_head`."""
-        shown = choose(as_demonstrations(task, train), task.labels, config["shots"], seed)
+        shown = choose(as_demonstrations(task, train), task.labels, config["shots"], seed=seed)
         told = Demonstrations(
             template=config["template"],
             labels=task.labels,
@@ -94,8 +95,8 @@ class InContextLearning(Untouched):
         """
         beginning, words = [2, 5, 7, 9, 3], [[5], [6, 8]]
         head = tied_head(model)
-        first = Continuations(model, head, beginning, words).scores(**inputs)
-        whole = Continuations(model, head, beginning, words, reuse=False).scores(**inputs)
+        first = Continuations(model, head, beginning, continuations=words).scores(**inputs)
+        whole = Continuations(model, head, beginning, continuations=words, reuse=False).scores(**inputs)
         if not torch.allclose(first, whole, rtol=0, atol=1e-3):
             raise ArithmeticError("what is read once does not give the scores of what is read as a whole")
         return first

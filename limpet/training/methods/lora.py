@@ -93,7 +93,7 @@ class Lora:
         """See `Quickened.quick`."""
         return quick_layers(module)
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
         """See `Method.save`."""
         _peft.save(module, base_name, folder)
 

@@ -102,7 +102,7 @@ class OtherPeft:
                 f"Method {self.name!r} needs the ids of the tokens to train.", "--set token_indices=101,102"
             )
         fields = {field.name for field in dataclasses.fields(kind) if field.init}
-        chosen = _defaults(self.peft_type, backbone, fields, given) | given
+        chosen = _defaults(self.peft_type, backbone, fields, given=given) | given
         try:
             made = kind(task_type="FEATURE_EXTRACTION", **chosen)
         except (TypeError, ValueError, ImportError) as error:
@@ -117,7 +117,7 @@ class OtherPeft:
         """See `Method.attach`."""
         return _peft.attach(backbone, self._class()(task_type="FEATURE_EXTRACTION", **config))
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
         """See `Method.save`."""
         _peft.save(module, base_name, folder)
 
@@ -147,10 +147,10 @@ class OtherPeft:
             close = difflib.get_close_matches(name, known, n=1)
             nearest = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(known))}."
             raise UsageError(f"Method {self.name!r} has no setting {name!r}; {nearest}", "limpet methods")
-        return {name: read_field(self.name, name, value, hints[name]) for name, value in settings.items()}
+        return {name: read_field(self.name, name, value, annotation=hints[name]) for name, value in settings.items()}
 
 
-def _defaults(peft_type: str, backbone: Any, fields: set[str], given: Mapping[str, Any]) -> dict[str, Any]:
+def _defaults(peft_type: str, backbone: Any, fields: set[str], *, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return values for fields that peft leaves to the reader, or whose default fits only wide models."""
     chosen: dict[str, Any] = {}
     if "num_virtual_tokens" in fields:

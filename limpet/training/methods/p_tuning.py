@@ -78,7 +78,7 @@ class PTuning(_prompts.VirtualTokens):
             ),
         )
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
         """See `Method.save`; the encoder is left away, and what it computes is kept."""
         _peft.save(module, base_name, folder)
 

@@ -56,7 +56,7 @@ class Partial(OutsidePeft):
         """See `Method.attach`."""
         return TopLayers(backbone, _top(backbone, config["layers"]))
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
         """See `Method.save`; what was not trained is not saved."""
         top: Any = module
         trained = {name: p for name, p in sorted(top.model.named_parameters()) if p.requires_grad}

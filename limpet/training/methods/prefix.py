@@ -64,13 +64,13 @@ class Prefix(_prompts.VirtualTokens):
             ),
         )
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
         """See `Method.save`; the MLP is left away, and what it computes is kept."""
-        _peft.save(module, base_name, folder, {"prefix_projection": False, "encoder_hidden_size": None})
+        _peft.save(module, base_name, folder, overrides={"prefix_projection": False, "encoder_hidden_size": None})
 
     def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
-        return _prompts.load(backbone, files, self.peft_type, {"prefix_projection": False})
+        return _prompts.load(backbone, files, self.peft_type, overrides={"prefix_projection": False})
 
     def detach(self, module: nn.Module) -> None:
         """See `Method.detach`."""

@@ -72,7 +72,7 @@ class Prompt(_prompts.VirtualTokens):
             encoder.embedding.weight.copy_(_beginning(backbone, words, config))
         return module  # type: ignore[no-any-return]
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, folder: Path) -> None:
+    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
         """See `Method.save`."""
         _peft.save(module, base_name, folder)
 

@@ -18,7 +18,7 @@ from limpet.training.model.task_model import version_files
 __all__ = ["export_merged"]
 
 
-def export_merged(store: Store, backbone: Backbone, version: VersionRecord, folder: Path) -> Path:
+def export_merged(store: Store, backbone: Backbone, version: VersionRecord, *, folder: Path) -> Path:
     """Write a version into a new or empty folder as a transformers model with its tokenizer; all of it or nothing.
 
     The folder also has the head's files, which belong to limpet, and the labels.
@@ -48,6 +48,6 @@ def export_merged(store: Store, backbone: Backbone, version: VersionRecord, fold
     with new_folder(folder) as temporary:
         merged_module(backbone.model, methods.get(version.method), files).save_pretrained(temporary)
         backbone.tokenizer.save_pretrained(temporary)
-        write_files(store, version, temporary, [name for name in files if name not in PEFT_FILES])
+        write_files(store, version, temporary, names=[name for name in files if name not in PEFT_FILES])
     backbone.check_unchanged()
     return folder.absolute()

@@ -42,7 +42,7 @@ def check_choices(without: Collection[str]) -> None:
         raise UsageError(f"There is no choice {unknown[0]!r} to do without.", f"there are {', '.join(CHOICES)}")
 
 
-def describe(method: methods.Method, config: Mapping[str, Any], dtype: str, without: Collection[str] = ()) -> str:
+def describe(method: methods.Method, config: Mapping[str, Any], dtype: str, *, without: Collection[str] = ()) -> str:
     """Say what was chosen for a training by a method's configuration: dtype, threads, and what is done to be fast."""
     possible = {
         "cast-once": dtype == "bfloat16",
@@ -56,7 +56,9 @@ def describe(method: methods.Method, config: Mapping[str, Any], dtype: str, with
 
 
 @contextmanager
-def computing(method: methods.Method, module: nn.Module, dtype: str, without: Collection[str] = ()) -> Iterator[None]:
+def computing(
+    method: methods.Method, module: nn.Module, dtype: str, *, without: Collection[str] = ()
+) -> Iterator[None]:
     """Let a method's module compute quickly in `dtype` for the length of a `with` block.
 
     Outputs are those of the module as it is, up to rounding; every parameter is the same object again afterwards. In

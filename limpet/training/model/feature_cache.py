@@ -86,6 +86,7 @@ def fit_head(
     model: TaskModel,
     texts: Encoded,
     held_back: Encoded,
+    *,
     measure: Callable[[Outcome], Validation],
     kept: Sequence[Path | None],
     loop: LoopSettings,
@@ -110,7 +111,7 @@ def fit_head(
     """
     device = next(model.parameters()).device
     features, unseen = (
-        extract(model, encoded, device, path, progress, loop.dtype)
+        extract(model, encoded, device, kept=path, progress=progress, dtype=loop.dtype)
         for encoded, path in zip((texts, held_back), kept, strict=True)
     )
     alone = HeadModel(model.head)
@@ -118,12 +119,19 @@ def fit_head(
     def validate() -> Validation:
         return measure(run(alone, unseen, device))
 
-    fitted = fit(alone, TaskLoss(features, model.head, device, at_once=None), loop, validate, checkpoint, progress)
+    fitted = fit(
+        alone,
+        TaskLoss(features, model.head, device, at_once=None),
+        loop,
+        validate=validate,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
     # in whichever run they were computed
     return fitted.after(features.seconds + unseen.seconds)
 
 
-def kept_in(backbone: Backbone, model: TaskModel, texts: Encoded, dtype: str) -> Path | None:
+def kept_in(backbone: Backbone, model: TaskModel, texts: Encoded, *, dtype: str) -> Path | None:
     """Return where features of `texts` are kept: a file known by all that decides them, this environment included.
 
     Null where a method is attached: they are not those of the base alone.
@@ -139,7 +147,7 @@ def kept_in(backbone: Backbone, model: TaskModel, texts: Encoded, dtype: str) ->
     return cache_folder() / "features" / digest_json(decided_by).removeprefix("sha256:")
 
 
-def answer(model: TaskModel, texts: Encoded, device: Any, kept: Path, progress: Progress, dtype: str) -> Outcome:
+def answer(model: TaskModel, texts: Encoded, device: Any, *, kept: Path, progress: Progress, dtype: str) -> Outcome:
     """Return what `run` does for a head behind the base alone, from features that are kept, or are kept from now on.
 
     Args:
@@ -151,12 +159,17 @@ def answer(model: TaskModel, texts: Encoded, device: Any, kept: Path, progress: 
         dtype: What products are computed in, `float32` or `bfloat16`.
     """
     started = time.perf_counter()
-    outcome = run(HeadModel(model.head), extract(model, texts, device, kept, progress, dtype), device, dtype=dtype)
+    outcome = run(
+        HeadModel(model.head),
+        extract(model, texts, device, kept=kept, progress=progress, dtype=dtype),
+        device,
+        dtype=dtype,
+    )
     return replace(outcome, seconds=time.perf_counter() - started)
 
 
 def extract(
-    model: TaskModel, encoded: Encoded, device: Any, kept: Path | None, progress: Progress, dtype: str = "float32"
+    model: TaskModel, encoded: Encoded, device: Any, *, kept: Path | None, progress: Progress, dtype: str = "float32"
 ) -> Features:
     """Return the features of `encoded`, from the file `kept` if it is there; else they are computed and kept.
 
@@ -171,14 +184,14 @@ def extract(
     found = _read(kept, len(encoded.ids)) if kept else None
     if found is None:
         started = time.perf_counter()
-        rows = _compute(model, encoded, device, progress, dtype)
+        rows = _compute(model, encoded, device, progress=progress, dtype=dtype)
         found = rows, time.perf_counter() - started
         if kept:
             _write(kept, *found)
     return Features(tuple(found[0]), encoded, found[1])
 
 
-def _compute(model: TaskModel, encoded: Encoded, device: Any, progress: Progress, dtype: str) -> list[Tensor]:
+def _compute(model: TaskModel, encoded: Encoded, device: Any, *, progress: Progress, dtype: str) -> list[Tensor]:
     model.eval()
     rows: list[Tensor] = [torch.empty(0)] * len(encoded.ids)
     progress.start("features", len(rows))

@@ -40,7 +40,7 @@ def check_mergeable(method_name: str) -> None:
 
 @contextmanager
 def merged(
-    backbone: Backbone, method_name: str, state: Mapping[str, Path], head: Mapping[str, Path]
+    backbone: Backbone, method_name: str, state: Mapping[str, Path], *, head: Mapping[str, Path]
 ) -> Iterator[TaskModel]:
     """Give a model with an adapter merged into copies of the adapted weights, for the length of a `with` block.
 

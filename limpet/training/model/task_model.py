@@ -48,7 +48,7 @@ class TaskModel(nn.Module):
         lower: The layers that every text passes once; None where all layers compute each time.
     """
 
-    def __init__(self, module: nn.Module, head: Head, frozen: frozenset[int], others: Sequence[Head] = ()) -> None:
+    def __init__(self, module: nn.Module, head: Head, frozen: frozenset[int], *, others: Sequence[Head] = ()) -> None:
         super().__init__()
         self.module = module
         self.head = head
@@ -88,9 +88,11 @@ class TaskModel(nn.Module):
         with self.lower.skipped(batch[KEPT]):
             return self.module(**inputs)
 
-    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, learning: bool = False) -> Encoded:
+    def encode(
+        self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool = False
+    ) -> Encoded:
         """Turn examples into batches of this model; see `Head.encode`."""
-        return self.head.encode(tokenizer, examples, max_length, learning).planned_for(self._device_type())
+        return self.head.encode(tokenizer, examples, max_length, learning=learning).planned_for(self._device_type())
 
     def _device_type(self) -> str:
         return next(self.module.parameters()).device.type
@@ -212,7 +214,7 @@ def bound_head(backbone: Backbone, files: Mapping[str, Path]) -> Head:
 
 @contextmanager
 def active(
-    backbone: Backbone, method_name: str, state: Mapping[str, Path], head: Mapping[str, Path]
+    backbone: Backbone, method_name: str, state: Mapping[str, Path], *, head: Mapping[str, Path]
 ) -> Iterator[TaskModel]:
     """Put an adapter on the base for the length of a `with` block; the base is as before afterwards.
 
@@ -225,12 +227,14 @@ def active(
     Raises:
         IntegrityError: A file does not fit this base.
     """
-    with active_behind(backbone, method_name, state, bound_head(backbone, head)) as model:
+    with active_behind(backbone, method_name, state, head=bound_head(backbone, head)) as model:
         yield model
 
 
 @contextmanager
-def active_behind(backbone: Backbone, method_name: str, state: Mapping[str, Path], head: Head) -> Iterator[TaskModel]:
+def active_behind(
+    backbone: Backbone, method_name: str, state: Mapping[str, Path], *, head: Head
+) -> Iterator[TaskModel]:
     """Put a method's tensors on the base, with a head behind them that has no files; see `active`.
 
     Args:

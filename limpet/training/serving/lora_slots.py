@@ -167,7 +167,13 @@ class SlotBuffer:
         return self._slots[layout]
 
     def place(
-        self, key: str, layout: Layout, scale: float, fill: Callable[[Tensor], None], staying: Set[str] = frozenset()
+        self,
+        key: str,
+        layout: Layout,
+        scale: float,
+        *,
+        fill: Callable[[Tensor], None],
+        staying: Set[str] = frozenset(),
     ) -> Place | None:
         """Return where an adapter is; `fill` writes its tensors into a slot (width) unless it is in place.
 
@@ -272,10 +278,11 @@ class _Beside:
         """Return (..., outputs) for inputs (..., width); the first dimension is the batch, or begins with it."""
         for segment in self._rows.segments:
             if stacks := segment.slots.stacks(self._module):
-                result = self._add(result, inputs[0], segment, *stacks)
+                a, b = stacks
+                result = self._add(result, inputs[0], segment, a=a, b=b)
         return result
 
-    def _add(self, result: Tensor, x: Tensor, segment: Segment, a: Tensor, b: Tensor) -> Tensor:
+    def _add(self, result: Tensor, x: Tensor, segment: Segment, *, a: Tensor, b: Tensor) -> Tensor:
         if isinstance(segment.pick, int) and segment.stop - segment.start == self._rows.size:
             # the very operations of peft's layer, so that one adapter alone gives its bits
             return result + linear(linear(x, a[segment.pick]), b[segment.pick]) * segment.slots.scale_of[segment.pick]
@@ -308,14 +315,20 @@ class SlottedBackbone:
         self._rows = Rows()
 
     def place(
-        self, key: str, layout: Layout, scale: float, fill: Callable[[Tensor], None], staying: Set[str] = frozenset()
+        self,
+        key: str,
+        layout: Layout,
+        scale: float,
+        *,
+        fill: Callable[[Tensor], None],
+        staying: Set[str] = frozenset(),
     ) -> Place | None:
         """Put an adapter in place, as `SlotBuffer.place` does, and let the layers that it changes read it."""
         # beforehand: what is in place has all its layers reading it, whatever interrupts this
         if key not in self.buffer:
             for target in layout.targets:
                 self._watch(target.module)
-        return self.buffer.place(key, layout, scale, fill, staying)
+        return self.buffer.place(key, layout, scale, fill=fill, staying=staying)
 
     def run(self, places: Sequence[Place | None], **inputs: Any) -> Any:
         """Return the base's output for a batch whose rows belong to the adapters at `places`; null is none.

@@ -108,12 +108,16 @@ class Server:
             together: list[_Row] = []
             for version, indices in self._resolve(requests):
                 ready = self.shelf.get(version)
-                texts = self._encode(version, ready, indices, [requests[index][1] for index in indices])
+                texts = self._encode(version, ready, indices, texts=[requests[index][1] for index in indices])
                 if ready.shares_batches:
                     together += [_Row(texts, number) for number in range(len(indices))]
                 else:
                     outcome = serve(self._backbone, ready.model, texts.encoded)
-                    served.update(_explained(ready, texts, range(len(indices)), outcome.predictions, outcome.rows))
+                    served.update(
+                        _explained(
+                            ready, texts, range(len(indices)), predictions=outcome.predictions, outputs=outcome.rows
+                        )
+                    )
             served.update(self._answer_together(together))
         return tuple(served[index] for index in range(len(requests)))
 
@@ -129,7 +133,7 @@ class Server:
     def _place(self, version: VersionRecord, lora: LoraFile, staying: Set[str] = frozenset()) -> Place | None:
         """Put an adapter in place; null if there is no room beside those that stay."""
         fill = partial(self.shelf.fill, version)
-        return self.slotted.place(version.digest, lora.layout, lora.scale, fill, staying)
+        return self.slotted.place(version.digest, lora.layout, lora.scale, fill=fill, staying=staying)
 
     def _resolve(self, requests: Sequence[Request]) -> list[tuple[VersionRecord, list[int]]]:
         """Return each version that is asked for, with the indices of its requests; aliases may have moved."""
@@ -144,7 +148,7 @@ class Server:
         return [(records[reference], rows) for reference, rows in indices.items()]
 
     def _encode(
-        self, version: VersionRecord, ready: Ready, indices: Sequence[int], texts: Sequence[str | Sequence[str]]
+        self, version: VersionRecord, ready: Ready, indices: Sequence[int], *, texts: Sequence[str | Sequence[str]]
     ) -> _Texts:
         examples = [Example(ready.kind.read_input(text)) for text in texts]
         encoded = ready.model.encode(self._backbone.tokenizer, examples, int(version.config["max_length"]))
@@ -195,7 +199,7 @@ class Server:
             with torch.inference_mode():
                 answers = TaskModel(given, ready.model.head, frozenset()).eval().answer(batch)
             outputs = [answer.cpu().contiguous() for answer in answers]
-            yield from _explained(ready, texts, numbers, ready.model.predict(outputs), outputs)
+            yield from _explained(ready, texts, numbers, predictions=ready.model.predict(outputs), outputs=outputs)
 
 
 class _Given(nn.Module):
@@ -219,11 +223,11 @@ def _rows_of(output: Any, rows: slice) -> Any:
 
 
 def _explained(
-    ready: Ready, texts: _Texts, numbers: Sequence[int], predictions: Sequence[Any], outputs: Sequence[Tensor]
+    ready: Ready, texts: _Texts, numbers: Sequence[int], *, predictions: Sequence[Any], outputs: Sequence[Tensor]
 ) -> Iterator[tuple[int, Served]]:
     """Yield what some of a version's texts came to, each with its index in the request."""
     for number, prediction, row in zip(numbers, predictions, outputs, strict=True):
-        answer = ready.model.head.explain(texts.examples[number], prediction, row, texts.version.labels)
+        answer = ready.model.head.explain(texts.examples[number], prediction, row, labels=texts.version.labels)
         yield texts.indices[number], Served(texts.version.reference, answer)
 
 

@@ -191,7 +191,7 @@ class Generation(TaskType):
 
     def text_lengths(self, tokenizer: Any, texts: Sequence[str], options: Mapping[str, Any]) -> list[int]:
         """See `TaskType.text_lengths`: the tokens of whole prompts."""
-        return [len(ids) for ids in encode_prompts(tokenizer, options["prompt"], texts, _ENDLESS)]
+        return [len(ids) for ids in encode_prompts(tokenizer, options["prompt"], texts, max_length=_ENDLESS)]
 
     def target_lengths(self, tokenizer: Any, targets: Sequence[str]) -> list[int]:
         """See `TaskType.target_lengths`; what ends an answer is not counted."""

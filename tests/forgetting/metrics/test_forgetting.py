@@ -23,7 +23,7 @@ def measured(
     rows: Rows, baseline: Scores | None = None, joint: Scores | None = None, learned: Sequence[int] | None = None
 ) -> dict[str, float | None]:
     """Every metric of tasks that have a common unit."""
-    return all_metrics(rows, baseline, joint, learned, common_unit=True)
+    return all_metrics(rows, baseline, joint, learned=learned, common_unit=True)
 
 
 scores = st.floats(0.01, 1)

@@ -301,8 +301,10 @@ def test_the_growth_of_a_home_is_a_run_that_a_task_learned_again_does_not_break(
     base = add_base(store)
     for task in TASKS[:2]:
         add_task(store, task)
-        streams.extend(store, streams.HOME_STREAM, task, base.digest)
-    arm = streams.arm_run(store, streams.HOME_STREAM, "isolated", "isolated", "any", 0, {})
+        streams.extend(store, streams.HOME_STREAM, task, base_digest=base.digest)
+    arm = streams.arm_run(
+        store, streams.HOME_STREAM, "isolated", strategy="isolated", method="any", seed=0, settings={}
+    )
     first, second = (add_version(store, task, base, tmp_path, seed=0) for task in TASKS[:2])
     again = add_version(store, TASKS[0], base, tmp_path, seed=1)
     add_step(store, arm, [first], [19])
@@ -326,8 +328,8 @@ def test_what_probes_of_general_ability_found_is_a_curve_of_its_arm_from_the_bas
         add_task(store, name)
     probe = {"kind": "perplexity", "name": TASKS[2]}
     spec = {"name": "asked", "tasks": list(names), "arms": [arm], "ability": [probe]}
-    stream = streams.create(store, "asked", spec, base.digest, names)
-    run = streams.arm_run(store, "asked", "isolated", "isolated", "lora", 0, {})
+    stream = streams.create(store, "asked", spec, base_digest=base.digest, tasks=names)
+    run = streams.arm_run(store, "asked", "isolated", strategy="isolated", method="lora", seed=0, settings={})
     made = [add_version(store, name, base, tmp_path, seed=0) for name in names]
     (asked,) = probes_of(store, stream)
     for version, score in zip([None, *made], scores, strict=True):

@@ -134,7 +134,7 @@ def _with_probes(arm: ArmReport, course: Course, world: World, generator: np.ran
     """The arm with a probe after each step, and each task under another adapter that is as good as its own."""
     targets = (1,) * world.examples
     answers = [tuple(_right(generator, np.full(world.examples, 0.5), 0.7).tolist()) for _ in range(world.tasks + 1)]
-    intervals, p_values = over_first("apart", "accuracy", targets, answers)
+    intervals, p_values = over_first("apart", "accuracy", targets, rows=answers)
     before, *steps = (float(np.mean(row)) for row in answers)
     probe = AbilityReport(
         "zero-shot", "apart", "accuracy", world.examples, before, tuple(steps), intervals, None, None, p_values
@@ -144,7 +144,7 @@ def _with_probes(arm: ArmReport, course: Course, world: World, generator: np.ran
     adapters = []
     for name in course.tasks:
         own, wrong = (tuple(_right(generator, np.full(world.examples, 0.5), 0.7).tolist()) for _ in range(2))
-        (interval,), (p_value,) = over_first(name, "accuracy", targets, [wrong, own])
+        (interval,), (p_value,) = over_first(name, "accuracy", targets, rows=[wrong, own])
         scores = [float(np.mean(row)) for row in (own, wrong)]
         adapters.append(AdapterReport(name, "accuracy", scores[0], "other", scores[1], None, interval, None, p_value))
     return replace(arm, ability=(probe,), adapters=tuple(adapters))

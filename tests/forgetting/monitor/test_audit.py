@@ -90,7 +90,15 @@ def test_an_audit_stands_in_no_matrix(trained: Home) -> None:
     (audited,) = trained.evaluate(["place"], audit=True)
     run = streams.arm_runs(trained.store, "home")[0]
     with pytest.raises(UsageError, match="audit"):
-        streams.add_step(trained.store, run.id, None, "place", "place@1", True, {"place": audited.id})
+        streams.add_step(
+            trained.store,
+            run.id,
+            None,
+            task="place",
+            version="place@1",
+            base_unchanged=True,
+            row={"place": audited.id},
+        )
 
 
 def test_what_was_evaluated_in_another_environment_is_evaluated_in_full(

@@ -58,7 +58,7 @@ def learned(home: Home, task: str) -> EvaluationRecord:
 
 
 def cause(home: Home, before: EvaluationRecord, now: EvaluationRecord) -> str:
-    found = find_difference(home.store, before, now, read_contents(home.store))
+    found = find_difference(home.store, before, now, read=read_contents(home.store))
     assert found is not None
     return found.cause
 

@@ -41,14 +41,14 @@ def learned(home: Home) -> EvaluationRecord:
 
 
 def difference(home: Home, before: EvaluationRecord, now: EvaluationRecord) -> Difference:
-    found = find_difference(home.store, before, now, read_contents(home.store))
+    found = find_difference(home.store, before, now, read=read_contents(home.store))
     assert found is not None
     return found
 
 
 def test_nothing_differs_where_nothing_was_changed(trained: Home) -> None:
     (again,) = trained.evaluate(["place"])
-    assert find_difference(trained.store, learned(trained), again, read_contents(trained.store)) is None
+    assert find_difference(trained.store, learned(trained), again, read=read_contents(trained.store)) is None
 
 
 def test_a_head_shared_by_mistake(trained: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_a_buffer_that_drifts_between_two_evaluations_is_the_likely_cause(traine
     now = monitor.evaluate(trained.store, trained.backbone(), trained.adapter.show("place@1"))
     kept = [evaluations.predictions(trained.store, one)["loaded"] for one in (before, now)]
     assert [part for part in kept[0] if kept[0][part] != kept[1][part]] == ["buffers"]
-    if found := find_difference(trained.store, before, now, read_contents(trained.store)):
+    if found := find_difference(trained.store, before, now, read=read_contents(trained.store)):
         assert "a buffer of the model had drifted" in found.cause
 
 
@@ -217,7 +217,9 @@ def test_a_zero_can_not_stand_for_a_cell_that_was_not_evaluated(trained: Home) -
     run = streams.arm_runs(trained.store, "home")[0]
     trained.train("wet", QUICK)
     with pytest.raises(NotFoundError, match="no evaluation 0"):
-        streams.add_step(trained.store, run.id, None, "wet", "wet@1", True, {"wet": 0})
+        streams.add_step(
+            trained.store, run.id, None, task="wet", version="wet@1", base_unchanged=True, row={"wet": 0}
+        )
     with pytest.raises(UsageError):
         ScoreMatrix.of(("a", "b"), [[0.9, float("nan")]])
     (step, _) = streams.steps(trained.store, run.id)

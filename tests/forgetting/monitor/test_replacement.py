@@ -73,12 +73,14 @@ def news(store: Store, tmp_path: Path) -> Home:
     """A home with three versions of one task, with 18, 16 and 19 of 20 examples right; 1 is in production."""
     base = add_base(store)
     add_task(store, NEWS)
-    streams.extend(store, streams.HOME_STREAM, NEWS, base.digest)
-    arm = streams.arm_run(store, streams.HOME_STREAM, "isolated", "isolated", "any", 0, {})
+    streams.extend(store, streams.HOME_STREAM, NEWS, base_digest=base.digest)
+    arm = streams.arm_run(
+        store, streams.HOME_STREAM, "isolated", strategy="isolated", method="any", seed=0, settings={}
+    )
     for seed, right in enumerate((18, 16, 19)):
         version = add_version(store, NEWS, base, tmp_path, seed)
         row = {NEWS: evaluate(store, version, first(right))}
-        streams.add_step(store, arm.id, None, NEWS, version.reference, True, row)
+        streams.add_step(store, arm.id, None, task=NEWS, version=version.reference, base_unchanged=True, row=row)
     aliases.promote(store, f"{NEWS}@1", "production")
     return Home(store)
 
@@ -106,7 +108,7 @@ def test_flips_between_two_versions_equal_their_vector(store: Store, tmp_path: P
     old, new = (add_version(store, NEWS, base, tmp_path, seed) for seed in (0, 1))
     evaluate(store, old, VECTORS["old_right"])
     evaluate(store, new, VECTORS["new_right"])
-    found = compare_versions(store, old.reference, new.reference, read_outcomes(store))
+    found = compare_versions(store, old.reference, new.reference, read=read_outcomes(store))
     expected = VECTORS["expected"]
     assert found.negative_flip_rate == pytest.approx(expected["replaced_negative_flip_rate"], abs=1e-12)
     assert found.positive_flip_rate == pytest.approx(expected["replaced_positive_flip_rate"], abs=1e-12)
@@ -123,9 +125,9 @@ def test_versions_that_answered_other_examples_are_not_compared(news: Home) -> N
     base = add_base(store)
     late = add_version(store, NEWS, base, news.path, seed=9)
     read = read_outcomes(store)
-    assert compare_versions(store, f"{NEWS}@1", late.reference, read).change is None
+    assert compare_versions(store, f"{NEWS}@1", late.reference, read=read).change is None
     evaluate(store, late, first(20), data="sha256:" + "1" * 64)
-    found = compare_versions(store, f"{NEWS}@1", late.reference, read)
+    found = compare_versions(store, f"{NEWS}@1", late.reference, read=read)
     assert found.change is None and "not evaluated on the data that the task has now" in found.reason
     assert "can't be compared" in found.sentence()
 

@@ -60,7 +60,15 @@ def learn(
     """Learn a stream's tasks under a new arm, with `rows[i][j]` examples of task j right after step i."""
     record = streams.get(store, stream)
     base = add_base(store)
-    run = streams.arm_run(store, stream, name, "isolated" if name == "isolated" else "sequential", "lora", seed, {})
+    run = streams.arm_run(
+        store,
+        stream,
+        name,
+        strategy="isolated" if name == "isolated" else "sequential",
+        method="lora",
+        seed=seed,
+        settings={},
+    )
     role = "adapter" if name == "isolated" else "baseline"
     made: list[VersionRecord] = []
     for index, row in enumerate(rows):
@@ -69,7 +77,9 @@ def learn(
             version.task: evaluate(store, version, right, logits=f"{version.task} {right}")
             for version, right in zip(made, row, strict=True)
         }
-        streams.add_step(store, run.id, index, made[-1].task, made[-1].reference, True, cells)
+        streams.add_step(
+            store, run.id, index, task=made[-1].task, version=made[-1].reference, base_unchanged=True, row=cells
+        )
     return made
 
 
@@ -77,7 +87,7 @@ def new_stream(store: Store, count: int = 2) -> str:
     base = add_base(store)
     for task in TASKS[:count]:
         add_task(store, task)
-    streams.create(store, "small", {"name": "small"}, base.digest, TASKS[:count])
+    streams.create(store, "small", {"name": "small"}, base_digest=base.digest, tasks=TASKS[:count])
     return "small"
 
 
@@ -347,22 +357,30 @@ def test_logits_must_be_equal_inside_one_environment(
 ) -> None:
     new_stream(store)
     base = add_base(store)
-    run = streams.arm_run(store, "small", "isolated", "isolated", "lora", 0, {})
+    run = streams.arm_run(store, "small", "isolated", strategy="isolated", method="lora", seed=0, settings={})
     a, b = (add_version(store, task, base, tmp_path, 0) for task in TASKS[:2])
-    streams.add_step(store, run.id, 0, a.task, a.reference, True, {a.task: evaluate(store, a, 18)})
+    streams.add_step(
+        store, run.id, 0, task=a.task, version=a.reference, base_unchanged=True, row={a.task: evaluate(store, a, 18)}
+    )
     row = {a.task: evaluate(store, a, 18, logits, environment), b.task: evaluate(store, b, 17)}
-    streams.add_step(store, run.id, 1, b.task, b.reference, True, row)
+    streams.add_step(store, run.id, 1, task=b.task, version=b.reference, base_unchanged=True, row=row)
     assert arm(build_report(store), "isolated").identical_predictions is identical
 
 
 def test_a_base_that_changed_once_is_not_called_unchanged(store: Store, tmp_path: Path) -> None:
     new_stream(store)
     base = add_base(store)
-    run = streams.arm_run(store, "small", "isolated", "isolated", "lora", 0, {})
+    run = streams.arm_run(store, "small", "isolated", strategy="isolated", method="lora", seed=0, settings={})
     for index, (task, unchanged) in enumerate(zip(TASKS[:2], (False, True), strict=True)):
         version = add_version(store, task, base, tmp_path, 0)
         streams.add_step(
-            store, run.id, index, task, version.reference, unchanged, {task: evaluate(store, version, 18)}
+            store,
+            run.id,
+            index,
+            task=task,
+            version=version.reference,
+            base_unchanged=unchanged,
+            row={task: evaluate(store, version, 18)},
         )
     made = build_report(store)
     assert made.base.unchanged is False
@@ -378,15 +396,25 @@ def growth(store: Store) -> int:
     base = add_base(store)
     for task in TASKS:
         add_task(store, task)
-    streams.create(store, streams.HOME_STREAM, {}, base.digest, TASKS[:2])
-    return streams.arm_run(store, streams.HOME_STREAM, "isolated", "isolated", "any", 0, {}).id
+    streams.create(store, streams.HOME_STREAM, {}, base_digest=base.digest, tasks=TASKS[:2])
+    return streams.arm_run(
+        store, streams.HOME_STREAM, "isolated", strategy="isolated", method="any", seed=0, settings={}
+    ).id
 
 
 def add_growth(store: Store, growth: int, *measured: tuple[VersionRecord, int]) -> None:
     """Add the first version to the home, with how many examples it and the others had right then."""
     cells = {version.task: evaluate(store, version, right) for version, right in measured}
     new = measured[0][0]
-    streams.add_step(store, growth, len(streams.steps(store, growth)), new.task, new.reference, True, cells)
+    streams.add_step(
+        store,
+        growth,
+        len(streams.steps(store, growth)),
+        task=new.task,
+        version=new.reference,
+        base_unchanged=True,
+        row=cells,
+    )
 
 
 def test_a_home_has_a_row_for_each_addition_and_a_column_for_each_task(

@@ -35,22 +35,22 @@ def test_a_balanced_buffer_has_as_many_of_each_task_and_label_as_there_are() -> 
 
 def test_a_reservoir_holds_examples_of_each_task_as_they_come() -> None:
     # five sixths of the examples are of task a: within five standard deviations over 200 seeds
-    counts = [len(buffered(LABELS, 12, "reservoir", seed)["a"]) for seed in range(200)]
+    counts = [len(buffered(LABELS, 12, "reservoir", seed=seed)["a"]) for seed in range(200)]
     assert sum(counts) / len(counts) == pytest.approx(10, abs=0.5)
 
 
 @given(st.integers(1, 40), st.integers(0, 5))
 def test_a_buffer_of_fixed_size_takes_nothing_back(size: int, seed: int) -> None:
-    before = buffered({"a": LABELS["a"]}, size, "reservoir", seed)
-    after = buffered(LABELS, size, "reservoir", seed)
+    before = buffered({"a": LABELS["a"]}, size, "reservoir", seed=seed)
+    after = buffered(LABELS, size, "reservoir", seed=seed)
     assert set(after["a"]) <= set(before["a"])
 
 
 def test_the_seed_alone_decides() -> None:
-    assert buffered(LABELS, 12, "reservoir", 1) == buffered(LABELS, 12, "reservoir", 1)
-    assert buffered(LABELS, 12, "reservoir", 1) != buffered(LABELS, 12, "reservoir", 2)
+    assert buffered(LABELS, 12, "reservoir", seed=1) == buffered(LABELS, 12, "reservoir", seed=1)
+    assert buffered(LABELS, 12, "reservoir", seed=1) != buffered(LABELS, 12, "reservoir", seed=2)
 
 
 def test_targets_that_are_no_labels_are_balanced_by_task_alone() -> None:
-    kept = buffered({"a": [None] * 30, "b": [None] * 30}, 10, "balanced", 0)
+    kept = buffered({"a": [None] * 30, "b": [None] * 30}, 10, "balanced", seed=0)
     assert {len(indices) for indices in kept.values()} == {5}

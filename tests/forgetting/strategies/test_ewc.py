@@ -46,7 +46,7 @@ def test_the_importance_is_the_mean_squared_gradient_of_single_examples(home: Ho
     generator = np.random.default_rng([settings.seed, zlib.crc32(b"place")])
     drawn = [examples[index] for index in sorted(generator.choice(len(examples), size, replace=False))]
     name = next(name for name in importance if importance[name].any())
-    with active(backbone, "lora", start.files, start.files) as model:
+    with active(backbone, "lora", start.files, head=start.files) as model:
         parameter = dict(model.named_parameters())[name]
         squares = torch.zeros_like(parameter)
         for example in drawn:

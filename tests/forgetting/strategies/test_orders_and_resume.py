@@ -106,7 +106,7 @@ def test_a_sweep_of_joint_learning_needs_its_last_step_alone(home: Home, tmp_pat
         def note(self, text: str) -> None:
             notes.append(text)
 
-    run_stream(home.store, home.backbone(), read_stream(write(tmp_path, JOINT)), Listening(-1))
+    run_stream(home.store, home.backbone(), read_stream(write(tmp_path, JOINT)), progress=Listening(-1))
     learned = [note for note in notes if "learns" in note]
     # each candidate its last step; then the chosen one's first step, and its last is there already
     assert len(learned) == 2 + 2
@@ -138,7 +138,7 @@ def test_an_arm_that_was_interrupted_ends_with_the_same_bits(home: Home, tmp_pat
                     super().advance(self.step, detail)
 
     with pytest.raises(InterruptedRunError):
-        run_stream(other.store, other.backbone(), read_stream(path), StopLater(steps))
+        run_stream(other.store, other.backbone(), read_stream(path), progress=StopLater(steps))
     # a new process has nothing in memory of what mattered for earlier tasks
     gone_on = open_home(again)
     run_stream(gone_on.store, gone_on.backbone(), read_stream(path))

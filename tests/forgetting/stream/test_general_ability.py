@@ -156,7 +156,7 @@ def test_virtual_tokens_are_seen_by_a_probe_and_gone_after_it(tmp_path: Path, me
     version = home.train("place", settings, monitor=False).version
     weights, before = (method, version_files(home.store, backbone, version)), module_digest(backbone.model)
     for probe in (AbilityProbe("perplexity", apart, 40), AbilityProbe("zero-shot", apart, 40, words=WORDS)):
-        alone, under, again = (ask(home.store, backbone, probe, one) for one in (None, weights, None))
+        alone, under, again = (ask(home.store, backbone, probe, weights=one) for one in (None, weights, None))
         assert len(under.outcome.predictions) == len(alone.outcome.predictions) > 0
         assert under.outcome.logits_digest != alone.outcome.logits_digest
         assert again.outcome.logits_digest == alone.outcome.logits_digest

@@ -57,7 +57,7 @@ def test_a_bundle_whose_files_were_taken_away_is_unpacked_again(home: Store, mon
 
 def test_a_probe_that_was_taken_away_is_stored_again(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     version = add_version(home, seed=1)
-    probe = reference_outputs.write(["a text"], [[0.5, -0.5]], 64, ENVIRONMENT)
+    probe = reference_outputs.write(["a text"], [[0.5, -0.5]], 64, environment=ENVIRONMENT)
     home.blobs.put_bytes(probe)
     collect(home, grace_seconds=0, dry_run=False)
     stored = reference_outputs.store_probe

@@ -38,9 +38,9 @@ def _age(store: Store, numbers: Iterable[int], when: str = "2020-01-01T00:00:00.
 
 
 def _stepped(store: Store, stream: str, version: str) -> None:
-    streams.create(store, stream, {"name": stream}, BASE, ["news"])
-    arm = streams.arm_run(store, stream, "isolated", "isolated", "lora", 0, {})
-    streams.add_step(store, arm.id, None, "news", version, True, {})
+    streams.create(store, stream, {"name": stream}, base_digest=BASE, tasks=["news"])
+    arm = streams.arm_run(store, stream, "isolated", strategy="isolated", method="lora", seed=0, settings={})
+    streams.add_step(store, arm.id, None, task="news", version=version, base_unchanged=True, row={})
 
 
 def test_without_rules_everything_stays(seven: Store) -> None:

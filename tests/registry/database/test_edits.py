@@ -38,21 +38,23 @@ def lived(home: Store) -> Store:
     for seed in (1, 2, 3):
         add_version(home, seed=seed)
     add_version(home, "films", seed=1, parent="news@1")
-    reference_outputs.keep(home, "news@1", reference_outputs.write(["a text"], [[0.5, -0.5]], 64, ENVIRONMENT))
+    reference_outputs.keep(
+        home, "news@1", reference_outputs.write(["a text"], [[0.5, -0.5]], 64, environment=ENVIRONMENT)
+    )
     accuracy = add_evaluation(home, "news@1")
     add_evaluation(home, "news@1", metric="f1_macro", score=0.4)
     aliases.promote(home, "news@2", "production")
     aliases.promote(home, "news@1", "production", reason="better")
-    gate_refusals.record(home, "news@2", "max_forgetting", "0.3 > 0.1")
+    gate_refusals.record(home, "news@2", "max_forgetting", detail="0.3 > 0.1")
     tags.change(home, "news@1", {"owner": "ana"})
     notes.add(home, "news@1", "weak on capitals")
     policy.change(home, protect=["release"], keep_last=3)
     deletion.delete(home, "news@3", "not wanted")
     add_ability(home)
-    streams.create(home, "two", {"name": "two"}, BASE, ["news", "films"])
-    arm = streams.arm_run(home, "two", "isolated", "isolated", "lora", 0, {"r": 8}).id
-    streams.set_sweep(home, arm, [{"lr": 0.1}], {"lr": 0.1})
-    streams.add_step(home, arm, None, "news", "news@1", True, {"news": accuracy.id})
+    streams.create(home, "two", {"name": "two"}, base_digest=BASE, tasks=["news", "films"])
+    arm = streams.arm_run(home, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={"r": 8}).id
+    streams.set_sweep(home, arm, [{"lr": 0.1}], chosen={"lr": 0.1})
+    streams.add_step(home, arm, None, task="news", version="news@1", base_unchanged=True, row={"news": accuracy.id})
     with home.database.write() as session:
         for kind in TableBase.registry.mappers:
             if not session.scalar(select(func.count()).select_from(kind.class_)):

@@ -204,7 +204,15 @@ def test_work_goes_on_in_an_upgraded_home(old: Old) -> None:
     aliases.promote(home, "news@5", "production", expect="news@1")
     assert aliases.rollback(home, "news", "production").to_number == 1
     assert len(aliases.history(home, "news")) == 6
-    streams.add_step(home, streams.arm_runs(home, "two-topics")[1].id, None, "films", "films@3", None, {})
+    streams.add_step(
+        home,
+        streams.arm_runs(home, "two-topics")[1].id,
+        None,
+        task="films",
+        version="films@3",
+        base_unchanged=None,
+        row={},
+    )
     assert verify(home) == ()
     home.database.close()
 

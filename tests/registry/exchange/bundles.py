@@ -72,7 +72,7 @@ def keep_a_probe(store: Store, version: VersionRecord) -> None:
     reference_outputs.keep(
         store,
         version.reference,
-        reference_outputs.write(["a wave", "a reef"], [[0.5, -1.0], [0.25, 2.0]], 16, ENVIRONMENT),
+        reference_outputs.write(["a wave", "a reef"], [[0.5, -1.0], [0.25, 2.0]], 16, environment=ENVIRONMENT),
     )
 
 
@@ -163,4 +163,4 @@ def signed(manifest: dict[str, Any]) -> bytes:
 
 
 def exported(store: Store, path: Path, reference: str = "news@1", *, data: bool = True) -> Path:
-    return export_import.export_bundle(store, reference, path, data)
+    return export_import.export_bundle(store, reference, path, data=data)

@@ -157,7 +157,7 @@ def test_bytes_that_change_while_they_are_packed_are_noticed(tmp_path: Path) -> 
     (tmp_path / "a.json").write_bytes(b"[1]")
     entry = FileEntry("a.json", digest_bytes(b"[2]"), 3)
     with pytest.raises(IntegrityError, match="changed while it was packed"):
-        bundle_format.pack(tmp_path / "out.limpet", "news", digest_bytes(b""), {entry: tmp_path / "a.json"})
+        bundle_format.pack(tmp_path / "out.limpet", "news", digest_bytes(b""), contents={entry: tmp_path / "a.json"})
     assert not (tmp_path / "out.limpet").exists()
 
 
@@ -292,7 +292,7 @@ def test_a_version_that_is_here_keeps_its_own_probe(source: Store, made: Path, t
     assert theirs == reference_outputs.of(source, "news@1")
     other = stock(tmp_path / "other")
     add_sound_version(other, seed=3, probe=False)
-    answers = reference_outputs.write(["another text"], [[1.0, 0.0]], 8, own.environment)
+    answers = reference_outputs.write(["another text"], [[1.0, 0.0]], 8, environment=own.environment)
     reference_outputs.keep(other, "news@1", answers)
     export_import.import_bundle(other, made)
     assert reference_outputs.of(other, "news@1") == reference_outputs.parse(answers)

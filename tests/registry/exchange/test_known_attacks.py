@@ -302,7 +302,7 @@ def test_a_source_that_leads_elsewhere(
     with pytest.raises((UsageError, NotFoundError)):
         locate.resolve(spec)
     with pytest.raises((UsageError, NotFoundError)):
-        read_source(spec, None, None, ("label",))
+        read_source(spec, None, None, target_columns=("label",))
 
 
 # links and devices

@@ -20,7 +20,7 @@ def float32(value: float) -> float:
 
 
 LOGITS = ((float32(0.1), float32(-3.3e-12)), (float32(2 / 3), -0.0))
-DATA = reference_outputs.write(("a wave", "é"), LOGITS, 16, ENVIRONMENT)
+DATA = reference_outputs.write(("a wave", "é"), LOGITS, 16, environment=ENVIRONMENT)
 
 
 def test_the_logits_come_back_as_the_same_float32_bits(home: Store) -> None:
@@ -39,7 +39,9 @@ def test_a_probe_is_kept_once(home: Store) -> None:
     reference_outputs.keep(home, "news@1", DATA)
     reference_outputs.keep(home, "news@1", DATA)
     with pytest.raises(ConflictError, match="another probe"):
-        reference_outputs.keep(home, "news@1", reference_outputs.write(("a wave",), ((0.5,),), 16, ENVIRONMENT))
+        reference_outputs.keep(
+            home, "news@1", reference_outputs.write(("a wave",), ((0.5,),), 16, environment=ENVIRONMENT)
+        )
     assert reference_outputs.of(home, "news@1") == reference_outputs.parse(DATA)
     with pytest.raises(NotFoundError):
         reference_outputs.keep(home, "news@2", DATA)
@@ -97,4 +99,4 @@ def test_what_is_no_probe_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("row", [(float("nan"),), (float("inf"),), (0.1,), ()])
 def test_logits_that_are_not_finite_float32_are_never_written(row: tuple[float, ...]) -> None:
     with pytest.raises(IntegrityError):
-        reference_outputs.write(("a",), (row,), 16, ENVIRONMENT)
+        reference_outputs.write(("a",), (row,), 16, environment=ENVIRONMENT)

@@ -25,7 +25,7 @@ def evaluate(store: Store, version: str, state: str | None = None, **changes: An
 def grown(home: Store) -> Store:
     add_version(home, "news", seed=1)
     add_version(home, "films", seed=2)
-    streams.create(home, "two", SPEC, BASE, ("news", "films"))
+    streams.create(home, "two", SPEC, base_digest=BASE, tasks=("news", "films"))
     return home
 
 
@@ -88,29 +88,29 @@ def test_an_evaluation_without_finite_score_or_stored_predictions_is_refused(gro
 
 def test_a_stream_is_kept_once_and_never_with_another_file(grown: Store) -> None:
     made = streams.get(grown, "two")
-    assert streams.create(grown, "two", SPEC, BASE, ("news", "films")) == made
+    assert streams.create(grown, "two", SPEC, base_digest=BASE, tasks=("news", "films")) == made
     assert made.tasks == ("news", "films")
     for spec, base in (({"name": "two"}, BASE), (SPEC, digest_bytes(b"other"))):
         with pytest.raises(ConflictError):
-            streams.create(grown, "two", spec, base, ("news",))
+            streams.create(grown, "two", spec, base_digest=base, tasks=("news",))
     with pytest.raises(NotFoundError):
-        streams.create(grown, "new", {}, BASE, ("sport",))
+        streams.create(grown, "new", {}, base_digest=BASE, tasks=("sport",))
     with pytest.raises(NotFoundError):
         streams.get(grown, "new")
 
 
 def test_the_homes_own_stream_grows(grown: Store) -> None:
     for task in ("films", "news", "films"):
-        streams.extend(grown, streams.HOME_STREAM, task, BASE)
+        streams.extend(grown, streams.HOME_STREAM, task, base_digest=BASE)
     assert streams.get(grown, "home").tasks == ("films", "news")
     with pytest.raises(ConflictError):
-        streams.extend(grown, "home", "news", digest_bytes(b"other"))
+        streams.extend(grown, "home", "news", base_digest=digest_bytes(b"other"))
 
 
 def test_latest_is_the_stream_worked_on_last(grown: Store) -> None:
-    streams.create(grown, "other", {"name": "other"}, BASE, ())
+    streams.create(grown, "other", {"name": "other"}, base_digest=BASE, tasks=())
     assert streams.latest(grown).name == "other"
-    streams.arm_run(grown, "two", "isolated", "isolated", "lora", 0, {})
+    streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={})
     assert streams.latest(grown).name == "two"
     assert [stream.name for stream in streams.list_all(grown)] == ["two", "other"]
 
@@ -121,39 +121,60 @@ def test_no_stream_yet_is_not_found(home: Store) -> None:
 
 
 def test_an_arm_is_begun_once_for_each_seed(grown: Store) -> None:
-    arm = streams.arm_run(grown, "two", "isolated", "isolated", "lora", 0, {"r": 8})
-    assert streams.arm_run(grown, "two", "isolated", "isolated", "lora", 0, {"r": 8}) == arm
-    other = streams.arm_run(grown, "two", "isolated", "isolated", "lora", 1, {"r": 8})
+    arm = streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={"r": 8})
+    assert (
+        streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={"r": 8})
+        == arm
+    )
+    other = streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=1, settings={"r": 8})
     assert other.id != arm.id
     with pytest.raises(ConflictError):
-        streams.arm_run(grown, "two", "isolated", "isolated", "lora", 0, {"r": 16})
-    swept = streams.set_sweep(grown, arm.id, [{"lr": 1e-4}, {"lr": 1e-3}], {"lr": 1e-4})
+        streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={"r": 16})
+    swept = streams.set_sweep(grown, arm.id, [{"lr": 1e-4}, {"lr": 1e-3}], chosen={"lr": 1e-4})
     assert (swept.sweep, swept.chosen, swept.finished) == (({"lr": 1e-4}, {"lr": 1e-3}), {"lr": 1e-4}, False)
     assert streams.finish_arm(grown, arm.id).finished
     assert [run.finished for run in streams.arm_runs(again(grown), "two")] == [True, False]
 
 
 def test_steps_keep_their_rows_and_are_added_once(grown: Store) -> None:
-    arm = streams.arm_run(grown, "two", "isolated", "isolated", "lora", 0, {})
+    arm = streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={})
     news, films = evaluate(grown, "news@1"), evaluate(grown, "films@1")
-    first = streams.add_step(grown, arm.id, 0, "news", "news@1", True, {"news": news.id})
-    second = streams.add_step(grown, arm.id, 1, "films", "films@1", None, {"news": news.id, "films": films.id})
-    assert streams.add_step(grown, arm.id, 0, "news", "news@1", True, {"news": news.id}) == first
+    first = streams.add_step(
+        grown, arm.id, 0, task="news", version="news@1", base_unchanged=True, row={"news": news.id}
+    )
+    second = streams.add_step(
+        grown,
+        arm.id,
+        1,
+        task="films",
+        version="films@1",
+        base_unchanged=None,
+        row={"news": news.id, "films": films.id},
+    )
+    assert (
+        streams.add_step(grown, arm.id, 0, task="news", version="news@1", base_unchanged=True, row={"news": news.id})
+        == first
+    )
     assert streams.steps(again(grown), arm.id) == (first, second)
     assert (dict(second.row), second.base_unchanged) == ({"news": news, "films": films}, None)
     with pytest.raises(ConflictError):
-        streams.add_step(grown, arm.id, 0, "films", "films@1", True, {})
+        streams.add_step(grown, arm.id, 0, task="films", version="films@1", base_unchanged=True, row={})
 
 
 def test_a_step_without_a_place_is_the_next_one(grown: Store) -> None:
-    arm = streams.arm_run(grown, "two", "isolated", "isolated", "lora", 0, {})
+    arm = streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={})
     news = evaluate(grown, "news@1")
     for place in (0, 1):
-        assert streams.add_step(grown, arm.id, None, "news", "news@1", True, {"news": news.id}).index == place
+        assert (
+            streams.add_step(
+                grown, arm.id, None, task="news", version="news@1", base_unchanged=True, row={"news": news.id}
+            ).index
+            == place
+        )
 
 
 def test_a_step_with_anything_unknown_is_refused_whole(grown: Store) -> None:
-    arm = streams.arm_run(grown, "two", "isolated", "isolated", "lora", 0, {})
+    arm = streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={})
     news = evaluate(grown, "news@1")
     for arguments in (
         (arm.id + 9, 0, "news", "news@1", True, {}),

@@ -41,7 +41,7 @@ from tests.registry.homes import (
 )
 
 OTHER = digest_bytes(b"other")
-PROBE = reference_outputs.write(("a wave",), ((0.5, -0.25),), 64, ENVIRONMENT)
+PROBE = reference_outputs.write(("a wave",), ((0.5, -0.25),), 64, environment=ENVIRONMENT)
 
 
 @pytest.fixture
@@ -323,7 +323,7 @@ def test_moves_from_before_the_log_began_are_no_problem(filled: Store) -> None:
     forge(filled, "DELETE FROM log_events")
     assert {problem.kind for problem in verify(filled)} == {"log", "row"}
     with filled.database.write() as session:
-        cover_rows(session, "migrate", {}, list(uncovered_rows(session)))
+        cover_rows(session, "migrate", {}, rows=list(uncovered_rows(session)))
     assert verify(filled) == ()
     aliases.promote(filled, "films@1", "production")
     assert verify(filled) == ()
@@ -501,6 +501,6 @@ def test_predictions_that_do_not_give_the_score_are_found_by_a_deep_check(
 
 
 def test_a_probe_of_another_task_is_found_by_a_deep_check(full: Store) -> None:
-    reference_outputs.keep(full, "films@1", reference_outputs.write(("a",), ((0.5,),), 64, ENVIRONMENT))
+    reference_outputs.keep(full, "films@1", reference_outputs.write(("a",), ((0.5,),), 64, environment=ENVIRONMENT))
     (problem,) = verify(full, deep=True)
     assert (problem.kind, problem.where) == ("content", "films@1, probe")

@@ -47,7 +47,7 @@ def test_promoting_where_it_stands_adds_no_move(three: Store) -> None:
 def test_rollbacks_undo_promotes_one_by_one(three: Store) -> None:
     for number in (1, 2, 3):
         aliases.promote(three, f"news@{number}", "production")
-    assert aliases.rollback(three, "news", "production", "bad").to_number == 2
+    assert aliases.rollback(three, "news", "production", reason="bad").to_number == 2
     assert aliases.rollback(three, "news", "production").to_number == 1
     with pytest.raises(ConflictError):
         aliases.rollback(three, "news", "production")
@@ -114,8 +114,8 @@ def test_a_baseline_is_not_promoted(three: Store) -> None:
 
 def test_a_version_that_crossed_the_gate_is_not_promoted(three: Store) -> None:
     aliases.promote(three, "news@1", "production")
-    refusal = gate_refusals.record(three, "news@2", "max_forgetting", "0.2 > 0.1")
-    assert gate_refusals.record(three, "news@2", "max_forgetting", "0.2 > 0.1") == refusal
+    refusal = gate_refusals.record(three, "news@2", "max_forgetting", detail="0.2 > 0.1")
+    assert gate_refusals.record(three, "news@2", "max_forgetting", detail="0.2 > 0.1") == refusal
     assert gate_refusals.for_version(three, "news@2") == (refusal,)
     assert gate_refusals.for_version(three, "news@1") == ()
     with pytest.raises(GateError, match=r"max_forgetting: 0\.2 > 0\.1"):
@@ -129,7 +129,7 @@ def test_what_is_not_there_is_not_found(three: Store) -> None:
         lambda: aliases.promote(three, "sport@1", "production"),
         lambda: aliases.rollback(three, "news", "production"),
         lambda: aliases.history(three, "sport"),
-        lambda: gate_refusals.record(three, "news@9", "rule", "detail"),
+        lambda: gate_refusals.record(three, "news@9", "rule", detail="detail"),
     ):
         with pytest.raises(NotFoundError):
             act()

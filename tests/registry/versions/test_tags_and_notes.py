@@ -77,10 +77,10 @@ def test_a_deleted_version_is_looked_at_but_gets_no_more(lone: Store) -> None:
 
 def test_the_lineage_names_parent_data_and_the_steps_that_made_it(lone: Store) -> None:
     add_version(lone, seed=1, parent="news@1")
-    streams.create(lone, "two", {"name": "two"}, BASE, ["films", "news"])
-    arm = streams.arm_run(lone, "two", "sequential", "sequential", "lora", 3, {})
-    streams.add_step(lone, arm.id, 0, "news", "news@1", True, {})
-    streams.add_step(lone, arm.id, 1, "news", "news@2", True, {})
+    streams.create(lone, "two", {"name": "two"}, base_digest=BASE, tasks=["films", "news"])
+    arm = streams.arm_run(lone, "two", "sequential", strategy="sequential", method="lora", seed=3, settings={})
+    streams.add_step(lone, arm.id, 0, task="news", version="news@1", base_unchanged=True, row={})
+    streams.add_step(lone, arm.id, 1, task="news", version="news@2", base_unchanged=True, row={})
     deletion.delete(lone, "news@1", "not wanted")
     assert lineage.get(lone, "news@2") == Lineage(
         version="news@2",

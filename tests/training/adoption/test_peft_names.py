@@ -89,7 +89,7 @@ def written(home: Home, reference: str) -> torch.Tensor:
     backbone = home.backbone()
     version = home.adapter.show(reference)
     files = version_files(home.store, backbone, version)
-    with active(backbone, version.method, files, files) as model, torch.no_grad():
+    with active(backbone, version.method, files, head=files) as model, torch.no_grad():
         hidden = model.module(input_ids=IDS).last_hidden_state
         return backbone.language_head()(hidden, backbone.model.get_input_embeddings().weight)
 

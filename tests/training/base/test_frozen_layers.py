@@ -59,7 +59,7 @@ def learned_from(model: TaskModel, batch: dict[str, Tensor]) -> tuple[Tensor, di
 def test_logits_and_gradients_are_those_of_all_layers(tmp_path: Path, kind: str) -> None:
     model, tokenizer = top_layers(tmp_path, kind)
     encoded = encode_texts(tokenizer, TEXTS, 16)
-    [kept] = keep(model, [encoded], "cpu", SILENT)
+    [kept] = keep(model, [encoded], "cpu", progress=SILENT)
     # another order and another padding than that of the plan
     batch, short = [3, 0, 2], kept.batch([3, 0, 2])
     assert short[KEPT].shape == (*short["input_ids"].shape, model.module.config.hidden_size)
@@ -93,7 +93,7 @@ def test_where_a_layer_reads_more_than_the_layer_below_returns_all_of_them_compu
     model, tokenizer = top_layers(tmp_path, kind)
     if model.lower is not None:
         encoded = encode_texts(tokenizer, TEXTS, 16)
-        assert keep(model, [encoded], "cpu", SILENT) == [encoded]
+        assert keep(model, [encoded], "cpu", progress=SILENT) == [encoded]
     else:
         assert model.module.config.is_encoder_decoder
 
@@ -109,9 +109,9 @@ def test_more_than_fits_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     encoded = encode_texts(tokenizer, TEXTS, 16)
     size = sum(encoded.lengths) * model.module.config.hidden_size * 4
     monkeypatch.setattr(frozen_layers, "MOST_BYTES", 2 * size)
-    assert all(KEPT in one.fields for one in keep(model, [encoded, encoded], "cpu", SILENT))
+    assert all(KEPT in one.fields for one in keep(model, [encoded, encoded], "cpu", progress=SILENT))
     monkeypatch.setattr(frozen_layers, "MOST_BYTES", 2 * size - 1)
-    assert keep(model, [encoded, encoded], "cpu", SILENT) == [encoded, encoded]
+    assert keep(model, [encoded, encoded], "cpu", progress=SILENT) == [encoded, encoded]
 
 
 @pytest.mark.parametrize("kind", sorted(SPECS))
@@ -151,7 +151,7 @@ def same_with_and_without(home: Home, task: str) -> None:
             dtype="float32",
             without=without,
         )
-        staged = learn(home.store, home.backbone(), home.task.show(task), settings)
+        staged = learn(home.store, home.backbone(), home.task.show(task), settings=settings)
         drafts.append(staged.draft)
         from safetensors.torch import load_file
 

@@ -23,15 +23,15 @@ lengths = st.lists(st.integers(1, 70), min_size=1, max_size=200)
 
 @given(lengths, st.integers(1, 40), st.integers(0, 5), st.integers(0, 3))
 def test_training_sees_every_example_once_an_epoch(sizes: list[int], batch: int, seed: int, epoch: int) -> None:
-    batches = training_batches(sizes, batch, seed, epoch)
+    batches = training_batches(sizes, batch, seed, epoch=epoch)
     assert sorted(index for one in batches for index in one) == list(range(len(sizes)))
     assert max(map(len, batches)) <= batch
-    assert batches == training_batches(sizes, batch, seed, epoch)
+    assert batches == training_batches(sizes, batch, seed, epoch=epoch)
 
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     sizes = [10] * 64
-    orders = [training_batches(sizes, 8, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    orders = [training_batches(sizes, 8, seed, epoch=epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
     assert orders[0] != orders[1] != orders[2] != orders[0]
 
 

@@ -46,7 +46,7 @@ def write_parquet(path: Path, rows: Sequence[tuple[str, str]] = ROWS) -> Path:
 
 
 def read(spec: str, text: str | None = None, label: str | None = None) -> Source:
-    return read_source(spec, text, label, TARGETS)
+    return read_source(spec, text, label, target_columns=TARGETS)
 
 
 def rows_of(source: Source, part: str = "train") -> list[tuple[object, object]]:

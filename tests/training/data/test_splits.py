@@ -55,8 +55,8 @@ def test_allocation_is_whole_within_limits_and_near_proportional(
 def test_draws_are_distinct_stratified_and_repeatable(strata: list[str], share: float, seed: int) -> None:
     places = list(range(len(strata)))[::-1]
     size = int(share * len(strata))
-    drawn = draw(strata, places, size, (seed, 0))
-    assert drawn == draw(strata, places, size, (seed, 0))
+    drawn = draw(strata, places, size, seed=(seed, 0))
+    assert drawn == draw(strata, places, size, seed=(seed, 0))
     assert len(set(drawn)) == size
     assert Counter(strata[at] for at in drawn) == Counter(
         {label: n for label, n in allocate(Counter(strata), size).items() if n}
@@ -66,16 +66,16 @@ def test_draws_are_distinct_stratified_and_repeatable(strata: list[str], share: 
 def test_seed_and_number_of_the_draw_change_which_are_drawn_and_their_order() -> None:
     strata = ["a", "b"] * 100
     places = list(range(200))
-    drawn = [tuple(draw(strata, places, 50, seed)) for seed in ((0, 0), (0, 1), (1, 0))]
+    drawn = [tuple(draw(strata, places, 50, seed=seed)) for seed in ((0, 0), (0, 1), (1, 0))]
     assert len(set(drawn)) == 3
-    everything = draw(strata, places, 200, (0, 0))
+    everything = draw(strata, places, 200, seed=(0, 0))
     assert sorted(everything) == places
     assert everything != places
 
 
 def test_a_known_seed_draws_known_places() -> None:
     # the same on every machine and numpy version, or every data digest would change
-    assert draw(list("aabbaabb"), list(range(8)), 4, (7, 1)) == [4, 2, 1, 3]
+    assert draw(list("aabbaabb"), list(range(8)), 4, seed=(7, 1)) == [4, 2, 1, 3]
 
 
 def test_room_is_what_may_be_drawn() -> None:

@@ -24,7 +24,7 @@ def replayed(home: Home, backbone: Backbone | None = None, probe: Probe | None =
     version = versions.resolve(home.store, "place@1")
     probe = probe or reference_outputs.of(home.store, "place@1")
     assert probe is not None
-    return replay(home.store, backbone or home.backbone(), version, probe)
+    return replay(home.store, backbone or home.backbone(), version, probe=probe)
 
 
 def test_a_trained_version_answers_its_probe_with_the_same_bits(home: Home) -> None:
@@ -94,12 +94,12 @@ def test_a_probe_with_another_count_of_labels_is_never_sound(home: Home) -> None
 
 def test_the_same_version_again_keeps_its_first_probe(home: Home) -> None:
     task = tasks.get(home.store, "place")
-    staged = learn(home.store, home.backbone(), task, QUICK)
-    first = add_version(home.store, home.backbone(), staged.draft, staged.files)
+    staged = learn(home.store, home.backbone(), task, settings=QUICK)
+    first = add_version(home.store, home.backbone(), staged.draft, files=staged.files)
     before = reference_outputs.of(home.store, "place@1")
     torch.set_num_threads(torch.get_num_threads() + 1)
     try:
-        again = add_version(home.store, home.backbone(), staged.draft, staged.files)
+        again = add_version(home.store, home.backbone(), staged.draft, files=staged.files)
     finally:
         torch.set_num_threads(torch.get_num_threads() - 1)
     assert (first.created, again.created) == (True, False)

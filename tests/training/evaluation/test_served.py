@@ -67,9 +67,9 @@ def test_in_float32_the_measured_answers_are_the_served_ones_bit_by_bit(
     backbone, files = home.backbone(), version_files(home.store, home.backbone(), version)
     assert backbone.evaluation_dtype == "float32"
     examples = read_split(home.store, home.task.show("place"), "evaluation")
-    with active(backbone, method, files, files) as model:
+    with active(backbone, method, files, head=files) as model:
         texts = model.encode(backbone.tokenizer, examples, 16)
-        measured = answers(backbone, methods.get(method), model, texts)
+        measured = answers(backbone, methods.get(method), model, texts=texts)
         served = serve(backbone, model, texts)
     assert measured.logits_digest == served.logits_digest == evaluation_of(home, "place@1")[0].logits_digest
 
@@ -86,7 +86,7 @@ def test_the_agreement_is_that_of_what_predict_answers(
     assert (record.environment.dtype, content["served"]["dtype"]) == ("bfloat16", "float32")
     backbone, files = home.backbone(), version_files(home.store, home.backbone(), version)
     examples = read_split(home.store, home.task.show("typed"), "evaluation")
-    with active(backbone, version.method, files, files) as model:
+    with active(backbone, version.method, files, head=files) as model:
         served = serve(backbone, model, model.encode(backbone.tokenizer, examples, 16)).predictions
         # as they come back from JSON
         pairs = zip(content["predictions"], json.loads(json.dumps(served)), strict=True)
@@ -100,15 +100,17 @@ def test_an_answer_that_is_served_otherwise_is_named(home: Home) -> None:
     backbone = replace(home.backbone(), evaluation_dtype="bfloat16")
     files = version_files(home.store, backbone, version)
     examples = read_split(home.store, home.task.show("place"), "evaluation")
-    with active(backbone, version.method, files, files) as model:
+    with active(backbone, version.method, files, head=files) as model:
         outcome = serve(backbone, model, model.encode(backbone.tokenizer, examples, 16))
     planted = list(outcome.predictions)
     planted[5] = (planted[5] + 1) % 3
     other = replace(outcome, predictions=tuple(planted))
-    found = agreement(backbone, version.method, files, examples, 16, other)
+    found = agreement(backbone, version.method, files, examples=examples, max_length=16, outcome=other)
     assert found == Agreement(27, (OtherAnswer(5, planted[5], outcome.predictions[5]),))
     assert found.share == pytest.approx(26 / 27)
-    assert agreement(backbone, version.method, files, examples, 16, outcome) == Agreement(27, ())
+    assert agreement(backbone, version.method, files, examples=examples, max_length=16, outcome=outcome) == Agreement(
+        27, ()
+    )
 
 
 @pytest.mark.parametrize("kind", ["llama", "t5"])
@@ -124,7 +126,7 @@ def test_a_written_answer_is_written_again_only_where_it_may_differ(
     backbone = replace(home.backbone(), evaluation_dtype="bfloat16")
     files = version_files(home.store, backbone, version)
     examples = read_split(home.store, home.task.show("headlines"), "evaluation")
-    with active(backbone, version.method, files, files) as model:
+    with active(backbone, version.method, files, head=files) as model:
         texts = model.encode(backbone.tokenizer, examples, 128)
         outcome = serve(backbone, model, texts)
         written: list[int] = []
@@ -138,7 +140,7 @@ def test_a_written_answer_is_written_again_only_where_it_may_differ(
             return serve(backbone, model, some)
 
         again = model.head.served(
-            counted, model, texts, replace(outcome, rows=tuple(rows), predictions=tuple(planted))
+            counted, model, texts, measured=replace(outcome, rows=tuple(rows), predictions=tuple(planted))
         )
     assert again == list(outcome.predictions)
     assert written == [1]
@@ -161,7 +163,7 @@ def test_every_way_an_answer_goes_out_gives_the_measured_one(home: Home, measure
         asked += [(task, text) for text in texts]
         wanted += measured
         backbone, files = home.backbone(), version_files(home.store, home.backbone(), home.adapter.show(task))
-        with merged(backbone, "lora", files, files) as model:
+        with merged(backbone, "lora", files, head=files) as model:
             encoded = model.encode(backbone.tokenizer, read_split(home.store, home.task.show(task), "evaluation"), 16)
             assert [labels[label] for label in run(model, encoded, backbone.model.device).predictions] == measured
     # both tasks mixed in one request, in slots

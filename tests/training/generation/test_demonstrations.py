@@ -51,7 +51,7 @@ def test_another_order_shows_the_same_and_random_labels_the_same_texts() -> None
     orders = [reordered(POOL, seed) for seed in range(8)]
     assert all(sorted(map(str, order)) == sorted(map(str, POOL)) for order in orders)
     assert len({tuple(order) for order in orders}) == 8
-    random = with_random_labels(POOL, LABELS, 0, 0)
+    random = with_random_labels(POOL, LABELS, 0, draw=0)
     assert [one.text for one in random] == [one.text for one in POOL]
     kept = sum(a.label == b.label for a, b in zip(random, POOL, strict=True))
     assert 0 < kept < len(POOL) / 2

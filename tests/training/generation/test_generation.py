@@ -115,7 +115,9 @@ def test_a_copy_is_validated_with_the_words_that_it_has_just_learned(tmp_path: P
     task, backbone = home.task.show("headlines"), replace(home.backbone(), evaluation_dtype="bfloat16")
     files = version_files(home.store, backbone, version)
     length = int(version.config["max_length"])
-    again = measure(home.store, backbone, task, "validation", length, "full", files, files)
+    again = measure(
+        home.store, backbone, task, split="validation", max_length=length, method="full", state=files, head=files
+    )
     assert version.metrics["validation_neg-perplexity"] == pytest.approx(again.score, abs=1e-6)
     assert version.metrics["history"][-1]["validation"] > version.metrics["history"][0]["validation"]
 
@@ -145,7 +147,7 @@ def head_and_model(tmp_path: Path) -> tuple[Any, Any, Any]:
 def test_the_loss_is_that_of_the_target_and_its_end_alone(head_and_model: tuple[Any, Any, Any]) -> None:
     head, model, backbone = head_and_model
     examples = [Example("wave tide salt", "old reef"), Example("moon", "new star far")]
-    encoded = head.encode(backbone.tokenizer, examples, 32, True)
+    encoded = head.encode(backbone.tokenizer, examples, 32, learning=True)
     batch = encoded.batch([0, 1])
     targets = batch.pop("targets")
     assert [[token for token in row if token >= 0][-1] for row in targets.tolist()] == [EOS, EOS]
@@ -166,14 +168,14 @@ def test_the_loss_is_that_of_the_target_and_its_end_alone(head_and_model: tuple[
 def test_a_text_too_long_is_cut_and_the_target_never(head_and_model: tuple[Any, Any, Any]) -> None:
     head, _, backbone = head_and_model
     target = " ".join(["old reef"] * 20)
-    encoded = head.encode(backbone.tokenizer, [Example("wave " * 100, target)], 48, True)
+    encoded = head.encode(backbone.tokenizer, [Example("wave " * 100, target)], 48, learning=True)
     # 64 positions: the target's 41 tokens stay, and the text makes room
     assert len(encoded.ids[0]) == 64
     tokens = backbone.tokenizer.convert_ids_to_tokens(encoded.ids[0])
     assert tokens[-41:] == [*target.split(), "[SEP]"]
     assert tokens[: 64 - 41].count("of") == 1
     with pytest.raises(UsageError, match="leaves no room for a prompt"):
-        head.encode(backbone.tokenizer, [Example("wave", "old " * 70)], 48, True)
+        head.encode(backbone.tokenizer, [Example("wave", "old " * 70)], 48, learning=True)
 
 
 def test_perplexity_is_that_of_the_targets(tmp_path: Path) -> None:
@@ -185,9 +187,9 @@ def test_perplexity_is_that_of_the_targets(tmp_path: Path) -> None:
 
     total, count = 0.0, 0
     files = version_files(home.store, backbone, version)
-    with active(backbone, "lora", files, files) as model, torch.no_grad():
+    with active(backbone, "lora", files, head=files) as model, torch.no_grad():
         for example in read_split(home.store, home.task.show("headlines"), "evaluation"):
-            encoded = model.head.encode(backbone.tokenizer, [example], 128, True)
+            encoded = model.head.encode(backbone.tokenizer, [example], 128, learning=True)
             (ids,), wanted = encoded.ids, encoded.batch([0])["targets"][0].tolist()
             hidden = model.module(input_ids=torch.tensor([ids])).last_hidden_state[0]
             logits = words(hidden, backbone.model.get_input_embeddings().weight).log_softmax(-1)

@@ -32,7 +32,9 @@ def lively(folder: Path, kind: str) -> tuple[Any, LanguageHead]:
 
 def ours(module: Any, head: LanguageHead, prompts: list[list[int]], stops: frozenset[int]) -> list[list[int]]:
     inputs = collate(prompts, 0)
-    return greedy(module, head, inputs["input_ids"], inputs["attention_mask"], stops, NEW)[0]
+    return greedy(
+        module, head, inputs["input_ids"], attention_mask=inputs["attention_mask"], stops=stops, max_new_tokens=NEW
+    )[0]
 
 
 def theirs(whole: Any, prompt: list[int], stops: frozenset[int], pair: bool) -> list[int]:
@@ -76,7 +78,7 @@ def test_with_lora_it_is_what_generate_gives_with_peft(tmp_path: Path, kind: str
     answers = ours(module, head, PROMPTS, frozenset())
     assert answers != plain
     (tmp_path / "adapter").mkdir()
-    methods.get("lora").save(module, {}, "a base", tmp_path / "adapter")
+    methods.get("lora").save(module, {}, "a base", folder=tmp_path / "adapter")
     methods.get("lora").detach(module)
     assert ours(model, head, PROMPTS, frozenset()) == plain
     whole = whole_model(tmp_path / kind, kind)

@@ -50,7 +50,7 @@ class StopAt:
 
 
 def staged(home: Home, task: str = "place", settings: TrainingSettings = QUICK, **options: object) -> Staged:
-    return learn(home.store, home.backbone(), tasks.get(home.store, task), settings, **options)  # type: ignore[arg-type]
+    return learn(home.store, home.backbone(), tasks.get(home.store, task), settings=settings, **options)  # type: ignore[arg-type]
 
 
 def contents(result: Staged) -> dict[str, bytes]:

@@ -68,7 +68,14 @@ def test_decay_pulls_matrices_and_leaves_factors(tiny: Any, tmp_path: Path, name
         settings = LoopSettings(3, 0.1, 1, 0, "float32", weight_decay=0.5)
         scores = iter((0.1, 0.2, 0.3))
         validate = lambda: Validation(next(scores), 0.0)  # noqa: E731
-        fit(module, Still(), settings, validate, Checkpoint(tmp_path / "state", 1000), SILENT)
+        fit(
+            module,
+            Still(),
+            settings,
+            validate=validate,
+            checkpoint=Checkpoint(tmp_path / "state", 1000),
+            progress=SILENT,
+        )
         after = dict(module.named_parameters())
         smaller = [float(after[key].abs().sum()) < float(value.abs().sum()) for key, value in before.items()]
         kept = [torch.equal(after[key], value) for key, value in before.items()]
@@ -90,7 +97,7 @@ def test_decay_is_a_setting_and_recorded(home: Home) -> None:
     drafts = []
     for decay in (0.0, 0.9):
         settings = TrainingSettings(epochs=2, batch_size=8, dtype="float32", learning_rate=0.05, weight_decay=decay)
-        drafts.append(learn(home.store, backbone, task, settings))
+        drafts.append(learn(home.store, backbone, task, settings=settings))
     assert [one.draft.config["training"]["weight_decay"] for one in drafts] == [0.0, 0.9]
     made = [versions.register(home.store, one.draft, one.files)[0] for one in drafts]
     assert made[0].digest != made[1].digest
@@ -113,6 +120,8 @@ def test_of_epochs_that_score_the_same_the_one_with_the_smallest_loss_is_kept(
     told = iter([Validation(score, loss) for score, loss in epochs])
     settings = LoopSettings(len(epochs), 0.1, 1, 0, "float32")
     checkpoint = Checkpoint(tmp_path / "state", 1000)
-    fitted = fit(torch.nn.Linear(1, 1), Still(), settings, lambda: next(told), checkpoint, SILENT)
+    fitted = fit(
+        torch.nn.Linear(1, 1), Still(), settings, validate=lambda: next(told), checkpoint=checkpoint, progress=SILENT
+    )
     assert fitted.best_epoch == best
     assert fitted.history[1].get("validation_loss") == epochs[1][1]

@@ -114,7 +114,7 @@ def test_it_is_what_plain_torch_computes_from_the_saved_tensors(tmp_path: Path, 
         ours = answer(module, kind)
         saved = tmp_path / f"{placement}-{activation}"
         saved.mkdir()
-        BOTTLENECK.save(module, config, "a base", saved)
+        BOTTLENECK.save(module, config, "a base", folder=saved)
         BOTTLENECK.detach(module)
         assert module_digest(model) == before
         count = hook_adapters(model, saved, activation)

@@ -76,7 +76,7 @@ def test_what_computes_a_prompt_is_trained_and_left_away(home: Home, tmp_path: P
         assert len(trained) > 1, "nothing but the prompt itself is trained"
         folder = tmp_path / name
         folder.mkdir()
-        method.save(module, config, "a base", folder)
+        method.save(module, config, "a base", folder=folder)
         method.detach(module)
         (saved,) = load_file(folder / "adapter_model.safetensors").items()
         wide = 2 * 2 * 32 if method is PREFIX else 32

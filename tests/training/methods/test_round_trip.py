@@ -126,4 +126,4 @@ def test_another_base_of_the_same_shape_is_refused(grown: Grown) -> None:
     backbone = load_backbone(store, locate.describe(locate.resolve(str(other))))
     for reference in grown.answers:
         with pytest.raises(IntegrityError, match="was trained on the base"):
-            predict(store, backbone, versions.resolve(store, reference), TEXTS)
+            predict(store, backbone, versions.resolve(store, reference), texts=TEXTS)

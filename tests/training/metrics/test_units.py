@@ -119,7 +119,12 @@ def test_the_best_epoch_of_tasks_without_a_common_unit_has_the_best_mean_rank(
     settings = LoopSettings(epochs=len(epochs), learning_rate=0.1, batch_size=1, seed=0, dtype="float32")
     checkpoint = Checkpoint(tmp_path / "state.safetensors", 1000)
     fitted = fit(
-        torch.nn.Linear(1, 1), _Constant(), settings, lambda: Validation(next(scores), 0.0), checkpoint, SILENT
+        torch.nn.Linear(1, 1),
+        _Constant(),
+        settings,
+        validate=lambda: Validation(next(scores), 0.0),
+        checkpoint=checkpoint,
+        progress=SILENT,
     )
     assert fitted.best_epoch == best
     assert fitted.best_score == epochs[best - 1][0]

@@ -62,7 +62,7 @@ def test_the_gradients_of_an_updated_layer_are_those_of_finite_differences() -> 
     weight, bias = torch.randn(4, 5, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
 
     def layer(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return updated_linear(x, weight, bias, a, b, 0.7)
+        return updated_linear(x, weight, bias, a=a, b=b, scale=0.7)
 
     assert torch.autograd.gradcheck(layer, (x, a, b))
     expected = x @ (weight + 0.7 * b @ a).t() + bias
@@ -138,7 +138,7 @@ def test_the_weights_are_back_after_an_error(tmp_path: Path) -> None:
 
 def test_a_choice_is_left_out_by_its_name(tmp_path: Path) -> None:
     module = attached(tmp_path, "bert", "lora")
-    with computing(methods.get("lora"), module, "bfloat16", tuple(CHOICES)):
+    with computing(methods.get("lora"), module, "bfloat16", without=tuple(CHOICES)):
         assert not any("forward" in vars(layer) for layer in module.modules())
         assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
 
@@ -201,7 +201,7 @@ def test_what_was_chosen_is_said() -> None:
     made = "quick-layers, fused-attention, fused-optimizer, token-budget"
     assert describe(lora, plain, "bfloat16").startswith(f"products in bfloat16, {threads}")
     assert describe(lora, plain, "bfloat16").endswith(f"cast-once, {made}")
-    without = describe(lora, plain, "bfloat16", ("cast-once",))
+    without = describe(lora, plain, "bfloat16", without=("cast-once",))
     assert without.endswith(made) and "cast-once" not in without
     assert "cast-once" not in describe(lora, plain, "float32")
     assert "quick-layers" not in describe(full, {}, "bfloat16")
@@ -249,7 +249,7 @@ def test_fused_attention_answers_what_plain_attention_does(tmp_path: Path, kind:
     answers, used = {}, set()
     with torch.inference_mode(), autocast("cpu", "bfloat16"):
         for without in ((), ("fused-attention",)):
-            with computing(chosen, module, "bfloat16", without), seen_attention(module, used):
+            with computing(chosen, module, "bfloat16", without=without), seen_attention(module, used):
                 answers[without] = module(**inputs).last_hidden_state.float()
     assert used == {"sdpa", "eager"}
     assert module.config._attn_implementation == "eager"

@@ -39,7 +39,16 @@ def test_a_head_on_features_becomes_the_head_on_the_frozen_base(home: Home, tmp_
         model = TaskModel(backbone.model, build_head(task, backbone.record, train), base_modules(backbone))
         checkpoint = Checkpoint(tmp_path / f"{path}.checkpoint", float("inf"))
         if path == "features":
-            fit_task(home.store, backbone, task, model, 16, loop, checkpoint, SILENT)
+            fit_task(
+                home.store,
+                backbone,
+                task,
+                model=model,
+                max_length=16,
+                loop=loop,
+                checkpoint=checkpoint,
+                progress=SILENT,
+            )
         else:
             encoded = model.encode(backbone.tokenizer, train, 16, learning=True)
             held_back = read_split(home.store, task, "validation")
@@ -51,7 +60,14 @@ def test_a_head_on_features_becomes_the_head_on_the_frozen_base(home: Home, tmp_
                 loss = model.head.loss_of(outcome.rows, texts.fields["targets"].rows)
                 return Validation(score("accuracy", outcome.predictions, wanted), loss)
 
-            fit(model, TaskLoss(encoded, model.head, "cpu"), loop, validate, checkpoint, SILENT)
+            fit(
+                model,
+                TaskLoss(encoded, model.head, "cpu"),
+                loop,
+                validate=validate,
+                checkpoint=checkpoint,
+                progress=SILENT,
+            )
         heads.append(model.head.state_dict())
         assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
     ours, theirs = heads
@@ -84,7 +100,7 @@ def test_the_backbone_is_not_asked_a_second_time(
     for path in kept:
         path.write_bytes(path.read_bytes()[:-8])
     task = tasks.get(home.store, "place")
-    again = learn(home.store, home.backbone(), task, PROBE)
+    again = learn(home.store, home.backbone(), task, settings=PROBE)
     assert len(computed) == of_a_version + 2
     assert {name: path.read_bytes() for name, path in again.files.items()}.keys() == {f.name for f in first.files}
     discard(again)

@@ -46,7 +46,7 @@ def random_adapter(model: Any, method: methods.Method, settings: dict[str, Any],
     with torch.no_grad():
         for parameter in (p for p in module.parameters() if p.requires_grad):
             parameter.add_(0.03 * torch.randn_like(parameter))
-    method.save(module, config, "a base", folder)
+    method.save(module, config, "a base", folder=folder)
     method.detach(module)
     return {path.name: path for path in folder.iterdir()}
 
@@ -96,9 +96,9 @@ def test_a_learned_version_is_merged_with_its_head(home: Home) -> None:
     version = home.train("place", TrainingSettings(epochs=2, learning_rate=1e-2), monitor=False).version
     backbone, files = home.backbone(), versions.files(home.store, version)
     with torch.inference_mode():
-        with active(backbone, "lora", files, files) as model:
+        with active(backbone, "lora", files, head=files) as model:
             unmerged = model(**INPUTS)
-        with merged(backbone, "lora", files, files) as model:
+        with merged(backbone, "lora", files, head=files) as model:
             assert (model(**INPUTS) - unmerged).abs().max() <= 1e-5
     backbone.check_unchanged()
 
@@ -116,10 +116,10 @@ def test_a_lora_learned_on_the_sample_base_is_merged(
     )
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with torch.inference_mode():
-        with active(backbone, "lora", files, files) as model:
+        with active(backbone, "lora", files, head=files) as model:
             unmerged = model(**inputs)
         plain = TaskModel(backbone.model, model.head, frozenset())(**inputs)
-        with merged(backbone, "lora", files, files) as model:
+        with merged(backbone, "lora", files, head=files) as model:
             assert (model(**inputs) - unmerged).abs().max() <= 1e-5
     assert (plain - unmerged).abs().max() > 0.05
 
@@ -128,13 +128,13 @@ def test_a_base_that_is_changed_while_something_is_merged_is_found(home: Home) -
     version = home.train("place", TrainingSettings(epochs=1), monitor=False).version
     backbone, files = home.backbone(), versions.files(home.store, version)
     refused = pytest.raises(IntegrityError, match="changed in memory")
-    with refused, merged(backbone, "lora", files, files), torch.no_grad():
+    with refused, merged(backbone, "lora", files, head=files), torch.no_grad():
         next(backbone.model.parameters()).add_(1e-3)
 
 
 def test_what_is_no_change_of_weights_can_not_be_merged(home: Home) -> None:
     refused = pytest.raises(UsageError, match="'bottleneck' learns is not a change of the base's weights")
-    with refused as caught, merged(home.backbone(), "bottleneck", {}, {}):
+    with refused as caught, merged(home.backbone(), "bottleneck", {}, head={}):
         pass
     assert caught.value.hint == "limpet methods"
 

@@ -53,7 +53,7 @@ class Adapters:
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter.data += 0.2 * torch.randn_like(parameter)
-        self.method.save(module, config, "base", folder)
+        self.method.save(module, config, "base", folder=folder)
         self.method.detach(module)
         return {path.name: path for path in folder.iterdir()}
 
@@ -72,7 +72,7 @@ class Adapters:
         assert layout is not None
         lora = read_lora(files["adapter_model.safetensors"], config, layout)
         assert lora is not None
-        place = self.slotted.place(name, lora.layout, lora.scale, lora.fill)
+        place = self.slotted.place(name, lora.layout, lora.scale, fill=lora.fill)
         assert place is not None
         return place
 
@@ -140,7 +140,7 @@ def put(buffer: SlotBuffer, key: str, layout: Layout = LAYOUT, staying: Set[str]
     def fill(slot: Tensor) -> None:
         slot.fill_(ord(key))
 
-    return buffer.place(key, layout, ord(key), fill, staying)
+    return buffer.place(key, layout, ord(key), fill=fill, staying=staying)
 
 
 def holds(buffer: SlotBuffer, layouts: Mapping[str, Layout]) -> dict[str, Place]:
@@ -151,7 +151,7 @@ def holds(buffer: SlotBuffer, layouts: Mapping[str, Layout]) -> dict[str, Place]
 
     places = {}
     for key in buffer.held():
-        place = buffer.place(key, layouts[key], 0.0, fail)
+        place = buffer.place(key, layouts[key], 0.0, fill=fail)
         assert place is not None
         assert (place.slots.slot(place.index) == ord(key)).all()
         assert place.slots.scales[place.index] == place.slots.scale_of[place.index] == ord(key)
@@ -178,7 +178,7 @@ def test_an_adapter_that_could_not_be_copied_is_not_in_place() -> None:
 
     for _ in range(3):
         with pytest.raises(OSError):
-            buffer.place("b", LAYOUT, 1.0, fail)
+            buffer.place("b", LAYOUT, 1.0, fill=fail)
         assert buffer.held() == ("a",)
     place = put(buffer, "b")
     assert place is not None and place.index == 1

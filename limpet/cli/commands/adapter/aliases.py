@@ -27,9 +27,9 @@ _ACCEPT = click.option(
 @click.option("--limit", type=int, default=50, show_default=True, metavar="N", help="Moves on a page.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where the page before ended.")
 @pass_invocation
-def history(invocation: Invocation, task: str, alias: str | None, limit: int, cursor: str | None) -> None:
+def history(invocation: Invocation, task: str, alias: str | None, *, limit: int, cursor: str | None) -> None:
     """Show the moves of a task's aliases, or of one, oldest first."""
-    _show_events(invocation, invocation.open().adapter.history(task, alias, limit, cursor))
+    _show_events(invocation, invocation.open().adapter.history(task, alias, limit, cursor=cursor))
 
 
 @click.command(cls=Command)
@@ -42,7 +42,7 @@ def history(invocation: Invocation, task: str, alias: str | None, limit: int, cu
 @_ACCEPT
 @pass_invocation
 def promote(
-    invocation: Invocation, /, version: str, alias: str, expect: str | None, reason: str, accept: bool
+    invocation: Invocation, /, version: str, alias: str, *, expect: str | None, reason: str, accept: bool
 ) -> None:
     """Move an alias to a version.
 
@@ -62,7 +62,9 @@ def promote(
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the history.")
 @_ACCEPT
 @pass_invocation
-def rollback(invocation: Invocation, /, task: str, alias: str, expect: str | None, reason: str, accept: bool) -> None:
+def rollback(
+    invocation: Invocation, /, task: str, alias: str, *, expect: str | None, reason: str, accept: bool
+) -> None:
     """Move an alias back to the version before.
 
     It is judged as adapter promote is; exit code 6 where a rule is crossed.

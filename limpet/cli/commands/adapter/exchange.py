@@ -19,7 +19,7 @@ __all__ = ["export", "import_"]
 @click.option("--without-data", is_flag=True, help="Leave the task's examples out of the bundle.")
 @click.option("--merged", is_flag=True, help="The base with the update merged in, for plain transformers.")
 @pass_invocation
-def export(invocation: Invocation, version: str, path: Path, without_data: bool, merged: bool) -> None:
+def export(invocation: Invocation, version: str, path: Path, *, without_data: bool, merged: bool) -> None:
     """Write a version's files into a new folder that plain peft loads, or into one bundle.
 
     PATH is the folder; if it ends in .limpet, it is a bundle, which another home takes in with

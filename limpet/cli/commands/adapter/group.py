@@ -37,7 +37,7 @@ def command() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--labels", metavar="A,B,C", help="The labels of its head's rows in their order. [the task's]")
 @pass_invocation
-def register(invocation: Invocation, task: str, folder: Path, labels: str | None) -> None:
+def register(invocation: Invocation, task: str, folder: Path, *, labels: str | None) -> None:
     """Register an adapter that was trained elsewhere, in peft's format."""
     home = invocation.open()
     order = None if labels is None else next(csv.reader([labels]), [])
@@ -63,6 +63,7 @@ def list_(
     invocation: Invocation,
     task: str | None,
     method: str | None,
+    *,
     alias: str | None,
     where: str | None,
     sort: str | None,
@@ -74,7 +75,7 @@ def list_(
     from limpet.cli.terminal import output
 
     adapter = invocation.open().adapter
-    page = adapter.list(task, method, alias, where, limit, cursor, sort=sort, deleted=deleted)
+    page = adapter.list(task, method, alias, where=where, limit=limit, cursor=cursor, sort=sort, deleted=deleted)
     if invocation.json:
         output.emit(adapters=page.items, cursor=page.cursor)
         return

@@ -20,7 +20,7 @@ __all__ = ["delete", "note", "tag"]
 @click.option("--reason", required=True, metavar="TEXT", help="Why: it is kept with what is left of the version.")
 @destructive
 @pass_invocation
-def delete(invocation: Invocation, version: str, reason: str, dry_run: bool, yes: bool) -> None:
+def delete(invocation: Invocation, version: str, reason: str, *, dry_run: bool, yes: bool) -> None:
     """Delete a version, TASK@3; its files go at a later limpet gc.
 
     Its number stays taken, and its record stays for the evidence that names it.
@@ -44,7 +44,7 @@ def delete(invocation: Invocation, version: str, reason: str, dry_run: bool, yes
 @click.argument("pairs", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--remove", multiple=True, metavar="NAME", help="Take a tag away; repeatable.")
 @pass_invocation
-def tag(invocation: Invocation, version: str, pairs: tuple[str, ...], remove: tuple[str, ...]) -> None:
+def tag(invocation: Invocation, version: str, pairs: tuple[str, ...], *, remove: tuple[str, ...]) -> None:
     """Set tags of a version or take them away, and show all it has."""
     from limpet.cli.terminal import output
 
