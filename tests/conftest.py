@@ -17,6 +17,7 @@ from limpet.registry.store import Store, create_store
 from limpet.training.base import precision
 from limpet.training.base.sample_wheels import WHEELS
 from tests.tiny import tiny_base, tiny_csv
+from tests.warm import Warm, warm_server
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -47,6 +48,15 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert not strangers, f"a test left more than the pinned wheels in {wheels}"
     # unpacked sample bases: more than what pytest keeps of a run should take
     shutil.rmtree(cache)
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Warm:
+    """Processes that have everything imported when they start; all workers of a run share their server."""
+    own = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return warm_server(own.parent, test_run=os.getppid())
+    return warm_server(own, test_run=os.getpid())
 
 
 @pytest.fixture(params=["float32", "bfloat16"])

@@ -7,9 +7,7 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -29,23 +27,13 @@ from limpet.registry.settings import load_settings
 from limpet.registry.versions.costs import COSTS, LATENCY
 from limpet.training import methods
 from tests.docs.pages import DOCS, GUIDES, PAGES, REFERENCE, ROOT, File, address, blocks, prose, steps
-from tests.docs.warm import limpet_on_path
 from tests.tiny import tiny_base
+from tests.warm import Warm
 
 TUTORIAL, ADAPTERS = DOCS / "tutorial" / "two-tasks.md", GUIDES / "adapters.md"
 METHODS = REFERENCE / "methods.md"
 # the pages speak of this folder, and of the sample base where its wheel is unpacked
 FOLDER, SAMPLE_BASE = "/home/ada/support", "~/.cache/limpet/bases/minilm-0.1.0"
-BLOCKER = """\
-import sys
-
-class NoLimpet:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "limpet":
-            raise ImportError("this script must not need limpet")
-
-sys.meta_path.insert(0, NoLimpet())
-"""
 
 
 @dataclass(frozen=True)
@@ -83,17 +71,13 @@ class Shell:
 
 
 @pytest.fixture(scope="session")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for the PATH, with `limpet` and `python`."""
+def commands(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Path:
+    """A folder for the PATH, with `limpet`, `python`, and `python-with-limpet` for what the pages say of Python."""
     folder = tmp_path_factory.mktemp("bin")
-    blocked = folder / "blocked"
-    blocked.mkdir()
-    (blocked / "sitecustomize.py").write_text(BLOCKER, encoding="utf-8")
-    python = folder / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH="{blocked}" exec "{sys.executable}" "$@"\n', encoding="utf-8")
-    python.chmod(0o755)
-    with limpet_on_path(folder):
-        yield folder
+    warm.script(folder / "limpet", "limpet", first=("-m", "limpet"))
+    warm.script(folder / "python", "libraries", without=("limpet",))
+    warm.script(folder / "python-with-limpet", "limpet")
+    return folder
 
 
 @pytest.fixture
@@ -151,7 +135,7 @@ def test_the_tour_of_the_readme_runs_and_so_does_its_python(shell: Shell) -> Non
     follow(page, shell)
     (source,) = [block.text for block in blocks(page) if block.info == "python"]
     (shell.folder / "tour.py").write_text(source, encoding="utf-8")
-    said = shell.ok(f"{shlex.quote(sys.executable)} tour.py 2> log.txt")
+    said = shell.ok("python-with-limpet tour.py 2> log.txt")
     assert said[0].startswith("team@2 {")
     assert said[-1] == "0.0"
 
@@ -189,7 +173,7 @@ def test_the_page_of_the_life_cycle_does_what_it_says(shell: Shell) -> None:
 @pytest.mark.slow
 def test_the_page_of_serving_does_what_it_says(shell: Shell) -> None:
     follow(GUIDES / "serving.md", shell)
-    said = shell.ok(f"{shlex.quote(sys.executable)} answers.py 2> log.txt")
+    said = shell.ok("python-with-limpet answers.py 2> log.txt")
     answers = json.loads((shell.folder / "answers.json").read_text(encoding="utf-8"))["answers"]
     assert [answer["version"] for answer in answers] == ["team@1", "urgency@1", "team@1"]
     assert said == [f"{answer['version']} {answer['answer']['label']}" for answer in answers[:2]]
