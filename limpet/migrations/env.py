@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that `limpet.registry.database.engine.upgrade` passes in."""
+"""Runs the migrations on the connection that `limpet.registry.database.migrate.upgrade` passes in."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def upgrade(invocation: Invocation) -> None:
     """Bring the database to the schema of this limpet, in one transaction; an SQLite file is copied before."""
     database = _database(invocation)
     from limpet.cli.terminal import output
-    from limpet.registry.database.engine import upgrade
+    from limpet.registry.database.migrate import upgrade
 
     done = upgrade(database)
     if invocation.json:
@@ -47,7 +47,7 @@ def current(invocation: Invocation) -> None:
     """Show the schema revision of the database, and the one that this limpet needs."""
     database = _database(invocation)
     from limpet.cli.terminal import output
-    from limpet.registry.database.engine import current, head
+    from limpet.registry.database.migrate import current, head
 
     if invocation.json:
         output.emit(revision=current(database), head=head())
@@ -62,7 +62,7 @@ def history(invocation: Invocation) -> None:
     from alembic.script import ScriptDirectory
 
     from limpet.cli.terminal import output
-    from limpet.registry.database.engine import current
+    from limpet.registry.database.migrate import current
 
     found = current(_database(invocation))
     with resources.as_file(resources.files("limpet.migrations")) as folder:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from limpet.home.doctor.findings import Finding, guarded
 from limpet.redaction import hide_secrets
-from limpet.registry.blobs.local import open_blobs
+from limpet.registry.blobs.opening import open_blobs
 from limpet.registry.cleanup.gc import collect
-from limpet.registry.database.engine import Database, check_schema, connect, database_url, head
+from limpet.registry.database.engine import Database, connect, database_url
+from limpet.registry.database.migrate import check_schema, head
 from limpet.registry.records import bases, policy
 from limpet.registry.settings import Settings, setting_sources
 from limpet.registry.store import Store

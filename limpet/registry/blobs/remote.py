@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError, UnavailableError, UsageError
-from limpet.registry.blobs.local import MARK_FILE, Blob, LocalBlobs, blob_key, check_stray, digest_of_key
+from limpet.registry.blobs.local import LocalBlobs
+from limpet.registry.blobs.protocol import MARK_FILE, Blob, blob_key, check_stray, digest_of_key
 from limpet.registry.cache import HANDED_OUT_SECONDS, make_room, touch
 from limpet.registry.formats.canonical import CHUNK, digest_file
 

@@ -1,8 +1,7 @@
 """A home, open: what every function of the registry works on."""
 
-from limpet.registry.store.store import (
+from limpet.registry.store.opening import (
     HOME_FOLDER,
-    Store,
     adopt_store,
     check_free,
     create_store,
@@ -10,6 +9,7 @@ from limpet.registry.store.store import (
     new_store,
     open_store,
 )
+from limpet.registry.store.store import Store
 
 __all__ = [
     "HOME_FOLDER",

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -22,9 +21,7 @@ from sqlalchemy.orm import Session
 from limpet.errors import ConflictError, LimpetError
 from limpet.registry.database.engine import BUSY_TIMEOUT_MS, Database, typed_errors
 from limpet.registry.database.schema import RemovedBlobRow
-
-if TYPE_CHECKING:
-    from limpet.registry.store.store import Store
+from limpet.registry.store.store import Store
 
 __all__ = ["announce", "recording", "removing"]
 

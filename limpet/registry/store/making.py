@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import inspect, select
 
 from limpet.errors import ConflictError, LimpetError
 from limpet.registry.blobs.local import LocalBlobs
-from limpet.registry.database.engine import Database, check_schema, current, remove_schema, typed_errors, upgrade
+from limpet.registry.database.engine import Database, typed_errors
+from limpet.registry.database.migrate import check_schema, current, remove_schema, upgrade
 from limpet.registry.database.schema import BaseRow, HomeRow
+from limpet.registry.store import ownership
 from limpet.registry.store.blob_removal import removing
-
-if TYPE_CHECKING:
-    from limpet.registry.store.store import Store
+from limpet.registry.store.store import Store
 
 __all__ = ["make_database", "make_folder", "mark_store"]
 
@@ -67,8 +66,6 @@ def mark_store(store: Store, undo: ExitStack, *, adopt: bool) -> None:
         ConflictError: It is not empty, or is another home's, and `adopt` is false.
         LimpetError: It can't be written.
     """
-    from limpet.registry.store import ownership
-
     if isinstance(store.blobs, LocalBlobs):
         undo.callback(_remove_folders, _missing(store.blobs.root))
     if adopt:

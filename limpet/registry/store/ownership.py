@@ -13,26 +13,23 @@ import secrets
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError
-from limpet.registry.blobs.local import MARK_FILE
+from limpet.registry.blobs.protocol import MARK_FILE
+from limpet.registry.database.engine import Database
+from limpet.registry.database.event_log import record
 from limpet.registry.database.schema import HomeRow
 from limpet.registry.findings import Problem
 from limpet.registry.formats.canonical import canonical_json
-from limpet.registry.records import log
 from limpet.registry.store.blob_removal import removing
 from limpet.registry.store.referenced_blobs import mentioned_digests, needed_blobs
+from limpet.registry.store.store import Store
 from limpet.registry.system.clock import utc_now
 from limpet.registry.system.failpoints import reach
-
-if TYPE_CHECKING:
-    from limpet.registry.database.engine import Database
-    from limpet.registry.store.store import Store
 
 __all__ = ["Mark", "adopt", "check", "check_collectable", "claim", "find_problem"]
 
@@ -179,7 +176,7 @@ def _enter(store: Store, mark: Mark, action: str) -> None:
     with store.database.write("claim") as session:
         if _id(session) is None:
             session.add(HomeRow(id=mark.home))
-        log.record(session, action, "home", detail={"home": mark.home})
+        record(session, action, "home", detail={"home": mark.home})
 
 
 def _check_unmarked(store: Store, home: str | None, new: bool) -> None:

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from limpet.registry.blobs.local import BlobStore
+from limpet.registry.blobs.protocol import BlobStore
 
 __all__ = ["VerifiedFiles"]
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import LimpetError
-from limpet.registry.database.engine import connect, database_url, upgrade
+from limpet.registry.database.engine import connect, database_url
+from limpet.registry.database.migrate import upgrade
 from limpet.registry.exchange import export_import
 from limpet.registry.store import open_store
 from tests.registry.operations import OPERATIONS

@@ -12,7 +12,9 @@ from uuid import uuid4
 import pytest
 
 from limpet.errors import IntegrityError, LimpetError, NotFoundError, UnavailableError
-from limpet.registry.blobs.local import BlobStore, LocalBlobs, blob_key, open_blobs
+from limpet.registry.blobs.local import LocalBlobs
+from limpet.registry.blobs.opening import open_blobs
+from limpet.registry.blobs.protocol import BlobStore, blob_key
 from limpet.registry.blobs.remote import RemoteBlobs
 from limpet.registry.formats.canonical import digest_bytes
 

@@ -17,7 +17,8 @@ import pytest
 
 from limpet.errors import IntegrityError, LimpetError, UnavailableError, UsageError
 from limpet.registry import versions
-from limpet.registry.blobs.local import blob_key, open_blobs
+from limpet.registry.blobs.opening import open_blobs
+from limpet.registry.blobs.protocol import blob_key
 from limpet.registry.blobs.remote import RemoteBlobs
 from limpet.registry.cleanup import gc
 from limpet.registry.exchange import export_import

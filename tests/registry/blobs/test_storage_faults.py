@@ -18,7 +18,8 @@ from limpet.cli import cli
 from limpet.errors import LimpetError
 from limpet.registry import versions
 from limpet.registry.cleanup import gc
-from limpet.registry.database.engine import connect, current, database_url, head
+from limpet.registry.database.engine import connect, database_url
+from limpet.registry.database.migrate import current, head
 from limpet.registry.settings import Settings
 from limpet.registry.store import create_store, open_store
 from limpet.registry.verification.verify import verify

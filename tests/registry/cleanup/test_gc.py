@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, IntegrityError, UsageError
 from limpet.registry import versions
-from limpet.registry.blobs.local import LocalBlobs, blob_key
+from limpet.registry.blobs.local import LocalBlobs
+from limpet.registry.blobs.protocol import blob_key
 from limpet.registry.cleanup import gc
 from limpet.registry.cleanup.gc import DAY, Tally, collect
 from limpet.registry.database import clock_check

@@ -15,7 +15,8 @@ from typing import Any
 from alembic import command
 from sqlalchemy import Connection, MetaData, func, select, text
 
-from limpet.registry.database.engine import Database, _alembic_config, connect, database_url
+from limpet.registry.database.engine import Database, connect, database_url
+from limpet.registry.database.migrate import _alembic_config
 from limpet.registry.settings import SETTINGS_FILE, load_settings, write_settings
 
 SCHEMAS = Path(__file__).parent / "schemas"

@@ -11,8 +11,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from limpet.errors import ConflictError
-from limpet.registry.database import engine
-from limpet.registry.database.engine import Database, _alembic_config, connect, database_url
+from limpet.registry.database import migrate
+from limpet.registry.database.engine import Database, connect, database_url
+from limpet.registry.database.migrate import _alembic_config
 from limpet.registry.database.schema import TableBase
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
@@ -38,19 +39,19 @@ def test_the_migrations_make_exactly_the_models(home: Store) -> None:
 
 
 def test_the_head_in_the_code_is_the_newest_migration() -> None:
-    assert ScriptDirectory.from_config(_alembic_config()).get_current_head() == engine.head()
+    assert ScriptDirectory.from_config(_alembic_config()).get_current_head() == migrate.head()
 
 
 def test_upgrading_is_repeatable_and_says_the_revision(empty: Database) -> None:
-    assert engine.current(empty) is None
-    assert engine.upgrade(empty) == engine.Upgrade(None, engine.head())
-    assert engine.upgrade(empty) == engine.Upgrade(engine.head(), engine.head())
-    assert engine.current(empty) == engine.head()
+    assert migrate.current(empty) is None
+    assert migrate.upgrade(empty) == migrate.Upgrade(None, migrate.head())
+    assert migrate.upgrade(empty) == migrate.Upgrade(migrate.head(), migrate.head())
+    assert migrate.current(empty) == migrate.head()
     empty.close()
 
 
 def test_a_downgrade_to_nothing_leaves_nothing(empty: Database) -> None:
-    engine.upgrade(empty)
+    migrate.upgrade(empty)
     config = _alembic_config()
     with empty.writer.begin() as connection:
         config.attributes["connection"] = connection
@@ -61,13 +62,13 @@ def test_a_downgrade_to_nothing_leaves_nothing(empty: Database) -> None:
 
 
 def test_a_newer_schema_is_neither_used_nor_migrated(empty: Database) -> None:
-    engine.upgrade(empty)
+    migrate.upgrade(empty)
     with empty.writer.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    for act in (engine.check_schema, engine.upgrade):
+    for act in (migrate.check_schema, migrate.upgrade):
         with pytest.raises(ConflictError, match="newer"):
             act(empty)
-    assert engine.current(empty) == "9999"
+    assert migrate.current(empty) == "9999"
     empty.close()
 
 
@@ -76,7 +77,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(empty: Database) -
         # the last table of the migration is in the way
         connection.execute(text("CREATE TABLE mirror_items (key INTEGER)"))
     with pytest.raises(Exception, match="mirror_items"):
-        engine.upgrade(empty)
+        migrate.upgrade(empty)
     with empty.reader.connect() as connection:
         assert inspect(connection).get_table_names() == ["mirror_items"]
     empty.close()

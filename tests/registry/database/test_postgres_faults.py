@@ -15,6 +15,7 @@ from sqlalchemy import Connection, make_url, text
 from limpet.errors import ConflictError, LimpetError, UnavailableError
 from limpet.registry import versions
 from limpet.registry.database import engine
+from limpet.registry.database.migrate import current
 from limpet.registry.store import Store, blob_removal, open_store
 from limpet.registry.verification.verify import verify
 from limpet.registry.versions import aliases, tags
@@ -138,7 +139,7 @@ def test_who_waits_for_a_writer_that_hangs_gives_up(home: Store, lock: str, monk
 def test_a_password_is_in_no_error(tmp_path: Path) -> None:
     url = f"postgresql://ada:geheim@/limpet?host={tmp_path}"
     with pytest.raises(UnavailableError) as caught:
-        engine.current(engine.connect(engine.database_url(url, tmp_path)))
+        current(engine.connect(engine.database_url(url, tmp_path)))
     assert "geheim" not in caught.value.message + caught.value.hint
     assert "ada:***@" in caught.value.message
 

@@ -21,8 +21,8 @@ from click.testing import CliRunner
 from limpet.cli import cli
 from limpet.errors import ConflictError, IntegrityError
 from limpet.registry import versions
-from limpet.registry.database import engine as database
-from limpet.registry.database.engine import Database, Upgrade, connect, upgrade
+from limpet.registry.database.engine import Database, connect, database_url
+from limpet.registry.database.migrate import Upgrade, current, head, upgrade
 from limpet.registry.records import (
     bases,
     evaluations,
@@ -93,7 +93,7 @@ def test_a_released_migration_is_never_edited(revision: str, tmp_path: Path) -> 
     (tmp_path / "as it was").mkdir()
     (tmp_path / "as made now").mkdir()
     was = lay_home(revision, tmp_path / "as it was")
-    now = connect(database.database_url(None, tmp_path / "as made now"))
+    now = connect(database_url(None, tmp_path / "as made now"))
     migrate(now, revision)
     assert _statements(now) == _statements(was)
 
@@ -126,7 +126,7 @@ def test_an_older_home_says_to_upgrade(old: Old) -> None:
 
 def test_an_upgrade_keeps_every_row_and_the_home_is_whole(old: Old) -> None:
     done = upgrade(old.database)
-    assert (done.before, done.revision) == (old.revision, database.head())
+    assert (done.before, done.revision) == (old.revision, head())
     assert contents(old.database, like=old.rows) == old.rows
     home = open_store(old.path)
     assert verify(home) == ()
@@ -233,7 +233,7 @@ def test_the_log_of_an_older_home_goes_on_with_its_migration(old: Old) -> None:
     # the first schema had no log
     assert len(before) == len(old.rows.get("log_events", ()))
     assert (event.action, event.subject) == ("migrate", "database")
-    assert event.detail == {"from": old.revision, "to": database.head()}
+    assert event.detail == {"from": old.revision, "to": head()}
     aliases.promote(home, "films@1", "staging")
     assert verify(home) == ()
     home.database.close()
@@ -255,7 +255,7 @@ def test_a_file_is_copied_before_and_only_once(old_file: Old) -> None:
     assert done.backup.stat().st_mode & 0o777 == 0o600
     with closing(sqlite3.connect(done.backup)) as connection:
         assert list(connection.iterdump()) == before
-    assert upgrade(old_file.database) == Upgrade(database.head(), database.head())
+    assert upgrade(old_file.database) == Upgrade(head(), head())
     assert old_file.backups == [done.backup]
 
 
@@ -294,7 +294,8 @@ def test_rows_that_contradict_each_other_are_not_migrated(old_file: Old) -> None
 UPGRADE = """
 import sys
 from pathlib import Path
-from limpet.registry.database.engine import connect, database_url, upgrade
+from limpet.registry.database.engine import connect, database_url
+from limpet.registry.database.migrate import upgrade
 from limpet.registry.settings import load_settings
 home = Path(sys.argv[1])
 upgrade(connect(database_url(load_settings(home).db, home)))
@@ -316,13 +317,13 @@ def test_a_death_at_any_point_of_an_upgrade_is_survived(old: Old, tmp_path: Path
     places = [name for name in FAILPOINTS if name.startswith("migrate.") and (is_file or "back" not in name)]
     for place in places:
         assert _die(old.path, place) == -signal.SIGKILL, place
-        after = database.current(old.database)
-        assert after == (database.head() if place == "migrate.committed" else old.revision), place
+        after = current(old.database)
+        assert after == (head() if place == "migrate.committed" else old.revision), place
         assert contents(old.database, like=old.rows) == old.rows
         if after == old.revision:
             assert contents(old.database) == old.rows
     assert places[-1] == "migrate.committed"
-    assert upgrade(old.database) == Upgrade(database.head(), database.head())
+    assert upgrade(old.database) == Upgrade(head(), head())
     assert verify(open_store(old.path)) == ()
     assert all(file.name.startswith("limpet.db.") for file in old.backups)
 
@@ -341,12 +342,12 @@ def test_what_a_death_left_of_a_copy_goes_at_the_next_upgrade(old_file: Old) -> 
 
 def test_the_command_upgrades_and_names_the_copy(old: Old) -> None:
     code, said, _ = limpet(old.path, "db", "upgrade")
-    lines = [f"the database went from the schema {old.revision} to {database.head()}"]
+    lines = [f"the database went from the schema {old.revision} to {head()}"]
     lines += [f"as it was before, it is kept in {backup}" for backup in old.backups]
     assert (code, said.splitlines()) == (0, lines)
     assert len(old.backups) == (old.database.url.get_backend_name() == "sqlite")
     code, said, _ = limpet(old.path, "db", "upgrade")
-    assert (code, said) == (0, f"the database has the schema {database.head()} already\n")
+    assert (code, said) == (0, f"the database has the schema {head()} already\n")
 
 
 def test_the_command_says_it_to_programs_too(old_file: Old) -> None:
@@ -354,7 +355,7 @@ def test_the_command_says_it_to_programs_too(old_file: Old) -> None:
     (backup,) = old_file.backups
     assert (code, json.loads(said)) == (
         0,
-        {"schema": 1, "revision": database.head(), "before": old_file.revision, "backup": str(backup)},
+        {"schema": 1, "revision": head(), "before": old_file.revision, "backup": str(backup)},
     )
     _, said, _ = limpet(old_file.path, "db", "upgrade", "--json")
     assert json.loads(said)["backup"] is None
@@ -363,7 +364,7 @@ def test_the_command_says_it_to_programs_too(old_file: Old) -> None:
 def _upgrade_together(path: Path, start: Any, answers: Any) -> None:
     from limpet.registry.settings import load_settings
 
-    made = connect(database.database_url(load_settings(path).db, path))
+    made = connect(database_url(load_settings(path).db, path))
     start.wait()
     answers.put(upgrade(made).before)
 
@@ -378,6 +379,6 @@ def test_of_four_upgrades_at_once_one_does_it(old: Old) -> None:
     found = sorted(answers.get(timeout=60) for _ in workers)
     for worker in workers:
         worker.join()
-    assert found == [old.revision] + [database.head()] * 3
+    assert found == [old.revision] + [head()] * 3
     assert contents(old.database, like=old.rows) == old.rows
     assert len(old.backups) <= 1

@@ -14,7 +14,8 @@ import pytest
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError, UsageError
 from limpet.registry import versions
-from limpet.registry.blobs.local import LocalBlobs, blob_key
+from limpet.registry.blobs.local import LocalBlobs
+from limpet.registry.blobs.protocol import blob_key
 from limpet.registry.exchange import bundle_format, export_import
 from limpet.registry.exchange.document_schemas import MANIFEST, MANIFEST_SINCE_0004, wrong_fields
 from limpet.registry.formats.canonical import digest_bytes

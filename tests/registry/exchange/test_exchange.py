@@ -8,7 +8,8 @@ import pytest
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError
 from limpet.registry import versions
-from limpet.registry.blobs.local import LocalBlobs, blob_key
+from limpet.registry.blobs.local import LocalBlobs
+from limpet.registry.blobs.protocol import blob_key
 from limpet.registry.exchange import export_import
 from limpet.registry.formats.canonical import digest_bytes
 from limpet.registry.store import Store

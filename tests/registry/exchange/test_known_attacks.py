@@ -31,7 +31,8 @@ from limpet.cli import cli
 from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError, UsageError
 from limpet.names import check_name, parse_reference
 from limpet.registry import versions
-from limpet.registry.blobs.local import LocalBlobs, blob_key
+from limpet.registry.blobs.local import LocalBlobs
+from limpet.registry.blobs.protocol import blob_key
 from limpet.registry.exchange import bundle_format, export_import
 from limpet.registry.formats.canonical import canonical_json, digest_bytes
 from limpet.registry.records import tasks

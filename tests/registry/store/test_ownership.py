@@ -17,10 +17,11 @@ from sqlalchemy import text
 from limpet.errors import ConflictError, IntegrityError, LimpetError
 from limpet.home import init
 from limpet.registry import versions
-from limpet.registry.blobs.local import MARK_FILE, LocalBlobs
+from limpet.registry.blobs.local import LocalBlobs
+from limpet.registry.blobs.protocol import MARK_FILE
 from limpet.registry.blobs.remote import RemoteBlobs
 from limpet.registry.cleanup.gc import DAY, collect
-from limpet.registry.database.engine import upgrade
+from limpet.registry.database.migrate import upgrade
 from limpet.registry.records import log
 from limpet.registry.settings import Settings, load_settings, write_settings
 from limpet.registry.store import Store, adopt_store, create_store, open_store

@@ -17,7 +17,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from limpet.registry import versions
-from limpet.registry.blobs.local import BlobStore, LocalBlobs, blob_key
+from limpet.registry.blobs.local import LocalBlobs
+from limpet.registry.blobs.protocol import BlobStore, blob_key
 from limpet.registry.cleanup.gc import collect
 from limpet.registry.database import engine, row_digests
 from limpet.registry.database.event_log import cover_rows, uncovered_rows

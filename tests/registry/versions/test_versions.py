@@ -11,7 +11,8 @@ import pytest
 
 from limpet.errors import IntegrityError, LimpetError, NotFoundError, UsageError
 from limpet.registry import versions
-from limpet.registry.blobs.local import LocalBlobs, blob_key
+from limpet.registry.blobs.local import LocalBlobs
+from limpet.registry.blobs.protocol import blob_key
 from limpet.registry.formats.canonical import digest_bytes
 from limpet.registry.records import bases
 from limpet.registry.store import Store

@@ -10,7 +10,7 @@ import pytest
 
 from limpet.errors import DataError, UsageError
 from limpet.home import Home, init, open_home
-from limpet.registry.database.engine import upgrade
+from limpet.registry.database.migrate import upgrade
 from limpet.training.base.pretrained import load_tokenizer
 from limpet.training.data.build_task import build_task
 from limpet.training.data.overlong import LONGEST_ANSWER, room_for

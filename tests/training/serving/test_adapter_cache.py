@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from limpet.errors import IntegrityError
 from limpet.home import Home
-from limpet.registry.blobs.local import LocalBlobs, blob_key
+from limpet.registry.blobs.local import LocalBlobs
+from limpet.registry.blobs.protocol import blob_key
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training.model.task_model import version_files

@@ -14,7 +14,8 @@ import pytest
 
 from limpet.errors import IntegrityError, NotFoundError, UsageError
 from limpet.home import Home, init
-from limpet.registry.blobs.local import LocalBlobs, blob_key
+from limpet.registry.blobs.local import LocalBlobs
+from limpet.registry.blobs.protocol import blob_key
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.base.backbone import module_digest
