@@ -101,7 +101,7 @@ def build(folder: Path) -> Path:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.fail("No C compiler was found; install one: apt-get install gcc libc6-dev")
-    source = ROOT / "tests" / "registry" / "faulty.c"
+    source = Path(__file__).with_name("faulty.c")
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     return library
 
