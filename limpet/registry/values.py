@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
+
+from limpet.registry.formats.json_values import JsonObject
 
 __all__ = [
     "SERVED_AGREEMENT",
@@ -33,7 +35,6 @@ __all__ = [
 
 SERVED_AGREEMENT = "served_agreement"
 """Among a version's metrics: the share of its evaluation examples whose served answer is the measured one."""
-Json = dict[str, Any]
 Role = Literal["adapter", "baseline"]
 Item = TypeVar("Item")
 
@@ -66,7 +67,7 @@ class BaseRecord:
     hidden_size: int
     parameters: int
     size: int
-    location: Json
+    location: JsonObject
     created_at: str
 
 
@@ -88,7 +89,7 @@ class TaskDefinition:
     eval_size: int | None
     split_seed: int
     max_length: int
-    options: Json = field(default_factory=dict, hash=False)
+    options: JsonObject = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class TaskRecord:
     labels: tuple[str, ...]
     splits: tuple[SplitRecord, ...]
     data_digest: str
-    checks: Json
+    checks: JsonObject
     created_at: str
 
     @property
@@ -154,18 +155,18 @@ class VersionDraft:
 
     task: str
     method: str
-    config: Json
+    config: JsonObject
     base_digest: str
     data_digest: str
     labels: tuple[str, ...]
     seed: int
     environment: Environment
-    metrics: Json
-    cost: Json
+    metrics: JsonObject
+    cost: JsonObject
     parent: str | None = None
     role: Role = "adapter"
-    lineage: Json = field(default_factory=dict)
-    inputs: Json = field(default_factory=dict)
+    lineage: JsonObject = field(default_factory=dict)
+    inputs: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ class VersionRecord:
     number: int
     digest: str
     method: str
-    config: Json
+    config: JsonObject
     base_digest: str
     data_digest: str
     labels: tuple[str, ...]
@@ -197,13 +198,13 @@ class VersionRecord:
     aliases: tuple[str, ...]
     parent: str | None
     role: Role
-    lineage: Json
-    metrics: Json
-    cost: Json
+    lineage: JsonObject
+    metrics: JsonObject
+    cost: JsonObject
     files: tuple[FileEntry, ...]
     environment: Environment
     deleted: Tombstone | None = None
-    inputs: Json = field(default_factory=dict)
+    inputs: JsonObject = field(default_factory=dict)
 
     @property
     def reference(self) -> str:
@@ -241,7 +242,7 @@ class LogEvent:
     actor: str
     action: str
     subject: str
-    detail: Json
+    detail: JsonObject
     digest: str
 
 
@@ -284,7 +285,7 @@ class AbilityRecord:
     """
 
     id: int
-    probe: Json
+    probe: JsonObject
     probe_digest: str
     head: str | None
     state: str | None
@@ -306,7 +307,7 @@ class StreamRecord:
     """An ordered list of tasks with the arms that learn it; `spec` is the stream file as canonical JSON."""
 
     name: str
-    spec: Json
+    spec: JsonObject
     digest: str
     base_digest: str
     tasks: tuple[str, ...]
@@ -324,9 +325,9 @@ class ArmRun:
     strategy: str
     method: str
     seed: int
-    settings: Json
-    sweep: tuple[Json, ...]
-    chosen: Json
+    settings: JsonObject
+    sweep: tuple[JsonObject, ...]
+    chosen: JsonObject
     finished: bool
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from limpet.forgetting.metrics.intervals import t_interval
 from limpet.forgetting.report.values import Interval
-from limpet.registry.values import Environment, Json
+from limpet.registry.formats.json_values import JsonObject
+from limpet.registry.values import Environment
 from limpet.registry.versions.costs import COMPARED
 
 __all__ = ["Bench", "MethodRow", "MethodRun"]
@@ -31,8 +32,8 @@ class MethodRun:
     seed: int
     score: float
     interval: Interval
-    cost: Json
-    config: Json
+    cost: JsonObject
+    config: JsonObject
     environment: Environment
     version: str | None
 
@@ -67,7 +68,7 @@ class MethodRow:
         return frozenset((one.device, one.dtype, one.threads) for one in where)
 
     @property
-    def cost(self) -> Json:
+    def cost(self) -> JsonObject:
         """The figures of all seeds in one; null where one is unknown."""
         means = {key: _known([run.cost.get(key) for run in self.runs], _mean) for key in _MEANS}
         largest = {key: _known([run.cost.get(key) for run in self.runs], max) for key in _LARGEST}
@@ -121,7 +122,7 @@ class Bench:
         full = next((other.cost for other in alike), {})
         return {key: _ratio(row.cost[key], full.get(key)) for key in COMPARED}
 
-    def to_json(self) -> Json:
+    def to_json(self) -> JsonObject:
         """Return the benchmark as `limpet bench methods --json` prints it."""
         facts = {name: value for name, value in vars(self).items() if name != "rows"}
         return {
@@ -133,7 +134,7 @@ class Bench:
             "environments": [asdict(environment) for environment in self.environments],
         }
 
-    def _row(self, row: MethodRow) -> Json:
+    def _row(self, row: MethodRow) -> JsonObject:
         return {
             "method": row.method,
             "score": row.score,

@@ -9,8 +9,9 @@ from typing import Any
 from limpet.forgetting.metrics.matrix import Row
 from limpet.forgetting.monitor.replacement_values import Replacement
 from limpet.forgetting.stream.published_figures import Published
+from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records.alarms import Alarm
-from limpet.registry.values import Environment, Json
+from limpet.registry.values import Environment
 
 __all__ = [
     "AbilityReport",
@@ -241,8 +242,8 @@ class ArmReport:
     mcnemar: tuple[McNemar, ...]
     cost: Cost
     versions: tuple[VersionReport, ...]
-    sweep: tuple[Json, ...]
-    chosen: Json
+    sweep: tuple[JsonObject, ...]
+    chosen: JsonObject
     finished: bool
     differences: tuple[Difference, ...] = ()
     ability: tuple[AbilityReport, ...] = ()
@@ -273,7 +274,7 @@ class ArmReport:
         """The arm's name with its seed."""
         return f"{self.name}, seed {self.seed}"
 
-    def to_json(self) -> Json:
+    def to_json(self) -> JsonObject:
         """Return the arm as the contract has it: versions by reference, null where undefined."""
         return {
             "name": self.name,
@@ -407,7 +408,7 @@ class Report:
     comparisons: tuple[Comparison, ...]
     seeds: tuple[SeedSummary, ...]
     environments: tuple[Environment, ...]
-    spec: Json
+    spec: JsonObject
     orders: tuple[Order, ...] = ()
     over_orders: tuple[OrderSummary, ...] = ()
     published: tuple[Published, ...] = ()
@@ -415,7 +416,7 @@ class Report:
     drifts: tuple[Drift, ...] = ()
     alarms: tuple[Alarm, ...] = ()
 
-    def to_json(self) -> Json:
+    def to_json(self) -> JsonObject:
         """Return the report as `limpet report --json` prints it."""
         return {
             "schema": 1,
@@ -434,5 +435,5 @@ class Report:
         }
 
 
-def _lists(values: dict[str, Any]) -> Json:
+def _lists(values: dict[str, Any]) -> JsonObject:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

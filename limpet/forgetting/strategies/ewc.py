@@ -14,7 +14,8 @@ from limpet.forgetting.strategies.sequential import Sequential
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from limpet.registry.values import Json, TaskRecord
+    from limpet.registry.formats.json_values import JsonObject
+    from limpet.registry.values import TaskRecord
     from limpet.training.learning.learn import Staged, Start
 
 __all__ = ["STRATEGY", "Ewc", "QuadraticPenalty", "fisher"]
@@ -31,7 +32,7 @@ class QuadraticPenalty:
     strength: float
     importance: Mapping[str, Tensor]
     anchor: Mapping[str, Tensor]
-    identity: Json
+    identity: JsonObject
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return the penalty of the parameters, a scalar in float32."""

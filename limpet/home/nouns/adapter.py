@@ -14,8 +14,9 @@ from limpet.registry.versions import aliases, costs, deletion, lineage, notes, t
 if TYPE_CHECKING:
     from limpet.home import Home
     from limpet.home.results import Move, Trained
+    from limpet.registry.formats.json_values import JsonObject
     from limpet.registry.records.alarms import Alarm
-    from limpet.registry.values import AliasEvent, Json, Page, VersionRecord
+    from limpet.registry.values import AliasEvent, Page, VersionRecord
     from limpet.registry.versions.diff import VersionDifference
     from limpet.registry.versions.lineage import Lineage
     from limpet.registry.versions.notes import Note
@@ -88,11 +89,11 @@ class Adapters:
         """Return one version, `task`, `task@3`, `task@alias`; by its number also one that was deleted."""
         return versions.look_up(self._home.store, reference)
 
-    def cost(self, reference: str) -> Json:
+    def cost(self, reference: str) -> JsonObject:
         """Return what a version cost, also against full fine-tuning; see `limpet.registry.versions.costs`."""
         return costs.summary(self._home.store, self.show(reference))
 
-    def served(self, reference: str) -> Json | None:
+    def served(self, reference: str) -> JsonObject | None:
         """Return how a version's served answers agree with the measured ones, and every example where they do not.
 
         Null for a version that was registered before this was measured, or whose evaluation has no answers.

@@ -10,12 +10,13 @@ from sqlalchemy.orm import Session
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.database.schema import AbilityRow
 from limpet.registry.formats.canonical import digest_json
+from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records import log
 from limpet.registry.records.rows import environment_id, environments_of, find_version, references
 from limpet.registry.store import Store
 from limpet.registry.store.blob_removal import recording
 from limpet.registry.system.clock import utc_now
-from limpet.registry.values import AbilityRecord, Environment, Json
+from limpet.registry.values import AbilityRecord, Environment
 
 __all__ = ["add", "find"]
 
@@ -23,7 +24,7 @@ __all__ = ["add", "find"]
 def add(
     store: Store,
     *,
-    probe: Json,
+    probe: JsonObject,
     head: str | None,
     state: str | None,
     after: str | None,
@@ -103,7 +104,7 @@ def add(
 
 def find(
     store: Store,
-    probe: Json,
+    probe: JsonObject,
     base_digest: str,
     *,
     head: str | None = None,

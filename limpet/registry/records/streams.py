@@ -12,12 +12,13 @@ from limpet.errors import ConflictError, NotFoundError, UsageError
 from limpet.names import check_name
 from limpet.registry.database.schema import ArmRunRow, EvaluationRow, StepCellRow, StepRow, StreamRow
 from limpet.registry.formats.canonical import digest_json
+from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records import log
 from limpet.registry.records.evaluations import evaluation_records
 from limpet.registry.records.rows import batched, find_task, find_version, references, task_names
 from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now
-from limpet.registry.values import ArmRun, Json, StepRecord, StreamRecord
+from limpet.registry.values import ArmRun, StepRecord, StreamRecord
 
 __all__ = [
     "HOME_STREAM",
@@ -39,7 +40,7 @@ __all__ = [
 HOME_STREAM = "home"
 
 
-def create(store: Store, name: str, spec: Json, *, base_digest: str, tasks: Sequence[str]) -> StreamRecord:
+def create(store: Store, name: str, spec: JsonObject, *, base_digest: str, tasks: Sequence[str]) -> StreamRecord:
     """Keep a stream; the same one again is returned as it is.
 
     Args:
@@ -137,7 +138,9 @@ def extend(store: Store, name: str, task: str, *, base_digest: str) -> StreamRec
         return _stream(row)
 
 
-def arm_run(store: Store, stream: str, name: str, *, strategy: str, method: str, seed: int, settings: Json) -> ArmRun:
+def arm_run(
+    store: Store, stream: str, name: str, *, strategy: str, method: str, seed: int, settings: JsonObject
+) -> ArmRun:
     """Return the run of an arm under a seed, made if it is new.
 
     Raises:
@@ -178,7 +181,7 @@ def arm_run(store: Store, stream: str, name: str, *, strategy: str, method: str,
         return _arm(row, stream)
 
 
-def set_sweep(store: Store, arm_run_id: int, sweep: Sequence[Json], *, chosen: Json) -> ArmRun:
+def set_sweep(store: Store, arm_run_id: int, sweep: Sequence[JsonObject], *, chosen: JsonObject) -> ArmRun:
     """Keep every candidate of an arm's sweep with its validation scores, and the one chosen.
 
     Raises:

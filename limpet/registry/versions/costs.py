@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.store import Store
-from limpet.registry.values import Json, VersionRecord
+from limpet.registry.values import VersionRecord
 from limpet.registry.versions import registration
 
 __all__ = ["COMPARED", "COSTS", "LATENCY", "against_full", "figures", "find_full", "full_versions", "summary"]
@@ -52,7 +53,7 @@ _FULL = "full"
 _NEWEST = 100
 
 
-def figures(cost: Mapping[str, Any]) -> Json:
+def figures(cost: Mapping[str, Any]) -> JsonObject:
     """Return every figure of a version's cost, null where it has none."""
     return {key: cost.get(key) for key in COSTS}
 
@@ -85,7 +86,7 @@ def against_full(version: VersionRecord, full: VersionRecord | None) -> dict[str
     return {key: _ratio(version.cost.get(key), full.cost.get(key)) for key in COMPARED}
 
 
-def summary(store: Store, version: VersionRecord) -> Json:
+def summary(store: Store, version: VersionRecord) -> JsonObject:
     """Return every figure of a version's cost, and what they are of full fine-tuning's; null where unknown.
 
     Beside the figures there are `bytes_share`, the share of a full checkpoint, and `against_full` with the figures of

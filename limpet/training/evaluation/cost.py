@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from limpet.registry.values import Json, VersionDraft
+from limpet.registry.formats.json_values import JsonObject
+from limpet.registry.values import VersionDraft
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.checkpoint_size import full_checkpoint_size
 from limpet.training.evaluation.latency import latency
@@ -16,7 +17,9 @@ __all__ = ["efficiency"]
 _OF_THE_TASK = ("head.json", "head.safetensors", "labels.json")
 
 
-def efficiency(backbone: Backbone, draft: VersionDraft, files: Mapping[str, Path], *, texts: Sequence[str]) -> Json:
+def efficiency(
+    backbone: Backbone, draft: VersionDraft, files: Mapping[str, Path], *, texts: Sequence[str]
+) -> JsonObject:
     """Return the figures of an adapter that can be had without training it; see `limpet.registry.versions.costs`.
 
     Args:

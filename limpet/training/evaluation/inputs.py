@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from limpet.registry.values import Json
+from limpet.registry.formats.json_values import JsonObject
 from limpet.training.base.environment import arithmetic
 from limpet.training.batching.inference import Encoded
 from limpet.training.generation import chat_templates
@@ -19,7 +19,7 @@ _EACH = 8
 """Hex digits that are kept of each example's digest: enough to name the first that differs."""
 
 
-def describe_inputs(tokenizer: Any, backbone: Any, head: Any, *, encoded: Encoded) -> Json:
+def describe_inputs(tokenizer: Any, backbone: Any, head: Any, *, encoded: Encoded) -> JsonObject:
     """Return what is kept of an evaluation's inputs, as JSON.
 
     `tokens` is the digest of all token ids and of whatever else a batch has but targets, `each` the beginning of each

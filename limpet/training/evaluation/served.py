@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from limpet.registry.values import Json
+from limpet.registry.formats.json_values import JsonObject
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.precision import SERVED_DTYPE
@@ -47,7 +47,7 @@ class Agreement:
         """`served_agreement`."""
         return 1 - len(self.differing) / self.examples
 
-    def content(self) -> Json:
+    def content(self) -> JsonObject:
         """Return it as it is kept with an evaluation."""
         return {
             "dtype": SERVED_DTYPE,

@@ -10,7 +10,8 @@ from typing import Protocol
 from torch import Tensor
 
 from limpet.registry.formats.canonical import digest_file, digest_json
-from limpet.registry.values import Json, TaskRecord
+from limpet.registry.formats.json_values import JsonObject
+from limpet.registry.values import TaskRecord
 
 __all__ = ["ALONE", "Along", "Companion", "Penalty"]
 
@@ -32,7 +33,7 @@ class Companion:
     draws: int | None = None
 
     @property
-    def identity(self) -> Json:
+    def identity(self) -> JsonObject:
         """All that decides what is learned along."""
         head = {name: digest_file(path) for name, path in (self.head or {}).items() if name.startswith("head.")}
         drawn = {} if self.draws is None else {"draws": self.draws}
@@ -49,7 +50,7 @@ class Penalty(Protocol):
     """What is added to the loss of every step."""
 
     @property
-    def identity(self) -> Json:
+    def identity(self) -> JsonObject:
         """All that decides it."""
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:

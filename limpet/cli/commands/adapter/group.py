@@ -19,7 +19,8 @@ from limpet.cli.terminal.cost import cost_lines
 from limpet.cli.terminal.sanitize import plain
 
 if TYPE_CHECKING:
-    from limpet.registry.values import Json, VersionRecord
+    from limpet.registry.formats.json_values import JsonObject
+    from limpet.registry.values import VersionRecord
     from limpet.registry.versions.lineage import Lineage
 
 __all__ = ["command"]
@@ -138,7 +139,7 @@ def show(invocation: Invocation, version: str) -> None:
     output.table(("file", "size", "digest"), [(file.name, file.size, file.digest) for file in record.files])
 
 
-def _lines(record: VersionRecord, cost: Json) -> list[tuple[str, object]]:
+def _lines(record: VersionRecord, cost: JsonObject) -> list[tuple[str, object]]:
     metrics = {name: value for name, value in record.metrics.items() if name != "history"}
     gone = record.deleted
     return [
@@ -162,7 +163,7 @@ def _lines(record: VersionRecord, cost: Json) -> list[tuple[str, object]]:
     ]
 
 
-def _served_otherwise(served: Json | None) -> list[str]:
+def _served_otherwise(served: JsonObject | None) -> list[str]:
     """Name the examples whose served answer is not the measured one, the first of many."""
     differing = served["differing"] if served else []
     lines = [
