@@ -7,9 +7,9 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -18,20 +18,25 @@ from limpet.home import Home, Trained
 from limpet.registry import versions
 from limpet.registry.records import streams
 from limpet.training.learning.learn import TrainingSettings
+from tests.warm import Process, Warm
 
 TRAIN = ["train", "place", "--method", "lora", "--epochs", "10", "--batch-size", "8", "--set", "dropout=0.1"]
 LONG = [*TRAIN, "--epochs", "40"]
 
 
-def limpet(home: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "limpet", *arguments, "--home", str(home), "--json"]
-    environment = os.environ | {"LIMPET_CHECKPOINT_SECONDS": "0", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+Start = Callable[..., Process]
+"""Starts `limpet` with the home of the test: every step of a training writes a checkpoint."""
 
 
-def kill_after_steps(home: Home, steps: int, resume: bool) -> None:
+@pytest.fixture
+def limpet(home: Home, warm: Warm) -> Start:
+    environment = os.environ | {"LIMPET_CHECKPOINT_SECONDS": "0"}
+    return partial(warm.limpet, "--home", home.path, "--json", env=environment)
+
+
+def kill_after_steps(home: Home, limpet: Start, steps: int, *, resume: bool) -> None:
     """Start training or go on with it, and kill it once so many checkpoints were written."""
-    process = limpet(home.path, *TRAIN, *(["--resume"] if resume else []))
+    process = limpet(*TRAIN, *(["--resume"] if resume else []))
     seen: set[int] = set()
     while len(seen) < steps:
         assert process.poll() is None, process.communicate()
@@ -57,11 +62,13 @@ def undisturbed(home: Home) -> Trained:
     "kills",
     [pytest.param([3], id="killed once"), pytest.param([1, 20], id="killed twice", marks=pytest.mark.slow)],
 )
-def test_a_killed_run_resumed_ends_at_the_digest_of_an_undisturbed_one(home: Home, kills: list[int]) -> None:
+def test_a_killed_run_resumed_ends_at_the_digest_of_an_undisturbed_one(
+    home: Home, limpet: Start, kills: list[int]
+) -> None:
     for index, steps in enumerate(kills):
-        kill_after_steps(home, steps, resume=index > 0)
+        kill_after_steps(home, limpet, steps, resume=index > 0)
         assert not home.adapter.list().items
-    process = limpet(home.path, "train", "place", "--resume")
+    process = limpet("train", "place", "--resume")
     printed, said = process.communicate()
     assert process.returncode == 0, said
     resumed = json.loads(printed)["version"]["digest"]
@@ -71,9 +78,9 @@ def test_a_killed_run_resumed_ends_at_the_digest_of_an_undisturbed_one(home: Hom
     assert home.verify().problems == ()
 
 
-def test_two_tasks_may_be_trained_at_once(home: Home) -> None:
+def test_two_tasks_may_be_trained_at_once(home: Home, limpet: Start) -> None:
     quick = ["--epochs", "3", "--batch-size", "8"]
-    together = [limpet(home.path, "train", task, *quick) for task in ("place", "wet")]
+    together = [limpet("train", task, *quick) for task in ("place", "wet")]
     for process in together:
         printed, said = process.communicate()
         assert process.returncode == 0, said
@@ -82,8 +89,8 @@ def test_two_tasks_may_be_trained_at_once(home: Home) -> None:
     assert {step.version for step in streams.steps(home.store, arm.id)} == {"place@1", "wet@1"}
 
 
-def test_the_same_run_is_not_trained_twice_at_once(home: Home) -> None:
-    together = [limpet(home.path, *TRAIN) for _ in range(2)]
+def test_the_same_run_is_not_trained_twice_at_once(home: Home, limpet: Start) -> None:
+    together = [limpet(*TRAIN) for _ in range(2)]
     for process in together:
         process.wait()
     codes = sorted(process.returncode for process in together)
@@ -93,16 +100,16 @@ def test_the_same_run_is_not_trained_twice_at_once(home: Home) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_times_always_ends_at_the_same_digest(home: Home) -> None:
+def test_a_run_killed_at_random_times_always_ends_at_the_same_digest(home: Home, limpet: Start) -> None:
     draw = random.Random(0)
     for _ in range(20):
-        process = limpet(home.path, *LONG, "--resume")
+        process = limpet(*LONG, "--resume")
         try:
             process.communicate(timeout=draw.uniform(1.0, 9.0))
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-    final = limpet(home.path, *LONG, "--resume")
+    final = limpet(*LONG, "--resume")
     printed, said = final.communicate()
     assert final.returncode == 0, said
     assert versions.resolve(home.store, "place@1").digest == json.loads(printed)["version"]["digest"]

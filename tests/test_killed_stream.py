@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,19 +19,18 @@ from limpet.home import Home, open_home
 from limpet.registry.database.schema import AbilityRow
 from limpet.registry.records import streams
 from tests.tiny import tiny_csv
+from tests.warm import Process, Warm
 
 CHECKPOINTS = 3  # as many of a training run have been written when it is killed
 
 
-def begin(home: Path, file: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "limpet", "stream", "run", str(file), "--home", str(home), "--json"]
-    environment = os.environ | {"LIMPET_CHECKPOINT_SECONDS": "0", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def begin(warm: Warm, home: Path, file: Path) -> Process:
+    environment = os.environ | {"LIMPET_CHECKPOINT_SECONDS": "0"}
+    return warm.limpet("stream", "run", file, "--home", home, "--json", env=environment)
 
 
-def kill_once(home: Path, file: Path, reached: Callable[[], bool]) -> None:
-    """Run the stream or go on with it, and kill it where it has reached a place."""
-    process = begin(home, file)
+def kill_once(process: Process, reached: Callable[[], bool]) -> None:
+    """Kill what runs the stream where it has reached a place."""
     while not reached():
         assert process.poll() is None, process.communicate()
         time.sleep(0.001)
@@ -96,7 +93,9 @@ def answers(home: Home) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_a_stream_killed_in_training_and_in_probing_ends_as_an_undisturbed_one(home: Home, tmp_path: Path) -> None:
+def test_a_stream_killed_in_training_and_in_probing_ends_as_an_undisturbed_one(
+    home: Home, warm: Warm, tmp_path: Path
+) -> None:
     file, other = tmp_path / "stream.yaml", tmp_path / "other"
     probes = [
         {"kind": "features", "name": name, "data": f"csv:{tmp_path / name}.csv"} for name in ("first", "second")
@@ -116,9 +115,9 @@ def test_a_stream_killed_in_training_and_in_probing_ends_as_an_undisturbed_one(h
     file.write_text(yaml.safe_dump(content), encoding="utf-8")
     shutil.copytree(home.path, other)
     for reached in (in_second_task(home, "replay"), between_probes(home), in_second_task(home, "ewc")):
-        kill_once(home.path, file, reached)
+        kill_once(begin(warm, home.path, file), reached)
     for folder in (home.path, other):
-        process = begin(folder, file)
+        process = begin(warm, folder, file)
         _, said = process.communicate()
         assert process.returncode == 0, said
     assert found(home.path) == found(other)

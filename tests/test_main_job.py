@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from limpet.registry.cache import cache_folder
 from limpet.training.base.locate import locate
 from tests.tiny import change_one_weight
 from tests.training.methods.test_lora import PLAIN
+from tests.warm import Warm
 
 TEXT = "The striker scored twice in the last minutes of the match."
 STREAM = {
@@ -83,11 +83,10 @@ def test_no_form_of_the_report_tells_where_files_lie_on_this_machine(grown: Home
 
 
 @pytest.mark.sample
-def test_plain_peft_on_the_real_base_gives_the_logits_of_predict(grown: Home, tmp_path: Path) -> None:
+def test_plain_peft_on_the_real_base_gives_the_logits_of_predict(grown: Home, warm: Warm, tmp_path: Path) -> None:
     folder = grown.adapter.export("bbc-news", tmp_path / "out")
     base = locate(grown.base.show())
-    arguments = [sys.executable, "-c", PLAIN, str(base), str(folder), TEXT]
-    printed = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    printed = warm.python("-c", PLAIN, base, folder, TEXT)
     (answer,) = grown.predict("bbc-news", [TEXT])
     torch.testing.assert_close(torch.tensor(answer.logits), torch.tensor(json.loads(printed)), rtol=0, atol=1e-5)
     assert answer.label == "sports"

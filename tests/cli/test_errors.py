@@ -21,13 +21,7 @@ from limpet.cli.options.errors import run
 from limpet.errors import LimpetError
 from tests.cli.conftest import Limpet
 from tests.tiny import change_one_weight, tiny_csv
-
-
-def started(limpet: Limpet, *words: object) -> subprocess.Popen[str]:
-    """Start a call in a process of its own."""
-    command = [sys.executable, "-m", "limpet", *(str(word) for word in words), "--home", str(limpet.home)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=limpet.environment)
+from tests.warm import Warm
 
 
 def test_1_a_dataset_that_is_no_task(grown: Limpet, tmp_path: Path) -> None:
@@ -152,13 +146,14 @@ def test_6_a_crossed_gate_keeps_the_version_and_refuses_its_promotion(copy: Limp
     assert copy.ok("adapter", "show", "wet@2", "--json").json["aliases"] == []
 
 
-def test_130_a_signal_during_training_keeps_a_checkpoint(copy: Limpet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIMPET_CHECKPOINT_SECONDS", "0.1")
-    process = started(copy, "train", "place", "--epochs", 100_000, "--seed", 3)
+def test_130_a_signal_during_training_keeps_a_checkpoint(copy: Limpet, warm: Warm) -> None:
+    environment = copy.environment | {"LIMPET_CHECKPOINT_SECONDS": "0.1"}
+    words = ("train", "place", "--epochs", 100_000, "--seed", 3)
+    process = warm.limpet(*words, "--home", copy.home, env=environment)
     deadline = time.monotonic() + 120
     while not list(copy.home.glob("runs/*/checkpoint.safetensors")):
         assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.1)
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -242,11 +237,12 @@ def test_the_home_comes_from_the_environment_or_from_above(
 
 
 def test_a_reader_that_goes_away_is_no_error_message(grown: Limpet) -> None:
-    process = started(grown, "adapter", "show", "place@1", "--json")
-    assert process.stdout and process.stderr
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    process.wait(timeout=60)
+    command = [sys.executable, "-m", "limpet", "--home", grown.home, "adapter", "show", "place@1", "--json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=grown.environment) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_an_error_without_a_hint_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,21 +273,21 @@ def test_no_color_is_obeyed_on_a_terminal(grown: Limpet) -> None:
     assert "\x1b[" not in on_terminal({"NO_COLOR": "1"})
 
 
-def test_an_addition_is_told_before_its_mirror_and_ctrl_c_there_loses_nothing(copy: Limpet) -> None:
+def test_an_addition_is_told_before_its_mirror_and_ctrl_c_there_loses_nothing(copy: Limpet, warm: Warm) -> None:
     """A tracking server that takes the question and never answers; the version is registered all the same."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"http://ana:hunter2@127.0.0.1:{silent.getsockname()[1]}"
-        command = [sys.executable, "-m", "limpet", "--home", str(copy.home), "train", "wet", "--epochs", "1"]
-        environment = copy.environment | {"LIMPET_MLFLOW": uri}
-        with subprocess.Popen(
-            [*command, "--seed", "5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        ) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline().startswith("registered wet@2 ")
-            # the scores of both tasks now, under a line that is empty and one of names
-            assert all(process.stdout.readline() for _ in range(4))
-            process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=60)
+        words = ("train", "wet", "--epochs", 1, "--seed", 5, "--home", copy.home)
+        process = warm.limpet(*words, env=copy.environment | {"LIMPET_MLFLOW": uri})
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("registered wet@2 ")
+        # the scores of both tasks now, under a line that is empty and one of names
+        assert all(process.stdout.readline() for _ in range(4))
+        # it is asked by now
+        silent.settimeout(60)
+        silent.accept()[0].close()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert "warning: The MLflow mirror is behind" in said
     assert "hunter2" not in said
