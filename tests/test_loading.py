@@ -1,4 +1,4 @@
-"""Libraries load with the garbage collector at rest, and it wakes up again."""
+"""Libraries load with the garbage collector at rest, and it wakes up again; a command loads no more than it needs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from limpet.errors import NotFoundError
 from limpet.loading import loading
 
 
@@ -41,5 +42,38 @@ def test_the_command_line_keeps_what_it_has_loaded() -> None:
         "import gc, sys\nsys.argv = ['limpet', 'task', 'list', '--home', 'nowhere']\nfrom limpet.cli import main\n"
         "try:\n    main()\nexcept SystemExit:\n    print(gc.get_freeze_count() > 1000, gc.isenabled())"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "True True\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (NotFoundError.exit_code, "True True\n")
+
+
+END = """
+import atexit, sys
+from limpet.loading import leave_it_loaded
+
+class Whole:
+    def __del__(self):
+        print("taken apart")
+
+whole = Whole()
+
+def program():
+    atexit.register(print, "what was registered")
+    print("what was said", end=" ")
+    sys.exit({code})
+
+leave_it_loaded(program)
+"""
+
+
+@pytest.mark.parametrize(("code", "returned"), [("0", 0), ("6", 6)])
+def test_a_program_ends_with_its_code_and_what_was_registered_and_is_not_taken_apart(
+    code: str, returned: int
+) -> None:
+    done = subprocess.run([sys.executable, "-c", END.format(code=code)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (returned, "what was said what was registered\n", "")
+
+
+def test_a_program_that_ends_otherwise_is_left_to_python() -> None:
+    done = subprocess.run([sys.executable, "-c", END.format(code="'why'")], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "why\n")
+    assert done.stdout == "what was said what was registered\ntaken apart\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ from limpet.cli.options.errors import run
 from limpet.cli.options.invocation import Invocation
 from limpet.cli.terminal.standard_streams import prepare
 from limpet.errors import UsageError
-from limpet.loading import keep_what_is_loaded
+from limpet.loading import keep_what_is_loaded, leave_it_loaded
 
 __all__ = ["COMMANDS", "cli", "main"]
 
@@ -104,7 +105,7 @@ def cli(_: Invocation) -> None:
 
 
 def main() -> None:
-    """Run the console script `limpet`."""
+    """Run the console script `limpet`; the process ends with it."""
     prepare()
     keep_what_is_loaded()
-    cli.main(prog_name="limpet")
+    leave_it_loaded(partial(cli.main, prog_name="limpet"))

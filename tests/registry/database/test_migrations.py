@@ -38,6 +38,24 @@ def test_the_migrations_make_exactly_the_models(home: Store) -> None:
         assert compare_metadata(context, TableBase.metadata) == []
 
 
+def test_the_migrations_make_indexes_of_live_rows_where_the_models_note_it(home: Store) -> None:
+    noted = {
+        str(index.name): index.info.get("where")
+        for table in TableBase.metadata.tables.values()
+        for index in table.indexes
+    }
+    with home.database.reader.connect() as connection:
+        inspector, kind = inspect(connection), connection.dialect.name
+        made = {
+            str(index["name"]): index.get("dialect_options", {}).get(f"{kind}_where")
+            for table in TableBase.metadata.tables
+            for index in inspector.get_indexes(table)
+        }
+    conditions = {name: None if where is None else str(where).strip("()") for name, where in made.items()}
+    assert {name: conditions[name] for name in noted} == noted
+    assert any(noted.values())
+
+
 def test_the_head_in_the_code_is_the_newest_migration() -> None:
     assert ScriptDirectory.from_config(_alembic_config()).get_current_head() == migrate.head()
 
