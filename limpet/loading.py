@@ -1,4 +1,4 @@
-"""Libraries loaded and left quicker: no look at every object for what could be thrown away, at the end least of all."""
+"""Libraries loaded and left quicker: without a look at every object for what could be thrown away."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def keep_what_is_loaded() -> None:
 def leave_it_loaded(program: Callable[[], object]) -> None:
     """Run a program that ends with `sys.exit`, and then this process, without taking the libraries apart first.
 
-    Python ends as it always does, with threads joined and everything run that was registered for the end; but the half
-    a million objects of torch and transformers go with the process, and not one by one. In somebody else's process it
-    would be wrong: what they registered before would not be run.
+    Python ends as it always does, with threads joined and everything run that was registered for the end; but the
+    half a million objects of torch and transformers go with the process, and not one by one. In somebody else's
+    process it would be wrong: what they registered before would not be run.
 
     Args:
         program: Called once; an exit code of its `sys.exit` that is no number, or any other end, is left to Python.

@@ -133,8 +133,8 @@ class EnvironmentRow(TableBase):
 
 
 # the migrations make these indexes of the live versions alone: the deleted ones, which may be most, cost a reader
-# nothing. Here it is a note, which a test compares: as an argument of PostgreSQL's it would load that dialect, a tenth
-# of the time that `limpet adapter list` takes
+# nothing. Here it is a note, which a test compares: as an argument of PostgreSQL's it would load that dialect, which
+# is a tenth of the time that `limpet adapter list` takes
 _LIVE = {"where": "deleted_at IS NULL"}
 
 
