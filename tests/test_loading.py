@@ -66,9 +66,7 @@ leave_it_loaded(program)
 
 
 @pytest.mark.parametrize(("code", "returned"), [("0", 0), ("6", 6)])
-def test_a_program_ends_with_its_code_and_what_was_registered_not_taken_apart(
-    code: str, returned: int
-) -> None:
+def test_a_program_ends_with_its_code_and_what_was_registered_not_taken_apart(code: str, returned: int) -> None:
     done = subprocess.run([sys.executable, "-c", END.format(code=code)], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (returned, "what was said what was registered\n", "")
 

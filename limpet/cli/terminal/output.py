@@ -91,7 +91,7 @@ def drawn(drawing: RenderableType, width: int = _PIPED_WIDTH) -> str:
     from rich.console import Console
 
     text = io.StringIO()
-    Console(file=text, width=width, highlight=False, no_color=True).print(drawing)
+    Console(file=text, width=width, highlight=False, no_color=True, emoji=False).print(drawing)
     return "".join(f"{line.rstrip()}\n" for line in split_lines(text.getvalue()))
 
 
@@ -101,7 +101,7 @@ def _print(drawing: RenderableType, piped_width: int) -> None:
         return
     from rich.console import Console
 
-    Console(highlight=False).print(drawing)
+    Console(highlight=False, emoji=False).print(drawing)
 
 
 def write(path: Path, content: str | bytes) -> None:
