@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint format bench dashboard-check clean
+.PHONY: demo test test-slow lint format docs bench dashboard-check clean
 
 demo: $(VENV)/installed
 	$(BIN)/limpet demo
@@ -27,6 +27,10 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# into site/; a warning is an error, and so is a link that leads nowhere. The variable silences news about the builder
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 # what docs/explanation/performance.md shows is measured anew and written into it; choices.py prints; methods.py takes
 # hours, and is not among it
 bench: $(VENV)/installed
@@ -45,4 +49,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
     from numpy.typing import NDArray
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "MARKERS",
     "accuracy_cost",
     "curves",
+    "draw_matrix",
     "errors",
     "forgetting_bars",
     "heatmap",
@@ -47,13 +49,22 @@ def heatmap(arm: ArmReport) -> Figure:
 
     Where the tasks' scores have no common unit, each column has its own range of colours, and there is no scale.
     """
+    side = min(10.0, 2.4 + 0.62 * max(len(arm.tasks), 2))
+    figure = new_figure(side + 0.9, side)
+    axes = figure.subplots()
+    image = draw_matrix(axes, arm)
+    axes.set_title(arm.label, fontsize=11)
+    if not arm.reason:
+        figure.colorbar(image, ax=axes, shrink=0.8)
+    return figure
+
+
+def draw_matrix(axes: Axes, arm: ArmReport) -> AxesImage:
+    """Draw the score matrix of an arm, and return the image, whose colours a scale can show."""
     import numpy as np
     from matplotlib.patches import Rectangle
 
     size = len(arm.tasks)
-    side = min(10.0, 2.4 + 0.62 * max(size, 2))
-    figure = new_figure(side + 0.9, side)
-    axes = figure.subplots()
     scores = np.array([[np.nan if cell is None else cell for cell in row[:size]] for row in arm.matrix], dtype=float)
     shares, (low, high) = scores, score_range(scores[~np.isnan(scores)].tolist())
     if arm.reason:
@@ -72,10 +83,7 @@ def heatmap(arm: ArmReport) -> Figure:
     _task_ticks(axes, arm)
     axes.set_xlabel("score on")
     axes.set_ylabel("after learning")
-    axes.set_title(arm.label, fontsize=11)
-    if not arm.reason:
-        figure.colorbar(image, ax=axes, shrink=0.8)
-    return figure
+    return image
 
 
 def _by_column(scores: NDArray[np.float64]) -> NDArray[np.float64]:
