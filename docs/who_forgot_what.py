@@ -14,8 +14,8 @@ from pathlib import Path
 import matplotlib as mpl
 
 import limpet
-from limpet.forgetting.plots import draw_matrix, new_figure
-from limpet.forgetting.report_values import ArmReport
+from limpet.forgetting.render.plots import draw_matrix, new_figure
+from limpet.forgetting.report.values import ArmReport
 
 PICTURE = Path(__file__).parent / "images" / "who-forgot-what.svg"
 # what the arms of the demo do, in the words of someone who has not read about arms yet
