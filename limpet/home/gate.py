@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from limpet.errors import GateError, LimpetError, NotFoundError
 from limpet.forgetting.gate.rules import Crossing, GateRules, check, check_replacement, check_version, unjudged
-from limpet.forgetting.monitor.outcomes import read_outcomes
+from limpet.forgetting.monitor.kept_predictions import read_predictions
 from limpet.forgetting.monitor.replacement import comparable, compare_versions, predecessor
 from limpet.forgetting.monitor.replacement_values import Replacement, latest
 from limpet.registry import versions
@@ -130,7 +130,7 @@ def _replacement(
     old = predecessor(home.store, version, alias)
     if old is None:
         return None
-    read = read_outcomes(home.store)
+    read = read_predictions(home.store)
     found = compare_versions(home.store, old.reference, version.reference, read=read, answers=False)
     if found.change is not None or not _compares(rules):
         return found

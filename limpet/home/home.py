@@ -232,7 +232,7 @@ class Home:
             from limpet.forgetting.monitor import audit as audits
             from limpet.forgetting.monitor import monitor
             from limpet.forgetting.monitor.drift import hold_against_reference
-            from limpet.forgetting.monitor.prediction_diff import read_contents
+            from limpet.forgetting.monitor.kept_predictions import read_contents
             from limpet.training.progress import SILENT
 
         chosen = [versions.resolve(self.store, reference) for reference in references]

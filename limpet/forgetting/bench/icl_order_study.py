@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limpet.errors import UsageError
-from limpet.forgetting.metrics.intervals import RESAMPLES, percentile_interval, score_interval
+from limpet.forgetting.metrics.intervals import RESAMPLES, Interval, percentile_interval, score_interval
 from limpet.forgetting.metrics.no_drift import PERMUTATIONS
 from limpet.training import methods
 from limpet.training.batching.inference import run
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IclStudy", "Orders", "PromptScore", "spread_by_chance", "study_icl"]
 
-Interval = tuple[float, float]
 METHOD = "icl"
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "LEVEL",
     "RESAMPLES",
     "Column",
+    "Interval",
     "MatrixMetric",
     "Resampled",
     "bootstrap_matrices",
@@ -51,6 +52,8 @@ LEVEL = 0.95
 _CHUNK = 4_000_000  # resampled examples held at once: 32 MB
 _ROUNDING = 1e-12
 
+Interval = tuple[float, float]
+"""The lower and the upper end."""
 MatrixMetric = Callable[[Rows], float | None]
 Resampled: TypeAlias = "tuple[tuple[Array | None, ...], ...]"
 """Resampled score matrices, row by row: the scores of each cell, (resamples,), None where it was not evaluated."""
@@ -81,7 +84,7 @@ def score_interval(
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
-) -> tuple[float, float]:
+) -> Interval:
     """Return the percentile bootstrap interval of one score over its examples (Efron & Tibshirani 1993).
 
     Args:
@@ -177,7 +180,7 @@ def replicates(metric: MatrixMetric, matrices: Resampled) -> Array | None:
     return cast("Array | None", metric(cast(Rows, matrices)))
 
 
-def percentile_interval(values: Array, level: float = LEVEL) -> tuple[float, float]:
+def percentile_interval(values: Array, level: float = LEVEL) -> Interval:
     """Return the interval that holds the middle `level` of bootstrap replicates (Efron & Tibshirani 1993).
 
     Of differences between replicates that drew the same examples it is the paired interval. It is degenerate
@@ -218,7 +221,7 @@ def mcnemar_exact(lost: int, gained: int) -> float:
     return min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5)))
 
 
-def t_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
+def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
     """Return Student's t-interval of a mean over seeds; None for fewer than two.
 
     Args:

@@ -12,7 +12,7 @@ import secrets
 from limpet.errors import UsageError
 from limpet.forgetting.monitor import monitor
 from limpet.forgetting.monitor.drift import hold_against_reference
-from limpet.forgetting.monitor.prediction_diff import read_contents
+from limpet.forgetting.monitor.kept_predictions import read_contents
 from limpet.forgetting.monitor.replacement import reference_evaluation
 from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store

@@ -7,9 +7,9 @@ replaces it, by accepting an alarm with a reason.
 from __future__ import annotations
 
 from limpet.forgetting.metrics.intervals import mcnemar_exact
-from limpet.forgetting.monitor.prediction_diff import Reader, find_difference, same_conditions
+from limpet.forgetting.monitor.kept_predictions import KeptPredictions, ReadContent
+from limpet.forgetting.monitor.prediction_diff import find_difference, same_conditions
 from limpet.forgetting.monitor.replacement import change_interval, reference_evaluation
-from limpet.forgetting.report.arm_runs import Outcomes, frozen
 from limpet.registry.records import alarms
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
@@ -20,7 +20,7 @@ __all__ = ["hold_against_reference"]
 _ALPHA = 0.05
 
 
-def hold_against_reference(store: Store, now: EvaluationRecord, read: Reader) -> str:
+def hold_against_reference(store: Store, now: EvaluationRecord, read: ReadContent) -> str:
     """Raise an alarm where a full evaluation does not give the answers of the version's reference.
 
     In the conditions of the reference, one answer that differs is an alarm. In other conditions, such as another
@@ -54,14 +54,14 @@ def hold_against_reference(store: Store, now: EvaluationRecord, read: Reader) ->
     return ""
 
 
-def _lost(reference: EvaluationRecord, now: EvaluationRecord, read: Reader) -> bool:
+def _lost(reference: EvaluationRecord, now: EvaluationRecord, read: ReadContent) -> bool:
     """Tell whether more was lost than gained, beyond chance; of graded answers, whether the score fell beyond it."""
     right = metric(now.metric).right
     before, after = read(reference), read(now)
     if before["targets"] != after["targets"]:
         return True
     if right is None:
-        was, answered = (Outcomes(frozen(one["predictions"]), frozen(one["targets"])) for one in (before, after))
+        was, answered = map(KeptPredictions.of, (before, after))
         interval = change_interval(now.task, now.metric, was, now=answered)
         return now.score < reference.score and (interval is None or interval[1] < 0)
     triples = zip(before["predictions"], after["predictions"], after["targets"], strict=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from limpet.errors import ConflictError
 from limpet.forgetting.monitor.drift import hold_against_reference
-from limpet.forgetting.monitor.prediction_diff import read_contents
+from limpet.forgetting.monitor.kept_predictions import read_contents
 from limpet.registry import versions
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import evaluations, streams, tasks

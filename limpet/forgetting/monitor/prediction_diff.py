@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from limpet.forgetting.report.values import Difference
-from limpet.registry.records import evaluations
+from limpet.forgetting.monitor.kept_predictions import ReadContent
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
 
-__all__ = ["Reader", "find_difference", "read_contents", "same_answers", "same_conditions"]
+__all__ = ["Difference", "find_difference", "same_answers", "same_conditions"]
 
 _LIBRARIES = ("python", "torch", "transformers", "peft", "limpet")
 _LOADED = {
@@ -28,23 +27,35 @@ _LOADED = {
 }
 _BEFORE_CHANGE = 20
 _SHOWN_OF_PROMPT = 60
-Reader = Callable[[EvaluationRecord], Mapping[str, Any]]
 
 
-def read_contents(store: Store) -> Reader:
-    """Return a reader of kept predictions that reads each blob once."""
-    kept: dict[str, Mapping[str, Any]] = {}
+@dataclass(frozen=True)
+class Difference:
+    """Two evaluations of a task that do not agree.
 
-    def read(evaluation: EvaluationRecord) -> Mapping[str, Any]:
-        digest = evaluation.predictions_digest
-        if digest not in kept:
-            kept[digest] = evaluations.predictions(store, evaluation)
-        return kept[digest]
+    `example` is the place of the first example whose prediction differs, in the order of the evaluation split; null
+    where predictions are the same and only logits differ, or where the examples themselves are not the same.
+    """
 
-    return read
+    task: str
+    example: int | None
+    before: Any
+    now: Any
+    target: Any
+    changed: int
+    cause: str
+
+    def sentence(self) -> str:
+        """Return what differs, and why."""
+        if self.example is None:
+            return f"{self.task}: {self.cause}"
+        return (
+            f"{self.task}: example {self.example} was answered {self.before!r} and is answered {self.now!r} now "
+            f"(right: {self.target!r}), {self.changed} in all; {self.cause}"
+        )
 
 
-def same_answers(before: EvaluationRecord, now: EvaluationRecord, read: Reader) -> bool:
+def same_answers(before: EvaluationRecord, now: EvaluationRecord, read: ReadContent) -> bool:
     """Tell whether two full evaluations agree, example by example.
 
     Inside one environment and batch plan every bit of the logits must; across them, the predictions.
@@ -54,14 +65,14 @@ def same_answers(before: EvaluationRecord, now: EvaluationRecord, read: Reader) 
     return all(read(before)[key] == read(now)[key] for key in ("predictions", "targets"))
 
 
-def same_conditions(before: EvaluationRecord, now: EvaluationRecord, read: Reader) -> bool:
+def same_conditions(before: EvaluationRecord, now: EvaluationRecord, read: ReadContent) -> bool:
     """Tell whether two evaluations were computed by the same plan in the same environment: then bits are promised."""
     conditions = [(one.environment, one.plan_digest) for one in (before, now)]
     return conditions[0] == conditions[1] and not _arithmetic(read(before), read(now))
 
 
 def find_difference(
-    store: Store, before: EvaluationRecord, now: EvaluationRecord, *, read: Reader
+    store: Store, before: EvaluationRecord, now: EvaluationRecord, *, read: ReadContent
 ) -> Difference | None:
     """Return the first difference between two full evaluations of a task; null where they agree.
 

@@ -9,8 +9,9 @@ from typing import Any
 from limpet.errors import NotFoundError
 from limpet.forgetting.metrics import intervals
 from limpet.forgetting.metrics.forgetting import negative_flip_rate, positive_flip_rate
+from limpet.forgetting.metrics.intervals import Interval
+from limpet.forgetting.monitor.kept_predictions import KeptPredictions, ReadPredictions
 from limpet.forgetting.monitor.replacement_values import Loss, Replacement
-from limpet.forgetting.report.arm_runs import Outcomes, Read
 from limpet.registry import versions
 from limpet.registry.records import alarms, evaluations, log, tasks
 from limpet.registry.records.rows import PRODUCTION
@@ -73,7 +74,7 @@ def comparable(store: Store, version: str) -> EvaluationRecord | None:
     return known[-1] if known else None
 
 
-def compare_versions(store: Store, old: str, new: str, *, read: Read, answers: bool = True) -> Replacement:
+def compare_versions(store: Store, old: str, new: str, *, read: ReadPredictions, answers: bool = True) -> Replacement:
     """Compare a version with the one that it replaces, by what both answered to the same examples.
 
     Args:
@@ -125,7 +126,7 @@ def accepted_losses(store: Store, task: str) -> dict[tuple[str, str], str]:
     return found
 
 
-def _flips(store: Store, task: TaskRecord, was: Outcomes, *, now: Outcomes) -> Mapping[str, Any]:
+def _flips(store: Store, task: TaskRecord, was: KeptPredictions, *, now: KeptPredictions) -> Mapping[str, Any]:
     right = find_metric(task.definition.metric).right
     if right is None:
         return {}
@@ -167,7 +168,7 @@ def _shown(text: str | tuple[str, ...]) -> str:
     return flat if len(flat) <= _LONGEST_TEXT else f"{flat[: _LONGEST_TEXT - 3]}..."
 
 
-def change_interval(task: str, metric: str, was: Outcomes, *, now: Outcomes) -> tuple[float, float] | None:
+def change_interval(task: str, metric: str, was: KeptPredictions, *, now: KeptPredictions) -> Interval | None:
     """Return the paired bootstrap interval of a score now less before; null where the metric can't be resampled."""
     if find_metric(metric).counts is None or not was.targets:
         return None

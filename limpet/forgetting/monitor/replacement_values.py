@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from limpet.forgetting.metrics.intervals import Interval
+
 __all__ = ["Loss", "Replacement", "latest"]
 
 
@@ -42,7 +44,7 @@ class Replacement:
     old_score: float | None = None
     new_score: float | None = None
     change: float | None = None
-    interval: tuple[float, float] | None = None
+    interval: Interval | None = None
     negative_flip_rate: float | None = None
     positive_flip_rate: float | None = None
     p_value: float | None = None

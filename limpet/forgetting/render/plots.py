@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from limpet.forgetting.metrics.intervals import Interval
 from limpet.forgetting.report.conclusion import arm_names, mean_of, mean_with_interval, runs_of
-from limpet.forgetting.report.values import ArmReport, Interval, Report
+from limpet.forgetting.report.values import ArmReport, Report
 from limpet.training.metrics.metric import unit_key
 
 if TYPE_CHECKING:

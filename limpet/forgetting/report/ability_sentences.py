@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from limpet.forgetting import strategies
 from limpet.forgetting.metrics import intervals
 from limpet.forgetting.metrics.inference import is_shown
-from limpet.forgetting.report.values import AbilityReport, ArmReport, Interval
+from limpet.forgetting.metrics.intervals import Interval
+from limpet.forgetting.report.values import AbilityReport, ArmReport
 
 __all__ = ["ability_sentences"]
 

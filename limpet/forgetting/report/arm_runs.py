@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from limpet.forgetting.metrics import forgetting as metrics
 from limpet.forgetting.metrics import intervals
 from limpet.forgetting.metrics.forgetting import Scores
-from limpet.forgetting.metrics.intervals import Column, Resampled
+from limpet.forgetting.metrics.intervals import Column, Interval, Resampled
 from limpet.forgetting.metrics.matrix import Row, ScoreMatrix
 from limpet.forgetting.metrics.no_drift import forgetting_max_null
+from limpet.forgetting.monitor.kept_predictions import KeptPredictions, ReadPredictions
 from limpet.forgetting.report.arm_cost import arm_cost
-from limpet.forgetting.report.values import ArmReport, Interval, McNemar, SeedSummary, VersionReport
+from limpet.forgetting.report.values import ArmReport, McNemar, SeedSummary, VersionReport
 from limpet.registry.values import SERVED_AGREEMENT, ArmRun, EvaluationRecord, VersionRecord
 from limpet.training.metrics.metric import metric, no_common_unit
 
@@ -29,13 +30,10 @@ __all__ = [
     "OVER_SEEDS",
     "SEED",
     "Course",
-    "Outcomes",
-    "Read",
     "all_known",
     "arm_report",
     "by_arm",
     "first_learned",
-    "frozen",
     "over_seeds",
 ]
 
@@ -52,18 +50,6 @@ OVER_SEEDS = (
     *("fwt_gem", "intransigence"),
 )
 """The metrics that are told over seeds and over orders."""
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """The kept predictions of one evaluation and what was right, in the order of the task's examples."""
-
-    predictions: tuple[Any, ...]
-    targets: tuple[Any, ...]
-
-
-Read = Callable[[EvaluationRecord], Outcomes]
-"""Reads the kept predictions of an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +73,7 @@ class Course:
     tasks: tuple[str, ...]
     cells: tuple[tuple[EvaluationRecord | None, ...], ...]
     versions: tuple[VersionRecord, ...]
-    read: Read
+    read: ReadPredictions
     answering: tuple[VersionRecord, ...] = ()
     answering_since: tuple[int, ...] = ()
     fully: tuple[VersionRecord | None, ...] = ()
@@ -170,7 +156,7 @@ class Course:
             return None
         return intervals.exchanged_changes(column, first, last, seed=SEED, exchanges=intervals.EXCHANGES)
 
-    def outcome(self, step: int, task: int) -> Outcomes | None:
+    def outcome(self, step: int, task: int) -> KeptPredictions | None:
         """Return the predictions of a task after a step; None where it was not evaluated."""
         cell = self.cells[step][task]
         return self.read(cell) if cell else None
@@ -260,11 +246,6 @@ def _version(version: VersionRecord) -> VersionReport:
         version.created_at,
         version.metrics.get(SERVED_AGREEMENT),
     )
-
-
-def frozen(value: Any) -> Any:
-    """Return JSON with its lists as tuples, which can be compared and told apart."""
-    return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
 def over_seeds(courses: Sequence[Course]) -> tuple[SeedSummary, ...]:
@@ -383,7 +364,7 @@ def _mcnemar(course: Course, task: int) -> McNemar | None:
 
 def _before_and_now(
     course: Course, task: int
-) -> tuple[Outcomes | None, Outcomes | None, Callable[[Any, Any], bool] | None]:
+) -> tuple[KeptPredictions | None, KeptPredictions | None, Callable[[Any, Any], bool] | None]:
     """Return what a task answered when it was learned and answers now; nothing of other examples."""
     learned, now = course.outcome(course.learned[task], task), course.outcome(course.steps - 1, task)
     if learned and now and learned.targets != now.targets:

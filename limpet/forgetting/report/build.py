@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from limpet.forgetting import strategies
-from limpet.forgetting.monitor.outcomes import read_outcomes
-from limpet.forgetting.monitor.prediction_diff import find_difference, read_contents
+from limpet.forgetting.monitor.kept_predictions import ReadPredictions, read_contents, read_predictions
+from limpet.forgetting.monitor.prediction_diff import Difference, find_difference
 from limpet.forgetting.monitor.replacement import accepted_losses, compare_versions
 from limpet.forgetting.monitor.replacement_values import Replacement
 from limpet.forgetting.report import general_ability
-from limpet.forgetting.report.arm_runs import Course, Read, arm_report, over_seeds
+from limpet.forgetting.report.arm_runs import Course, arm_report, over_seeds
 from limpet.forgetting.report.comparisons import compare, drifts
 from limpet.forgetting.report.corrections import corrected, tests_of_arms
 from limpet.forgetting.report.home_growth import Growth, home_growth
 from limpet.forgetting.report.reference_arms import with_references
 from limpet.forgetting.report.task_orders import over_orders
-from limpet.forgetting.report.values import ArmReport, BaseReport, Difference, Order, Report, TaskReport
+from limpet.forgetting.report.values import ArmReport, BaseReport, Order, Report, TaskReport
 from limpet.forgetting.stream.published_figures import published_figures
 from limpet.forgetting.stream.spec import order_name
 from limpet.registry import versions
@@ -49,7 +49,7 @@ def build_report(store: Store, stream_name: str | None = None, added: VersionRec
         IntegrityError: Kept predictions are missing or corrupt.
     """
     stream = streams.get(store, stream_name) if stream_name else streams.latest(store)
-    read = read_outcomes(store)
+    read = read_predictions(store)
     if stream.name == streams.HOME_STREAM:
         growth = home_growth(store, stream, added)
         courses, steps = ([growth.course(store, read)], list(growth.additions)) if growth else ([], [])
@@ -92,7 +92,7 @@ def _arm(store: Store, stream: StreamRecord, course: Course) -> ArmReport:
     )
 
 
-def _arms(store: Store, stream: StreamRecord, read: Read) -> tuple[list[Course], list[StepRecord]]:
+def _arms(store: Store, stream: StreamRecord, read: ReadPredictions) -> tuple[list[Course], list[StepRecord]]:
     courses: list[Course] = []
     every: list[StepRecord] = []
     for arm in streams.arm_runs(store, stream.name):
@@ -110,14 +110,14 @@ def _alarms(store: Store, courses: Sequence[Course]) -> tuple[Alarm, ...]:
     return tuple(alarm for alarm in open_alarms(store) if alarm.version in answering)
 
 
-def _replaced(store: Store, growth: Growth, read: Read) -> tuple[Replacement, ...]:
+def _replaced(store: Store, growth: Growth, read: ReadPredictions) -> tuple[Replacement, ...]:
     accepted = {task: accepted_losses(store, task) for task in growth.tasks}
     found = (compare_versions(store, one.old, one.new, read=read, answers=one.answers) for one in growth.successions)
     return tuple(replace(one, accepted=accepted[one.task].get((one.old, one.new), "")) for one in found)
 
 
 def _orders(
-    store: Store, stream: StreamRecord, read: Read, *, courses: list[Course]
+    store: Store, stream: StreamRecord, read: ReadPredictions, *, courses: list[Course]
 ) -> list[tuple[Order, Sequence[Course]]]:
     """Every order of the stream's tasks that was begun, the stream's own first; none where there is but one."""
     known = {other.name: other for other in streams.list_all(store)}

@@ -12,11 +12,12 @@ from typing import Any
 
 from limpet.forgetting import strategies
 from limpet.forgetting.metrics.inference import is_shown
+from limpet.forgetting.metrics.intervals import Interval
 from limpet.forgetting.monitor.replacement_values import latest
 from limpet.forgetting.report.ability_sentences import ability_sentences
 from limpet.forgetting.report.fairness import unlike_treatment
 from limpet.forgetting.report.served_sentences import served_sentences
-from limpet.forgetting.report.values import ArmReport, Comparison, Drift, Interval, Report
+from limpet.forgetting.report.values import ArmReport, Comparison, Drift, Report
 from limpet.training import methods
 
 __all__ = [

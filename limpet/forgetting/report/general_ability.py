@@ -8,9 +8,10 @@ from typing import Any
 from limpet.errors import IntegrityError
 from limpet.forgetting import strategies
 from limpet.forgetting.metrics import intervals as statistics
-from limpet.forgetting.metrics.intervals import Column
-from limpet.forgetting.report.arm_runs import Course, frozen
-from limpet.forgetting.report.values import AbilityReport, AdapterReport, Interval
+from limpet.forgetting.metrics.intervals import Column, Interval
+from limpet.forgetting.monitor.kept_predictions import as_tuples
+from limpet.forgetting.report.arm_runs import Course
+from limpet.forgetting.report.values import AbilityReport, AdapterReport
 from limpet.forgetting.stream.general_ability import Where, adapter_question, other_adapter, probes_of, recall
 from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
@@ -138,7 +139,7 @@ def _answers(store: Store, found: AbilityRecord) -> tuple[Rows, Rows]:
             f"{given:g}.",
             "limpet verify --deep",
         )
-    return frozen(content["predictions"]), frozen(content["targets"])
+    return as_tuples(content["predictions"]), as_tuples(content["targets"])
 
 
 def over_first(

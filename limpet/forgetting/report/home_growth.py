@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from limpet.forgetting.report.arm_runs import Course, Read
+from limpet.forgetting.monitor.kept_predictions import ReadPredictions
+from limpet.forgetting.report.arm_runs import Course
 from limpet.registry import versions
 from limpet.registry.records import evaluations, streams, tasks
 from limpet.registry.records.rows import PRODUCTION
@@ -52,7 +53,7 @@ class Growth:
             row -= 1
         return row
 
-    def course(self, store: Store, read: Read) -> Course:
+    def course(self, store: Store, read: ReadPredictions) -> Course:
         """Return the growth as the course of an arm.
 
         Raises:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from limpet.forgetting.metrics.intervals import Interval
 from limpet.forgetting.metrics.matrix import Row
+from limpet.forgetting.monitor.prediction_diff import Difference
 from limpet.forgetting.monitor.replacement_values import Replacement
 from limpet.forgetting.stream.published_figures import Published
 from limpet.registry.formats.json_values import JsonObject
@@ -20,9 +22,7 @@ __all__ = [
     "BaseReport",
     "Comparison",
     "Cost",
-    "Difference",
     "Drift",
-    "Interval",
     "McNemar",
     "Order",
     "OrderSummary",
@@ -31,8 +31,6 @@ __all__ = [
     "TaskReport",
     "VersionReport",
 ]
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -110,32 +108,6 @@ class McNemar:
     def changed(self) -> bool:
         """Whether an answer changed from right to wrong or back; by a metric that knows neither, the score."""
         return self.change != 0 if self.lost is None or self.gained is None else self.lost + self.gained > 0
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Two evaluations of a task that do not agree.
-
-    `example` is the place of the first example whose prediction differs, in the order of the evaluation split; null
-    where predictions are the same and only logits differ, or where the examples themselves are not the same.
-    """
-
-    task: str
-    example: int | None
-    before: Any
-    now: Any
-    target: Any
-    changed: int
-    cause: str
-
-    def sentence(self) -> str:
-        """Return what differs, and why."""
-        if self.example is None:
-            return f"{self.task}: {self.cause}"
-        return (
-            f"{self.task}: example {self.example} was answered {self.before!r} and is answered {self.now!r} now "
-            f"(right: {self.target!r}), {self.changed} in all; {self.cause}"
-        )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from limpet.forgetting.report.arm_runs import Course, Outcomes, arm_report, over_seeds
+from limpet.forgetting.monitor.kept_predictions import KeptPredictions
+from limpet.forgetting.report.arm_runs import Course, arm_report, over_seeds
 from limpet.forgetting.report.comparisons import compare, drifts
 from limpet.forgetting.report.conclusion import sentences
 from limpet.forgetting.report.corrections import corrected, tests_of_arms
@@ -104,7 +105,7 @@ def _course(
     world: World, generator: np.random.Generator, hard: NDArray[np.float64], name: str, seed: int, first: bool
 ) -> Course:
     strategy, method = ARMS[name]
-    kept: dict[int, Outcomes] = {}
+    kept: dict[int, KeptPredictions] = {}
     rows: list[list[EvaluationRecord | None]] = [[None] * world.tasks for _ in range(world.tasks)]
     targets = (1,) * world.examples
     for task in range(world.tasks):
@@ -116,7 +117,7 @@ def _course(
                 anew = generator.random(world.examples) < (world.churn if world.luck == 0 else 1.0)
                 right = np.where(anew, _right(generator, hard[task], accuracy), right)
             number = len(kept)
-            kept[number] = Outcomes(tuple(right.tolist()), targets)
+            kept[number] = KeptPredictions(tuple(right.tolist()), targets)
             rows[step][task] = _evaluation(f"task-{task}", number, kept[number])
     arm = ArmRun(0, "nothing", name, strategy, method, seed, {}, (), {}, True)
     versions = tuple(_version(f"task-{task}", method, seed) for task in range(world.tasks))
@@ -150,7 +151,7 @@ def _with_probes(arm: ArmReport, course: Course, world: World, generator: np.ran
     return replace(arm, ability=(probe,), adapters=tuple(adapters))
 
 
-def _evaluation(task: str, number: int, outcomes: Outcomes) -> EvaluationRecord:
+def _evaluation(task: str, number: int, outcomes: KeptPredictions) -> EvaluationRecord:
     return EvaluationRecord(
         id=number,
         task=task,

@@ -17,7 +17,7 @@ from limpet.forgetting.gate.rules import GateRules
 from limpet.forgetting.monitor import audit as audits
 from limpet.forgetting.monitor import monitor
 from limpet.forgetting.monitor.drift import hold_against_reference
-from limpet.forgetting.monitor.prediction_diff import read_contents
+from limpet.forgetting.monitor.kept_predictions import read_contents
 from limpet.forgetting.monitor.replacement import reference_evaluation
 from limpet.forgetting.report.conclusion import conclusion
 from limpet.home import Home
@@ -41,8 +41,8 @@ def another_head(patch: pytest.MonkeyPatch) -> Iterator[None]:
     real = monitor.active
 
     @contextmanager
-    def rolled(backbone: Any, method: str, state: Any, head: Any) -> Iterator[Any]:
-        with real(backbone, method, state, head) as model:
+    def rolled(backbone: Any, method: str, state: Any, *, head: Any) -> Iterator[Any]:
+        with real(backbone, method, state, head=head) as model:
             if model.head.linear.weight.shape[0] == 3:
                 model.head.linear.weight.data.copy_(model.head.linear.weight.data.roll(1, 0))
             yield model

@@ -13,7 +13,8 @@ import torch
 import transformers.utils.chat_template_utils as templates_of_transformers
 
 from limpet.forgetting.monitor import monitor
-from limpet.forgetting.monitor.prediction_diff import find_difference, read_contents
+from limpet.forgetting.monitor.kept_predictions import read_contents
+from limpet.forgetting.monitor.prediction_diff import find_difference
 from limpet.home import Home
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import evaluations

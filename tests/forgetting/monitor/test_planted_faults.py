@@ -16,9 +16,9 @@ from limpet.errors import GateError, IntegrityError, NotFoundError, UsageError
 from limpet.forgetting.gate.rules import GateRules
 from limpet.forgetting.metrics.matrix import ScoreMatrix
 from limpet.forgetting.monitor import monitor
-from limpet.forgetting.monitor.prediction_diff import find_difference, read_contents
+from limpet.forgetting.monitor.kept_predictions import read_contents
+from limpet.forgetting.monitor.prediction_diff import Difference, find_difference
 from limpet.forgetting.report.conclusion import conclusion
-from limpet.forgetting.report.values import Difference
 from limpet.home import Home
 from limpet.registry.database.schema import EvaluationRow
 from limpet.registry.formats.canonical import canonical_json
@@ -73,8 +73,8 @@ def test_a_head_shared_by_mistake_crosses_the_gate_and_is_named_in_the_report(
     real = monitor.active
 
     @contextmanager
-    def shared(backbone: Any, method: str, state: Any, head: Any) -> Iterator[Any]:
-        with real(backbone, method, state, head) as model:
+    def shared(backbone: Any, method: str, state: Any, *, head: Any) -> Iterator[Any]:
+        with real(backbone, method, state, head=head) as model:
             if model.head.linear.weight.shape[0] == 3:
                 model.head.linear.weight.data.copy_(model.head.linear.weight.data.roll(1, 0))
             yield model

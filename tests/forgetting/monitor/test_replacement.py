@@ -14,7 +14,7 @@ from sqlalchemy import text
 from limpet.cli import cli
 from limpet.errors import ConflictError, GateError, UsageError
 from limpet.forgetting.gate.rules import Crossing, GateRules, TaskRules, check_replacement, check_version, unjudged
-from limpet.forgetting.monitor.outcomes import read_outcomes
+from limpet.forgetting.monitor.kept_predictions import read_predictions
 from limpet.forgetting.monitor.replacement import compare_versions
 from limpet.forgetting.monitor.replacement_values import Replacement
 from limpet.forgetting.render.csv_report import render_csv
@@ -108,7 +108,7 @@ def test_flips_between_two_versions_equal_their_vector(store: Store, tmp_path: P
     old, new = (add_version(store, NEWS, base, tmp_path, seed) for seed in (0, 1))
     evaluate(store, old, VECTORS["old_right"])
     evaluate(store, new, VECTORS["new_right"])
-    found = compare_versions(store, old.reference, new.reference, read=read_outcomes(store))
+    found = compare_versions(store, old.reference, new.reference, read=read_predictions(store))
     expected = VECTORS["expected"]
     assert found.negative_flip_rate == pytest.approx(expected["replaced_negative_flip_rate"], abs=1e-12)
     assert found.positive_flip_rate == pytest.approx(expected["replaced_positive_flip_rate"], abs=1e-12)
@@ -124,7 +124,7 @@ def test_versions_that_answered_other_examples_are_not_compared(news: Home) -> N
     store = news.store
     base = add_base(store)
     late = add_version(store, NEWS, base, news.path, seed=9)
-    read = read_outcomes(store)
+    read = read_predictions(store)
     assert compare_versions(store, f"{NEWS}@1", late.reference, read=read).change is None
     evaluate(store, late, first(20), data="sha256:" + "1" * 64)
     found = compare_versions(store, f"{NEWS}@1", late.reference, read=read)

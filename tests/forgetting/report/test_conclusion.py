@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from limpet.forgetting.monitor.prediction_diff import Difference
 from limpet.forgetting.report.conclusion import conclusion, sentences
-from limpet.forgetting.report.values import ArmReport, Comparison, Difference, Report
+from limpet.forgetting.report.values import ArmReport, Comparison, Report
 
 
 def with_arm(report: Report, name: str, **changes: object) -> Report:
