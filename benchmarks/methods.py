@@ -343,7 +343,7 @@ def scored(name: str, predictions: Any, targets: Any) -> dict[str, Any]:
     assert used.counts is not None
     values = used.counts(predictions, targets)[0]
     each = {"values": values.round(6).tolist()}
-    if used.right is not None:
+    if used.is_correct is not None:
         each = {"right": np.packbits(values.astype(bool)).tobytes().hex()}
     return {"metric": name, "score": used.score(predictions, targets), "examples": len(targets), **each}
 

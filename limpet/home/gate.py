@@ -19,7 +19,8 @@ from limpet.registry.records import streams
 from limpet.registry.records.rows import PRODUCTION
 
 if TYPE_CHECKING:
-    from limpet.forgetting.report.values import ArmReport, Report
+    from limpet.forgetting.report.arm_values import ArmReport
+    from limpet.forgetting.report.values import Report
     from limpet.home import Home
     from limpet.registry.values import VersionRecord
     from limpet.training.progress import Progress

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from limpet.forgetting.metrics.forgetting import forgetting_max, forgetting_terms, worst_forgetting
 from limpet.forgetting.monitor.replacement_values import Replacement
-from limpet.forgetting.report.values import ArmReport
+from limpet.forgetting.report.arm_values import ArmReport
 from limpet.registry.values import VersionRecord
 
 __all__ = ["Crossing", "GateRules", "TaskRules", "check", "check_replacement", "check_version", "unjudged"]

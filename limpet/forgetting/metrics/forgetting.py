@@ -23,6 +23,7 @@ from typing import Any
 
 __all__ = [
     "DEFINITIONS",
+    "IsCorrect",
     "Learned",
     "Rows",
     "Scores",
@@ -31,6 +32,7 @@ __all__ = [
     "average_anytime_accuracy",
     "bwt_diaz",
     "bwt_gem",
+    "flipped_examples",
     "forgetting_max",
     "forgetting_terms",
     "fwt_gem",
@@ -46,7 +48,8 @@ __all__ = [
 Rows = Sequence[Sequence[float | None]]
 Scores = Sequence[float | None]
 Learned = Sequence[int]
-Right = Callable[[Any, Any], bool]
+IsCorrect = Callable[[Any, Any], bool]
+"""Tells whether a prediction is right, given what is right."""
 
 DEFINITIONS: dict[str, str] = {
     "average_accuracy": "mean over j of R[T][j] (Lopez-Paz & Ranzato 2017, ACC)",
@@ -187,8 +190,26 @@ def all_metrics(
     }
 
 
+def flipped_examples(
+    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], *, is_correct: IsCorrect = operator.eq
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the examples that were right and are wrong now, and those that were wrong and are right, by position.
+
+    Args:
+        learned: Predictions recorded after the task was learned, one for each example.
+        now: Predictions of the same examples, in the same order, today.
+        targets: What is right.
+        is_correct: Tells whether a prediction is right.
+    """
+    triples = zip(learned, now, targets, strict=True)
+    correct = [(is_correct(before, target), is_correct(after, target)) for before, after, target in triples]
+    lost = tuple(example for example, pair in enumerate(correct) if pair == (True, False))
+    gained = tuple(example for example, pair in enumerate(correct) if pair == (False, True))
+    return lost, gained
+
+
 def negative_flip_rate(
-    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], *, right: Right = operator.eq
+    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], *, is_correct: IsCorrect = operator.eq
 ) -> float | None:
     """Return the share of examples that were right when the task was learned and are wrong now.
 
@@ -198,13 +219,14 @@ def negative_flip_rate(
         learned: Predictions recorded after the task was learned, one for each example.
         now: Predictions of the same examples, in the same order, today.
         targets: What is right.
-        right: Tells whether a prediction is right.
+        is_correct: Tells whether a prediction is right.
     """
-    return _flips(learned, now, targets, right=right, right_before=True)
+    lost, _ = flipped_examples(learned, now, targets, is_correct=is_correct)
+    return len(lost) / len(targets) if targets else None
 
 
 def positive_flip_rate(
-    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], *, right: Right = operator.eq
+    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], *, is_correct: IsCorrect = operator.eq
 ) -> float | None:
     """Return the share of examples that were wrong when the task was learned and are right now.
 
@@ -212,9 +234,10 @@ def positive_flip_rate(
         learned: Predictions recorded after the task was learned, one for each example.
         now: Predictions of the same examples, in the same order, today.
         targets: What is right.
-        right: Tells whether a prediction is right.
+        is_correct: Tells whether a prediction is right.
     """
-    return _flips(learned, now, targets, right=right, right_before=False)
+    _, gained = flipped_examples(learned, now, targets, is_correct=is_correct)
+    return len(gained) / len(targets) if targets else None
 
 
 def identical_predictions(learned: Sequence[Any], now: Sequence[Any]) -> bool:
@@ -232,14 +255,6 @@ _OF_THE_MATRIX: dict[str, Callable[[Rows, Learned | None], float | None]] = {
     "worst_forgetting": worst_forgetting,
     "retention": retention,
 }
-
-
-def _flips(
-    learned: Sequence[Any], now: Sequence[Any], targets: Sequence[Any], *, right: Right, right_before: bool
-) -> float | None:
-    triples = list(zip(learned, now, targets, strict=True))
-    flips = sum(right(a, y) is right_before and right(b, y) is not right_before for a, b, y in triples)
-    return flips / len(triples) if triples else None
 
 
 def _learned(rows: Rows, learned: Learned | None) -> Learned:

@@ -6,6 +6,7 @@ replaces it, by accepting an alarm with a reason.
 
 from __future__ import annotations
 
+from limpet.forgetting.metrics.forgetting import flipped_examples
 from limpet.forgetting.metrics.intervals import mcnemar_exact
 from limpet.forgetting.monitor.kept_predictions import KeptPredictions, ReadContent
 from limpet.forgetting.monitor.prediction_diff import find_difference, same_conditions
@@ -56,15 +57,14 @@ def hold_against_reference(store: Store, now: EvaluationRecord, read: ReadConten
 
 def _lost(reference: EvaluationRecord, now: EvaluationRecord, read: ReadContent) -> bool:
     """Tell whether more was lost than gained, beyond chance; of graded answers, whether the score fell beyond it."""
-    right = metric(now.metric).right
+    is_correct = metric(now.metric).is_correct
     before, after = read(reference), read(now)
     if before["targets"] != after["targets"]:
         return True
-    if right is None:
+    if is_correct is None:
         was, answered = map(KeptPredictions.of, (before, after))
         interval = change_interval(now.task, now.metric, was, now=answered)
         return now.score < reference.score and (interval is None or interval[1] < 0)
-    triples = zip(before["predictions"], after["predictions"], after["targets"], strict=True)
-    pairs = [(right(was, target), right(answer, target)) for was, answer, target in triples]
-    lost, gained = pairs.count((True, False)), pairs.count((False, True))
+    flipped = flipped_examples(before["predictions"], after["predictions"], after["targets"], is_correct=is_correct)
+    lost, gained = map(len, flipped)
     return lost > gained and mcnemar_exact(lost, gained) < _ALPHA

@@ -7,19 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from limpet.errors import IntegrityError
+from limpet.forgetting.json_form import as_tuples
 from limpet.registry.records import evaluations
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
 from limpet.training.metrics.metric import score
 
-__all__ = [
-    "KeptPredictions",
-    "ReadContent",
-    "ReadPredictions",
-    "as_tuples",
-    "read_contents",
-    "read_predictions",
-]
+__all__ = ["KeptPredictions", "ReadContent", "ReadPredictions", "read_contents", "read_predictions"]
 
 _ROUNDING = 1e-9  # sums of other metrics than accuracy may differ in the last bits from machine to machine
 
@@ -79,8 +73,3 @@ def read_predictions(store: Store) -> ReadPredictions:
         return predictions
 
     return read
-
-
-def as_tuples(value: Any) -> Any:
-    """Return JSON with its lists as tuples, which can be compared and told apart."""
-    return tuple(map(as_tuples, value)) if isinstance(value, list) else value

@@ -8,7 +8,7 @@ from typing import Any
 
 from limpet.errors import NotFoundError
 from limpet.forgetting.metrics import intervals
-from limpet.forgetting.metrics.forgetting import negative_flip_rate, positive_flip_rate
+from limpet.forgetting.metrics.forgetting import flipped_examples, negative_flip_rate, positive_flip_rate
 from limpet.forgetting.metrics.intervals import Interval
 from limpet.forgetting.monitor.kept_predictions import KeptPredictions, ReadPredictions
 from limpet.forgetting.monitor.replacement_values import Loss, Replacement
@@ -127,16 +127,15 @@ def accepted_losses(store: Store, task: str) -> dict[tuple[str, str], str]:
 
 
 def _flips(store: Store, task: TaskRecord, was: KeptPredictions, *, now: KeptPredictions) -> Mapping[str, Any]:
-    right = find_metric(task.definition.metric).right
-    if right is None:
+    is_correct = find_metric(task.definition.metric).is_correct
+    if is_correct is None:
         return {}
     triples = list(zip(was.predictions, now.predictions, was.targets, strict=True))
-    rightly = [(right(before, target), right(after, target)) for before, after, target in triples]
-    lost = tuple(place for place, pair in enumerate(rightly) if pair == (True, False))
-    gained = tuple(place for place, pair in enumerate(rightly) if pair == (False, True))
+    answers = (was.predictions, now.predictions, was.targets)
+    lost, gained = flipped_examples(*answers, is_correct=is_correct)
     return {
-        "negative_flip_rate": negative_flip_rate(was.predictions, now.predictions, was.targets, right=right),
-        "positive_flip_rate": positive_flip_rate(was.predictions, now.predictions, was.targets, right=right),
+        "negative_flip_rate": negative_flip_rate(*answers, is_correct=is_correct),
+        "positive_flip_rate": positive_flip_rate(*answers, is_correct=is_correct),
         "p_value": intervals.mcnemar_exact(len(lost), len(gained)),
         "lost_examples": lost,
         "gained_examples": gained,

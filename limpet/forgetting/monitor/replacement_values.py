@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from limpet.forgetting.json_form import as_json
 from limpet.forgetting.metrics.intervals import Interval
+from limpet.registry.formats.json_values import JsonObject
 
 __all__ = ["Loss", "Replacement", "latest"]
 
@@ -57,10 +59,9 @@ class Replacement:
     accepted: str = ""
     p_holm: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the entry as the contract has it."""
-        plain = asdict(self)
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+        return as_json(self)
 
     def sentence(self) -> str:
         """Return what became of the task, in one sentence."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from limpet.forgetting.render.tables import MISSING, Table, label, number, span
-from limpet.forgetting.report.values import AbilityReport, Report
+from limpet.forgetting.report.arm_values import AbilityReport
+from limpet.forgetting.report.values import Report
 
 __all__ = ["ability_table", "adapter_table"]
 

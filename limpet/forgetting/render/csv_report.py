@@ -9,7 +9,9 @@ from dataclasses import asdict
 
 from limpet.forgetting.monitor.replacement_values import Replacement
 from limpet.forgetting.render.tables import settings_text
-from limpet.forgetting.report.values import ArmReport, Comparison, Report
+from limpet.forgetting.report.arm_values import ArmReport
+from limpet.forgetting.report.comparison_values import Comparison
+from limpet.forgetting.report.values import Report
 
 __all__ = ["HEADER", "render_csv"]
 

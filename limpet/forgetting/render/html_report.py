@@ -10,8 +10,9 @@ from limpet.forgetting.render.heat_table import HeatTable, Range, heat_table, ra
 from limpet.forgetting.render.html_page import Plot, data_uri, page
 from limpet.forgetting.render.summary_table import mean_matrix, summary_table
 from limpet.forgetting.render.tables import Table
+from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.conclusion import arm_names, runs_of, sentences
-from limpet.forgetting.report.values import ArmReport, Report
+from limpet.forgetting.report.values import Report
 from limpet.registry.records.streams import HOME_STREAM
 from limpet.training.metrics.metric import unit_key
 

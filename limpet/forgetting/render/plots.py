@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from limpet.forgetting.metrics.intervals import Interval
+from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.conclusion import arm_names, mean_of, mean_with_interval, runs_of
-from limpet.forgetting.report.values import ArmReport, Report
+from limpet.forgetting.report.values import Report
 from limpet.training.metrics.metric import unit_key
 
 if TYPE_CHECKING:

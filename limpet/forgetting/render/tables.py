@@ -8,8 +8,9 @@ from typing import Any
 
 from limpet.forgetting.metrics.forgetting import DEFINITIONS
 from limpet.forgetting.metrics.intervals import Interval
+from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.conclusion import arm_names, mean_with_interval, runs_of
-from limpet.forgetting.report.values import ArmReport, Report
+from limpet.forgetting.report.values import Report
 from limpet.registry.versions.costs import COMPARED, COSTS, LATENCY
 
 __all__ = [

@@ -8,7 +8,7 @@ from limpet.forgetting import strategies
 from limpet.forgetting.metrics import intervals
 from limpet.forgetting.metrics.inference import is_shown
 from limpet.forgetting.metrics.intervals import Interval
-from limpet.forgetting.report.values import AbilityReport, ArmReport
+from limpet.forgetting.report.arm_values import AbilityReport, ArmReport
 
 __all__ = ["ability_sentences"]
 

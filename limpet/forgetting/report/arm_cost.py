@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from limpet.forgetting.report.values import Cost
+from limpet.forgetting.report.arm_values import Cost
 from limpet.registry.values import VersionRecord
 from limpet.registry.versions.costs import COMPARED, against_full
 

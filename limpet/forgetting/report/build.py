@@ -11,13 +11,17 @@ from limpet.forgetting.monitor.prediction_diff import Difference, find_differenc
 from limpet.forgetting.monitor.replacement import accepted_losses, compare_versions
 from limpet.forgetting.monitor.replacement_values import Replacement
 from limpet.forgetting.report import general_ability
-from limpet.forgetting.report.arm_runs import Course, arm_report, over_seeds
+from limpet.forgetting.report.arm_report import arm_report
+from limpet.forgetting.report.arm_runs import ArmRunEvidence
+from limpet.forgetting.report.arm_values import ArmReport
+from limpet.forgetting.report.comparison_values import Order
 from limpet.forgetting.report.comparisons import compare, drifts
 from limpet.forgetting.report.corrections import corrected, tests_of_arms
 from limpet.forgetting.report.home_growth import Growth, home_growth
 from limpet.forgetting.report.reference_arms import with_references
+from limpet.forgetting.report.seed_means import over_seeds
 from limpet.forgetting.report.task_orders import over_orders
-from limpet.forgetting.report.values import ArmReport, BaseReport, Order, Report, TaskReport
+from limpet.forgetting.report.values import BaseReport, Report, TaskReport
 from limpet.forgetting.stream.published_figures import published_figures
 from limpet.forgetting.stream.spec import order_name
 from limpet.registry import versions
@@ -52,61 +56,61 @@ def build_report(store: Store, stream_name: str | None = None, added: VersionRec
     read = read_predictions(store)
     if stream.name == streams.HOME_STREAM:
         growth = home_growth(store, stream, added)
-        courses, steps = ([growth.course(store, read)], list(growth.additions)) if growth else ([], [])
+        arm_runs, steps = ([growth.evidence(store, read)], list(growth.additions)) if growth else ([], [])
     else:
         growth = None
-        courses, steps = _arms(store, stream, read)
-    courses = with_references(_with_full(store, courses))
-    orders = _orders(store, stream, read, courses=courses)
-    names = courses[0].tasks if courses else stream.tasks
+        arm_runs, steps = _arms(store, stream, read)
+    arm_runs = with_references(_with_full(store, arm_runs))
+    orders = _orders(store, stream, read, arm_runs=arm_runs)
+    names = arm_runs[0].tasks if arm_runs else stream.tasks
     base = bases.get(
-        store, courses[0].versions[0].base_digest if courses and courses[0].versions else stream.base_digest
+        store, arm_runs[0].versions[0].base_digest if arm_runs and arm_runs[0].versions else stream.base_digest
     )
-    arms = [_arm(store, stream, course) for course in courses]
-    drifted = drifts(courses)
+    arms = [_arm(store, stream, evidence) for evidence in arm_runs]
+    drifted = drifts(arm_runs)
     made = Report(
         stream=stream.name,
         base=BaseReport(base.name, base.digest, _unchanged(steps)),
         tasks=tuple(_task(store, name) for name in names),
         arms=tuple(arms),
-        comparisons=compare(courses, len(drifted) + tests_of_arms(arms)),
+        comparisons=compare(arm_runs, len(drifted) + tests_of_arms(arms)),
         drifts=drifted,
-        seeds=over_seeds(courses),
-        environments=_environments(courses),
+        seeds=over_seeds(arm_runs),
+        environments=_environments(arm_runs),
         spec=stream.spec,
         orders=tuple(order for order, _ in orders),
         over_orders=over_orders(orders),
         published=published_figures(stream.spec),
         replaced=_replaced(store, growth, read) if growth else (),
-        alarms=_alarms(store, courses),
+        alarms=_alarms(store, arm_runs),
     )
     return corrected(made)
 
 
-def _arm(store: Store, stream: StreamRecord, course: Course) -> ArmReport:
+def _arm(store: Store, stream: StreamRecord, evidence: ArmRunEvidence) -> ArmReport:
     return replace(
-        arm_report(course),
-        differences=_differences(store, course),
-        ability=general_ability.abilities_of(store, stream, course),
-        adapters=general_ability.adapters_of(store, stream, course),
+        arm_report(evidence),
+        differences=_differences(store, evidence),
+        ability=general_ability.abilities_of(store, stream, evidence),
+        adapters=general_ability.adapters_of(store, stream, evidence),
     )
 
 
-def _arms(store: Store, stream: StreamRecord, read: ReadPredictions) -> tuple[list[Course], list[StepRecord]]:
-    courses: list[Course] = []
+def _arms(store: Store, stream: StreamRecord, read: ReadPredictions) -> tuple[list[ArmRunEvidence], list[StepRecord]]:
+    arm_runs: list[ArmRunEvidence] = []
     every: list[StepRecord] = []
     for arm in streams.arm_runs(store, stream.name):
         steps = streams.steps(store, arm.id)
         # a version that was deleted since is still evidence
         made = tuple(versions.look_up(store, step.version) for step in steps)
         cells = tuple(tuple(step.row.get(task) for task in stream.tasks) for step in steps)
-        courses.append(Course(arm, stream.tasks, cells, made, read))
+        arm_runs.append(ArmRunEvidence(arm, stream.tasks, cells, made, read))
         every += steps
-    return courses, every
+    return arm_runs, every
 
 
-def _alarms(store: Store, courses: Sequence[Course]) -> tuple[Alarm, ...]:
-    answering = {version.reference for course in courses for version in course.serving}
+def _alarms(store: Store, arm_runs: Sequence[ArmRunEvidence]) -> tuple[Alarm, ...]:
+    answering = {version.reference for evidence in arm_runs for version in evidence.serving}
     return tuple(alarm for alarm in open_alarms(store) if alarm.version in answering)
 
 
@@ -117,35 +121,37 @@ def _replaced(store: Store, growth: Growth, read: ReadPredictions) -> tuple[Repl
 
 
 def _orders(
-    store: Store, stream: StreamRecord, read: ReadPredictions, *, courses: list[Course]
-) -> list[tuple[Order, Sequence[Course]]]:
+    store: Store, stream: StreamRecord, read: ReadPredictions, *, arm_runs: list[ArmRunEvidence]
+) -> list[tuple[Order, Sequence[ArmRunEvidence]]]:
     """Every order of the stream's tasks that was begun, the stream's own first; none where there is but one."""
     known = {other.name: other for other in streams.list_all(store)}
     wanted = (order_name(stream.name, number) for number in range(2, int(stream.spec.get("orders", 1)) + 1))
     others = [known[name] for name in wanted if name in known]
-    found: list[tuple[Order, Sequence[Course]]] = [(Order(stream.name, stream.tasks), courses)] if others else []
+    if not others:
+        return []
+    orders: list[tuple[Order, Sequence[ArmRunEvidence]]] = [(Order(stream.name, stream.tasks), arm_runs)]
     for other in others:
-        found.append((Order(other.name, other.tasks), with_references(_arms(store, other, read)[0])))
-    return found
+        orders.append((Order(other.name, other.tasks), with_references(_arms(store, other, read)[0])))
+    return orders
 
 
-def _differences(store: Store, course: Course) -> tuple[Difference, ...]:
+def _differences(store: Store, evidence: ArmRunEvidence) -> tuple[Difference, ...]:
     """For each earlier task whose weights are meant to stay, the first evaluation that differs from the first."""
-    strategy = strategies.get(course.arm.strategy)
+    strategy = strategies.get(evidence.arm.strategy)
     if strategy.shares_state or strategy.learns_all:
         return ()
     read, found = read_contents(store), dict[str, Difference]()
-    for learned, now in course.pairs():
+    for learned, now in evidence.pairs():
         if learned.task not in found and (difference := find_difference(store, learned, now, read=read)):
             found[learned.task] = difference
     return tuple(found.values())
 
 
-def _with_full(store: Store, courses: Sequence[Course]) -> list[Course]:
-    """Give every course the fully fine-tuned versions of its tasks: those of the stream before others of the home."""
+def _with_full(store: Store, arm_runs: Sequence[ArmRunEvidence]) -> list[ArmRunEvidence]:
+    """Give every arm run the fully fine-tuned versions of its tasks: those of the stream before others of a home."""
     here: dict[str, list[VersionRecord]] = {}
-    for course in courses:
-        for version in course.serving:
+    for evidence in arm_runs:
+        for version in evidence.serving:
             here.setdefault(version.task, []).append(version)
     known = {task: (*versions_here, *full_versions(store, task)) for task, versions_here in here.items()}
 
@@ -153,7 +159,7 @@ def _with_full(store: Store, courses: Sequence[Course]) -> list[Course]:
         # a run under the same seed is the closest there is
         return find_full(version, sorted(known[version.task], key=lambda one: one.seed != version.seed))
 
-    return [replace(course, fully=tuple(map(find, course.serving))) for course in courses]
+    return [replace(evidence, fully=tuple(map(find, evidence.serving))) for evidence in arm_runs]
 
 
 def _task(store: Store, name: str) -> TaskReport:
@@ -169,8 +175,8 @@ def _unchanged(steps: Sequence[StepRecord]) -> bool | None:
     return all(checked) if checked else None
 
 
-def _environments(courses: Sequence[Course]) -> tuple[Environment, ...]:
+def _environments(arm_runs: Sequence[ArmRunEvidence]) -> tuple[Environment, ...]:
     """The environments of all versions and evaluations, each once."""
-    found = {version.environment: None for course in courses for version in course.versions}
-    cells = (cell for course in courses for row in course.cells for cell in row)
+    found = {version.environment: None for evidence in arm_runs for version in evidence.versions}
+    cells = (cell for evidence in arm_runs for row in evidence.cells for cell in row)
     return tuple(found | {cell.environment: None for cell in cells if cell is not None})

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from limpet.forgetting import strategies
 from limpet.forgetting.metrics import intervals
 from limpet.forgetting.metrics.inference import MARGIN, equality_p_value, seeds_p_value
-from limpet.forgetting.report.arm_runs import METRICS, SEED, Course, by_arm
-from limpet.forgetting.report.values import Comparison, Drift
+from limpet.forgetting.report.arm_runs import METRICS, SEED, ArmRunEvidence, by_arm
+from limpet.forgetting.report.comparison_values import Comparison, Drift
 from limpet.training.metrics.metric import metric
 from limpet.training.metrics.units import SHARE
 
@@ -31,7 +31,7 @@ Measure = Callable[[Any], Any]
 """A metric of a score matrix, measured or resampled."""
 
 
-def compare(courses: Sequence[Course], other_tests: int = 0) -> tuple[Comparison, ...]:
+def compare(arm_runs: Sequence[ArmRunEvidence], other_tests: int = 0) -> tuple[Comparison, ...]:
     """Compare every pair of arms that are equally far, the isolated arm first; nothing is corrected yet.
 
     With several seeds, a metric is averaged over the seeds that both arms have, in the measured matrices
@@ -39,10 +39,10 @@ def compare(courses: Sequence[Course], other_tests: int = 0) -> tuple[Comparison
     tasks' scores have no common unit, each task is compared by itself.
 
     Args:
-        courses: Every arm under every seed.
+        arm_runs: Every arm under every seed.
         other_tests: How many other tests the report has, for which these will be corrected too.
     """
-    arms = by_arm(courses)
+    arms = by_arm(arm_runs)
     order = sorted(arms, key=lambda name: arms[name][0].arm.strategy != "isolated")
     pairs = [found for a, b in combinations(order, 2) if (found := _pair(arms[a], arms[b])) is not None]
     tests = other_tests + sum(len(pair.measures) for pair in pairs)
@@ -50,14 +50,14 @@ def compare(courses: Sequence[Course], other_tests: int = 0) -> tuple[Comparison
     return tuple(comparison for pair in pairs for comparison in _compare(pair, exchanges))
 
 
-def drifts(courses: Sequence[Course]) -> tuple[Drift, ...]:
+def drifts(arm_runs: Sequence[ArmRunEvidence]) -> tuple[Drift, ...]:
     """Return for every arm whether its earlier tasks changed since they were learned; nothing is corrected yet.
 
     That is by `bwt_gem`. Where it is undefined, an arm is left out, and so is one that others are measured against.
     """
     runs = (
         [run for run in every if run.steps == max(other.steps for other in every)]
-        for every in by_arm(courses).values()
+        for every in by_arm(arm_runs).values()
     )
     found = (_drift(equal) for equal in runs if strategies.get(equal[0].arm.strategy).measures is None)
     return tuple(drift for drift in found if drift is not None)
@@ -67,11 +67,11 @@ def drifts(courses: Sequence[Course]) -> tuple[Drift, ...]:
 class _Pair:
     """The runs of two arms, seed by seed, and what they are compared by."""
 
-    runs: tuple[tuple[Course, Course], ...]
+    runs: tuple[tuple[ArmRunEvidence, ArmRunEvidence], ...]
     measures: tuple[tuple[str, Measure], ...]
 
 
-def _pair(a: Sequence[Course], b: Sequence[Course]) -> _Pair | None:
+def _pair(a: Sequence[ArmRunEvidence], b: Sequence[ArmRunEvidence]) -> _Pair | None:
     """The runs of two arms under the same seed that evaluated the same examples at the same steps."""
     others = {run.arm.seed: run for run in b}
     pairs = [(run, others[run.arm.seed]) for run in a if run.arm.seed in others]
@@ -117,11 +117,11 @@ def _compare(pair: _Pair, exchanges: int) -> list[Comparison]:
     return found
 
 
-def _drift(runs: Sequence[Course]) -> Drift | None:
+def _drift(runs: Sequence[ArmRunEvidence]) -> Drift | None:
     values = [value for run in runs if (value := run.metrics["bwt_gem"]) is not None]
     exchanged = [_exchanged(run) for run in runs]
     known = [one for one in exchanged if one is not None]
-    drawn = [one for run in runs if run.columns and (one := run.drawn["bwt_gem"]) is not None]
+    drawn = [one for run in runs if run.columns and (one := run.resampled_metrics["bwt_gem"]) is not None]
     if not values or not len(values) == len(known) == len(drawn) == len(runs):
         return None
     mean, replicates = sum(values) / len(values), _mean(drawn)
@@ -135,7 +135,7 @@ def _drift(runs: Sequence[Course]) -> Drift | None:
     )
 
 
-def _exchanged(run: Course) -> Array | None:
+def _exchanged(run: ArmRunEvidence) -> Array | None:
     """`bwt_gem` after answers when learned and now were exchanged by coins: (exchanges,)."""
     each = [run.exchanged(task) for task in run.earlier]
     known = [one for one in each if one is not None]
@@ -149,11 +149,11 @@ def _mean(values: Sequence[Array]) -> Array:
     return mean
 
 
-def _in_shares(course: Course) -> bool:
-    return all(metric(column.metric).unit == SHARE for column in course.columns)
+def _in_shares(evidence: ArmRunEvidence) -> bool:
+    return all(metric(column.metric).unit == SHARE for column in evidence.columns)
 
 
-def _layout(course: Course) -> list[tuple[str, tuple[Any, ...], list[bool]]]:
+def _layout(evidence: ArmRunEvidence) -> list[tuple[str, tuple[Any, ...], list[bool]]]:
     return [
-        (column.task, column.targets, [row is not None for row in column.predictions]) for column in course.columns
+        (column.task, column.targets, [row is not None for row in column.predictions]) for column in evidence.columns
     ]

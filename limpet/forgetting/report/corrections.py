@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from limpet.forgetting import strategies
 from limpet.forgetting.metrics.inference import holm
-from limpet.forgetting.report.values import AbilityReport, ArmReport, Report
+from limpet.forgetting.report.arm_values import AbilityReport, ArmReport
+from limpet.forgetting.report.values import Report
 
 __all__ = ["corrected", "tests_of_arms"]
 

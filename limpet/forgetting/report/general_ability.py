@@ -7,11 +7,11 @@ from typing import Any
 
 from limpet.errors import IntegrityError
 from limpet.forgetting import strategies
+from limpet.forgetting.json_form import as_tuples
 from limpet.forgetting.metrics import intervals as statistics
 from limpet.forgetting.metrics.intervals import Column, Interval
-from limpet.forgetting.monitor.kept_predictions import as_tuples
-from limpet.forgetting.report.arm_runs import Course
-from limpet.forgetting.report.values import AbilityReport, AdapterReport
+from limpet.forgetting.report.arm_runs import ArmRunEvidence
+from limpet.forgetting.report.arm_values import AbilityReport, AdapterReport
 from limpet.forgetting.stream.general_ability import Where, adapter_question, other_adapter, probes_of, recall
 from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
@@ -28,14 +28,15 @@ _ROUNDING = 1e-9  # sums may differ in the last bits from machine to machine
 Rows = tuple[Any, ...]
 
 
-def abilities_of(store: Store, stream: StreamRecord, course: Course) -> tuple[AbilityReport, ...]:
+def abilities_of(store: Store, stream: StreamRecord, evidence: ArmRunEvidence) -> tuple[AbilityReport, ...]:
     """Return every probe that was asked before an arm and after each of its steps so far.
 
     Raises:
         IntegrityError: Kept answers are missing or corrupt, or do not give the recorded score.
     """
     found = (
-        _ability(store, stream, course, probe=probe) for probe in (probes_of(store, stream) if course.steps else ())
+        _ability(store, stream, evidence, probe=probe)
+        for probe in (probes_of(store, stream) if evidence.steps else ())
     )
     return tuple(one for one in found if one is not None)
 
@@ -49,29 +50,31 @@ def found_after(store: Store, stream: StreamRecord, version: str | None) -> dict
     return {f"{one.probe['kind']}/{one.probe['task']}": one.score for one in records if one is not None}
 
 
-def adapters_of(store: Store, stream: StreamRecord, course: Course) -> tuple[AdapterReport, ...]:
+def adapters_of(store: Store, stream: StreamRecord, evidence: ArmRunEvidence) -> tuple[AdapterReport, ...]:
     """Return every task of an arm under its own adapter, another's and none; nothing where that was not asked.
 
     Raises:
         IntegrityError: Kept answers are missing or corrupt, or do not give the recorded score.
     """
     # a version of another arm may be the same as one here, and what was asked of it no question of this arm
-    if "ability" not in stream.spec or strategies.get(course.arm.strategy).role != "adapter":
+    if "ability" not in stream.spec or strategies.get(evidence.arm.strategy).role != "adapter":
         return ()
-    found = (_adapter(store, stream, course, place=place) for place in range(course.steps))
+    found = (_adapter(store, stream, evidence, place=place) for place in range(evidence.steps))
     return tuple(one for one in found if one is not None)
 
 
-def _ability(store: Store, stream: StreamRecord, course: Course, *, probe: AbilityProbe) -> AbilityReport | None:
+def _ability(
+    store: Store, stream: StreamRecord, evidence: ArmRunEvidence, *, probe: AbilityProbe
+) -> AbilityReport | None:
     def look(where: Where) -> AbilityRecord | None:
         return recall(store, probe.identity, stream.base_digest, where=where)
 
     before = look(Where())
-    steps = [look(Where(state=version.reference)) for version in course.versions]
+    steps = [look(Where(state=version.reference)) for version in evidence.versions]
     known = [step for step in steps if step is not None]
     if before is None or len(known) < len(steps):
         return None
-    again = look(Where(after=course.versions[-1].reference))
+    again = look(Where(after=evidence.versions[-1].reference))
     rows = [_answers(store, one)[0] for one in (before, *known)]
     intervals, p_values = over_first(probe.task.name, probe.metric, _answers(store, before)[1], rows=rows)
     return AbilityReport(
@@ -92,11 +95,11 @@ def _identical(before: AbilityRecord, again: AbilityRecord) -> bool:
     return (before.logits_digest, before.predictions_digest) == (again.logits_digest, again.predictions_digest)
 
 
-def _adapter(store: Store, stream: StreamRecord, course: Course, *, place: int) -> AdapterReport | None:
-    cell, version, name = course.cells[place][place], course.versions[place], course.tasks[place]
-    wrong = other_adapter(course.tasks, name)
+def _adapter(store: Store, stream: StreamRecord, evidence: ArmRunEvidence, *, place: int) -> AdapterReport | None:
+    cell, version, name = evidence.cells[place][place], evidence.versions[place], evidence.tasks[place]
+    wrong = other_adapter(evidence.tasks, name)
     # before the last step, there is no saying which adapter stands for a wrong one
-    if cell is None or course.steps < len(course.tasks):
+    if cell is None or evidence.steps < len(evidence.tasks):
         return None
     question = adapter_question(tasks.get(store, name), version)
 
@@ -104,10 +107,10 @@ def _adapter(store: Store, stream: StreamRecord, course: Course, *, place: int) 
         return recall(store, question, stream.base_digest, where=Where(state=state, head=version.reference))
 
     none = look(None)
-    other = look(course.versions[course.tasks.index(wrong)].reference) if wrong else None
+    other = look(evidence.versions[evidence.tasks.index(wrong)].reference) if wrong else None
     if none is None:
         return None
-    own = course.read(cell)
+    own = evidence.read(cell)
     rows = [own.predictions, *(_answers(store, one)[0] for one in (other, none) if one is not None)]
     # own less another, where the interval is that of another less own
     intervals, p_values = over_first(name, cell.metric, own.targets, rows=rows)

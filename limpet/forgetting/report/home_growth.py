@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from limpet.forgetting.monitor.kept_predictions import ReadPredictions
-from limpet.forgetting.report.arm_runs import Course
+from limpet.forgetting.report.arm_runs import ArmRunEvidence
 from limpet.registry import versions
 from limpet.registry.records import evaluations, streams, tasks
 from limpet.registry.records.rows import PRODUCTION
@@ -53,8 +53,8 @@ class Growth:
             row -= 1
         return row
 
-    def course(self, store: Store, read: ReadPredictions) -> Course:
-        """Return the growth as the course of an arm.
+    def evidence(self, store: Store, read: ReadPredictions) -> ArmRunEvidence:
+        """Return the growth as the evidence of an arm.
 
         Raises:
             NotFoundError: A version is unknown.
@@ -65,7 +65,7 @@ class Growth:
         arm = replace(self.arm, method="+".join(sorted({version.method for version in answering})))
         cells = tuple(self._row(store, index) for index in range(len(self.additions)))
         since = tuple(map(self.since, self.tasks))
-        return Course(arm, self.tasks, cells, made, read, answering, since)
+        return ArmRunEvidence(arm, self.tasks, cells, made, read, answering, since)
 
     def _row(self, store: Store, index: int) -> tuple[EvaluationRecord | None, ...]:
         step, answering = self.additions[index], self.answering[index]

@@ -8,32 +8,36 @@ from typing import Literal
 
 from limpet.forgetting import strategies
 from limpet.forgetting.metrics.forgetting import Scores
-from limpet.forgetting.report.arm_runs import Course
+from limpet.forgetting.report.arm_runs import ArmRunEvidence
 
 __all__ = ["with_references"]
 
 
-def with_references(courses: Sequence[Course]) -> list[Course]:
-    """Give every course b of `fwt_gem` and a* of `intransigence`, where an arm of the same stream measures them.
+def with_references(arm_runs: Sequence[ArmRunEvidence]) -> list[ArmRunEvidence]:
+    """Give every arm run b of `fwt_gem` and a* of `intransigence`, where an arm of the same stream measures them.
 
     A run under the same seed is taken before others, and one by the same method before other methods. No arm is
     measured against itself.
     """
     return [
-        replace(course, baseline=_diagonal(course, courses, "baseline"), joint=_diagonal(course, courses, "joint"))
-        for course in courses
+        replace(
+            evidence, baseline=_diagonal(evidence, arm_runs, "baseline"), joint=_diagonal(evidence, arm_runs, "joint")
+        )
+        for evidence in arm_runs
     ]
 
 
-def _diagonal(course: Course, courses: Sequence[Course], what: Literal["baseline", "joint"]) -> Scores | None:
-    arm = course.arm
+def _diagonal(
+    evidence: ArmRunEvidence, arm_runs: Sequence[ArmRunEvidence], what: Literal["baseline", "joint"]
+) -> Scores | None:
+    arm = evidence.arm
     known = [
         other
-        for other in courses
+        for other in arm_runs
         if other.arm.name != arm.name
         and strategies.get(other.arm.strategy).measures == what
         and (other.arm.seed == arm.seed or what == "baseline")
-        and other.tasks == course.tasks
+        and other.tasks == evidence.tasks
     ]
     if not known:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from limpet.forgetting.report.values import VersionReport
+from limpet.forgetting.report.arm_values import VersionReport
 
 __all__ = ["served_sentences"]
 

@@ -45,7 +45,7 @@ class Metric:
         counts: Predictions and targets to float64 (channels, examples). How many channels there are is decided by
             the targets alone.
         combine: Sums of the counts (..., channels) and the number of examples to scores (...).
-        right: Tells a right prediction from a wrong one; null where the metric knows no right and wrong.
+        is_correct: Tells a right prediction from a wrong one; null where the metric knows no right and wrong.
         whole: The score of predictions and targets, where it is no sum over examples; `counts` and `combine` are
             null then, and the score has no interval.
         unit: What the score is counted in, with its range; only scores of one unit have a mean over tasks.
@@ -55,7 +55,7 @@ class Metric:
     definition: str
     counts: Callable[[Sequence[Any], Sequence[Any]], Array] | None
     combine: Callable[[Array, int], Array] | None
-    right: Callable[[Any, Any], bool] | None = None
+    is_correct: Callable[[Any, Any], bool] | None = None
     whole: Callable[[Sequence[Any], Sequence[Any]], float] | None = None
     _: KW_ONLY
     unit: Unit
@@ -179,7 +179,7 @@ ACCURACY = Metric(
     "share of the examples whose prediction is the target, in 0 to 1",
     exact,
     mean,
-    right=equal,
+    is_correct=equal,
     unit=SHARE,
 )
 MACRO_F1 = Metric(
@@ -188,6 +188,6 @@ MACRO_F1 = Metric(
     "F1 = 2 TP / (2 TP + FP + FN) (van Rijsbergen 1979)",
     _count_labels,
     _over_labels,
-    right=equal,
+    is_correct=equal,
     unit=SHARE,
 )

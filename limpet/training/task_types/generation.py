@@ -90,7 +90,7 @@ EXACT_MATCH = Metric(
     "articles, in 0 to 1; numbers keep sign, points and percent (after Rajpurkar et al. 2016)",
     _mean_of("exact_match"),
     mean,
-    right=_matches,
+    is_correct=_matches,
     unit=SHARE,
 )
 TOKEN_F1 = Metric(
@@ -116,7 +116,7 @@ FORMER = (
         "1 (Rajpurkar et al. 2016)",
         _mean_of("former_exact_match"),
         mean,
-        right=_formerly_matches,
+        is_correct=_formerly_matches,
         unit=SHARE,
     ),
     Metric(

@@ -50,7 +50,7 @@ SUBSET_ACCURACY = Metric(
     "share of the examples whose predicted labels are exactly the target's, in 0 to 1",
     exact,
     mean,
-    right=equal,
+    is_correct=equal,
     unit=SHARE,
 )
 

@@ -6,7 +6,7 @@ import pytest
 
 from limpet.forgetting.gate.rules import GateRules, TaskRules, check
 from limpet.forgetting.metrics.forgetting import Rows, all_metrics
-from limpet.forgetting.report.values import ArmReport, Cost, VersionReport
+from limpet.forgetting.report.arm_values import ArmReport, Cost, VersionReport
 
 STRICT = GateRules(max_forgetting=0.0, max_worst=0.0, require_identical=True)
 

@@ -1,6 +1,7 @@
 """Reports of invented runs in which nothing happens: whatever is found in them is a false finding.
 
-The answers are drawn, and everything after them is limpet's own: from courses to the sentences of a report.
+The answers are drawn, and everything after them is limpet's own: from the evidence of runs to the sentences of a
+report.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limpet.forgetting.monitor.kept_predictions import KeptPredictions
-from limpet.forgetting.report.arm_runs import Course, arm_report, over_seeds
+from limpet.forgetting.report.arm_report import arm_report
+from limpet.forgetting.report.arm_runs import ArmRunEvidence
+from limpet.forgetting.report.arm_values import AbilityReport, AdapterReport, ArmReport
 from limpet.forgetting.report.comparisons import compare, drifts
 from limpet.forgetting.report.conclusion import sentences
 from limpet.forgetting.report.corrections import corrected, tests_of_arms
 from limpet.forgetting.report.general_ability import over_first
-from limpet.forgetting.report.values import AbilityReport, AdapterReport, ArmReport, BaseReport, Report, TaskReport
+from limpet.forgetting.report.seed_means import over_seeds
+from limpet.forgetting.report.values import BaseReport, Report, TaskReport
 from limpet.registry.values import ArmRun, Environment, EvaluationRecord, VersionRecord
 
 Answers = NDArray[np.int64]
@@ -80,20 +84,20 @@ def draw(world: World, generator: np.random.Generator) -> Report:
     names = tuple(f"task-{number}" for number in range(world.tasks))
     # some examples are hard for every arm under every seed
     hard = generator.random((world.tasks, world.examples))
-    courses = [
+    arm_runs = [
         _course(world, generator, hard, name, seed, place == 0)
         for place, name in enumerate(ARMS)
         for seed in range(world.seeds)
     ]
-    arms = [_with_probes(arm_report(course), course, world, generator) for course in courses]
-    drifted = drifts(courses)
+    arms = [_with_probes(arm_report(evidence), evidence, world, generator) for evidence in arm_runs]
+    drifted = drifts(arm_runs)
     report = Report(
         stream="nothing",
         base=BaseReport("tiny", "sha256:", True),
         tasks=tuple(TaskReport(name, "accuracy", "share", world.examples, "sha256:") for name in names),
         arms=tuple(arms),
-        comparisons=compare(courses, len(drifted) + tests_of_arms(arms)),
-        seeds=over_seeds(courses),
+        comparisons=compare(arm_runs, len(drifted) + tests_of_arms(arms)),
+        seeds=over_seeds(arm_runs),
         environments=(),
         spec={},
         drifts=drifted,
@@ -103,7 +107,7 @@ def draw(world: World, generator: np.random.Generator) -> Report:
 
 def _course(
     world: World, generator: np.random.Generator, hard: NDArray[np.float64], name: str, seed: int, first: bool
-) -> Course:
+) -> ArmRunEvidence:
     strategy, method = ARMS[name]
     kept: dict[int, KeptPredictions] = {}
     rows: list[list[EvaluationRecord | None]] = [[None] * world.tasks for _ in range(world.tasks)]
@@ -122,7 +126,7 @@ def _course(
     arm = ArmRun(0, "nothing", name, strategy, method, seed, {}, (), {}, True)
     versions = tuple(_version(f"task-{task}", method, seed) for task in range(world.tasks))
     names = tuple(version.task for version in versions)
-    return Course(arm, names, tuple(map(tuple, rows)), versions, lambda evaluation: kept[evaluation.id])
+    return ArmRunEvidence(arm, names, tuple(map(tuple, rows)), versions, lambda evaluation: kept[evaluation.id])
 
 
 def _right(generator: np.random.Generator, hard: NDArray[np.float64], accuracy: float) -> Answers:
@@ -131,7 +135,7 @@ def _right(generator: np.random.Generator, hard: NDArray[np.float64], accuracy: 
     return (generator.random(len(hard)) < share).astype(np.int64)
 
 
-def _with_probes(arm: ArmReport, course: Course, world: World, generator: np.random.Generator) -> ArmReport:
+def _with_probes(arm: ArmReport, evidence: ArmRunEvidence, world: World, generator: np.random.Generator) -> ArmReport:
     """The arm with a probe after each step, and each task under another adapter that is as good as its own."""
     targets = (1,) * world.examples
     answers = [tuple(_right(generator, np.full(world.examples, 0.5), 0.7).tolist()) for _ in range(world.tasks + 1)]
@@ -143,7 +147,7 @@ def _with_probes(arm: ArmReport, course: Course, world: World, generator: np.ran
     if arm.strategy != "isolated":
         return replace(arm, ability=(probe,))
     adapters = []
-    for name in course.tasks:
+    for name in evidence.tasks:
         own, wrong = (tuple(_right(generator, np.full(world.examples, 0.5), 0.7).tolist()) for _ in range(2))
         (interval,), (p_value,) = over_first(name, "accuracy", targets, rows=[wrong, own])
         scores = [float(np.mean(row)) for row in (own, wrong)]

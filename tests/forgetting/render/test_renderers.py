@@ -15,7 +15,8 @@ from limpet.forgetting.render.html_report import render_html
 from limpet.forgetting.render.markdown_report import render_markdown
 from limpet.forgetting.render.tables import cost_table, matrix_table, metric_table, number, version_table
 from limpet.forgetting.render.terminal_report import render_table
-from limpet.forgetting.report.values import Report, VersionReport
+from limpet.forgetting.report.arm_values import VersionReport
+from limpet.forgetting.report.values import Report
 
 EVIL = "<script>alert('x')</script>|[bold]*`"
 

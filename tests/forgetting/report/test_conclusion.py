@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from limpet.forgetting.monitor.prediction_diff import Difference
+from limpet.forgetting.report.arm_values import ArmReport
+from limpet.forgetting.report.comparison_values import Comparison
 from limpet.forgetting.report.conclusion import conclusion, sentences
-from limpet.forgetting.report.values import ArmReport, Comparison, Report
+from limpet.forgetting.report.values import Report
 
 
 def with_arm(report: Report, name: str, **changes: object) -> Report:

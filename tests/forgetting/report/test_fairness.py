@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from limpet.forgetting.report.arm_values import ArmReport
+from limpet.forgetting.report.comparison_values import Order
 from limpet.forgetting.report.conclusion import conclusion
 from limpet.forgetting.report.fairness import unlike_treatment
-from limpet.forgetting.report.values import ArmReport, Order, Report
+from limpet.forgetting.report.values import Report
 
 
 def only(report: Report, **changes: object) -> ArmReport:

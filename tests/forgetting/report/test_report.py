@@ -9,9 +9,10 @@ import pytest
 
 from limpet.errors import IntegrityError, NotFoundError
 from limpet.forgetting.metrics.forgetting import DEFINITIONS
+from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.build import build_report
 from limpet.forgetting.report.conclusion import conclusion
-from limpet.forgetting.report.values import ArmReport, Report
+from limpet.forgetting.report.values import Report
 from limpet.registry import versions
 from limpet.registry.cleanup.gc import collect
 from limpet.registry.formats.canonical import canonical_json, digest_json

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from limpet.errors import UsageError
-from limpet.forgetting.report.values import ArmReport, Report
+from limpet.forgetting.report.arm_values import ArmReport
+from limpet.forgetting.report.values import Report
 from limpet.forgetting.stream.run import run_stream
 from limpet.forgetting.stream.spec import parse_stream
 from limpet.home import Home, init

@@ -13,7 +13,8 @@ from limpet.errors import InterruptedRunError
 from limpet.forgetting.render.csv_report import render_csv
 from limpet.forgetting.render.html_report import render_html
 from limpet.forgetting.render.markdown_report import render_markdown
-from limpet.forgetting.report.values import ArmReport, Report
+from limpet.forgetting.report.arm_values import ArmReport
+from limpet.forgetting.report.values import Report
 from limpet.forgetting.stream.run import run_stream
 from limpet.forgetting.stream.spec import read_stream
 from limpet.home import Home, open_home

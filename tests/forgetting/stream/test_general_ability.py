@@ -15,8 +15,9 @@ from limpet.errors import UsageError
 from limpet.forgetting.render.csv_report import render_csv
 from limpet.forgetting.render.html_report import render_html
 from limpet.forgetting.render.markdown_report import render_markdown
+from limpet.forgetting.report.arm_values import AbilityReport, ArmReport
 from limpet.forgetting.report.conclusion import conclusion
-from limpet.forgetting.report.values import AbilityReport, ArmReport, Report
+from limpet.forgetting.report.values import Report
 from limpet.forgetting.stream.spec import parse_stream
 from limpet.home import Home, init
 from limpet.training.base.backbone import module_digest

@@ -1,0 +1,23 @@
+"""Frozen values as the JSON that is promised of them, and JSON as values that can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from limpet.registry.formats.json_values import JsonObject
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["as_json", "as_tuples"]
+
+
+def as_json(value: DataclassInstance) -> JsonObject:
+    """Return a frozen value as a JSON object: its fields by name, tuples as lists."""
+    return {key: list(field) if isinstance(field, tuple) else field for key, field in asdict(value).items()}
+
+
+def as_tuples(value: Any) -> Any:
+    """Return JSON with its lists as tuples, which can be compared and told apart."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
