@@ -7,15 +7,9 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-<<<<<<< HEAD
-from limpet.forgetting.metrics.intervals import t_interval
-from limpet.forgetting.report.values import Interval
+from limpet.forgetting.metrics.intervals import Interval, t_interval
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.values import Environment
-=======
-from limpet.forgetting.metrics.intervals import Interval, t_interval
-from limpet.registry.values import Environment, Json
->>>>>>> e600f01 (forgetting: kept predictions are read below the report; a contract holds the way of the imports)
 from limpet.registry.versions.costs import COMPARED
 
 __all__ = ["Bench", "MethodRow", "MethodRun"]
