@@ -276,7 +276,7 @@ class EvaluationRecord:
 
 @dataclass(frozen=True)
 class AbilityRecord:
-    """What one probe of general ability found.
+    """What one ability task found.
 
     `probe` says what was asked, and on which data; equal probes have equal digests. `head` is the version whose head
     answered, null where the base's own words or class means did; `state` is the version whose weights were on the

@@ -103,7 +103,7 @@ def add_evaluation(store: Store, version: str, predictions: bytes = PREDICTIONS,
 
 
 def add_ability(store: Store) -> AbilityRecord:
-    """Keep what a probe of general ability found under two versions."""
+    """Keep what an ability task found under two versions."""
     return general_ability.add(
         store,
         probe={"name": "words"},

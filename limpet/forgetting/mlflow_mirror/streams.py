@@ -218,7 +218,7 @@ def _scores(tracking: Tracking, step: StepRecord, ended: int) -> list[Any]:
 
 
 def _abilities(tracking: Tracking, stream: StreamRecord, step: StepRecord) -> list[Any]:
-    """Return what probes of general ability found after a step; before the first one, at 0, the base alone."""
+    """Return what ability tasks found after a step; before the first one, at 0, the base alone."""
     from mlflow.entities import Metric
 
     time, number = milliseconds(step.created_at), step.index + 1

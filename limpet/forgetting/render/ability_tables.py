@@ -1,4 +1,4 @@
-"""Tables of general ability: what probes found before and after each step, and what adapters do to other tasks."""
+"""Tables of general ability: ability tasks before and after each step, and what adapters do to other tasks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from limpet.forgetting.report.values import Report
 
 __all__ = ["ability_table", "adapter_table"]
 
-_PROBES = (
+_ABILITY_NOTE = (
     "Asked on data that the stream does not learn, under the weights that each step left: those of all tasks where "
     "the arm shares them, else the step's own adapter. perplexity is exp of the mean negative log-likelihood of the "
     "texts' tokens, lower is better; zero-shot is the accuracy of the most probable label word without any "
@@ -22,20 +22,20 @@ _ADAPTERS = (
 
 
 def ability_table(report: Report) -> Table:
-    """Return what every probe found before anything was learned, and after each step of every arm."""
+    """Return what every ability task found before anything was learned, and after each step of every arm."""
     rows = [
         (
-            f"{label(report, arm)}, {probe.name}",
-            number(probe.before),
-            " / ".join(number(value) for value in probe.steps),
-            f"{_signed(probe.steps[-1] - probe.before)} {span(probe.intervals[-1])}".strip(),
-            _taken_off(probe),
+            f"{label(report, arm)}, {ability.name}",
+            number(ability.before),
+            " / ".join(number(value) for value in ability.steps),
+            f"{_signed(ability.steps[-1] - ability.before)} {span(ability.intervals[-1])}".strip(),
+            _taken_off(ability),
         )
         for arm in report.arms
-        for probe in arm.ability
+        for ability in arm.ability
     ]
-    columns = ("arm and probe", "before", "after each task", "change", "taken off")
-    return Table("general ability", columns, tuple(rows), _PROBES)
+    columns = ("arm and ability task", "before", "after each task", "change", "taken off")
+    return Table("general ability", columns, tuple(rows), _ABILITY_NOTE)
 
 
 def adapter_table(report: Report) -> Table:
@@ -57,10 +57,10 @@ def adapter_table(report: Report) -> Table:
     return Table("own adapter, another's and none", columns, tuple(rows), _ADAPTERS)
 
 
-def _taken_off(probe: AbilityReport) -> str:
-    if probe.taken_off is None:
+def _taken_off(ability: AbilityReport) -> str:
+    if ability.taken_off is None:
         return MISSING
-    return "identical" if probe.identical else f"{number(probe.taken_off)}, not identical"
+    return "identical" if ability.identical else f"{number(ability.taken_off)}, not identical"
 
 
 def _over(own: float, other: float | None, interval: str) -> str:

@@ -94,20 +94,20 @@ def _arm(arm: ArmReport, names: list[str], metrics: dict[str, str]) -> Iterator[
 
 
 def _ability(arm: ArmReport) -> Iterator[_Entry]:
-    for probe in arm.ability:
-        key = f"{probe.kind}:{probe.metric}"
+    for ability in arm.ability:
+        key = f"{ability.kind}:{ability.metric}"
         # step 0 is the base alone
-        for step, value in enumerate((probe.before, *probe.steps)):
-            yield "ability", key, step, probe.task, value
-        for step, interval in enumerate(probe.intervals, start=1):
+        for step, value in enumerate((ability.before, *ability.steps)):
+            yield "ability", key, step, ability.task, value
+        for step, interval in enumerate(ability.intervals, start=1):
             low, high = interval or (None, None)
-            yield "ability_change_low", key, step, probe.task, low
-            yield "ability_change_high", key, step, probe.task, high
-        for step, (p_value, p_holm) in enumerate(zip(probe.p_values, probe.p_holm, strict=True), start=1):
-            yield "ability_p_value", key, step, probe.task, p_value
-            yield "ability_p_holm", key, step, probe.task, p_holm
-        yield "ability_taken_off", key, None, probe.task, probe.taken_off
-        yield "ability_identical", key, None, probe.task, probe.identical
+            yield "ability_change_low", key, step, ability.task, low
+            yield "ability_change_high", key, step, ability.task, high
+        for step, (p_value, p_holm) in enumerate(zip(ability.p_values, ability.p_holm, strict=True), start=1):
+            yield "ability_p_value", key, step, ability.task, p_value
+            yield "ability_p_holm", key, step, ability.task, p_holm
+        yield "ability_taken_off", key, None, ability.task, ability.taken_off
+        yield "ability_identical", key, None, ability.task, ability.identical
     for adapter in arm.adapters:
         for name, score in (("own", adapter.own), ("wrong", adapter.wrong), ("none", adapter.none)):
             yield "adapter", f"{adapter.metric}:{name}", None, adapter.task, score

@@ -1,4 +1,4 @@
-"""What probes of general ability come to, in sentences worded by their tests."""
+"""What ability tasks come to, in sentences worded by their tests."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def ability_sentences(runs: Sequence[ArmReport]) -> list[str]:
 
 
 def _at_the_end(runs: Sequence[ArmReport], place: int) -> str:
-    probes = [run.ability[place] for run in runs]
-    changes = [probe.steps[-1] - probe.before for probe in probes]
-    interval = probes[0].intervals[-1] if len(probes) == 1 else intervals.t_interval(changes)
+    abilities = [run.ability[place] for run in runs]
+    changes = [ability.steps[-1] - ability.before for ability in abilities]
+    interval = abilities[0].intervals[-1] if len(abilities) == 1 else intervals.t_interval(changes)
     change = sum(changes) / len(changes)
-    verbs = {_verb(probe, -1) for probe in probes}
+    verbs = {_verb(ability, -1) for ability in abilities}
     verb = verbs.pop() if len(verbs) == 1 else ""
-    measured = _measured(probes[0], change, interval)
-    if verb and len(probes) > 1:
+    measured = _measured(abilities[0], change, interval)
+    if verb and len(abilities) > 1:
         return f"Under each of its seeds, {runs[0].name} {verb} general ability by its last task ({measured})."
     if not verb:
         return f"No change of general ability was seen in {runs[0].name} after its last task ({measured})."
@@ -44,17 +44,17 @@ def _at_the_end(runs: Sequence[ArmReport], place: int) -> str:
 
 
 def _while_active(runs: Sequence[ArmReport], place: int) -> str:
-    """The adapter that did the most harm to one probe, under whichever seed."""
+    """The adapter that did the most harm to one ability task, under whichever seed."""
     each = [
-        ((value - probe.before) * (1 if probe.less_is_better else -1), run, probe, at)
+        ((value - ability.before) * (1 if ability.less_is_better else -1), run, ability, at)
         for run in runs
-        for probe in (run.ability[place],)
-        for at, value in enumerate(probe.steps)
+        for ability in (run.ability[place],)
+        for at, value in enumerate(ability.steps)
     ]
     harm = [one for one in each if _verb(one[2], one[3]) == "lost"]
-    _, run, probe, at = max(harm or each, key=lambda one: one[0])
+    _, run, ability, at = max(harm or each, key=lambda one: one[0])
     which = f"that of {run.tasks[at]}" + (f" under seed {run.seed}" if len(runs) > 1 else "")
-    measured = _measured(probe, probe.steps[at] - probe.before, probe.intervals[at])
+    measured = _measured(ability, ability.steps[at] - ability.before, ability.intervals[at])
     if harm:
         return f"While an adapter of {run.name} is active, general ability is lower, most with {which} ({measured})."
     return (
@@ -64,11 +64,14 @@ def _while_active(runs: Sequence[ArmReport], place: int) -> str:
 
 
 def _taken_off(runs: Sequence[ArmReport]) -> list[str]:
-    asked = [probe.identical for run in runs for probe in run.ability if probe.identical is not None]
+    asked = [ability.identical for run in runs for ability in run.ability if ability.identical is not None]
     if not asked:
         return []
     if all(asked):
-        return [f"With the adapters of {runs[0].name} taken off, the base answers every probe bit for bit as before."]
+        return [
+            f"With the adapters of {runs[0].name} taken off, the base answers every ability task bit for bit as "
+            "before."
+        ]
     return [f"With the adapters of {runs[0].name} taken off, the base does not answer as before: do not trust them."]
 
 
@@ -86,14 +89,14 @@ def _adapters(runs: Sequence[ArmReport]) -> list[str]:
     ]
 
 
-def _verb(probe: AbilityReport, step: int) -> str:
-    if not probe.p_holm or not is_shown(probe.p_holm[step]):
+def _verb(ability: AbilityReport, step: int) -> str:
+    if not ability.p_holm or not is_shown(ability.p_holm[step]):
         return ""
-    return "lost" if (probe.steps[step] > probe.before) == probe.less_is_better else "gained"
+    return "lost" if (ability.steps[step] > ability.before) == ability.less_is_better else "gained"
 
 
-def _measured(probe: AbilityReport, change: float, interval: Interval | None) -> str:
-    own = probe.kind == probe.metric
-    what = f"{probe.metric} of {probe.task}" if own else f"{probe.kind} {probe.metric} on {probe.task}"
+def _measured(ability: AbilityReport, change: float, interval: Interval | None) -> str:
+    own = ability.kind == ability.metric
+    what = f"{ability.metric} of {ability.task}" if own else f"{ability.kind} {ability.metric} on {ability.task}"
     span = f", 95 % interval {interval[0]:+.3f} to {interval[1]:+.3f}" if interval else ""
     return f"{what} {change:+.3f}{span}"

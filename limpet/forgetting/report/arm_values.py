@@ -87,7 +87,7 @@ class VersionReport:
 
 @dataclass(frozen=True)
 class AbilityReport:
-    """One probe of general ability under one arm.
+    """One ability task under one arm.
 
     `before` is the base alone, `steps` what was found after each step; `intervals` are those of each step less
     `before`, from the same examples drawn for both, `p_values` those of no change, by random exchange of each
@@ -110,7 +110,7 @@ class AbilityReport:
 
     @property
     def name(self) -> str:
-        """The probe, for people."""
+        """The ability task, for people."""
         return f"{self.kind} on {self.task}"
 
     @property
@@ -151,7 +151,7 @@ class ArmReport:
     `answers_kept` says whether each version repeats what it answered at first, whatever took another's place.
     `negative_flip_rate`, `positive_flip_rate` and `mcnemar` have one entry for each earlier task, in task
     order. `differences` has, for each earlier task that is not answered as when it was learned though its weights
-    are its own, the first example and the likely cause. `ability` has the probes of general ability, `adapters` each
+    are its own, the first example and the likely cause. `ability` has the ability tasks, `adapters` each
     task under its own adapter, another's and none; both are empty where the stream asks none. `task_identity` says
     whether the task of an example was given (`oracle`) or inferred (`routed`). `reason` says why `metrics` are null
     where the tasks' scores have no common unit, and so no mean. `settings` are those that the first task was learned
@@ -228,6 +228,6 @@ class ArmReport:
             "settings": dict(self.settings),
             "finished": self.finished,
             "differences": [as_json(difference) for difference in self.differences],
-            "ability": [as_json(probe) for probe in self.ability],
+            "ability": [as_json(ability) for ability in self.ability],
             "adapters": [as_json(adapter) for adapter in self.adapters],
         }

@@ -17,7 +17,7 @@ def corrected(report: Report) -> Report:
     """Give every test of a report its corrected p-value.
 
     Whatever is found of the runs as they are is one family: which arm forgot, which arms ended apart, which task's
-    answers changed, which probe of general ability did, which task needs its own adapter, what a replacement changed.
+    answers changed, which ability task did, which task needs its own adapter, what a replacement changed.
     What has the luck of training in it, equality included, is another.
     """
     drifts, comparisons = report.drifts, report.comparisons
@@ -55,31 +55,31 @@ def tests_of_arms(arms: Sequence[ArmReport]) -> int:
 
 def _of_arm(arm: ArmReport) -> Iterator[float | None]:
     yield from (entry.p_value if entry.changed else None for entry in arm.mcnemar)
-    for probe in arm.ability:
-        yield from (probe.p_values[step] for step in _concluded(arm, probe))
+    for ability in arm.ability:
+        yield from (ability.p_values[step] for step in _concluded(arm, ability))
     yield from (adapter.p_value for adapter in arm.adapters)
 
 
 def _with(arm: ArmReport, values: Iterator[float | None]) -> ArmReport:
     """Take an arm's corrected p-values, in the order of `_of_arm`."""
     mcnemar = tuple(replace(entry, p_holm=next(values)) for entry in arm.mcnemar)
-    ability = tuple(replace(probe, p_holm=_at_steps(arm, probe, values)) for probe in arm.ability)
+    ability = tuple(replace(ability, p_holm=_at_steps(arm, ability, values)) for ability in arm.ability)
     adapters = tuple(replace(adapter, p_holm=next(values)) for adapter in arm.adapters)
     return replace(arm, mcnemar=mcnemar, ability=ability, adapters=adapters)
 
 
-def _concluded(arm: ArmReport, probe: AbilityReport) -> Sequence[int]:
+def _concluded(arm: ArmReport, ability: AbilityReport) -> Sequence[int]:
     """The steps after which a change of general ability is told of: of an arm that shares weights, the last.
 
     An arm of adapters is told of after every step, each being another adapter. Of an arm that others are measured
     against nothing is told.
     """
-    strategy, steps = strategies.get(arm.strategy), range(len(probe.p_values))
+    strategy, steps = strategies.get(arm.strategy), range(len(ability.p_values))
     if strategy.measures:
         return ()
     return steps if strategy.role == "adapter" else steps[-1:]
 
 
-def _at_steps(arm: ArmReport, probe: AbilityReport, values: Iterator[float | None]) -> tuple[float | None, ...]:
-    told = _concluded(arm, probe)
-    return tuple(next(values) if step in told else None for step in range(len(probe.p_values)))
+def _at_steps(arm: ArmReport, ability: AbilityReport, values: Iterator[float | None]) -> tuple[float | None, ...]:
+    told = _concluded(arm, ability)
+    return tuple(next(values) if step in told else None for step in range(len(ability.p_values)))

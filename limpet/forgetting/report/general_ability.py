@@ -1,4 +1,4 @@
-"""What the kept probes of general ability show under an arm: values, changes with their intervals, and identity."""
+"""What the kept answers to ability tasks show under an arm: values, changes with their intervals, and identity."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from limpet.forgetting.metrics import intervals as statistics
 from limpet.forgetting.metrics.intervals import Column, Interval
 from limpet.forgetting.report.arm_runs import ArmRunEvidence
 from limpet.forgetting.report.arm_values import AbilityReport, AdapterReport
-from limpet.forgetting.stream.general_ability import Where, adapter_question, other_adapter, probes_of, recall
+from limpet.forgetting.stream.general_ability import Where, ability_tasks_of, adapter_question, other_adapter, recall
 from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, StreamRecord
-from limpet.training.evaluation.general_ability import PERPLEXITY, AbilityProbe, score_of
+from limpet.training.evaluation.general_ability import PERPLEXITY, AbilityTask, score_of
 from limpet.training.metrics.metric import metric, score
 from limpet.training.task_types.generation import NEG_PERPLEXITY
 
@@ -29,23 +29,23 @@ Rows = tuple[Any, ...]
 
 
 def abilities_of(store: Store, stream: StreamRecord, evidence: ArmRunEvidence) -> tuple[AbilityReport, ...]:
-    """Return every probe that was asked before an arm and after each of its steps so far.
+    """Return every ability task that was asked before an arm and after each of its steps so far.
 
     Raises:
         IntegrityError: Kept answers are missing or corrupt, or do not give the recorded score.
     """
     found = (
-        _ability(store, stream, evidence, probe=probe)
-        for probe in (probes_of(store, stream) if evidence.steps else ())
+        _ability(store, stream, evidence, ability_task=ability_task)
+        for ability_task in (ability_tasks_of(store, stream) if evidence.steps else ())
     )
     return tuple(one for one in found if one is not None)
 
 
 def found_after(store: Store, stream: StreamRecord, version: str | None) -> dict[str, float]:
-    """Return what every probe found under a version, by kind and task; with null, what the base alone gave."""
+    """Return what every ability task found under a version, by kind and task; with null, what the base alone gave."""
     records = (
-        recall(store, probe.identity, stream.base_digest, where=Where(state=version))
-        for probe in probes_of(store, stream)
+        recall(store, ability_task.identity, stream.base_digest, where=Where(state=version))
+        for ability_task in ability_tasks_of(store, stream)
     )
     return {f"{one.probe['kind']}/{one.probe['task']}": one.score for one in records if one is not None}
 
@@ -64,10 +64,10 @@ def adapters_of(store: Store, stream: StreamRecord, evidence: ArmRunEvidence) ->
 
 
 def _ability(
-    store: Store, stream: StreamRecord, evidence: ArmRunEvidence, *, probe: AbilityProbe
+    store: Store, stream: StreamRecord, evidence: ArmRunEvidence, *, ability_task: AbilityTask
 ) -> AbilityReport | None:
     def look(where: Where) -> AbilityRecord | None:
-        return recall(store, probe.identity, stream.base_digest, where=where)
+        return recall(store, ability_task.identity, stream.base_digest, where=where)
 
     before = look(Where())
     steps = [look(Where(state=version.reference)) for version in evidence.versions]
@@ -76,11 +76,13 @@ def _ability(
         return None
     again = look(Where(after=evidence.versions[-1].reference))
     rows = [_answers(store, one)[0] for one in (before, *known)]
-    intervals, p_values = over_first(probe.task.name, probe.metric, _answers(store, before)[1], rows=rows)
+    intervals, p_values = over_first(
+        ability_task.task.name, ability_task.metric, _answers(store, before)[1], rows=rows
+    )
     return AbilityReport(
-        kind=probe.kind,
-        task=probe.task.name,
-        metric=probe.metric,
+        kind=ability_task.kind,
+        task=ability_task.task.name,
+        metric=ability_task.metric,
         examples=before.examples,
         before=before.score,
         steps=tuple(step.score for step in known),
@@ -138,8 +140,7 @@ def _answers(store: Store, found: AbilityRecord) -> tuple[Rows, Rows]:
     given = score_of(found.metric, content["predictions"], content["targets"])
     if abs(given - found.score) > _ROUNDING * max(1.0, abs(given)):
         raise IntegrityError(
-            f"The {found.metric} of a probe of general ability is recorded as {found.score:g}, and its answers give "
-            f"{given:g}.",
+            f"The {found.metric} of an ability task is recorded as {found.score:g}, and its answers give {given:g}.",
             "limpet verify --deep",
         )
     return as_tuples(content["predictions"]), as_tuples(content["targets"])

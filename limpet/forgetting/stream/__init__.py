@@ -1,1 +1,1 @@
-"""Streams: the file, its run, and what is probed beside the tasks."""
+"""Streams: the file, its run, and what general ability is left beside the tasks."""

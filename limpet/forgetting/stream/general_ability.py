@@ -1,8 +1,9 @@
 """General ability: what the base can do beside the stream's tasks, before anything is learned and after every step.
 
-A probe is asked on data that the stream does not learn. After a step it is asked under the weights that the step
-left: those that answer for all tasks where an arm shares them, the step's own adapter where each task has one. An arm
-of adapters is also asked at its end what each adapter does to a task that is not its own, and what the base alone is.
+An ability task is asked on data that the stream does not learn. After a step it is asked under the weights that the
+step left: those that answer for all tasks where an arm shares them, the step's own adapter where each task has one.
+An arm of adapters is also asked at its end what each adapter does to a task that is not its own, and what the base
+alone is.
 
 Everything found is kept once, under what decides it; asked again, it is read.
 """
@@ -25,7 +26,7 @@ from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.evaluation import general_ability as ability
-from limpet.training.evaluation.general_ability import AbilityProbe, Answers
+from limpet.training.evaluation.general_ability import AbilityTask, Answers
 from limpet.training.generation.demonstrations import DEFAULT_TEMPLATE
 from limpet.training.model.task_model import version_files
 from limpet.training.progress import SILENT, Progress
@@ -36,8 +37,8 @@ __all__ = [
     "ask",
     "compare_adapters",
     "other_adapter",
-    "probe_of",
-    "probes_of",
+    "ability_task_of",
+    "ability_tasks_of",
     "recall",
 ]
 
@@ -51,14 +52,14 @@ class Where:
     after: str | None = None
 
 
-def probe_of(
+def ability_task_of(
     backbone: Backbone, spec: AbilitySpec, task: TaskRecord, *, learned: Sequence[TaskRecord]
-) -> AbilityProbe:
-    """Return a probe as it is asked.
+) -> AbilityTask:
+    """Return an ability task as it is asked.
 
     Args:
         backbone: The base in memory.
-        spec: The probe as the stream file has it.
+        spec: The ability task as the stream file has it.
         task: Its task.
         learned: The tasks that the stream learns.
 
@@ -69,28 +70,28 @@ def probe_of(
     for other in learned:
         if _overlap(data, other.definition.data):
             raise UsageError(
-                f"The probe {spec.kind!r} on {task.name!r} asks about {data}, which the stream learns as "
+                f"The ability task {spec.kind!r} on {task.name!r} asks about {data}, which the stream learns as "
                 f"{other.name!r}.",
                 "name data that is held back",
             )
-    probe = _probe(spec, task)
-    ability.check(backbone, probe)
-    return probe
+    ability_task = _ability_task(spec, task)
+    ability.check(backbone, ability_task)
+    return ability_task
 
 
-def probes_of(store: Store, stream: StreamRecord) -> tuple[AbilityProbe, ...]:
-    """Return the probes that a stream asks; none where its file has none.
+def ability_tasks_of(store: Store, stream: StreamRecord) -> tuple[AbilityTask, ...]:
+    """Return the ability tasks that a stream asks; none where its file has none.
 
     Raises:
-        NotFoundError: The task of a probe is not there, as in a stream that was stopped before its first minute.
+        NotFoundError: An ability task is not there, as in a stream that was stopped before its first minute.
     """
     if "ability" not in stream.spec:
         return ()
-    return tuple(_probe(spec, tasks.get(store, spec.task.name)) for spec in parse_stream(stream.spec).ability)
+    return tuple(_ability_task(spec, tasks.get(store, spec.task.name)) for spec in parse_stream(stream.spec).ability)
 
 
-def _probe(spec: AbilitySpec, task: TaskRecord) -> AbilityProbe:
-    return AbilityProbe(
+def _ability_task(spec: AbilitySpec, task: TaskRecord) -> AbilityTask:
+    return AbilityTask(
         kind=spec.kind,
         task=task,
         size=spec.size,
@@ -107,18 +108,18 @@ def _overlap(one: str, other: str) -> bool:
 def ask(
     store: Store,
     backbone: Backbone,
-    probe: AbilityProbe,
+    ability_task: AbilityTask,
     *,
     state: VersionRecord | None,
     after: VersionRecord | None = None,
     progress: Progress = SILENT,
 ) -> AbilityRecord:
-    """Ask a probe, unless it was asked, and keep the answers.
+    """Ask an ability task, unless it was asked, and keep the answers.
 
     Args:
         store: The home's registry.
         backbone: The base in memory.
-        probe: The question.
+        ability_task: The question.
         state: The version whose weights are on the base; null for the base alone.
         after: Where the base alone is asked again: the version that was taken off it last.
         progress: Told of every batch.
@@ -127,12 +128,12 @@ def ask(
         IntegrityError: A file is corrupt, or the version belongs to another base.
     """
     where = Where(state=state.reference if state else None, after=after.reference if after else None)
-    found = recall(store, probe.identity, backbone.record.digest, where=where)
+    found = recall(store, ability_task.identity, backbone.record.digest, where=where)
     if found is not None:
         return found
     weights = (state.method, version_files(store, backbone, state)) if state else None
-    answers = ability.ask(store, backbone, probe, weights=weights, progress=progress)
-    return _keep(store, backbone, probe.identity, where=where, metric=probe.metric, found=answers)
+    answers = ability.ask(store, backbone, ability_task, weights=weights, progress=progress)
+    return _keep(store, backbone, ability_task.identity, where=where, metric=ability_task.metric, found=answers)
 
 
 def recall(store: Store, question: dict[str, Any], base_digest: str, *, where: Where) -> AbilityRecord | None:

@@ -24,7 +24,7 @@ from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.data import build_task
 from limpet.training.data.sample_corpora import CORPORA
-from limpet.training.evaluation.general_ability import AbilityProbe
+from limpet.training.evaluation.general_ability import AbilityTask
 from limpet.training.learning.learn import Staged, Start, TrainingSettings, discard
 from limpet.training.metrics.metric import no_common_unit
 from limpet.training.metrics.units import mean_ranks
@@ -42,7 +42,7 @@ class _Run:
     spec: StreamSpec
     first: str
     tasks: tuple[TaskRecord, ...]
-    probes: tuple[AbilityProbe, ...]
+    ability_tasks: tuple[AbilityTask, ...]
     progress: Progress
 
 
@@ -82,11 +82,11 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, *, progress: 
         for record in records:
             strategies.check_task_type(strategies.get(arm.strategy), record)
             methods.check_task_type(methods.get(arm.method), record, backbone.record)
-    probes = tuple(
-        general_ability.probe_of(
-            backbone, probe, _task(store, probe.task, spec.training, progress=progress), learned=records
+    ability_tasks = tuple(
+        general_ability.ability_task_of(
+            backbone, ability_task, _task(store, ability_task.task, spec.training, progress=progress), learned=records
         )
-        for probe in spec.ability
+        for ability_task in spec.ability
     )
     by_name = {record.name: record for record in records}
     for number in range(1, spec.orders + 1):
@@ -94,9 +94,9 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, *, progress: 
         in_order = tuple(by_name[task.name] for task in ordered.tasks)
         names = tuple(task.name for task in in_order)
         streams.create(store, ordered.name, dict(ordered.source), base_digest=backbone.record.digest, tasks=names)
-        run = _Run(store, backbone, ordered, spec.name, in_order, probes, progress)
-        for probe in probes:
-            general_ability.ask(store, backbone, probe, state=None, progress=progress)
+        run = _Run(store, backbone, ordered, spec.name, in_order, ability_tasks, progress)
+        for ability_task in ability_tasks:
+            general_ability.ask(store, backbone, ability_task, state=None, progress=progress)
         for arm in ordered.arms:
             for seed in ordered.seeds:
                 _run_arm(run, arm, seed)
@@ -171,7 +171,7 @@ def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:
         scores = "  ".join(f"{task} {step.row[task].score:.3f}" for task in step.row)
         run.progress.note(f"{arm.name} (seed {seed}) learned {step.version}:  {scores}")
         _moved(run)
-    if run.probes and strategy.role == "adapter":
+    if run.ability_tasks and strategy.role == "adapter":
         _compare_with_base(run, {task.name: heads[task.name] for task in run.tasks})
     streams.finish_arm(run.store, record.id)
     _moved(run)
@@ -186,8 +186,8 @@ def _moved(run: _Run) -> None:
 def _compare_with_base(run: _Run, heads: Mapping[str, VersionRecord]) -> None:
     """Ask the base alone again, with every adapter taken off, and each task under an adapter that is not its own."""
     *_, newest = heads.values()
-    for probe in run.probes:
-        general_ability.ask(run.store, run.backbone, probe, state=None, after=newest, progress=run.progress)
+    for ability_task in run.ability_tasks:
+        general_ability.ask(run.store, run.backbone, ability_task, state=None, after=newest, progress=run.progress)
     general_ability.compare_adapters(run.store, run.backbone, heads, progress=run.progress)
     run.backbone.check_unchanged()
 
@@ -230,8 +230,8 @@ def _register(
                 cells[later.name] = forward_transfer.evaluate(
                     run.store, run.backbone, later, state=state_before, max_length=length, progress=run.progress
                 ).id
-    for probe in run.probes:
-        general_ability.ask(run.store, run.backbone, probe, state=newest, progress=run.progress)
+    for ability_task in run.ability_tasks:
+        general_ability.ask(run.store, run.backbone, ability_task, state=newest, progress=run.progress)
     run.backbone.check_unchanged()
     unchanged = None if methods.get(newest.method).capabilities.trains_base_copy else True
     return streams.add_step(

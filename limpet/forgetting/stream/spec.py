@@ -70,7 +70,7 @@ class TaskSpec:
 
 @dataclass(frozen=True)
 class AbilitySpec:
-    """A probe of general ability: its kind, the task that gives its texts and is not learned, and how many are asked.
+    """An ability task: its kind, the task that gives its texts and is not learned, and how many are asked.
 
     `options` holds `template` and `label_words` where the file has them.
     """
@@ -223,31 +223,33 @@ def parse_stream(content: Any) -> StreamSpec:
 def _ability(top: Mapping[str, Any], tasks: tuple[TaskSpec, ...]) -> tuple[AbilitySpec, ...]:
     if "ability" not in top:
         return ()
-    probes = tuple(_probe(item) for item in _list("ability", top["ability"]))
+    ability_tasks = tuple(_ability_task(item) for item in _list("ability", top["ability"]))
     learned = {task.name for task in tasks}
     asked: set[tuple[str, str]] = set()
-    for probe in probes:
-        name = probe.task.name
+    for ability_task in ability_tasks:
+        name = ability_task.task.name
         if name in learned:
             raise _wrong(f"ability asks about {name!r}, which the stream learns.", "name a task that is held back")
-        if (probe.kind, name) in asked:
-            raise _wrong(f"the probe {probe.kind!r} on {name!r} stands twice.", "give every probe once")
-        asked.add((probe.kind, name))
-    return probes
+        if (ability_task.kind, name) in asked:
+            raise _wrong(
+                f"the ability task {ability_task.kind!r} on {name!r} stands twice.", "give every ability task once"
+            )
+        asked.add((ability_task.kind, name))
+    return ability_tasks
 
 
-def _probe(item: Any) -> AbilitySpec:
-    content = _typed("a probe of ability", item, _ABILITY_KEYS)
-    kind = _required("a probe of ability", content, "kind")
+def _ability_task(item: Any) -> AbilitySpec:
+    content = _typed("an ability task", item, _ABILITY_KEYS)
+    kind = _required("an ability task", content, "kind")
     if kind not in _ABILITY_SIZES:
         kinds = ", ".join(_ABILITY_SIZES)
-        raise _wrong(f"there is no probe of ability {kind!r}; there are {kinds}.", "kind: perplexity")
+        raise _wrong(f"there is no ability task {kind!r}; there are {kinds}.", "kind: perplexity")
     size = content.get("size", _ABILITY_SIZES[kind])
     if size < 2:
-        raise _wrong(f"a probe of ability needs a size of 2 or more, not {size}.", f"size: {_ABILITY_SIZES[kind]}")
+        raise _wrong(f"an ability task needs a size of 2 or more, not {size}.", f"size: {_ABILITY_SIZES[kind]}")
     options: dict[str, str] = {key: content[key] for key in ("template", "label_words") if key in content}
     if options and kind != "zero-shot":
-        raise _wrong(f"the probe {kind!r} has no {next(iter(options))!r}.", "kind: zero-shot")
+        raise _wrong(f"the ability task {kind!r} has no {next(iter(options))!r}.", "kind: zero-shot")
     return AbilitySpec(
         kind, _task({key: value for key, value in content.items() if key in _TASK_KEYS}), size, options
     )

@@ -331,7 +331,7 @@ class EvaluationRow(TableBase):
 
 
 class AbilityRow(TableBase):
-    """What one probe of general ability found: on the base alone, or under a version's weights."""
+    """What one ability task found: on the base alone, or under a version's weights."""
 
     __tablename__ = "abilities"
     __table_args__ = (Index(None, "probe_digest", "state_version_id"),)

@@ -1,4 +1,4 @@
-"""Abilities: what probes of general ability found, on the base alone and under versions' weights."""
+"""Abilities: what ability tasks found, on the base alone and under versions' weights."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def add(
     environment: Environment,
     seconds: float,
 ) -> AbilityRecord:
-    """Keep what a probe found; where it was found before, that record is returned.
+    """Keep what an ability task found; where it was found before, that record is returned.
 
     Args:
         store: The open home.
@@ -64,11 +64,11 @@ def add(
     """
     if not abs(score) < float("inf"):
         raise UsageError(
-            f"The {metric} of a probe of general ability is {score}, and no finite number.",
-            "train with a smaller lr, or take the probe out of the stream file",
+            f"The {metric} of an ability task is {score}, and no finite number.",
+            "train with a smaller lr, or take the ability task out of the stream file",
         )
     if not store.blobs.exists(predictions_digest):
-        raise IntegrityError("The answers of a probe of general ability are not stored.", "run the stream again")
+        raise IntegrityError("The answers of an ability task are not stored.", "run the stream again")
     with recording(store, "ability", [predictions_digest]) as session:
         known = _find(session, digest_json(probe), base_digest, head=head, state=state, after=after)
         if known is not None:
@@ -111,7 +111,7 @@ def find(
     state: str | None = None,
     after: str | None = None,
 ) -> AbilityRecord | None:
-    """Return what a probe found on this base, under these versions; null where it was not asked yet."""
+    """Return what an ability task found on this base, under these versions; null where it was not asked yet."""
     with store.database.read() as session:
         row = _find(session, digest_json(probe), base_digest, head=head, state=state, after=after)
         return None if row is None else _records(session, [row])[0]

@@ -35,7 +35,7 @@ def needed_blobs(
     """Return the blobs that the records need, by digest.
 
     These are the files and probes of versions that are not deleted, the splits of tasks and the predictions of
-    evaluations and of probes of general ability, which stay when their version goes: they are the evidence.
+    evaluations and of ability tasks, which stay when their version goes: they are the evidence.
 
     Args:
         session: A session that reads.

@@ -1,4 +1,4 @@
-"""What the base can do beside the tasks that it learns: probes of general ability, on data that is never learned.
+"""What the base can do beside the tasks that it learns: ability tasks, on data that is never learned.
 
 `perplexity` is how well it continues plain text, `zero-shot` how well it finds the label of a text from the labels'
 words alone (Brown et al. 2020, arXiv 2005.14165), `features` how well the nearest class mean of its features does.
@@ -30,7 +30,7 @@ from limpet.training.model.task_model import active_behind
 from limpet.training.progress import SILENT, Progress
 from limpet.training.task_types.generation import NEG_PERPLEXITY
 
-__all__ = ["KINDS", "PERPLEXITY", "AbilityProbe", "Answers", "Weights", "ask", "check", "score_of"]
+__all__ = ["KINDS", "PERPLEXITY", "AbilityTask", "Answers", "Weights", "ask", "check", "score_of"]
 
 PERPLEXITY = "perplexity"
 """The one metric here of which less is better; it is named after itself and not negated."""
@@ -42,7 +42,7 @@ Weights = tuple[str, Mapping[str, Path]]
 
 
 @dataclass(frozen=True)
-class AbilityProbe:
+class AbilityTask:
     """A question to the base.
 
     Args:
@@ -90,32 +90,39 @@ class Answers:
     plan_digest: str
 
 
-def check(backbone: Backbone, probe: AbilityProbe) -> None:
-    """Refuse a probe that this base can't answer, before anything is learned.
+def check(backbone: Backbone, ability_task: AbilityTask) -> None:
+    """Refuse an ability task that this base can't answer, before anything is learned.
 
     Raises:
         UsageError: It can't, or the labels' words can't be told apart.
     """
-    family, name = backbone.record.family, probe.task.name
-    if probe.kind == PERPLEXITY and backbone.words is None:
-        raise _refused(probe, f"the base {backbone.record.name!r} has no language-model head", "kind: features")
-    if probe.kind == "zero-shot" and (family != "decoder" or backbone.words is None):
-        raise _refused(probe, "label words need a decoder with a language-model head", "kind: features")
-    if probe.kind != PERPLEXITY and not has_readout(probe.task):
-        raise _refused(probe, f"{name!r} is no classification", "kind: perplexity")
-    if probe.kind == "zero-shot":
-        _zero_shot(backbone, probe).bind(backbone)
+    family, name = backbone.record.family, ability_task.task.name
+    if ability_task.kind == PERPLEXITY and backbone.words is None:
+        raise _refused(
+            ability_task, f"the base {backbone.record.name!r} has no language-model head", "kind: features"
+        )
+    if ability_task.kind == "zero-shot" and (family != "decoder" or backbone.words is None):
+        raise _refused(ability_task, "label words need a decoder with a language-model head", "kind: features")
+    if ability_task.kind != PERPLEXITY and not has_readout(ability_task.task):
+        raise _refused(ability_task, f"{name!r} is no classification", "kind: perplexity")
+    if ability_task.kind == "zero-shot":
+        _zero_shot(backbone, ability_task).bind(backbone)
 
 
 def ask(
-    store: Store, backbone: Backbone, probe: AbilityProbe, *, weights: Weights | None, progress: Progress = SILENT
+    store: Store,
+    backbone: Backbone,
+    ability_task: AbilityTask,
+    *,
+    weights: Weights | None,
+    progress: Progress = SILENT,
 ) -> Answers:
     """Ask the base under some weights; the base is as before afterwards.
 
     Args:
         store: The home's registry.
         backbone: The base in memory.
-        probe: The question.
+        ability_task: The question.
         weights: What is on the base; null for the base alone.
         progress: Told of every batch.
 
@@ -124,19 +131,19 @@ def ask(
     """
     method, files = weights or (methods.BARE, {})
     # a split is in random order
-    examples = read_split(store, probe.task, "evaluation")[: probe.size]
-    head = _HEADS[probe.kind](store, backbone, probe, weights=weights).to(backbone.model.device)
+    examples = read_split(store, ability_task.task, "evaluation")[: ability_task.size]
+    head = _HEADS[ability_task.kind](store, backbone, ability_task, weights=weights).to(backbone.model.device)
     head.bind(backbone)
-    dtype, name = backbone.evaluation_dtype, f"{probe.kind} on {probe.task.name}"
+    dtype, name = backbone.evaluation_dtype, f"{ability_task.kind} on {ability_task.task.name}"
     with (
         active_behind(backbone, method, files, head=head) as model,
         computing(methods.get(method), model.module, dtype),
     ):
-        encoded = model.encode(backbone.tokenizer, examples, probe.task.definition.max_length)
+        encoded = model.encode(backbone.tokenizer, examples, ability_task.task.definition.max_length)
         outcome = run(model, encoded, backbone.model.device, progress=progress, name=name, dtype=dtype)
     # a text that is only read has no right answer
-    targets = tuple(None if probe.kind == PERPLEXITY else example.target for example in examples)
-    found = score_of(probe.metric, outcome.predictions, targets)
+    targets = tuple(None if ability_task.kind == PERPLEXITY else example.target for example in examples)
+    found = score_of(ability_task.metric, outcome.predictions, targets)
     return Answers(outcome, targets, found, encoded.plan.digest)
 
 
@@ -147,25 +154,27 @@ def score_of(metric: str, predictions: Any, targets: Any) -> float:
     return score(metric, predictions, targets)
 
 
-def _plain_text(store: Store, backbone: Backbone, probe: AbilityProbe, *, weights: Weights | None) -> Head:
+def _plain_text(store: Store, backbone: Backbone, ability_task: AbilityTask, *, weights: Weights | None) -> Head:
     return PlainTextHead()
 
 
-def _class_means(store: Store, backbone: Backbone, probe: AbilityProbe, *, weights: Weights | None) -> Head:
-    return class_means(store, backbone, probe.task, max_length=probe.task.definition.max_length, state=weights)
+def _class_means(store: Store, backbone: Backbone, ability_task: AbilityTask, *, weights: Weights | None) -> Head:
+    return class_means(
+        store, backbone, ability_task.task, max_length=ability_task.task.definition.max_length, state=weights
+    )
 
 
-def _label_words(store: Store, backbone: Backbone, probe: AbilityProbe, *, weights: Weights | None) -> Head:
-    return _zero_shot(backbone, probe)
+def _label_words(store: Store, backbone: Backbone, ability_task: AbilityTask, *, weights: Weights | None) -> Head:
+    return _zero_shot(backbone, ability_task)
 
 
-def _zero_shot(backbone: Backbone, probe: AbilityProbe) -> InContextHead:
+def _zero_shot(backbone: Backbone, ability_task: AbilityTask) -> InContextHead:
     """Return the head of a prompt without any demonstration."""
     return InContextHead(
         Demonstrations(
-            template=check_template(probe.template),
-            labels=probe.task.labels,
-            words=label_words(probe.task.labels, probe.words),
+            template=check_template(ability_task.template),
+            labels=ability_task.task.labels,
+            words=label_words(ability_task.task.labels, ability_task.words),
             budget=room(backbone.model, _LONGEST),
             shown=(),
         )
@@ -173,7 +182,9 @@ def _zero_shot(backbone: Backbone, probe: AbilityProbe) -> InContextHead:
 
 
 class _MakeHead(Protocol):
-    def __call__(self, store: Store, backbone: Backbone, probe: AbilityProbe, *, weights: Weights | None) -> Head: ...
+    def __call__(
+        self, store: Store, backbone: Backbone, ability_task: AbilityTask, *, weights: Weights | None
+    ) -> Head: ...
 
 
 _HEADS: dict[str, _MakeHead] = {
@@ -182,8 +193,10 @@ _HEADS: dict[str, _MakeHead] = {
     "zero-shot": _label_words,
 }
 KINDS = tuple(sorted(_HEADS))
-"""The names of all kinds of probe."""
+"""The names of all kinds of ability task."""
 
 
-def _refused(probe: AbilityProbe, why: str, hint: str) -> UsageError:
-    return UsageError(f"The probe {probe.kind!r} on {probe.task.name!r} can't be asked: {why}.", hint)
+def _refused(ability_task: AbilityTask, why: str, hint: str) -> UsageError:
+    return UsageError(
+        f"The ability task {ability_task.kind!r} on {ability_task.task.name!r} can't be asked: {why}.", hint
+    )

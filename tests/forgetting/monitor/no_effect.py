@@ -89,7 +89,7 @@ def draw(world: World, generator: np.random.Generator) -> Report:
         for place, name in enumerate(ARMS)
         for seed in range(world.seeds)
     ]
-    arms = [_with_probes(arm_report(evidence), evidence, world, generator) for evidence in arm_runs]
+    arms = [_with_ability_tasks(arm_report(evidence), evidence, world, generator) for evidence in arm_runs]
     drifted = drifts(arm_runs)
     report = Report(
         stream="nothing",
@@ -135,24 +135,26 @@ def _right(generator: np.random.Generator, hard: NDArray[np.float64], accuracy: 
     return (generator.random(len(hard)) < share).astype(np.int64)
 
 
-def _with_probes(arm: ArmReport, evidence: ArmRunEvidence, world: World, generator: np.random.Generator) -> ArmReport:
-    """The arm with a probe after each step, and each task under another adapter that is as good as its own."""
+def _with_ability_tasks(
+    arm: ArmReport, evidence: ArmRunEvidence, world: World, generator: np.random.Generator
+) -> ArmReport:
+    """The arm with an ability task after each step, and each task under another adapter as good as its own."""
     targets = (1,) * world.examples
     answers = [tuple(_right(generator, np.full(world.examples, 0.5), 0.7).tolist()) for _ in range(world.tasks + 1)]
     intervals, p_values = over_first("apart", "accuracy", targets, rows=answers)
     before, *steps = (float(np.mean(row)) for row in answers)
-    probe = AbilityReport(
+    ability = AbilityReport(
         "zero-shot", "apart", "accuracy", world.examples, before, tuple(steps), intervals, None, None, p_values
     )
     if arm.strategy != "isolated":
-        return replace(arm, ability=(probe,))
+        return replace(arm, ability=(ability,))
     adapters = []
     for name in evidence.tasks:
         own, wrong = (tuple(_right(generator, np.full(world.examples, 0.5), 0.7).tolist()) for _ in range(2))
         (interval,), (p_value,) = over_first(name, "accuracy", targets, rows=[wrong, own])
         scores = [float(np.mean(row)) for row in (own, wrong)]
         adapters.append(AdapterReport(name, "accuracy", scores[0], "other", scores[1], None, interval, None, p_value))
-    return replace(arm, ability=(probe,), adapters=tuple(adapters))
+    return replace(arm, ability=(ability,), adapters=tuple(adapters))
 
 
 def _evaluation(task: str, number: int, outcomes: KeptPredictions) -> EvaluationRecord:

@@ -1,4 +1,4 @@
-"""General ability: probes on held-back data, before anything is learned and after every step of every arm."""
+"""General ability: ability tasks on held-back data, before anything is learned and after every step of every arm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from limpet.forgetting.report.values import Report
 from limpet.forgetting.stream.spec import parse_stream
 from limpet.home import Home, init
 from limpet.training.base.backbone import module_digest
-from limpet.training.evaluation.general_ability import AbilityProbe, ask
+from limpet.training.evaluation.general_ability import AbilityTask, ask
 from limpet.training.learning.learn import TrainingSettings
 from limpet.training.model.task_model import version_files
 from tests.tiny import enliven, tiny_base, tiny_csv
@@ -69,12 +69,12 @@ def arm(report: Report, name: str) -> ArmReport:
     return next(arm for arm in report.arms if arm.name == name)
 
 
-def probe(report: Report, name: str, kind: str) -> AbilityReport:
+def reported(report: Report, name: str, kind: str) -> AbilityReport:
     return next(one for one in arm(report, name).ability if one.kind == kind)
 
 
 def test_a_decoder_trained_hard_loses_what_it_knew_and_the_report_says_so(asked: tuple[Home, Report]) -> None:
-    found = probe(asked[1], "sequential-full", "perplexity")
+    found = reported(asked[1], "sequential-full", "perplexity")
     assert found.steps[-1] > 1.5 * found.before
     assert found.intervals[-1] is not None and found.intervals[-1][0] > 0
     assert "sequential-full lost general ability by its last task (perplexity of apart" in conclusion(asked[1])
@@ -87,17 +87,17 @@ def test_the_base_alone_is_bit_for_bit_what_it_was_once_the_adapters_are_taken_o
         assert found.identical is True
         assert found.taken_off == found.before
     # while they are active, the base is another
-    assert all(value != probe(asked[1], "isolated", "perplexity").before for value in found_values(asked[1]))
-    assert "taken off, the base answers every probe bit for bit as before" in conclusion(asked[1])
+    assert all(value != reported(asked[1], "isolated", "perplexity").before for value in found_values(asked[1]))
+    assert "taken off, the base answers every ability task bit for bit as before" in conclusion(asked[1])
 
 
 def found_values(report: Report) -> tuple[float, ...]:
-    return probe(report, "isolated", "perplexity").steps
+    return reported(report, "isolated", "perplexity").steps
 
 
 def test_every_arm_begins_with_the_same_base(asked: tuple[Home, Report]) -> None:
     for kind in ("perplexity", "zero-shot"):
-        assert len({probe(asked[1], one.name, kind).before for one in asked[1].arms}) == 1
+        assert len({reported(asked[1], one.name, kind).before for one in asked[1].arms}) == 1
 
 
 def test_a_task_is_held_against_another_task_s_adapter_and_none(asked: tuple[Home, Report]) -> None:
@@ -112,7 +112,7 @@ def test_a_task_is_held_against_another_task_s_adapter_and_none(asked: tuple[Hom
     assert arm(asked[1], "sequential-shared").adapters == ()
 
 
-def test_all_forms_of_the_report_show_the_probes(asked: tuple[Home, Report]) -> None:
+def test_all_forms_of_the_report_show_the_ability_tasks(asked: tuple[Home, Report]) -> None:
     report = asked[1]
     content = json.loads(json.dumps(report.to_json()))
     assert content["schema"] == 1
@@ -137,7 +137,7 @@ def test_a_stream_that_has_ended_asks_nothing_again(asked: tuple[Home, Report]) 
 def test_an_encoder_is_asked_by_its_features(tmp_path: Path) -> None:
     home = a_home(tmp_path, "bert")
     report, _ = home.stream.run(stream_file(tmp_path, ["features"], arms=ARMS[:1]))
-    found = probe(report, "isolated", "features")
+    found = reported(report, "isolated", "features")
     assert (found.metric, found.identical) == ("accuracy", True)
     assert found.before > 0.5
 
@@ -145,19 +145,19 @@ def test_an_encoder_is_asked_by_its_features(tmp_path: Path) -> None:
 def test_an_encoder_decoder_is_asked_for_the_second_half_of_a_text(tmp_path: Path) -> None:
     home = a_home(tmp_path, "t5")
     report, _ = home.stream.run(stream_file(tmp_path, ["perplexity"], arms=ARMS[:1]))
-    found = probe(report, "isolated", "perplexity")
+    found = reported(report, "isolated", "perplexity")
     assert found.before > 1 and found.identical is True
 
 
 @pytest.mark.parametrize("method", ["prefix", "prompt"])
-def test_virtual_tokens_are_seen_by_a_probe_and_gone_after_it(tmp_path: Path, method: str) -> None:
+def test_virtual_tokens_are_seen_by_an_ability_task_and_gone_after_it(tmp_path: Path, method: str) -> None:
     home = a_home(tmp_path, "llama")
     apart, backbone = home.task.add("apart", f"csv:{tmp_path / 'apart.csv'}", max_length=16), home.backbone()
     settings = TrainingSettings(method, epochs=2, learning_rate=3e-2, method_settings={"virtual_tokens": 4})
     version = home.train("place", settings, monitor=False).version
     weights, before = (method, version_files(home.store, backbone, version)), module_digest(backbone.model)
-    for probe in (AbilityProbe("perplexity", apart, 40), AbilityProbe("zero-shot", apart, 40, words=WORDS)):
-        alone, under, again = (ask(home.store, backbone, probe, weights=one) for one in (None, weights, None))
+    for question in (AbilityTask("perplexity", apart, 40), AbilityTask("zero-shot", apart, 40, words=WORDS)):
+        alone, under, again = (ask(home.store, backbone, question, weights=one) for one in (None, weights, None))
         assert len(under.outcome.predictions) == len(alone.outcome.predictions) > 0
         assert under.outcome.logits_digest != alone.outcome.logits_digest
         assert again.outcome.logits_digest == alone.outcome.logits_digest
@@ -175,14 +175,14 @@ def test_an_encoder_has_no_words_and_is_refused_before_any_training(tmp_path: Pa
 
 def test_data_that_the_stream_learns_is_refused_before_any_training(tmp_path: Path) -> None:
     home = a_home(tmp_path, "llama")
-    probes = [{"name": "copy", "kind": "perplexity", "data": f"csv:{tmp_path / 'place.csv'}"}]
+    ability_tasks = [{"name": "copy", "kind": "perplexity", "data": f"csv:{tmp_path / 'place.csv'}"}]
     with pytest.raises(UsageError, match="which the stream learns as 'place'"):
-        home.stream.run(stream_file(tmp_path, [], ability=probes))
+        home.stream.run(stream_file(tmp_path, [], ability=ability_tasks))
     assert not home.adapter.list().items
 
 
 @pytest.mark.parametrize(
-    ("probes", "said"),
+    ("ability_tasks", "said"),
     [
         ([], "ability"),
         ([{"name": "a"}], "kind"),
@@ -193,7 +193,7 @@ def test_data_that_the_stream_learns_is_refused_before_any_training(tmp_path: Pa
         ([{"name": "a", "kind": "features", "template": "{text}"}], "template"),
     ],
 )
-def test_a_wrong_probe_is_named(probes: list[Any], said: str) -> None:
-    content = {"name": "asked", "tasks": ["place"], "arms": ARMS, "ability": probes}
+def test_a_wrong_ability_task_is_named(ability_tasks: list[Any], said: str) -> None:
+    content = {"name": "asked", "tasks": ["place"], "arms": ARMS, "ability": ability_tasks}
     with pytest.raises(UsageError, match=said):
         parse_stream(content)

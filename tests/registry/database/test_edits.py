@@ -212,7 +212,7 @@ EDITS = {
     "a version's tombstone taken away": (
         "UPDATE versions SET deleted_at = NULL, deleted_by = NULL, deleted_because = NULL",
     ),
-    "a probe of general ability raised": ("UPDATE abilities SET score = 0.99",),
+    "an ability task raised": ("UPDATE abilities SET score = 0.99",),
     "a cell of the matrix exchanged": ("UPDATE step_cells SET evaluation_id = 2",),
     "an arm's choice rewritten": ("UPDATE arm_runs SET chosen = '{}'",),
 }
