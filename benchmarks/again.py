@@ -21,7 +21,7 @@ from limpet.cli.terminal.quiet_libraries import silence
 from limpet.forgetting.monitor import monitor
 from limpet.home import Home, init
 from limpet.registry import versions
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 
 METHODS = {"probe": {}, "partial": {"layers": 2}}
 

@@ -46,7 +46,10 @@ class Job:
 
 def train(job: Job) -> tuple[float, float]:
     """Learn a task as `limpet train` does; seconds of training, and the best validation score."""
-    from limpet.training.learning.learn import TrainingSettings, discard, learn
+    from limpet.training.learning.learn import learn
+    from limpet.training.learning.run import TrainingRun
+    from limpet.training.learning.run_folder import discard
+    from limpet.training.learning.settings import TrainingSettings
 
     home = home_of(job.folder)
     settings = TrainingSettings(
@@ -57,7 +60,7 @@ def train(job: Job) -> tuple[float, float]:
         max_seconds=1.0 if job.short else None,
     )
     task = home.task.show(job.task)
-    staged = learn(home.store, home.backbone(), task, settings=settings)
+    staged = learn(TrainingRun(home.store, home.backbone(), task, settings))
     discard(staged)
     return float(staged.draft.cost["train_seconds"]), staged.draft.metrics[f"validation_{task.definition.metric}"]
 

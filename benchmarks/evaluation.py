@@ -62,7 +62,7 @@ class Run:
 
 def learn_limpet(job: Job) -> None:
     """Learn the version that is evaluated, and export it for the peer."""
-    from limpet.training.learning.learn import TrainingSettings
+    from limpet.training.learning.settings import TrainingSettings
 
     home = home_of(job.folder)
     version = home.train(job.task, TrainingSettings("lora", epochs=1), monitor=False).version

@@ -23,7 +23,7 @@ import torch
 
 from limpet.cli.terminal.quiet_libraries import silence
 from limpet.home import Home, init
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 
 SIZES = (2, 10, 50, 100)
 SETTINGS = TrainingSettings(epochs=1, batch_size=16)

@@ -29,7 +29,7 @@ from limpet.training.batching.batches import PAD_TO
 from limpet.training.batching.inference import encode_texts
 from limpet.training.data.build_task import read_split
 from limpet.training.evaluation.latency import answers, paired_ratio, time_in_turn
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.merge import merged
 from limpet.training.model.task_model import TaskModel, active, bound_head
 

@@ -260,7 +260,7 @@ def key_of(
 
 def settings_of(plan: Plan, arm: Arm, rate: float | None, *, seed: int) -> Any:
     """The settings of one training run."""
-    from limpet.training.learning.learn import TrainingSettings
+    from limpet.training.learning.settings import TrainingSettings
 
     return TrainingSettings(
         arm.method, arm.settings, epochs=EPOCHS, learning_rate=rate, batch_size=plan.batch_size, seed=seed
@@ -270,8 +270,8 @@ def settings_of(plan: Plan, arm: Arm, rate: float | None, *, seed: int) -> Any:
 def learn_once(home: Home, plan: Plan, task: str, *, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
     """Learn without registering; what validation said, epoch by epoch."""
     from limpet.errors import TrainingError
-    from limpet.training.learning.learn import discard
     from limpet.training.learning.learn import learn as learn_task
+    from limpet.training.learning.run_folder import discard
 
     started, record = time.time(), home.task.show(task)
     try:
@@ -415,8 +415,8 @@ def cost_once(plan: Plan, group: Group, arm: Arm) -> None:
     import torch
 
     from limpet.training import methods
-    from limpet.training.learning.learn import TrainingSettings
     from limpet.training.learning.learn import learn as learn_task
+    from limpet.training.learning.settings import TrainingSettings
 
     task, clock = group.first, StepClock()
     options = group.tasks[task]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limpet.home import init
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 
 PEERS = {
     "mlflow --version": [sys.executable, "-m", "mlflow", "--version"],

@@ -39,7 +39,10 @@ LIMPET, DEFAULT, BEST = "limpet", "Trainer, default", "Trainer, best"
 def train_limpet(job: TrainingJob) -> Run:
     """Learn a task as `limpet train` does, and score it on the evaluation split."""
     from limpet.forgetting.monitor.monitor import measure
-    from limpet.training.learning.learn import TrainingSettings, discard, learn
+    from limpet.training.learning.learn import learn
+    from limpet.training.learning.run import TrainingRun
+    from limpet.training.learning.run_folder import discard
+    from limpet.training.learning.settings import TrainingSettings
 
     home = home_of(job.folder)
     backbone, task = home.backbone(), home.task.show(job.task)
@@ -54,7 +57,7 @@ def train_limpet(job: TrainingJob) -> Run:
         max_seconds=None if job.limit is None else 1.0,
     )
     started = time.perf_counter()
-    staged = learn(home.store, backbone, task, settings=settings)
+    staged = learn(TrainingRun(home.store, backbone, task, settings))
     whole, draft = time.perf_counter() - started, staged.draft
     files = staged.files
     found = measure(

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from limpet.forgetting.gate.rules import GateRules
     from limpet.home import Home, init
     from limpet.home import open_home as open  # noqa: A004
-    from limpet.training.learning.learn import TrainingSettings
+    from limpet.training.learning.settings import TrainingSettings
 
 __all__ = ["GateRules", "Home", "TrainingSettings", "init", "open"]
 
 _PLACES = {
     "GateRules": ("limpet.forgetting.gate.rules", "GateRules"),
     "Home": ("limpet.home", "Home"),
-    "TrainingSettings": ("limpet.training.learning.learn", "TrainingSettings"),
+    "TrainingSettings": ("limpet.training.learning.settings", "TrainingSettings"),
     "init": ("limpet.home", "init"),
     "open": ("limpet.home", "open_home"),
 }

@@ -17,7 +17,7 @@ import torch
 from limpet.home import Home, Trained
 from limpet.registry import versions
 from limpet.registry.records import streams
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from tests.warm import Process, Warm
 
 TRAIN = ["train", "place", "--method", "lora", "--epochs", "10", "--batch-size", "8", "--set", "dropout=0.1"]

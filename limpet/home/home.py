@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from limpet.registry.values import BaseRecord, EvaluationRecord, LogEvent, Page, StepRecord
     from limpet.training.base.backbone import Backbone
     from limpet.training.evaluation.predict_texts import Prediction
-    from limpet.training.learning.learn import TrainingSettings
+    from limpet.training.learning.settings import TrainingSettings
     from limpet.training.progress import Progress
     from limpet.training.serving import Server
 
@@ -163,7 +163,10 @@ class Home:
             from limpet.forgetting.monitor.monitor import add_version, check_growth
             from limpet.training import methods
             from limpet.training.base.precision import resolve_dtype
-            from limpet.training.learning.learn import Start, TrainingSettings, discard, learn, unfinished_run
+            from limpet.training.learning.learn import learn
+            from limpet.training.learning.run import TrainingRun
+            from limpet.training.learning.run_folder import Start, discard, unfinished_run
+            from limpet.training.learning.settings import TrainingSettings
             from limpet.training.model.fast_paths import describe
             from limpet.training.progress import SILENT
 
@@ -182,15 +185,8 @@ class Home:
         start = Start.from_version(self.store, backbone, start_from) if start_from else None
         settings = settings or TrainingSettings()
         try:
-            staged = learn(
-                self.store,
-                backbone,
-                record,
-                settings=settings,
-                start=start,
-                resume=resume,
-                progress=progress,
-            )
+            run = TrainingRun(self.store, backbone, record, settings, start=start, progress=progress)
+            staged = learn(run, resume=resume)
         except InterruptedRunError as error:
             error.hint = f"limpet train {task} --resume"
             raise

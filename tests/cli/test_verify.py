@@ -17,7 +17,7 @@ from limpet.registry.database.schema import ProbeRow
 from limpet.registry.formats.canonical import digest_bytes
 from limpet.registry.records import reference_outputs
 from limpet.registry.store import open_store
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from tests.cli.conftest import Limpet
 from tests.tiny import change_one_weight
 

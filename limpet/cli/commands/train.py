@@ -12,7 +12,7 @@ from limpet.cli.options.invocation import Invocation, pass_invocation
 from limpet.cli.options.key_values import parse_settings
 
 if TYPE_CHECKING:
-    from limpet.training.learning.learn import TrainingSettings
+    from limpet.training.learning.settings import TrainingSettings
 
 __all__ = ["command"]
 
@@ -78,6 +78,6 @@ def _settings(given: dict[str, Any], resume: bool) -> TrainingSettings | None:
     """With `--resume` alone, the settings are those of the interrupted run."""
     if resume and not given:
         return None
-    from limpet.training.learning.learn import TrainingSettings
+    from limpet.training.learning.settings import TrainingSettings
 
     return TrainingSettings(**given)

@@ -26,8 +26,11 @@ from limpet.registry.values import Environment, TaskRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
-from limpet.training.learning.learn import TrainingSettings, discard, learn
+from limpet.training.learning.learn import learn
+from limpet.training.learning.run import TrainingRun
+from limpet.training.learning.run_folder import discard
 from limpet.training.learning.run_lock import alone_in
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.progress import SILENT, Progress
 
 __all__ = ["BenchSpec", "run_bench"]
@@ -159,16 +162,10 @@ def _measure(run: _Run, name: str, seed: int) -> MethodRun:
     kept = _read(file) if run.resume else None
     if kept is not None and (kept.version is not None or not run.spec.register):
         return kept
-    lineage = {"bench": run.task.name}
-    staged = learn(
-        run.scratch,
-        run.backbone,
-        run.task,
-        settings=settings,
-        lineage=lineage,
-        resume=run.resume,
-        progress=run.progress,
+    training = TrainingRun(
+        run.scratch, run.backbone, run.task, settings, lineage={"bench": run.task.name}, progress=run.progress
     )
+    staged = learn(training, resume=run.resume)
     draft, measured = monitor.judge(run.store, run.backbone, staged.draft, files=staged.files, progress=run.progress)
     version = None
     if run.spec.register:

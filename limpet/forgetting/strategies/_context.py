@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from limpet.registry.store import Store
     from limpet.registry.values import TaskRecord
     from limpet.training.base.backbone import Backbone
-    from limpet.training.learning.joint_training import Companion, Penalty
-    from limpet.training.learning.learn import Staged, Start, TrainingSettings
+    from limpet.training.learning.joint_training import JointTraining
+    from limpet.training.learning.run import TrainingRun
+    from limpet.training.learning.run_folder import Staged, Start
+    from limpet.training.learning.settings import TrainingSettings
     from limpet.training.progress import Progress
 
-__all__ = ["Context", "stage"]
+__all__ = ["Context", "run_of", "stage"]
 
 
 @dataclass(frozen=True)
@@ -42,26 +44,27 @@ class Context:
     memory: dict[str, Any] = field(default_factory=dict)
 
 
-def stage(
-    context: Context,
-    index: int,
-    start: Start | None = None,
-    *,
-    companions: Sequence[Companion] = (),
-    penalty: Penalty | None = None,
-) -> Staged:
-    """Learn the task at `index`, or go on where an interrupted run had stopped."""
-    from limpet.training.learning.learn import learn
+def run_of(
+    context: Context, index: int, start: Start | None = None, *, joint: JointTraining | None = None
+) -> TrainingRun:
+    """Return how a step learns the task at `index`."""
+    from limpet.training.learning.joint_training import NO_JOINT
+    from limpet.training.learning.run import TrainingRun
 
-    return learn(
+    return TrainingRun(
         context.store,
         context.backbone,
         context.tasks[index],
-        settings=context.training,
+        context.training,
         start=start,
-        companions=companions,
-        penalty=penalty,
+        joint=joint or NO_JOINT,
         lineage={**context.lineage, "step": index},
-        resume=True,
         progress=context.progress,
     )
+
+
+def stage(context: Context, index: int, start: Start | None = None, *, joint: JointTraining | None = None) -> Staged:
+    """Learn the task at `index`, or go on where an interrupted run had stopped."""
+    from limpet.training.learning.learn import learn
+
+    return learn(run_of(context, index, start, joint=joint), resume=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from limpet.registry.formats.json_values import JsonObject
     from limpet.registry.values import TaskRecord
-    from limpet.training.learning.learn import Staged, Start
+    from limpet.training.learning.run_folder import Staged, Start
 
 __all__ = ["STRATEGY", "Ewc", "QuadraticPenalty", "fisher"]
 
@@ -64,8 +64,10 @@ class Ewc(Sequential):
 
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""
-        penalty = self._penalty(context, index, learned) if index else None
-        return (stage(context, index, self.newest(context, index, learned), penalty=penalty),)
+        from limpet.training.learning.joint_training import JointTraining
+
+        joint = JointTraining(penalty=self._penalty(context, index, learned) if index else None)
+        return (stage(context, index, self.newest(context, index, learned), joint=joint),)
 
     def _penalty(self, context: Context, index: int, learned: Mapping[str, Start]) -> QuadraticPenalty:
         """Add what is not yet in memory: after an interruption, all earlier tasks."""

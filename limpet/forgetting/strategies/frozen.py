@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from limpet.forgetting.strategies._context import Context
+from limpet.forgetting.strategies._context import Context, run_of
 from limpet.forgetting.strategies._defaults import Plain
 
 if TYPE_CHECKING:
-    from limpet.training.learning.learn import Staged, Start
+    from limpet.training.learning.run_folder import Staged, Start
 
 __all__ = ["STRATEGY", "Frozen"]
 
@@ -26,21 +26,9 @@ class Frozen(Plain):
 
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""
-        from limpet.training.evaluation.class_means import stage_readout
+        from limpet.training.learning.stage_class_means import stage_class_means
 
-        task = context.tasks[index]
-        max_length = context.training.max_length or task.definition.max_length
-        lineage = {**context.lineage, "step": index}
-        return (
-            stage_readout(
-                context.store,
-                context.backbone,
-                task,
-                max_length=max_length,
-                lineage=lineage,
-                progress=context.progress,
-            ),
-        )
+        return (stage_class_means(run_of(context, index)),)
 
 
 STRATEGY = Frozen()

@@ -10,7 +10,7 @@ from limpet.forgetting.strategies._defaults import Plain
 from limpet.registry.values import Role
 
 if TYPE_CHECKING:
-    from limpet.training.learning.learn import Staged, Start
+    from limpet.training.learning.run_folder import Staged, Start
 
 __all__ = ["STRATEGY", "Isolated"]
 

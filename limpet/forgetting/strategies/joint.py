@@ -9,7 +9,7 @@ from limpet.forgetting.strategies._context import Context, stage
 from limpet.forgetting.strategies._defaults import Plain
 
 if TYPE_CHECKING:
-    from limpet.training.learning.learn import Staged, Start
+    from limpet.training.learning.run_folder import Staged, Start
 
 __all__ = ["STRATEGY", "Joint"]
 
@@ -28,10 +28,11 @@ class Joint(Plain):
 
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""
-        from limpet.training.learning.joint_training import Companion
+        from limpet.training.learning.joint_training import JointTask, JointTraining
 
-        staged = stage(context, index, companions=[Companion(task, None, None) for task in context.tasks[:index]])
-        return (staged, *staged.companions)
+        earlier = tuple(JointTask(task, None, None) for task in context.tasks[:index])
+        staged = stage(context, index, joint=JointTraining(earlier))
+        return (staged, *staged.joint)
 
 
 STRATEGY = Joint()

@@ -11,7 +11,7 @@ from limpet.forgetting.strategies._replay_buffer import SELECTIONS, buffered
 from limpet.forgetting.strategies.sequential import Sequential
 
 if TYPE_CHECKING:
-    from limpet.training.learning.learn import Staged, Start
+    from limpet.training.learning.run_folder import Staged, Start
 
 __all__ = ["STRATEGY", "Replay"]
 
@@ -49,7 +49,7 @@ class Replay(Sequential):
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""
         from limpet.training.data.build_task import read_split
-        from limpet.training.learning.joint_training import Companion
+        from limpet.training.learning.joint_training import JointTask, JointTraining
 
         earlier = context.tasks[:index]
         labels = {
@@ -63,12 +63,13 @@ class Replay(Sequential):
             labels, context.settings["buffer"], context.settings["selection"], seed=context.training.seed
         )
         draws = _draws(context, index, {name: len(indices) for name, indices in chosen.items()})
-        companions = [
-            Companion(task, chosen[task.name], learned[task.name].files, draws.get(task.name))
+        rehearsed = tuple(
+            JointTask(task, chosen[task.name], learned[task.name].files, draws.get(task.name))
             for task in earlier
             if chosen[task.name] and draws.get(task.name) != 0
-        ]
-        return (stage(context, index, self.newest(context, index, learned), companions=companions),)
+        )
+        joint = JointTraining(rehearsed)
+        return (stage(context, index, self.newest(context, index, learned), joint=joint),)
 
 
 def _ratio(rehearsal: str) -> float | None:

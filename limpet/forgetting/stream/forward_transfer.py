@@ -12,13 +12,16 @@ from limpet.forgetting.monitor import monitor
 from limpet.registry import versions
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, TaskRecord, VersionRecord
+from limpet.training import methods
 from limpet.training.base.backbone import Backbone
-from limpet.training.evaluation.class_means import has_readout, stage_readout
-from limpet.training.learning.learn import discard
-from limpet.training.model.task_model import version_files
+from limpet.training.evaluation.class_means import has_class_means
+from limpet.training.learning.run import TrainingRun
+from limpet.training.learning.run_folder import Start, discard
+from limpet.training.learning.settings import TrainingSettings
+from limpet.training.learning.stage_class_means import stage_class_means
 from limpet.training.progress import SILENT, Progress
 
-__all__ = ["evaluate", "has_readout"]
+__all__ = ["evaluate", "has_class_means"]
 
 
 def evaluate(
@@ -43,18 +46,9 @@ def evaluate(
     Raises:
         IntegrityError: A file is corrupt, or a version belongs to another base.
     """
-    weights = (state.method, version_files(store, backbone, state)) if state else None
-    reference = state.reference if state else None
-    staged = stage_readout(
-        store,
-        backbone,
-        task,
-        max_length=max_length,
-        lineage={},
-        state=weights,
-        reference=reference,
-        progress=progress,
-    )
+    start = Start.from_version(store, backbone, state.reference) if state else None
+    settings = TrainingSettings(methods.BARE, max_length=max_length)
+    staged = stage_class_means(TrainingRun(store, backbone, task, settings, start=start, progress=progress))
     version, _ = versions.register(store, staged.draft, staged.files)
     discard(staged)
     return monitor.evaluate(store, backbone, version, state=state, progress=progress)

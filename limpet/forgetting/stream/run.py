@@ -25,7 +25,8 @@ from limpet.training.base.backbone import Backbone
 from limpet.training.data import build_task
 from limpet.training.data.sample_corpora import CORPORA
 from limpet.training.evaluation.general_ability import AbilityTask
-from limpet.training.learning.learn import Staged, Start, TrainingSettings, discard
+from limpet.training.learning.run_folder import Staged, Start, discard
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.metrics.metric import no_common_unit
 from limpet.training.metrics.units import mean_ranks
 from limpet.training.progress import SILENT, Progress
@@ -225,7 +226,7 @@ def _register(
     if run.spec.evaluate_future:
         state_before = newest if strategy.shares_state else None
         for later in run.tasks[index + 1 :]:
-            if forward_transfer.has_readout(later):
+            if forward_transfer.has_class_means(later):
                 length = settings.max_length or later.definition.max_length
                 cells[later.name] = forward_transfer.evaluate(
                     run.store, run.backbone, later, state=state_before, max_length=length, progress=run.progress

@@ -26,17 +26,18 @@ from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord, VersionDraft
 from limpet.training import methods
 from limpet.training.adoption import peft_folder
-from limpet.training.adoption.adopted_head import LABELS_FILE, foreign_head, foreign_problems, own_problems, row_order
+from limpet.training.adoption.adopted_head import foreign_head, foreign_problems, own_problems, row_order
 from limpet.training.adoption.peft_folder import Fitting, PeftFolder
 from limpet.training.adoption.peft_wrapper import Unwrapped
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.base.locate import is_called
 from limpet.training.data.build_task import read_split
-from limpet.training.heads import HEAD_FILES, build_head, load_head, save_head
+from limpet.training.heads import HEAD_FILES, LABELS_FILE, build_head, load_head, save_head, write_labels
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_task import fit_task
-from limpet.training.learning.loop import LoopSettings
+from limpet.training.learning.run import TrainingRun
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.methods._peft import PEFT_FILES
 from limpet.training.model.task_model import TaskModel, base_modules
 from limpet.training.progress import Progress
@@ -100,7 +101,7 @@ def adopt(
         finally:
             method.detach(module)
         backbone.check_unchanged()
-        (staging / LABELS_FILE).write_text(json.dumps(list(task.labels), indent=2) + "\n", encoding="utf-8")
+        write_labels(staging, task.labels)
         head = load_head({path.name: path for path in staging.iterdir() if path.name in HEAD_FILES})
         parameters += sum(p.numel() for p in head.parameters())
         draft = VersionDraft(
@@ -233,17 +234,9 @@ def _fit_head(
     torch.manual_seed(0)
     head = build_head(task, backbone.record, read_split(store, task, "train")).to(backbone.model.device)
     model = TaskModel(module, head, frozen)
-    loop = LoopSettings(_HEAD_EPOCHS, _HEAD_LEARNING_RATE, 16, seed=0, dtype="float32")
+    # to the loop the adapter is a part of a frozen base, and the head all that is learned
+    settings = TrainingSettings(methods.BARE, epochs=_HEAD_EPOCHS, learning_rate=_HEAD_LEARNING_RATE, dtype="float32")
     checkpoint = Checkpoint(staging / "head.checkpoint", interval=float("inf"))
-    fit_task(
-        store,
-        backbone,
-        task,
-        model=model,
-        max_length=task.definition.max_length,
-        loop=loop,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
+    fit_task(TrainingRun(store, backbone, task, settings, progress=progress), model, checkpoint)
     save_head(head, staging)
     return {"head_epochs": _HEAD_EPOCHS, "head_learning_rate": _HEAD_LEARNING_RATE}

@@ -13,13 +13,12 @@ from limpet.errors import IntegrityError, UsageError
 from limpet.registry.formats.strict_json import read_json
 from limpet.registry.values import TaskRecord
 from limpet.training.base.backbone import Backbone
-from limpet.training.heads import HEAD_FILES, Head, load_head
+from limpet.training.heads import HEAD_FILES, LABELS_FILE, Head, load_head
 from limpet.training.heads.regression import RegressionConfig
 from limpet.training.task_types import Example, task_type
 
-__all__ = ["LABELS_FILE", "foreign_head", "foreign_problems", "own_problems", "row_order"]
+__all__ = ["foreign_head", "foreign_problems", "own_problems", "row_order"]
 
-LABELS_FILE = "labels.json"
 # what the linear layer of transformers' sequence classifiers reads
 _POOLING = {"encoder": "pooler", "decoder": "last", "encoder-decoder": "pooler"}
 _OF_TEXTS = ("classification", "multi-label", "regression")

@@ -1,4 +1,4 @@
-"""What a task scores before anything is trained for it: a head of class means, read out of features as they are.
+"""What a task scores before anything is trained for it: a head of class means of the features as they are.
 
 A task's own head does not exist before the task is learned, and a random one scores by chance. So the answer before
 learning is that of the nearest class mean: the means of the training examples' features, label by label, decide by
@@ -7,34 +7,28 @@ distance. That is a linear head in closed form, with no step of training (Mensin
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from limpet.errors import UsageError
-from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.registry.store import Store
-from limpet.registry.system.atomic_files import place_folder
-from limpet.registry.values import TaskRecord, VersionDraft
+from limpet.registry.values import TaskRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
-from limpet.training.base.environment import current_environment
 from limpet.training.data.build_task import read_split
-from limpet.training.heads import build_head, save_head
+from limpet.training.heads import build_head
 from limpet.training.heads.classification import ClassificationHead
-from limpet.training.learning.learn import Staged, read_staged, run_folder, write_draft
 from limpet.training.model.fast_paths import computing
-from limpet.training.model.feature_cache import extract, kept_in
+from limpet.training.model.feature_cache import cache_path, extract
 from limpet.training.model.task_model import TaskModel, base_modules
 from limpet.training.progress import SILENT, Progress
 
-__all__ = ["class_means", "has_readout", "stage_readout"]
+__all__ = ["class_means", "has_class_means"]
 
 
-def has_readout(task: TaskRecord) -> bool:
+def has_class_means(task: TaskRecord) -> bool:
     """Tell whether a task has one label for each example, and so class means."""
     return task.definition.type == "classification"
 
@@ -64,7 +58,7 @@ def class_means(
         UsageError: The task is of another type.
         IntegrityError: A file does not fit this base.
     """
-    if not has_readout(task):
+    if not has_class_means(task):
         raise UsageError(
             f"{task.name!r} is no classification, so it has no class means.", f"limpet task show {task.name}"
         )
@@ -78,9 +72,9 @@ def class_means(
         model = TaskModel(module, head, base_modules(backbone)).eval()
         encoded = model.encode(backbone.tokenizer, examples, max_length)
         with computing(method, module, dtype):
-            kept = kept_in(backbone, model, encoded, dtype=dtype)
+            path = cache_path(backbone, model, encoded, dtype=dtype)
             features = torch.stack(
-                extract(model, encoded, backbone.model.device, kept=kept, progress=progress, dtype=dtype).rows
+                extract(model, encoded, backbone.model.device, path=path, progress=progress, dtype=dtype).rows
             ).float()
     finally:
         method.detach(module)
@@ -90,59 +84,3 @@ def class_means(
         head.linear.weight.copy_(means)
         head.linear.bias.copy_(-means.square().sum(dim=1) / 2)
     return head.eval()
-
-
-def stage_readout(
-    store: Store,
-    backbone: Backbone,
-    task: TaskRecord,
-    *,
-    max_length: int,
-    lineage: Mapping[str, Any],
-    state: tuple[str, Mapping[str, Path]] | None = None,
-    reference: str | None = None,
-    progress: Progress = SILENT,
-) -> Staged:
-    """Stage a head of class means as a version of its task; nothing is trained.
-
-    Args:
-        store: The home's registry.
-        backbone: The base in memory.
-        task: The task.
-        max_length: Longest text in tokens.
-        lineage: Recorded with the version.
-        state: The method and files of the weights on the base; null for the base alone.
-        reference: The version that `state` belongs to.
-        progress: Told of every batch.
-
-    Raises:
-        UsageError: The task has no class means.
-        IntegrityError: A file does not fit this base.
-    """
-    config = {"method": {}, "max_length": max_length, "readout": {"kind": "class means", "state": reference}}
-    identity = {"readout": config, "task": task.name, "data": task.data_digest, "base": backbone.record.digest}
-    folder = run_folder(store, digest_json(identity))
-    staging, staged = folder / "staging", folder / "staged"
-    for left_over in (staging, staged):
-        shutil.rmtree(left_over, ignore_errors=True)
-    (staging / "files").mkdir(parents=True)
-    head = class_means(store, backbone, task, max_length=max_length, state=state, progress=progress)
-    save_head(head, staging / "files")
-    (staging / "files" / "labels.json").write_bytes(canonical_json(list(task.labels)) + b"\n")
-    draft = VersionDraft(
-        task=task.name,
-        method=methods.BARE,
-        config=config,
-        base_digest=backbone.record.digest,
-        data_digest=task.data_digest,
-        labels=task.labels,
-        seed=0,
-        environment=current_environment(backbone.evaluation_dtype),
-        metrics={},
-        cost={"trainable_parameters": 0, "trainable_share": 0.0, "train_seconds": 0.0},
-        role="baseline",
-        lineage=dict(lineage),
-    )
-    write_draft(staging, draft)
-    place_folder(staging, staged)
-    return read_staged(staged)

@@ -19,7 +19,7 @@ from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.batching.inference import Outcome, run
 from limpet.training.data.build_task import read_split
-from limpet.training.evaluation.class_means import class_means, has_readout
+from limpet.training.evaluation.class_means import class_means, has_class_means
 from limpet.training.generation.demonstrations import DEFAULT_TEMPLATE, Demonstrations, check_template, label_words
 from limpet.training.heads import Head
 from limpet.training.heads.in_context import InContextHead, room
@@ -103,7 +103,7 @@ def check(backbone: Backbone, ability_task: AbilityTask) -> None:
         )
     if ability_task.kind == "zero-shot" and (family != "decoder" or backbone.words is None):
         raise _refused(ability_task, "label words need a decoder with a language-model head", "kind: features")
-    if ability_task.kind != PERPLEXITY and not has_readout(ability_task.task):
+    if ability_task.kind != PERPLEXITY and not has_class_means(ability_task.task):
         raise _refused(ability_task, f"{name!r} is no classification", "kind: perplexity")
     if ability_task.kind == "zero-shot":
         _zero_shot(backbone, ability_task).bind(backbone)

@@ -48,7 +48,7 @@ def answers(
     with computing(method, model.module, dtype, without=without):
         if not anew and _reads_features(method, model):
             if kept := kept_features(backbone, method, model, texts=texts, dtype=dtype):
-                return feature_cache.answer(model, texts, device, kept=kept, progress=progress, dtype=dtype)
+                return feature_cache.answer(model, texts, device, path=kept, progress=progress, dtype=dtype)
             if isinstance(method, methods.Layered):
                 model.lower = method.lower_layers(model.module)
                 if model.lower is not None:
@@ -62,7 +62,7 @@ def kept_features(
     backbone: Backbone, method: methods.Method, model: TaskModel, *, texts: Encoded, dtype: str
 ) -> Path | None:
     """Return where the features that a head reads of texts are kept; null where they are not those of the base."""
-    return feature_cache.kept_in(backbone, model, texts, dtype=dtype) if _reads_features(method, model) else None
+    return feature_cache.cache_path(backbone, model, texts, dtype=dtype) if _reads_features(method, model) else None
 
 
 def _reads_features(method: methods.Method, model: TaskModel) -> bool:

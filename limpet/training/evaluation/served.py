@@ -104,7 +104,7 @@ def agreement(
             if kept is None:
                 return serve(backbone, model, some, progress=progress)
             return feature_cache.answer(
-                model, some, backbone.model.device, kept=kept, progress=progress, dtype=SERVED_DTYPE
+                model, some, backbone.model.device, path=kept, progress=progress, dtype=SERVED_DTYPE
             )
 
         served = model.head.served(answer, model, texts, measured=outcome)

@@ -20,7 +20,21 @@ from limpet.training.generation import demonstrations
 from limpet.training.heads.base import HEAD_FILES, Batch, Head, HeadConfig, pool
 from limpet.training.task_types import Example, task_type
 
-__all__ = ["HEAD_FILES", "Batch", "Head", "HeadConfig", "build_head", "load_head", "pool", "save_head"]
+__all__ = [
+    "HEAD_FILES",
+    "LABELS_FILE",
+    "Batch",
+    "Head",
+    "HeadConfig",
+    "build_head",
+    "load_head",
+    "pool",
+    "save_head",
+    "write_labels",
+]
+
+LABELS_FILE = "labels.json"
+"""The label of each id of an adapter's head, in order."""
 
 
 def build_head(task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> Head:
@@ -41,6 +55,11 @@ def build_head(task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> 
 def save_head(head: Head, folder: Path) -> None:
     """Write a head's files into `folder`."""
     head.save(folder)
+
+
+def write_labels(folder: Path, labels: Sequence[str]) -> None:
+    """Write the labels of a head's ids beside its files."""
+    (folder / LABELS_FILE).write_text(json.dumps(list(labels), indent=2) + "\n", encoding="utf-8")
 
 
 def load_head(files: Mapping[str, Path]) -> Head:

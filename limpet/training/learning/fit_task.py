@@ -1,149 +1,86 @@
-"""Fitting a model to a task's examples, alone or along with other tasks: from splits to the loop."""
+"""Fitting a model to a task's examples, alone or jointly with other tasks: from splits to the loop."""
 
 from __future__ import annotations
 
-import math
 import time
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
+from collections.abc import Sequence
+from dataclasses import replace
 
 from limpet.errors import UsageError
-from limpet.registry.store import Store
-from limpet.registry.values import TaskRecord
 from limpet.training import methods
-from limpet.training.base.backbone import Backbone
 from limpet.training.base.frozen_layers import keep
-from limpet.training.base.precision import autocast
-from limpet.training.batching.inference import Encoded, Outcome, in_batches, run
+from limpet.training.batching.inference import Encoded, run
 from limpet.training.data.build_task import read_split
 from limpet.training.learning.checkpoint import Checkpoint
-from limpet.training.learning.joint_training import ALONE, Along, Companion
-from limpet.training.learning.loop import Fitted, LoopSettings, Validation, fit
+from limpet.training.learning.fit_head import fit_head
+from limpet.training.learning.joint_training import NO_JOINT, JointTask
+from limpet.training.learning.loop import Fitted, Validation, fit
 from limpet.training.learning.objectives import Mixture, TaskLoss
+from limpet.training.learning.run import TrainingRun
+from limpet.training.learning.validation import ValidationSplit
 from limpet.training.metrics.metric import no_common_unit, score
-from limpet.training.model.feature_cache import fit_head, kept_in
 from limpet.training.model.task_model import OtherHead, TaskModel
-from limpet.training.progress import Progress
 
 __all__ = ["fit_task", "measure_untrained"]
 
 
-def fit_task(
-    store: Store,
-    backbone: Backbone,
-    task: TaskRecord,
-    *,
-    model: TaskModel,
-    max_length: int,
-    loop: LoopSettings,
-    checkpoint: Checkpoint,
-    progress: Progress,
-    keep_answers: bool = False,
-    along: Along = ALONE,
-) -> Fitted:
+def fit_task(training: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitted:
     """Fit what is trainable in `model` on a task's training split; its validation split chooses the epoch.
 
     Where that is nothing but the head, the texts pass the backbone once, not in every epoch; where it is the top
-    layers, they pass the layers below once.
+    layers, they pass the layers below once. Where other tasks' heads are trained too, the best epoch is that of the
+    best mean score, or of the best mean rank where the tasks' scores have no common unit.
 
     Args:
-        store: The home's registry.
-        backbone: The base in memory.
-        task: What is learned.
+        training: What is learned, and how.
         model: The backbone with a method attached, and a head.
-        max_length: Longest text in tokens.
-        loop: Settings of the loop.
         checkpoint: Where to write the state, and to resume from.
-        progress: Told of every step.
-        keep_answers: Keep what the frozen base gives for the texts for what comes later, as where it is computed in
-            the default way.
-        along: What is learned along. Where that is other tasks' heads, the best epoch is that of the best mean score,
-            or of the best mean rank where the tasks' scores have no common unit.
 
     Raises:
         InterruptedRunError: A signal came; a checkpoint was kept.
         TrainingError: The loss is not finite.
-        UsageError: Nothing but heads is trained, and there is something to learn along.
+        UsageError: Nothing but heads is trained, and there is something to learn jointly.
     """
-    device = backbone.model.device
-    train = read_split(store, task, "train")
-    encoded = model.encode(backbone.tokenizer, train, max_length, learning=True)
-    own = _held_back(store, backbone, model, task=task, max_length=max_length, dtype=loop.dtype)
-    held_back = own.encoded
-    inputs = {"train": encoded.inputs_digest(targets=True), "validation": held_back.inputs_digest()}
+    examples = read_split(training.store, training.task, "train")
+    train = model.encode(training.backbone.tokenizer, examples, training.max_length, learning=True)
+    validation = ValidationSplit.of(training, training.task, model)
+    inputs = {"train": train.inputs_digest(targets=True), "validation": validation.encoded.inputs_digest()}
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
-        if along.companions or along.penalty:
+        if training.joint != NO_JOINT:
             raise UsageError(
                 "The method trains nothing but heads, so there are no weights that tasks could share.",
                 "choose a method that trains more: limpet methods",
             )
-        kept = [
-            kept_in(backbone, model, one, dtype=loop.dtype) if keep_answers else None for one in (encoded, held_back)
-        ]
-        fitted = fit_head(
-            model,
-            encoded,
-            held_back,
-            measure=own.measure,
-            kept=kept,
-            loop=loop,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
+        fitted = fit_head(training, model, train, validation=validation, checkpoint=checkpoint)
         return replace(fitted, inputs=inputs)
     started = time.perf_counter()
-    if model.lower is not None and not along.companions:
-        states = backbone.lower_states if keep_answers else None
-        # a head that writes asks the backbone word by word, and has to be asked in full
-        if task.definition.type in methods.FEATURES:
-            encoded, held_back = keep(
-                model, [encoded, held_back], device, progress=progress, dtype=loop.dtype, states=states
-            )
-            own = replace(own, encoded=held_back)
-        else:
-            [encoded] = keep(model, [encoded], device, progress=progress, dtype=loop.dtype, states=states)
+    if model.lower is not None and not training.joint.tasks:
+        train, validation = _past_frozen_layers(training, model, train, validation=validation)
     before = time.perf_counter() - started
-    losses, learned = [TaskLoss(encoded, model.head, device, at_once=loop.at_once)], [own]
-    for place, companion in enumerate(along.companions):
-        along_data = _along_data(store, backbone, model, place=place, companion=companion, max_length=max_length)
-        inputs[f"train/{companion.task.name}"] = along_data.inputs_digest(targets=True)
-        losses.append(
-            TaskLoss(along_data, OtherHead(model, place).head, device, place, loop.at_once, companion.draws)
-        )
-        if companion.head is None:
-            other = OtherHead(model, place)
-            learned.append(
-                _held_back(store, backbone, other, task=companion.task, max_length=max_length, dtype=loop.dtype)
-            )
-
-    unlike = no_common_unit({one.task.name: one.task.definition.metric for one in learned})
-
-    def validate() -> Validation:
-        found = {one.task.name: one.validate() for one in learned}
-        scores = {name: score for name, (score, _) in found.items()}
-        loss = sum(loss for _, loss in found.values()) / len(found)
-        return Validation(scores if unlike else sum(scores.values()) / len(scores), loss)
-
+    joint_data = [_joint_data(training, model, index) for index in range(len(training.joint.tasks))]
+    for joint, data in zip(training.joint.tasks, joint_data, strict=True):
+        inputs[f"train/{joint.task.name}"] = data.inputs_digest(targets=True)
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    mixture = Mixture(losses, along.penalty, parameters)
-    return replace(
-        fit(model, mixture, loop, validate=validate, checkpoint=checkpoint, progress=progress).after(before),
-        inputs=inputs,
+    validations = [validation, *_joint_validations(training, model)]
+    fitted = fit(
+        model,
+        Mixture(_losses(training, model, [train, *joint_data]), training.joint.penalty, parameters),
+        training.loop,
+        validate=lambda: _validate(validations),
+        checkpoint=checkpoint,
+        progress=training.progress,
     )
+    return replace(fitted.after(before), inputs=inputs)
 
 
-def measure_untrained(
-    store: Store, backbone: Backbone, task: TaskRecord, *, model: TaskModel, max_length: int, progress: Progress
-) -> Fitted:
+def measure_untrained(training: TrainingRun, model: TaskModel) -> Fitted:
     """Score what needs no training on the validation split, as the loop would have."""
-    validation = read_split(store, task, "validation")
+    backbone, metric = training.backbone, training.task.definition.metric
+    examples = read_split(training.store, training.task, "validation")
     started = time.perf_counter()
-    encoded = model.encode(backbone.tokenizer, validation, max_length)
-    outcome = run(model, encoded, backbone.model.device, progress=progress, dtype=backbone.evaluation_dtype)
-    value = score(task.definition.metric, outcome.predictions, [example.target for example in validation])
+    encoded = model.encode(backbone.tokenizer, examples, training.max_length)
+    outcome = run(model, encoded, training.device, progress=training.progress, dtype=backbone.evaluation_dtype)
+    value = score(metric, outcome.predictions, [example.target for example in examples])
     return Fitted(
         best_score=value,
         best_epoch=0,
@@ -156,68 +93,52 @@ def measure_untrained(
     )
 
 
-@dataclass(frozen=True)
-class _HeldBack:
-    """A task's validation examples, and what answers them.
-
-    `to_read` has them with their targets, as in training, where an answer is written and has no loss of its own; null
-    elsewhere, and where a target is longer than what can be read.
-    """
-
-    task: TaskRecord
-    model: TaskModel | OtherHead
-    encoded: Encoded
-    to_read: Encoded | None
-    targets: list[Any]
-    device: Any
-    dtype: str
-
-    def measure(self, outcome: Outcome) -> Validation:
-        """Tell how good answers to the examples are."""
-        return Validation(*self._measured(outcome))
-
-    def validate(self) -> tuple[float, float]:
-        """Return the score and the loss of the model as it is."""
-        return self._measured(run(self.model, self.encoded, self.device, dtype=self.dtype))
-
-    def _measured(self, outcome: Outcome) -> tuple[float, float]:
-        value = score(self.task.definition.metric, outcome.predictions, self.targets)
-        if self.to_read is not None:
-            return value, self._loss_of_reading(self.to_read)
-        targets = self.encoded.fields.get("targets")
-        return value, self.model.head.loss_of(outcome.rows, targets.rows) if targets else math.inf
-
-    def _loss_of_reading(self, texts: Encoded) -> float:
-        head, total, terms = self.model.head, 0.0, 0
-        with torch.no_grad(), autocast(self.device, self.dtype):
-            for _, batch in in_batches(texts, self.device):
-                targets = batch.pop("targets")
-                count = head.terms(targets)
-                total += float(head.loss(self.model(**batch), targets)) * count
-                terms += count
-        return total / max(1, terms)
+def _past_frozen_layers(
+    training: TrainingRun, model: TaskModel, train: Encoded, *, validation: ValidationSplit
+) -> tuple[Encoded, ValidationSplit]:
+    """Return both splits with what the lowest trained layer reads of them."""
+    states = training.backbone.lower_states if training.use_cache else None
+    # a head that writes asks the backbone word by word, and has to be asked in full
+    reads_features = training.task.definition.type in methods.FEATURES
+    texts = [train, validation.encoded] if reads_features else [train]
+    passed = keep(model, texts, training.device, progress=training.progress, dtype=training.loop.dtype, states=states)
+    return passed[0], replace(validation, encoded=passed[1]) if reads_features else validation
 
 
-def _along_data(
-    store: Store, backbone: Backbone, model: TaskModel, *, place: int, companion: Companion, max_length: int
-) -> Encoded:
-    head = OtherHead(model, place).head
-    examples = read_split(store, companion.task, "train")
-    if companion.indices is not None:
-        examples = [examples[index] for index in companion.indices]
-    return head.encode(backbone.tokenizer, examples, max_length, learning=True)
+def _joint_data(training: TrainingRun, model: TaskModel, index: int) -> Encoded:
+    """Encode the training examples of a task that is learned jointly."""
+    joint, head = training.joint.tasks[index], OtherHead(model, index).head
+    examples = read_split(training.store, joint.task, "train")
+    if joint.indices is not None:
+        examples = [examples[place] for place in joint.indices]
+    return head.encode(training.backbone.tokenizer, examples, training.max_length, learning=True)
 
 
-def _held_back(
-    store: Store, backbone: Backbone, model: TaskModel | OtherHead, *, task: TaskRecord, max_length: int, dtype: str
-) -> _HeldBack:
-    examples, head = read_split(store, task, "validation"), model.head
-    reads = task.definition.type in methods.FEATURES
-    encoded, to_read = head.encode(backbone.tokenizer, examples, max_length, learning=reads), None
-    if not reads:
-        with suppress(UsageError):
-            to_read = head.encode(backbone.tokenizer, examples, max_length, learning=True)
-    targets = [example.target for example in examples]
-    device = backbone.model.device
-    plan = encoded.planned_for(device.type)
-    return _HeldBack(task, model, plan, to_read and to_read.planned_for(device.type), targets, device, dtype)
+def _joint_validations(training: TrainingRun, model: TaskModel) -> list[ValidationSplit]:
+    """Encode the validation examples of the tasks whose heads are trained too."""
+    return [
+        ValidationSplit.of(training, joint.task, OtherHead(model, index))
+        for index, joint in enumerate(training.joint.tasks)
+        if joint.head is None
+    ]
+
+
+def _losses(training: TrainingRun, model: TaskModel, data: Sequence[Encoded]) -> list[TaskLoss]:
+    """Return the loss of each task: the one that the run is for, then those that are learned jointly."""
+    limit = training.loop.at_once
+
+    def of_joint(index: int, joint: JointTask) -> TaskLoss:
+        head = OtherHead(model, index).head
+        return TaskLoss(data[index + 1], head, training.device, index, limit, joint.draws)
+
+    own = TaskLoss(data[0], model.head, training.device, at_once=limit)
+    return [own, *(of_joint(index, joint) for index, joint in enumerate(training.joint.tasks))]
+
+
+def _validate(splits: Sequence[ValidationSplit]) -> Validation:
+    """Validate all tasks that are trained: by their mean score, or by each where those have no common unit."""
+    measured = {split.task.name: split.validate() for split in splits}
+    scores = {name: value for name, (value, _) in measured.items()}
+    loss = sum(loss for _, loss in measured.values()) / len(measured)
+    unlike = no_common_unit({split.task.name: split.task.definition.metric for split in splits})
+    return Validation(scores if unlike else sum(scores.values()) / len(scores), loss)

@@ -1,4 +1,4 @@
-"""What a task may be learned along with: examples of other tasks, and a penalty on the weights."""
+"""What a task may be learned jointly with: examples of other tasks, and a penalty on the weights."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from limpet.registry.formats.canonical import digest_file, digest_json
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.values import TaskRecord
 
-__all__ = ["ALONE", "Along", "Companion", "Penalty"]
+__all__ = ["NO_JOINT", "JointTask", "JointTraining", "Penalty"]
 
 
 @dataclass(frozen=True)
-class Companion:
+class JointTask:
     """Training examples of another task, in batches of their own that pass that task's head.
 
     Args:
         task: The other task.
         indices: Which of its training examples, null for all.
-        head: The files of its head, which stays as it is; null gives it a new head, which is learned along.
+        head: The files of its head, which stays as it is; null gives it a new head, which is trained too.
         draws: How many of these examples an epoch has, some of them more than once; null for each of them once.
     """
 
@@ -34,11 +34,11 @@ class Companion:
 
     @property
     def identity(self) -> JsonObject:
-        """All that decides what is learned along."""
+        """All that decides what these examples do to the weights."""
         head = {name: digest_file(path) for name, path in (self.head or {}).items() if name.startswith("head.")}
-        drawn = {} if self.draws is None else {"draws": self.draws}
+        draws = {} if self.draws is None else {"draws": self.draws}
         return {
-            **drawn,
+            **draws,
             "task": self.task.name,
             "data": self.task.data_digest,
             "indices": None if self.indices is None else digest_json(list(self.indices)),
@@ -58,12 +58,12 @@ class Penalty(Protocol):
 
 
 @dataclass(frozen=True)
-class Along:
-    """All that a task is learned along with."""
+class JointTraining:
+    """All that a task is learned jointly with."""
 
-    companions: tuple[Companion, ...] = ()
+    tasks: tuple[JointTask, ...] = ()
     penalty: Penalty | None = None
 
 
-ALONE = Along()
-"""Nothing is learned along."""
+NO_JOINT = JointTraining()
+"""The task is learned by itself."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,10 @@ from limpet.training.base.precision import autocast
 from limpet.training.batching.batches import BatchPlan
 from limpet.training.batching.inference import Encoded, Outcome, in_batches, run
 from limpet.training.heads import Batch, Head
-from limpet.training.learning.checkpoint import Checkpoint
-from limpet.training.learning.loop import Fitted, LoopSettings, Validation, fit
-from limpet.training.learning.objectives import TaskLoss
 from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import Progress
 
-__all__ = ["Features", "HeadModel", "answer", "extract", "fit_head", "kept_in"]
+__all__ = ["Features", "HeadModel", "answer", "cache_path", "extract"]
 
 
 @dataclass(frozen=True)
@@ -82,56 +79,7 @@ class HeadModel(nn.Module):
         return self.head.predict(rows)
 
 
-def fit_head(
-    model: TaskModel,
-    texts: Encoded,
-    held_back: Encoded,
-    *,
-    measure: Callable[[Outcome], Validation],
-    kept: Sequence[Path | None],
-    loop: LoopSettings,
-    checkpoint: Checkpoint,
-    progress: Progress,
-) -> Fitted:
-    """Fit the head of `model` on features of `texts`, in the batches that the texts would have had.
-
-    Args:
-        model: The backbone, with or without an adapter, and the head; nothing but the head is trained.
-        texts: The training examples, with their targets.
-        held_back: The validation examples.
-        measure: Tells how good the answers to those are.
-        kept: The files of both features; null where they are not worth keeping.
-        loop: Settings of the loop.
-        checkpoint: Where to write the state, and to resume from.
-        progress: Told of every batch and step.
-
-    Raises:
-        InterruptedRunError: A signal came; a checkpoint was kept.
-        TrainingError: The loss is not finite.
-    """
-    device = next(model.parameters()).device
-    features, unseen = (
-        extract(model, encoded, device, kept=path, progress=progress, dtype=loop.dtype)
-        for encoded, path in zip((texts, held_back), kept, strict=True)
-    )
-    alone = HeadModel(model.head)
-
-    def validate() -> Validation:
-        return measure(run(alone, unseen, device))
-
-    fitted = fit(
-        alone,
-        TaskLoss(features, model.head, device, at_once=None),
-        loop,
-        validate=validate,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-    # in whichever run they were computed
-    return fitted.after(features.seconds + unseen.seconds)
-
-
-def kept_in(backbone: Backbone, model: TaskModel, texts: Encoded, *, dtype: str) -> Path | None:
+def cache_path(backbone: Backbone, model: TaskModel, texts: Encoded, *, dtype: str) -> Path | None:
     """Return where features of `texts` are kept: a file known by all that decides them, this environment included.
 
     Null where a method is attached: they are not those of the base alone.
@@ -147,21 +95,21 @@ def kept_in(backbone: Backbone, model: TaskModel, texts: Encoded, *, dtype: str)
     return cache_folder() / "features" / digest_json(decided_by).removeprefix("sha256:")
 
 
-def answer(model: TaskModel, texts: Encoded, device: Any, *, kept: Path, progress: Progress, dtype: str) -> Outcome:
+def answer(model: TaskModel, texts: Encoded, device: Any, *, path: Path, progress: Progress, dtype: str) -> Outcome:
     """Return what `run` does for a head behind the base alone, from features that are kept, or are kept from now on.
 
     Args:
         model: The base and the head.
         texts: The texts with their plan.
         device: Where the model is.
-        kept: The file of these very features.
+        path: The file of these very features.
         progress: Told of every batch that the base is asked.
         dtype: What products are computed in, `float32` or `bfloat16`.
     """
     started = time.perf_counter()
     outcome = run(
         HeadModel(model.head),
-        extract(model, texts, device, kept=kept, progress=progress, dtype=dtype),
+        extract(model, texts, device, path=path, progress=progress, dtype=dtype),
         device,
         dtype=dtype,
     )
@@ -169,25 +117,25 @@ def answer(model: TaskModel, texts: Encoded, device: Any, *, kept: Path, progres
 
 
 def extract(
-    model: TaskModel, encoded: Encoded, device: Any, *, kept: Path | None, progress: Progress, dtype: str = "float32"
+    model: TaskModel, encoded: Encoded, device: Any, *, path: Path | None, progress: Progress, dtype: str = "float32"
 ) -> Features:
-    """Return the features of `encoded`, from the file `kept` if it is there; else they are computed and kept.
+    """Return the features of `encoded`, from the file `path` if it is there; else they are computed and kept.
 
     Args:
         model: The backbone, with or without an adapter, and the head that says how to pool.
         encoded: The texts with their plan.
         device: Where the model is.
-        kept: The file of these very features; null where they are not worth keeping.
+        path: The file of these very features; null where they are not worth keeping.
         progress: Told of every batch.
         dtype: What products are computed in, `float32` or `bfloat16`.
     """
-    found = _read(kept, len(encoded.ids)) if kept else None
+    found = _read(path, len(encoded.ids)) if path else None
     if found is None:
         started = time.perf_counter()
         rows = _compute(model, encoded, device, progress=progress, dtype=dtype)
         found = rows, time.perf_counter() - started
-        if kept:
-            _write(kept, *found)
+        if path:
+            _write(path, *found)
     return Features(tuple(found[0]), encoded, found[1])
 
 

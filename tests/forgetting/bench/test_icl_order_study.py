@@ -14,7 +14,7 @@ from limpet.cli import cli
 from limpet.errors import UsageError
 from limpet.forgetting.bench.icl_order_study import Orders, spread_by_chance
 from limpet.home import Home, init
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import enliven, tiny_base, tiny_csv
 
 WORDS = {"label_words": "sea=wave,sky=cloud,rock=stone", "shots": 1}

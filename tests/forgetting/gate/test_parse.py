@@ -11,7 +11,7 @@ from limpet.errors import GateError, NotFoundError, UsageError
 from limpet.forgetting.gate.parse import has_rule, parse_rules, read_rules, with_limits
 from limpet.forgetting.gate.rules import GateRules, TaskRules
 from limpet.home import Home
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 
 QUICK = TrainingSettings(epochs=1, batch_size=8, dtype="float32")
 

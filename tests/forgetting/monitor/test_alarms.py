@@ -23,7 +23,7 @@ from limpet.forgetting.report.conclusion import conclusion
 from limpet.home import Home
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import alarms, evaluations
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 
 QUICK = TrainingSettings(epochs=3, batch_size=8, dtype="float32", learning_rate=5e-3)
 ALL = {"drift": 1 / 27, "confidence": 0.999999}

@@ -20,7 +20,7 @@ from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import evaluations
 from limpet.registry.values import EvaluationRecord
 from limpet.training.generation import chat_templates
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import enliven, tiny_base, tiny_csv
 from tests.training.generation.test_generation import headlines
 

@@ -11,7 +11,7 @@ from limpet.errors import ConflictError, GateError, IntegrityError
 from limpet.forgetting.gate.rules import GateRules
 from limpet.home import Home, open_home
 from limpet.registry.records import evaluations, gate_refusals, streams
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import tiny_base, tiny_csv
 
 QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")

@@ -24,7 +24,7 @@ from limpet.registry.database.schema import EvaluationRow
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import evaluations, streams
 from limpet.registry.values import EvaluationRecord
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 
 QUICK = TrainingSettings(epochs=3, batch_size=8, dtype="float32", learning_rate=5e-3)
 Change = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]

@@ -30,7 +30,7 @@ from limpet.registry.settings import SETTINGS_FILE
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.registry.versions import aliases, deletion
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from tests.forgetting.grown_home import ENVIRONMENT, EXAMPLES, TASKS, add_base, add_task, add_version
 
 VECTORS = json.loads(Path(__file__).parents[1].joinpath("vectors", "routing_metrics.json").read_text())["replaced"]

@@ -12,7 +12,8 @@ from limpet.forgetting.strategies.ewc import QuadraticPenalty, fisher
 from limpet.home import Home
 from limpet.registry.records import tasks
 from limpet.training.data.build_task import read_split
-from limpet.training.learning.learn import Start, TrainingSettings
+from limpet.training.learning.run_folder import Start
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import active
 from limpet.training.progress import SILENT
 

@@ -22,7 +22,7 @@ from limpet.forgetting.stream.spec import parse_stream
 from limpet.home import Home, init
 from limpet.training.base.backbone import module_digest
 from limpet.training.evaluation.general_ability import AbilityTask, ask
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import version_files
 from tests.tiny import enliven, tiny_base, tiny_csv
 

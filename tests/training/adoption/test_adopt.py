@@ -10,7 +10,7 @@ import torch
 
 from limpet.errors import IntegrityError, NotFoundError, UsageError
 from limpet.home import Home
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import change_one_weight, tiny_base
 from tests.training.typed_data import write_rows
 

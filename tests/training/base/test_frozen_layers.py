@@ -17,7 +17,10 @@ from limpet.training.base.frozen_layers import KEPT, keep
 from limpet.training.batching.inference import encode_texts
 from limpet.training.heads import HeadConfig
 from limpet.training.heads.classification import ClassificationHead
-from limpet.training.learning.learn import TrainingSettings, discard, learn
+from limpet.training.learning.learn import learn
+from limpet.training.learning.run import TrainingRun
+from limpet.training.learning.run_folder import discard
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import SILENT
 from tests.tiny import KINDS, tiny_base
@@ -151,7 +154,7 @@ def same_with_and_without(home: Home, task: str) -> None:
             dtype="float32",
             without=without,
         )
-        staged = learn(home.store, home.backbone(), home.task.show(task), settings=settings)
+        staged = learn(TrainingRun(home.store, home.backbone(), home.task.show(task), settings))
         drafts.append(staged.draft)
         from safetensors.torch import load_file
 

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from limpet.home import Home
 from limpet.training.batching.token_cache import token_ids
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import tiny_base
 
 SETTINGS = TrainingSettings("probe", epochs=1, batch_size=8, dtype="float32")

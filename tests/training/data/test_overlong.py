@@ -57,7 +57,7 @@ def test_where_all_fits_nothing_is_said(home: Home, tmp_path: Path) -> None:
 
 
 def test_training_counts_what_its_own_limit_cuts_and_records_it(home: Home, tmp_path: Path) -> None:
-    from limpet.training.learning.learn import TrainingSettings
+    from limpet.training.learning.settings import TrainingSettings
 
     home.task.add("rows", spec(tmp_path), max_length=22, near_duplicates="keep")
     trained = home.train("rows", TrainingSettings("probe", epochs=1, max_length=10))
@@ -69,7 +69,7 @@ def test_training_counts_what_its_own_limit_cuts_and_records_it(home: Home, tmp_
 
 
 def test_a_text_longer_than_the_positions_of_the_base_is_cut_there_and_counted(home: Home, tmp_path: Path) -> None:
-    from limpet.training.learning.learn import TrainingSettings
+    from limpet.training.learning.settings import TrainingSettings
 
     path = tmp_path / "long.jsonl"
     lines = [{"text": " ".join([WORDS[at % 18]] * (600 + at)), "label": "ab"[at % 2]} for at in range(12)]

@@ -13,7 +13,7 @@ from limpet.home import Home
 from limpet.registry.values import VersionRecord
 from limpet.registry.versions.costs import COSTS, LATENCY
 from limpet.training.evaluation.latency import paired_ratio, time_in_turn
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from limpet.registry import versions
 from limpet.training.base import frozen_layers
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.frozen_layers import LowerStates
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import tiny_base
 from tests.training.typed_data import SPECS, write_rows
 
@@ -112,12 +112,14 @@ def test_features_that_were_changed_on_disk_are_computed_again(home: Home, tmp_p
 
 
 def test_a_run_that_computes_in_another_way_leaves_nothing_behind(home: Home, tmp_path: Path) -> None:
-    from limpet.training.learning.learn import discard, learn
+    from limpet.training.learning.learn import learn
+    from limpet.training.learning.run import TrainingRun
+    from limpet.training.learning.run_folder import discard
 
     task = home.task.show("place")
     for method in ("probe", "partial"):
         settings = TrainingSettings(method, epochs=1, without=("fused-attention",))
-        discard(learn(home.store, home.backbone(), task, settings=settings))
+        discard(learn(TrainingRun(home.store, home.backbone(), task, settings)))
     assert not (tmp_path / "cache" / "features").exists()
     assert home.backbone().lower_states._kept == {}
 

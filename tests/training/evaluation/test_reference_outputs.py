@@ -15,7 +15,9 @@ from limpet.registry.records.reference_outputs import Probe
 from limpet.training.base.backbone import Backbone
 from limpet.training.data.build_task import read_split
 from limpet.training.evaluation.reference_outputs import TOLERANCE, Replay, probe_inputs, replay
-from limpet.training.learning.learn import TrainingSettings, learn
+from limpet.training.learning.learn import learn
+from limpet.training.learning.run import TrainingRun
+from limpet.training.learning.settings import TrainingSettings
 
 QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")
 
@@ -94,7 +96,7 @@ def test_a_probe_with_another_count_of_labels_is_never_sound(home: Home) -> None
 
 def test_the_same_version_again_keeps_its_first_probe(home: Home) -> None:
     task = tasks.get(home.store, "place")
-    staged = learn(home.store, home.backbone(), task, settings=QUICK)
+    staged = learn(TrainingRun(home.store, home.backbone(), task, QUICK))
     first = add_version(home.store, home.backbone(), staged.draft, files=staged.files)
     before = reference_outputs.of(home.store, "place@1")
     torch.set_num_threads(torch.get_num_threads() + 1)

@@ -21,7 +21,7 @@ from limpet.training.batching.inference import run
 from limpet.training.data.build_task import read_split
 from limpet.training.evaluation.predict_split import answers
 from limpet.training.evaluation.served import Agreement, OtherAnswer, agreement, serve
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.merge import merged
 from limpet.training.model.task_model import active, version_files
 from tests.tiny import enliven, tiny_base

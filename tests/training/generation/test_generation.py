@@ -18,7 +18,7 @@ from limpet.cli import cli
 from limpet.errors import UsageError
 from limpet.forgetting.monitor.monitor import measure
 from limpet.home import Home, init
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import version_files
 from limpet.training.task_types import Example
 from tests.tiny import TOPICS, enliven, tiny_base

@@ -20,9 +20,13 @@ from limpet.registry.records import tasks
 from limpet.training import methods
 from limpet.training.base.backbone import module_digest
 from limpet.training.heads.classification import ClassificationHead
-from limpet.training.learning.learn import Staged, Start, TrainingSettings, discard, learn, unfinished_run
+from limpet.training.learning.learn import learn
+from limpet.training.learning.run import TrainingRun
+from limpet.training.learning.run_folder import Staged, Start, discard, unfinished_run
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.methods.lora import Lora
 from limpet.training.metrics.metric import score
+from limpet.training.progress import SILENT, Progress
 from tests.tiny import change_one_weight
 
 QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")
@@ -49,8 +53,17 @@ class StopAt:
         pass
 
 
-def staged(home: Home, task: str = "place", settings: TrainingSettings = QUICK, **options: object) -> Staged:
-    return learn(home.store, home.backbone(), tasks.get(home.store, task), settings=settings, **options)  # type: ignore[arg-type]
+def staged(
+    home: Home,
+    task: str = "place",
+    settings: TrainingSettings = QUICK,
+    *,
+    start: Start | None = None,
+    progress: Progress = SILENT,
+    resume: bool = False,
+) -> Staged:
+    record = tasks.get(home.store, task)
+    return learn(TrainingRun(home.store, home.backbone(), record, settings, start, progress=progress), resume=resume)
 
 
 def contents(result: Staged) -> dict[str, bytes]:
@@ -124,7 +137,7 @@ def test_a_signal_during_the_last_validation_is_heard(home: Home, monkeypatch: p
     undisturbed = staged(home)
     kept = contents(undisturbed)
     discard(undisturbed)
-    monkeypatch.setattr("limpet.training.learning.fit_task.score", stop_in_the_last)
+    monkeypatch.setattr("limpet.training.learning.validation.score", stop_in_the_last)
     with pytest.raises(InterruptedRunError):
         staged(home)
     assert contents(staged(home, resume=True)) == kept

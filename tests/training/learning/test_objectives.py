@@ -13,8 +13,8 @@ from limpet.home import init
 from limpet.training import methods
 from limpet.training.data.build_task import read_split
 from limpet.training.heads import build_head
-from limpet.training.learning.learn import TrainingSettings
 from limpet.training.learning.objectives import TaskLoss
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import TaskModel, base_modules
 from limpet.training.task_types import Example
 from tests.tiny import tiny_base

@@ -13,8 +13,10 @@ from limpet.home import Home
 from limpet.registry import versions
 from limpet.training import methods
 from limpet.training.learning.checkpoint import Checkpoint
-from limpet.training.learning.learn import TrainingSettings, learn
+from limpet.training.learning.learn import learn
 from limpet.training.learning.loop import LoopSettings, Validation, fit
+from limpet.training.learning.run import TrainingRun
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.weight_decay import decayed_names
 from limpet.training.progress import SILENT
 from tests.tiny import tiny_base
@@ -97,7 +99,7 @@ def test_decay_is_a_setting_and_recorded(home: Home) -> None:
     drafts = []
     for decay in (0.0, 0.9):
         settings = TrainingSettings(epochs=2, batch_size=8, dtype="float32", learning_rate=0.05, weight_decay=decay)
-        drafts.append(learn(home.store, backbone, task, settings=settings))
+        drafts.append(learn(TrainingRun(home.store, backbone, task, settings)))
     assert [one.draft.config["training"]["weight_decay"] for one in drafts] == [0.0, 0.9]
     made = [versions.register(home.store, one.draft, one.files)[0] for one in drafts]
     assert made[0].digest != made[1].digest

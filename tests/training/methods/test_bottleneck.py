@@ -16,7 +16,7 @@ from limpet.errors import UsageError
 from limpet.home import Home
 from limpet.training import methods
 from limpet.training.base.backbone import module_digest
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import KINDS, tiny_base
 
 BOTTLENECK = methods.get("bottleneck")

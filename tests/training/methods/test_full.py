@@ -7,7 +7,7 @@ import torch
 from limpet.home import Home
 from limpet.registry import versions
 from limpet.training import methods
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 
 FULL = methods.get("full")
 

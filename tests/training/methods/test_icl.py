@@ -17,7 +17,7 @@ from limpet.home import Home, init
 from limpet.training.data.build_task import read_split
 from limpet.training.generation.demonstrations import Script, parse
 from limpet.training.heads.in_context import InContextHead
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import TaskModel, version_files
 from tests.tiny import tiny_base, tiny_csv
 

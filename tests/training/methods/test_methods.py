@@ -16,7 +16,8 @@ from limpet.registry import versions
 from limpet.registry.records import bases
 from limpet.training import methods
 from limpet.training.base.backbone import module_digest
-from limpet.training.learning.learn import TrainingSettings, discard
+from limpet.training.learning.run_folder import discard
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import version_files
 from tests.tiny import tiny_base, tiny_csv
 from tests.training.learning.test_learn import StopAt, contents, staged

@@ -10,7 +10,7 @@ from limpet.errors import UsageError
 from limpet.home import Home
 from limpet.training import methods
 from limpet.training.base.backbone import module_digest
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from limpet.errors import IntegrityError, UsageError
 from limpet.home import Home
 from limpet.registry import versions
 from limpet.training import methods
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 
 PARTIAL = methods.get("partial")
 

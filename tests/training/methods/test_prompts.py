@@ -16,7 +16,7 @@ from limpet.errors import UsageError
 from limpet.home import Home, init
 from limpet.training import methods
 from limpet.training.base.backbone import module_digest, positions
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import tiny_base, tiny_csv
 from tests.training.methods.table import load_tiny
 

@@ -23,7 +23,7 @@ from limpet.training import methods
 from limpet.training.base import locate
 from limpet.training.base.backbone import load_backbone
 from limpet.training.evaluation.predict_texts import predict
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import KINDS, tiny_base, tiny_csv
 
 TEXTS = ["old reef of salt and wave", "a cliff", "the storm and the moon"]

@@ -12,7 +12,7 @@ from torch.nn.functional import linear
 
 from limpet.errors import ConflictError, IntegrityError, UsageError
 from limpet.home import Home
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 
 TEXTS = ["the wave and the old reef", "wind star far moon", "iron"]
 

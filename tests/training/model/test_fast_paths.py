@@ -17,7 +17,7 @@ from limpet.home import Home
 from limpet.registry.records import evaluations
 from limpet.training import methods
 from limpet.training.base.precision import autocast
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.methods._low_rank import updated_linear
 from limpet.training.model.fast_paths import CHOICES, FUSED_FROM, computing, describe
 from tests.tiny import KINDS, WORDS, tiny_base

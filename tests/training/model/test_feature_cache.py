@@ -18,9 +18,12 @@ from limpet.training.data.build_task import read_split
 from limpet.training.heads import build_head
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_task import fit_task
-from limpet.training.learning.learn import TrainingSettings, discard, learn
+from limpet.training.learning.learn import learn
 from limpet.training.learning.loop import LoopSettings, Validation, fit
 from limpet.training.learning.objectives import TaskLoss
+from limpet.training.learning.run import TrainingRun
+from limpet.training.learning.run_folder import discard
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.metrics.metric import score
 from limpet.training.model import feature_cache
 from limpet.training.model.task_model import TaskModel, base_modules
@@ -39,16 +42,7 @@ def test_a_head_on_features_becomes_the_head_on_the_frozen_base(home: Home, tmp_
         model = TaskModel(backbone.model, build_head(task, backbone.record, train), base_modules(backbone))
         checkpoint = Checkpoint(tmp_path / f"{path}.checkpoint", float("inf"))
         if path == "features":
-            fit_task(
-                home.store,
-                backbone,
-                task,
-                model=model,
-                max_length=16,
-                loop=loop,
-                checkpoint=checkpoint,
-                progress=SILENT,
-            )
+            fit_task(TrainingRun(home.store, backbone, task, replace(PROBE, max_length=16)), model, checkpoint)
         else:
             encoded = model.encode(backbone.tokenizer, train, 16, learning=True)
             held_back = read_split(home.store, task, "validation")
@@ -100,7 +94,7 @@ def test_the_backbone_is_not_asked_a_second_time(
     for path in kept:
         path.write_bytes(path.read_bytes()[:-8])
     task = tasks.get(home.store, "place")
-    again = learn(home.store, home.backbone(), task, settings=PROBE)
+    again = learn(TrainingRun(home.store, home.backbone(), task, PROBE))
     assert len(computed) == of_a_version + 2
     assert {name: path.read_bytes() for name, path in again.files.items()}.keys() == {f.name for f in first.files}
     discard(again)

@@ -20,7 +20,7 @@ from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.base.backbone import module_digest
 from limpet.training.evaluation.predict_texts import Prediction
-from limpet.training.learning.learn import TrainingSettings
+from limpet.training.learning.settings import TrainingSettings
 from limpet.training.serving import Server
 from tests.tiny import change_one_weight, tiny_base
 from tests.training.generation.test_generation import headlines

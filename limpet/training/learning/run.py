@@ -1,0 +1,187 @@
+"""One training as a value: what is learned, on which base and how, and all that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limpet.errors import UsageError
+from limpet.registry.formats.canonical import digest_json
+from limpet.registry.formats.json_values import JsonObject
+from limpet.registry.store import Store
+from limpet.registry.values import TaskRecord
+from limpet.training import methods
+from limpet.training.base.backbone import Backbone, positions
+from limpet.training.base.precision import resolve_dtype
+from limpet.training.batching.batches import PAD_TO, at_once
+from limpet.training.learning.joint_training import NO_JOINT, JointTraining
+from limpet.training.learning.loop import LoopSettings
+from limpet.training.learning.run_folder import Start, run_folder
+from limpet.training.learning.settings import TrainingSettings
+from limpet.training.progress import SILENT, Progress
+
+__all__ = ["TrainingRun"]
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training, as it travels from `learn` to the loop.
+
+    Args:
+        store: The home's registry.
+        backbone: The base in memory.
+        task: What is learned.
+        settings: How.
+        start: The adapter to begin with.
+        joint: Other tasks to learn, or to rehearse, with it, and a penalty on the weights.
+        lineage: Recorded with the version (stream, arm); no part of its identity.
+        progress: Receives every step.
+    """
+
+    store: Store
+    backbone: Backbone
+    task: TaskRecord
+    settings: TrainingSettings
+    start: Start | None = None
+    joint: JointTraining = NO_JOINT
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress = SILENT
+
+    @cached_property
+    def method(self) -> methods.Method:
+        """The method, which works on this base.
+
+        Raises:
+            UsageError: There is no such method, or it does not work on this architecture.
+        """
+        return methods.get_for(self.settings.method, self.backbone.record)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """All settings with what they are for this base and task, as they are recorded with the version.
+
+        Raises:
+            UsageError: A setting of the method is wrong, or the method can't go on from `start`.
+        """
+        self._check_start()
+        method = self.method.resolve(self.backbone.model, self.settings.method_settings)
+        config: dict[str, Any] = {
+            "method": method,
+            # where nothing is trained, no setting of training is a part of what was made
+            "training": {} if isinstance(self.method, methods.OwnHead) else self._loop_config(),
+            "max_length": self._longest_text(method),
+        }
+        # versions keep both under these names since they were first made: they decide a run's digest
+        if self.joint.tasks:
+            config["companions"] = [task.identity for task in self.joint.tasks]
+        if self.joint.penalty is not None:
+            config["penalty"] = self.joint.penalty.identity
+        return config
+
+    @cached_property
+    def folder(self) -> Path:
+        """The run's folder, which is known by all that decides the result."""
+        identity: JsonObject = {
+            "task": self.task.name,
+            "method": self.method.name,
+            "config": self.config,
+            "base": self.backbone.record.digest,
+            "data": self.task.data_digest,
+            "seed": self.settings.seed,
+            "start": self.start.digest if self.start else None,
+        }
+        return run_folder(self.store, digest_json(identity))
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens."""
+        length: int = self.config["max_length"]
+        return length
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained; else a method makes a head of examples."""
+        return bool(self.config["training"])
+
+    @property
+    def dtype(self) -> str:
+        """What products are computed in, `float32` or `bfloat16`."""
+        return self.loop.dtype if self.trains else self.backbone.evaluation_dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base is."""
+        device: torch.device = self.backbone.model.device
+        return device
+
+    @property
+    def use_cache(self) -> bool:
+        """Whether what the frozen base gives is kept for later runs: only where it is computed in the default way."""
+        return not self.settings.without
+
+    @property
+    def loop(self) -> LoopSettings:
+        """The settings of the loop, where something is trained."""
+        training, without = self.config["training"], self.settings.without
+        return LoopSettings(
+            epochs=training["epochs"],
+            learning_rate=training["learning_rate"],
+            batch_size=training["batch_size"],
+            seed=self.settings.seed,
+            dtype=training["dtype"],
+            max_seconds=training["max_seconds"],
+            weight_decay=training["weight_decay"],
+            fused="fused-optimizer" not in without,
+            at_once=None if "token-budget" in without else at_once(self.device.type),
+        )
+
+    def _check_start(self) -> None:
+        if self.start is None:
+            return
+        if self.start.method != self.method.name:
+            raise UsageError(
+                f"{self.start.reference} was learned by {self.start.method!r}, so {self.method.name!r} can't go on "
+                "from it.",
+                f"--method {self.start.method}",
+            )
+        if isinstance(self.method, methods.OwnHead):
+            raise UsageError(
+                f"{self.method.name!r} trains nothing, so it can't go on from {self.start.reference}.",
+                f"--method {self.method.name}",
+            )
+
+    def _loop_config(self) -> dict[str, Any]:
+        settings = self.settings
+        training = {
+            "epochs": settings.epochs,
+            "learning_rate": settings.learning_rate or self.method.learning_rate,
+            "batch_size": settings.batch_size,
+            "dtype": resolve_dtype(settings.dtype),
+            "max_seconds": settings.max_seconds,
+            # versions without it were made when every parameter was decayed by 0.01, norms and factors too
+            "weight_decay": settings.weight_decay,
+        }
+        # what is done by default is no part of a version's identity: it gives the same adapter, up to rounding
+        return training | ({"without": sorted(settings.without)} if settings.without else {})
+
+    def _longest_text(self, method_config: Mapping[str, Any]) -> int:
+        """Return for how many tokens there is room, beside the method's virtual ones, in the base's positions."""
+        wanted = self.settings.max_length or self.task.definition.max_length
+        virtual_tokens = self.method.virtual_tokens(method_config)
+        limit = positions(self.backbone.model)
+        if limit is None or (not virtual_tokens and wanted <= limit):
+            return wanted
+        # padding takes positions too
+        room = (limit - virtual_tokens) // PAD_TO * PAD_TO
+        if room < PAD_TO:
+            raise UsageError(
+                f"{self.method.name!r} takes {virtual_tokens} of the {limit} positions of "
+                f"{self.backbone.record.name!r}, which leaves no room for a text.",
+                f"--set virtual_tokens={max(1, limit // 4)}",
+            )
+        return min(wanted, room)

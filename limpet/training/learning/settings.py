@@ -1,0 +1,78 @@
+"""How a task is to be learned: the settings of a training, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from limpet.errors import UsageError
+from limpet.training import methods
+from limpet.training.base.precision import check_dtype
+from limpet.training.model.fast_paths import check_choices
+
+__all__ = ["TrainingSettings"]
+
+_LOOP_KEYS = {
+    "lr": "learning_rate",
+    "epochs": "epochs",
+    "batch_size": "batch_size",
+    "max_length": "max_length",
+    "weight_decay": "weight_decay",
+    "dtype": "dtype",
+    "without": "without",
+}
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a task is to be learned.
+
+    `learning_rate` None means the method's own; `max_length` (tokens) None means the task's; `dtype` is `auto`,
+    `bfloat16` or `float32`; `max_seconds` ends training early; `weight_decay` pulls matrices towards 0, and no
+    norm, bias, scale or factor (see `limpet.training.learning.weight_decay`); `without` names what is not to be done
+    although it is faster (see `limpet.training.model.fast_paths.CHOICES`).
+    """
+
+    method: str = methods.DEFAULT
+    method_settings: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 3
+    learning_rate: float | None = None
+    batch_size: int = 16
+    seed: int = 0
+    max_length: int | None = None
+    dtype: str = "auto"
+    max_seconds: float | None = None
+    weight_decay: float = 0.01
+    without: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, method: str, settings: Mapping[str, Any], seed: int) -> TrainingSettings:
+        """Tell what is the loop's (`lr` and the others of a stream's `training`) from what is the method's."""
+        own = dict(settings)
+        loop = {name: own.pop(key) for key, name in _LOOP_KEYS.items() if key in own}
+        # of a file it is a list
+        loop["without"] = tuple(str(name) for name in loop.get("without", ()))
+        return cls(method=method, method_settings=own, seed=seed, **loop)
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            UsageError: A value makes no sense.
+        """
+        ranges = {
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "learning_rate": (self.learning_rate is None or 0 < self.learning_rate < 10, "above 0 and below 10"),
+            "seed": (0 <= self.seed < 2**31, "0 to 2147483647"),
+            "max_length": (self.max_length is None or self.max_length >= 2, "2 or more"),
+            "weight_decay": (0 <= self.weight_decay < 1, "0 or more and below 1"),
+            "max_seconds": (self.max_seconds is None or self.max_seconds > 0, "above 0"),
+        }
+        check_choices(self.without)
+        check_dtype(self.dtype)
+        for name, (fine, allowed) in ranges.items():
+            if not fine:
+                words = name.replace("_", " ")
+                raise UsageError(f"The {words} can't be {getattr(self, name)!r}.", f"it must be {allowed}")
