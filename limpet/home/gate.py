@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from limpet.errors import GateError, LimpetError, NotFoundError
+from limpet.first_few import first_few
 from limpet.forgetting.gate.rules import Crossing, GateRules, check, check_replacement, check_version, unjudged
 from limpet.forgetting.monitor.kept_predictions import read_predictions
 from limpet.forgetting.monitor.replacement import comparable, compare_versions, predecessor
@@ -166,11 +167,10 @@ def _lost(replaced: Sequence[Replacement]) -> list[str]:
     said = []
     for one in replaced:
         if one.lost_examples:
-            named = ", ".join(map(str, one.lost_examples[:_NAMED]))
-            more = f" and {len(one.lost_examples) - _NAMED} more" if len(one.lost_examples) > _NAMED else ""
+            named = first_few(map(str, one.lost_examples), _NAMED)
             first = one.losses[0]
             said.append(
-                f"{one.new} loses the examples {named}{more} of {one.task}; the first is {first.text!r}, answered "
+                f"{one.new} loses the examples {named} of {one.task}; the first is {first.text!r}, answered "
                 f"{first.before!r} by {one.old} and {first.now!r} by {one.new}."
             )
     return said

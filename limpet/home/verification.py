@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from limpet.errors import LimpetError
+from limpet.first_few import first_few
 from limpet.registry import versions
 from limpet.registry.findings import Problem
 from limpet.registry.records import bases, log, reference_outputs
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Verification", "verify_home"]
 
 _PAGE = 1000
+_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -161,14 +163,11 @@ def _notes(replays: _Replays) -> Iterator[str]:
     for changed, count in replays.elsewhere.items():
         yield f"{_versions(count)} answered within the tolerance, but with other bits, because of {changed}"
     if replays.without:
-        yield f"{_versions(len(replays.without))} made before there were probes: {_listed(replays.without)}"
+        named = first_few(replays.without, _LISTED)
+        yield f"{_versions(len(replays.without))} made before there were probes: {named}"
     if replays.on_unsound_bases:
-        yield f"not replayed, because the base is not what it was: {_listed(replays.on_unsound_bases)}"
+        yield f"not replayed, because the base is not what it was: {first_few(replays.on_unsound_bases, _LISTED)}"
 
 
 def _versions(count: int) -> str:
     return f"{count} version" if count == 1 else f"{count} versions"
-
-
-def _listed(references: list[str]) -> str:
-    return ", ".join(references[:10]) + (f" and {len(references) - 10} more" if len(references) > 10 else "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +12,7 @@ from limpet.cli.options.command import Command
 from limpet.cli.options.confirm import confirm
 from limpet.cli.options.invocation import Invocation, pass_invocation
 from limpet.errors import UsageError
+from limpet.first_few import first_few
 
 if TYPE_CHECKING:
     from limpet.registry.cleanup.gc import Collection
@@ -87,11 +87,6 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
-
-
 def _show(report: Collection) -> None:
     from limpet.cli.terminal import output
     from limpet.cli.terminal.sanitize import plain
@@ -104,10 +99,10 @@ def _show(report: Collection) -> None:
     ]
     output.table(("what", "count", "size"), [(name, one.count, output.size(one.bytes)) for name, one in rows])
     if report.versions:
-        click.echo(f"retention {'lets' if report.dry_run else 'let'} go: {_some(report.versions)}")
+        click.echo(f"retention {'lets' if report.dry_run else 'let'} go: {first_few(report.versions, _LISTED)}")
     if report.stray_names:
         # a file of somebody else may have any name
-        click.echo(f"not limpet's, and left alone: {plain(_some(report.stray_names))}")
+        click.echo(f"not limpet's, and left alone: {plain(first_few(report.stray_names, _LISTED))}")
     if report.dry_run and report.clock_doubt:
         click.echo(f"{report.clock_doubt} To remove anything needs --today DATE.")
     click.echo(f"would remove {_sum(report)}; --yes does it" if report.dry_run else f"removed {_sum(report)}")

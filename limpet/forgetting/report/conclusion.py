@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from limpet.first_few import first_few
 from limpet.forgetting import strategies
 from limpet.forgetting.metrics.inference import is_shown
 from limpet.forgetting.metrics.intervals import Interval
@@ -267,8 +268,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 def _setting(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
-        more = f" and {len(value) - _MOST_TARGETS} more" if len(value) > _MOST_TARGETS else ""
-        return "+".join(map(str, value[:_MOST_TARGETS])) + more
+        return first_few(map(str, value), _MOST_TARGETS, joint="+")
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from limpet.errors import IntegrityError
+from limpet.first_few import first_few
 from limpet.registry.exchange.bundle_format import LARGEST_JSON, Index
 from limpet.registry.exchange.document_schemas import (
     BASE,
@@ -279,7 +280,7 @@ def _check_fields(
     what: str, content: Any, wanted: Mapping[str, Check], *, optional: Mapping[str, Check] | None = None
 ) -> None:
     if wrong := list(wrong_fields(content, wanted, optional)):
-        raise _bad(f"{what}: {'; '.join(wrong[:5])}" + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""))
+        raise _bad(f"{what}: {first_few(wrong, joint='; ')}")
 
 
 def _agree(what: str, one: object, other: object) -> None:

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from limpet.errors import NotFoundError, UsageError
+from limpet.first_few import first_few
 from limpet.registry.formats.task_documents import has_tensors
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord, VersionDraft
@@ -172,7 +173,7 @@ def _say(fitting: Fitting, made: PeftFolder, backbone: Backbone, *, progress: Pr
         progress.note(f"fields that say nothing about a trained adapter are left away: {', '.join(fitting.ignored)}")
     if fitting.parts.copies:
         origin["copies_of_the_base"] = fitting.parts.copies
-        progress.note(f"copies of the base's own tensors are left away: {peft_folder.capped(fitting.parts.copies)}")
+        progress.note(f"copies of the base's own tensors are left away: {first_few(fitting.parts.copies)}")
     return origin
 
 
@@ -214,7 +215,7 @@ def _put_head(
         return {}
     if brought.order:
         said = "as --labels says" if brought.labels is not None else "another order: --labels a,b,c"
-        progress.note(f"the rows of its head stand for {peft_folder.capped(brought.order)}, in this order ({said})")
+        progress.note(f"the rows of its head stand for {first_few(brought.order)}, in this order ({said})")
     save_head(foreign_head(brought.tensors, brought.order, backbone=backbone, task=task, train=train), staging)
     return {"head_rows": list(brought.order)} if brought.order != task.labels else {}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from limpet.errors import IntegrityError, LimpetError, NotFoundError, UsageError
+from limpet.first_few import first_few
 from limpet.registry.formats import peft_config
 from limpet.registry.formats.canonical import CHUNK
 from limpet.registry.formats.peft_config import Problem
@@ -29,9 +30,8 @@ from limpet.training.base.backbone import Backbone
 from limpet.training.methods._peft import PEFT_FILES
 from limpet.training.methods._peft_fields import field_problems, is_of_type, shown_value, take_over
 
-__all__ = ["Fitting", "PeftFolder", "capped", "check", "copy_files", "read"]
+__all__ = ["Fitting", "PeftFolder", "check", "copy_files", "read"]
 
-_SHOWN = 5
 _LARGEST_JSON = 16 << 20
 _FLOATS = {"F16", "BF16", "F32", "F64"}
 # without one of these, peft can't be asked which tensors there should be
@@ -203,13 +203,6 @@ def _refuse(folder: Path, backbone: Backbone, fields: Sequence[str], *, tensors:
     )
 
 
-def capped(items: Iterable[str], joint: str = ", ") -> str:
-    """Return the first five of some texts, and how many more there are."""
-    texts = list(items)
-    rest = len(texts) - _SHOWN
-    return joint.join(texts[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
 def _value_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield the ranks and factors of single modules that are none."""
     for field in ("rank_pattern", "alpha_pattern"):
@@ -222,10 +215,10 @@ def _value_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _number_problems(made: PeftFolder) -> Iterator[str]:
     if other := sorted(f"{_short(name)} ({dtype})" for name, dtype in made.dtypes.items() if dtype not in _FLOATS):
-        yield f"{_count(other)} not of floating-point numbers: {capped(other)}"
+        yield f"{_count(other)} not of floating-point numbers: {first_few(other)}"
     numbers = {name: tensor for name, tensor in made.tensors.items() if tensor.is_floating_point()}
     if lost := sorted(_short(name) for name, tensor in numbers.items() if not bool(torch.isfinite(tensor).all())):
-        yield f"{_count(lost)} not finite (NaN or infinity): {capped(lost)}"
+        yield f"{_count(lost)} not finite (NaN or infinity): {first_few(lost)}"
 
 
 def _shape_problems(config: Mapping[str, Any], adapter: Mapping[str, Tensor], backbone: Backbone) -> Iterator[str]:
@@ -239,17 +232,17 @@ def _shape_problems(config: Mapping[str, Any], adapter: Mapping[str, Tensor], ba
         return
     given = {name: tuple(tensor.shape) for name, tensor in adapter.items()}
     if missing := sorted(map(_short, expected.keys() - given.keys())):
-        yield f"{_count(missing)} missing: {capped(missing)}"
+        yield f"{_count(missing)} missing: {first_few(missing)}"
     if unexpected := sorted(map(_short, given.keys() - expected.keys())):
-        yield f"{_count(unexpected)} unexpected: {capped(unexpected)}"
+        yield f"{_count(unexpected)} unexpected: {first_few(unexpected)}"
     differing = sorted(name for name in expected.keys() & given.keys() if expected[name] != given[name])
     ranks = {name: ranks for name in differing if (ranks := _ranks(name, given[name], expected[name]))}
     if ranks:
         shown = (f"{_short(name)} has {found}, not {wanted}" for name, (found, wanted) in ranks.items())
-        yield f"{_count(ranks)} of another rank than the configuration says: {capped(shown, '; ')}"
+        yield f"{_count(ranks)} of another rank than the configuration says: {first_few(shown, joint='; ')}"
     if reshaped := [name for name in differing if name not in ranks]:
         shown = (f"{_short(name)} is {given[name]}, not {expected[name]}" for name in reshaped)
-        yield f"{_count(reshaped)} of another shape than this base needs: {capped(shown, '; ')}"
+        yield f"{_count(reshaped)} of another shape than this base needs: {first_few(shown, joint='; ')}"
 
 
 def _expected_shapes(config: Mapping[str, Any], backbone: Backbone) -> dict[str, tuple[int, ...]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from limpet.errors import IntegrityError, UsageError
+from limpet.first_few import first_few
 from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
@@ -68,10 +69,10 @@ class Backbone:
         if changed:
             buffers = dict(_whole(self.model, self.words).named_buffers())
             kind = "buffer" if changed[0] in buffers else "parameter"
-            others = f" and {len(changed) - 1} more differ" if len(changed) > 1 else " differs"
+            named = first_few((name.removeprefix("base.") for name in changed), 1)
             raise IntegrityError(
                 f"The base {self.record.name!r} was changed in memory: the {kind} "
-                f"{changed[0].removeprefix('base.')}{others} from what was loaded. Nothing was registered.",
+                f"{named} differ{'s' if len(changed) == 1 else ''} from what was loaded. Nothing was registered.",
                 "limpet base verify",
             )
 

@@ -6,11 +6,12 @@ transformers itself, on a model that has names and shapes but no numbers, so it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from limpet.errors import IntegrityError, UsageError
+from limpet.first_few import first_few
 from limpet.registry.fingerprint import WEIGHTS_FILE, Fingerprint, fingerprinted_files
 from limpet.registry.formats.safetensors_header import check_header
 from limpet.training.base.pretrained import Pretrained, load_pretrained, load_tokenizer
@@ -52,14 +53,15 @@ def check_base(folder: Path, name: str, family: str, *, fingerprint: Fingerprint
     loaded = _without_numbers(folder, name, family)
     check_nothing_missing(loaded, name)
     if loaded.reshaped:
-        shown = _first(f"{key} is {found}, not {due}" for key, found, due in loaded.reshaped)
+        shown = first_few((f"{key} is {found}, not {due}" for key, found, due in loaded.reshaped), _SHOWN)
         raise UsageError(
             f"{len(loaded.reshaped)} weights of {name} are of another shape than its config.json says: {shown}.",
             f"restore the config.json that belongs to the weights, or {_SAVE_ANEW}",
         )
     if wrong := [key for key in fingerprint.not_finite if key not in loaded.unexpected]:
         raise IntegrityError(
-            f"Not all weights of {name} are finite numbers: {len(wrong)} hold NaN or infinity ({_first(wrong)}).",
+            f"Not all weights of {name} are finite numbers: {len(wrong)} hold NaN or infinity "
+            f"({first_few(wrong, _SHOWN)}).",
             "download the model again, or take a checkpoint from before its training diverged",
         )
     _check_tokenizer(folder, name, loaded.model)
@@ -102,14 +104,14 @@ def check_nothing_missing(loaded: Pretrained, name: str) -> None:
         return
     total = len(loaded.model.state_dict())
     where = "are not in its files, so they would be drawn at random"
-    said = f"{len(loaded.missing)} of {total} weights of {name} {where}: {_first(loaded.missing)}."
+    said = f"{len(loaded.missing)} of {total} weights of {name} {where}: {first_few(loaded.missing, _SHOWN)}."
     for wrapper, unwrapped in _WRAPPERS.items():
         if any(wrapper in key.split(".") for key in loaded.unexpected):
             raise UsageError(
                 f"{said} The files name them under the wrapper {wrapper!r}, such as {loaded.unexpected[0]}.",
                 f"save the model without its wrapper: {unwrapped}",
             )
-    other = f" What the files hold instead: {_first(loaded.unexpected)}." if loaded.unexpected else ""
+    other = f" What the files hold instead: {first_few(loaded.unexpected, _SHOWN)}." if loaded.unexpected else ""
     raise UsageError(said + other, _SAVE_ANEW)
 
 
@@ -149,7 +151,7 @@ def _check_dtypes(folder: Path, name: str) -> None:
     if wrong:
         raise UsageError(
             f"{len(wrong)} of the weights of {name} are stored quantised, in other types than float32, float16 or "
-            f"bfloat16: {_first(sorted(wrong))}.",
+            f"bfloat16: {first_few(sorted(wrong), _SHOWN)}.",
             "name the model that it was made from, or a .gguf file of it, which is dequantised",
         )
 
@@ -177,9 +179,3 @@ def _check_tokenizer(folder: Path, name: str, model: Any) -> None:
             f"The tokenizer of {name} has no pad token and no end token, so texts can't be put into one batch.",
             "tokenizer.pad_token = WORD, one of its words; then tokenizer.save_pretrained(FOLDER)",
         )
-
-
-def _first(texts: Iterable[str]) -> str:
-    every = list(texts)
-    rest = len(every) - _SHOWN
-    return ", ".join(every[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limpet.errors import IntegrityError, NotFoundError, UnavailableError, UsageError
+from limpet.first_few import first_few
 from limpet.registry.cache import cache_folder, open_folder
 from limpet.registry.fingerprint import (
     TOKENIZER_FILES,
@@ -343,8 +344,7 @@ def _tensor_difference(before: str, now: str) -> str:
     if old is None or new is None:
         return "the weights differ"
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"{len(names)} of {len(old)} tensors differ ({shown})"
+    return f"{len(names)} of {len(old)} tensors differ ({first_few(names)})"
 
 
 def _fingerprints() -> Path:

@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 
 from limpet.errors import UsageError
+from limpet.first_few import first_few
 
 __all__ = ["look_alikes", "order_labels"]
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
-_SHOWN = 5
 
 
 def order_labels(
@@ -49,11 +49,9 @@ def _as_given(labels: Collection[str], given: Sequence[str]) -> tuple[str, ...]:
     }
     for what, which in wrong.items():
         if which:
-            shown = ", ".join(map(repr, which[:_SHOWN])) + (
-                f" and {len(which) - _SHOWN} more" * (len(which) > _SHOWN)
-            )
             raise UsageError(
-                f"--labels {what} {shown}; the labels of the data are: {', '.join(map(repr, sorted(labels)))}.",
+                f"--labels {what} {first_few(map(repr, which))}; the labels of the data are: "
+                f"{', '.join(map(repr, sorted(labels)))}.",
                 f"--labels {','.join(sorted(labels))}",
             )
     return tuple(given)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from limpet.errors import DataError
+from limpet.first_few import first_few
 from limpet.registry.values import TaskDefinition
 from limpet.training.data.duplicates import Shingles, normalise
 from limpet.training.data.label_order import look_alikes, order_labels
@@ -330,8 +331,7 @@ class Splitter:
 
 
 def _plural(noun: str, names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"{noun}{'s' if len(names) > 1 else ''} {shown}"
+    return f"{noun}{'s' if len(names) > 1 else ''} {first_few(map(repr, names))}"
 
 
 def _has_blanks(cell: Any) -> bool:
