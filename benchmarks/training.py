@@ -38,7 +38,7 @@ LIMPET, DEFAULT, BEST = "limpet", "Trainer, default", "Trainer, best"
 
 def train_limpet(job: TrainingJob) -> Run:
     """Learn a task as `limpet train` does, and score it on the evaluation split."""
-    from limpet.forgetting.monitor.monitor import measure
+    from limpet.forgetting.monitor.monitor import Answering, Part, measure
     from limpet.training.learning.learn import learn
     from limpet.training.learning.run import TrainingRun
     from limpet.training.learning.run_folder import discard
@@ -60,16 +60,8 @@ def train_limpet(job: TrainingJob) -> Run:
     staged = learn(TrainingRun(home.store, backbone, task, settings))
     whole, draft = time.perf_counter() - started, staged.draft
     files = staged.files
-    found = measure(
-        home.store,
-        backbone,
-        task,
-        split="evaluation",
-        max_length=job.max_length,
-        method=draft.method,
-        state=files,
-        head=files,
-    )
+    answering = Answering(draft.method, files, files, job.max_length)
+    found = measure(home.store, backbone, task, answering=answering, part=Part())
     discard(staged)
     cost: Mapping[str, Any] = draft.cost
     return Run(cost["train_seconds"], whole, found.score, cost["peak_memory_bytes"] or 0)

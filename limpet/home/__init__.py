@@ -1,6 +1,7 @@
 """A home as people use it: the nouns and verbs of the command line, typed."""
 
-from limpet.home.home import Home, init, open_home
+from limpet.home.home import Home, TrainOptions
+from limpet.home.opening import HomeSettings, init, open_home
 from limpet.home.results import MethodInfo, Move, Trained
 
-__all__ = ["Home", "MethodInfo", "Move", "Trained", "init", "open_home"]
+__all__ = ["Home", "HomeSettings", "MethodInfo", "Move", "TrainOptions", "Trained", "init", "open_home"]

@@ -19,7 +19,7 @@ from limpet.registry.versions import aliases
 from limpet.training.progress import SILENT
 
 if TYPE_CHECKING:
-    from limpet.home import Home
+    from limpet.home.context import HomeContext
     from limpet.registry.values import AliasEvent, VersionRecord
     from limpet.training.progress import Progress
 
@@ -35,77 +35,82 @@ class Terms:
     accept: bool = False
 
 
-def promote(home: Home, reference: str, alias: str, *, terms: Terms, progress: Progress | None) -> Move:
+@dataclass(frozen=True)
+class _Request:
+    """A move that was asked for: of which alias, on which terms, how to ask again, and what moves it."""
+
+    alias: str
+    terms: Terms
+    again: str
+    move: Callable[[aliases.Judged], AliasEvent]
+
+
+def promote(context: HomeContext, reference: str, alias: str, *, terms: Terms, progress: Progress | None) -> Move:
     """Move an alias to a version; see `limpet.home.nouns.adapter.Adapters.promote`."""
     check_alias(alias)
-    version = versions.resolve(home.store, reference)
-    again = f"limpet adapter promote {version.reference} {alias}"
+    version = versions.resolve(context.store, reference)
 
     def move(judged: aliases.Judged) -> AliasEvent:
         return aliases.promote(
-            home.store, version.reference, alias, expect=terms.expect, reason=terms.reason, judged=judged
+            context.store, version.reference, alias, expect=terms.expect, reason=terms.reason, judged=judged
         )
 
-    return _move(home, version, alias, terms=terms, again=again, move=move, progress=progress or SILENT)
+    request = _Request(alias, terms, f"limpet adapter promote {version.reference} {alias}", move)
+    return _move(context, version, request, progress=progress or SILENT)
 
 
-def rollback(home: Home, task: str, alias: str, *, terms: Terms, progress: Progress | None) -> Move:
+def rollback(context: HomeContext, task: str, alias: str, *, terms: Terms, progress: Progress | None) -> Move:
     """Move an alias back to the version before; see `limpet.home.nouns.adapter.Adapters.rollback`."""
     check_alias(alias)
-    again = f"limpet adapter rollback {task} {alias}"
 
     def move(judged: aliases.Judged) -> AliasEvent:
-        return aliases.rollback(home.store, task, alias, expect=terms.expect, reason=terms.reason, judged=judged)
+        return aliases.rollback(context.store, task, alias, expect=terms.expect, reason=terms.reason, judged=judged)
 
-    stands = standing(home, task, alias)
+    stands = standing(context, task, alias)
     if not _as_expected(terms.expect, task, stands):
         # where it stands is said before anything else
         return Move(**vars(move(aliases.Judged(stands))))
-    version = versions.resolve(home.store, aliases.rollback_to(home.store, task, alias))
-    return _move(home, version, alias, terms=terms, again=again, move=move, progress=progress or SILENT)
+    version = versions.resolve(context.store, aliases.rollback_to(context.store, task, alias))
+    request = _Request(alias, terms, f"limpet adapter rollback {task} {alias}", move)
+    return _move(context, version, request, progress=progress or SILENT)
 
 
-def _move(
-    home: Home,
-    version: VersionRecord,
-    alias: str,
-    *,
-    terms: Terms,
-    again: str,
-    move: Callable[[aliases.Judged], AliasEvent],
-    progress: Progress,
-) -> Move:
+def _move(context: HomeContext, version: VersionRecord, request: _Request, *, progress: Progress) -> Move:
+    alias, terms, again = request.alias, request.terms, request.again
     check_reason(terms.reason)
     if terms.accept and not terms.reason.strip():
         raise UsageError(
             "A loss is accepted only with a reason, which the log keeps.", f"{again} --accept --reason TEXT"
         )
-    check_no_alarm(home.store, [version.reference])
-    judgement = _judge(home, version, alias, terms=terms, progress=progress)
+    check_no_alarm(context.store, [version.reference])
+    judgement = _judge(context, version, alias, terms=terms, progress=progress)
     refused = bool(judgement.crossings)
     if refused and not terms.accept:
         what = f"{version.reference} may not take the place of what answers under {alias}"
         raise refusal(what, judgement, f"limpet report home; to go on on purpose: {again} --accept --reason TEXT")
     replaced = judgement.outcome(True)
     old = replaced.old if replaced else None
-    event = move(aliases.Judged(judgement.stands, old, _accepted(home, version, judgement) if terms.accept else None))
+    accepted = _accepted(context, version, judgement) if terms.accept else None
+    event = request.move(aliases.Judged(judgement.stands, old, accepted))
     if replaced is not None and terms.accept:
         replaced = replace(replaced, accepted=event.reason)
     return Move(**vars(event), replaced=replaced, warnings=judgement.notes)
 
 
-def _accepted(home: Home, version: VersionRecord, judgement: Judgement) -> tuple[str, ...]:
+def _accepted(context: HomeContext, version: VersionRecord, judgement: Judgement) -> tuple[str, ...]:
     """The rules that are crossed now, and those that the version crossed when it was added."""
-    refused = gate_refusals.for_version(home.store, version.reference)
+    refused = gate_refusals.for_version(context.store, version.reference)
     return tuple(dict.fromkeys([*(found.rule for found in judgement.crossings), *(kept.rule for kept in refused)]))
 
 
-def _judge(home: Home, version: VersionRecord, alias: str, *, terms: Terms, progress: Progress) -> Judgement:
+def _judge(
+    context: HomeContext, version: VersionRecord, alias: str, *, terms: Terms, progress: Progress
+) -> Judgement:
     """Judge a move; not one that is refused anyway: the alias stands elsewhere than expected, or need not move."""
-    stands = standing(home, version.task, alias)
+    stands = standing(context, version.task, alias)
     if stands == version.number or not _as_expected(terms.expect, version.task, stands):
         return Judgement((), stands=stands)
-    return judge_move(home, version, read_rules(home.path), alias=alias, progress=progress)
+    return judge_move(context, version, read_rules(context.path), alias=alias, progress=progress)
 
 
 def _as_expected(expect: str | None, task: str, stands: int | None) -> bool:

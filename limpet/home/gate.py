@@ -22,7 +22,7 @@ from limpet.registry.records.rows import PRODUCTION
 if TYPE_CHECKING:
     from limpet.forgetting.report.arm_values import ArmReport
     from limpet.forgetting.report.values import Report
-    from limpet.home import Home
+    from limpet.home.context import HomeContext
     from limpet.registry.values import VersionRecord
     from limpet.training.progress import Progress
 
@@ -52,7 +52,7 @@ class Judgement:
         return replace(self.replaced[0], answers=promoted) if self.replaced else None
 
 
-def judge_stream(home: Home, stream: str | None, rules: GateRules) -> tuple[Report, Judgement]:
+def judge_stream(context: HomeContext, stream: str | None, rules: GateRules) -> tuple[Report, Judgement]:
     """Hold a stream's isolated arms against the rules, and a home's versions against those that they replaced.
 
     In a home, the newest addition counts as what answers for its task, unless somebody decided otherwise since.
@@ -60,10 +60,10 @@ def judge_stream(home: Home, stream: str | None, rules: GateRules) -> tuple[Repo
     from limpet.forgetting.report import home_growth
     from limpet.forgetting.report.build import build_report
 
-    known = streams.get(home.store, stream) if stream else streams.latest(home.store)
+    known = streams.get(context.store, stream) if stream else streams.latest(context.store)
     is_home = known.name == streams.HOME_STREAM
-    added = home_growth.candidate(home.store) if is_home else None
-    made = build_report(home.store, known.name, added=added)
+    added = home_growth.candidate(context.store) if is_home else None
+    made = build_report(context.store, known.name, added=added)
     isolated = [arm for arm in made.arms if arm.strategy == "isolated"]
     judged = latest(made.replaced)
     accepted = {one.task for one in judged if one.accepted and one.answers}
@@ -78,13 +78,13 @@ def judge_stream(home: Home, stream: str | None, rules: GateRules) -> tuple[Repo
 
 
 def judge_addition(
-    home: Home, version: VersionRecord, rules: GateRules, *, alias: str | None, progress: Progress
+    context: HomeContext, version: VersionRecord, rules: GateRules, *, alias: str | None, progress: Progress
 ) -> Judgement:
     """Judge a version that was just added and monitored: what it did to the others, and to what it replaces."""
-    stands = standing(home, version.task, alias) if alias else None
+    stands = standing(context, version.task, alias) if alias else None
     from limpet.forgetting.report.build import build_report
 
-    made = build_report(home.store, streams.HOME_STREAM, added=version)
+    made = build_report(context.store, streams.HOME_STREAM, added=version)
     # what an earlier task scores and cost by itself is no fault of this addition, nor what replaced it before
     own = ("score", "bytes", "seconds")
     crossings = [
@@ -95,7 +95,7 @@ def judge_addition(
     ]
     # an alias that is not set yet replaces nothing: then what answers for the task is the measure
     names = (alias, PRODUCTION) if alias else (PRODUCTION,)
-    known = (_replacement(home, version, rules, alias=name, progress=progress) for name in names)
+    known = (_replacement(context, version, rules, alias=name, progress=progress) for name in names)
     replaced = next((one for one in known if one is not None), None)
     if replaced is not None:
         crossings += check_replacement(replaced, rules)
@@ -103,20 +103,22 @@ def judge_addition(
     return Judgement(tuple(crossings), found, _notes(found, rules), stands)
 
 
-def judge_move(home: Home, version: VersionRecord, rules: GateRules, *, alias: str, progress: Progress) -> Judgement:
+def judge_move(
+    context: HomeContext, version: VersionRecord, rules: GateRules, *, alias: str, progress: Progress
+) -> Judgement:
     """Judge a version that an alias is about to move to, beside the one whose place it takes."""
-    stands = standing(home, version.task, alias)
-    replaced = _replacement(home, version, rules, alias=alias, progress=progress)
+    stands = standing(context, version.task, alias)
+    replaced = _replacement(context, version, rules, alias=alias, progress=progress)
     found = () if replaced is None else (replaced,)
     score = version.metrics.get("score")
     crossings = [*check_version(version, score, rules), *(c for one in found for c in check_replacement(one, rules))]
     return Judgement(tuple(crossings), found, _notes(found, rules), stands)
 
 
-def standing(home: Home, task: str, alias: str) -> int | None:
+def standing(context: HomeContext, task: str, alias: str) -> int | None:
     """Return the number of the version under an alias; null where it is not set."""
     try:
-        return versions.resolve(home.store, f"{task}@{alias}").number
+        return versions.resolve(context.store, f"{task}@{alias}").number
     except NotFoundError:
         return None
 
@@ -127,24 +129,24 @@ def refusal(what: str, judgement: Judgement, hint: str) -> GateError:
 
 
 def _replacement(
-    home: Home, version: VersionRecord, rules: GateRules, *, alias: str, progress: Progress
+    context: HomeContext, version: VersionRecord, rules: GateRules, *, alias: str, progress: Progress
 ) -> Replacement | None:
-    old = predecessor(home.store, version, alias)
+    old = predecessor(context.store, version, alias)
     if old is None:
         return None
-    read = read_predictions(home.store)
-    found = compare_versions(home.store, old.reference, version.reference, read=read, answers=False)
+    read = read_predictions(context.store)
+    found = compare_versions(context.store, old.reference, version.reference, read=read, answers=False)
     if found.change is not None or not _compares(rules):
         return found
     from limpet.forgetting.monitor import monitor
 
     try:
         for one in (old, version):
-            if comparable(home.store, one.reference) is None:
-                monitor.evaluate(home.store, home.backbone(progress), one, progress=progress, anew=True)
+            if comparable(context.store, one.reference) is None:
+                monitor.evaluate(context.store, context.backbone(progress), one, progress=progress, anew=True)
     except LimpetError as error:
         return replace(found, reason=f"it can't be evaluated: {error.message.rstrip('.')}")
-    return compare_versions(home.store, old.reference, version.reference, read=read, answers=False)
+    return compare_versions(context.store, old.reference, version.reference, read=read, answers=False)
 
 
 def _compares(rules: GateRules) -> bool:

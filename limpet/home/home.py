@@ -5,152 +5,89 @@ Everything heavy is imported by the verb that needs it, so opening a home and re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from limpet.errors import InterruptedRunError, NotFoundError, UsageError
+from limpet.errors import NotFoundError
+from limpet.home.context import HomeContext
 from limpet.home.nouns.adapter import Adapters
-from limpet.home.nouns.base import Bases, describe
+from limpet.home.nouns.base import Bases
 from limpet.home.nouns.bench import Benches
 from limpet.home.nouns.policy import Policies
 from limpet.home.nouns.stream import Streams
 from limpet.home.nouns.study import Studies
-from limpet.home.nouns.task import Tasks, cut_warnings
-from limpet.home.results import MethodInfo, Move, Trained, method_info
+from limpet.home.nouns.task import Tasks
 from limpet.loading import loading
 from limpet.registry import versions
 from limpet.registry.cleanup.gc import DAY, collect
-from limpet.registry.records import alarms, bases, gate_refusals, log, streams, tasks
+from limpet.registry.records import alarms, log, tasks
 from limpet.registry.records.alarms import check_no_alarm
-from limpet.registry.records.rows import PRODUCTION
-from limpet.registry.settings import DEFAULT_BASE, SETTINGS_FILE, load_settings
-from limpet.registry.store import (
-    HOME_FOLDER,
-    Store,
-    adopt_store,
-    check_free,
-    find_home,
-    new_store,
-    open_store,
-)
+from limpet.registry.store import Store
 from limpet.registry.system.text_checks import check_reason
-from limpet.registry.versions import aliases
 
 if TYPE_CHECKING:
     from limpet.forgetting.gate.rules import GateRules
     from limpet.forgetting.mlflow_mirror.sync import MirrorReport
-    from limpet.forgetting.monitor.monitor import Added
     from limpet.forgetting.report.values import Report
+    from limpet.home.results import MethodInfo, Trained
     from limpet.home.verification import Verification
     from limpet.registry.cleanup.gc import Collection
-    from limpet.registry.values import BaseRecord, EvaluationRecord, LogEvent, Page, StepRecord
+    from limpet.registry.values import EvaluationRecord, LogEvent, Page
     from limpet.training.base.backbone import Backbone
     from limpet.training.evaluation.predict_texts import Prediction
     from limpet.training.learning.settings import TrainingSettings
     from limpet.training.progress import Progress
     from limpet.training.serving import Server
 
-__all__ = ["Home", "MethodInfo", "Move", "Trained", "init", "open_home"]
+__all__ = ["Home", "TrainOptions"]
 
 
-def init(
-    path: str | Path | None = None,
-    *,
-    base: str | None = None,
-    db: str | None = None,
-    blobs: str | None = None,
-    mlflow: str | None = None,
-    adopt: bool = False,
-    progress: Progress | None = None,
-) -> Home:
-    """Make a home and open it; what fails leaves nothing.
+class TrainOptions(TypedDict, total=False):
+    """What `Home.train` takes beside the task and how it is learned.
 
-    Args:
-        path: The folder; by default `.limpet` here.
-        base: A base SPEC, fetched and fingerprinted at once; by default `sample:minilm`, fetched when first needed.
-        db: A database URL; by default SQLite in the home.
-        blobs: An fsspec URL; by default a folder in the home.
-        mlflow: A tracking URI, or `off`; by default SQLite in the home.
-        adopt: Take a blob store that is not empty, or is another home's, for this home's own; also of a home that
-            there is already, if nothing else is given.
-        progress: Told what goes on.
-
-    Raises:
-        ConflictError: There is a home already; or the database has an older schema, or is another program's or
-            another home's; or the blob store is not empty or another home's.
+    `start_from` is a version whose tensors training begins with. With `resume`, training goes on from the newest
+    checkpoint of the task. `monitor` (by default on) evaluates the other tasks' current versions, and keeps the row.
+    `promote` is an alias to move to the new version, if the gate lets it. `max_forgetting` is the gate's limit on
+    `forgetting_max`. `mirror` (by default on) brings the MLflow mirror up to date at the end; without it,
+    `Home.mirror` does so later. `progress` receives every step.
     """
-    folder = Path(path) if path else Path.cwd() / HOME_FOLDER
-    settings = load_settings(folder, base=base, db=db, blobs=blobs, mlflow=mlflow)
-    if adopt and (db, blobs, base, mlflow) == (None,) * 4 and (folder / SETTINGS_FILE).is_file():
-        return Home(adopt_store(folder))
-    check_free(folder)
-    # before a home is made for it: a base that can't be one leaves nothing
-    record = None if base is None else describe(base, progress)
-    with new_store(folder, replace(settings, base=settings.base or DEFAULT_BASE), adopt=adopt) as store:
-        if record is not None:
-            bases.add(store, record)
-    return Home(store)
 
-
-def open_home(path: str | Path | None = None, **settings: str | None) -> Home:
-    """Open a home: the one at `path`, else at `LIMPET_HOME`, else the nearest `.limpet/` upward.
-
-    Args:
-        path: The home's folder.
-        **settings: `base`, `db`, `blobs` or `mlflow`, over the environment and `limpet.toml`.
-
-    Raises:
-        NotFoundError: There is no home.
-    """
-    return Home(open_store(Path(path) if path else find_home(Path.cwd()), **settings))
+    start_from: str | None
+    resume: bool
+    monitor: bool
+    promote: str | None
+    max_forgetting: float | None
+    mirror: bool
+    progress: Progress | None
 
 
 class Home:
     """An open home. Nouns are attributes (`home.task.add(...)`), the rest are verbs (`home.train(...)`)."""
 
     def __init__(self, store: Store) -> None:
+        self._context = HomeContext(store)
         self.store = store
-        self.base = Bases(self)
-        self.task = Tasks(self)
-        self.adapter = Adapters(self)
-        self.stream = Streams(self)
-        self.study = Studies(self)
-        self.bench = Benches(self)
-        self.policy = Policies(self)
-        self._backbone: Backbone | None = None
+        self.base = Bases(self._context)
+        self.task = Tasks(self._context)
+        self.adapter = Adapters(self._context)
+        self.stream = Streams(self._context)
+        self.study = Studies(self._context)
+        self.bench = Benches(self._context)
+        self.policy = Policies(self._context)
 
     @property
     def path(self) -> Path:
         """The home's folder."""
         return self.store.path
 
-    def train(
-        self,
-        task: str,
-        settings: TrainingSettings | None = None,
-        *,
-        start_from: str | None = None,
-        resume: bool = False,
-        monitor: bool = True,
-        promote: str | None = None,
-        max_forgetting: float | None = None,
-        mirror: bool = True,
-        progress: Progress | None = None,
-    ) -> Trained:
+    def train(self, task: str, settings: TrainingSettings | None = None, **options: Unpack[TrainOptions]) -> Trained:
         """Learn a task, register the version, and evaluate every earlier task again.
 
         Args:
             task: The task's name.
             settings: How to learn; with `resume`, None takes those of the interrupted run.
-            start_from: A version whose tensors training begins with.
-            resume: Go on from the newest checkpoint of the task.
-            monitor: Evaluate the other tasks' current versions, and keep the row.
-            promote: An alias to move to the new version, if the gate lets it.
-            max_forgetting: The gate's limit on `forgetting_max`.
-            mirror: Bring the MLflow mirror up to date at the end; without it, `mirror` does so later.
-            progress: Told of every step.
+            **options: See `TrainOptions`.
 
         Raises:
             ConflictError: The alias to move is protected.
@@ -158,45 +95,18 @@ class Home:
             InterruptedRunError: A signal came; `resume` goes on from the checkpoint.
             IntegrityError: The base is not the one on record, or was changed.
         """
-        with loading():
-            from limpet.forgetting.gate.parse import read_rules
-            from limpet.forgetting.monitor.monitor import add_version, check_growth
-            from limpet.training import methods
-            from limpet.training.base.precision import resolve_dtype
-            from limpet.training.learning.learn import learn
-            from limpet.training.learning.run import TrainingRun
-            from limpet.training.learning.run_folder import Start, discard, unfinished_run
-            from limpet.training.learning.settings import TrainingSettings
-            from limpet.training.model.fast_paths import describe
-            from limpet.training.progress import SILENT
+        from limpet.home.growth import Beginning, Terms, train
+        from limpet.training.progress import SILENT
 
-        progress = progress or SILENT
-        rules = read_rules(self.path)
-        if max_forgetting is not None:
-            rules = replace(rules, max_forgetting=max_forgetting)
-        _check_gate(monitor, max_forgetting, promote, rules=rules)
-        if promote is not None:
-            aliases.check_unprotected(self.store, task, promote)
-        record = tasks.get(self.store, task)
-        if resume:
-            settings, start_from = self._resumed(task, settings, start_from, find=unfinished_run, progress=progress)
-        backbone = self.backbone(progress)
-        check_growth(self.store, backbone)
-        start = Start.from_version(self.store, backbone, start_from) if start_from else None
-        settings = settings or TrainingSettings()
-        try:
-            run = TrainingRun(self.store, backbone, record, settings, start=start, progress=progress)
-            staged = learn(run, resume=resume)
-        except InterruptedRunError as error:
-            error.hint = f"limpet train {task} --resume"
-            raise
-        method = methods.get(settings.method)
-        if not isinstance(method, methods.OwnHead):
-            config = staged.draft.config["method"]
-            progress.note(describe(method, config, resolve_dtype(settings.dtype), without=settings.without))
-        added = add_version(self.store, backbone, staged.draft, files=staged.files, progress=progress)
-        discard(staged)
-        return self.after_addition(added, monitor, promote, rules=rules, mirror=mirror, progress=progress)
+        start = Beginning(options.get("start_from"), options.get("resume", False))
+        terms = Terms(
+            monitor=options.get("monitor", True),
+            promote=options.get("promote"),
+            max_forgetting=options.get("max_forgetting"),
+            mirror=options.get("mirror", True),
+        )
+        progress = options.get("progress") or SILENT
+        return train(self._context, task, settings, start=start, terms=terms, progress=progress)
 
     def evaluate(
         self,
@@ -336,17 +246,17 @@ class Home:
             NotFoundError: There is no such stream, or no task that a rule names: a misspelt one would let all pass.
         """
         from limpet.forgetting.gate.parse import read_rules
-        from limpet.home import gate as _gate
+        from limpet.home.gate import judge_stream, refusal
 
         rules = read_rules(self.path) if rules is None else rules
         for task in rules.tasks:
             tasks.get(self.store, task)
-        report, judgement = _gate.judge_stream(self, stream, rules)
+        report, judgement = judge_stream(self._context, stream, rules)
         if progress is not None:
             for note in judgement.notes:
                 progress.note(note)
         if judgement.crossings:
-            raise _gate.refusal("The gate is crossed", judgement, f"limpet report {report.stream}")
+            raise refusal("The gate is crossed", judgement, f"limpet report {report.stream}")
         check_no_alarm(self.store, [alarm.version for alarm in report.alarms])
         return report
 
@@ -356,25 +266,10 @@ class Home:
         That was tried before on the architectures that limpet knows. On another one it is tried now, on a small
         model made from the base's configuration.
         """
-        from limpet.training import methods
+        from limpet.home.capabilities import describe_methods
+        from limpet.training.progress import SILENT
 
-        try:
-            base = bases.get(self.store)
-        except NotFoundError:
-            base = None
-        everything = [methods.get(name) for name in methods.names()]
-        if base is None:
-            return tuple(method_info(method, methods.works_on(method), None, nearest=None) for method in everything)
-        if methods.was_tried(base):
-            reasons = {method.name: methods.obstacle(method, base) for method in everything}
-        else:
-            reasons = self._try_methods(base, progress)
-        return tuple(
-            method_info(
-                method, methods.works_on(method), reasons[method.name], nearest=_first(method.alternatives, reasons)
-            )
-            for method in everything
-        )
+        return describe_methods(self.store, progress or SILENT)
 
     def verify(self, *, deep: bool = False, probe: bool = False, progress: Progress | None = None) -> Verification:
         """Re-read every file of the home's bases and registry, and name what is wrong; nothing is changed.
@@ -387,7 +282,7 @@ class Home:
         from limpet.home.verification import verify_home
         from limpet.training.progress import SILENT
 
-        return verify_home(self, deep, probe, progress=progress or SILENT)
+        return verify_home(self._context, deep=deep, probe=probe, progress=progress or SILENT)
 
     def gc(
         self,
@@ -421,10 +316,9 @@ class Home:
         Returns:
             Warnings about what could not be done; the next time catches up. It takes a minute at the most.
         """
-        from limpet.forgetting.mlflow_mirror.sync import sync_after
+        from limpet.home.growth import mirror
 
-        warning = sync_after(self.store)
-        return (warning,) if warning else ()
+        return mirror(self.store)
 
     def sync(self, *, again: bool = False) -> MirrorReport:
         """Bring the MLflow mirror up to date; with `again`, look everything up and restore what was deleted there.
@@ -442,111 +336,8 @@ class Home:
         Raises:
             IntegrityError: The files are not those of the fingerprint.
         """
-        with loading():
-            from limpet.training.base import locate as base_files
-            from limpet.training.base.backbone import load_backbone
-
-        record = self.base.ensure(progress)
-        if self._backbone is None or self._backbone.record.digest != record.digest:
-            with loading():
-                self._backbone = load_backbone(self.store, record, self.store.settings.evaluation_dtype or "auto")
-        else:
-            base_files.check(self.store, record)
-        return self._backbone
+        return self._context.backbone(progress)
 
     def loaded(self, digest: str) -> Backbone | None:
         """Return the base of this fingerprint if it is in memory."""
-        backbone = self._backbone
-        return backbone if backbone is not None and backbone.record.digest == digest else None
-
-    def _try_methods(self, base: BaseRecord, progress: Progress | None) -> dict[str, str]:
-        from limpet.training.base import locate as base_files
-        from limpet.training.base.pretrained import load_config
-        from limpet.training.learning.method_compatibility import try_all, twin
-        from limpet.training.progress import SILENT
-
-        (progress or SILENT).note(f"no method was tried on {base.architecture} models yet: trying all of them")
-        return try_all(twin(load_config(base_files.check(self.store, base))))
-
-    def _resumed(
-        self,
-        task: str,
-        settings: TrainingSettings | None,
-        start_from: str | None,
-        *,
-        find: Any,
-        progress: Progress,
-    ) -> tuple[TrainingSettings | None, str | None]:
-        try:
-            found, parent = find(self.store, task)
-        except NotFoundError:
-            progress.note(f"{task} has no unfinished run; it begins anew")
-            return settings, start_from
-        if settings is not None and settings != found:
-            raise UsageError(
-                f"The interrupted run of {task!r} had other settings: {_describe_difference(found, settings)}.",
-                f"limpet train {task} --resume, with no other options",
-            )
-        return found, parent
-
-    def after_addition(
-        self,
-        added: Added,
-        monitored: bool,
-        promote: str | None,
-        *,
-        rules: GateRules,
-        mirror: bool,
-        progress: Progress,
-    ) -> Trained:
-        """Evaluate the others, hold the gate, promote, mirror: what follows every addition."""
-        from limpet.forgetting.gate.rules import GateRules
-        from limpet.forgetting.monitor import monitor
-        from limpet.home import gate as _gate
-
-        version = added.version
-        row = {version.task: added.evaluation.score}
-        if monitored:
-            step: StepRecord = monitor.after_addition(self.store, self.backbone(), added, progress=progress)
-            row = {task: evaluation.score for task, evaluation in step.row.items()}
-            judgement = _gate.judge_addition(self, version, rules, alias=promote, progress=progress)
-        else:
-            judgement = _gate.judge_move(self, version, GateRules(), alias=promote or PRODUCTION, progress=progress)
-        for crossing in judgement.crossings:
-            gate_refusals.record(self.store, version.reference, crossing.rule, detail=crossing.detail)
-        promoted = None
-        if promote and not judgement.crossings:
-            judged = aliases.Judged(judgement.stands)
-            promoted = aliases.promote(
-                self.store, version.reference, promote, reason="train --promote", judged=judged
-            )
-            version = versions.resolve(self.store, version.reference)
-        standing = [alarm.sentence() for alarm in alarms.open_alarms(self.store)] if monitored else []
-        warnings = (*judgement.notes, *standing, *(self.mirror() if mirror else ()))
-        if judgement.crossings:
-            hint = f"limpet report {streams.HOME_STREAM}"
-            raise _gate.refusal(f"{version.reference} is kept, but may not be promoted", judgement, hint)
-        answers = versions.resolve(self.store, version.task).reference == version.reference
-        replaced = judgement.outcome(promoted is not None or (promote is None and answers))
-        warnings = (*cut_warnings(self, version), *warnings)
-        baseline = self.task.majority_baseline(version.task)
-        return Trained(version, added.created, row, promoted, warnings, replaced, baseline)
-
-
-def _first(names: Sequence[str], reasons: Mapping[str, str]) -> str | None:
-    """Return the first method that nothing speaks against."""
-    return next((name for name in names if not reasons[name]), None)
-
-
-def _check_gate(monitor: bool, max_forgetting: float | None, promote: str | None, *, rules: GateRules) -> None:
-    from limpet.forgetting.gate.parse import has_rule
-
-    if max_forgetting is not None and not monitor:
-        raise UsageError("A limit on forgetting needs the monitor.", "leave out --no-monitor")
-    if promote is not None and not monitor and has_rule(rules):
-        raise UsageError("The gate of this home's limpet.toml needs the monitor.", "leave out --no-monitor")
-
-
-def _describe_difference(found: Any, given: Any) -> str:
-    names = [name for name in vars(found) if getattr(found, name) != getattr(given, name)]
-    return ", ".join(f"{name} {getattr(found, name)!r}, not {getattr(given, name)!r}" for name in names)
+        return self._context.loaded(digest)

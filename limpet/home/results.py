@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from limpet.registry.values import AliasEvent
@@ -27,9 +27,9 @@ class Trained:
 
     version: VersionRecord
     created: bool
-    row: Mapping[str, float]
-    promoted: AliasEvent | None
-    warnings: tuple[str, ...]
+    row: Mapping[str, float] = field(default_factory=dict)
+    promoted: AliasEvent | None = None
+    warnings: tuple[str, ...] = ()
     replaced: Replacement | None = None
     majority_baseline: float | None = None
 

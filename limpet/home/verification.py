@@ -16,14 +16,15 @@ from limpet.registry.records.alarms import open_alarms
 from limpet.registry.verification.verify import contents, verify
 
 if TYPE_CHECKING:
-    from limpet.home import Home
+    from limpet.home.context import HomeContext
     from limpet.registry.records.reference_outputs import Probe
+    from limpet.registry.store import Store
     from limpet.registry.values import BaseRecord, VersionRecord
     from limpet.training.base.backbone import Backbone
     from limpet.training.evaluation.reference_outputs import Replay
     from limpet.training.progress import Progress
 
-__all__ = ["Verification", "verify_home"]
+__all__ = ["Verification", "verify_base", "verify_home"]
 
 _PAGE = 1000
 _LISTED = 10
@@ -54,9 +55,9 @@ class _Replays:
     elsewhere: Counter[str] = field(default_factory=Counter)
 
 
-def verify_home(home: Home, deep: bool, probe: bool, *, progress: Progress) -> Verification:
+def verify_home(context: HomeContext, *, deep: bool, probe: bool, progress: Progress) -> Verification:
     """Check every base, every file and record, and with `probe` what every version that is not deleted answers."""
-    problems, sound = _check_bases(home, progress)
+    problems, sound = _check_bases(context, progress)
     progress.start("verify files", 1)
 
     def tell(done: int, total: int) -> None:
@@ -64,27 +65,40 @@ def verify_home(home: Home, deep: bool, probe: bool, *, progress: Progress) -> V
             progress.start("verify files", total)
         progress.advance(done)
 
-    problems += verify(home.store, deep, tell)
+    problems += verify(context.store, deep, tell)
     progress.finish()
-    problems += [Problem("alarm", alarm.version, alarm.sentence()) for alarm in open_alarms(home.store)]
-    checked, head = contents(home.store), log.head(home.store)
+    problems += [Problem("alarm", alarm.version, alarm.sentence()) for alarm in open_alarms(context.store)]
+    checked, head = contents(context.store), log.head(context.store)
     if not probe:
         return Verification(tuple(problems), checked, log_head=head)
-    replays = _replay_all(home, sound, progress)
+    replays = _replay_all(context, sound, progress)
     count = replays.identical + replays.elsewhere.total() + len(replays.problems)
     replayed = checked | {"replayed_probes": count}
     return Verification((*problems, *replays.problems), replayed, tuple(_notes(replays)), head)
 
 
-def _check_bases(home: Home, progress: Progress) -> tuple[list[Problem], dict[str, BaseRecord]]:
+def verify_base(store: Store, name: str | None = None) -> BaseRecord:
+    """Read all bytes of a base again and compare; by default of the home's.
+
+    Raises:
+        IntegrityError: They differ.
+    """
+    from limpet.training.base import locate
+
+    record = bases.get(store, name)
+    locate.check(store, record, reread=True)
+    return record
+
+
+def _check_bases(context: HomeContext, progress: Progress) -> tuple[list[Problem], dict[str, BaseRecord]]:
     """Return what is wrong with the bases, and those that are sound by their digests."""
     problems: list[Problem] = []
     sound: dict[str, BaseRecord] = {}
-    records = bases.list_all(home.store)
+    records = bases.list_all(context.store)
     progress.start("verify bases", len(records))
     for index, record in enumerate(records):
         try:
-            sound[record.digest] = home.base.verify(record.name)
+            sound[record.digest] = verify_base(context.store, record.name)
         except LimpetError as error:
             problems.append(Problem("base", record.name, error.message))
         progress.advance(index + 1, record.name)
@@ -92,12 +106,12 @@ def _check_bases(home: Home, progress: Progress) -> tuple[list[Problem], dict[st
     return problems, sound
 
 
-def _replay_all(home: Home, sound: Mapping[str, BaseRecord], progress: Progress) -> _Replays:
+def _replay_all(context: HomeContext, sound: Mapping[str, BaseRecord], progress: Progress) -> _Replays:
     replays = _Replays()
     by_base: dict[str, list[tuple[VersionRecord, Probe]]] = {}
-    for version in _live(home):
+    for version in _live(context):
         try:
-            probe = reference_outputs.of(home.store, version.reference)
+            probe = reference_outputs.of(context.store, version.reference)
         except LimpetError as error:
             replays.problems.append(Problem("probe", version.reference, f"it can't be replayed: {error.message}"))
             continue
@@ -110,37 +124,39 @@ def _replay_all(home: Home, sound: Mapping[str, BaseRecord], progress: Progress)
     progress.start("replay probes", sum(len(found) for found in by_base.values()))
     done = 0
     for digest, found in by_base.items():
-        backbone = _backbone(home, sound[digest])
+        backbone = _backbone(context, sound[digest])
         for version, probe in found:
-            _replay(home, backbone, version, probe=probe, replays=replays)
+            _replay(context, backbone, version, probe=probe, replays=replays)
             done += 1
             progress.advance(done, version.reference)
     progress.finish()
     return replays
 
 
-def _live(home: Home) -> Iterator[VersionRecord]:
+def _live(context: HomeContext) -> Iterator[VersionRecord]:
     cursor = None
     while True:
-        page = versions.find(home.store, limit=_PAGE, cursor=cursor)
+        page = versions.find(context.store, limit=_PAGE, cursor=cursor)
         yield from page.items
         cursor = page.cursor
         if cursor is None:
             return
 
 
-def _backbone(home: Home, record: BaseRecord) -> Backbone:
+def _backbone(context: HomeContext, record: BaseRecord) -> Backbone:
     from limpet.training.base.backbone import load_backbone
 
     # a model that is in memory already is the one that answers
-    return home.loaded(record.digest) or load_backbone(home.store, record)
+    return context.loaded(record.digest) or load_backbone(context.store, record)
 
 
-def _replay(home: Home, backbone: Backbone, version: VersionRecord, *, probe: Probe, replays: _Replays) -> None:
+def _replay(
+    context: HomeContext, backbone: Backbone, version: VersionRecord, *, probe: Probe, replays: _Replays
+) -> None:
     from limpet.training.evaluation.reference_outputs import replay
 
     try:
-        found = replay(home.store, backbone, version, probe=probe)
+        found = replay(context.store, backbone, version, probe=probe)
     except LimpetError as error:
         replays.problems.append(Problem("probe", version.reference, f"it can't be replayed: {error.message}"))
         return

@@ -18,7 +18,8 @@ from typing import Any
 from limpet.errors import IntegrityError, InterruptedRunError, LimpetError, UsageError
 from limpet.forgetting.bench.values import Bench, MethodRow, MethodRun
 from limpet.forgetting.metrics.intervals import score_interval
-from limpet.forgetting.monitor import monitor
+from limpet.forgetting.monitor.growth import register_measured
+from limpet.forgetting.monitor.monitor import measure_candidate
 from limpet.registry.formats.canonical import digest_json
 from limpet.registry.store import Store
 from limpet.registry.system.atomic_files import whole_file
@@ -166,11 +167,13 @@ def _measure(run: _Run, name: str, seed: int) -> MethodRun:
         run.scratch, run.backbone, run.task, settings, lineage={"bench": run.task.name}, progress=run.progress
     )
     staged = learn(training, resume=run.resume)
-    draft, measured = monitor.judge(run.store, run.backbone, staged.draft, files=staged.files, progress=run.progress)
+    draft, measured = measure_candidate(
+        run.store, run.backbone, staged.draft, files=staged.files, progress=run.progress
+    )
     version = None
     if run.spec.register:
         draft = replace(draft, role="baseline")
-        version = monitor.keep_version(
+        version = register_measured(
             run.store, run.backbone, draft, files=staged.files, measured=measured
         ).version.reference
     outcome, metric = measured.outcome, run.task.definition.metric

@@ -7,17 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from limpet.errors import ConflictError
-from limpet.forgetting.monitor.drift import hold_against_reference
-from limpet.forgetting.monitor.kept_predictions import read_contents
-from limpet.registry import versions
 from limpet.registry.formats.canonical import canonical_json
-from limpet.registry.records import evaluations, streams, tasks
+from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import (
     SERVED_AGREEMENT,
     EvaluationRecord,
-    StepRecord,
     TaskRecord,
     VersionDraft,
     VersionRecord,
@@ -38,16 +33,14 @@ from limpet.training.model.task_model import active, version_files
 from limpet.training.progress import SILENT, Progress
 
 __all__ = [
-    "Added",
+    "Answering",
     "Measured",
-    "add_version",
-    "after_addition",
-    "check_growth",
+    "Part",
     "evaluate",
     "evaluate_sample",
-    "judge",
-    "keep_version",
     "measure",
+    "measure_candidate",
+    "record_evaluation",
 ]
 
 
@@ -72,12 +65,27 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Added:
-    """A version with its own evaluation; `created` is false where identical bytes were registered before."""
+class Answering:
+    """What answers for a task: a method's tensors (`state`) and a head, registered or staged."""
 
-    version: VersionRecord
-    created: bool
-    evaluation: EvaluationRecord
+    method: str
+    state: Mapping[str, Path]
+    head: Mapping[str, Path]
+    max_length: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which examples are answered: a split, or those of its examples at `indices`.
+
+    The layers of the frozen base that no method stands before give for the same texts what they gave (see
+    `limpet.training.evaluation.predict_split`). Some examples, and whatever is asked for `anew`, are answered by
+    every layer.
+    """
+
+    split: Literal["validation", "evaluation"] = "evaluation"
+    indices: tuple[int, ...] | None = None
+    anew: bool = False
 
 
 def measure(
@@ -85,31 +93,21 @@ def measure(
     backbone: Backbone,
     task: TaskRecord,
     *,
-    split: Literal["validation", "evaluation"],
-    max_length: int,
-    method: str,
-    state: Mapping[str, Path],
-    head: Mapping[str, Path],
+    answering: Answering,
+    part: Part,
     progress: Progress = SILENT,
-    indices: Sequence[int] | None = None,
-    anew: bool = False,
 ) -> Measured:
-    """Score a task on one split, or on some examples of it, by a method's tensors (`state`) and a head.
-
-    Nothing is registered. Some examples, and whatever is asked for `anew`, are answered by every layer; else the
-    layers of the frozen base that no method stands before give for the same texts what they gave (see
-    `limpet.training.evaluation.predict_split`).
-    """
-    examples = read_split(store, task, split)
-    if indices is not None:
-        examples = [examples[index] for index in indices]
+    """Score a task on examples of one split; nothing is registered."""
+    examples = read_split(store, task, part.split)
+    if part.indices is not None:
+        examples = [examples[index] for index in part.indices]
     targets = tuple(example.target for example in examples)
-    anew = anew or indices is not None
-    with active(backbone, method, state, head=head) as model:
-        encoded = model.encode(backbone.tokenizer, examples, max_length)
+    anew = part.anew or part.indices is not None
+    with active(backbone, answering.method, answering.state, head=answering.head) as model:
+        encoded = model.encode(backbone.tokenizer, examples, answering.max_length)
         name = f"evaluate {task.name}"
         outcome = answers(
-            backbone, methods.get(method), model, texts=encoded, progress=progress, name=name, anew=anew
+            backbone, methods.get(answering.method), model, texts=encoded, progress=progress, name=name, anew=anew
         )
         loaded = model.loaded()
         inputs = describe_inputs(backbone.tokenizer, backbone.model, model.head, encoded=encoded)
@@ -140,19 +138,15 @@ def evaluate(
         IntegrityError: A file is corrupt, or a version belongs to another base.
     """
     state = state or version
-    measured = measure(
-        store,
-        backbone,
-        tasks.get(store, version.task),
-        split="evaluation",
-        max_length=int(version.config["max_length"]),
+    answering = Answering(
         method=state.method,
         state=version_files(store, backbone, state),
         head=version_files(store, backbone, version),
-        progress=progress,
-        anew=anew,
+        max_length=int(version.config["max_length"]),
     )
-    return _keep(store, backbone, version, state=state, measured=measured)
+    task, part = tasks.get(store, version.task), Part(anew=anew)
+    measured = measure(store, backbone, task, answering=answering, part=part, progress=progress)
+    return record_evaluation(store, backbone, version, state=state, measured=measured)
 
 
 def evaluate_sample(
@@ -178,20 +172,10 @@ def evaluate_sample(
         IntegrityError: A file is corrupt, or the version belongs to another base.
     """
     task, files = tasks.get(store, version.task), version_files(store, backbone, version)
-    length = int(version.config["max_length"])
-    measured = measure(
-        store,
-        backbone,
-        task,
-        split="evaluation",
-        max_length=length,
-        method=version.method,
-        state=files,
-        head=files,
-        progress=progress,
-        indices=indices,
-    )
-    return _keep(
+    answering = Answering(version.method, files, files, int(version.config["max_length"]))
+    part = Part(indices=tuple(indices))
+    measured = measure(store, backbone, task, answering=answering, part=part, progress=progress)
+    return record_evaluation(
         store,
         backbone,
         version,
@@ -201,41 +185,7 @@ def evaluate_sample(
     )
 
 
-def add_version(
-    store: Store,
-    backbone: Backbone,
-    draft: VersionDraft,
-    *,
-    files: Mapping[str, Path],
-    progress: Progress = SILENT,
-) -> Added:
-    """Score a learned adapter on its evaluation split, register it with that score; keep the evaluation and a probe.
-
-    Raises:
-        IntegrityError: A file does not fit the base, an answer is not finite, or the base was changed.
-    """
-    draft, measured = judge(store, backbone, draft, files=files, progress=progress)
-    return keep_version(store, backbone, draft, files=files, measured=measured)
-
-
-def keep_version(
-    store: Store, backbone: Backbone, draft: VersionDraft, *, files: Mapping[str, Path], measured: Measured
-) -> Added:
-    """Register what `judge` has measured, and keep the evaluation and a probe.
-
-    Raises:
-        IntegrityError: A file does not fit the base, an answer is not finite, or the base was changed.
-    """
-    inputs = reference_outputs.probe_inputs(store, tasks.get(store, draft.task))
-    answers = reference_outputs.compute(
-        backbone, draft.method, files, inputs=inputs, max_length=int(draft.config["max_length"])
-    )
-    backbone.check_unchanged()
-    version, created = versions.register(store, draft, files, probe=answers)
-    return Added(version, created, _keep(store, backbone, version, state=version, measured=measured))
-
-
-def judge(
+def measure_candidate(
     store: Store,
     backbone: Backbone,
     draft: VersionDraft,
@@ -255,17 +205,8 @@ def judge(
     """
     task = tasks.get(store, draft.task)
     length = int(draft.config["max_length"])
-    measured = measure(
-        store,
-        backbone,
-        task,
-        split="evaluation",
-        max_length=length,
-        method=draft.method,
-        state=files,
-        head=files,
-        progress=progress,
-    )
+    answering = Answering(draft.method, files, files, length)
+    measured = measure(store, backbone, task, answering=answering, part=Part(), progress=progress)
     examples = read_split(store, task, "evaluation")
     agreed = agreement(
         backbone,
@@ -288,59 +229,7 @@ def judge(
     return replace(draft, metrics=metrics, cost=cost, inputs=inputs), measured
 
 
-def check_growth(store: Store, backbone: Backbone) -> None:
-    """Find out before training that the home grows on another base: scores on two bases are no one matrix.
-
-    Raises:
-        ConflictError: The home's growth began on another base.
-    """
-    for stream in streams.list_all(store):
-        if stream.name == streams.HOME_STREAM and stream.base_digest != backbone.record.digest:
-            raise ConflictError(
-                f"This home has grown on the base {stream.base_digest[:19]}..., and its base is now "
-                f"{backbone.record.digest[:19]}...",
-                "limpet init --home FOLDER --base SPEC makes a home for the other base",
-            )
-
-
-def after_addition(store: Store, backbone: Backbone, added: Added, *, progress: Progress = SILENT) -> StepRecord:
-    """Evaluate every version that answers for a task again, and keep the row in the home's growth.
-
-    The row has the new version for its own task. What still answers for it is evaluated too: it is one of those that
-    the addition must not have touched. One that no longer answers as it did has an open alarm afterwards.
-
-    Raises:
-        IntegrityError: A file is corrupt, or the base was changed.
-    """
-    new = added.version
-    others = [
-        version
-        for version in versions.current(store)
-        if version.reference != new.reference and version.base_digest == backbone.record.digest
-    ]
-    evaluated = [evaluate(store, backbone, version, progress=progress) for version in others]
-    read = read_contents(store)
-    for evaluation in evaluated:
-        if note := hold_against_reference(store, evaluation, read):
-            progress.note(note)
-    row = {evaluation.task: evaluation.id for evaluation in evaluated}
-    backbone.check_unchanged()
-    streams.extend(store, streams.HOME_STREAM, new.task, base_digest=backbone.record.digest)
-    arm = streams.arm_run(
-        store, streams.HOME_STREAM, "isolated", strategy="isolated", method="any", seed=0, settings={}
-    )
-    return streams.add_step(
-        store,
-        arm.id,
-        index=None,
-        task=new.task,
-        version=new.reference,
-        base_unchanged=True,
-        row=row | {new.task: added.evaluation.id},
-    )
-
-
-def _keep(
+def record_evaluation(
     store: Store,
     backbone: Backbone,
     version: VersionRecord,
@@ -349,6 +238,7 @@ def _keep(
     measured: Measured,
     audited: Mapping[str, Any] | None = None,
 ) -> EvaluationRecord:
+    """Keep what was measured of a version under the weights of `state`; `audited` says what an audit looked at."""
     task = tasks.get(store, version.task)
     outcome = measured.outcome
     predictions = {

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from limpet.errors import UsageError
-from limpet.forgetting.monitor import monitor
-from limpet.forgetting.monitor.monitor import Measured
+from limpet.forgetting.monitor.monitor import Answering, Measured, Part, measure
 from limpet.forgetting.stream.spec import AbilitySpec, parse_stream
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import general_ability, tasks
@@ -218,15 +217,11 @@ def _through_own_head(
     found = recall(store, question, backbone.record.digest, where=where)
     if found is not None:
         return found
-    measured = monitor.measure(
-        store,
-        backbone,
-        task,
-        split="evaluation",
-        max_length=question["max_length"],
+    answering = Answering(
         method=state.method if state else methods.BARE,
         state=version_files(store, backbone, state) if state else {},
         head=version_files(store, backbone, head),
-        progress=progress,
+        max_length=question["max_length"],
     )
+    measured = measure(store, backbone, task, answering=answering, part=Part(), progress=progress)
     return _keep(store, backbone, question, where=where, metric=task.definition.metric, found=measured)

@@ -12,7 +12,8 @@ from typing import Any
 
 from limpet.errors import NotFoundError, UsageError
 from limpet.forgetting import strategies
-from limpet.forgetting.monitor import monitor
+from limpet.forgetting.monitor.growth import Answers, Row, keep_row, measure_and_register
+from limpet.forgetting.monitor.monitor import Answering, Part, measure
 from limpet.forgetting.strategies import Context, Strategy
 from limpet.forgetting.stream import forward_transfer, general_ability
 from limpet.forgetting.stream.spec import ArmSpec, StreamSpec, TaskSpec
@@ -45,6 +46,15 @@ class _Run:
     tasks: tuple[TaskRecord, ...]
     ability_tasks: tuple[AbilityTask, ...]
     progress: Progress
+
+
+@dataclass(frozen=True)
+class _Growing:
+    """An arm under one seed while it grows: each task's newest head, with the weights that it was learned with."""
+
+    record: ArmRun
+    strategy: Strategy
+    heads: dict[str, VersionRecord]
 
 
 class _Learned(Mapping[str, Start]):
@@ -160,14 +170,14 @@ def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:
     chosen = record.chosen or _choose(run, arm, seed, record=record)
     strategy, context = strategies.get(arm.strategy), _context(run, arm, chosen, seed=seed)
     steps = streams.steps(run.store, record.id)
-    # each task's head, with the weights that it was learned with
     heads = {
         task.name: versions.resolve(run.store, steps[-1].row[task.name].version) for task in run.tasks[: len(steps)]
     }
+    growing = _Growing(record, strategy, heads)
     for index in range(len(steps), len(run.tasks)):
         _say(context, f"learns {run.tasks[index].name}", chosen)
         staged = strategy.stage(context, index, _learned(run, heads))
-        step = _register(run, strategy, record, index=index, heads=heads, staged=staged, settings=context.training)
+        step = _grow(run, growing, staged, index=index, settings=context.training)
         discard(staged[0])
         scores = "  ".join(f"{task} {step.row[task].score:.3f}" for task in step.row)
         run.progress.note(f"{arm.name} (seed {seed}) learned {step.version}:  {scores}")
@@ -200,50 +210,53 @@ def _learned(run: _Run, heads: Mapping[str, VersionRecord]) -> _Learned:
     return _Learned(tuple(heads), find)
 
 
-def _register(
-    run: _Run,
-    strategy: Strategy,
-    record: ArmRun,
-    *,
-    index: int,
-    heads: dict[str, VersionRecord],
-    staged: tuple[Staged, ...],
-    settings: TrainingSettings,
+def _grow(
+    run: _Run, arm: _Growing, staged: tuple[Staged, ...], *, index: int, settings: TrainingSettings
 ) -> StepRecord:
-    """Register what a step learned, evaluate every task so far, and keep the row; `heads` is brought up to date."""
-    previous = heads[run.tasks[index - 1].name].reference if index and strategy.shares_state else None
-    cells: dict[str, int] = {}
-    for one in staged:
-        draft = replace(one.draft, role=strategy.role, parent=previous)
-        added = monitor.add_version(run.store, run.backbone, draft, files=one.files, progress=run.progress)
-        heads[added.version.task] = added.version
-        cells[added.version.task] = added.evaluation.id
-    newest = heads[run.tasks[index].name]
-    for task, version in heads.items():
-        if task not in cells:
-            state = newest if strategy.shares_state else version
-            cells[task] = monitor.evaluate(run.store, run.backbone, version, state=state, progress=run.progress).id
-    if run.spec.evaluate_future:
-        state_before = newest if strategy.shares_state else None
-        for later in run.tasks[index + 1 :]:
-            if forward_transfer.has_class_means(later):
-                length = settings.max_length or later.definition.max_length
-                cells[later.name] = forward_transfer.evaluate(
-                    run.store, run.backbone, later, state=state_before, max_length=length, progress=run.progress
-                ).id
+    """Register what a step learned, and keep the row of every task so far; the arm's heads are brought up to date."""
+    shared, heads = arm.strategy.shares_state, arm.heads
+    previous = heads[run.tasks[index - 1].name].reference if index and shared else None
+    added = [
+        measure_and_register(
+            run.store,
+            run.backbone,
+            replace(one.draft, role=arm.strategy.role, parent=previous),
+            files=one.files,
+            progress=run.progress,
+        )
+        for one in staged
+    ]
+    heads |= {one.version.task: one.version for one in added}
+    learned, newest = {one.version.task for one in added}, heads[run.tasks[index].name]
+    others = [
+        Answers(version, newest if shared else version) for task, version in heads.items() if task not in learned
+    ]
+    cells = _future(run, index, newest if shared else None, length=settings.max_length)
     for ability_task in run.ability_tasks:
         general_ability.ask(run.store, run.backbone, ability_task, state=newest, progress=run.progress)
-    run.backbone.check_unchanged()
     unchanged = None if methods.get(newest.method).capabilities.trains_base_copy else True
-    return streams.add_step(
-        run.store,
-        record.id,
-        index=index,
-        task=newest.task,
-        version=newest.reference,
-        base_unchanged=unchanged,
-        row=cells,
-    )
+    row = Row(arm.record.id, index, others, cells, unchanged)
+    # a step is named by the task whose turn it was
+    added.sort(key=lambda one: one.version.reference == newest.reference)
+    return keep_row(run.store, run.backbone, added, row=row, progress=run.progress)
+
+
+def _future(run: _Run, index: int, state: VersionRecord | None, *, length: int | None) -> dict[str, int]:
+    """Return the evaluations of the tasks that come later, where the stream asks for them."""
+    if not run.spec.evaluate_future:
+        return {}
+    return {
+        task.name: forward_transfer.evaluate(
+            run.store,
+            run.backbone,
+            task,
+            state=state,
+            max_length=length or task.definition.max_length,
+            progress=run.progress,
+        ).id
+        for task in run.tasks[index + 1 :]
+        if forward_transfer.has_class_means(task)
+    }
 
 
 def _context(run: _Run, arm: ArmSpec, candidate: Mapping[str, Any], *, seed: int) -> Context:
@@ -323,16 +336,9 @@ def _try(
     for task in run.tasks:
         head = heads[task.name]
         state = stages[-1] if strategy.shares_state else head
-        measured = monitor.measure(
-            run.store,
-            run.backbone,
-            task,
-            split="validation",
-            max_length=int(head.draft.config["max_length"]),
-            method=arm.method,
-            state=state.files,
-            head=head.files,
-            progress=run.progress,
+        answering = Answering(arm.method, state.files, head.files, int(head.draft.config["max_length"]))
+        measured = measure(
+            run.store, run.backbone, task, answering=answering, part=Part("validation"), progress=run.progress
         )
         scores[task.name] = measured.score
     return tuple(stages), scores

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
 from limpet.registry import versions
-from limpet.registry.records import alarms, evaluations, tasks
+from limpet.registry.records import alarms, evaluations
 from limpet.registry.versions import aliases, costs, deletion, lineage, notes, tags
 
 if TYPE_CHECKING:
-    from limpet.home import Home
+    from limpet.home.context import HomeContext
     from limpet.home.results import Move, Trained
     from limpet.registry.formats.json_values import JsonObject
     from limpet.registry.records.alarms import Alarm
@@ -28,8 +28,8 @@ __all__ = ["Adapters"]
 class Adapters:
     """`home.adapter`: the versions, and the aliases that point at them."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, context: HomeContext) -> None:
+        self._context = context
 
     def register(
         self,
@@ -42,22 +42,12 @@ class Adapters:
         progress: Progress | None = None,
     ) -> Trained:
         """Register an adapter that was trained elsewhere, in peft's format; see `limpet.training.adoption.adopt`."""
-        from limpet.forgetting.gate.parse import read_rules
-        from limpet.forgetting.monitor.monitor import add_version, check_growth
-        from limpet.training.adoption.adopt import adopt
+        from limpet.home.growth import Terms, register_adopted
         from limpet.training.progress import SILENT
 
-        home, progress = self._home, progress or SILENT
-        if promote is not None:
-            aliases.check_unprotected(home.store, task, promote)
-        record = tasks.get(home.store, task)
-        backbone = home.backbone(progress)
-        check_growth(home.store, backbone)
-        adopted = adopt(home.store, backbone, record, folder=Path(folder), labels=labels, progress=progress)
-        with adopted as (draft, files):
-            added = add_version(home.store, backbone, draft, files=files, progress=progress)
-        return home.after_addition(
-            added, True, promote, rules=read_rules(home.path), mirror=mirror, progress=progress
+        terms = Terms(promote=promote, mirror=mirror)
+        return register_adopted(
+            self._context, task, Path(folder), labels=labels, terms=terms, progress=progress or SILENT
         )
 
     def list(
@@ -74,7 +64,7 @@ class Adapters:
     ) -> Page[VersionRecord]:
         """One page of versions, newest first or by `sort`, such as `-score`; with `deleted`, those deleted too."""
         return versions.find(
-            self._home.store,
+            self._context.store,
             task,
             method,
             alias=alias,
@@ -87,11 +77,11 @@ class Adapters:
 
     def show(self, reference: str) -> VersionRecord:
         """Return one version, `task`, `task@3`, `task@alias`; by its number also one that was deleted."""
-        return versions.look_up(self._home.store, reference)
+        return versions.look_up(self._context.store, reference)
 
     def cost(self, reference: str) -> JsonObject:
         """Return what a version cost, also against full fine-tuning; see `limpet.registry.versions.costs`."""
-        return costs.summary(self._home.store, self.show(reference))
+        return costs.summary(self._context.store, self.show(reference))
 
     def served(self, reference: str) -> JsonObject | None:
         """Return how a version's served answers agree with the measured ones, and every example where they do not.
@@ -99,45 +89,45 @@ class Adapters:
         Null for a version that was registered before this was measured, or whose evaluation has no answers.
         """
         version = self.show(reference).reference
-        *_, first = [None, *evaluations.full(self._home.store, version, version)]
-        content = {} if first is None else evaluations.predictions(self._home.store, first)
+        *_, first = [None, *evaluations.full(self._context.store, version, version)]
+        content = {} if first is None else evaluations.predictions(self._context.store, first)
         return content.get("served")
 
     def alarm(self, reference: str) -> Alarm | None:
         """Return the open alarm of a version: it does not answer as it did; null where it has none."""
-        return alarms.open_alarm(self._home.store, self.show(reference).reference)
+        return alarms.open_alarm(self._context.store, self.show(reference).reference)
 
     def lineage(self, reference: str) -> Lineage:
         """Return where a version comes from: parent, data, steps of streams, its run in MLflow."""
-        return lineage.get(self._home.store, reference)
+        return lineage.get(self._context.store, reference)
 
     def tags(self, reference: str) -> dict[str, str]:
         """Return the tags of a version."""
-        return tags.get(self._home.store, reference)
+        return tags.get(self._context.store, reference)
 
     def tag(self, reference: str, values: Mapping[str, str], remove: Sequence[str] = ()) -> dict[str, str]:
         """Set tags of a version, take others away, and return all that it has."""
-        return tags.change(self._home.store, reference, values, remove=remove)
+        return tags.change(self._context.store, reference, values, remove=remove)
 
     def notes(self, reference: str) -> tuple[Note, ...]:
         """Return the notes on a version, oldest first."""
-        return notes.get(self._home.store, reference)
+        return notes.get(self._context.store, reference)
 
     def note(self, reference: str, text: str) -> Note:
         """Leave a note on a version."""
-        return notes.add(self._home.store, reference, text)
+        return notes.add(self._context.store, reference, text)
 
     def delete(self, reference: str, reason: str, *, dry_run: bool = False) -> VersionRecord:
         """Delete a version, `task@3`; with `dry_run`, only say what it would be or why it can't be deleted."""
         if dry_run:
-            return deletion.check_deletable(self._home.store, reference, reason)
-        return deletion.delete(self._home.store, reference, reason)
+            return deletion.check_deletable(self._context.store, reference, reason)
+        return deletion.delete(self._context.store, reference, reason)
 
     def diff(self, a: str, b: str) -> VersionDifference:
         """What tells two versions apart, of one task or of two; see `limpet.registry.versions.diff`."""
         from limpet.registry.versions import diff
 
-        return diff.compare(self._home.store, a, b)
+        return diff.compare(self._context.store, a, b)
 
     def promote(
         self,
@@ -166,7 +156,7 @@ class Adapters:
         """
         from limpet.home.alias_moves import Terms, promote
 
-        return promote(self._home, reference, alias, terms=Terms(expect, reason, accept), progress=progress)
+        return promote(self._context, reference, alias, terms=Terms(expect, reason, accept), progress=progress)
 
     def rollback(
         self,
@@ -188,13 +178,13 @@ class Adapters:
         """
         from limpet.home.alias_moves import Terms, rollback
 
-        return rollback(self._home, task, alias, terms=Terms(expect, reason, accept), progress=progress)
+        return rollback(self._context, task, alias, terms=Terms(expect, reason, accept), progress=progress)
 
     def history(
         self, task: str, alias: str | None = None, limit: int = 50, *, cursor: str | None = None
     ) -> Page[AliasEvent]:
         """One page of the moves of a task's aliases, or of one of them, oldest first."""
-        return aliases.history_page(self._home.store, task, alias, limit=limit, cursor=cursor)
+        return aliases.history_page(self._context.store, task, alias, limit=limit, cursor=cursor)
 
     def export(self, reference: str, path: str | Path, *, data: bool = True, merged: bool = False) -> Path:
         """Write a version's files into a new folder that plain peft loads, or into one bundle.
@@ -217,13 +207,13 @@ class Adapters:
         if merged:
             return self._export_merged(reference, target, data)
         if target.suffix == SUFFIX:
-            return export_import.export_bundle(self._home.store, reference, target, data=data)
+            return export_import.export_bundle(self._context.store, reference, target, data=data)
         if not data:
             raise UsageError(
                 f"A folder never has the task's data; only a bundle can be without it, and {str(path)!r} is none.",
                 f"limpet adapter export {reference} FILE{SUFFIX} --without-data",
             )
-        return export_import.export(self._home.store, reference, target)
+        return export_import.export(self._context.store, reference, target)
 
     def _export_merged(self, reference: str, target: Path, data: bool) -> Path:
         from limpet.registry.exchange.bundle_format import SUFFIX
@@ -234,13 +224,18 @@ class Adapters:
             raise UsageError(
                 "A merged model is a folder, and never a bundle.", f"limpet adapter export {reference} FOLDER"
             )
-        version = versions.resolve(self._home.store, reference)
+        version = versions.resolve(self._context.store, reference)
         # before the base is loaded
         check_mergeable(version.method)
-        return export_merged(self._home.store, self._home.backbone(), version, folder=target)
+        return export_merged(self._context.store, self._context.backbone(), version, folder=target)
 
-    def import_bundle(self, path: str | Path) -> tuple[VersionRecord, bool]:
-        """Take a version in from a bundle, and say whether it was made now; nothing is evaluated."""
-        from limpet.registry.exchange import export_import
+    def import_bundle(self, path: str | Path, *, mirror: bool = True) -> tuple[VersionRecord, bool]:
+        """Take a version in from a bundle, and say whether it was made now; nothing is evaluated.
 
-        return export_import.import_bundle(self._home.store, Path(path))
+        With `mirror`, the MLflow mirror is brought up to date at the end.
+        """
+        from limpet.home.growth import Terms, import_bundle
+        from limpet.training.progress import SILENT
+
+        joined = import_bundle(self._context, Path(path), terms=Terms(mirror=mirror), progress=SILENT)
+        return joined.version, joined.created

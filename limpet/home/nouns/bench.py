@@ -10,7 +10,7 @@ from limpet.registry.records import tasks
 
 if TYPE_CHECKING:
     from limpet.forgetting.bench.values import Bench
-    from limpet.home import Home
+    from limpet.home.context import HomeContext
     from limpet.training.progress import Progress
 
 __all__ = ["Benches"]
@@ -21,8 +21,8 @@ _LOOP_NUMBERS: dict[str, type] = {"lr": float, "epochs": int, "batch_size": int,
 class Benches:
     """`home.bench`: comparisons on one task."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, context: HomeContext) -> None:
+        self._context = context
 
     def methods(
         self,
@@ -57,14 +57,16 @@ class Benches:
         from limpet.forgetting.bench.run import BenchSpec, run_bench
         from limpet.training.progress import SILENT
 
-        home, progress = self._home, progress or SILENT
-        record = tasks.get(home.store, task)
+        context, progress = self._context, progress or SILENT
+        record = tasks.get(context.store, task)
         read = {name: _numbers(name, values) for name, values in (settings or {}).items()}
         spec = BenchSpec(tuple(methods) if methods else None, tuple(seeds), epochs, read, register)
         # before the base is loaded: a name mistyped is answered at once
         spec.names()
         try:
-            return run_bench(home.store, home.backbone(progress), record, spec=spec, resume=resume, progress=progress)
+            return run_bench(
+                context.store, context.backbone(progress), record, spec=spec, resume=resume, progress=progress
+            )
         except InterruptedRunError as error:
             error.hint = f"limpet bench methods {task} --resume, with the same options"
             raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from limpet.registry.records import policy
 
 if TYPE_CHECKING:
-    from limpet.home import Home
+    from limpet.home.context import HomeContext
     from limpet.registry.records.policy import Policy
 
 __all__ = ["Policies"]
@@ -17,12 +17,12 @@ __all__ = ["Policies"]
 class Policies:
     """`home.policy`: the rules of the home, which hold for everyone who uses it."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, context: HomeContext) -> None:
+        self._context = context
 
     def show(self) -> Policy:
         """Return the rules."""
-        return policy.get(self._home.store)
+        return policy.get(self._context.store)
 
     def set(
         self,
@@ -35,7 +35,7 @@ class Policies:
     ) -> Policy:
         """Change some rules, `none` for no such rule any more, and leave the others as they are."""
         return policy.change(
-            self._home.store,
+            self._context.store,
             protect=protect,
             unprotect=unprotect,
             keep_last=keep_last,

@@ -11,7 +11,7 @@ from limpet.registry.settings import DEFAULT_BASE
 
 if TYPE_CHECKING:
     from limpet.forgetting.report.values import Report
-    from limpet.home import Home
+    from limpet.home.context import HomeContext
     from limpet.registry.values import StreamRecord
     from limpet.training.progress import Progress
 
@@ -21,8 +21,8 @@ __all__ = ["Streams"]
 class Streams:
     """`home.stream`: sequential task training by several arms."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, context: HomeContext) -> None:
+        self._context = context
 
     def run(
         self, file: str | Path, *, mirror: bool = True, progress: Progress | None = None
@@ -37,28 +37,30 @@ class Streams:
         Returns:
             The report, and warnings about what could not be done beside it.
         """
+        from limpet.forgetting.report.build import build_report
         from limpet.forgetting.stream.run import run_stream
         from limpet.forgetting.stream.spec import read_stream
+        from limpet.home import growth
         from limpet.training.progress import SILENT
 
-        home, progress = self._home, progress or SILENT
+        context, progress = self._context, progress or SILENT
         spec = read_stream(Path(file))
-        if spec.base and spec.base != (home.store.settings.base or DEFAULT_BASE):
+        if spec.base and spec.base != (context.store.settings.base or DEFAULT_BASE):
             raise UsageError(
-                f"The stream is for the base {spec.base!r}, but this home's is {home.store.settings.base!r}.",
+                f"The stream is for the base {spec.base!r}, but this home's is {context.store.settings.base!r}.",
                 f"limpet init --home FOLDER --base {spec.base}",
             )
         try:
-            run_stream(home.store, home.backbone(progress), spec, progress=progress)
+            run_stream(context.store, context.backbone(progress), spec, progress=progress)
         except InterruptedRunError as error:
             error.hint = f"limpet stream run {file}"
             raise
-        return home.report(spec.name), home.mirror() if mirror else ()
+        return build_report(context.store, spec.name), growth.mirror(context.store) if mirror else ()
 
     def list(self) -> tuple[StreamRecord, ...]:
         """All streams, oldest first."""
-        return streams.list_all(self._home.store)
+        return streams.list_all(self._context.store)
 
     def show(self, name: str) -> StreamRecord:
         """Return one stream."""
-        return streams.get(self._home.store, name)
+        return streams.get(self._context.store, name)

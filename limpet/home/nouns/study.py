@@ -9,7 +9,7 @@ from limpet.registry.records import tasks
 
 if TYPE_CHECKING:
     from limpet.forgetting.bench.icl_order_study import IclStudy
-    from limpet.home import Home
+    from limpet.home.context import HomeContext
     from limpet.training.progress import Progress
 
 __all__ = ["Studies"]
@@ -18,8 +18,8 @@ __all__ = ["Studies"]
 class Studies:
     """`home.study`: what a result hangs on, measured; nothing is registered."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, context: HomeContext) -> None:
+        self._context = context
 
     def icl(
         self,
@@ -47,11 +47,11 @@ class Studies:
         from limpet.forgetting.bench.icl_order_study import study_icl
         from limpet.training.progress import SILENT
 
-        record = tasks.get(self._home.store, task)
+        record = tasks.get(self._context.store, task)
         told = progress or SILENT
-        backbone = self._home.backbone(told)
+        backbone = self._context.backbone(told)
         return study_icl(
-            self._home.store,
+            self._context.store,
             backbone,
             record,
             orders=orders,

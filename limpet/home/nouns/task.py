@@ -8,39 +8,39 @@ from typing import TYPE_CHECKING, Any
 from limpet.registry.records import tasks
 
 if TYPE_CHECKING:
-    from limpet.home import Home
-    from limpet.registry.values import TaskRecord, VersionRecord
+    from limpet.home.context import HomeContext
+    from limpet.registry.values import TaskRecord
 
-__all__ = ["Tasks", "cut_warnings"]
+__all__ = ["Tasks"]
 
 
 class Tasks:
     """`home.task`: datasets with their type, labels, metric and splits."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, context: HomeContext) -> None:
+        self._context = context
 
     def add(self, name: str, data: str, **options: Any) -> TaskRecord:
         """Read a dataset, split it and keep it; `options` are those of
         `limpet.training.data.build_task.build_task`."""
         from limpet.training.data.build_task import add_task
 
-        return add_task(self._home.store, name, data, **options)
+        return add_task(self._context.store, name, data, **options)
 
     def list(self) -> tuple[TaskRecord, ...]:
         """All tasks, oldest first."""
-        return tasks.list_all(self._home.store)
+        return tasks.list_all(self._context.store)
 
     def show(self, name: str) -> TaskRecord:
         """Return one task."""
-        return tasks.get(self._home.store, name)
+        return tasks.get(self._context.store, name)
 
     def majority_baseline(self, name: str) -> float | None:
         """Return the score of the same answer to every text; see
         `limpet.training.data.baseline.majority_baseline`."""
         from limpet.training.data.baseline import majority_baseline
 
-        return majority_baseline(self._home.store, self.show(name))
+        return majority_baseline(self._context.store, self.show(name))
 
     def cut(self, name: str) -> Mapping[str, Mapping[str, int]] | None:
         """Return what of each split is longer than the task's limits, and by how much; see `Lengths.over`.
@@ -53,15 +53,7 @@ class Tasks:
         if recorded := record.checks.get("cut"):
             found: Mapping[str, Mapping[str, int]] = recorded
             return found
-        tokenizer = find_tokenizer(self._home.store)
+        tokenizer = find_tokenizer(self._context.store)
         if tokenizer is None:
             return None
-        return cut(self._home.store, tokenizer, record, max_length=record.definition.max_length)
-
-
-def cut_warnings(home: Home, version: VersionRecord) -> list[str]:
-    """Say what of its task's examples a version did not see whole."""
-    from limpet.training.data.overlong import describe
-
-    sizes: dict[str, int] = {split.name: split.examples for split in home.task.show(version.task).splits}
-    return describe(version.metrics.get("cut") or {}, sizes, int(version.config["max_length"]))
+        return cut(self._context.store, tokenizer, record, max_length=record.definition.max_length)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from limpet.forgetting.monitor.monitor import add_version
+from limpet.forgetting.monitor.growth import measure_and_register
 from limpet.home import Home
 from limpet.registry import versions
 from limpet.registry.records import reference_outputs, tasks
@@ -97,11 +97,11 @@ def test_a_probe_with_another_count_of_labels_is_never_sound(home: Home) -> None
 def test_the_same_version_again_keeps_its_first_probe(home: Home) -> None:
     task = tasks.get(home.store, "place")
     staged = learn(TrainingRun(home.store, home.backbone(), task, QUICK))
-    first = add_version(home.store, home.backbone(), staged.draft, files=staged.files)
+    first = measure_and_register(home.store, home.backbone(), staged.draft, files=staged.files)
     before = reference_outputs.of(home.store, "place@1")
     torch.set_num_threads(torch.get_num_threads() + 1)
     try:
-        again = add_version(home.store, home.backbone(), staged.draft, files=staged.files)
+        again = measure_and_register(home.store, home.backbone(), staged.draft, files=staged.files)
     finally:
         torch.set_num_threads(torch.get_num_threads() - 1)
     assert (first.created, again.created) == (True, False)

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from limpet.cli import cli
 from limpet.errors import UsageError
-from limpet.forgetting.monitor.monitor import measure
+from limpet.forgetting.monitor.monitor import Answering, Part, measure
 from limpet.home import Home, init
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import version_files
@@ -115,9 +115,8 @@ def test_a_copy_is_validated_with_the_words_that_it_has_just_learned(tmp_path: P
     task, backbone = home.task.show("headlines"), replace(home.backbone(), evaluation_dtype="bfloat16")
     files = version_files(home.store, backbone, version)
     length = int(version.config["max_length"])
-    again = measure(
-        home.store, backbone, task, split="validation", max_length=length, method="full", state=files, head=files
-    )
+    answering = Answering("full", files, files, length)
+    again = measure(home.store, backbone, task, answering=answering, part=Part("validation"))
     assert version.metrics["validation_neg-perplexity"] == pytest.approx(again.score, abs=1e-6)
     assert version.metrics["history"][-1]["validation"] > version.metrics["history"][0]["validation"]
 

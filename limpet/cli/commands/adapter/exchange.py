@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from limpet.cli.commands._trained import mirroring_after
 from limpet.cli.options.command import Command
 from limpet.cli.options.invocation import Invocation, pass_invocation
 from limpet.cli.terminal.sanitize import plain
@@ -48,11 +49,13 @@ def import_(invocation: Invocation, file: Path) -> None:
     """
     from limpet.cli.terminal import output
 
-    version, created = invocation.open().adapter.import_bundle(file)
-    if invocation.json:
-        output.emit(version=version, created=created)
-        return
-    state = "imported" if created else "the same bytes were registered before as"
-    click.echo(f"{state} {version.reference} ({version.method}, {output.short(version.digest)})")
-    if created and not invocation.quiet:
-        click.echo(f"it was not evaluated here: limpet evaluate {version.reference}", err=True)
+    home = invocation.open()
+    with mirroring_after(home):
+        version, created = home.adapter.import_bundle(file, mirror=False)
+        if invocation.json:
+            output.emit(version=version, created=created)
+            return
+        state = "imported" if created else "the same bytes were registered before as"
+        click.echo(f"{state} {version.reference} ({version.method}, {output.short(version.digest)})")
+        if created and not invocation.quiet:
+            click.echo(f"it was not evaluated here: limpet evaluate {version.reference}", err=True)

@@ -1,0 +1,165 @@
+"""How a score matrix grows: a version is registered, the others are evaluated again, and the row is kept.
+
+`limpet train`, `limpet adapter register` and every step of a stream go this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from limpet.errors import ConflictError
+from limpet.forgetting.monitor.drift import hold_against_reference
+from limpet.forgetting.monitor.kept_predictions import read_contents
+from limpet.forgetting.monitor.monitor import Measured, evaluate, measure_candidate, record_evaluation
+from limpet.registry import versions
+from limpet.registry.records import streams, tasks
+from limpet.registry.store import Store
+from limpet.registry.values import EvaluationRecord, StepRecord, VersionDraft, VersionRecord
+from limpet.training.base.backbone import Backbone
+from limpet.training.evaluation import reference_outputs
+from limpet.training.progress import SILENT, Progress
+
+__all__ = [
+    "Added",
+    "Answers",
+    "Row",
+    "check_growth",
+    "home_row",
+    "keep_row",
+    "measure_and_register",
+    "register_measured",
+]
+
+
+@dataclass(frozen=True)
+class Added:
+    """A version with its own evaluation; `created` is false where identical bytes were registered before."""
+
+    version: VersionRecord
+    created: bool
+    evaluation: EvaluationRecord
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Who answers for a task: the version that gives the head, and the one that gives the weights under it."""
+
+    version: VersionRecord
+    state: VersionRecord
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a score matrix, beside the cells of what was added.
+
+    `arm` is the id of the arm's run; `index` is the step, null for the next one. `others` answer for the other tasks.
+    `cells` are evaluations of other tasks that were made already, by task. `base_unchanged` is null where the arm
+    trains a copy of the base.
+    """
+
+    arm: int
+    index: int | None
+    others: Sequence[Answers]
+    cells: Mapping[str, int] = field(default_factory=dict)
+    base_unchanged: bool | None = True
+
+
+def measure_and_register(
+    store: Store,
+    backbone: Backbone,
+    draft: VersionDraft,
+    *,
+    files: Mapping[str, Path],
+    progress: Progress = SILENT,
+) -> Added:
+    """Score a learned adapter on its evaluation split, register it with that score; keep the evaluation and a probe.
+
+    Raises:
+        IntegrityError: A file does not fit the base, an answer is not finite, or the base was changed.
+    """
+    measured_draft, measured = measure_candidate(store, backbone, draft, files=files, progress=progress)
+    return register_measured(store, backbone, measured_draft, files=files, measured=measured)
+
+
+def register_measured(
+    store: Store, backbone: Backbone, draft: VersionDraft, *, files: Mapping[str, Path], measured: Measured
+) -> Added:
+    """Register what `measure_candidate` has measured, and keep the evaluation and a probe.
+
+    Raises:
+        IntegrityError: A file does not fit the base, an answer is not finite, or the base was changed.
+    """
+    inputs = reference_outputs.probe_inputs(store, tasks.get(store, draft.task))
+    outputs = reference_outputs.compute(
+        backbone, draft.method, files, inputs=inputs, max_length=int(draft.config["max_length"])
+    )
+    backbone.check_unchanged()
+    version, created = versions.register(store, draft, files, probe=outputs)
+    return Added(version, created, record_evaluation(store, backbone, version, state=version, measured=measured))
+
+
+def keep_row(
+    store: Store, backbone: Backbone, added: Sequence[Added], *, row: Row, progress: Progress = SILENT
+) -> StepRecord:
+    """Evaluate everything that answers for another task again, and keep the row; the last of `added` names the step.
+
+    A version that no longer answers, under its own weights, as it did has an open alarm afterwards.
+
+    Raises:
+        IntegrityError: A file is corrupt, or the base was changed.
+    """
+    evaluations = [
+        evaluate(store, backbone, answers.version, state=answers.state, progress=progress) for answers in row.others
+    ]
+    contents = read_contents(store)
+    for evaluation in evaluations:
+        if note := hold_against_reference(store, evaluation, contents):
+            progress.note(note)
+    # what still answers for a task that was learned again is evaluated too; the row has the new version
+    cells = {evaluation.task: evaluation.id for evaluation in evaluations}
+    cells |= {one.version.task: one.evaluation.id for one in added}
+    backbone.check_unchanged()
+    newest = added[-1].version
+    return streams.add_step(
+        store,
+        row.arm,
+        index=row.index,
+        task=newest.task,
+        version=newest.reference,
+        base_unchanged=row.base_unchanged,
+        row={**cells, **row.cells},
+    )
+
+
+def home_row(store: Store, backbone: Backbone, new: VersionRecord) -> Row:
+    """Return the next row of the home's own growth: every version on this base that answers for a task now.
+
+    What still answers for the new version's task is one of those that the addition must not have touched.
+    """
+    others = [
+        Answers(version, version)
+        for version in versions.current(store)
+        if version.reference != new.reference and version.base_digest == backbone.record.digest
+    ]
+    streams.extend(store, streams.HOME_STREAM, new.task, base_digest=backbone.record.digest)
+    arm = streams.arm_run(
+        store, streams.HOME_STREAM, "isolated", strategy="isolated", method="any", seed=0, settings={}
+    )
+    return Row(arm.id, None, others)
+
+
+def check_growth(store: Store, backbone: Backbone) -> None:
+    """Find out before training that the home grows on another base: scores on two bases are no one matrix.
+
+    Raises:
+        ConflictError: The home's growth began on another base.
+    """
+    for stream in streams.list_all(store):
+        if stream.name == streams.HOME_STREAM and stream.base_digest != backbone.record.digest:
+            raise ConflictError(
+                f"This home has grown on the base {stream.base_digest[:19]}..., and its base is now "
+                f"{backbone.record.digest[:19]}...",
+                "limpet init --home FOLDER --base SPEC makes a home for the other base",
+            )

@@ -1,0 +1,57 @@
+"""`home.methods`: what every method can do, and whether it works on the home's base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from limpet.errors import NotFoundError
+from limpet.home.results import MethodInfo, method_info
+from limpet.registry.records import bases
+
+if TYPE_CHECKING:
+    from limpet.registry.store import Store
+    from limpet.registry.values import BaseRecord
+    from limpet.training.progress import Progress
+
+__all__ = ["describe_methods"]
+
+
+def describe_methods(store: Store, progress: Progress) -> tuple[MethodInfo, ...]:
+    """Return every method with what it can do; see `limpet.home.Home.methods`."""
+    from limpet.training import methods
+
+    try:
+        base = bases.get(store)
+    except NotFoundError:
+        base = None
+    everything = [methods.get(name) for name in methods.names()]
+    if base is None:
+        return tuple(method_info(method, methods.works_on(method), None, nearest=None) for method in everything)
+    if methods.was_tried(base):
+        reasons = {method.name: methods.obstacle(method, base) for method in everything}
+    else:
+        reasons = _try_methods(store, base, progress)
+    return tuple(
+        method_info(
+            method,
+            methods.works_on(method),
+            reasons[method.name],
+            nearest=_first(method.alternatives, reasons),
+        )
+        for method in everything
+    )
+
+
+def _try_methods(store: Store, base: BaseRecord, progress: Progress) -> dict[str, str]:
+    from limpet.training.base import locate
+    from limpet.training.base.pretrained import load_config
+    from limpet.training.learning.method_compatibility import try_all, twin
+
+    progress.note(f"no method was tried on {base.architecture} models yet: trying all of them")
+    return try_all(twin(load_config(locate.check(store, base))))
+
+
+def _first(names: Sequence[str], reasons: Mapping[str, str]) -> str | None:
+    """Return the first method that nothing speaks against."""
+    return next((name for name in names if not reasons[name]), None)

@@ -1,0 +1,240 @@
+"""How a home grows: by a task learned here, an adapter learned elsewhere, or a version out of a bundle.
+
+All three are judged, promoted if they may be, and mirrored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limpet.errors import InterruptedRunError, NotFoundError, UsageError
+from limpet.forgetting.gate.parse import has_rule, read_rules
+from limpet.forgetting.gate.rules import GateRules
+from limpet.home.gate import Judgement, judge_addition, judge_move, refusal
+from limpet.home.results import Trained
+from limpet.loading import loading
+from limpet.registry import versions
+from limpet.registry.records import alarms, gate_refusals, streams, tasks
+from limpet.registry.records.rows import PRODUCTION
+from limpet.registry.versions import aliases
+
+if TYPE_CHECKING:
+    from limpet.forgetting.monitor.growth import Added
+    from limpet.home.context import HomeContext
+    from limpet.registry.store import Store
+    from limpet.registry.values import VersionRecord
+    from limpet.training.learning.settings import TrainingSettings
+    from limpet.training.progress import Progress
+
+__all__ = ["Beginning", "Terms", "import_bundle", "mirror", "register_adopted", "train"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On which terms a version joins a home.
+
+    With `monitor`, the other tasks' current versions are evaluated again, and the row is kept. `promote` is the alias
+    to move to it, if the gate lets it; `max_forgetting` wins over the home's own limit on `forgetting_max`. With
+    `mirror`, the MLflow mirror is brought up to date at the end.
+    """
+
+    monitor: bool = True
+    promote: str | None = None
+    max_forgetting: float | None = None
+    mirror: bool = True
+
+    def rules(self, home: Path) -> GateRules:
+        """Return the rules of the home in this folder, as far as these terms leave them.
+
+        Raises:
+            UsageError: A rule needs the monitor, which is switched off.
+        """
+        rules = read_rules(home)
+        if self.max_forgetting is not None:
+            if not self.monitor:
+                raise UsageError("A limit on forgetting needs the monitor.", "leave out --no-monitor")
+            rules = replace(rules, max_forgetting=self.max_forgetting)
+        if self.promote is not None and not self.monitor and has_rule(rules):
+            raise UsageError("The gate of this home's limpet.toml needs the monitor.", "leave out --no-monitor")
+        return rules
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where training begins: at the tensors of a version, or at the newest checkpoint of an interrupted run."""
+
+    version: str | None = None
+    resume: bool = False
+
+
+def train(
+    context: HomeContext,
+    task: str,
+    settings: TrainingSettings | None,
+    *,
+    start: Beginning,
+    terms: Terms,
+    progress: Progress,
+) -> Trained:
+    """Learn a task, and let the version join the home; see `limpet.home.Home.train`."""
+    with loading():
+        from limpet.forgetting.monitor.growth import check_growth, measure_and_register
+        from limpet.training import methods
+        from limpet.training.base.precision import resolve_dtype
+        from limpet.training.learning.learn import learn
+        from limpet.training.learning.run import TrainingRun
+        from limpet.training.learning.run_folder import Start, discard
+        from limpet.training.learning.settings import TrainingSettings
+        from limpet.training.model.fast_paths import describe
+
+    rules = terms.rules(context.path)
+    _check_unprotected(context, task, terms)
+    record = tasks.get(context.store, task)
+    if start.resume:
+        settings, interrupted = _resumed(context, task, settings, progress=progress)
+        start = interrupted or start
+    backbone = context.backbone(progress)
+    check_growth(context.store, backbone)
+    parent = Start.from_version(context.store, backbone, start.version) if start.version else None
+    settings = settings or TrainingSettings()
+    try:
+        run = TrainingRun(context.store, backbone, record, settings, start=parent, progress=progress)
+        staged = learn(run, resume=start.resume)
+    except InterruptedRunError as error:
+        error.hint = f"limpet train {task} --resume"
+        raise
+    method = methods.get(settings.method)
+    if not isinstance(method, methods.OwnHead):
+        config = staged.draft.config["method"]
+        progress.note(describe(method, config, resolve_dtype(settings.dtype), without=settings.without))
+    added = measure_and_register(context.store, backbone, staged.draft, files=staged.files, progress=progress)
+    discard(staged)
+    return _join(context, added, terms, rules=rules, progress=progress)
+
+
+def register_adopted(
+    context: HomeContext,
+    task: str,
+    folder: Path,
+    *,
+    labels: Sequence[str] | None,
+    terms: Terms,
+    progress: Progress,
+) -> Trained:
+    """Let an adapter that was learned elsewhere join the home; see `limpet.home.nouns.adapter.Adapters.register`."""
+    from limpet.forgetting.monitor.growth import check_growth, measure_and_register
+    from limpet.training.adoption.adopt import adopt
+
+    rules = terms.rules(context.path)
+    _check_unprotected(context, task, terms)
+    record = tasks.get(context.store, task)
+    backbone = context.backbone(progress)
+    check_growth(context.store, backbone)
+    adopted = adopt(context.store, backbone, record, folder=folder, labels=labels, progress=progress)
+    with adopted as (draft, files):
+        added = measure_and_register(context.store, backbone, draft, files=files, progress=progress)
+    return _join(context, added, terms, rules=rules, progress=progress)
+
+
+def import_bundle(context: HomeContext, path: Path, *, terms: Terms, progress: Progress) -> Trained:
+    """Let a version out of a bundle join the home; nothing is evaluated.
+
+    See `limpet.home.nouns.adapter.Adapters.import_bundle`.
+    """
+    from limpet.registry.exchange import export_import
+
+    version, created = export_import.import_bundle(context.store, path)
+    judgement = judge_move(context, version, GateRules(), alias=PRODUCTION, progress=progress)
+    return _settle(context, Trained(version, created), judgement, terms=replace(terms, monitor=False))
+
+
+def mirror(store: Store) -> tuple[str, ...]:
+    """Bring the MLflow mirror up to date, whatever happens to the tracking server; return what could not be done."""
+    from limpet.forgetting.mlflow_mirror.sync import sync_after
+
+    warning = sync_after(store)
+    return (warning,) if warning else ()
+
+
+def _join(context: HomeContext, added: Added, terms: Terms, *, rules: GateRules, progress: Progress) -> Trained:
+    """Evaluate the others again, keep the row and judge it, if the terms say so; then settle."""
+    from limpet.forgetting.monitor.growth import home_row, keep_row
+
+    version, row = added.version, {added.version.task: added.evaluation.score}
+    if terms.monitor:
+        backbone = context.backbone(progress)
+        plan = home_row(context.store, backbone, version)
+        step = keep_row(context.store, backbone, [added], row=plan, progress=progress)
+        row = {task: evaluation.score for task, evaluation in step.row.items()}
+        judgement = judge_addition(context, version, rules, alias=terms.promote, progress=progress)
+    else:
+        alias = terms.promote or PRODUCTION
+        judgement = judge_move(context, version, GateRules(), alias=alias, progress=progress)
+    return _settle(context, Trained(version, added.created, row), judgement, terms=terms)
+
+
+def _settle(context: HomeContext, trained: Trained, judgement: Judgement, *, terms: Terms) -> Trained:
+    """Promote what may be promoted, mirror, and say what came of it: the end of every addition."""
+    from limpet.training.data.baseline import majority_baseline
+
+    store, version, promoted = context.store, trained.version, None
+    for crossing in judgement.crossings:
+        gate_refusals.record(store, version.reference, crossing.rule, detail=crossing.detail)
+    if terms.promote and not judgement.crossings:
+        judged = aliases.Judged(judgement.stands)
+        promoted = aliases.promote(store, version.reference, terms.promote, reason="train --promote", judged=judged)
+        version = versions.resolve(store, version.reference)
+    standing = [alarm.sentence() for alarm in alarms.open_alarms(store)] if terms.monitor else []
+    warnings = (*judgement.notes, *standing, *(mirror(store) if terms.mirror else ()))
+    if judgement.crossings:
+        hint = f"limpet report {streams.HOME_STREAM}"
+        raise refusal(f"{version.reference} is kept, but may not be promoted", judgement, hint)
+    answers = versions.resolve(store, version.task).reference == version.reference
+    return replace(
+        trained,
+        version=version,
+        promoted=promoted,
+        warnings=(*_cut_warnings(store, version), *warnings),
+        replaced=judgement.outcome(promoted is not None or (terms.promote is None and answers)),
+        majority_baseline=majority_baseline(store, tasks.get(store, version.task)),
+    )
+
+
+def _cut_warnings(store: Store, version: VersionRecord) -> list[str]:
+    """Say what of its task's examples a version did not see whole."""
+    from limpet.training.data.overlong import describe
+
+    sizes: dict[str, int] = {split.name: split.examples for split in tasks.get(store, version.task).splits}
+    return describe(version.metrics.get("cut") or {}, sizes, int(version.config["max_length"]))
+
+
+def _check_unprotected(context: HomeContext, task: str, terms: Terms) -> None:
+    if terms.promote is not None:
+        aliases.check_unprotected(context.store, task, terms.promote)
+
+
+def _resumed(
+    context: HomeContext, task: str, settings: TrainingSettings | None, *, progress: Progress
+) -> tuple[TrainingSettings | None, Beginning | None]:
+    """Return the settings and the beginning of the interrupted run; null for both where there is none."""
+    from limpet.training.learning.run_folder import unfinished_run
+
+    try:
+        found, parent = unfinished_run(context.store, task)
+    except NotFoundError:
+        progress.note(f"{task} has no unfinished run; it begins anew")
+        return settings, None
+    if settings is not None and settings != found:
+        raise UsageError(
+            f"The interrupted run of {task!r} had other settings: {_describe_difference(found, settings)}.",
+            f"limpet train {task} --resume, with no other options",
+        )
+    return found, Beginning(parent, resume=True)
+
+
+def _describe_difference(found: TrainingSettings, given: TrainingSettings) -> str:
+    names = [name for name in vars(found) if getattr(found, name) != getattr(given, name)]
+    return ", ".join(f"{name} {getattr(found, name)!r}, not {getattr(given, name)!r}" for name in names)
