@@ -17,7 +17,7 @@ from limpet.registry.records import evaluations, reference_outputs, tasks
 from limpet.registry.store import Store
 from limpet.registry.store.blob_removal import announce, recording
 from limpet.registry.verification.verify import verify
-from limpet.registry.versions import deletion
+from limpet.registry.versions import deletion, registration
 from tests.registry.exchange.bundles import add_sound_version, exported
 from tests.registry.homes import ENVIRONMENT, a_task, adapter_bytes, add_evaluation, add_version
 
@@ -36,7 +36,7 @@ def collected_before(operation: str, store: Store) -> Callable[[str], None]:
 
 
 def test_a_version_whose_files_were_taken_away_is_stored_again(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "reach", collected_before("register.stored", home))
+    monkeypatch.setattr(registration, "reach", collected_before("register.stored", home))
     version = add_version(home, seed=1)
     assert [file.digest for file in version.files] == [digest_bytes(adapter_bytes("news", 1))]
     assert versions.find(home).items == (version,)

@@ -176,7 +176,7 @@ def test_the_report_and_the_version_say_where_another_answer_is_served(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = Agreement(27, tuple(OtherAnswer(at, 0, 1) for at in range(12)))
-    monkeypatch.setattr(monitor, "agreement", lambda *_: found)
+    monkeypatch.setattr(monitor, "agreement", lambda *_, **__: found)
     home.train("place", QUICK)
     report = home.report("home")
     assert "the served answers are the measured ones for place@1 on 55.6% of the examples" in conclusion(report)

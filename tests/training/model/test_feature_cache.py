@@ -81,9 +81,9 @@ def test_the_backbone_is_not_asked_a_second_time(
     computed: list[int] = []
     real = feature_cache._compute
 
-    def counted(model: Any, encoded: Any, *others: Any) -> list[torch.Tensor]:
+    def counted(model: Any, encoded: Any, *others: Any, **named: Any) -> list[torch.Tensor]:
         computed.append(len(encoded.ids))
-        return real(model, encoded, *others)
+        return real(model, encoded, *others, **named)
 
     monkeypatch.setattr(feature_cache, "_compute", counted)
     home.train("place", replace(PROBE, seed=1))
