@@ -15,7 +15,7 @@ import matplotlib as mpl
 
 import limpet
 from limpet.forgetting.render.plots import draw_matrix, new_figure
-from limpet.forgetting.report.values import ArmReport
+from limpet.forgetting.report.arm_values import ArmReport
 
 PICTURE = Path(__file__).parent / "images" / "who-forgot-what.svg"
 # what the arms of the demo do, in the words of someone who has not read about arms yet

@@ -32,6 +32,10 @@ from tests.warm import Warm
 
 TUTORIAL, ADAPTERS = DOCS / "tutorial" / "two-tasks.md", GUIDES / "adapters.md"
 METHODS = REFERENCE / "methods.md"
+# every page with console blocks, each followed by a test below
+TYPED = {ROOT / "README.md", TUTORIAL, ADAPTERS, METHODS, REFERENCE / "errors.md", REFERENCE / "home.md"} | {
+    GUIDES / f"{name}.md" for name in ("cost", "lifecycle", "serving", "verify")
+}
 # the pages speak of this folder, and of the sample base where its wheel is unpacked
 FOLDER, SAMPLE_BASE = "/home/ada/support", "~/.cache/limpet/bases/minilm-0.1.0"
 
@@ -278,6 +282,15 @@ def test_every_rule_of_the_gate_has_its_line_and_the_page_s_files_are_right() ->
     assert len(typed) == 4
     for line in typed:
         check_command(page, shlex.split(line.partition(" >")[0])[1:])
+
+
+def test_the_page_of_the_home_runs(shell: Shell) -> None:
+    follow(REFERENCE / "home.md", shell)
+    assert (shell.folder / "emptied.txt").read_text(encoding="utf-8").startswith("removed ")
+
+
+def test_no_page_types_commands_that_no_test_runs() -> None:
+    assert {page for page in PAGES if any(block.info == "console" for block in blocks(page))} == TYPED
 
 
 def test_the_methods_page_runs(shell: Shell) -> None:

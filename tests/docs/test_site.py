@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.docs.pages import DOCS, PAGES, ROOT, address, prose
+from tests.docs.pages import DOCS, PAGES, ROOT, File, address, prose, steps
 
 SITE = tuple(page for page in PAGES if DOCS in page.parents)
+CODE = tuple(
+    path.relative_to(ROOT).as_posix()
+    for folder in ("limpet", "tests", "benchmarks", "docs")
+    for path in (ROOT / folder).rglob("*.py")
+)
 COLUMNS = 120
 FETCHED = re.compile(r"<(?:link|script|img|iframe)\b[^>]*(?:src|href)=\"(https?:[^\"]+)")
 # importable as `sitecustomize`: whoever asks for a connection dies of it
@@ -72,6 +78,13 @@ def test_links_lead_to_files_and_headings_and_those_of_the_site_stay_in_it(page:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=address)
+def test_code_that_a_page_names_by_its_path_is_there(page: Path) -> None:
+    saved = {step.name for step in steps(page) if isinstance(step, File)}
+    named = {name for code in re.findall(r"`([^`]+)`", prose(page)) for name in re.findall(r"[\w./-]+\.py\b", code)}
+    assert sorted(name for name in named - saved if not any(f"/{file}".endswith(f"/{name}") for file in CODE)) == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=address)
 def test_prose_is_wrapped(page: Path) -> None:
     long = [line for line in prose(page).splitlines() if len(line) > COLUMNS and not line.startswith("|")]
     assert long == []
@@ -83,6 +96,11 @@ def test_lists_stand_behind_an_empty_line_or_the_site_would_run_them_into_the_pa
     for before, line in pairwise(lines):
         if re.match(r"(?:[-*]|\d+\.) ", line):
             assert not before or re.match(r"(?:[-*]|\d+\.) |  ", before), line
+
+
+@pytest.mark.parametrize("script", sorted(DOCS.glob("*.py")), ids=address)
+def test_scripts_of_the_pages_find_what_they_import(script: Path) -> None:
+    assert runpy.run_path(str(script))["main"]
 
 
 @pytest.mark.slow

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import io
+import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,6 +22,9 @@ EVERY: list[Callable[[Report], Figure]] = [
     plots.forgetting_bars,
     plots.accuracy_cost,
 ]
+
+
+ROOT = Path(__file__).parents[3]
 
 
 def picture(figure: Figure) -> bytes:
@@ -124,3 +130,18 @@ def test_an_arm_without_training_time_is_in_the_legend_too(grown: Report) -> Non
     untimed = replace(grown.arms[0], name="untimed", cost=replace(grown.arms[0].cost, train_seconds=(None,)))
     figure = plots.accuracy_cost(replace(grown, arms=(*grown.arms, untimed)))
     assert "untimed" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_the_picture_of_who_forgot_what_has_every_score_as_text_and_the_same_bytes_each_time(
+    grown: Report, tmp_path: Path
+) -> None:
+    draw = runpy.run_path(str(ROOT / "docs" / "who_forgot_what.py"))["draw"]
+    files = [tmp_path / "first.svg", tmp_path / "again.svg"]
+    for file in files:
+        draw(list(grown.arms), file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    texts = [element.text for element in ElementTree.parse(files[0]).iter("{http://www.w3.org/2000/svg}text")]
+    assert {arm.name for arm in grown.arms} <= set(texts)
+    assert {f"{score:.3f}" for arm in grown.arms for row in arm.matrix for score in row if score is not None} <= set(
+        texts
+    )
