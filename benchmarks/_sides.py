@@ -50,7 +50,7 @@ def make_home(folder: Path, tasks: Sequence[str], train_size: int, *, eval_size:
     """Make a home with some sample tasks, and give the peer the same examples and the same base."""
     from limpet.home import init
     from limpet.training.base import locate
-    from limpet.training.data.build_task import read_split
+    from limpet.training.data.stored_splits import read_split
 
     home = init(folder / "home", base="sample:minilm", mlflow="off")
     (folder / "base").symlink_to(locate.check(home.store, home.base.show()))

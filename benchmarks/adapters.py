@@ -35,7 +35,7 @@ from limpet.registry.values import VersionDraft
 from limpet.training import methods
 from limpet.training.base import locate
 from limpet.training.base.environment import current_environment
-from limpet.training.heads import build_head, save_head
+from limpet.training.model.head_files import build_head, save_head
 from limpet.training.serving.lora_slots import Place
 
 ROWS, TOKENS = 64, 32

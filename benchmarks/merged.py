@@ -26,8 +26,8 @@ from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.base.shared_copy import shared_copy
 from limpet.training.batching.batches import PAD_TO
-from limpet.training.batching.inference import encode_texts
-from limpet.training.data.build_task import read_split
+from limpet.training.batching.encoded import encode_texts
+from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation.latency import answers, paired_ratio, time_in_turn
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.merge import merged

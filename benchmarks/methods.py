@@ -315,8 +315,8 @@ def evaluate_once(home: Home, plan: Plan, task: str, *, arm: Arm, rate: float | 
 def answer_untaught(home: Home, name: str) -> dict[str, Any]:
     """Let the base do a task that it was not taught: its own head, the task's prompt and nothing else."""
     from limpet.training.batching.inference import run
-    from limpet.training.data.build_task import read_split
-    from limpet.training.heads import build_head
+    from limpet.training.data.stored_splits import read_split
+    from limpet.training.model.head_files import build_head
     from limpet.training.model.task_model import TaskModel
 
     started, task, backbone = time.time(), home.task.show(name), home.backbone()
@@ -337,7 +337,7 @@ def answer_untaught(home: Home, name: str) -> dict[str, Any]:
 
 def scored(name: str, predictions: Any, targets: Any) -> dict[str, Any]:
     """The score with those of the examples: which were right, or their values where there is no right and wrong."""
-    from limpet.training.metrics.metric import metric
+    from limpet.training.task_types import metric
 
     used = metric(name)
     assert used.counts is not None

@@ -18,8 +18,9 @@ from limpet.errors import UsageError
 from limpet.forgetting.metrics.intervals import RESAMPLES, Interval, percentile_interval, score_interval
 from limpet.forgetting.metrics.no_drift import PERMUTATIONS
 from limpet.training import methods
+from limpet.training.batching.examples import Example
 from limpet.training.batching.inference import run
-from limpet.training.data.build_task import read_split
+from limpet.training.data.stored_splits import read_split
 from limpet.training.generation.demonstrations import (
     Demonstrations,
     Script,
@@ -32,7 +33,6 @@ from limpet.training.heads.in_context import InContextHead, cut_to_fit
 from limpet.training.methods.icl import as_demonstrations
 from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import SILENT, Progress
-from limpet.training.task_types import Example
 
 if TYPE_CHECKING:
     from limpet.registry.store import Store

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from limpet.errors import UsageError
 from limpet.forgetting.metrics.forgetting import Rows
 from limpet.training.metrics.metric import Metric
-from limpet.training.metrics.metric import metric as find_metric
+from limpet.training.task_types import metric as find_metric
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from limpet.forgetting.metrics.intervals import Column
 from limpet.training.metrics.metric import Metric
-from limpet.training.metrics.metric import metric as find_metric
+from limpet.training.task_types import metric as find_metric
 
 if TYPE_CHECKING:
     import numpy as np

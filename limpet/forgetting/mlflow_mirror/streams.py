@@ -23,7 +23,7 @@ from limpet.forgetting.report.general_ability import found_after
 from limpet.registry import versions
 from limpet.registry.records import bases, streams, tasks
 from limpet.registry.values import ArmRun, StepRecord, StreamRecord, VersionRecord
-from limpet.training.metrics.metric import no_common_unit
+from limpet.training.task_types import no_common_unit
 
 __all__ = ["complete_run", "push_stream"]
 

@@ -14,7 +14,7 @@ from limpet.forgetting.monitor.replacement import change_interval, reference_eva
 from limpet.registry.records import alarms
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
-from limpet.training.metrics.metric import metric
+from limpet.training.task_types import metric
 
 __all__ = ["hold_against_reference"]
 

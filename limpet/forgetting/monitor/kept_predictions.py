@@ -11,7 +11,7 @@ from limpet.forgetting.json_form import as_tuples
 from limpet.registry.records import evaluations
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
-from limpet.training.metrics.metric import score
+from limpet.training.task_types import score
 
 __all__ = ["KeptPredictions", "ReadContent", "ReadPredictions", "read_contents", "read_predictions"]
 

@@ -22,15 +22,15 @@ from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.batching.inference import Outcome
-from limpet.training.data.build_task import read_split
+from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation import reference_outputs
 from limpet.training.evaluation.cost import efficiency
 from limpet.training.evaluation.inputs import describe_inputs
 from limpet.training.evaluation.predict_split import answers
 from limpet.training.evaluation.served import agreement
-from limpet.training.metrics.metric import score
 from limpet.training.model.task_model import active, version_files
 from limpet.training.progress import SILENT, Progress
+from limpet.training.task_types import score
 
 __all__ = [
     "Answering",

@@ -18,8 +18,8 @@ from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, TaskRecord, VersionRecord
 from limpet.registry.versions import aliases
-from limpet.training.data.build_task import read_split
-from limpet.training.metrics.metric import metric as find_metric
+from limpet.training.data.stored_splits import read_split
+from limpet.training.task_types import metric as find_metric
 
 __all__ = [
     "accepted_losses",

@@ -14,7 +14,7 @@ from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.conclusion import arm_names, runs_of, sentences
 from limpet.forgetting.report.values import Report
 from limpet.registry.records.streams import HOME_STREAM
-from limpet.training.metrics.metric import unit_key
+from limpet.training.task_types import unit_key
 
 __all__ = ["render_html"]
 

@@ -14,7 +14,7 @@ from limpet.forgetting.metrics.intervals import Interval
 from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.conclusion import arm_names, mean_of, mean_with_interval, runs_of
 from limpet.forgetting.report.values import Report
-from limpet.training.metrics.metric import unit_key
+from limpet.training.task_types import unit_key
 
 if TYPE_CHECKING:
     import numpy as np

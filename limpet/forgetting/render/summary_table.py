@@ -10,7 +10,7 @@ from limpet.forgetting.render.tables import Table, identical, mean, number, size
 from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.conclusion import arm_names, mean_with_interval, runs_of
 from limpet.forgetting.report.values import Report
-from limpet.training.metrics.metric import unit_key
+from limpet.training.task_types import unit_key
 
 __all__ = ["Fall", "largest_falls", "mean_matrix", "summary_table"]
 

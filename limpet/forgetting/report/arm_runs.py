@@ -15,7 +15,7 @@ from limpet.forgetting.metrics.matrix import Row, ScoreMatrix
 from limpet.forgetting.metrics.no_drift import forgetting_max_null
 from limpet.forgetting.monitor.kept_predictions import KeptPredictions, ReadPredictions
 from limpet.registry.values import ArmRun, EvaluationRecord, VersionRecord
-from limpet.training.metrics.metric import metric, no_common_unit
+from limpet.training.task_types import metric, no_common_unit
 
 if TYPE_CHECKING:
     import numpy as np

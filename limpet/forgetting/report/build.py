@@ -31,7 +31,7 @@ from limpet.registry.store import Store
 from limpet.registry.values import Environment, StepRecord, StreamRecord, VersionRecord
 from limpet.registry.versions.costs import find_full, full_versions
 from limpet.training.data.baseline import majority_baseline
-from limpet.training.metrics.metric import metric
+from limpet.training.task_types import metric
 
 __all__ = ["build_report"]
 

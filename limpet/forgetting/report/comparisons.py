@@ -12,8 +12,8 @@ from limpet.forgetting.metrics import intervals
 from limpet.forgetting.metrics.inference import MARGIN, equality_p_value, seeds_p_value
 from limpet.forgetting.report.arm_runs import METRICS, SEED, ArmRunEvidence, by_arm
 from limpet.forgetting.report.comparison_values import Comparison, Drift
-from limpet.training.metrics.metric import metric
 from limpet.training.metrics.units import SHARE
+from limpet.training.task_types import metric
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,8 +17,8 @@ from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, StreamRecord
 from limpet.training.evaluation.general_ability import PERPLEXITY, AbilityTask, score_of
-from limpet.training.metrics.metric import metric, score
-from limpet.training.task_types.generation import NEG_PERPLEXITY
+from limpet.training.metrics.text import NEG_PERPLEXITY
+from limpet.training.task_types import metric, score
 
 __all__ = ["abilities_of", "adapters_of", "found_after", "over_first"]
 

@@ -92,7 +92,7 @@ def fisher(context: Context, task: TaskRecord, learned: Start) -> tuple[dict[str
     """Return the diagonal of the empirical Fisher information and the weights it was taken at, by parameter name."""
     import numpy as np
 
-    from limpet.training.data.build_task import read_split
+    from limpet.training.data.stored_splits import read_split
     from limpet.training.learning.objectives import TaskLoss
     from limpet.training.model.task_model import active
 

@@ -48,7 +48,7 @@ class Replay(Sequential):
 
     def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """See `Strategy.stage`."""
-        from limpet.training.data.build_task import read_split
+        from limpet.training.data.stored_splits import read_split
         from limpet.training.learning.joint_training import JointTask, JointTraining
 
         earlier = context.tasks[:index]

@@ -28,9 +28,9 @@ from limpet.training.data.sample_corpora import CORPORA
 from limpet.training.evaluation.general_ability import AbilityTask
 from limpet.training.learning.run_folder import Staged, Start, discard
 from limpet.training.learning.settings import TrainingSettings
-from limpet.training.metrics.metric import no_common_unit
 from limpet.training.metrics.units import mean_ranks
 from limpet.training.progress import SILENT, Progress
+from limpet.training.task_types import no_common_unit
 
 __all__ = ["run_stream"]
 

@@ -33,13 +33,14 @@ from limpet.training.adoption.peft_wrapper import Unwrapped
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.base.locate import is_called
-from limpet.training.data.build_task import read_split
-from limpet.training.heads import HEAD_FILES, LABELS_FILE, build_head, load_head, save_head, write_labels
+from limpet.training.data.stored_splits import read_split
+from limpet.training.heads import HEAD_FILES
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_task import fit_task
 from limpet.training.learning.run import TrainingRun
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.methods._peft import PEFT_FILES
+from limpet.training.model.head_files import LABELS_FILE, build_head, load_head, save_head, write_labels
 from limpet.training.model.task_model import TaskModel, base_modules
 from limpet.training.progress import Progress
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
-from limpet.training.metrics.metric import metric
+from limpet.training.batching.examples import Example
+from limpet.training.data.stored_splits import read_split
 from limpet.training.metrics.units import PERPLEXITY
-from limpet.training.task_types import Example, task_type
+from limpet.training.task_types import metric, task_type
 
 __all__ = ["constant_score", "majority_baseline"]
 
@@ -41,8 +42,6 @@ def majority_baseline(store: Store, task: TaskRecord) -> float | None:
     Raises:
         IntegrityError: A split's bytes are missing or changed.
     """
-    from limpet.training.data.build_task import read_split
-
     # a bundle may bring anything there
     if isinstance(value := task.checks.get("majority_baseline"), float):
         return value

@@ -21,9 +21,9 @@ from limpet.training.data.baseline import constant_score
 from limpet.training.data.overlong import Overlong, find_tokenizer, room_for
 from limpet.training.data.sources import read_source
 from limpet.training.data.splitter import NearDuplicates, SplitName, Splitter
-from limpet.training.task_types import Example, TaskType, metric_family, task_type
+from limpet.training.task_types import TaskType, metric_family, task_type
 
-__all__ = ["DEFAULT_MAX_LENGTH", "add_task", "build_task", "read_split"]
+__all__ = ["DEFAULT_MAX_LENGTH", "add_task", "build_task"]
 
 DEFAULT_MAX_LENGTH = 128
 
@@ -207,19 +207,3 @@ def add_task(store: Store, name: str, data: str, **options: Any) -> TaskRecord:
     for content in contents.values():
         store.blobs.put_bytes(content)
     return tasks.add(store, record)
-
-
-def read_split(store: Store, task: TaskRecord, name: str) -> list[Example]:
-    """Return the examples of a task's split, in the order that its digest covers.
-
-    Args:
-        store: The home.
-        task: The task.
-        name: `train`, `validation` or `evaluation`.
-
-    Raises:
-        IntegrityError: The split's bytes are missing or changed.
-    """
-    kind = task_type(task.definition.type)
-    lines = store.blobs.read(task.split(name).digest).splitlines()
-    return [kind.example(row) for row in map(json.loads, lines)]

@@ -17,7 +17,9 @@ from limpet.errors import NotFoundError
 from limpet.registry.records import bases
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
-from limpet.training.task_types import TaskType, Text, task_type
+from limpet.training.batching.examples import Text, flat_text
+from limpet.training.data.stored_splits import read_split
+from limpet.training.task_types import TaskType, task_type
 
 __all__ = ["LONGEST_ANSWER", "Lengths", "Overlong", "cut", "describe", "find_tokenizer", "lengths_of", "room_for"]
 
@@ -89,7 +91,7 @@ def lengths_of(
     targets: list[int] = []
     # token ids take far more memory than texts
     for some in _batched(pairs):
-        texts += kind.text_lengths(tokenizer, [kind.flat(text) for text, _ in some], options)
+        texts += kind.text_lengths(tokenizer, [flat_text(text) for text, _ in some], options)
         targets += kind.target_lengths(tokenizer, [target for _, target in some])
     return Lengths(tuple(texts), tuple(targets))
 
@@ -149,8 +151,6 @@ def _shares(found: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int], wh
 
 def _lengths(store: Store, tokenizer: Any, task: TaskRecord) -> dict[str, Lengths]:
     """Count once in a process: a stream learns a task under many settings."""
-    from limpet.training.data.build_task import read_split
-
     kept = _counted.setdefault(tokenizer, {})
     if task.data_digest not in kept:
         kind, options = task_type(task.definition.type), task.definition.options

@@ -9,12 +9,13 @@ from typing import Any, Literal, NamedTuple
 from limpet.errors import DataError
 from limpet.first_few import first_few
 from limpet.registry.values import TaskDefinition
+from limpet.training.batching.examples import Text, flat_text
 from limpet.training.data.duplicates import Shingles, normalise
 from limpet.training.data.label_order import look_alikes, order_labels
 from limpet.training.data.overlong import Lengths, Overlong, describe, lengths_of
 from limpet.training.data.sources import Source
 from limpet.training.data.splits import draw, room
-from limpet.training.task_types import TaskType, Text
+from limpet.training.task_types import TaskType
 
 __all__ = ["NearDuplicates", "SplitName", "Splitter"]
 
@@ -148,7 +149,7 @@ class Splitter:
         kept: dict[str, _Row] = {}
         conflicts = set()
         for row in rows:
-            key = normalise(self.kind.flat(row.text))
+            key = normalise(flat_text(row.text))
             first = kept.setdefault(key, row)
             if first is not row:
                 self.checks["exact_duplicates"] += 1

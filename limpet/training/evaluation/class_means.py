@@ -17,11 +17,11 @@ from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
-from limpet.training.data.build_task import read_split
-from limpet.training.heads import build_head
+from limpet.training.data.stored_splits import read_split
 from limpet.training.heads.classification import ClassificationHead
 from limpet.training.model.fast_paths import computing
 from limpet.training.model.feature_cache import cache_path, extract
+from limpet.training.model.head_files import build_head
 from limpet.training.model.task_model import TaskModel, base_modules
 from limpet.training.progress import SILENT, Progress
 

@@ -18,17 +18,17 @@ from limpet.registry.values import TaskRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.batching.inference import Outcome, run
-from limpet.training.data.build_task import read_split
+from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation.class_means import class_means, has_class_means
 from limpet.training.generation.demonstrations import DEFAULT_TEMPLATE, Demonstrations, check_template, label_words
 from limpet.training.heads import Head
 from limpet.training.heads.in_context import InContextHead, room
 from limpet.training.heads.plain_text import PlainTextHead
-from limpet.training.metrics.metric import score
+from limpet.training.metrics.text import NEG_PERPLEXITY
 from limpet.training.model.fast_paths import computing
 from limpet.training.model.task_model import active_behind
 from limpet.training.progress import SILENT, Progress
-from limpet.training.task_types.generation import NEG_PERPLEXITY
+from limpet.training.task_types import score
 
 __all__ = ["KINDS", "PERPLEXITY", "AbilityTask", "Answers", "Weights", "ask", "check", "score_of"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from limpet.registry.formats.json_values import JsonObject
 from limpet.training.base.environment import arithmetic
-from limpet.training.batching.inference import Encoded
+from limpet.training.batching.encoded import Encoded
 from limpet.training.generation import chat_templates
 
 __all__ = ["describe_inputs"]

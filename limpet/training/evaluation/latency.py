@@ -24,9 +24,9 @@ from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.base.shared_copy import shared_copy
 from limpet.training.batching.batches import on_device
+from limpet.training.batching.examples import Example
 from limpet.training.model.merge import merged
 from limpet.training.model.task_model import TaskModel, active, bound_head
-from limpet.training.task_types import Example
 
 __all__ = ["Latency", "answers", "latency", "paired_ratio", "reads", "time_in_turn"]
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
-from limpet.training.base.frozen_layers import keep
 from limpet.training.base.precision import SERVED_DTYPE
-from limpet.training.batching.inference import Encoded, Outcome, run
+from limpet.training.batching.encoded import Encoded
+from limpet.training.batching.inference import Outcome, run
 from limpet.training.model import feature_cache
 from limpet.training.model.fast_paths import computing
+from limpet.training.model.frozen_layer_cache import add_frozen_states
 from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import SILENT, Progress
 
@@ -52,7 +53,7 @@ def answers(
             if isinstance(method, methods.Layered):
                 model.lower = method.lower_layers(model.module)
                 if model.lower is not None:
-                    [texts] = keep(
+                    [texts] = add_frozen_states(
                         model, [texts], device, progress=progress, dtype=dtype, states=backbone.lower_states
                     )
         return run(model, texts, device, progress=progress, name=name, dtype=dtype)

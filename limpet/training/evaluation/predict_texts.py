@@ -10,10 +10,11 @@ from limpet.registry.records import tasks
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training.base.backbone import Backbone
+from limpet.training.batching.examples import Example
 from limpet.training.evaluation.served import serve
 from limpet.training.heads.classification import Prediction
 from limpet.training.model.task_model import active, version_files
-from limpet.training.task_types import Example, task_type
+from limpet.training.task_types import task_type
 
 __all__ = ["Answer", "Prediction", "predict"]
 

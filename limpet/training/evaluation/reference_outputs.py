@@ -21,10 +21,10 @@ from limpet.registry.store import Store
 from limpet.registry.values import Environment, TaskRecord, VersionRecord
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
+from limpet.training.batching.examples import Example, flat_text
 from limpet.training.batching.inference import run
-from limpet.training.data.build_task import read_split
+from limpet.training.data.stored_splits import read_split
 from limpet.training.model.task_model import active, version_files
-from limpet.training.task_types import Example, task_type
 
 __all__ = ["TOLERANCE", "Replay", "compute", "probe_inputs", "replay"]
 
@@ -63,8 +63,7 @@ def probe_inputs(store: Store, task: TaskRecord) -> tuple[str, ...]:
     Raises:
         IntegrityError: The split's bytes are missing or changed.
     """
-    flat = task_type(task.definition.type).flat
-    texts = {flat(example.text)[:_CHARACTERS] for example in read_split(store, task, "evaluation")}
+    texts = {flat_text(example.text)[:_CHARACTERS] for example in read_split(store, task, "evaluation")}
     chosen = sorted(texts, key=lambda text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
     return (*chosen[:_TEXTS], _NEUTRAL)
 

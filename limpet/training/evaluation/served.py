@@ -16,12 +16,13 @@ from limpet.registry.formats.json_values import JsonObject
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.precision import SERVED_DTYPE
-from limpet.training.batching.inference import Encoded, Outcome, run
+from limpet.training.batching.encoded import Encoded
+from limpet.training.batching.examples import Example
+from limpet.training.batching.inference import Outcome, run
 from limpet.training.evaluation.predict_split import kept_features
 from limpet.training.model import feature_cache
 from limpet.training.model.task_model import TaskModel, active
 from limpet.training.progress import SILENT, Progress
-from limpet.training.task_types import Example
 
 __all__ = ["Agreement", "OtherAnswer", "agreement", "serve"]
 

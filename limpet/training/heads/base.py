@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
-from limpet.training.batching.inference import Encoded, Field, Outcome, encode_texts
-from limpet.training.task_types import Example
+from limpet.training.batching.encoded import Encoded, Field, encode_texts
+from limpet.training.batching.examples import Example, flat_text
+from limpet.training.batching.inference import Outcome
 
-__all__ = ["HEAD_FILES", "Batch", "Head", "HeadConfig", "of_text", "pool", "pooling_for"]
+__all__ = ["HEAD_FILES", "Batch", "Head", "HeadConfig", "pool", "pooling_for"]
 
 HEAD_FILES = ("head.json", "head.safetensors")
 
@@ -98,7 +99,7 @@ class Head(nn.Module):
             max_length: Longest text in tokens.
             learning: Whether batches need `targets`, as `loss` takes them.
         """
-        encoded = encode_texts(tokenizer, [of_text(example) for example in examples], max_length)
+        encoded = encode_texts(tokenizer, [flat_text(example.text) for example in examples], max_length)
         return encoded.having(targets=self.targets([e.target for e in examples])) if learning else encoded
 
     def prompt(self, tokenizer: Any) -> str | None:
@@ -226,11 +227,6 @@ class Head(nn.Module):
     def content(self) -> dict[str, Any]:
         """Return what `head.json` says."""
         return asdict(self.config)
-
-
-def of_text(example: Example) -> str:
-    """Return an example's text as one text."""
-    return example.text if isinstance(example.text, str) else " ".join(example.text)
 
 
 def pooling_for(base: BaseRecord) -> str:

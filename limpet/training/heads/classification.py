@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from limpet.training.batching.inference import Field
-from limpet.training.heads.base import Head, of_text
-from limpet.training.task_types import Example
+from limpet.training.batching.encoded import Field
+from limpet.training.batching.examples import Example, flat_text
+from limpet.training.heads.base import Head
 
 __all__ = ["ClassificationHead", "Prediction"]
 
@@ -50,4 +50,6 @@ class ClassificationHead(Head):
     def explain(self, example: Example, prediction: int, row: Tensor, *, labels: tuple[str, ...]) -> Prediction:
         """See `Head.explain`."""
         probability = float(torch.softmax(row, dim=-1)[prediction])
-        return Prediction(of_text(example), labels[prediction], probability, tuple(float(value) for value in row))
+        return Prediction(
+            flat_text(example.text), labels[prediction], probability, tuple(float(value) for value in row)
+        )

@@ -14,7 +14,9 @@ from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.base.lm_head import LanguageHead, inner_model, virtual_tokens
 from limpet.training.batching.batches import PAD_TO
-from limpet.training.batching.inference import Encoded, Field, Outcome, in_batches, plan_tokens
+from limpet.training.batching.encoded import Encoded, Field, plan_tokens
+from limpet.training.batching.examples import Example, flat_text
+from limpet.training.batching.inference import Outcome, in_batches
 from limpet.training.generation.greedy_decoding import greedy
 from limpet.training.generation.prompts import (
     Endings,
@@ -24,9 +26,8 @@ from limpet.training.generation.prompts import (
     endings,
     render_prompt,
 )
-from limpet.training.heads.base import Batch, Head, HeadConfig, of_text
-from limpet.training.task_types import Example
-from limpet.training.task_types.generation import NEG_PERPLEXITY
+from limpet.training.heads.base import Batch, Head, HeadConfig
+from limpet.training.metrics.text import NEG_PERPLEXITY
 
 __all__ = ["GenerationConfig", "GenerationHead", "Written"]
 
@@ -121,7 +122,7 @@ class GenerationHead(Head):
         See `Head.encode`; `max_length` counts the prompt's tokens, template and all.
         """
         room = self._room(max_length, 0 if learning or self.config.scores_targets else self.config.max_new_tokens)
-        texts = [of_text(example) for example in examples]
+        texts = [flat_text(example.text) for example in examples]
         known = all(example.target is not None for example in examples)
         if not learning and not (self.config.scores_targets and known):
             return plan_tokens(tokenizer, encode_prompts(tokenizer, self.config.prompt, texts, max_length=room))
@@ -279,7 +280,7 @@ class GenerationHead(Head):
 
     def explain(self, example: Example, prediction: Any, row: Tensor, *, labels: tuple[str, ...]) -> Written:
         """See `Head.explain`."""
-        return Written(of_text(example), prediction)
+        return Written(flat_text(example.text), prediction)
 
     def summary(self, row: Tensor) -> list[float]:
         """See `Head.summary`: some logits of the first word."""

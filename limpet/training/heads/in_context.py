@@ -18,13 +18,12 @@ from limpet.errors import IntegrityError, UsageError
 from limpet.training.base.backbone import positions
 from limpet.training.base.lm_head import LanguageHead, virtual_tokens
 from limpet.training.batching.batches import PAD_TO
-from limpet.training.batching.inference import Encoded, plan_tokens
+from limpet.training.batching.encoded import Encoded, plan_tokens
+from limpet.training.batching.examples import Example, flat_text
 from limpet.training.generation.continuation_likelihood import Continuations
 from limpet.training.generation.demonstrations import FILE, Demonstration, Demonstrations, Script, parse, write
-from limpet.training.heads import Batch, HeadConfig
-from limpet.training.heads.base import of_text
+from limpet.training.heads.base import Batch, HeadConfig
 from limpet.training.heads.classification import ClassificationHead
-from limpet.training.task_types import Example
 
 __all__ = ["InContextHead", "cut_to_fit", "room"]
 
@@ -82,7 +81,7 @@ class InContextHead(ClassificationHead):
     def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool) -> Encoded:
         """Turn texts into questions of at most `max_length` tokens, template included; see `Head.encode`."""
         script, length = self._bound.script, min(max_length, self._bound.room)
-        encoded = plan_tokens(tokenizer, [script.question(of_text(example), length) for example in examples])
+        encoded = plan_tokens(tokenizer, [script.question(flat_text(example.text), length) for example in examples])
         return replace(encoded, shared=(tuple(self._bound.beginning), *map(tuple, script.words)))
 
     def answer(self, model: nn.Module, batch: Batch) -> list[Tensor]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from limpet.training.batching.inference import Field
-from limpet.training.heads.base import Head, of_text
-from limpet.training.task_types import Example
+from limpet.training.batching.encoded import Field
+from limpet.training.batching.examples import Example, flat_text
+from limpet.training.heads.base import Head
 
 __all__ = ["LabelsPrediction", "MultiLabelHead"]
 
@@ -56,4 +56,4 @@ class MultiLabelHead(Head):
     ) -> LabelsPrediction:
         """See `Head.explain`."""
         probabilities = tuple(float(value) for value in torch.sigmoid(row))
-        return LabelsPrediction(of_text(example), tuple(labels[label] for label in prediction), probabilities)
+        return LabelsPrediction(flat_text(example.text), tuple(labels[label] for label in prediction), probabilities)

@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from limpet.training.batching.batches import evaluation_plan
-from limpet.training.batching.inference import Encoded
-from limpet.training.heads.base import of_text
+from limpet.training.batching.encoded import Encoded
+from limpet.training.batching.examples import Example, flat_text
 from limpet.training.heads.generation import GenerationConfig, GenerationHead
-from limpet.training.task_types import Example
 
 __all__ = ["PlainTextHead"]
 
@@ -30,7 +29,7 @@ class PlainTextHead(GenerationHead):
 
     def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool) -> Encoded:
         """Turn texts into what is read and what is asked for; see `Head.encode`."""
-        texts = [of_text(example) for example in examples]
+        texts = [flat_text(example.text) for example in examples]
         limit = self._room(max_length, 0)
         pair = self._bound.start is not None
         rows = tokenizer(texts, add_special_tokens=not pair, truncation=True, max_length=limit, verbose=False)

@@ -14,9 +14,9 @@ from torch.nn.functional import mse_loss
 
 from limpet.errors import IntegrityError
 from limpet.registry.values import BaseRecord, TaskRecord
-from limpet.training.batching.inference import Field
-from limpet.training.heads.base import Head, HeadConfig, of_text, pooling_for
-from limpet.training.task_types import Example
+from limpet.training.batching.encoded import Field
+from limpet.training.batching.examples import Example, flat_text
+from limpet.training.heads.base import Head, HeadConfig, pooling_for
 
 __all__ = ["NumberPrediction", "RegressionConfig", "RegressionHead"]
 
@@ -108,4 +108,4 @@ class RegressionHead(Head):
         self, example: Example, prediction: float, row: Tensor, *, labels: tuple[str, ...]
     ) -> NumberPrediction:
         """See `Head.explain`."""
-        return NumberPrediction(of_text(example), prediction)
+        return NumberPrediction(flat_text(example.text), prediction)

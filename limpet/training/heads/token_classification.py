@@ -13,10 +13,10 @@ from torch.nn.functional import cross_entropy
 
 from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
-from limpet.training.batching.inference import Encoded, Field, plan_tokens
+from limpet.training.batching.encoded import Encoded, Field, plan_tokens
+from limpet.training.batching.examples import Example
 from limpet.training.heads.base import Batch, Head, HeadConfig
 from limpet.training.metrics.entities import OUTSIDE
-from limpet.training.task_types import Example
 
 __all__ = ["TagsPrediction", "TokenConfig", "TokenHead"]
 

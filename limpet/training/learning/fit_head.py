@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from limpet.training.batching.inference import Encoded, run
+from limpet.training.batching.encoded import Encoded
+from limpet.training.batching.inference import run
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.loop import Fitted, Validation, fit
 from limpet.training.learning.objectives import TaskLoss

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from limpet.errors import UsageError
 from limpet.training import methods
-from limpet.training.base.frozen_layers import keep
-from limpet.training.batching.inference import Encoded, run
-from limpet.training.data.build_task import read_split
+from limpet.training.batching.encoded import Encoded
+from limpet.training.batching.inference import run
+from limpet.training.data.stored_splits import read_split
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_head import fit_head
 from limpet.training.learning.joint_training import NO_JOINT, JointTask
@@ -18,8 +18,9 @@ from limpet.training.learning.loop import Fitted, Validation, fit
 from limpet.training.learning.objectives import Mixture, TaskLoss
 from limpet.training.learning.run import TrainingRun
 from limpet.training.learning.validation import ValidationSplit
-from limpet.training.metrics.metric import no_common_unit, score
+from limpet.training.model.frozen_layer_cache import add_frozen_states
 from limpet.training.model.task_model import OtherHead, TaskModel
+from limpet.training.task_types import no_common_unit, score
 
 __all__ = ["fit_task", "measure_untrained"]
 
@@ -101,7 +102,9 @@ def _past_frozen_layers(
     # a head that writes asks the backbone word by word, and has to be asked in full
     reads_features = training.task.definition.type in methods.FEATURES
     texts = [train, validation.encoded] if reads_features else [train]
-    passed = keep(model, texts, training.device, progress=training.progress, dtype=training.loop.dtype, states=states)
+    passed = add_frozen_states(
+        model, texts, training.device, progress=training.progress, dtype=training.loop.dtype, states=states
+    )
     return passed[0], replace(validation, encoded=passed[1]) if reads_features else validation
 
 

@@ -17,9 +17,9 @@ from limpet.registry.values import TaskRecord, VersionDraft
 from limpet.training import methods
 from limpet.training.base.environment import current_environment
 from limpet.training.base.precision import EMULATED, is_emulated
-from limpet.training.data.build_task import read_split
 from limpet.training.data.overlong import cut
-from limpet.training.heads import Head, build_head, load_head, save_head, write_labels
+from limpet.training.data.stored_splits import read_split
+from limpet.training.heads import Head
 from limpet.training.learning import peak_memory
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_task import fit_task, measure_untrained
@@ -36,6 +36,7 @@ from limpet.training.learning.run_folder import (
 )
 from limpet.training.learning.run_lock import alone_in
 from limpet.training.model.fast_paths import computing
+from limpet.training.model.head_files import build_head, load_head, save_head, write_labels
 from limpet.training.model.task_model import OtherHead, TaskModel, base_modules
 
 __all__ = ["learn"]

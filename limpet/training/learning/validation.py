@@ -14,12 +14,13 @@ from limpet.errors import UsageError
 from limpet.registry.values import TaskRecord
 from limpet.training import methods
 from limpet.training.base.precision import autocast
-from limpet.training.batching.inference import Encoded, Outcome, in_batches, run
-from limpet.training.data.build_task import read_split
+from limpet.training.batching.encoded import Encoded
+from limpet.training.batching.inference import Outcome, in_batches, run
+from limpet.training.data.stored_splits import read_split
 from limpet.training.learning.loop import Validation
 from limpet.training.learning.run import TrainingRun
-from limpet.training.metrics.metric import score
 from limpet.training.model.task_model import OtherHead, TaskModel
+from limpet.training.task_types import score
 
 __all__ = ["ValidationSplit"]
 

@@ -6,12 +6,10 @@ is then nothing but another sum, so an interval is computed by the very two func
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
-from limpet.errors import UsageError
-from limpet.training import task_types
 from limpet.training.metrics.units import SHARE, Unit
 
 if TYPE_CHECKING:
@@ -28,10 +26,6 @@ __all__ = [
     "exact",
     "f1",
     "mean",
-    "metric",
-    "no_common_unit",
-    "score",
-    "unit_key",
 ]
 
 
@@ -66,59 +60,6 @@ class Metric:
             return float(self.combine(self.counts(predictions, targets).sum(axis=1), len(targets)))
         assert self.whole is not None
         return self.whole(predictions, targets)
-
-
-def metric(name: str) -> Metric:
-    """Return the metric of that name, whichever type of task has it or had it.
-
-    Raises:
-        UsageError: There is no such metric.
-    """
-    known = {one.name: one for kind in task_types.every() for one in (*kind.metrics, *kind.former_metrics)}
-    if name not in known:
-        raise UsageError(f"There is no metric {name!r}.", f"choose one of {', '.join(sorted(known))}")
-    return known[name]
-
-
-def score(name: str, predictions: Sequence[Any], targets: Sequence[Any]) -> float:
-    """Score `predictions` by the metric of that name.
-
-    Raises:
-        UsageError: There is no such metric.
-    """
-    return metric(name).score(predictions, targets)
-
-
-def unit_key(task: str, name: str) -> str:
-    """Return what the scores of two tasks must agree in to have a mean.
-
-    Args:
-        task: The task's name.
-        name: That of its metric.
-
-    Raises:
-        UsageError: There is no such metric.
-    """
-    unit = metric(name).unit
-    return f"{name} of {task}" if unit.of_task else unit.name
-
-
-def no_common_unit(metrics: Mapping[str, str]) -> str | None:
-    """Return why the scores of some tasks have no mean; null where they have a common unit.
-
-    Args:
-        metrics: The metric of each task by the task's name.
-
-    Raises:
-        UsageError: There is no such metric.
-    """
-    of_each_unit: dict[str, str] = {}
-    for task, name in metrics.items():
-        of_each_unit.setdefault(unit_key(task, name), task)
-    if len(of_each_unit) < 2:
-        return None
-    scored = ", ".join(f"{task} is scored by {metrics[task]}" for task in list(of_each_unit.values())[:3])
-    return f"no common unit: {scored}"
 
 
 def equal(prediction: Any, target: Any) -> bool:

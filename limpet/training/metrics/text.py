@@ -10,14 +10,27 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from limpet.training.metrics.metric import Metric, mean
+from limpet.training.metrics.units import PERPLEXITY, SHARE
+
 if TYPE_CHECKING:
-    from sacrebleu.metrics import CHRF
+    import numpy as np
+    import sacrebleu.metrics
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 __all__ = [
+    "CHRF",
+    "EXACT_MATCH",
+    "FORMER",
+    "NEG_PERPLEXITY",
+    "ROUGE_L",
+    "TOKEN_F1",
     "chrf",
     "exact_match",
     "former_exact_match",
@@ -170,7 +183,102 @@ def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 @cache
-def _chrf() -> CHRF:
+def _chrf() -> sacrebleu.metrics.CHRF:
     from sacrebleu.metrics import CHRF
 
     return CHRF()
+
+
+def _mean_of(measure: Callable[[str, str], float]) -> Callable[[Sequence[str], Sequence[str]], Array]:
+    """Return the counts of a measure of two texts: its value for every example."""
+
+    def counts(predictions: Sequence[str], targets: Sequence[str]) -> Array:
+        import numpy as np
+
+        return np.array([[measure(*pair) for pair in zip(predictions, targets, strict=True)]], dtype=np.float64)
+
+    return counts
+
+
+def _likelihoods(predictions: Sequence[Sequence[float]], targets: Sequence[str]) -> Array:
+    """Log-likelihood of the target and its tokens: (2, examples)."""
+    import numpy as np
+
+    return np.array([list(pair) for pair in predictions], dtype=np.float64).T
+
+
+def _neg_perplexity(sums: Array, examples: int) -> Array:
+    import numpy as np
+
+    found: Array = -np.exp(-sums[..., 0] / sums[..., 1])
+    return found
+
+
+ROUGE_L = Metric(
+    "rouge-l-v2",
+    "mean F-measure of the longest common subsequence of words with the target, in 0 to 1 (Lin 2004); words are runs "
+    "of letters and digits of every script, with case folded, and single characters where a script has no spaces",
+    _mean_of(rouge_l),
+    mean,
+    unit=SHARE,
+)
+CHRF = Metric(
+    "chrf",
+    "mean over the examples of chrF2, the F-measure of character n-grams up to 6, by sacrebleu, in 0 to 1 "
+    "(Popović 2015)",
+    _mean_of(chrf),
+    mean,
+    unit=SHARE,
+)
+EXACT_MATCH = Metric(
+    "exact-match-v2",
+    "share of the answers that are the target without regard to case, punctuation of any script and English "
+    "articles, in 0 to 1; numbers keep sign, points and percent (after Rajpurkar et al. 2016)",
+    _mean_of(exact_match),
+    mean,
+    is_correct=exact_match,
+    unit=SHARE,
+)
+TOKEN_F1 = Metric(
+    "token-f1-v2",
+    "mean harmonic mean of precision and recall over the words of answer and target, after what exact-match-v2 "
+    "leaves out, in 0 to 1 (after Rajpurkar et al. 2016)",
+    _mean_of(token_f1),
+    mean,
+    unit=SHARE,
+)
+FORMER = (
+    Metric(
+        "rouge-l",
+        "mean F-measure of the longest common subsequence of words with the target, lower-cased and not stemmed, in "
+        "0 to 1 (Lin 2004); words have letters a to z and digits alone",
+        _mean_of(former_rouge_l),
+        mean,
+        unit=SHARE,
+    ),
+    Metric(
+        "exact-match",
+        "share of the answers that are the target once lower-cased, without ASCII punctuation and articles, in 0 to "
+        "1 (Rajpurkar et al. 2016)",
+        _mean_of(former_exact_match),
+        mean,
+        is_correct=former_exact_match,
+        unit=SHARE,
+    ),
+    Metric(
+        "token-f1",
+        "mean harmonic mean of precision and recall over the words of answer and target, after what exact-match "
+        "leaves out, in 0 to 1 (Rajpurkar et al. 2016)",
+        _mean_of(former_token_f1),
+        mean,
+        unit=SHARE,
+    ),
+)
+NEG_PERPLEXITY = Metric(
+    "neg-perplexity",
+    "negated perplexity of the targets: -exp of the mean negative log-likelihood of all their tokens, end of text "
+    "included; below -1",
+    _likelihoods,
+    _neg_perplexity,
+    unit=PERPLEXITY,
+)

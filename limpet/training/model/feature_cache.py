@@ -24,7 +24,8 @@ from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.base.precision import autocast
 from limpet.training.batching.batches import BatchPlan
-from limpet.training.batching.inference import Encoded, Outcome, in_batches, run
+from limpet.training.batching.encoded import Encoded
+from limpet.training.batching.inference import Outcome, in_batches, run
 from limpet.training.heads import Batch, Head
 from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import Progress

@@ -18,9 +18,10 @@ from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone, tensor_digest
 from limpet.training.base.frozen_layers import KEPT, LowerLayers
-from limpet.training.batching.inference import Encoded
-from limpet.training.heads import Batch, Head, load_head
-from limpet.training.task_types import Example
+from limpet.training.batching.encoded import Encoded
+from limpet.training.batching.examples import Example
+from limpet.training.heads import Batch, Head
+from limpet.training.model.head_files import load_head
 
 __all__ = [
     "OtherHead",

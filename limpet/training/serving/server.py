@@ -19,14 +19,14 @@ from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training.base.backbone import Backbone
 from limpet.training.batching.batches import evaluation_plan, on_device
-from limpet.training.batching.inference import Encoded
+from limpet.training.batching.encoded import Encoded
+from limpet.training.batching.examples import Example
 from limpet.training.evaluation.predict_texts import Answer
 from limpet.training.evaluation.served import serve
 from limpet.training.model.task_model import TaskModel, backbone_inputs, check_base
 from limpet.training.serving.adapter_cache import Ready, Shelf
 from limpet.training.serving.lora_file import LoraFile
 from limpet.training.serving.lora_slots import Place, SlottedBackbone
-from limpet.training.task_types import Example
 
 __all__ = ["MEMORY", "Served", "Server"]
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpet.training.metrics.metric import ACCURACY, MACRO_F1
-from limpet.training.task_types import TaskType
+from limpet.training.task_types._base import TaskType
 from limpet.training.task_types._labels import read_label
 
 if TYPE_CHECKING:
-    from limpet.training.heads import Head
+    from limpet.training.heads.base import Head
 
 __all__ = ["TASK_TYPE", "Classification"]
 

@@ -2,140 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError, UsageError
 from limpet.training.generation.prompts import PLACE, check_template, default_template, encode_answers, encode_prompts
-from limpet.training.metrics.metric import Metric, mean
-from limpet.training.metrics.units import PERPLEXITY, SHARE
-from limpet.training.task_types import TaskType
+from limpet.training.metrics.text import CHRF, EXACT_MATCH, FORMER, NEG_PERPLEXITY, ROUGE_L, TOKEN_F1
+from limpet.training.task_types._base import TaskType
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from limpet.training.heads.base import Head
 
-    from limpet.training.heads import Head
-
-    Array = NDArray[np.float64]
-
-__all__ = ["DEFAULT_MAX_NEW_TOKENS", "NEG_PERPLEXITY", "TASK_TYPE", "Generation"]
+__all__ = ["DEFAULT_MAX_NEW_TOKENS", "TASK_TYPE", "Generation"]
 
 DEFAULT_MAX_NEW_TOKENS = 32
 """How many tokens an answer has at most, where neither the task nor its targets need more."""
 _ENDLESS = 2**31
 _ASKING = ("instruction+input", "instruction", "prompt")
 """Columns that say what is asked for: their texts need no instruction in front."""
-
-
-def _mean_of(measure: str) -> Callable[[Sequence[str], Sequence[str]], Array]:
-    """Return the counts of a function of `text_metrics`: its value for every example."""
-
-    def counts(predictions: Sequence[str], targets: Sequence[str]) -> Array:
-        import numpy as np
-
-        from limpet.training.metrics import text
-
-        of_two = getattr(text, measure)
-        return np.array([[of_two(*pair) for pair in zip(predictions, targets, strict=True)]], dtype=np.float64)
-
-    return counts
-
-
-def _matches(prediction: str, target: str) -> bool:
-    from limpet.training.metrics.text import exact_match
-
-    return exact_match(prediction, target)
-
-
-def _formerly_matches(prediction: str, target: str) -> bool:
-    from limpet.training.metrics.text import former_exact_match
-
-    return former_exact_match(prediction, target)
-
-
-def _likelihoods(predictions: Sequence[Sequence[float]], targets: Sequence[str]) -> Array:
-    """Log-likelihood of the target and its tokens: (2, examples)."""
-    import numpy as np
-
-    return np.array([list(pair) for pair in predictions], dtype=np.float64).T
-
-
-def _neg_perplexity(sums: Array, examples: int) -> Array:
-    import numpy as np
-
-    found: Array = -np.exp(-sums[..., 0] / sums[..., 1])
-    return found
-
-
-ROUGE_L = Metric(
-    "rouge-l-v2",
-    "mean F-measure of the longest common subsequence of words with the target, in 0 to 1 (Lin 2004); words are runs "
-    "of letters and digits of every script, with case folded, and single characters where a script has no spaces",
-    _mean_of("rouge_l"),
-    mean,
-    unit=SHARE,
-)
-CHRF = Metric(
-    "chrf",
-    "mean over the examples of chrF2, the F-measure of character n-grams up to 6, by sacrebleu, in 0 to 1 "
-    "(Popović 2015)",
-    _mean_of("chrf"),
-    mean,
-    unit=SHARE,
-)
-EXACT_MATCH = Metric(
-    "exact-match-v2",
-    "share of the answers that are the target without regard to case, punctuation of any script and English "
-    "articles, in 0 to 1; numbers keep sign, points and percent (after Rajpurkar et al. 2016)",
-    _mean_of("exact_match"),
-    mean,
-    is_correct=_matches,
-    unit=SHARE,
-)
-TOKEN_F1 = Metric(
-    "token-f1-v2",
-    "mean harmonic mean of precision and recall over the words of answer and target, after what exact-match-v2 "
-    "leaves out, in 0 to 1 (after Rajpurkar et al. 2016)",
-    _mean_of("token_f1"),
-    mean,
-    unit=SHARE,
-)
-FORMER = (
-    Metric(
-        "rouge-l",
-        "mean F-measure of the longest common subsequence of words with the target, lower-cased and not stemmed, in "
-        "0 to 1 (Lin 2004); words have letters a to z and digits alone",
-        _mean_of("former_rouge_l"),
-        mean,
-        unit=SHARE,
-    ),
-    Metric(
-        "exact-match",
-        "share of the answers that are the target once lower-cased, without ASCII punctuation and articles, in 0 to "
-        "1 (Rajpurkar et al. 2016)",
-        _mean_of("former_exact_match"),
-        mean,
-        is_correct=_formerly_matches,
-        unit=SHARE,
-    ),
-    Metric(
-        "token-f1",
-        "mean harmonic mean of precision and recall over the words of answer and target, after what exact-match "
-        "leaves out, in 0 to 1 (Rajpurkar et al. 2016)",
-        _mean_of("former_token_f1"),
-        mean,
-        unit=SHARE,
-    ),
-)
-NEG_PERPLEXITY = Metric(
-    "neg-perplexity",
-    "negated perplexity of the targets: -exp of the mean negative log-likelihood of all their tokens, end of text "
-    "included; below -1",
-    _likelihoods,
-    _neg_perplexity,
-    unit=PERPLEXITY,
-)
 
 
 class Generation(TaskType):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from limpet.training.metrics.metric import MACRO_F1, Metric, equal, exact, f1, mean
 from limpet.training.metrics.units import SHARE
-from limpet.training.task_types import TaskType
+from limpet.training.task_types._base import TaskType
 from limpet.training.task_types._labels import read_label
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from limpet.training.heads import Head
+    from limpet.training.heads.base import Head
 
     Array = NDArray[np.float64]
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError
+from limpet.training.batching.examples import Text
 from limpet.training.metrics.regression import NEG_MAE, NEG_RMSE, PEARSON, R2, SPEARMAN
-from limpet.training.task_types import TaskType, Text
+from limpet.training.task_types._base import TaskType
 
 if TYPE_CHECKING:
-    from limpet.training.heads import Head
+    from limpet.training.heads.base import Head
 
 __all__ = ["TASK_TYPE", "Regression"]
 

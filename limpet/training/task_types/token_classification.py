@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError
+from limpet.training.batching.examples import Text
 from limpet.training.metrics.entities import ENTITY_F1, TOKEN_ACCURACY
-from limpet.training.task_types import TaskType, Text
+from limpet.training.task_types._base import TaskType
 from limpet.training.task_types._labels import read_label
 
 if TYPE_CHECKING:
-    from limpet.training.heads import Head
+    from limpet.training.heads.base import Head
 
 __all__ = ["TASK_TYPE", "TokenClassification"]
 

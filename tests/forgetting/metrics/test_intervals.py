@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from limpet.errors import UsageError
 from limpet.forgetting.metrics import forgetting, intervals
 from limpet.forgetting.metrics.intervals import Column
-from limpet.training.metrics.metric import score
+from limpet.training.task_types import score
 
 GENERATOR = np.random.default_rng(7)
 

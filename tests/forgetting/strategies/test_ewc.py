@@ -11,7 +11,7 @@ from limpet.forgetting.strategies import Context
 from limpet.forgetting.strategies.ewc import QuadraticPenalty, fisher
 from limpet.home import Home
 from limpet.registry.records import tasks
-from limpet.training.data.build_task import read_split
+from limpet.training.data.stored_splits import read_split
 from limpet.training.learning.run_folder import Start
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import active

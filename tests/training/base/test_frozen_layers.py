@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from limpet.home import Home
 from limpet.training import methods
-from limpet.training.base import frozen_layers
-from limpet.training.base.frozen_layers import KEPT, keep
-from limpet.training.batching.inference import encode_texts
+from limpet.training.base.frozen_layers import KEPT, LowerStates
+from limpet.training.batching.encoded import encode_texts
 from limpet.training.heads import HeadConfig
 from limpet.training.heads.classification import ClassificationHead
 from limpet.training.learning.learn import learn
 from limpet.training.learning.run import TrainingRun
 from limpet.training.learning.run_folder import discard
 from limpet.training.learning.settings import TrainingSettings
+from limpet.training.model.frozen_layer_cache import add_frozen_states
 from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import SILENT
 from tests.tiny import KINDS, tiny_base
@@ -62,7 +62,7 @@ def learned_from(model: TaskModel, batch: dict[str, Tensor]) -> tuple[Tensor, di
 def test_logits_and_gradients_are_those_of_all_layers(tmp_path: Path, kind: str) -> None:
     model, tokenizer = top_layers(tmp_path, kind)
     encoded = encode_texts(tokenizer, TEXTS, 16)
-    [kept] = keep(model, [encoded], "cpu", progress=SILENT)
+    [kept] = add_frozen_states(model, [encoded], "cpu", progress=SILENT)
     # another order and another padding than that of the plan
     batch, short = [3, 0, 2], kept.batch([3, 0, 2])
     assert short[KEPT].shape == (*short["input_ids"].shape, model.module.config.hidden_size)
@@ -96,7 +96,7 @@ def test_where_a_layer_reads_more_than_the_layer_below_returns_all_of_them_compu
     model, tokenizer = top_layers(tmp_path, kind)
     if model.lower is not None:
         encoded = encode_texts(tokenizer, TEXTS, 16)
-        assert keep(model, [encoded], "cpu", progress=SILENT) == [encoded]
+        assert add_frozen_states(model, [encoded], "cpu", progress=SILENT) == [encoded]
     else:
         assert model.module.config.is_encoder_decoder
 
@@ -111,10 +111,10 @@ def test_more_than_fits_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     model, tokenizer = top_layers(tmp_path, "bert")
     encoded = encode_texts(tokenizer, TEXTS, 16)
     size = sum(encoded.lengths) * model.module.config.hidden_size * 4
-    monkeypatch.setattr(frozen_layers, "MOST_BYTES", 2 * size)
-    assert all(KEPT in one.fields for one in keep(model, [encoded, encoded], "cpu", progress=SILENT))
-    monkeypatch.setattr(frozen_layers, "MOST_BYTES", 2 * size - 1)
-    assert keep(model, [encoded, encoded], "cpu", progress=SILENT) == [encoded, encoded]
+    monkeypatch.setattr(LowerStates, "most_bytes", 2 * size)
+    assert all(KEPT in one.fields for one in add_frozen_states(model, [encoded, encoded], "cpu", progress=SILENT))
+    monkeypatch.setattr(LowerStates, "most_bytes", 2 * size - 1)
+    assert add_frozen_states(model, [encoded, encoded], "cpu", progress=SILENT) == [encoded, encoded]
 
 
 @pytest.mark.parametrize("kind", sorted(SPECS))

@@ -15,7 +15,7 @@ from limpet.training.batching.batches import (
     pieces,
     training_batches,
 )
-from limpet.training.batching.inference import Encoded
+from limpet.training.batching.encoded import Encoded
 
 PLAN_OF_A_PROCESSOR = "sha256:50c51e0c68796740785384925267d1a40c7ad99beb4f55ccc59f3ac02baf2bb4"
 lengths = st.lists(st.integers(1, 70), min_size=1, max_size=200)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from limpet.training import task_types
+from limpet.training.batching.examples import Example
 from limpet.training.data.baseline import constant_score
 from limpet.training.data.build_task import build_task
-from limpet.training.task_types import Example
 from tests.training.typed_data import SPECS, write_rows
 
 

@@ -17,9 +17,10 @@ from limpet.registry.formats.canonical import digest_bytes
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
 from limpet.training import task_types
-from limpet.training.data.build_task import add_task, build_task, read_split
+from limpet.training.batching.examples import Example
+from limpet.training.data.build_task import add_task, build_task
 from limpet.training.data.duplicates import normalise
-from limpet.training.task_types import Example
+from limpet.training.data.stored_splits import read_split
 
 Rows = Sequence[tuple[object, object]]
 WORDS = [f"w{number}" for number in range(5000)]

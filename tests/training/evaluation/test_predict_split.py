@@ -12,7 +12,6 @@ from torch import nn
 from limpet.forgetting.monitor import monitor
 from limpet.home import Home, init
 from limpet.registry import versions
-from limpet.training.base import frozen_layers
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.frozen_layers import LowerStates
 from limpet.training.learning.settings import TrainingSettings
@@ -132,7 +131,7 @@ def test_what_is_kept_for_one_method_is_no_memory_of_another(home: Home) -> None
 
 
 def test_what_was_not_used_for_the_longest_time_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frozen_layers, "MOST_BYTES", 3 * 4 * 8)
+    monkeypatch.setattr(LowerStates, "most_bytes", 3 * 4 * 8)
     states = LowerStates()
     for key in "abc":
         states.put(key, [torch.zeros(8)])

@@ -13,7 +13,7 @@ from limpet.registry import versions
 from limpet.registry.records import reference_outputs, tasks
 from limpet.registry.records.reference_outputs import Probe
 from limpet.training.base.backbone import Backbone
-from limpet.training.data.build_task import read_split
+from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation.reference_outputs import TOLERANCE, Replay, probe_inputs, replay
 from limpet.training.learning.learn import learn
 from limpet.training.learning.run import TrainingRun

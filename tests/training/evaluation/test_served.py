@@ -18,7 +18,7 @@ from limpet.registry.records import evaluations
 from limpet.registry.values import EvaluationRecord
 from limpet.training import methods
 from limpet.training.batching.inference import run
-from limpet.training.data.build_task import read_split
+from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation.predict_split import answers
 from limpet.training.evaluation.served import Agreement, OtherAnswer, agreement, serve
 from limpet.training.learning.settings import TrainingSettings

@@ -18,9 +18,9 @@ from limpet.cli import cli
 from limpet.errors import UsageError
 from limpet.forgetting.monitor.monitor import Answering, Part, measure
 from limpet.home import Home, init
+from limpet.training.batching.examples import Example
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import version_files
-from limpet.training.task_types import Example
 from tests.tiny import TOPICS, enliven, tiny_base
 
 METHODS = ("lora", "full", "partial", "bottleneck", "prefix", "prompt", "p-tuning", "ia3", "peft:vera")
@@ -133,7 +133,7 @@ def test_an_encoder_can_not_write(tmp_path: Path) -> None:
 
 @pytest.fixture
 def head_and_model(tmp_path: Path) -> tuple[Any, Any, Any]:
-    from limpet.training.heads import build_head
+    from limpet.training.model.head_files import build_head
     from limpet.training.model.task_model import TaskModel
 
     home = a_home(tmp_path, "llama")
@@ -181,7 +181,7 @@ def test_perplexity_is_that_of_the_targets(tmp_path: Path) -> None:
     home = a_home(tmp_path, "gpt2", metric="neg-perplexity")
     version = home.adapter.show(learn(home, "lora"))
     backbone, words = home.backbone(), home.backbone().language_head()
-    from limpet.training.data.build_task import read_split
+    from limpet.training.data.stored_splits import read_split
     from limpet.training.model.task_model import active, version_files
 
     total, count = 0.0, 0

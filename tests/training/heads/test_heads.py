@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.training.heads import HEAD_FILES, HeadConfig, load_head, pool, save_head
+from limpet.training.heads import HEAD_FILES, HeadConfig, pool
 from limpet.training.heads.classification import ClassificationHead
+from limpet.training.model.head_files import load_head, save_head
 
 HIDDEN = torch.arange(2 * 4 * 3, dtype=torch.float32).view(2, 4, 3)
 RIGHT = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])

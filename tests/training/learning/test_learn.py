@@ -25,8 +25,8 @@ from limpet.training.learning.run import TrainingRun
 from limpet.training.learning.run_folder import Staged, Start, discard, unfinished_run
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.methods.lora import Lora
-from limpet.training.metrics.metric import score
 from limpet.training.progress import SILENT, Progress
+from limpet.training.task_types import score
 from tests.tiny import change_one_weight
 
 QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")

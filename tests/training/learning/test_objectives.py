@@ -11,12 +11,12 @@ from torch import Tensor
 
 from limpet.home import init
 from limpet.training import methods
-from limpet.training.data.build_task import read_split
-from limpet.training.heads import build_head
+from limpet.training.batching.examples import Example
+from limpet.training.data.stored_splits import read_split
 from limpet.training.learning.objectives import TaskLoss
 from limpet.training.learning.settings import TrainingSettings
+from limpet.training.model.head_files import build_head
 from limpet.training.model.task_model import TaskModel, base_modules
-from limpet.training.task_types import Example
 from tests.tiny import tiny_base
 from tests.training.generation.test_generation import a_home
 from tests.training.typed_data import SPECS, write_rows

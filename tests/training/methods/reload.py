@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from limpet.training import methods
 from limpet.training.base.backbone import module_digest
-from limpet.training.learning.method_compatibility import load_again
+from limpet.training.model.method_compatibility import load_again
 from tests.training.methods.table import load_tiny
 
 

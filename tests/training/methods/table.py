@@ -32,7 +32,7 @@ def as_text(table: Mapping[str, Mapping[str, str]]) -> str:
 
 def main() -> None:
     """Try everything and write the table."""
-    from limpet.training.learning.method_compatibility import try_all
+    from limpet.training.model.method_compatibility import try_all
 
     transformers.logging.set_verbosity_error()
     with tempfile.TemporaryDirectory() as folder:

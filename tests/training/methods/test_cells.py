@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 import limpet
 from limpet.training import methods
 from limpet.training.base.backbone import module_digest
-from limpet.training.learning.method_compatibility import Attempt, attempt, load_again, twin
+from limpet.training.model.method_compatibility import Attempt, attempt, load_again, twin
 from tests.tiny import KINDS, tiny_base
 from tests.training.methods.table import as_text, load_tiny
 

@@ -14,7 +14,7 @@ from torch.nn.functional import log_softmax
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.home import Home, init
-from limpet.training.data.build_task import read_split
+from limpet.training.data.stored_splits import read_split
 from limpet.training.generation.demonstrations import Script, parse
 from limpet.training.heads.in_context import InContextHead
 from limpet.training.learning.settings import TrainingSettings

@@ -8,7 +8,7 @@ from scipy import stats
 
 from limpet.forgetting.metrics import intervals
 from limpet.training.metrics.entities import ENTITY_F1, TOKEN_ACCURACY, entities
-from limpet.training.metrics.metric import metric
+from limpet.training.task_types import metric
 
 GENERATOR = np.random.default_rng(5)
 TARGETS = GENERATOR.normal(1e6, 3.0, 80).round(1).tolist()

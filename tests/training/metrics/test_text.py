@@ -9,7 +9,6 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import sentence_chrf
 
 from limpet.errors import UsageError
-from limpet.training.metrics.metric import metric, score
 from limpet.training.metrics.text import (
     chrf,
     exact_match,
@@ -20,7 +19,7 @@ from limpet.training.metrics.text import (
     token_f1,
     words,
 )
-from limpet.training.task_types import task_type
+from limpet.training.task_types import metric, score, task_type
 
 SCRIPTS = {
     "Korean": ("긍정적인 감상", "배송 지연 불만"),

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from limpet.training import task_types
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.loop import LoopSettings, Validation, fit
-from limpet.training.metrics.metric import Metric, metric, no_common_unit
+from limpet.training.metrics.metric import Metric
 from limpet.training.metrics.units import mean_ranks
 from limpet.training.progress import SILENT
+from limpet.training.task_types import metric, no_common_unit
 
 METRICS = {one.name: one for kind in task_types.every() for one in kind.metrics}
 SHARES = ("accuracy", "macro-f1", "micro-f1", "entity-f1", "token-accuracy", "rouge-l", "exact-match")

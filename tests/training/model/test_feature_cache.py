@@ -14,8 +14,7 @@ from limpet.home import Home
 from limpet.registry.cache import keep, recall
 from limpet.registry.records import tasks
 from limpet.training.batching.inference import run
-from limpet.training.data.build_task import read_split
-from limpet.training.heads import build_head
+from limpet.training.data.stored_splits import read_split
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_task import fit_task
 from limpet.training.learning.learn import learn
@@ -24,10 +23,11 @@ from limpet.training.learning.objectives import TaskLoss
 from limpet.training.learning.run import TrainingRun
 from limpet.training.learning.run_folder import discard
 from limpet.training.learning.settings import TrainingSettings
-from limpet.training.metrics.metric import score
 from limpet.training.model import feature_cache
+from limpet.training.model.head_files import build_head
 from limpet.training.model.task_model import TaskModel, base_modules
 from limpet.training.progress import SILENT
+from limpet.training.task_types import score
 
 PROBE = TrainingSettings("probe", epochs=3, batch_size=8, dtype="float32")
 

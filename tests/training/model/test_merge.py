@@ -15,9 +15,9 @@ from limpet.registry import versions
 from limpet.training import methods
 from limpet.training.base.backbone import module_digest
 from limpet.training.base.shared_copy import shared_copy
-from limpet.training.learning.method_compatibility import INPUTS
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.merge import merged, merged_module
+from limpet.training.model.method_compatibility import INPUTS
 from limpet.training.model.task_model import TaskModel, active
 from tests.tiny import KINDS, tiny_base
 from tests.training.methods.table import load_tiny

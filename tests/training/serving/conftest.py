@@ -15,8 +15,8 @@ from limpet.registry.records import tasks
 from limpet.registry.values import VersionDraft, VersionRecord
 from limpet.training import methods
 from limpet.training.base.environment import current_environment
-from limpet.training.data.build_task import read_split
-from limpet.training.heads import build_head, save_head
+from limpet.training.data.stored_splits import read_split
+from limpet.training.model.head_files import build_head, save_head
 
 Make = Callable[..., VersionRecord]
 

@@ -14,9 +14,11 @@ from limpet.home import Home, init
 from limpet.registry.formats.task_documents import FORMS, head_problem, probe_problem, row_problem
 from limpet.registry.records import tasks
 from limpet.training import task_types
-from limpet.training.data.build_task import add_task, build_task, read_split
+from limpet.training.batching.examples import Example
+from limpet.training.data.build_task import add_task, build_task
+from limpet.training.data.stored_splits import read_split
 from limpet.training.learning.settings import TrainingSettings
-from limpet.training.task_types import Example, task_type
+from limpet.training.task_types import task_type
 from tests.tiny import tiny_base
 from tests.training.typed_data import write_rows
 

@@ -1,0 +1,71 @@
+"""A head and its files: made for a task, written beside an adapter, and read again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from limpet.errors import IntegrityError, UsageError
+from limpet.registry.formats.task_documents import has_tensors
+from limpet.registry.values import BaseRecord, TaskRecord
+from limpet.training.batching.examples import Example
+from limpet.training.generation import demonstrations
+from limpet.training.heads import HEAD_FILES, Head
+from limpet.training.heads.in_context import InContextHead
+from limpet.training.task_types import task_type
+
+__all__ = ["LABELS_FILE", "build_head", "load_head", "save_head", "write_labels"]
+
+LABELS_FILE = "labels.json"
+"""The label of each id of an adapter's head, in order."""
+
+
+def build_head(task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> Head:
+    """Make a new head for `task` on `base`, initialised from torch's global generator.
+
+    Args:
+        task: The task.
+        base: The base that the head reads.
+        train: The task's training examples.
+
+    Raises:
+        UsageError: No head exists for the task's type.
+    """
+    kind = task_type(task.definition.type).head
+    return kind(kind.configure(task, base, train))
+
+
+def save_head(head: Head, folder: Path) -> None:
+    """Write a head's files into `folder`."""
+    head.save(folder)
+
+
+def write_labels(folder: Path, labels: Sequence[str]) -> None:
+    """Write the labels of a head's ids beside its files."""
+    (folder / LABELS_FILE).write_text(json.dumps(list(labels), indent=2) + "\n", encoding="utf-8")
+
+
+def load_head(files: Mapping[str, Path]) -> Head:
+    """Build the head that `files` describe.
+
+    Raises:
+        IntegrityError: A file is missing, or its tensors do not fit its configuration.
+    """
+    if demonstrations.FILE in files:
+        return InContextHead.of(files).eval()
+    if HEAD_FILES[0] not in files:
+        missing = [name for name in HEAD_FILES if name not in files]
+        raise IntegrityError(f"The adapter has no {' and no '.join(missing)}.", "limpet verify")
+    try:
+        content = json.loads(files[HEAD_FILES[0]].read_text(encoding="utf-8"))
+        kind = task_type(str(content["type"]))
+        if has_tensors(kind.name) and HEAD_FILES[1] not in files:
+            raise IntegrityError(f"The adapter has no {HEAD_FILES[1]}.", "limpet verify")
+        tensors = load_file(files[HEAD_FILES[1]]) if HEAD_FILES[1] in files else {}
+        head = kind.head.restore(content, tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
+        raise IntegrityError(f"The adapter's head can't be read: {error}", "limpet verify") from error
+    return head.eval()

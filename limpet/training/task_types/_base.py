@@ -1,0 +1,182 @@
+"""What every type of task has: its data, its metrics and its head."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from limpet.errors import DataError, UsageError
+from limpet.training.batching.examples import Example, Text
+from limpet.training.metrics.metric import Metric
+
+if TYPE_CHECKING:
+    from limpet.training.heads.base import Head
+
+__all__ = ["TaskType", "metric_family"]
+
+_DEFINITION = re.compile(r"-v[0-9]+$")
+
+
+class TaskType:
+    """One type of task; what stands here suits types whose examples have a plain text.
+
+    A plain target, as `read` returns it, is what a cell says: hashable, and without the task's label map. `encode`
+    turns it into the JSON value that a split stores under `key`, and `decode` that into an example's target.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    """What a task of this type may be scored by; the first is the default."""
+    former_metrics: ClassVar[tuple[Metric, ...]] = ()
+    """Definitions that newer ones took the place of: tasks that were added under them keep them."""
+    text_columns: ClassVar[tuple[str, ...]] = ("text", "sentence", "content", "document")
+    """Usual names of the column of the texts."""
+    target_columns: ClassVar[tuple[str, ...]]
+    """Usual names of the column of the targets."""
+    noun: ClassVar[str] = "target"
+    """What the target is called, which is also the option of the command line that names its column."""
+    key: ClassVar[str]
+    stratified: ClassVar[bool] = False
+    """Whether each example has one label, in proportion to which splits are drawn, and which each must show."""
+    labelled: ClassVar[bool] = False
+    """Whether the task has a label map."""
+
+    @property
+    def head(self) -> type[Head]:
+        """The class of this type's heads."""
+        raise NotImplementedError
+
+    @property
+    def default_metric(self) -> str:
+        """The metric of tasks that name none."""
+        return self.metrics[0].name
+
+    def metric(self, name: str | None) -> str:
+        """Return the metric called `name`, or the default one for null; `NAME` stands for the newest `NAME-v2`.
+
+        Raises:
+            UsageError: This type of task isn't scored by that metric.
+        """
+        if name is None:
+            return self.default_metric
+        known = [one.name for one in self.metrics]
+        newest = {metric_family(one): one for one in known}
+        if name in newest:
+            return newest[name]
+        if name not in known:
+            raise UsageError(
+                f"{name!r} is not a metric of {self.name} tasks: those are {', '.join(known)}.",
+                f"--metric {self.default_metric}",
+            )
+        return name
+
+    def options(self, given: Mapping[str, Any], text_column: str, target_column: str) -> dict[str, Any]:
+        """Return what a task of this type has to know beside its data, from what was given for it.
+
+        Args:
+            given: `prompt` and `max_new_tokens`; null where nothing was given.
+            text_column: What the data calls the text.
+            target_column: What the data calls the target.
+
+        Raises:
+            UsageError: This type has no such option, or its value makes no sense.
+        """
+        if unknown := sorted(name for name, value in given.items() if value is not None):
+            option = f"--{unknown[0].replace('_', '-')}"
+            raise UsageError(f"Tasks of type {self.name!r} have no {option}.", f"leave out {option}")
+        return {}
+
+    def text_lengths(self, tokenizer: Any, texts: Sequence[str], options: Mapping[str, Any]) -> list[int]:
+        """Return how many tokens each text has before it is cut, special tokens included.
+
+        Args:
+            tokenizer: The base's.
+            texts: Flat texts.
+            options: The task's.
+        """
+        # longer than the base's limit, and said so elsewhere
+        ids = tokenizer(list(texts), truncation=False, verbose=False)["input_ids"] if texts else []
+        return [len(row) for row in ids]
+
+    def target_lengths(self, tokenizer: Any, targets: Sequence[Any]) -> list[int]:
+        """Return how many tokens each target has, where targets are written; else nothing."""
+        return []
+
+    def reader(self, cells: Sequence[Any]) -> tuple[Callable[[Any], Any], str]:
+        """Return what reads the cells of a column of targets as `read` does, and what had to be found out for it."""
+        return self.read, ""
+
+    def constant(self, targets: Sequence[Any], texts: Sequence[Text]) -> list[Any]:
+        """Return the same prediction for all texts: the commonest of the targets."""
+        return [Counter(targets).most_common(1)[0][0]] * len(texts)
+
+    def read_text(self, cell: Any) -> Text | None:
+        """Return the text of a cell; null where it is empty.
+
+        Raises:
+            DataError: The cell holds something else.
+        """
+        if cell is not None and not isinstance(cell, str):
+            raise DataError(f"holds {type(cell).__name__}, not text", "--text COL")
+        return cell if cell is not None and cell.strip() else None
+
+    def read_input(self, text: str | Sequence[str]) -> Text:
+        """Return a text that somebody asks about, as this type has texts.
+
+        Raises:
+            DataError: It is none.
+        """
+        if not isinstance(text, str):
+            raise DataError(f"A text is a {type(text).__name__}, not one text.", "limpet predict TASK 'a text'")
+        return text
+
+    def read(self, cell: Any) -> Any:
+        """Return the plain target of a cell; null where it is empty.
+
+        Raises:
+            DataError: The cell holds no target of this type.
+        """
+        raise NotImplementedError
+
+    def check(self, text: Text, target: Any) -> None:
+        """Refuse a target that does not belong to its text.
+
+        Raises:
+            DataError: They contradict each other.
+        """
+
+    def labels_of(self, target: Any) -> Sequence[str]:
+        """Return the labels that a plain target has, as often as it has them."""
+        return ()
+
+    def encode(self, target: Any, labels: tuple[str, ...]) -> Any:
+        """Return a plain target as a split stores it."""
+        return target
+
+    def decode(self, value: Any) -> Any:
+        """Return an example's target, from what a split stores."""
+        return value
+
+    def check_training(self, targets: Sequence[Any]) -> None:
+        """Refuse plain targets of a training split that nothing can be learned from.
+
+        Raises:
+            DataError: They are all the same, or too few.
+        """
+
+    def row(self, text: Text, target: Any, labels: tuple[str, ...]) -> dict[str, Any]:
+        """Return an example as a line of a split."""
+        return {"text": text, self.key: self.encode(target, labels)}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        """Return the example of a line."""
+        text = row["text"]
+        return Example(text if isinstance(text, str) else tuple(text), self.decode(row[self.key]))
+
+
+def metric_family(name: str) -> str:
+    """Return a metric's name without the number of its definition: `rouge-l` for `rouge-l-v2`."""
+    return _DEFINITION.sub("", name)
