@@ -6,6 +6,7 @@ from limpet.forgetting.bench import tables as bench_tables
 from limpet.forgetting.bench.plot import score_cost
 from limpet.forgetting.bench.values import Bench
 from limpet.forgetting.render.html_page import Plot, data_uri, page
+from limpet.forgetting.render.provenance_tables import environment_table
 
 __all__ = ["render_bench_html"]
 
@@ -16,7 +17,7 @@ def render_bench_html(bench: Bench) -> str:
         bench_tables.bench_table(bench),
         bench_tables.against_full_table(bench),
         bench_tables.failure_table(bench),
-        bench_tables.environment_table(bench),
+        environment_table(bench.environments),
     )
     words = f"Score of each method on {bench.task} against its trained weights and its training time."
     return page(

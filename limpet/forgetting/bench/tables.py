@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from limpet.forgetting.bench.values import Bench, MethodRow
-from limpet.forgetting.render.tables import MISSING, Table, added, count, number, percent, size, times
-from limpet.registry.versions.costs import COMPARED, COSTS, LATENCY
+from limpet.forgetting.render.provenance_tables import COST_DEFINITIONS
+from limpet.forgetting.render.tables import (
+    UNDEFINED,
+    Table,
+    added,
+    count,
+    number,
+    percent,
+    size,
+    times,
+    with_interval,
+)
+from limpet.registry.versions.costs import COMPARED
 
-__all__ = ["against_full_table", "bench_table", "definition_table", "environment_table", "failure_table"]
+__all__ = ["against_full_table", "bench_table", "definition_table", "failure_table"]
 
 
 def bench_table(bench: Bench) -> Table:
@@ -54,26 +63,20 @@ def failure_table(bench: Bench) -> Table:
     return Table("failed", ("method", "because"), rows)
 
 
-def environment_table(bench: Bench) -> Table:
-    """Return where the runs were made."""
-    rows = tuple(tuple(str(value) for value in asdict(environment).values()) for environment in bench.environments)
-    columns = tuple(asdict(bench.environments[0])) if rows else ()
-    return Table("environment", columns, rows)
-
-
 def definition_table() -> Table:
     """Return the definition of every figure."""
-    latency = {f"latency.{key}": definition for key, definition in LATENCY.items()}
-    return Table("definitions", ("figure", "definition"), tuple((COSTS | latency).items()))
+    note = (
+        f"{UNDEFINED} Times, rates and sizes are means over the seeds, latencies medians; weights and peak memory "
+        "are the largest."
+    )
+    return Table("definitions", ("figure", "definition"), tuple(COST_DEFINITIONS.items()), note)
 
 
 def _row(row: MethodRow) -> tuple[str, ...]:
-    cost, interval = row.cost, row.interval
-    # no space inside the brackets, so that a narrow terminal breaks the line before them
-    bounds = f" [{number(interval[0])},{number(interval[1])}]" if interval else ""
+    cost = row.cost
     return (
         row.method,
-        f"{number(row.score)}{bounds}" if row.runs else MISSING,
+        with_interval(row.score, row.interval),
         count(cost["trainable_parameters"]),
         percent(cost["trainable_share"]),
         size(cost["bytes"]),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from limpet.forgetting.monitor.replacement_values import Replacement
-from limpet.forgetting.render.tables import settings_text
+from limpet.forgetting.render.provenance_tables import settings_text
 from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.comparison_values import Comparison
 from limpet.forgetting.report.values import Report

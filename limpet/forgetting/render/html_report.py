@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from limpet.forgetting.render import ability_tables, context_tables, plots
-from limpet.forgetting.render import tables as report_tables
+from limpet.forgetting.render import plots
 from limpet.forgetting.render.heat_table import HeatTable, Range, heat_table, ranges, scale
 from limpet.forgetting.render.html_page import Plot, data_uri, page
+from limpet.forgetting.render.provenance_tables import definition_table
+from limpet.forgetting.render.result_tables import before_learning
+from limpet.forgetting.render.sections import MATRICES, sections
 from limpet.forgetting.render.summary_table import mean_matrix, summary_table
-from limpet.forgetting.render.tables import Table
 from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.conclusion import arm_names, runs_of, sentences
 from limpet.forgetting.report.values import Report
@@ -30,45 +31,21 @@ def render_html(report: Report) -> str:
         summary=summary_table(report),
         conclusion=sentences(report),
         overview=_overview(report) if learned else [],
+        matrices_title=MATRICES,
         matrices=_mean_matrices(report, limits),
         scale=scale(),
-        above=report_tables.before_learning(learned),
+        above=before_learning(learned),
         limits=[(unit, f"{low:g}", f"{high:g}") for unit, (low, high) in limits.items()],
         curves=[_curves(report, index) for index in range(_learned(report))],
-        results=_filled(
-            report_tables.metric_table(report),
-            report_tables.drift_table(report),
-            report_tables.comparison_table(report),
-            ability_tables.ability_table(report),
-            ability_tables.adapter_table(report),
-            report_tables.flip_table(report),
-            report_tables.cost_table(report),
-            report_tables.efficiency_table(report),
-            report_tables.sweep_table(report),
-            context_tables.budget_table(report),
-            context_tables.order_table(report),
-            context_tables.difference_table(report),
-            context_tables.replaced_table(report),
-            context_tables.lost_table(report),
-            context_tables.published_table(report),
-        ),
-        provenance=_filled(
-            report_tables.task_table(report),
-            report_tables.version_table(report),
-            report_tables.environment_table(report),
-        ),
+        sections=[section.table for section in sections(report)],
         each_seed=[_matrix(report, limits, arm.label, runs=[arm]) for arm in learned] if several else [],
-        definitions=report_tables.definition_table(),
+        definitions=definition_table(),
         stream_file=_stream_file(report),
     )
 
 
 def _units(report: Report) -> list[str]:
     return [unit_key(task.name, task.metric) for task in report.tasks]
-
-
-def _filled(*tables: Table) -> list[Table]:
-    return [table for table in tables if table.rows]
 
 
 def _learned(report: Report) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from limpet.forgetting.render import ability_tables, context_tables
-from limpet.forgetting.render import tables as report_tables
+from limpet.forgetting.render.provenance_tables import definition_table
+from limpet.forgetting.render.result_tables import matrix_table
+from limpet.forgetting.render.sections import MATRICES, sections
 from limpet.forgetting.render.summary_table import summary_table
 from limpet.forgetting.render.tables import Table
 from limpet.forgetting.report.conclusion import sentences
@@ -19,37 +20,17 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!])")
 
 def render_markdown(report: Report) -> str:
     """Return the report as one Markdown document, tables in GitHub's form."""
-    matrices = [report_tables.matrix_table(arm) for arm in report.arms if arm.matrix]
+    matrices = [matrix_table(arm) for arm in report.arms if arm.matrix]
     summary = summary_table(report)
-    tables = [
-        report_tables.metric_table(report),
-        report_tables.drift_table(report),
-        report_tables.comparison_table(report),
-        ability_tables.ability_table(report),
-        ability_tables.adapter_table(report),
-        report_tables.flip_table(report),
-        report_tables.cost_table(report),
-        report_tables.efficiency_table(report),
-        report_tables.sweep_table(report),
-        context_tables.budget_table(report),
-        context_tables.order_table(report),
-        context_tables.difference_table(report),
-        context_tables.replaced_table(report),
-        context_tables.lost_table(report),
-        context_tables.published_table(report),
-        report_tables.task_table(report),
-        report_tables.version_table(report),
-        report_tables.environment_table(report),
-        report_tables.definition_table(),
-    ]
+    tables = [*(section.table for section in sections(report)), definition_table()]
     parts = [
         f"# {_escape(report.stream)}",
         f"Base: {_escape(report.base.name)}, {report.base.digest}",
         _draw(summary, "##") if summary.rows else "",
         "\n".join(f"- {_escape(sentence)}" for sentence in sentences(report)),
-        "## score matrices" if matrices else "",
+        f"## {MATRICES}" if matrices else "",
         *(_draw(table, "###") for table in matrices),
-        *(_draw(table, "##") for table in tables if table.rows),
+        *(_draw(table, "##") for table in tables),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

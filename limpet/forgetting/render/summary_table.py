@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from limpet.forgetting.metrics.matrix import Row
-from limpet.forgetting.render.tables import Table, identical, mean, number, size, total, with_interval
+from limpet.forgetting.render.result_tables import identical
+from limpet.forgetting.render.tables import Table, mean, number, size, total, with_interval
 from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.conclusion import arm_names, mean_with_interval, runs_of
 from limpet.forgetting.report.values import Report

@@ -10,9 +10,10 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from limpet.forgetting.render import ability_tables, context_tables
-from limpet.forgetting.render import tables as report_tables
-from limpet.forgetting.render.tables import Table
+from limpet.forgetting.render.provenance_tables import baseline_line
+from limpet.forgetting.render.result_tables import matrix_table
+from limpet.forgetting.render.sections import Part, sections
+from limpet.forgetting.render.tables import MISSING, Table
 from limpet.forgetting.report.conclusion import conclusion
 from limpet.forgetting.report.values import Report
 
@@ -23,34 +24,20 @@ _GAP = 2
 
 def render_table(report: Report) -> RenderableType:
     """Return the whole report: matrices, metrics, comparisons, cost and conclusion."""
-    tables = (
-        report_tables.metric_table(report),
-        report_tables.drift_table(report),
-        report_tables.comparison_table(report),
-        ability_tables.ability_table(report),
-        ability_tables.adapter_table(report),
-        report_tables.cost_table(report),
-        report_tables.efficiency_table(report),
-        context_tables.order_table(report),
-        context_tables.difference_table(report),
-        context_tables.replaced_table(report),
-        context_tables.lost_table(report),
-        context_tables.published_table(report),
-    )
     parts: list[RenderableType] = [
         Text(f"{report.stream} on {report.base.name}", style="bold"),
         matrices(report),
     ]
-    if baselines := report_tables.baseline_line(report):
+    if baselines := baseline_line(report):
         parts.append(Text(baselines))
-    parts += [_Fitted(table) for table in tables if table.rows]
+    parts += [_Fitted(section.table) for section in sections(report) if section.part is Part.RESULT]
     spaced = [line for part in parts for line in (part, Text(""))]
     return Group(*spaced, Text(conclusion(report)))
 
 
 def matrices(report: Report) -> RenderableType:
     """Return the score matrices of all arms, side by side where the terminal is wide enough."""
-    drawn = [_draw(report_tables.matrix_table(arm)) for arm in report.arms if arm.matrix]
+    drawn = [_draw(matrix_table(arm)) for arm in report.arms if arm.matrix]
     if not drawn:
         return Text("no task learned yet", style="dim")
     arrows = Text("↓ lower, ↑ higher than when the task was learned", style="dim")
@@ -104,4 +91,4 @@ def _styled(cell: str) -> Text:
     if cell.endswith("↓"):
         return Text(cell, style="bold red")
     # an interval stands below its value
-    return Text(cell.replace(" [", "\n["), style="dim" if cell == report_tables.MISSING else "")
+    return Text(cell.replace(" [", "\n["), style="dim" if cell == MISSING else "")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from limpet.forgetting import strategies
 from limpet.forgetting.metrics import forgetting as metrics
 from limpet.forgetting.metrics import intervals
 from limpet.forgetting.metrics.forgetting import Scores
@@ -29,6 +30,7 @@ __all__ = [
     "ArmRunEvidence",
     "by_arm",
     "first_learned",
+    "with_references",
 ]
 
 SEED = 0  # the examples drawn, and so every interval, are the same whenever a report is made
@@ -198,3 +200,35 @@ def by_arm(arm_runs: Sequence[ArmRunEvidence]) -> dict[str, list[ArmRunEvidence]
         if evidence.steps:
             arms.setdefault(evidence.arm.name, []).append(evidence)
     return arms
+
+
+def with_references(arm_runs: Sequence[ArmRunEvidence]) -> list[ArmRunEvidence]:
+    """Give every arm run b of `fwt_gem` and a* of `intransigence`, where an arm of the same stream measures them.
+
+    A run under the same seed is taken before others, and one by the same method before other methods. No arm is
+    measured against itself.
+    """
+    return [
+        replace(
+            evidence, baseline=_diagonal(evidence, arm_runs, "baseline"), joint=_diagonal(evidence, arm_runs, "joint")
+        )
+        for evidence in arm_runs
+    ]
+
+
+def _diagonal(
+    evidence: ArmRunEvidence, arm_runs: Sequence[ArmRunEvidence], what: Literal["baseline", "joint"]
+) -> Scores | None:
+    arm = evidence.arm
+    known = [
+        other
+        for other in arm_runs
+        if other.arm.name != arm.name
+        and strategies.get(other.arm.strategy).measures == what
+        and (other.arm.seed == arm.seed or what == "baseline")
+        and other.tasks == evidence.tasks
+    ]
+    if not known:
+        return None
+    nearest = min(known, key=lambda other: (other.arm.seed != arm.seed, other.arm.method != arm.method))
+    return tuple(nearest.rows[step][step] for step in range(nearest.steps))

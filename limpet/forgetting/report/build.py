@@ -12,15 +12,13 @@ from limpet.forgetting.monitor.replacement import accepted_losses, compare_versi
 from limpet.forgetting.monitor.replacement_values import Replacement
 from limpet.forgetting.report import general_ability
 from limpet.forgetting.report.arm_report import arm_report
-from limpet.forgetting.report.arm_runs import ArmRunEvidence
+from limpet.forgetting.report.arm_runs import ArmRunEvidence, with_references
 from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.comparison_values import Order
 from limpet.forgetting.report.comparisons import compare, drifts
 from limpet.forgetting.report.corrections import corrected, tests_of_arms
 from limpet.forgetting.report.home_growth import Growth, home_growth
-from limpet.forgetting.report.reference_arms import with_references
-from limpet.forgetting.report.seed_means import over_seeds
-from limpet.forgetting.report.task_orders import over_orders
+from limpet.forgetting.report.seeds_and_orders import over_orders, over_seeds
 from limpet.forgetting.report.values import BaseReport, Report, TaskReport
 from limpet.forgetting.stream.published_figures import published_figures
 from limpet.forgetting.stream.spec import order_name

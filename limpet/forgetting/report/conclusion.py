@@ -17,9 +17,8 @@ from limpet.forgetting.metrics.intervals import Interval
 from limpet.forgetting.monitor.replacement_values import latest
 from limpet.forgetting.report.ability_sentences import ability_sentences
 from limpet.forgetting.report.arm_values import ArmReport
+from limpet.forgetting.report.caveats import served_sentences, unlike_treatment
 from limpet.forgetting.report.comparison_values import Comparison, Drift
-from limpet.forgetting.report.fairness import unlike_treatment
-from limpet.forgetting.report.served_sentences import served_sentences
 from limpet.forgetting.report.values import Report
 from limpet.training import methods
 

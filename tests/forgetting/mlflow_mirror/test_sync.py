@@ -18,7 +18,7 @@ from limpet.errors import ConflictError, UnavailableError, UsageError
 from limpet.forgetting.mlflow_mirror import sync
 from limpet.forgetting.mlflow_mirror.dashboard import free_port, serve
 from limpet.forgetting.mlflow_mirror.tracking import tracking_uri
-from limpet.forgetting.stream.general_ability import probes_of
+from limpet.forgetting.stream.general_ability import ability_tasks_of
 from limpet.registry import versions
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import general_ability, streams, tasks
@@ -331,7 +331,7 @@ def test_what_probes_of_general_ability_found_is_a_curve_of_its_arm_from_the_bas
     stream = streams.create(store, "asked", spec, base_digest=base.digest, tasks=names)
     run = streams.arm_run(store, "asked", "isolated", strategy="isolated", method="lora", seed=0, settings={})
     made = [add_version(store, name, base, tmp_path, seed=0) for name in names]
-    (asked,) = probes_of(store, stream)
+    (asked,) = ability_tasks_of(store, stream)
     for version, score in zip([None, *made], scores, strict=True):
         add_ability(store, asked.identity, version, score)
     add_step(store, run, made[:1], [19])

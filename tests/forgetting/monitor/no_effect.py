@@ -20,7 +20,7 @@ from limpet.forgetting.report.comparisons import compare, drifts
 from limpet.forgetting.report.conclusion import sentences
 from limpet.forgetting.report.corrections import corrected, tests_of_arms
 from limpet.forgetting.report.general_ability import over_first
-from limpet.forgetting.report.seed_means import over_seeds
+from limpet.forgetting.report.seeds_and_orders import over_seeds
 from limpet.forgetting.report.values import BaseReport, Report, TaskReport
 from limpet.registry.values import ArmRun, Environment, EvaluationRecord, VersionRecord
 

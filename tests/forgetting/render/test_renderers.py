@@ -13,7 +13,10 @@ from limpet.forgetting.metrics.forgetting import DEFINITIONS
 from limpet.forgetting.render.csv_report import HEADER, render_csv
 from limpet.forgetting.render.html_report import render_html
 from limpet.forgetting.render.markdown_report import render_markdown
-from limpet.forgetting.render.tables import cost_table, matrix_table, metric_table, number, version_table
+from limpet.forgetting.render.provenance_tables import version_table
+from limpet.forgetting.render.result_tables import cost_table, matrix_table, metric_table
+from limpet.forgetting.render.sections import Part, sections
+from limpet.forgetting.render.tables import number
 from limpet.forgetting.render.terminal_report import render_table
 from limpet.forgetting.report.arm_values import VersionReport
 from limpet.forgetting.report.values import Report
@@ -57,6 +60,24 @@ def printed(report: Report, width: int) -> str:
     console.print(render_table(report))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+# -- sections
+
+
+def test_pages_and_markdown_have_the_same_sections_in_the_same_order(grown: Report, html: str) -> None:
+    titles = [section.table.title for section in sections(grown)]
+    assert len(titles) > 8
+    pages = re.findall(r'<h2 id="[^"]*">([^<]*)</h2>', html)
+    assert [title for title in pages if title in titles] == titles
+    headings = re.findall(r"^## (.*)$", render_markdown(grown), re.M)
+    assert [heading.replace("\\", "") for heading in headings if heading.replace("\\", "") in titles] == titles
+
+
+def test_a_terminal_shows_what_was_measured_and_not_where_it_came_from(grown: Report) -> None:
+    lines = [line.strip() for line in printed(grown, 200).splitlines()]
+    shown = {section.table.title for section in sections(grown) if section.table.title in lines}
+    assert shown == {section.table.title for section in sections(grown) if section.part is Part.RESULT}
 
 
 # -- numbers

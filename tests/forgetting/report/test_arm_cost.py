@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from limpet.forgetting.render.tables import cost_table, definition_table, efficiency_table
+from limpet.forgetting.render.provenance_tables import definition_table
+from limpet.forgetting.render.result_tables import cost_table, efficiency_table
 from limpet.forgetting.report.arm_cost import arm_cost
 from limpet.forgetting.report.build import build_report
 from limpet.forgetting.report.values import Report

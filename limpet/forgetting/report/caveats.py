@@ -1,11 +1,14 @@
-"""In what the arms of a stream were not treated alike, in sentences: a reader has to know it to compare them."""
+"""What one has to know to trust the numbers, in sentences: unlike treatment of arms, and other answers served."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from limpet.forgetting.report.arm_values import VersionReport
 from limpet.forgetting.report.values import Report
 from limpet.training import methods
 
-__all__ = ["unlike_treatment"]
+__all__ = ["served_sentences", "unlike_treatment"]
 
 
 def unlike_treatment(report: Report) -> list[str]:
@@ -36,4 +39,23 @@ def _sweeps(report: Report) -> list[str]:
     return [
         f"The sweeps of {', '.join(swept)} chose under one seed and one order of the tasks, the first; the other "
         f"{' and '.join(others)} use the choice and had none of their own."
+    ]
+
+
+def served_sentences(versions: Sequence[VersionReport]) -> list[str]:
+    """Return a sentence that names the versions whose `served_agreement` is below 1; none where all serve alike.
+
+    Versions of older homes have no such figure, and nothing is said of them.
+    """
+    below = [
+        (version.reference, version.served_agreement)
+        for version in versions
+        if version.served_agreement is not None and version.served_agreement < 1
+    ]
+    if not below:
+        return []
+    named = ", ".join(f"{reference} on {share:.1%} of the examples" for reference, share in dict(below).items())
+    return [
+        f"What is served is not always what was measured: the served answers are the measured ones for {named}; "
+        f"limpet adapter show {below[0][0]} names the others."
     ]

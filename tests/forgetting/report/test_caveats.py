@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from limpet.forgetting.report.arm_values import ArmReport
+from limpet.forgetting.report.caveats import unlike_treatment
 from limpet.forgetting.report.comparison_values import Order
 from limpet.forgetting.report.conclusion import conclusion
-from limpet.forgetting.report.fairness import unlike_treatment
 from limpet.forgetting.report.values import Report
 
 
