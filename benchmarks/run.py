@@ -2,8 +2,8 @@
 
 python benchmarks/run.py [--only NAME ...]
 
-The document says what is run: a block that begins with ```text python benchmarks/NAME.py OPTIONS holds what that
-command prints, on machines that compute in the dtype which its second line names. So a run on a processor without
+The document says what is run: a block with the title "python benchmarks/NAME.py OPTIONS" holds what that command
+prints, on machines that compute in the dtype which the line below the title names. So a run on a processor without
 bfloat16 leaves alone what was measured on one that has it, and adds a block of its own below. Each command runs by
 itself, one after the other; what it prints is shown as it comes. A command that fails leaves its blocks as they were,
 and the exit code is 1.
@@ -26,7 +26,9 @@ from limpet.training.base.precision import resolve_dtype
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "explanation" / "performance.md"
-BLOCK = re.compile(r"^```text python (?P<command>benchmarks/.+)\n(?P<printed>(?:(?!```).*\n)*)```$", re.MULTILINE)
+BLOCK = re.compile(
+    r"^```text title=\"python (?P<command>benchmarks/.+)\"\n(?P<printed>(?:(?!```).*\n)*)```$", re.MULTILINE
+)
 
 
 def run(command: str) -> str | None:
@@ -52,7 +54,7 @@ def processor() -> str:
 def write(command: str, dtype: str, facts: str, *, printed: str) -> None:
     """Put what a command printed into its block of that dtype or an empty one, or into a new one below its last."""
     text = DOCUMENT.read_text(encoding="utf-8")
-    fresh = f"```text python {command}\n# {facts}\n{printed}```"
+    fresh = f'```text title="python {command}"\n# {facts}\n{printed}```'
     blocks = [block for block in BLOCK.finditer(text) if block["command"] == command]
     own = [block for block in blocks if not block["printed"] or f", {dtype}, " in block["printed"].partition("\n")[0]]
     start, end = own[0].span() if own else (blocks[-1].end(), blocks[-1].end())
