@@ -35,7 +35,7 @@ COMMANDS = {
     "predict": "Answer texts with a version of a task.",
     "methods": "The capability table of all methods, and what works on this base.",
     "bench": "Comparisons on one task: methods against what they cost.",
-    "study": "Measure what a result hangs on; nothing is registered.",
+    "study": "Measure what a result depends on; nothing is registered.",
     "ui": "Bring the MLflow dashboard of this home up to date, and serve it on 127.0.0.1 until Ctrl-C.",
     "policy": "The rules of the home: protected aliases, and which versions retention keeps.",
     "log": "Show who did what in this home, newest first.",

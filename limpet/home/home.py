@@ -128,7 +128,7 @@ class Home:
                 `limpet.forgetting.monitor.audit`.
             drift: The share of changed examples that an audit finds; by default 1 %.
             confidence: The probability of finding it; by default 99 %.
-            progress: Told of every batch.
+            progress: Receives every batch.
 
         Raises:
             NotFoundError: There is no such version, or no version at all.
@@ -168,7 +168,7 @@ class Home:
         Args:
             reference: The version.
             reason: Why what it answers now is right; the log keeps it.
-            progress: Told of every batch.
+            progress: Receives every batch.
 
         Raises:
             ConflictError: The version has no open alarm.
@@ -238,7 +238,7 @@ class Home:
         Args:
             stream: The stream; by default the one that moved last.
             rules: By default those of `[gate]` in the home's `limpet.toml`.
-            progress: Told which rule could not be judged.
+            progress: Receives a note of which rule could not be judged.
 
         Raises:
             GateError: A rule was crossed.
@@ -277,7 +277,7 @@ class Home:
         Args:
             deep: Also check what the bytes say; see `limpet.registry.verification.verify`.
             probe: Also let every version answer its probe again; see `limpet.training.evaluation.reference_outputs`.
-            progress: Told of every file and version.
+            progress: Receives every file and version.
         """
         from limpet.home.verification import verify_home
         from limpet.training.progress import SILENT

@@ -19,7 +19,7 @@ __all__ = ["command"]
 
 @click.group("study", cls=Noun)
 def command() -> None:
-    """Measure what a result hangs on; nothing is registered."""
+    """Measure what a result depends on; nothing is registered."""
 
 
 @command.command()

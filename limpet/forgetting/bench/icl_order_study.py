@@ -1,4 +1,4 @@
-"""What learning in context hangs on: the order of the demonstrations, and whether their labels are right.
+"""What learning in context depends on: the order of the demonstrations, and whether their labels are right.
 
 The order alone can turn a good prompt into a bad one (Lu et al. 2022, arXiv 2104.08786), and random labels in the
 demonstrations often cost little (Min et al. 2022, arXiv 2202.12837). So one accuracy of one prompt says little.
@@ -120,7 +120,7 @@ def study_icl(
         limit: How many evaluation examples, the first of the split; null takes all.
         seed: Decides which demonstrations are shown, and the random labels.
         settings: Those of the method `icl`; `order_seed` is none of them here.
-        progress: Told of every prompt.
+        progress: Receives every prompt.
 
     Raises:
         UsageError: The task is none that can be learned in context, or a number makes no sense.

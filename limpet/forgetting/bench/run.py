@@ -89,7 +89,7 @@ def run_bench(
         task: What is learned.
         spec: What to compare.
         resume: Keep what an interrupted benchmark of the task has measured under these very conditions.
-        progress: Told of every run and every step.
+        progress: Receives every run and every step.
 
     Returns:
         The benchmark; a method that failed has its reason in place of results.
@@ -193,7 +193,7 @@ def _measure(run: _Run, name: str, seed: int) -> MethodRun:
 
 
 def _key(run: _Run, settings: TrainingSettings) -> str:
-    """Return the digest of all that a result hangs on, this environment included: times of another don't count."""
+    """Return the digest of all that a result depends on, this environment included: times of another don't count."""
     conditions = {
         "task": run.task.name,
         "data": run.task.data_digest,

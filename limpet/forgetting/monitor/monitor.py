@@ -131,7 +131,7 @@ def evaluate(
         backbone: The base in memory.
         version: Gives task, head and label map.
         state: Gives the method's tensors; by default the version itself.
-        progress: Told of every batch.
+        progress: Receives every batch.
         anew: Ask every layer; see `measure`.
 
     Raises:
@@ -166,7 +166,7 @@ def evaluate_sample(
         version: The version.
         indices: The examples, by their place in the split.
         of: The full evaluation that is audited.
-        progress: Told of every batch.
+        progress: Receives every batch.
 
     Raises:
         IntegrityError: A file is corrupt, or the version belongs to another base.

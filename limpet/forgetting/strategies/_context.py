@@ -30,7 +30,7 @@ class Context:
         training: How each task is learned: method, its settings, those of the loop, and the seed.
         settings: The strategy's own settings, resolved.
         lineage: Recorded with every version.
-        progress: Told of every step.
+        progress: Receives every step.
         memory: What a strategy keeps from step to step; it can be made again from what was learned.
     """
 

@@ -41,7 +41,7 @@ def evaluate(
         task: The task, a classification.
         state: The version whose weights are on the base; null for the base alone.
         max_length: Longest text in tokens.
-        progress: Told of every batch.
+        progress: Receives every batch.
 
     Raises:
         IntegrityError: A file is corrupt, or a version belongs to another base.

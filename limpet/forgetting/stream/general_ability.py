@@ -121,7 +121,7 @@ def ask(
         ability_task: The question.
         state: The version whose weights are on the base; null for the base alone.
         after: Where the base alone is asked again: the version that was taken off it last.
-        progress: Told of every batch.
+        progress: Receives every batch.
 
     Raises:
         IntegrityError: A file is corrupt, or the version belongs to another base.
@@ -192,7 +192,7 @@ def compare_adapters(
         store: The home's registry.
         backbone: The base in memory.
         heads: Each task's version, in the order of the stream.
-        progress: Told of every batch.
+        progress: Receives every batch.
 
     Raises:
         IntegrityError: A file is corrupt, or a version belongs to another base.

@@ -147,7 +147,7 @@ class Adapters:
             expect: Where it must stand now.
             reason: Why, for the history.
             accept: Go on although a rule is crossed; the log keeps which, and the reason, which is needed then.
-            progress: Told of every batch, where a version has to be evaluated first.
+            progress: Receives every batch, where a version has to be evaluated first.
 
         Raises:
             ConflictError: The alias stands elsewhere, or is protected.

@@ -47,7 +47,7 @@ class Benches:
             settings: By method: settings of it, and `lr`, `epochs`, `batch_size`, `max_length`, `dtype` of the loop.
             register: Keep every result as a version with the role `baseline`.
             resume: Keep what an interrupted benchmark of the task has measured.
-            progress: Told of every run and every step.
+            progress: Receives every run and every step.
 
         Raises:
             NotFoundError: There is no such task.

@@ -32,7 +32,7 @@ class Streams:
         Args:
             file: The stream file.
             mirror: Bring the MLflow mirror up to date at the end; without it, `home.mirror()` does so later.
-            progress: Told of every step.
+            progress: Receives every step.
 
         Returns:
             The report, and warnings about what could not be done beside it.

@@ -16,7 +16,7 @@ __all__ = ["Studies"]
 
 
 class Studies:
-    """`home.study`: what a result hangs on, measured; nothing is registered."""
+    """`home.study`: what a result depends on, measured; nothing is registered."""
 
     def __init__(self, context: HomeContext) -> None:
         self._context = context
@@ -39,7 +39,7 @@ class Studies:
             limit: How many evaluation examples, the first of the split; null takes all.
             seed: Decides which demonstrations are shown, and the random labels.
             settings: Those of the method `icl`.
-            progress: Told of every prompt.
+            progress: Receives every prompt.
 
         Raises:
             UsageError: The task or the base is none that can be learned in context.

@@ -69,7 +69,7 @@ def adopt(
         folder: Holds `adapter_config.json` and `adapter_model.safetensors`.
         labels: The labels of the head's rows in their order, where the folder brings a head of peft's; null for the
             order of the task.
-        progress: Told what was left away, and when a head is fitted.
+        progress: Receives what was left out, and when a head is fitted.
 
     Raises:
         NotFoundError: A file is missing.

@@ -214,7 +214,7 @@ def describe(resolved: ResolvedBase, progress: Progress = SILENT) -> BaseRecord:
 
     Args:
         resolved: The base.
-        progress: Told which optional parts its files do not have.
+        progress: Receives a note of which optional parts its files do not have.
 
     Raises:
         UsageError: transformers doesn't know this architecture as a text model, or the base can't be one for a

@@ -37,7 +37,7 @@ def in_batches(
     Args:
         data: The examples with their plan.
         device: Where the model is.
-        progress: Told of every batch.
+        progress: Receives every batch.
         done: How many examples it was told of before.
     """
     for batch, length in zip(data.plan.batches, data.plan.lengths, strict=True):
@@ -61,7 +61,7 @@ def run(
         model: Its `answer` gives the outputs of each example of a batch, its `predict` what they mean.
         data: The examples with their plan.
         device: Where the model is.
-        progress: Told of every batch.
+        progress: Receives every batch.
         name: What is evaluated, for the progress bar.
         dtype: What products are computed in, `float32` or `bfloat16`.
     """

@@ -52,7 +52,7 @@ def class_means(
         task: The task; it has one label for each example.
         max_length: Longest text in tokens.
         state: The method and files of the weights on the base; null for the base alone.
-        progress: Told of every batch.
+        progress: Receives every batch.
 
     Raises:
         UsageError: The task is of another type.

@@ -124,7 +124,7 @@ def ask(
         backbone: The base in memory.
         ability_task: The question.
         weights: What is on the base; null for the base alone.
-        progress: Told of every batch.
+        progress: Receives every batch.
 
     Raises:
         IntegrityError: A file does not fit this base.

@@ -39,7 +39,7 @@ def answers(
         method: What is attached to it.
         model: Both, with the task's head.
         texts: The texts with their plan.
-        progress: Told of every batch.
+        progress: Receives every batch.
         name: What is evaluated, for the progress bar.
         anew: Ask every layer for every text, whatever is kept.
     """

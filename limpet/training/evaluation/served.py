@@ -83,7 +83,7 @@ def agreement(
         examples: What was evaluated.
         max_length: Longest text in tokens.
         outcome: What the evaluation gave.
-        progress: Told of every batch.
+        progress: Receives every batch.
 
     Returns:
         Null where nothing that could be served was measured: targets were scored, and no answer was written.

@@ -18,7 +18,7 @@ from limpet.registry.formats.canonical import digest_bytes
 __all__ = ["DATE", "reads_date", "render", "template_digest", "template_of"]
 
 DATE = "2024-07-26"
-"""The day that every template is told: the one that Llama 3.1's falls back to where it is told none."""
+"""The day that every template receives: the one that Llama 3.1's falls back to where it receives none."""
 _NOW = datetime.fromisoformat(DATE)
 _MESSAGE = Mapping[str, Any]
 

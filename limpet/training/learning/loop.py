@@ -130,7 +130,7 @@ def fit(
         settings: Of the loop.
         validate: Tells how good the model is on validation data.
         checkpoint: Where to write the state, and to resume from if it has one.
-        progress: Told of every step.
+        progress: Receives every step.
 
     Raises:
         InterruptedRunError: SIGINT or SIGTERM came; a checkpoint was written.

@@ -104,7 +104,7 @@ def answer(model: TaskModel, texts: Encoded, device: Any, *, path: Path, progres
         texts: The texts with their plan.
         device: Where the model is.
         path: The file of these very features.
-        progress: Told of every batch that the base is asked.
+        progress: Receives every batch that the base is asked.
         dtype: What products are computed in, `float32` or `bfloat16`.
     """
     started = time.perf_counter()
@@ -127,7 +127,7 @@ def extract(
         encoded: The texts with their plan.
         device: Where the model is.
         path: The file of these very features; null where they are not worth keeping.
-        progress: Told of every batch.
+        progress: Receives every batch.
         dtype: What products are computed in, `float32` or `bfloat16`.
     """
     found = _read(path, len(encoded.ids)) if path else None
