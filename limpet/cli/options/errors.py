@@ -11,10 +11,11 @@ import click
 from limpet.cli.options.invocation import Invocation
 from limpet.cli.terminal.sanitize import json_text, plain
 from limpet.cli.terminal.standard_streams import check_output_is_open, check_words, failure_of_output
+from limpet.cli.terminal.style import paint
 from limpet.errors import LimpetError
 from limpet.redaction import hide_secrets
 
-__all__ = ["paint", "run"]
+__all__ = ["run"]
 
 _INTERRUPTED = 130
 
@@ -41,13 +42,6 @@ def run(main: Callable[..., Any], args: Sequence[str] | None, *more: Any, **extr
         invocation.debug = invocation.debug or "--debug" in words
         code = _tell(error, invocation)
     sys.exit(code)
-
-
-def paint(text: str, **style: Any) -> str:
-    """Style a text for the terminal, unless NO_COLOR is set; click strips it where it writes to no terminal."""
-    import os
-
-    return text if os.environ.get("NO_COLOR") else click.style(text, **style)
 
 
 def _tell(error: Exception, invocation: Invocation) -> int:

@@ -120,7 +120,7 @@ def write(path: Path, content: str | bytes) -> None:
 
 def warn(warnings: Iterable[str]) -> None:
     """Say on stderr what could not be done beside a success."""
-    from limpet.cli.options.errors import paint
+    from limpet.cli.terminal.style import paint
 
     for warning in warnings:
         click.echo(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from limpet.cli.options.errors import paint
 from limpet.cli.terminal.sanitize import plain
+from limpet.cli.terminal.style import paint
 from limpet.redaction import hide_secrets
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from limpet.errors import InterruptedRunError, UsageError
 from limpet.registry.records import tasks
@@ -13,9 +13,27 @@ if TYPE_CHECKING:
     from limpet.home.context import HomeContext
     from limpet.training.progress import Progress
 
-__all__ = ["Benches"]
+__all__ = ["BenchOptions", "Benches"]
 
 _LOOP_NUMBERS: dict[str, type] = {"lr": float, "epochs": int, "batch_size": int, "max_length": int}
+
+
+class BenchOptions(TypedDict, total=False):
+    """What `home.bench.methods` takes beside the task and the methods.
+
+    Every method learns once under each of `seeds` (by default 0 alone), in `epochs` (by default 3) passes over the
+    training examples, unless it has its own. `settings` are, by method, settings of it, and `lr`, `epochs`,
+    `batch_size`, `max_length`, `dtype` of the loop. With `register`, every result is kept as a version with the role
+    `baseline`. With `resume`, what an interrupted benchmark of the task has measured is kept. `progress` receives
+    every run and every step.
+    """
+
+    seeds: Sequence[int]
+    epochs: int
+    settings: Mapping[str, Mapping[str, Any]] | None
+    register: bool
+    resume: bool
+    progress: Progress | None
 
 
 class Benches:
@@ -24,30 +42,15 @@ class Benches:
     def __init__(self, context: HomeContext) -> None:
         self._context = context
 
-    def methods(
-        self,
-        task: str,
-        methods: Sequence[str] | None = None,
-        *,
-        seeds: Sequence[int] = (0,),
-        epochs: int = 3,
-        settings: Mapping[str, Mapping[str, Any]] | None = None,
-        register: bool = False,
-        resume: bool = False,
-        progress: Progress | None = None,
-    ) -> Bench:
-        """Let every method learn a task under every seed, and measure scores and cost; see
-        `limpet.forgetting.bench.run`.
+    def methods(self, task: str, methods: Sequence[str] | None = None, **options: Unpack[BenchOptions]) -> Bench:
+        """Let every method learn a task under every seed, and measure scores and cost.
+
+        See `limpet.forgetting.bench.run`.
 
         Args:
             task: The task's name.
             methods: Which; by default all that have a module of their own.
-            seeds: Every method learns once under each.
-            epochs: Passes over the training examples, unless a method has its own.
-            settings: By method: settings of it, and `lr`, `epochs`, `batch_size`, `max_length`, `dtype` of the loop.
-            register: Keep every result as a version with the role `baseline`.
-            resume: Keep what an interrupted benchmark of the task has measured.
-            progress: Receives every run and every step.
+            **options: See `BenchOptions`.
 
         Raises:
             NotFoundError: There is no such task.
@@ -57,15 +60,25 @@ class Benches:
         from limpet.forgetting.bench.run import BenchSpec, run_bench
         from limpet.training.progress import SILENT
 
-        context, progress = self._context, progress or SILENT
+        context, progress = self._context, options.get("progress") or SILENT
         record = tasks.get(context.store, task)
-        read = {name: _numbers(name, values) for name, values in (settings or {}).items()}
-        spec = BenchSpec(tuple(methods) if methods else None, tuple(seeds), epochs, read, register)
+        spec = BenchSpec(
+            methods=tuple(methods) if methods else None,
+            seeds=tuple(options.get("seeds", (0,))),
+            epochs=options.get("epochs", 3),
+            settings={name: _numbers(name, values) for name, values in (options.get("settings") or {}).items()},
+            register=options.get("register", False),
+        )
         # before the base is loaded: a name mistyped is answered at once
         spec.names()
         try:
             return run_bench(
-                context.store, context.backbone(progress), record, spec=spec, resume=resume, progress=progress
+                context.store,
+                context.backbone(progress),
+                record,
+                spec=spec,
+                resume=options.get("resume", False),
+                progress=progress,
             )
         except InterruptedRunError as error:
             error.hint = f"limpet bench methods {task} --resume, with the same options"
