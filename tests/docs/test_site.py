@@ -98,6 +98,14 @@ def test_lists_stand_behind_an_empty_line_or_the_site_would_run_them_into_the_pa
             assert not before or re.match(r"(?:[-*]|\d+\.) |  ", before), line
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "index.md"], ids=address)
+def test_the_scores_beside_the_picture_are_those_of_the_picture(page: Path) -> None:
+    picture = (DOCS / "images" / "who-forgot-what.svg").read_text(encoding="utf-8")
+    falls = re.findall(r"from (0\.\d{3}) to (0\.\d{3})", " ".join(page.read_text(encoding="utf-8").split()))
+    assert len(falls) == 2
+    assert all(f">{score}</text>" in picture for fall in falls for score in fall)
+
+
 @pytest.mark.parametrize("script", sorted(DOCS.glob("*.py")), ids=address)
 def test_scripts_of_the_pages_find_what_they_import(script: Path) -> None:
     assert runpy.run_path(str(script))["main"]
