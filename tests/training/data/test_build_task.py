@@ -21,6 +21,7 @@ from limpet.training.batching.examples import Example
 from limpet.training.data.build_task import add_task, build_task
 from limpet.training.data.duplicates import normalise
 from limpet.training.data.stored_splits import read_split
+from limpet.training.data.task_request import TaskRequest
 
 Rows = Sequence[tuple[object, object]]
 WORDS = [f"w{number}" for number in range(5000)]
@@ -55,7 +56,7 @@ def build(tmp_path: Path) -> object:
             spec += f",eval={write(tmp_path / 'eval.csv', evaluation)}"
         if validation is not None:
             spec += f",validation={write(tmp_path / 'validation.csv', validation)}"
-        return build_task("reviews", spec, **options)  # type: ignore[arg-type]
+        return build_task(TaskRequest("reviews", spec, **options))  # type: ignore[arg-type]
 
     return build
 
@@ -310,7 +311,7 @@ def test_the_digest_covers_metric_and_data_but_not_how_they_were_named(build, tm
     assert build(rows, max_length=7)[0].data_digest == first.data_digest
     moved = write(tmp_path / "moved.csv", rows)
     moved.write_text(moved.read_text().replace("text,label", "body,kind"))
-    renamed, _ = build_task("other", f"csv:{moved}", text_column="body", target_column="kind")
+    renamed, _ = build_task(TaskRequest("other", f"csv:{moved}", text_column="body", target_column="kind"))
     assert renamed.data_digest == first.data_digest
 
 
@@ -334,15 +335,15 @@ def test_integer_and_truth_labels_become_text_in_sorted_order(tmp_path: Path) ->
     path = tmp_path / "rows.jsonl"
     rows = [{"text": row[0], "number": at % 3, "truth": at % 2 == 0} for at, row in enumerate(made_up({"x": 60}))]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert build_task("t", f"jsonl:{path}", target_column="number")[0].labels == ("0", "1", "2")
-    assert build_task("t", f"jsonl:{path}", target_column="truth")[0].labels == ("False", "True")
+    assert build_task(TaskRequest("t", f"jsonl:{path}", target_column="number"))[0].labels == ("0", "1", "2")
+    assert build_task(TaskRequest("t", f"jsonl:{path}", target_column="truth"))[0].labels == ("False", "True")
 
 
 def test_whole_numbers_stored_as_fractions_are_the_same_labels(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     rows = [{"text": row[0], "label": float(at % 2)} for at, row in enumerate(made_up({"x": 60}))]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert build_task("t", f"jsonl:{path}")[0].labels == ("0", "1")
+    assert build_task(TaskRequest("t", f"jsonl:{path}"))[0].labels == ("0", "1")
 
 
 # what can't be a task
@@ -478,7 +479,7 @@ def reviews(tmp_path: Path) -> str:
 
 
 def test_a_task_is_kept_with_its_splits_and_read_back(store: Store, reviews: str) -> None:
-    task = add_task(store, "reviews", reviews, train_size=30)
+    task = add_task(store, TaskRequest("reviews", reviews, train_size=30))
     examples = read_split(store, task, "train")
     assert len(examples) == 30
     assert all(isinstance(example, Example) and task.labels[example.target] in ("a", "b") for example in examples)
@@ -486,29 +487,29 @@ def test_a_task_is_kept_with_its_splits_and_read_back(store: Store, reviews: str
 
 
 def test_adding_the_same_task_again_returns_the_first(store: Store, reviews: str) -> None:
-    assert add_task(store, "reviews", reviews) == add_task(store, "reviews", reviews)
+    assert add_task(store, TaskRequest("reviews", reviews)) == add_task(store, TaskRequest("reviews", reviews))
 
 
 def test_a_conflict_leaves_nothing_behind(store: Store, reviews: str) -> None:
-    add_task(store, "reviews", reviews)
+    add_task(store, TaskRequest("reviews", reviews))
     kept = set(store.blobs.digests())
     with pytest.raises(ConflictError):
-        add_task(store, "reviews", reviews, split_seed=1)
+        add_task(store, TaskRequest("reviews", reviews, split_seed=1))
     assert set(store.blobs.digests()) == kept
 
 
 def test_another_definition_or_other_data_under_the_name_is_a_conflict(store: Store, reviews: str) -> None:
-    add_task(store, "reviews", reviews)
+    add_task(store, TaskRequest("reviews", reviews))
     with pytest.raises(ConflictError):
-        add_task(store, "reviews", reviews, train_size=30)
+        add_task(store, TaskRequest("reviews", reviews, train_size=30))
     path = Path(reviews.removeprefix("csv:"))
     path.write_text(path.read_text().replace("w0 ", "w00 ", 1))
     with pytest.raises(ConflictError):
-        add_task(store, "reviews", reviews)
+        add_task(store, TaskRequest("reviews", reviews))
 
 
 def test_a_changed_split_is_found_when_it_is_read(store: Store, reviews: str) -> None:
-    task = add_task(store, "reviews", reviews)
+    task = add_task(store, TaskRequest("reviews", reviews))
     blob = store.blobs.path(task.split("train").digest)
     blob.chmod(0o644)
     blob.write_bytes(blob.read_bytes().replace(b'"label":0', b'"label":1', 1))
@@ -517,7 +518,7 @@ def test_a_changed_split_is_found_when_it_is_read(store: Store, reviews: str) ->
 
 
 def test_reading_a_split_of_a_type_that_does_not_work_is_a_usage_error(store: Store, reviews: str) -> None:
-    task = add_task(store, "reviews", reviews)
+    task = add_task(store, TaskRequest("reviews", reviews))
     other = replace(task, definition=replace(task.definition, type="ranking"))
     with pytest.raises(UsageError, match="classification"):
         read_split(store, other, "train")

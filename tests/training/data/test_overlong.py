@@ -11,9 +11,11 @@ import pytest
 from limpet.errors import DataError, UsageError
 from limpet.home import Home, init, open_home
 from limpet.registry.database.migrate import upgrade
+from limpet.registry.values import TaskRecord
 from limpet.training.base.pretrained import load_tokenizer
 from limpet.training.data.build_task import build_task
 from limpet.training.data.overlong import LONGEST_ANSWER, room_for
+from limpet.training.data.task_request import TaskRequest
 from tests.registry.database.released import RELEASED, lay_home
 from tests.tiny import TOPICS, tiny_base
 
@@ -93,26 +95,37 @@ def test_overlong_examples_are_dropped_or_refused_where_that_is_asked(home: Home
 
 
 def test_without_the_base_nothing_is_counted(tmp_path: Path) -> None:
-    record, _ = build_task("rows", spec(tmp_path), near_duplicates="keep")
+    record, _ = build_task(TaskRequest("rows", spec(tmp_path), near_duplicates="keep"))
     assert record.checks["cut"] is None
     with pytest.raises(UsageError, match="not on this machine yet"):
-        build_task("rows", spec(tmp_path), overlong="drop")
+        build_task(TaskRequest("rows", spec(tmp_path), overlong="drop"))
 
 
 def test_the_longest_answer_is_what_the_targets_need(tmp_path: Path, base_folder: Path) -> None:
     tokenizer = load_tokenizer(base_folder)
-    given = {"type": "generation", "text_column": "text", "near_duplicates": "keep", "tokenizer": tokenizer}
-    short, _ = build_task("write", spec(tmp_path, long=0), **given)  # type: ignore[arg-type]
+
+    def asked_for(data: str, max_new_tokens: int | None = None) -> TaskRecord:
+        request = TaskRequest(
+            "write",
+            data,
+            type="generation",
+            text_column="text",
+            near_duplicates="keep",
+            max_new_tokens=max_new_tokens,
+        )
+        return build_task(request, tokenizer=tokenizer)[0]
+
+    short = asked_for(spec(tmp_path, long=0))
     assert short.definition.options["max_new_tokens"] == 32
     path = tmp_path / "long.jsonl"
     rows = [
         {"text": f"{WORDS[at % 18]} {at}", "headline": " ".join([WORDS[at % 18]] * (40 + at))} for at in range(20)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    long, _ = build_task("write", f"jsonl:{path}", **given)  # type: ignore[arg-type]
+    long = asked_for(f"jsonl:{path}")
     assert long.definition.options["max_new_tokens"] == 64
     assert total(long.checks["cut"], "targets") == 0
-    asked, _ = build_task("write", f"jsonl:{path}", max_new_tokens=50, **given)  # type: ignore[arg-type]
+    asked = asked_for(f"jsonl:{path}", max_new_tokens=50)
     assert total(asked.checks["cut"], "targets") == 9
     assert any("longer than the longest answer, by 9 tokens at most" in note for note in asked.checks["notes"])
     assert room_for([10_000], 32) == LONGEST_ANSWER

@@ -17,6 +17,7 @@ from limpet.training import task_types
 from limpet.training.batching.examples import Example
 from limpet.training.data.build_task import add_task, build_task
 from limpet.training.data.stored_splits import read_split
+from limpet.training.data.task_request import TaskRequest
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.task_types import task_type
 from tests.tiny import tiny_base
@@ -112,7 +113,7 @@ def test_a_method_that_can_not_learn_a_type_names_the_nearest_that_can(tmp_path:
 
 @pytest.mark.parametrize("kind", ["classification", *NEW])
 def test_the_registry_knows_the_form_of_each_type(kind: str, tmp_path: Path) -> None:
-    record, splits = build_task("t", write_rows(tmp_path / "rows.jsonl", kind), type=kind)
+    record, splits = build_task(TaskRequest("t", write_rows(tmp_path / "rows.jsonl", kind), type=kind))
     rows = [json.loads(line) for line in splits["train"].splitlines()]
     assert {row_problem(kind, row, record.labels) for row in rows} == {""}
     key = FORMS[kind].key
@@ -130,7 +131,7 @@ def test_the_registry_knows_the_form_of_each_type(kind: str, tmp_path: Path) -> 
 
 def _add(store: Any, path: Path, kind: str, rows: list[dict[str, Any]], **options: Any) -> Any:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return build_task("t", f"jsonl:{path}", type=kind, **options)
+    return build_task(TaskRequest("t", f"jsonl:{path}", type=kind, **options))
 
 
 def test_words_and_tags_may_stand_in_a_csv_with_blanks_between_them(home: Home, tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_words_and_tags_may_stand_in_a_csv_with_blanks_between_them(home: Home, 
         writer = csv.writer(file)
         writer.writerow(["text", "tags"])
         writer.writerows([f"w{at} meets Ada{at}", "O O B-PER"] for at in range(20))
-    task = add_task(home.store, "names", f"csv:{path}", type="token-classification")
+    task = add_task(home.store, TaskRequest("names", f"csv:{path}", type="token-classification"))
     assert task.labels == ("B-PER", "O")
     example = read_split(home.store, task, "train")[0]
     assert isinstance(example.text, tuple) and len(example.text) == 3
@@ -158,7 +159,7 @@ def test_labels_may_stand_in_a_csv_with_bars_between_them_or_not_at_all(home: Ho
         writer = csv.writer(file)
         writer.writerow(["text", "labels"])
         writer.writerows([f"w{at} x{at} y{at} z{at}", cells[at % 4]] for at in range(40))
-    task = add_task(home.store, "marks", f"csv:{path}", type="multi-label")
+    task = add_task(home.store, TaskRequest("marks", f"csv:{path}", type="multi-label"))
     assert task.labels == ("a", "b")
     found = {example.target for name in ("train", "evaluation") for example in read_split(home.store, task, name)}
     assert found == {(0, 1), (0,), (), (1,)}
