@@ -143,7 +143,7 @@ def _replacement(
     try:
         for one in (old, version):
             if comparable(context.store, one.reference) is None:
-                monitor.evaluate(context.store, context.backbone(progress), one, progress=progress, anew=True)
+                monitor.evaluate(context.store, context.backbone(progress), one, progress=progress, bypass_cache=True)
     except LimpetError as error:
         return replace(found, reason=f"it can't be evaluated: {error.message.rstrip('.')}")
     return compare_versions(context.store, old.reference, version.reference, read=read, answers=False)

@@ -155,7 +155,7 @@ class Home:
                     audits.audit(self.store, backbone, version, drift=wanted[0], confidence=wanted[1], progress=told)
                 )
                 continue
-            found.append(monitor.evaluate(self.store, backbone, version, progress=told, anew=True))
+            found.append(monitor.evaluate(self.store, backbone, version, progress=told, bypass_cache=True))
             if note := hold_against_reference(self.store, found[-1], read_contents(self.store)):
                 told.note(note)
         # after the last one, so that no alarm hides another
@@ -184,7 +184,7 @@ class Home:
             from limpet.training.progress import SILENT
 
             backbone = self.backbone(progress)
-        now = monitor.evaluate(self.store, backbone, version, progress=progress or SILENT, anew=True)
+        now = monitor.evaluate(self.store, backbone, version, progress=progress or SILENT, bypass_cache=True)
         alarms.accept(self.store, version.reference, evaluation=now.id, reason=reason)
         return now
 

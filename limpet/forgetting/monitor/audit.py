@@ -88,7 +88,7 @@ def audit(
             for at, place in enumerate(drawn)
         ):
             return audited
-    now = monitor.evaluate(store, backbone, version, progress=progress, anew=True)
+    now = monitor.evaluate(store, backbone, version, progress=progress, bypass_cache=True)
     if note := hold_against_reference(store, now, read):
         progress.note(note)
     return now

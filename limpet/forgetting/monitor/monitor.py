@@ -26,9 +26,9 @@ from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation import reference_outputs
 from limpet.training.evaluation.cost import efficiency
 from limpet.training.evaluation.inputs import describe_inputs
-from limpet.training.evaluation.predict_split import answers
+from limpet.training.evaluation.predict_split import AttachedModel, predict_split
 from limpet.training.evaluation.served import agreement
-from limpet.training.model.task_model import active, version_files
+from limpet.training.model.task_model import Answering, active, version_files
 from limpet.training.progress import SILENT, Progress
 from limpet.training.task_types import score
 
@@ -65,27 +65,17 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Answering:
-    """What answers for a task: a method's tensors (`state`) and a head, registered or staged."""
-
-    method: str
-    state: Mapping[str, Path]
-    head: Mapping[str, Path]
-    max_length: int
-
-
-@dataclass(frozen=True)
 class Part:
     """Which examples are answered: a split, or those of its examples at `indices`.
 
     The layers of the frozen base that no method stands before give for the same texts what they gave (see
-    `limpet.training.evaluation.predict_split`). Some examples, and whatever is asked for `anew`, are answered by
-    every layer.
+    `limpet.training.evaluation.predict_split`). Some examples, and whatever has to `bypass_cache`, are
+    answered by every layer.
     """
 
     split: Literal["validation", "evaluation"] = "evaluation"
     indices: tuple[int, ...] | None = None
-    anew: bool = False
+    bypass_cache: bool = False
 
 
 def measure(
@@ -102,13 +92,12 @@ def measure(
     if part.indices is not None:
         examples = [examples[index] for index in part.indices]
     targets = tuple(example.target for example in examples)
-    anew = part.anew or part.indices is not None
+    bypass_cache = part.bypass_cache or part.indices is not None
     with active(backbone, answering.method, answering.state, head=answering.head) as model:
         encoded = model.encode(backbone.tokenizer, examples, answering.max_length)
         name = f"evaluate {task.name}"
-        outcome = answers(
-            backbone, methods.get(answering.method), model, texts=encoded, progress=progress, name=name, anew=anew
-        )
+        attached = AttachedModel(backbone, methods.get(answering.method), model)
+        outcome = predict_split(attached, encoded, progress=progress, name=name, bypass_cache=bypass_cache)
         loaded = model.loaded()
         inputs = describe_inputs(backbone.tokenizer, backbone.model, model.head, encoded=encoded)
     value = score(task.definition.metric, outcome.predictions, targets)
@@ -122,7 +111,7 @@ def evaluate(
     *,
     state: VersionRecord | None = None,
     progress: Progress = SILENT,
-    anew: bool = False,
+    bypass_cache: bool = False,
 ) -> EvaluationRecord:
     """Evaluate a version on its task's evaluation split, and keep predictions and environment.
 
@@ -132,7 +121,7 @@ def evaluate(
         version: Gives task, head and label map.
         state: Gives the method's tensors; by default the version itself.
         progress: Receives every batch.
-        anew: Ask every layer; see `measure`.
+        bypass_cache: Ask every layer; see `measure`.
 
     Raises:
         IntegrityError: A file is corrupt, or a version belongs to another base.
@@ -144,7 +133,7 @@ def evaluate(
         head=version_files(store, backbone, version),
         max_length=int(version.config["max_length"]),
     )
-    task, part = tasks.get(store, version.task), Part(anew=anew)
+    task, part = tasks.get(store, version.task), Part(bypass_cache=bypass_cache)
     measured = measure(store, backbone, task, answering=answering, part=part, progress=progress)
     return record_evaluation(store, backbone, version, state=state, measured=measured)
 
@@ -208,15 +197,7 @@ def measure_candidate(
     answering = Answering(draft.method, files, files, length)
     measured = measure(store, backbone, task, answering=answering, part=Part(), progress=progress)
     examples = read_split(store, task, "evaluation")
-    agreed = agreement(
-        backbone,
-        draft.method,
-        files,
-        examples=examples,
-        max_length=length,
-        outcome=measured.outcome,
-        progress=progress,
-    )
+    agreed = agreement(backbone, answering, examples, outcome=measured.outcome, progress=progress)
     cost = {**draft.cost, **efficiency(backbone, draft, files, texts=reference_outputs.probe_inputs(store, task))}
     backbone.check_unchanged()
     scores = {"score": measured.score, task.definition.metric: measured.score}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from limpet.errors import UsageError
-from limpet.forgetting.monitor.monitor import Answering, Measured, Part, measure
+from limpet.forgetting.monitor.monitor import Measured, Part, measure
 from limpet.forgetting.stream.spec import AbilitySpec, parse_stream
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import general_ability, tasks
@@ -27,7 +27,7 @@ from limpet.training.base.environment import current_environment
 from limpet.training.evaluation import general_ability as ability
 from limpet.training.evaluation.general_ability import AbilityTask, Answers
 from limpet.training.generation.demonstrations import DEFAULT_TEMPLATE
-from limpet.training.model.task_model import version_files
+from limpet.training.model.task_model import Answering, version_files
 from limpet.training.progress import SILENT, Progress
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any
 from limpet.errors import NotFoundError, UsageError
 from limpet.forgetting import strategies
 from limpet.forgetting.monitor.growth import Answers, Row, keep_row, measure_and_register
-from limpet.forgetting.monitor.monitor import Answering, Part, measure
+from limpet.forgetting.monitor.monitor import Part, measure
 from limpet.forgetting.strategies import Context, Strategy
 from limpet.forgetting.stream import forward_transfer, general_ability
 from limpet.forgetting.stream.spec import ArmSpec, StreamSpec, TaskSpec
@@ -30,6 +30,7 @@ from limpet.training.evaluation.general_ability import AbilityTask
 from limpet.training.learning.run_folder import Staged, Start, discard
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.metrics.units import mean_ranks
+from limpet.training.model.task_model import Answering
 from limpet.training.progress import SILENT, Progress
 from limpet.training.task_types import no_common_unit
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -44,10 +44,13 @@ from limpet.training.model.head_files import LABELS_FILE, build_head, load_head,
 from limpet.training.model.task_model import TaskModel, base_modules
 from limpet.training.progress import Progress
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = ["adopt"]
 
-_HEAD_EPOCHS = 5
-_HEAD_LEARNING_RATE = 1e-2
+# to the loop the adapter is a part of a frozen base, and the head all that is learned
+_HEAD_SETTINGS = TrainingSettings(methods.BARE, epochs=5, learning_rate=1e-2, dtype="float32")
 
 
 @contextmanager
@@ -97,9 +100,8 @@ def adopt(
             trained = _put_head(brought, store, backbone, task=task, staging=staging, progress=progress)
             if trained is None:
                 progress.note("the folder has no head: fitting one, with the adapter as it is")
-                trained = _fit_head(
-                    store, backbone, task, module=module, frozen=frozen, staging=staging, progress=progress
-                )
+                run = TrainingRun(store, backbone, task, _HEAD_SETTINGS, progress=progress)
+                trained = _fit_head(run, module, frozen, staging=staging)
         finally:
             method.detach(module)
         backbone.check_unchanged()
@@ -221,24 +223,13 @@ def _put_head(
     return {"head_rows": list(brought.order)} if brought.order != task.labels else {}
 
 
-def _fit_head(
-    store: Store,
-    backbone: Backbone,
-    task: TaskRecord,
-    *,
-    module: Any,
-    frozen: frozenset[int],
-    staging: Path,
-    progress: Progress,
-) -> dict[str, Any]:
+def _fit_head(run: TrainingRun, module: PreTrainedModel, frozen: frozenset[int], *, staging: Path) -> dict[str, Any]:
     """Fit one linear layer on the adapter's features and save it; return the settings used."""
     module.requires_grad_(False)
     torch.manual_seed(0)
-    head = build_head(task, backbone.record, read_split(store, task, "train")).to(backbone.model.device)
-    model = TaskModel(module, head, frozen)
-    # to the loop the adapter is a part of a frozen base, and the head all that is learned
-    settings = TrainingSettings(methods.BARE, epochs=_HEAD_EPOCHS, learning_rate=_HEAD_LEARNING_RATE, dtype="float32")
+    train = read_split(run.store, run.task, "train")
+    head = build_head(run.task, run.backbone.record, train).to(run.device)
     checkpoint = Checkpoint(staging / "head.checkpoint", interval=float("inf"))
-    fit_task(TrainingRun(store, backbone, task, settings, progress=progress), model, checkpoint)
+    fit_task(run, TaskModel(module, head, frozen), checkpoint)
     save_head(head, staging)
-    return {"head_epochs": _HEAD_EPOCHS, "head_learning_rate": _HEAD_LEARNING_RATE}
+    return {"head_epochs": run.settings.epochs, "head_learning_rate": run.settings.learning_rate}

@@ -6,7 +6,10 @@ base's own, the texts pass those once. What is kept is known by all that decides
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
@@ -19,52 +22,63 @@ from limpet.training.model.frozen_layer_cache import add_frozen_states
 from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import SILENT, Progress
 
-__all__ = ["answers", "kept_features"]
+__all__ = ["AttachedModel", "feature_path", "predict_split"]
 
 
-def answers(
-    backbone: Backbone,
-    method: methods.Method,
-    model: TaskModel,
-    *,
+@dataclass(frozen=True)
+class AttachedModel:
+    """A method that is attached to the base, and both as a model with the task's head."""
+
+    backbone: Backbone
+    method: methods.Method
+    model: TaskModel
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base is."""
+        device: torch.device = self.backbone.model.device
+        return device
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether the head reads what the base gives for a text, the same for every text at any time."""
+        return not isinstance(self.method, methods.OwnHead) and self.model.head.config.type in methods.FEATURES
+
+
+def predict_split(
+    attached: AttachedModel,
     texts: Encoded,
+    *,
     progress: Progress = SILENT,
     name: str = "evaluate",
-    anew: bool = False,
+    bypass_cache: bool = False,
 ) -> Outcome:
     """Return the answers of a model to texts, in the dtype that evaluations are computed in.
 
     Args:
-        backbone: The base in memory.
-        method: What is attached to it.
-        model: Both, with the task's head.
+        attached: What answers.
         texts: The texts with their plan.
         progress: Receives every batch.
         name: What is evaluated, for the progress bar.
-        anew: Ask every layer for every text, whatever is kept.
+        bypass_cache: Ask every layer for every text, whatever is kept.
     """
-    device, dtype = backbone.model.device, backbone.evaluation_dtype
+    model, device, dtype = attached.model, attached.device, attached.backbone.evaluation_dtype
     # in float32 by the very graph that answers are served by; in bfloat16 by the quickest
     without = ("quick-layers",) if dtype == SERVED_DTYPE else ()
-    with computing(method, model.module, dtype, without=without):
-        if not anew and _reads_features(method, model):
-            if kept := kept_features(backbone, method, model, texts=texts, dtype=dtype):
-                return feature_cache.answer(model, texts, device, path=kept, progress=progress, dtype=dtype)
-            if isinstance(method, methods.Layered):
-                model.lower = method.lower_layers(model.module)
+    with computing(attached.method, model.module, dtype, without=without):
+        if not bypass_cache and attached.reads_features:
+            if path := feature_path(attached, texts, dtype):
+                return feature_cache.answer(model, texts, device, path=path, progress=progress, dtype=dtype)
+            if isinstance(attached.method, methods.Layered):
+                model.lower = attached.method.lower_layers(model.module)
                 if model.lower is not None:
-                    [texts] = add_frozen_states(
-                        model, [texts], device, progress=progress, dtype=dtype, states=backbone.lower_states
-                    )
+                    states = attached.backbone.lower_states
+                    [texts] = add_frozen_states(model, [texts], device, progress=progress, dtype=dtype, states=states)
         return run(model, texts, device, progress=progress, name=name, dtype=dtype)
 
 
-def kept_features(
-    backbone: Backbone, method: methods.Method, model: TaskModel, *, texts: Encoded, dtype: str
-) -> Path | None:
+def feature_path(attached: AttachedModel, texts: Encoded, dtype: str) -> Path | None:
     """Return where the features that a head reads of texts are kept; null where they are not those of the base."""
-    return feature_cache.cache_path(backbone, model, texts, dtype=dtype) if _reads_features(method, model) else None
-
-
-def _reads_features(method: methods.Method, model: TaskModel) -> bool:
-    return not isinstance(method, methods.OwnHead) and model.head.config.type in methods.FEATURES
+    if not attached.reads_features:
+        return None
+    return feature_cache.cache_path(attached.backbone, attached.model, texts, dtype=dtype)

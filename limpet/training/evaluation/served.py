@@ -7,9 +7,8 @@ labels are nearly as good, the two can differ; so both are computed when a versi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from limpet.registry.formats.json_values import JsonObject
@@ -19,9 +18,9 @@ from limpet.training.base.precision import SERVED_DTYPE
 from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.examples import Example
 from limpet.training.batching.inference import Outcome, run
-from limpet.training.evaluation.predict_split import kept_features
+from limpet.training.evaluation.predict_split import AttachedModel, feature_path
 from limpet.training.model import feature_cache
-from limpet.training.model.task_model import TaskModel, active
+from limpet.training.model.task_model import Answering, TaskModel, active
 from limpet.training.progress import SILENT, Progress
 
 __all__ = ["Agreement", "OtherAnswer", "agreement", "serve"]
@@ -64,11 +63,9 @@ def serve(backbone: Backbone, model: TaskModel, texts: Encoded, *, progress: Pro
 
 def agreement(
     backbone: Backbone,
-    method_name: str,
-    files: Mapping[str, Path],
-    *,
+    answering: Answering,
     examples: Sequence[Example],
-    max_length: int,
+    *,
     outcome: Outcome,
     progress: Progress = SILENT,
 ) -> Agreement | None:
@@ -78,10 +75,8 @@ def agreement(
 
     Args:
         backbone: The base in memory.
-        method_name: The version's method.
-        files: The version's files.
+        answering: The version's method and files.
         examples: What was evaluated.
-        max_length: Longest text in tokens.
         outcome: What the evaluation gave.
         progress: Receives every batch.
 
@@ -91,21 +86,21 @@ def agreement(
     Raises:
         IntegrityError: A file does not fit the base.
     """
-    with active(backbone, method_name, files, head=files) as model:
+    with active(backbone, answering.method, answering.state, head=answering.head) as model:
         if not model.head.answers_texts:
             return None
         if backbone.evaluation_dtype == SERVED_DTYPE:
             return Agreement(len(examples), ())
-        texts = model.encode(backbone.tokenizer, examples, max_length)
-        method = methods.get(method_name)
+        texts = model.encode(backbone.tokenizer, examples, answering.max_length)
+        attached = AttachedModel(backbone, methods.get(answering.method), model)
 
         def answer(some: Encoded) -> Outcome:
             # the base's own features are the same bits whichever head reads them, and computed once
-            kept = kept_features(backbone, method, model, texts=some, dtype=SERVED_DTYPE)
-            if kept is None:
+            path = feature_path(attached, some, SERVED_DTYPE)
+            if path is None:
                 return serve(backbone, model, some, progress=progress)
             return feature_cache.answer(
-                model, some, backbone.model.device, path=kept, progress=progress, dtype=SERVED_DTYPE
+                model, some, attached.device, path=path, progress=progress, dtype=SERVED_DTYPE
             )
 
         served = model.head.served(answer, model, texts, measured=outcome)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from limpet.training.heads import Batch, Head
 from limpet.training.model.head_files import load_head
 
 __all__ = [
+    "Answering",
     "OtherHead",
     "TaskModel",
     "active",
@@ -175,6 +177,16 @@ def backbone_inputs(config: Any, batch: Batch) -> dict[str, Tensor]:
 def base_modules(backbone: Backbone) -> frozenset[int]:
     """Identities of the modules of the base itself; to be called before a method is attached."""
     return frozenset(id(module) for module in backbone.model.modules())
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What answers for a task: a method's tensors (`state`) and a head, registered or staged."""
+
+    method: str
+    state: Mapping[str, Path]
+    head: Mapping[str, Path]
+    max_length: int
 
 
 def check_base(backbone: Backbone, version: VersionRecord) -> None:

@@ -56,8 +56,8 @@ def test_evaluations_agree_bit_by_bit(
     # another process, another base in memory: only what lies in the cache folder is left
     backbone, version = Home(home.store).backbone(), versions.resolve(home.store, "typed@1")
     asked, counts, records = Asked(monkeypatch, first_layer(backbone)), [], []
-    for anew in (True, False, False):
-        records.append(monitor.evaluate(home.store, backbone, version, anew=anew))
+    for bypass_cache in (True, False, False):
+        records.append(monitor.evaluate(home.store, backbone, version, bypass_cache=bypass_cache))
         counts.append(asked.texts)
         asked.texts = 0
     examples = task.split("evaluation").examples
@@ -146,5 +146,7 @@ def test_a_decoder_s_top_layers_read_what_is_kept_too(tmp_path: Path, monkeypatc
     home.task.add("typed", write_rows(tmp_path / "rows.jsonl", "classification"), max_length=16)
     version = home.train("typed", TOP).version
     backbone = home.backbone()
-    first, second = (monitor.evaluate(home.store, backbone, version, anew=anew) for anew in (True, False))
+    first, second = (
+        monitor.evaluate(home.store, backbone, version, bypass_cache=bypass_cache) for bypass_cache in (True, False)
+    )
     assert first.logits_digest == second.logits_digest

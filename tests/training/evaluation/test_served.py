@@ -19,11 +19,11 @@ from limpet.registry.values import EvaluationRecord
 from limpet.training import methods
 from limpet.training.batching.inference import run
 from limpet.training.data.stored_splits import read_split
-from limpet.training.evaluation.predict_split import answers
+from limpet.training.evaluation.predict_split import AttachedModel, predict_split
 from limpet.training.evaluation.served import Agreement, OtherAnswer, agreement, serve
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.merge import merged
-from limpet.training.model.task_model import active, version_files
+from limpet.training.model.task_model import Answering, active, version_files
 from tests.tiny import enliven, tiny_base
 from tests.training.generation.test_generation import headlines
 from tests.training.typed_data import SPECS, write_rows
@@ -69,7 +69,7 @@ def test_in_float32_the_measured_answers_are_the_served_ones_bit_by_bit(
     examples = read_split(home.store, home.task.show("place"), "evaluation")
     with active(backbone, method, files, head=files) as model:
         texts = model.encode(backbone.tokenizer, examples, 16)
-        measured = answers(backbone, methods.get(method), model, texts=texts)
+        measured = predict_split(AttachedModel(backbone, methods.get(method), model), texts)
         served = serve(backbone, model, texts)
     assert measured.logits_digest == served.logits_digest == evaluation_of(home, "place@1")[0].logits_digest
 
@@ -105,12 +105,11 @@ def test_an_answer_that_is_served_otherwise_is_named(home: Home) -> None:
     planted = list(outcome.predictions)
     planted[5] = (planted[5] + 1) % 3
     other = replace(outcome, predictions=tuple(planted))
-    found = agreement(backbone, version.method, files, examples=examples, max_length=16, outcome=other)
+    answering = Answering(version.method, files, files, 16)
+    found = agreement(backbone, answering, examples, outcome=other)
     assert found == Agreement(27, (OtherAnswer(5, planted[5], outcome.predictions[5]),))
     assert found.share == pytest.approx(26 / 27)
-    assert agreement(backbone, version.method, files, examples=examples, max_length=16, outcome=outcome) == Agreement(
-        27, ()
-    )
+    assert agreement(backbone, answering, examples, outcome=outcome) == Agreement(27, ())
 
 
 @pytest.mark.parametrize("kind", ["llama", "t5"])

@@ -16,11 +16,11 @@ from click.testing import CliRunner
 
 from limpet.cli import cli
 from limpet.errors import UsageError
-from limpet.forgetting.monitor.monitor import Answering, Part, measure
+from limpet.forgetting.monitor.monitor import Part, measure
 from limpet.home import Home, init
 from limpet.training.batching.examples import Example
 from limpet.training.learning.settings import TrainingSettings
-from limpet.training.model.task_model import version_files
+from limpet.training.model.task_model import Answering, version_files
 from tests.tiny import TOPICS, enliven, tiny_base
 
 METHODS = ("lora", "full", "partial", "bottleneck", "prefix", "prompt", "p-tuning", "ia3", "peft:vera")
