@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from limpet.registry.formats.json_values import JsonObject
+from limpet.registry.formats.json_values import JsonObject, JsonValue
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -18,6 +19,6 @@ def as_json(value: DataclassInstance) -> JsonObject:
     return {key: list(field) if isinstance(field, tuple) else field for key, field in asdict(value).items()}
 
 
-def as_tuples(value: Any) -> Any:
-    """Return JSON with its lists as tuples, which can be compared and told apart."""
-    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
+def as_tuples(values: Sequence[JsonValue]) -> tuple[JsonValue, ...]:
+    """Return a list of JSON as a tuple, and lists in it too: tuples can be compared and told apart."""
+    return tuple(as_tuples(value) if isinstance(value, list) else value for value in values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -79,7 +79,7 @@ class MethodRow:
         }
         base = _known([latency.get("base_milliseconds") for latency in latencies], median)
         unchanged = [run.cost.get("base_unchanged") for run in self.runs]
-        share = means["bytes"] / means["full_checkpoint_bytes"] if means["full_checkpoint_bytes"] else None
+        share = _ratio(means["bytes"], means["full_checkpoint_bytes"])
         return {
             **largest,
             **means,
@@ -145,11 +145,12 @@ class Bench:
         }
 
 
-def _known(values: list[Any], reduce: Any) -> Any:
-    return reduce(values) if values and None not in values else None
+def _known(values: Sequence[float | None], reduce: Callable[[Sequence[float]], float]) -> float | None:
+    known = [value for value in values if value is not None]
+    return reduce(known) if known and len(known) == len(values) else None
 
 
-def _mean(values: list[float]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 

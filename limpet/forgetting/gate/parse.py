@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 from limpet.errors import UsageError
 from limpet.forgetting.gate.rules import GateRules, TaskRules
+from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.settings import SETTINGS_FILE, read_table
 
 __all__ = ["OF_ALL", "has_rule", "parse_rules", "read_rules", "with_limits"]
@@ -97,12 +100,12 @@ def _check_names(table: Mapping[str, Any], names: Sequence[str], where: str) -> 
         raise UsageError(f"{where} sets {unknown[0]!r}, which is no rule.", f"the rules are {', '.join(names)}")
 
 
-def _number(where: str, key: str, value: Any) -> float:
-    try:
-        # a text comes from an option; a bool would count as a number
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if number != number:
+def _number(where: str, key: str, value: JsonValue) -> float:
+    number = math.nan
+    # a text comes from an option; a bool would count as a number
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            number = float(value)
+    if math.isnan(number):
         raise UsageError(f"{where}: {key} must be a number, not {value!r}.", f"{key} = 0.01")
     return number

@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from limpet.forgetting.metrics import forgetting
 from limpet.forgetting.mlflow_mirror.evidence import push_evidence
@@ -21,9 +21,13 @@ from limpet.forgetting.mlflow_mirror.versions import dataset_inputs, flat, logge
 from limpet.forgetting.render.plots import COLOURS
 from limpet.forgetting.report.general_ability import found_after
 from limpet.registry import versions
+from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.records import bases, streams, tasks
 from limpet.registry.values import ArmRun, StepRecord, StreamRecord, VersionRecord
 from limpet.training.task_types import no_common_unit
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric, Run
 
 __all__ = ["complete_run", "push_stream"]
 
@@ -105,7 +109,7 @@ class _SentArm:
     arm: ArmRun
     key: str
     run: str
-    content: Any
+    content: JsonValue
     steps: int
 
 
@@ -113,7 +117,7 @@ def _push_arm(tracking: Tracking, stream: StreamRecord, arm: ArmRun, *, parent: 
     """Send the run of an arm and its new steps; None if nothing of it changed."""
     key = f"arm:{stream.name}:{arm.id}"
     steps = streams.steps(tracking.store, arm.id)
-    content = [asdict(arm), len(steps)]
+    content: list[JsonValue] = [asdict(arm), len(steps)]
     if tracking.unchanged(key, content):
         return None
     started = milliseconds(stream.created_at)
@@ -199,7 +203,7 @@ def _push_step(
     return True
 
 
-def _scores(tracking: Tracking, step: StepRecord, ended: int) -> list[Any]:
+def _scores(tracking: Tracking, step: StepRecord, ended: int) -> list[Metric]:
     """Return the step's row of the matrix: adapter i on task j, on which data."""
     from mlflow.entities import Metric
 
@@ -217,7 +221,7 @@ def _scores(tracking: Tracking, step: StepRecord, ended: int) -> list[Any]:
     ]
 
 
-def _abilities(tracking: Tracking, stream: StreamRecord, step: StepRecord) -> list[Any]:
+def _abilities(tracking: Tracking, stream: StreamRecord, step: StepRecord) -> list[Metric]:
     """Return what ability tasks found after a step; before the first one, at 0, the base alone."""
     from mlflow.entities import Metric
 
@@ -241,7 +245,7 @@ def _stability(steps: Sequence[StepRecord]) -> dict[str, float]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def complete_run(tracking: Tracking, run: Any, params: Mapping[str, str], *, tags: Mapping[str, str]) -> None:
+def complete_run(tracking: Tracking, run: Run, params: Mapping[str, str], *, tags: Mapping[str, str]) -> None:
     """Give a run the parameters that it lacks, and these tags; MLflow refuses a parameter a second value."""
     from mlflow.entities import Param, RunTag
 
@@ -251,7 +255,7 @@ def complete_run(tracking: Tracking, run: Any, params: Mapping[str, str], *, tag
         tracking.client.log_batch(run.info.run_id, params=missing[start : start + _PARAMS_A_BATCH], tags=some)
 
 
-def _log_metrics(tracking: Tracking, run: str, found: Sequence[Any]) -> None:
+def _log_metrics(tracking: Tracking, run: str, found: Sequence[Metric]) -> None:
     for start in range(0, len(found), _METRICS_A_BATCH):
         tracking.client.log_batch(run, metrics=found[start : start + _METRICS_A_BATCH])
 

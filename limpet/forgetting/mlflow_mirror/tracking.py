@@ -23,12 +23,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from limpet.errors import ConflictError, UnavailableError
 from limpet.forgetting.mlflow_mirror import sent_items
 from limpet.registry.formats.canonical import digest_json
+from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.store import HOME_FOLDER, Store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 __all__ = [
     "HOME",
@@ -109,7 +114,7 @@ class Tracking:
     """An open mirror: the home, MLflow's client, the experiment, and the id that tags what is ours."""
 
     store: Store
-    client: Any
+    client: MlflowClient
     experiment: str
     home: str
 
@@ -118,12 +123,12 @@ class Tracking:
         item = sent_items.find(self.store, key)
         return item[0] if item else None
 
-    def unchanged(self, key: str, content: Any) -> bool:
+    def unchanged(self, key: str, content: JsonValue) -> bool:
         """Whether just this content was sent under `key` already."""
         item = sent_items.find(self.store, key)
         return item is not None and item[1] == _content_digest(content)
 
-    def keep(self, key: str, mlflow_id: str, content: Any) -> None:
+    def keep(self, key: str, mlflow_id: str, content: JsonValue) -> None:
         """Remember that this content was sent under `key`; called when all of it was."""
         sent_items.keep(self.store, key, mlflow_id, content_digest=_content_digest(content))
 
@@ -135,7 +140,7 @@ class Tracking:
         """Return the MLflow search that finds the thing with this key; both parts hold no quotes."""
         return f"tags.`{KEY}` = '{key}' AND tags.`{HOME}` = '{self.home}'"
 
-    def run(self, key: str, name: str, parent: str | None, *, started_at: int) -> Any:
+    def run(self, key: str, name: str, parent: str | None, *, started_at: int) -> Run:
         """Return the run with this key, made if it is not there, brought back if it was deleted.
 
         Args:
@@ -159,7 +164,7 @@ class Tracking:
         )
 
 
-def _content_digest(content: Any) -> str:
+def _content_digest(content: JsonValue) -> str:
     return digest_json([FORMAT, content])
 
 
@@ -216,7 +221,7 @@ def _open(store: Store, uri: str, again: bool) -> Tracking:
     return tracking
 
 
-def _experiment(client: Any, store: Store, home: str, *, root: str | None) -> str:
+def _experiment(client: MlflowClient, store: Store, home: str, *, root: str | None) -> str:
     # named by the folder that the home serves, so that several homes can share one server
     name = f"limpet-{home_name(store)}"
     for candidate in (name, f"{name}-{home}"):

@@ -11,12 +11,16 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from limpet.forgetting.mlflow_mirror.tracking import HOME, KEY, Tracking, milliseconds
 from limpet.registry import versions
+from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.records import tasks
 from limpet.registry.values import TaskRecord, VersionRecord
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, LoggedModel, RunTag
 
 __all__ = [
     "all_versions",
@@ -47,7 +51,7 @@ def all_versions(tracking: Tracking, task: str) -> list[VersionRecord]:
             return sorted(found, key=lambda version: version.number)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(values: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Give nested settings as MLflow's flat parameters: `training.learning_rate`, lists as JSON."""
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -56,7 +60,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def dataset_inputs(task: TaskRecord) -> list[Any]:
+def dataset_inputs(task: TaskRecord) -> list[DatasetInput]:
     """Return a task's splits as MLflow dataset inputs, each with its whole digest as a tag."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -104,7 +108,7 @@ def logged_model(tracking: Tracking, reference: str, run: str | None) -> str:
     return str(model.model_id)
 
 
-def _create_model(tracking: Tracking, version: VersionRecord, run: str) -> Any:
+def _create_model(tracking: Tracking, version: VersionRecord, run: str) -> LoggedModel:
     params = dict(flat(version.config)) | {
         "method": version.method,
         "seed": str(version.seed),
@@ -122,7 +126,7 @@ def _create_model(tracking: Tracking, version: VersionRecord, run: str) -> Any:
     )
 
 
-def _write_card(tracking: Tracking, model: Any) -> None:
+def _write_card(tracking: Tracking, model: LoggedModel) -> None:
     """Write the small file that lets MLflow register a model whose weights lie elsewhere."""
     from mlflow.models.utils import get_external_mlflow_model_spec
 
@@ -180,7 +184,7 @@ def _version_tags(version: VersionRecord) -> dict[str, str]:
     }
 
 
-def _run_tags(tags: Mapping[str, str]) -> list[Any]:
+def _run_tags(tags: Mapping[str, str]) -> list[RunTag]:
     from mlflow.entities import RunTag
 
     return [RunTag(key, value) for key, value in tags.items()]
@@ -213,7 +217,7 @@ def push_deletion(tracking: Tracking, version: VersionRecord) -> bool:
     return True
 
 
-def _create_version(tracking: Tracking, name: str, key: str, *, version: VersionRecord, model: Any) -> str:
+def _create_version(tracking: Tracking, name: str, key: str, *, version: VersionRecord, model: LoggedModel) -> str:
     made = tracking.client.create_model_version(
         name,
         source=model.artifact_location,

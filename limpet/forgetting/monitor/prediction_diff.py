@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from limpet.forgetting.monitor.kept_predictions import ReadContent
+from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
 
@@ -39,9 +40,9 @@ class Difference:
 
     task: str
     example: int | None
-    before: Any
-    now: Any
-    target: Any
+    before: JsonValue
+    now: JsonValue
+    target: JsonValue
     changed: int
     cause: str
 

@@ -13,6 +13,7 @@ from limpet.forgetting.metrics.intervals import Interval
 from limpet.forgetting.monitor.kept_predictions import KeptPredictions, ReadPredictions
 from limpet.forgetting.monitor.replacement_values import Loss, Replacement
 from limpet.registry import versions
+from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.records import alarms, evaluations, log, tasks
 from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.store import Store
@@ -154,12 +155,13 @@ def _losses(
     )
 
 
-def _named(task: TaskRecord, answer: Any) -> Any:
+def _named(task: TaskRecord, answer: JsonValue) -> JsonValue:
     """An answer with its labels by name; other answers as they are."""
     if isinstance(answer, tuple):
         return [_named(task, one) for one in answer]
-    is_label = type(answer) is int and 0 <= answer < len(task.labels)
-    return task.labels[answer] if is_label else answer
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(task.labels):
+        return task.labels[answer]
+    return answer
 
 
 def _shown(text: str | tuple[str, ...]) -> str:

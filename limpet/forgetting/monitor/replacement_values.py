@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from limpet.forgetting.json_form import as_json
 from limpet.forgetting.metrics.intervals import Interval
-from limpet.registry.formats.json_values import JsonObject
+from limpet.registry.formats.json_values import JsonObject, JsonValue
 
 __all__ = ["Loss", "Replacement", "latest"]
 
@@ -19,9 +18,9 @@ class Loss:
 
     example: int
     text: str
-    before: Any
-    now: Any
-    target: Any
+    before: JsonValue
+    now: JsonValue
+    target: JsonValue
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ class Plot:
     words: str
 
 
-def page(template: str, **values: Any) -> str:
+def page(template: str, **values: object) -> str:
     """Return one self-contained HTML document; all text of users is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

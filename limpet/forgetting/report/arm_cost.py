@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from limpet.forgetting.report.arm_values import Cost
 from limpet.registry.values import VersionRecord
 from limpet.registry.versions.costs import COMPARED, against_full
 
 __all__ = ["arm_cost"]
+
+Number = TypeVar("Number", int, float)
 
 
 def arm_cost(versions: Sequence[VersionRecord], fully: Sequence[VersionRecord | None] = ()) -> Cost:
@@ -26,15 +28,15 @@ def arm_cost(versions: Sequence[VersionRecord], fully: Sequence[VersionRecord | 
     shares = [against_full(version, full) for version, full in zip(versions, fully, strict=False)]
     size, checkpoint = _mean(sizes), _mean(cost.get("full_checkpoint_bytes") for cost in costs)
     return Cost(
-        trainable_parameters=_largest(costs, "trainable_parameters"),
-        trainable_share=_largest(costs, "trainable_share"),
+        trainable_parameters=_largest(cost.get("trainable_parameters") for cost in costs),
+        trainable_share=_largest(cost.get("trainable_share") for cost in costs),
         bytes_per_task=None if size is None else round(size),
         train_seconds=tuple(cost.get("train_seconds") for cost in costs),
         examples_per_second=tuple(cost.get("examples_per_second") for cost in costs),
         examples_seen=tuple(cost.get("examples_seen") for cost in costs),
         optimiser_steps=tuple(cost.get("optimiser_steps") for cost in costs),
-        peak_memory_bytes=_largest(costs, "peak_memory_bytes"),
-        peak_memory_added_bytes=_largest(costs, "peak_memory_added_bytes"),
+        peak_memory_bytes=_largest(cost.get("peak_memory_bytes") for cost in costs),
+        peak_memory_added_bytes=_largest(cost.get("peak_memory_added_bytes") for cost in costs),
         full_checkpoint_bytes=None if checkpoint is None else round(checkpoint),
         bytes_share=size / checkpoint if size and checkpoint else None,
         latency_milliseconds=_median(latencies, "milliseconds"),
@@ -46,9 +48,8 @@ def arm_cost(versions: Sequence[VersionRecord], fully: Sequence[VersionRecord | 
     )
 
 
-def _largest(costs: Sequence[Mapping[str, Any]], key: str) -> Any:
-    known = [value for cost in costs if (value := cost.get(key)) is not None]
-    return max(known) if known else None
+def _largest(values: Iterable[Number | None]) -> Number | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _median(latencies: Sequence[Mapping[str, Any]], key: str) -> float | None:

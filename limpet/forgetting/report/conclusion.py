@@ -20,6 +20,7 @@ from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.caveats import served_sentences, unlike_treatment
 from limpet.forgetting.report.comparison_values import Comparison, Drift
 from limpet.forgetting.report.values import Report
+from limpet.registry.formats.json_values import JsonValue
 from limpet.training import methods
 
 __all__ = [
@@ -265,7 +266,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _setting(value: Any) -> str:
+def _setting(value: JsonValue) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return first_few(map(str, value), _MOST_TARGETS, joint="+")
     return f"{value:g}" if isinstance(value, float) else str(value)

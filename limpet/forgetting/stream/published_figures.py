@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from limpet.errors import UsageError
+from limpet.registry.formats.json_values import JsonValue
 
 __all__ = ["Published", "published_figures"]
 
@@ -37,7 +38,7 @@ def published_figures(spec: Mapping[str, Any]) -> tuple[Published, ...]:
     return tuple(_figure(item) for item in listed)
 
 
-def _figure(item: Any) -> Published:
+def _figure(item: JsonValue) -> Published:
     if not isinstance(item, dict) or set(item) - {*_TEXTS, "value", "note"}:
         raise _wrong(f"{item!r} is no published figure.")
     for key in _TEXTS:

@@ -15,6 +15,7 @@ from limpet.errors import NotFoundError, UsageError
 from limpet.forgetting import strategies
 from limpet.forgetting.stream.published_figures import published_figures
 from limpet.names import check_name
+from limpet.registry.formats.json_values import JsonObject, JsonValue
 from limpet.registry.records.streams import HOME_STREAM
 
 __all__ = [
@@ -178,7 +179,7 @@ def read_stream(path: Path) -> StreamSpec:
     return parse_stream(content)
 
 
-def parse_stream(content: Any) -> StreamSpec:
+def parse_stream(content: JsonValue) -> StreamSpec:
     """Check the content of a stream file.
 
     Raises:
@@ -195,9 +196,10 @@ def parse_stream(content: Any) -> StreamSpec:
         repeated = sorted({n for n in names if names.count(n) > 1})
         if repeated:
             raise _wrong(f"the {kind} {repeated[0]!r} stands twice.", f"give every {kind} once")
-    seeds = _list("seeds", top.get("seeds", [0]))
-    if not all(isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**31 for seed in seeds):
-        raise _wrong(f"seeds must be whole numbers from 0, not {seeds}.", "seeds: [0, 1, 2]")
+    listed = _list("seeds", top.get("seeds", [0]))
+    seeds = [seed for seed in listed if isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**31]
+    if len(seeds) < len(listed):
+        raise _wrong(f"seeds must be whole numbers from 0, not {listed}.", "seeds: [0, 1, 2]")
     if len(set(seeds)) < len(seeds):
         raise _wrong(f"a seed stands twice in {seeds}.", "seeds: [0, 1, 2]")
     training = _typed("training", top.get("training") or {}, _TRAINING_KEYS)
@@ -220,7 +222,7 @@ def parse_stream(content: Any) -> StreamSpec:
     )
 
 
-def _ability(top: Mapping[str, Any], tasks: tuple[TaskSpec, ...]) -> tuple[AbilitySpec, ...]:
+def _ability(top: JsonObject, tasks: tuple[TaskSpec, ...]) -> tuple[AbilitySpec, ...]:
     if "ability" not in top:
         return ()
     ability_tasks = tuple(_ability_task(item) for item in _list("ability", top["ability"]))
@@ -238,9 +240,9 @@ def _ability(top: Mapping[str, Any], tasks: tuple[TaskSpec, ...]) -> tuple[Abili
     return ability_tasks
 
 
-def _ability_task(item: Any) -> AbilitySpec:
+def _ability_task(item: JsonValue) -> AbilitySpec:
     content = _typed("an ability task", item, _ABILITY_KEYS)
-    kind = _required("an ability task", content, "kind")
+    kind = str(_required("an ability task", content, "kind"))
     if kind not in _ABILITY_SIZES:
         kinds = ", ".join(_ABILITY_SIZES)
         raise _wrong(f"there is no ability task {kind!r}; there are {kinds}.", "kind: perplexity")
@@ -255,7 +257,7 @@ def _ability_task(item: Any) -> AbilitySpec:
     )
 
 
-def _orders_wanted(name: str, top: Mapping[str, Any], tasks: int) -> int:
+def _orders_wanted(name: str, top: JsonObject, tasks: int) -> int:
     orders = top.get("orders", 1)
     if not isinstance(orders, int) or isinstance(orders, bool) or orders < 1:
         raise _wrong(f"orders must be a whole number from 1, not {orders!r}.", "orders: 3")
@@ -265,7 +267,7 @@ def _orders_wanted(name: str, top: Mapping[str, Any], tasks: int) -> int:
     return orders
 
 
-def _task(item: Any) -> TaskSpec:
+def _task(item: JsonValue) -> TaskSpec:
     if isinstance(item, str):
         return TaskSpec(check_name("task", item), {})
     content = _typed("a task", item, _TASK_KEYS)
@@ -273,7 +275,7 @@ def _task(item: Any) -> TaskSpec:
     return TaskSpec(name, {key: value for key, value in content.items() if key != "name"})
 
 
-def _arm(item: Any) -> ArmSpec:
+def _arm(item: JsonValue) -> ArmSpec:
     content = _mapping("an arm", item, _ARM_KEYS)
     name = check_name("arm", str(_required("an arm", content, "name")))
     strategy = str(_required(f"arm {name!r}", content, "strategy"))
@@ -296,7 +298,7 @@ def _arm(item: Any) -> ArmSpec:
     )
 
 
-def _number(value: Any) -> Any:
+def _number(value: JsonValue) -> JsonValue:
     # YAML 1.1 reads 1e-3 as a string: it wants 1.0e-3
     if isinstance(value, str):
         try:
@@ -306,7 +308,7 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _typed(what: str, content: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+def _typed(what: str, content: JsonValue, kinds: Mapping[str, type]) -> JsonObject:
     checked = _mapping(what, content, set(kinds))
     for key, value in checked.items():
         value = _number(value) if kinds[key] is float else value
@@ -318,7 +320,7 @@ def _typed(what: str, content: Any, kinds: Mapping[str, type]) -> dict[str, Any]
     return checked
 
 
-def _mapping(what: str, content: Any, keys: set[str] | None) -> dict[str, Any]:
+def _mapping(what: str, content: JsonValue, keys: set[str] | None) -> JsonObject:
     if not isinstance(content, dict):
         raise _wrong(f"{what} must be a mapping, not {content!r}.", "key: value")
     unknown = sorted(str(key) for key in content if keys is not None and key not in keys)
@@ -327,16 +329,17 @@ def _mapping(what: str, content: Any, keys: set[str] | None) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def _list(what: str, content: Any) -> list[Any]:
+def _list(what: str, content: JsonValue) -> list[JsonValue]:
     if not isinstance(content, list) or not content:
         raise _wrong(f"{what} must be a list with at least one entry, not {content!r}.", f"{what}: [...]")
     return content
 
 
-def _required(what: str, content: Mapping[str, Any], key: str) -> Any:
-    if content.get(key) is None:
+def _required(what: str, content: JsonObject, key: str) -> JsonValue:
+    value: JsonValue = content.get(key)
+    if value is None:
         raise _wrong(f"{what} has no {key!r}.", f"{key}: ...")
-    return content[key]
+    return value
 
 
 def _wrong(message: str, hint: str) -> UsageError:
