@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from limpet.registry.values import TaskRecord
     from limpet.training.base.backbone import Backbone
 
-__all__ = ["IclStudy", "Orders", "PromptScore", "spread_by_chance", "study_icl"]
+__all__ = ["IclStudy", "IclStudyPlan", "Orders", "PromptScore", "spread_by_chance", "study_icl"]
 
 METHOD = "icl"
 
@@ -99,16 +99,34 @@ class IclStudy:
     seconds: float
 
 
+@dataclass(frozen=True)
+class IclStudyPlan:
+    """What a study asks.
+
+    Args:
+        orders: How many orders of the demonstrations; their seeds are 0, 1, ...
+        limit: How many evaluation examples, the first of the split; null takes all.
+        seed: Decides which demonstrations are shown, and the random labels.
+        settings: Those of the method `icl`; `order_seed` is none of them here.
+
+    Raises:
+        UsageError: A number makes no sense.
+    """
+
+    orders: int = 8
+    limit: int | None = None
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.orders < 2 or (self.limit is not None and self.limit < 1) or self.seed < 0:
+            raise UsageError(
+                "A study needs 2 orders or more, 1 example or more, and a seed of 0 or more.", "--orders 8"
+            )
+
+
 def study_icl(
-    store: Store,
-    backbone: Backbone,
-    task: TaskRecord,
-    *,
-    orders: int = 8,
-    limit: int | None = None,
-    seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
-    progress: Progress = SILENT,
+    store: Store, backbone: Backbone, task: TaskRecord, *, plan: IclStudyPlan, progress: Progress = SILENT
 ) -> IclStudy:
     """Score a task in context by several prompts, on its evaluation split.
 
@@ -116,81 +134,60 @@ def study_icl(
         store: The home's registry.
         backbone: The base in memory, a decoder.
         task: A classification task.
-        orders: How many orders of the demonstrations; their seeds are 0, 1, ...
-        limit: How many evaluation examples, the first of the split; null takes all.
-        seed: Decides which demonstrations are shown, and the random labels.
-        settings: Those of the method `icl`; `order_seed` is none of them here.
+        plan: How many orders and examples, which demonstrations, and the method's settings.
         progress: Receives every prompt.
 
     Raises:
-        UsageError: The task is none that can be learned in context, or a number makes no sense.
+        UsageError: The task is none that can be learned in context.
     """
-    if orders < 2 or (limit is not None and limit < 1) or seed < 0:
-        raise UsageError("A study needs 2 orders or more, 1 example or more, and a seed of 0 or more.", "--orders 8")
     method = methods.get_for(METHOD, backbone.record)
     methods.check_task_type(method, task, backbone.record)
-    config = method.resolve(backbone.model, settings or {})
-    examples = read_split(store, task, "evaluation")[:limit]
+    config = method.resolve(backbone.model, plan.settings)
+    examples = read_split(store, task, "evaluation")[: plan.limit]
     train = as_demonstrations(task, read_split(store, task, "train"))
-    told = Demonstrations(
+    demonstrations = Demonstrations(
         template=config["template"],
         labels=task.labels,
         words=label_words(task.labels, config["label_words"]),
         budget=config["budget"],
-        shown=tuple(choose(train, task.labels, config["shots"], seed=seed)),
+        shown=tuple(choose(train, task.labels, config["shots"], seed=plan.seed)),
     )
-    study = _Study(backbone, task, told, examples)
-    return study.run(orders, seed, config["shots"], progress=progress)
+    study = _Study(backbone, task, demonstrations, examples, plan)
+    return study.run(config["shots"], progress)
 
 
 @dataclass(frozen=True)
 class _Study:
     backbone: Backbone
     task: TaskRecord
-    told: Demonstrations
+    demonstrations: Demonstrations
     examples: Sequence[Example]
+    plan: IclStudyPlan
 
-    def run(self, orders: int, seed: int, shots: int, *, progress: Progress) -> IclStudy:
-        started, told = time.perf_counter(), self.told
-        targets = [example.target for example in self.examples]
-        in_order = [tuple(reordered(told.shown, order)) for order in range(orders)]
-        prompts = [replace(told, shown=()), *(replace(told, shown=shown) for shown in in_order)]
-        prompts += [
-            replace(told, shown=tuple(with_random_labels(shown, told.labels, seed, draw=order)))
-            for order, shown in enumerate(in_order)
-        ]
-        script = Script(self.backbone.tokenizer, told.template, told.words)
+    def run(self, shots: int, progress: Progress) -> IclStudy:
+        started, orders = time.perf_counter(), self.plan.orders
+        script = Script(self.backbone.tokenizer, self.demonstrations.template, self.demonstrations.words)
         # one length for all, so that every prompt is asked about the same texts
-        cut = [cut_to_fit(self.backbone.tokenizer, prompt, self.task.definition.max_length) for prompt in prompts]
+        tokenizer, max_length = self.backbone.tokenizer, self.task.definition.max_length
+        cut = [cut_to_fit(tokenizer, prompt, max_length) for prompt in self._prompts()]
         length = min(length for _, length in cut)
-        progress.start(f"study {self.task.name}", len(prompts))
-        right = []
-        scores = []
-        for at, (prompt, _) in enumerate(cut):
-            predictions = self._predict(prompt, length)
-            right.append([int(a == b) for a, b in zip(predictions, targets, strict=True)])
-            order = None if at == 0 else (at - 1) % orders
-            accuracy = sum(right[-1]) / len(right[-1])
-            scores.append(PromptScore(order, accuracy, score_interval("accuracy", predictions, targets)))
-            progress.advance(at + 1, f"accuracy {accuracy:.3f}")
-        progress.finish()
+        scores, answers = self._score([prompt for prompt, _ in cut], length, progress)
         self.backbone.check_unchanged()
-        table = np.array(right[1:], dtype=np.float64)
-        right_labels, random_labels = table[:orders], table[orders:]
+        right_labels, random_labels = answers[1 : orders + 1], answers[orders + 1 :]
         gold, random = right_labels.mean(axis=0), random_labels.mean(axis=0)
         return IclStudy(
             task=self.task.name,
             base=self.backbone.record.name,
             base_digest=self.backbone.record.digest,
             data_digest=self.task.data_digest,
-            seed=seed,
+            seed=self.plan.seed,
             shots=shots,
-            demonstrations=len(told.shown),
+            demonstrations=len(self.demonstrations.shown),
             tokens=max(len(script.beginning(prompt)) for prompt, _ in cut),
             max_length=length,
-            examples=len(targets),
-            template=told.template,
-            words=dict(zip(told.labels, told.words, strict=True)),
+            examples=len(self.examples),
+            template=self.demonstrations.template,
+            words=dict(zip(self.demonstrations.labels, self.demonstrations.words, strict=True)),
             zero_shot=scores[0],
             gold=_orders(scores[1 : orders + 1], right_labels),
             random=_orders(scores[orders + 1 :], random_labels),
@@ -198,6 +195,37 @@ class _Study:
             difference_interval=_mean_interval(gold - random),
             seconds=time.perf_counter() - started,
         )
+
+    def _prompts(self) -> list[Demonstrations]:
+        """None shown; then every order with its right labels; then every order with random ones."""
+        every, seed = self.demonstrations, self.plan.seed
+        in_order = [tuple(reordered(every.shown, order)) for order in range(self.plan.orders)]
+        return [
+            replace(every, shown=()),
+            *(replace(every, shown=shown) for shown in in_order),
+            *(
+                replace(every, shown=tuple(with_random_labels(shown, every.labels, seed, draw=order)))
+                for order, shown in enumerate(in_order)
+            ),
+        ]
+
+    def _score(
+        self, prompts: Sequence[Demonstrations], length: int, progress: Progress
+    ) -> tuple[list[PromptScore], NDArray[np.float64]]:
+        """Each prompt's accuracy, and of every example whether each prompt answered it right, (prompts, examples)."""
+        targets = [example.target for example in self.examples]
+        progress.start(f"study {self.task.name}", len(prompts))
+        scores: list[PromptScore] = []
+        answers = np.zeros((len(prompts), len(targets)))
+        for number, prompt in enumerate(prompts):
+            predictions = self._predict(prompt, length)
+            answers[number] = [a == b for a, b in zip(predictions, targets, strict=True)]
+            order = (number - 1) % self.plan.orders if number else None
+            accuracy = float(answers[number].sum()) / len(targets)
+            scores.append(PromptScore(order, accuracy, score_interval("accuracy", predictions, targets)))
+            progress.advance(number + 1, f"accuracy {accuracy:.3f}")
+        progress.finish()
+        return scores, answers
 
     def _predict(self, prompt: Demonstrations, length: int) -> tuple[int, ...]:
         backbone = self.backbone
@@ -233,5 +261,5 @@ def spread_by_chance(right: NDArray[np.float64]) -> float:
 
 def _mean_interval(values: NDArray[np.float64]) -> Interval:
     """Return the percentile bootstrap interval of a mean over examples (Efron & Tibshirani 1993)."""
-    drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    return percentile_interval(values[drawn].mean(axis=1))
+    examples = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    return percentile_interval(values[examples].mean(axis=1))

@@ -44,19 +44,11 @@ class Studies:
         Raises:
             UsageError: The task or the base is none that can be learned in context.
         """
-        from limpet.forgetting.bench.icl_order_study import study_icl
+        from limpet.forgetting.bench.icl_order_study import IclStudyPlan, study_icl
         from limpet.training.progress import SILENT
 
+        plan = IclStudyPlan(orders, limit, seed, settings or {})
         record = tasks.get(self._context.store, task)
         told = progress or SILENT
         backbone = self._context.backbone(told)
-        return study_icl(
-            self._context.store,
-            backbone,
-            record,
-            orders=orders,
-            limit=limit,
-            seed=seed,
-            settings=settings,
-            progress=told,
-        )
+        return study_icl(self._context.store, backbone, record, plan=plan, progress=told)
