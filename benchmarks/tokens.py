@@ -2,9 +2,9 @@
 
 python benchmarks/tokens.py [--lengths 32,64,128] [--sizes 512,1024,2048,4096] [--repetitions 5] [--threads 2]
 
-The number of `limpet.training.batching.batches.AT_ONCE` comes from here. MiniLM with a LoRA of rank 8, computed as
-Limpet does: `evaluation` without gradients, `learning` forward and back. Sizes are tokens of a batch, none of them
-padding; they are taken in turn, as often each as it takes for the largest batch's texts.
+The number of `limpet.training.batching.batches.MAX_TOKENS_PER_MICROBATCH` comes from here. MiniLM with a LoRA of rank
+8, computed as Limpet does: `evaluation` without gradients, `learning` forward and back. Sizes are tokens of a batch,
+none of them padding; they are taken in turn, as often each as it takes for the largest batch's texts.
 """
 
 from __future__ import annotations

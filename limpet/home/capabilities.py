@@ -46,10 +46,10 @@ def describe_methods(store: Store, progress: Progress) -> tuple[MethodInfo, ...]
 def _try_methods(store: Store, base: BaseRecord, progress: Progress) -> dict[str, str]:
     from limpet.training.base import locate
     from limpet.training.base.pretrained import load_config
-    from limpet.training.model.method_compatibility import try_all, twin
+    from limpet.training.model.method_compatibility import tiny_model, try_all
 
     progress.note(f"no method was tried on {base.architecture} models yet: trying all of them")
-    return try_all(twin(load_config(locate.check(store, base))))
+    return try_all(tiny_model(load_config(locate.check(store, base))))
 
 
 def _first(names: Sequence[str], reasons: Mapping[str, str]) -> str | None:

@@ -156,7 +156,7 @@ def _replay(
     from limpet.training.evaluation.reference_outputs import replay
 
     try:
-        found = replay(context.store, backbone, version, probe=probe)
+        found = replay(context.store, backbone, version, recorded=probe)
     except LimpetError as error:
         replays.problems.append(Problem("probe", version.reference, f"it can't be replayed: {error.message}"))
         return

@@ -91,7 +91,7 @@ def register_measured(
     Raises:
         IntegrityError: A file does not fit the base, an answer is not finite, or the base was changed.
     """
-    inputs = reference_outputs.probe_inputs(store, tasks.get(store, draft.task))
+    inputs = reference_outputs.reference_inputs(store, tasks.get(store, draft.task))
     outputs = reference_outputs.compute(
         backbone, draft.method, files, inputs=inputs, max_length=int(draft.config["max_length"])
     )

@@ -198,7 +198,7 @@ def measure_candidate(
     measured = measure(store, backbone, task, answering=answering, part=Part(), progress=progress)
     examples = read_split(store, task, "evaluation")
     agreed = agreement(backbone, answering, examples, outcome=measured.outcome, progress=progress)
-    cost = {**draft.cost, **efficiency(backbone, draft, files, texts=reference_outputs.probe_inputs(store, task))}
+    cost = {**draft.cost, **efficiency(backbone, draft, files, texts=reference_outputs.reference_inputs(store, task))}
     backbone.check_unchanged()
     scores = {"score": measured.score, task.definition.metric: measured.score}
     if agreed is not None:

@@ -1,7 +1,8 @@
 """Which examples share a batch, and how it is padded: shuffled for training, fixed for evaluation.
 
 How much is computed at once is counted in tokens, padding included: so memory and speed are the same for short texts
-and for long ones. A training step has as many examples as its settings say; what is too much is computed in pieces.
+and for long ones. A training step has as many examples as its settings say; what is too much is computed in
+microbatches.
 
 Another batch size, order or padding may change the last bits of a score. So an evaluation has a plan, decided by
 the token lengths alone, and the plan's digest is kept with the predictions.
@@ -20,24 +21,24 @@ from torch import Tensor
 from limpet.registry.formats.canonical import digest_json
 
 __all__ = [
-    "AT_ONCE",
+    "MAX_TOKENS_PER_MICROBATCH",
     "PAD_TO",
     "BatchPlan",
-    "at_once",
+    "max_tokens_per_microbatch",
     "collate",
     "draw_evenly",
     "evaluation_plan",
     "on_device",
-    "pieces",
+    "microbatches",
     "training_batches",
 ]
 
-AT_ONCE = 2048
+MAX_TOKENS_PER_MICROBATCH = 2048
 """So many tokens, padding included, a processor computes at once at the most, unless a single text has more.
 
 More of them leave its caches, and take longer (benchmarks/tokens.py).
 """
-_AT_ONCE_ELSEWHERE = 1 << 16
+_ON_ACCELERATORS = 1 << 16
 _TEXTS, _TEXTS_ELSEWHERE = 64, 512
 
 PAD_TO = 8
@@ -67,10 +68,10 @@ def evaluation_plan(lengths: Sequence[int], batch_size: int | None = None, devic
         device: The type of device, as torch calls it. It has as many tokens in a batch at the most as in training.
     """
     batch_size = batch_size or (_TEXTS if device == "cpu" else _TEXTS_ELSEWHERE)
-    most = at_once(device)
+    most = max_tokens_per_microbatch(device)
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     wide = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    batches = tuple(tuple(piece) for batch in wide for piece in pieces(lengths, batch, most))
+    batches = tuple(tuple(part) for batch in wide for part in microbatches(lengths, batch, most))
     padded = tuple(_round_up(max(lengths[index] for index in batch)) for batch in batches)
     return BatchPlan(batches, padded)
 
@@ -89,33 +90,35 @@ def training_batches(lengths: Sequence[int], batch_size: int, seed: int, *, epoc
 def draw_evenly(count: int, draws: int, seed: int, *, epoch: int) -> list[int]:
     """Draw `draws` of `count` examples for an epoch; none comes a second time before all have come once."""
     generator = np.random.default_rng([seed, epoch, count])
-    drawn: list[int] = []
-    while len(drawn) < draws:
-        drawn += map(int, generator.permutation(count)[: draws - len(drawn)])
-    return drawn
+    indices: list[int] = []
+    while len(indices) < draws:
+        indices += map(int, generator.permutation(count)[: draws - len(indices)])
+    return indices
 
 
-def pieces(lengths: Sequence[int], batch: Sequence[int], at_once: int = AT_ONCE) -> list[list[int]]:
-    """Cut a batch into pieces of at most `at_once` tokens, padding included, texts of similar length together.
+def microbatches(
+    lengths: Sequence[int], batch: Sequence[int], max_tokens: int = MAX_TOKENS_PER_MICROBATCH
+) -> list[list[int]]:
+    """Cut a batch into parts of at most `max_tokens` tokens, padding included, texts of similar length together.
 
-    A batch that is not too long is one piece, in its own order. So is a text that is longer by itself.
+    A batch that is not too long is one part, in its own order. So is a text that is longer by itself.
     """
-    if len(batch) * _round_up(max(lengths[index] for index in batch)) <= at_once:
+    if len(batch) * _round_up(max(lengths[index] for index in batch)) <= max_tokens:
         return [list(batch)]
-    cut: list[list[int]] = [[]]
+    parts: list[list[int]] = [[]]
     for index in sorted(batch, key=lambda index: lengths[index]):
-        if cut[-1] and (len(cut[-1]) + 1) * _round_up(lengths[index]) > at_once:
-            cut.append([])
-        cut[-1].append(index)
-    return cut
+        if parts[-1] and (len(parts[-1]) + 1) * _round_up(lengths[index]) > max_tokens:
+            parts.append([])
+        parts[-1].append(index)
+    return parts
 
 
-def at_once(device: str) -> int:
+def max_tokens_per_microbatch(device: str) -> int:
     """Return how many tokens of a training step a type of device computes at once at the most.
 
     An accelerator works side by side at what a processor does in turn, and has memory of its own for it.
     """
-    return AT_ONCE if device == "cpu" else _AT_ONCE_ELSEWHERE
+    return MAX_TOKENS_PER_MICROBATCH if device == "cpu" else _ON_ACCELERATORS
 
 
 def collate(ids: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ __all__ = ["LONGEST_ANSWER", "Lengths", "Overlong", "cut", "describe", "find_tok
 Overlong = Literal["cut", "drop", "refuse"]
 LONGEST_ANSWER = 512
 """No task gets a longer answer than this by default, in tokens; what is longer is counted as cut."""
-_AT_ONCE = 1000
+_TEXTS_PER_CALL = 1000
 _SPLITS = ("train", "validation", "evaluation")
 _counted: WeakKeyDictionary[Any, dict[str, dict[str, Lengths]]] = WeakKeyDictionary()
 
@@ -98,7 +98,7 @@ def lengths_of(
 
 def _batched(pairs: Iterable[tuple[Text, Any]]) -> Iterator[list[tuple[Text, Any]]]:
     left = iter(pairs)
-    while some := list(islice(left, _AT_ONCE)):
+    while some := list(islice(left, _TEXTS_PER_CALL)):
         yield some
 
 

@@ -1,4 +1,4 @@
-"""A version's probe: fixed inputs, answered when the version is added, and again whenever somebody doubts.
+"""Reference outputs of a version: fixed texts, answered when it is added, and again whenever somebody doubts.
 
 The logits take the path of `predict`: the adapter on the frozen base, the fixed batch plan. Inside one environment
 the bits must be those recorded. Another library, processor or number of threads may add in another order: on MiniLM
@@ -26,7 +26,7 @@ from limpet.training.batching.inference import run
 from limpet.training.data.stored_splits import read_split
 from limpet.training.model.task_model import active, version_files
 
-__all__ = ["TOLERANCE", "Replay", "compute", "probe_inputs", "replay"]
+__all__ = ["TOLERANCE", "Replay", "compute", "reference_inputs", "replay"]
 
 TOLERANCE = 1e-4
 """The largest difference of a logit across environments, as a share of the largest recorded logit."""
@@ -38,7 +38,7 @@ _CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Replay:
-    """How a version answers its probe now.
+    """How a version answers the texts of its reference outputs now.
 
     `largest_difference` is absolute, `scale` the largest absolute logit that was recorded; `changed` says what
     differs between the recorded environment and this one, such as `torch 2.13.0, now 2.14.0`.
@@ -57,7 +57,7 @@ class Replay:
         return self.identical or (not self.same_environment and self.largest_difference <= TOLERANCE * self.scale)
 
 
-def probe_inputs(store: Store, task: TaskRecord) -> tuple[str, ...]:
+def reference_inputs(store: Store, task: TaskRecord) -> tuple[str, ...]:
     """Return a task's fixed inputs: four texts of its evaluation split by the order of their digests, and a sentence.
 
     Raises:
@@ -71,7 +71,7 @@ def probe_inputs(store: Store, task: TaskRecord) -> tuple[str, ...]:
 def compute(
     backbone: Backbone, method: str, files: Mapping[str, Path], *, inputs: tuple[str, ...], max_length: int
 ) -> bytes:
-    """Return the probe of an adapter: its answers to `inputs`, as `registry.probes` keeps them.
+    """Return an adapter's answers to `inputs`, as `registry.records.reference_outputs` keeps them.
 
     Raises:
         IntegrityError: A file does not fit the base, or a logit is not finite.
@@ -85,22 +85,22 @@ def compute(
     return reference_outputs.write(inputs, logits, max_length, environment=_environment(backbone))
 
 
-def replay(store: Store, backbone: Backbone, version: VersionRecord, *, probe: Probe) -> Replay:
-    """Answer a version's probe again, and compare.
+def replay(store: Store, backbone: Backbone, version: VersionRecord, *, recorded: Probe) -> Replay:
+    """Answer the texts of a version's reference outputs again, and compare.
 
     Raises:
         IntegrityError: A file is corrupt, or the version belongs to another base.
     """
     files = version_files(store, backbone, version)
-    found = _logits(backbone, version.method, files, inputs=probe.inputs, max_length=probe.max_length)
-    changed = _changes(probe.environment, _environment(backbone))
-    recorded = [value for row in probe.logits for value in row]
-    now = [value for row in found for value in row]
+    logits = _logits(backbone, version.method, files, inputs=recorded.inputs, max_length=recorded.max_length)
+    changed = _changes(recorded.environment, _environment(backbone))
+    before = [value for row in recorded.logits for value in row]
+    now = [value for row in logits for value in row]
     return Replay(
         reference=version.reference,
-        largest_difference=_largest_difference(recorded, now),
-        scale=max(abs(value) for value in recorded),
-        identical=[value.hex() for value in recorded] == [value.hex() for value in now],
+        largest_difference=_largest_difference(before, now),
+        scale=max(abs(value) for value in before),
+        identical=[value.hex() for value in before] == [value.hex() for value in now],
         same_environment=not changed,
         changed=changed,
     )

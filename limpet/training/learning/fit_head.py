@@ -39,7 +39,7 @@ def fit_head(
 
     fitted = fit(
         head_model,
-        TaskLoss(features, model.head, training.device, at_once=None),
+        TaskLoss(features, model.head, training.device, max_tokens_per_microbatch=None),
         training.loop,
         validate=validate,
         checkpoint=checkpoint,

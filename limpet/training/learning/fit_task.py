@@ -128,13 +128,13 @@ def _joint_validations(training: TrainingRun, model: TaskModel) -> list[Validati
 
 def _losses(training: TrainingRun, model: TaskModel, data: Sequence[Encoded]) -> list[TaskLoss]:
     """Return the loss of each task: the one that the run is for, then those that are learned jointly."""
-    limit = training.loop.at_once
+    limit = training.loop.max_tokens_per_microbatch
 
     def of_joint(index: int, joint: JointTask) -> TaskLoss:
         head = OtherHead(model, index).head
         return TaskLoss(data[index + 1], head, training.device, index, limit, joint.draws)
 
-    own = TaskLoss(data[0], model.head, training.device, at_once=limit)
+    own = TaskLoss(data[0], model.head, training.device, max_tokens_per_microbatch=limit)
     return [own, *(of_joint(index, joint) for index, joint in enumerate(training.joint.tasks))]
 
 

@@ -60,9 +60,9 @@ class Objective(Protocol):
 class LoopSettings:
     """Settings of the loop; `learning_rate` is the peak, `warmup` a share of all steps, `max_seconds` a budget.
 
-    `fused` lets the optimizer pass once over each weight, where the device has such a kernel. `at_once` is how many
-    tokens of a step are computed at once at the most, null for all. `weight_decay` is of the weights that
-    `limpet.training.learning.weight_decay` names.
+    `fused` lets the optimizer pass once over each weight, where the device has such a kernel.
+    `max_tokens_per_microbatch` is how many tokens of a step are computed together at the most, null for all.
+    `weight_decay` is of the weights that `limpet.training.learning.weight_decay` names.
     """
 
     epochs: int
@@ -75,7 +75,7 @@ class LoopSettings:
     clip_norm: float = 1.0
     max_seconds: float | None = None
     fused: bool = True
-    at_once: int | None = None
+    max_tokens_per_microbatch: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from limpet.training.batching.batches import AT_ONCE, draw_evenly, on_device, pieces, training_batches
+from limpet.training.batching.batches import (
+    MAX_TOKENS_PER_MICROBATCH,
+    draw_evenly,
+    microbatches,
+    on_device,
+    training_batches,
+)
 from limpet.training.learning.joint_training import Penalty
 
 __all__ = ["Mixture", "TaskLoss", "TrainingData"]
@@ -34,41 +40,44 @@ class TaskLoss:
         data: The examples, as the model takes them.
         head: The head that they pass.
         device: Where the model is.
-        other: The head's place among the model's other heads; null for its own.
-        at_once: How many tokens of a batch are computed at once at the most; null for all.
+        head_index: The index of the head among the model's other heads; null for its own.
+        max_tokens_per_microbatch: How many tokens of a batch are computed at once at the most; null for all.
         draws: How many examples an epoch has; null for each of them once.
     """
 
     data: TrainingData
     head: Any
     device: Any
-    other: int | None = None
-    at_once: int | None = AT_ONCE
+    head_index: int | None = None
+    max_tokens_per_microbatch: int | None = MAX_TOKENS_PER_MICROBATCH
     draws: int | None = None
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """See `Objective.batches`."""
         if self.draws is None:
             return training_batches(list(self.data.lengths), batch_size, seed, epoch=epoch)
-        drawn = draw_evenly(len(self.data.lengths), self.draws, seed, epoch=epoch)
-        batches = training_batches([self.data.lengths[index] for index in drawn], batch_size, seed, epoch=epoch)
-        return [[drawn[place] for place in batch] for batch in batches]
+        indices = draw_evenly(len(self.data.lengths), self.draws, seed, epoch=epoch)
+        batches = training_batches([self.data.lengths[index] for index in indices], batch_size, seed, epoch=epoch)
+        return [[indices[number] for number in batch] for batch in batches]
 
     def losses(self, model: Any, batch: Sequence[int]) -> Iterator[Tensor]:
-        """See `Objective.losses`: the batch's loss is a mean, and a piece has its share of what that is over."""
-        cut = [list(batch)] if self.at_once is None else pieces(self.data.lengths, batch, self.at_once)
-        inputs = [self.data.batch(piece) for piece in cut]
-        terms = [self.head.terms(one["targets"]) for one in inputs]
-        for one, count in zip(inputs, terms, strict=True):
-            loss = self._loss(model, one)
-            # a batch of one piece is not scaled: dividing and multiplying by the same need not give the same
-            yield loss if len(cut) == 1 else loss * (count / max(1, sum(terms)))
+        """See `Objective.losses`: the batch's loss is a mean, and a microbatch has its share of what that is over."""
+        inputs = [self.data.batch(microbatch) for microbatch in self._microbatches(batch)]
+        terms = [self.head.terms(microbatch["targets"]) for microbatch in inputs]
+        for microbatch, count in zip(inputs, terms, strict=True):
+            loss = self._loss(model, microbatch)
+            # a batch that is whole is not scaled: dividing and multiplying by the same need not give the same
+            yield loss if len(inputs) == 1 else loss * (count / max(1, sum(terms)))
+
+    def _microbatches(self, batch: Sequence[int]) -> list[list[int]]:
+        limit = self.max_tokens_per_microbatch
+        return [list(batch)] if limit is None else microbatches(self.data.lengths, batch, limit)
 
     def _loss(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         inputs: dict[str, Any] = {**on_device(batch, self.device)}
         targets = inputs.pop("targets")
-        if self.other is not None:
-            inputs["other"] = self.other
+        if self.head_index is not None:
+            inputs["head_index"] = self.head_index
         loss: Tensor = self.head.loss(model(**inputs), targets)
         return loss
 

@@ -18,7 +18,7 @@ from limpet.registry.values import TaskRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone, positions
 from limpet.training.base.precision import resolve_dtype
-from limpet.training.batching.batches import PAD_TO, at_once
+from limpet.training.batching.batches import PAD_TO, max_tokens_per_microbatch
 from limpet.training.learning.joint_training import NO_JOINT, JointTraining
 from limpet.training.learning.loop import LoopSettings
 from limpet.training.learning.run_folder import Start, run_folder
@@ -128,6 +128,7 @@ class TrainingRun:
     def loop(self) -> LoopSettings:
         """The settings of the loop, where something is trained."""
         training, without = self.config["training"], self.settings.without
+        limit = max_tokens_per_microbatch(self.device.type)
         return LoopSettings(
             epochs=training["epochs"],
             learning_rate=training["learning_rate"],
@@ -137,7 +138,7 @@ class TrainingRun:
             max_seconds=training["max_seconds"],
             weight_decay=training["weight_decay"],
             fused="fused-optimizer" not in without,
-            at_once=None if "token-budget" in without else at_once(self.device.type),
+            max_tokens_per_microbatch=None if "token-budget" in without else limit,
         )
 
     def _check_start(self) -> None:

@@ -25,7 +25,7 @@ CHOICES = {
     "kept-layers": "texts pass the frozen layers below the lowest that is trained once, not in every epoch",
     "fused-attention": "attention is one fused product where no gradients are computed, from 48 tokens on",
     "fused-optimizer": "an optimizer's step is one pass over the weights",
-    "token-budget": "a step of many tokens is computed in pieces, so that memory does not grow with the texts",
+    "token-budget": "a step of many tokens is computed in microbatches, so that memory does not grow with the texts",
 }
 """What is done by default to be fast or small, by the name that switches it off."""
 FUSED_FROM = 48

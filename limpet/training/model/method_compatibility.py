@@ -25,7 +25,7 @@ from limpet.training.heads import Head, HeadConfig
 from limpet.training.heads.classification import ClassificationHead
 from limpet.training.model.task_model import TaskModel
 
-__all__ = ["INPUTS", "Attempt", "attempt", "load_again", "try_all", "twin"]
+__all__ = ["INPUTS", "Compatibility", "try_method", "load_again", "try_all", "tiny_model"]
 
 # the second text is shorter and padded
 INPUTS = {
@@ -38,14 +38,14 @@ _VOCABULARY = 64
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """What came of trying: why it does not work, or an empty reason and the logits of what was learned."""
+class Compatibility:
+    """What came of trying a method: why it does not work, or an empty reason and the logits of what was learned."""
 
     reason: str
     logits: Tensor | None
 
 
-def attempt(model: Any, method: methods.Method, folder: Path) -> Attempt:
+def try_method(model: Any, method: methods.Method, folder: Path) -> Compatibility:
     """Learn three steps with a method on `model`, and leave the files of what was learned in `folder`.
 
     Args:
@@ -58,12 +58,12 @@ def attempt(model: Any, method: methods.Method, folder: Path) -> Attempt:
         learned = _learn(model, method, folder)
         loaded = load_again(model, method, {path.name: path for path in folder.iterdir()})
     except (LimpetError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        return Attempt(_reason(error), None)
+        return Compatibility(_reason(error), None)
     if module_digest(model) != before:
-        return Attempt("it leaves the base changed", None)
+        return Compatibility("it leaves the base changed", None)
     if not torch.equal(learned, loaded):
-        return Attempt("what it saves does not give the same answers again", None)
-    return Attempt("", learned)
+        return Compatibility("what it saves does not give the same answers again", None)
+    return Compatibility("", learned)
 
 
 def load_again(model: Any, method: methods.Method, files: Mapping[str, Path]) -> Tensor:
@@ -82,12 +82,12 @@ def try_all(model: Any) -> dict[str, str]:
     """Return for every method why it does not work on `model`; an empty reason where it does."""
     found = {}
     for name in methods.names():
-        with tempfile.TemporaryDirectory(prefix="limpet-trial-") as folder:
-            found[name] = attempt(model, methods.get(name), Path(folder)).reason
+        with tempfile.TemporaryDirectory(prefix="limpet-try-") as folder:
+            found[name] = try_method(model, methods.get(name), Path(folder)).reason
     return found
 
 
-def twin(config: Any) -> Any:
+def tiny_model(config: Any) -> Any:
     """Return a model of the same architecture with two layers, few words and random weights."""
     from transformers import AutoModel
 

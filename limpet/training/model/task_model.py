@@ -63,12 +63,12 @@ class TaskModel(nn.Module):
         for one in (head, *others):
             one.stand_behind(module)
 
-    def forward(self, other: int | None = None, **batch: Tensor) -> Tensor:
+    def forward(self, head_index: int | None = None, **batch: Tensor) -> Tensor:
         """Return outputs in float32 for a batch: token ids and mask, both (batch, length), and the head's fields.
 
-        They are those of the task's own head, or of the head at place `other` of the others.
+        They are those of the task's own head, or of the other head at `head_index`.
         """
-        head: Any = self.head if other is None else self.others[other]
+        head: Any = self.head if head_index is None else self.others[head_index]
         outputs: Tensor = head.score(self._read(head, batch))
         return outputs
 
@@ -135,23 +135,23 @@ class OtherHead(nn.Module):
 
     Args:
         model: The task model.
-        place: The head's place among its other heads.
+        head_index: The index of the head among its other heads.
     """
 
-    def __init__(self, model: TaskModel, place: int) -> None:
+    def __init__(self, model: TaskModel, head_index: int) -> None:
         super().__init__()
         self.model = model
-        self.place = place
+        self.head_index = head_index
 
     @property
     def head(self) -> Head:
         """The head."""
-        head: Any = self.model.others[self.place]
+        head: Any = self.model.others[self.head_index]
         return head  # type: ignore[no-any-return]
 
     def forward(self, **batch: Tensor) -> Tensor:
         """Return that head's outputs."""
-        outputs: Tensor = self.model(other=self.place, **batch)
+        outputs: Tensor = self.model(head_index=self.head_index, **batch)
         return outputs
 
     def answer(self, batch: Batch) -> list[Tensor]:

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limpet.training.batching.batches import (
-    AT_ONCE,
-    at_once,
+    MAX_TOKENS_PER_MICROBATCH,
     collate,
     draw_evenly,
     evaluation_plan,
-    pieces,
+    max_tokens_per_microbatch,
+    microbatches,
     training_batches,
 )
 from limpet.training.batching.encoded import Encoded
@@ -50,7 +50,7 @@ def test_another_length_gives_another_plan() -> None:
 
 @given(lengths, st.integers(8, 600))
 def test_pieces_hold_every_text_once_and_no_more_tokens_than_allowed(sizes: list[int], budget: int) -> None:
-    found = pieces(sizes, range(len(sizes)), budget)
+    found = microbatches(sizes, range(len(sizes)), budget)
     assert sorted(index for piece in found for index in piece) == list(range(len(sizes)))
     for piece in found:
         padded = collate([[1] * sizes[index] for index in piece], pad_id=0)["input_ids"]
@@ -58,24 +58,24 @@ def test_pieces_hold_every_text_once_and_no_more_tokens_than_allowed(sizes: list
 
 
 def test_a_batch_within_the_budget_is_one_piece_in_its_own_order() -> None:
-    assert pieces([9, 3, 5], [2, 0, 1], 48) == [[2, 0, 1]]
-    assert pieces([9, 3, 5], [2, 0, 1], 47) == [[1, 2], [0]]
+    assert microbatches([9, 3, 5], [2, 0, 1], 48) == [[2, 0, 1]]
+    assert microbatches([9, 3, 5], [2, 0, 1], 47) == [[1, 2], [0]]
 
 
 def test_an_evaluation_of_long_texts_has_fewer_of_them_in_a_batch() -> None:
     plan = evaluation_plan([512] * 40)
-    assert {len(batch) for batch in plan.batches} == {AT_ONCE // 512}
+    assert {len(batch) for batch in plan.batches} == {MAX_TOKENS_PER_MICROBATCH // 512}
 
 
 def test_an_accelerator_computes_more_at_once() -> None:
-    assert at_once("cpu") == AT_ONCE < at_once("cuda")
+    assert max_tokens_per_microbatch("cpu") == MAX_TOKENS_PER_MICROBATCH < max_tokens_per_microbatch("cuda")
 
 
 def test_an_evaluation_on_an_accelerator_has_larger_batches_and_those_of_a_processor_stay() -> None:
     sizes = [32] * 600 + [512] * 300
     plan = evaluation_plan(sizes, device="cuda")
     padded = [len(batch) * length for batch, length in zip(plan.batches, plan.lengths, strict=True)]
-    assert AT_ONCE < max(padded) <= at_once("cuda")
+    assert MAX_TOKENS_PER_MICROBATCH < max(padded) <= max_tokens_per_microbatch("cuda")
     assert max(map(len, plan.batches)) == 512
     texts = Encoded(tuple([1] * size for size in sizes), evaluation_plan(sizes), 0)
     assert texts.planned_for("cpu") is texts

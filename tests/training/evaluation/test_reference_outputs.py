@@ -14,7 +14,7 @@ from limpet.registry.records import reference_outputs, tasks
 from limpet.registry.records.reference_outputs import Probe
 from limpet.training.base.backbone import Backbone
 from limpet.training.data.stored_splits import read_split
-from limpet.training.evaluation.reference_outputs import TOLERANCE, Replay, probe_inputs, replay
+from limpet.training.evaluation.reference_outputs import TOLERANCE, Replay, reference_inputs, replay
 from limpet.training.learning.learn import learn
 from limpet.training.learning.run import TrainingRun
 from limpet.training.learning.settings import TrainingSettings
@@ -26,7 +26,7 @@ def replayed(home: Home, backbone: Backbone | None = None, probe: Probe | None =
     version = versions.resolve(home.store, "place@1")
     probe = probe or reference_outputs.of(home.store, "place@1")
     assert probe is not None
-    return replay(home.store, backbone or home.backbone(), version, probe=probe)
+    return replay(home.store, backbone or home.backbone(), version, recorded=probe)
 
 
 def test_a_trained_version_answers_its_probe_with_the_same_bits(home: Home) -> None:
@@ -47,8 +47,8 @@ def test_the_probe_holds_what_predict_answers(home: Home) -> None:
 
 def test_the_inputs_are_the_same_every_time_and_of_the_evaluation_split(home: Home) -> None:
     task = tasks.get(home.store, "place")
-    inputs = probe_inputs(home.store, task)
-    assert inputs == probe_inputs(home.store, task)
+    inputs = reference_inputs(home.store, task)
+    assert inputs == reference_inputs(home.store, task)
     assert len(inputs) == 5
     assert set(inputs[:4]) <= {example.text for example in read_split(home.store, task, "evaluation")}
 

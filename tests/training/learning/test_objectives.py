@@ -1,4 +1,4 @@
-"""What a step minimises: a batch in pieces has the loss and the gradients of the whole."""
+"""What a step minimises: a batch in microbatches has the loss and the gradients of the whole."""
 
 from __future__ import annotations
 
@@ -46,10 +46,11 @@ def cut(example: Example, size: int) -> Example:
     return Example(" ".join(example.text.split()[:size]), target)
 
 
-def step(model: Any, encoded: Any, at_once: int | None) -> tuple[float, int, list[Tensor]]:
-    """The loss of a step, in how many pieces it came, and the gradients."""
+def step(model: Any, encoded: Any, max_tokens: int | None) -> tuple[float, int, list[Tensor]]:
+    """The loss of a step, in how many microbatches it came, and the gradients."""
     losses = []
-    for loss in TaskLoss(encoded, model.head, "cpu", at_once=at_once).losses(model, range(len(SIZES))):
+    objective = TaskLoss(encoded, model.head, "cpu", max_tokens_per_microbatch=max_tokens)
+    for loss in objective.losses(model, range(len(SIZES))):
         loss.backward()
         losses.append(float(loss.detach()))
     found = [p.grad.clone() for p in model.parameters() if p.requires_grad and p.grad is not None]
@@ -59,16 +60,16 @@ def step(model: Any, encoded: Any, at_once: int | None) -> tuple[float, int, lis
 
 def hold_equal(model: Any, encoded: Any) -> None:
     whole, one, gradients = step(model, encoded, None)
-    loss, many, in_pieces = step(model, encoded, 48)
+    loss, many, in_parts = step(model, encoded, 48)
     assert (one, many > 1) == (1, True)
     assert loss == pytest.approx(whole, rel=1e-5)
-    assert len(gradients) == len(in_pieces) > 0
-    for ours, theirs in zip(in_pieces, gradients, strict=True):
+    assert len(gradients) == len(in_parts) > 0
+    for ours, theirs in zip(in_parts, gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", SPECS)
-def test_a_batch_in_pieces_has_the_gradients_of_the_whole(kind: str, tmp_path: Path) -> None:
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(kind: str, tmp_path: Path) -> None:
     home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base")), mlflow="off")
     home.task.add("some", write_rows(tmp_path / "rows.jsonl", kind), type=kind)
     model, encoded = a_model(home, "some", "full")
@@ -96,7 +97,7 @@ def test_a_step_beyond_the_budget_needs_less_memory_at_once_and_learns_the_same(
         return forward(self, other, **batch)
 
     monkeypatch.setattr(TaskModel, "forward", counted)
-    monkeypatch.setattr("limpet.training.batching.batches.AT_ONCE", 64)
+    monkeypatch.setattr("limpet.training.batching.batches.MAX_TOKENS_PER_MICROBATCH", 64)
     widest = []
     for without in ((), ("token-budget",)):
         seen.clear()

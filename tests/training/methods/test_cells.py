@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 import limpet
 from limpet.training import methods
 from limpet.training.base.backbone import module_digest
-from limpet.training.model.method_compatibility import Attempt, attempt, load_again, twin
+from limpet.training.model.method_compatibility import Compatibility, load_again, tiny_model, try_method
 from tests.tiny import KINDS, tiny_base
 from tests.training.methods.table import as_text, load_tiny
 
@@ -31,7 +31,7 @@ class Cells:
 
     folder: Path
     models: dict[str, Any]
-    attempts: dict[str, dict[str, Attempt]]
+    attempts: dict[str, dict[str, Compatibility]]
     all: bool
 
 
@@ -48,10 +48,10 @@ def cells(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Cells(folder, models, attempts, every)
 
 
-def _try(model: Any, name: str, folder: Path) -> Attempt:
+def _try(model: Any, name: str, folder: Path) -> Compatibility:
     files = folder / name.replace(":", "=")
     files.mkdir()
-    made = attempt(model, methods.get(name), files)
+    made = try_method(model, methods.get(name), files)
     if made.logits is not None:
         save_file({"logits": made.logits}, files.with_suffix(".answer"))
     return made
@@ -112,7 +112,7 @@ def test_every_obstacle_has_a_way_around_it(cells: Cells) -> None:
 
 def test_a_twin_has_the_architecture_and_little_else(cells: Cells) -> None:
     config = cells.models["qwen2"].config
-    small = twin(config)
+    small = tiny_model(config)
     assert small.config.model_type == "qwen2"
     assert len(small.layers) == 2
     assert config.vocab_size == cells.models["qwen2"].config.vocab_size != small.config.vocab_size
@@ -127,4 +127,4 @@ def test_a_method_that_leaves_a_mark_does_not_work(cells: Cells, tmp_path: Path)
             with torch.no_grad():
                 model.embeddings.word_embeddings.weight[0, 0] += 1
 
-    assert attempt(model, Marking(), tmp_path).reason == "it leaves the base changed"
+    assert try_method(model, Marking(), tmp_path).reason == "it leaves the base changed"
