@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -46,18 +47,17 @@ class Shingles:
     """
 
     def __init__(self, normalised: Sequence[str]) -> None:
-        keys = _shingle_keys(normalised)
-        sizes = np.array([len(each) for each in keys], dtype=np.int64)
-        every = np.concatenate(keys) if keys else np.empty(0, dtype=np.uint64)
-        _, which, frequency = np.unique(every, return_inverse=True, return_counts=True)
+        keys, texts = _shingle_keys(normalised)
+        _, which, frequency = np.unique(keys, return_inverse=True, return_counts=True)
         # a shingle is known by its rank from rare to common, so that a text's first ranks are its rarest
         rank = np.empty(len(frequency), dtype=np.int64)
         rank[np.argsort(frequency, kind="stable")] = np.arange(len(frequency))
-        ends = np.cumsum(sizes)
-        ranks = [np.sort(part) for part in np.split(rank[which], ends[:-1])] if keys else []
+        ranks_of_all = rank[which]
+        ends = np.cumsum(np.bincount(texts, minlength=len(normalised)))
+        ranks = np.split(ranks_of_all[np.lexsort((ranks_of_all, texts))], ends[:-1]) if len(ends) else []
         # the commonest have the highest ranks
-        shared = int(np.count_nonzero(frequency > len(keys) / 2))
-        self.shared = shared if len(keys) >= _FEW and shared >= _FEWEST_SHARED else 0
+        shared = int(np.count_nonzero(frequency > len(normalised) / 2))
+        self.shared = shared if len(normalised) >= _FEW and shared >= _FEWEST_SHARED else 0
         first_shared = len(frequency) - self.shared
         self._ranks = [own if len(own := part[part < first_shared]) else part for part in ranks]
 
@@ -99,15 +99,28 @@ class Shingles:
         return shared / (shorter + longer - shared)
 
 
-def _shingle_keys(normalised: Sequence[str]) -> list[npt.NDArray[np.uint64]]:
-    numbers: dict[str, int] = {}
-    keys = []
+def _shingle_keys(normalised: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """Return the key of every shingle of every text, each once a text, and beside it the text's place in the list."""
+    numbers: defaultdict[str, int] = defaultdict(count(1).__next__)
+    ids: list[int] = []
+    lengths = []
     for text in normalised:
         # a text without a word is one shingle of itself; a shorter text than a shingle is padded with word 0
         words = _WORD.findall(text) or [text]
-        ids = [numbers.setdefault(word, len(numbers) + 1) for word in words]
-        ids += [0] * (_WORDS_PER_SHINGLE - len(ids))
-        row = np.array(ids, dtype=np.uint64)
-        shingles = np.lib.stride_tricks.sliding_window_view(row, _WORDS_PER_SHINGLE)
-        keys.append(np.unique((shingles * _MIX).sum(axis=1, dtype=np.uint64)))
-    return keys
+        ids += map(numbers.__getitem__, words)
+        ids += [0] * (_WORDS_PER_SHINGLE - len(words))
+        lengths.append(max(len(words), _WORDS_PER_SHINGLE))
+    row = np.array(ids, dtype=np.uint64)
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    last = _WORDS_PER_SHINGLE - 1
+    keys = np.zeros(max(len(row) - last, 0), dtype=np.uint64)
+    for place, factor in enumerate(_MIX):
+        keys += row[place : place + len(keys)] * factor
+    # three words in a row of which the last is another text's are no shingle
+    inside = owners[: len(keys)] == owners[last:]
+    keys, owners = keys[inside], owners[: len(inside)][inside]
+    order = np.lexsort((keys, owners))
+    keys, owners = keys[order], owners[order]
+    is_new = np.ones(len(keys), dtype=np.bool_)
+    is_new[1:] = (keys[1:] != keys[:-1]) | (owners[1:] != owners[:-1])
+    return keys[is_new], owners[is_new]
