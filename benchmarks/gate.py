@@ -28,7 +28,7 @@ from limpet.registry import versions
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import evaluations, streams
 from limpet.registry.store import Store
-from limpet.registry.values import VersionRecord
+from limpet.registry.values import ArmDraft, EvaluationDraft, VersionRecord
 
 RULES = GateRules(max_forgetting=0.0, require_identical=True)
 
@@ -58,28 +58,30 @@ def grow(store: Store, folder: Path, examples: int) -> Iterator[VersionRecord]:
         row = {
             one.task: evaluations.add(
                 store,
-                version=one.reference,
-                state=one.reference,
-                kind="full",
-                split="evaluation",
-                metric="accuracy",
-                score=its,
-                examples=examples,
-                predictions_digest=digest,
-                logits_digest=digest,
-                plan_digest=DATA,
-                data_digest=split,
-                base_digest=BASE,
-                environment=ENVIRONMENT,
-                seconds=1.0,
+                EvaluationDraft(
+                    version=one.reference,
+                    state=one.reference,
+                    kind="full",
+                    split="evaluation",
+                    metric="accuracy",
+                    score=its,
+                    examples=examples,
+                    predictions_digest=digest,
+                    logits_digest=digest,
+                    plan_digest=DATA,
+                    data_digest=split,
+                    base_digest=BASE,
+                    environment=ENVIRONMENT,
+                    seconds=1.0,
+                ),
             ).id
             for one, digest, its in known
         }
         streams.extend(store, streams.HOME_STREAM, name, base_digest=BASE)
         arm = streams.arm_run(
-            store, streams.HOME_STREAM, "isolated", strategy="isolated", method="any", seed=0, settings={}
+            store, streams.HOME_STREAM, ArmDraft("isolated", strategy="isolated", method="any", seed=0, settings={})
         )
-        streams.add_step(store, arm.id, None, task=name, version=version.reference, base_unchanged=True, row=row)
+        streams.add_step(store, arm.id, None, version=version.reference, base_unchanged=True, row=row)
         yield version
 
 

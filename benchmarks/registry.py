@@ -49,7 +49,7 @@ from limpet.registry.values import (
     VersionDraft,
 )
 from limpet.registry.verification import verify
-from limpet.registry.versions import aliases
+from limpet.registry.versions import VersionQuery, aliases
 
 VERSIONS_PER_TASK = 100
 ADAPTER_BYTES, HEAD_BYTES = 1_400_000, 7_868
@@ -270,7 +270,7 @@ def measure_limpet(store: Store, folder: Path, count: int, *, runs: int) -> Iter
         "resolve an alias": lambda: versions.resolve(store, f"{some_task()}@production"),
         "show": lambda: versions.look_up(store, some_version()),
         "list 50": lambda: versions.find(store, limit=50),
-        "list 50 by score": lambda: versions.find(store, limit=50, sort="-score"),
+        "list 50 by score": lambda: versions.find(store, VersionQuery(sort="-score"), limit=50),
     }
     for operation, call in reads.items():
         yield Timing(count, operation, "limpet", timed(runs * 10, call))

@@ -13,14 +13,18 @@ from limpet.registry.formats.json_values import JsonObject
 
 __all__ = [
     "SERVED_AGREEMENT",
+    "AbilityDraft",
     "AbilityRecord",
     "AliasEvent",
+    "ArmDraft",
     "ArmRun",
     "BaseRecord",
     "Environment",
+    "EvaluationDraft",
     "EvaluationRecord",
     "FileEntry",
     "LogEvent",
+    "Measurement",
     "Page",
     "Role",
     "SplitRecord",
@@ -246,6 +250,47 @@ class LogEvent:
     digest: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a pass over examples came to, and all that it depends on.
+
+    `score` is the metric over the `examples`. `predictions_digest` names the blob with the predictions as canonical
+    JSON, stored already; `logits_digest` covers the bytes of all outputs in the order of the batch plan, which
+    `plan_digest` stands for. It took `seconds` on a clock.
+    """
+
+    metric: str
+    score: float
+    examples: int
+    predictions_digest: str
+    logits_digest: str
+    plan_digest: str
+    base_digest: str
+    environment: Environment
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationDraft(Measurement):
+    """An evaluation of a version's task that is about to be recorded; its fields are those of `EvaluationRecord`."""
+
+    version: str
+    state: str
+    kind: Literal["full", "audit"]
+    split: Literal["validation", "evaluation"]
+    data_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbilityDraft(Measurement):
+    """What an ability task found, about to be recorded; its fields are those of `AbilityRecord`."""
+
+    probe: JsonObject
+    head: str | None
+    state: str | None
+    after: str | None
+
+
 @dataclass(frozen=True)
 class EvaluationRecord:
     """One evaluation of a task: which head, on which backbone state, on which data, in which order.
@@ -313,6 +358,17 @@ class StreamRecord:
     tasks: tuple[str, ...]
     created_at: str
     updated_at: str
+
+
+@dataclass(frozen=True)
+class ArmDraft:
+    """An arm of a stream as it is asked for: its name, what it learns by, and the seed of this run."""
+
+    name: str
+    strategy: str
+    method: str
+    seed: int
+    settings: JsonObject
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.registry.records import bases, evaluations, streams, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import (
+    ArmDraft,
     ArmRun,
     BaseRecord,
     Environment,
+    EvaluationDraft,
     SplitRecord,
     TaskDefinition,
     TaskRecord,
@@ -106,26 +108,28 @@ def add_step(store: Store, arm: ArmRun, made: Sequence[VersionRecord], right: Se
         state = version if arm.strategy == "isolated" else made[-1]
         evaluation = evaluations.add(
             store,
-            version=version.reference,
-            state=state.reference,
-            kind="full",
-            split="evaluation",
-            metric="accuracy",
-            score=count / EXAMPLES,
-            examples=EXAMPLES,
-            predictions_digest=store.blobs.put_bytes(canonical_json(content)),
-            logits_digest=digest_json(predictions),
-            plan_digest=digest_json("plan"),
-            data_digest=tasks.get(store, version.task).split("evaluation").digest,
-            base_digest=version.base_digest,
-            environment=ENVIRONMENT,
-            seconds=1.0,
+            EvaluationDraft(
+                version=version.reference,
+                state=state.reference,
+                kind="full",
+                split="evaluation",
+                metric="accuracy",
+                score=count / EXAMPLES,
+                examples=EXAMPLES,
+                predictions_digest=store.blobs.put_bytes(canonical_json(content)),
+                logits_digest=digest_json(predictions),
+                plan_digest=digest_json("plan"),
+                data_digest=tasks.get(store, version.task).split("evaluation").digest,
+                base_digest=version.base_digest,
+                environment=ENVIRONMENT,
+                seconds=1.0,
+            ),
         )
         row[version.task] = evaluation.id
     last = made[-1]
     unchanged = None if arm.method == "full" else True
     index = len(streams.steps(store, arm.id))
-    streams.add_step(store, arm.id, index, task=last.task, version=last.reference, base_unchanged=unchanged, row=row)
+    streams.add_step(store, arm.id, index, version=last.reference, base_unchanged=unchanged, row=row)
 
 
 def grow(
@@ -148,7 +152,7 @@ def grow(
     streams.create(store, name, {"name": name, "tasks": list(TASKS)}, base_digest=base.digest, tasks=TASKS)
     for position, (arm_name, (strategy, method)) in enumerate(arms.items()):
         arm = streams.arm_run(
-            store, name, arm_name, strategy=strategy, method=method, seed=0, settings={"set": {"r": 8}}
+            store, name, ArmDraft(arm_name, strategy=strategy, method=method, seed=0, settings={"set": {"r": 8}})
         )
         if method == "full":
             sweep = [{"settings": {"lr": lr}, "validation": {}, "mean": 0.5} for lr in (1e-5, 3e-5)]

@@ -14,9 +14,11 @@ from limpet.registry.records import bases, evaluations, general_ability, tasks
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, open_store
 from limpet.registry.values import (
+    AbilityDraft,
     AbilityRecord,
     BaseRecord,
     Environment,
+    EvaluationDraft,
     EvaluationRecord,
     SplitRecord,
     TaskDefinition,
@@ -99,26 +101,28 @@ def add_evaluation(store: Store, version: str, predictions: bytes = PREDICTIONS,
     }
     if "predictions_digest" not in changes:
         fields["predictions_digest"] = store.blobs.put_bytes(predictions)
-    return evaluations.add(store, **fields | changes)
+    return evaluations.add(store, EvaluationDraft(**fields | changes))
 
 
 def add_ability(store: Store) -> AbilityRecord:
     """Keep what an ability task found under two versions."""
     return general_ability.add(
         store,
-        probe={"name": "words"},
-        head="news@1",
-        state="news@2",
-        after=None,
-        metric="accuracy",
-        score=0.5,
-        examples=2,
-        predictions_digest=store.blobs.put_bytes(PREDICTIONS),
-        logits_digest=DATA,
-        plan_digest=DATA,
-        base_digest=BASE,
-        environment=ENVIRONMENT,
-        seconds=1.0,
+        AbilityDraft(
+            probe={"name": "words"},
+            head="news@1",
+            state="news@2",
+            after=None,
+            metric="accuracy",
+            score=0.5,
+            examples=2,
+            predictions_digest=store.blobs.put_bytes(PREDICTIONS),
+            logits_digest=DATA,
+            plan_digest=DATA,
+            base_digest=BASE,
+            environment=ENVIRONMENT,
+            seconds=1.0,
+        ),
     )
 
 

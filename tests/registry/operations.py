@@ -21,7 +21,8 @@ from limpet.registry.records import (
     tasks,
 )
 from limpet.registry.store import Store, ownership
-from limpet.registry.versions import aliases, deletion, notes, tags
+from limpet.registry.values import ArmDraft
+from limpet.registry.versions import alias_history, aliases, deletion, notes, tags
 from tests.registry.deaths.deaths import Operation
 from tests.registry.exchange.bundles import add_sound_version
 from tests.registry.homes import BASE, ENVIRONMENT, a_base, a_task, add_ability, add_evaluation, add_version, stock
@@ -48,17 +49,17 @@ def _add_task(store: Store) -> None:
 def _two_versions(store: Store) -> None:
     add_version(store, seed=1)
     add_version(store, seed=2, parent="news@1")
-    aliases.promote(store, "news@1", "live", actor="ada")
+    aliases.promote(store, "news@1", "live")
 
 
 def _promoted_twice(store: Store) -> None:
     _two_versions(store)
-    aliases.promote(store, "news@2", "live", actor="ada")
+    aliases.promote(store, "news@2", "live")
 
 
 def _with_garbage(store: Store) -> None:
     _two_versions(store)
-    deletion.delete(store, "news@2", "wrong data", actor="ada")
+    deletion.delete(store, "news@2", "wrong data")
     store.blobs.put_bytes(b"nothing names this")
 
 
@@ -76,7 +77,7 @@ def _with_an_arm(store: Store) -> None:
     _two_versions(store)
     add_evaluation(store, "news@1")
     streams.create(store, "two", {"name": "two"}, base_digest=BASE, tasks=["news", "films"])
-    streams.arm_run(store, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={"r": 8})
+    streams.arm_run(store, "two", ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={"r": 8}))
 
 
 def _evaluate(store: Store) -> None:
@@ -106,8 +107,8 @@ def _accept(store: Store) -> None:
 
 def _roll_back(store: Store) -> None:
     # done twice it would go on to the version before, so it is done if it has not been done
-    if aliases.history(store, "news", "live")[-1].action != "rollback":
-        aliases.rollback(store, "news", "live", reason="it was worse", actor="ada")
+    if alias_history.moves(store, "news", "live")[-1].action != "rollback":
+        aliases.rollback(store, "news", "live", reason="it was worse")
 
 
 OPERATIONS = {
@@ -130,32 +131,32 @@ OPERATIONS = {
             "promote",
             _transaction("promote"),
             _two_versions,
-            lambda store: aliases.promote(store, "news@2", "live", expect=None, reason="better", actor="ada"),
+            lambda store: aliases.promote(store, "news@2", "live", expect=None, reason="better"),
         ),
         Operation("rollback", _transaction("rollback"), _promoted_twice, _roll_back),
         Operation(
             "delete",
             _transaction("delete"),
             _two_versions,
-            lambda store: deletion.delete(store, "news@2", "wrong data", actor="ada"),
+            lambda store: deletion.delete(store, "news@2", "wrong data"),
         ),
         Operation(
             "tag",
             _transaction("tag"),
             _two_versions,
-            lambda store: tags.change(store, "news@1", {"env": "prod", "tier": "1"}, actor="ada"),
+            lambda store: tags.change(store, "news@1", {"env": "prod", "tier": "1"}),
         ),
         Operation(
             "note",
             _transaction("note"),
             _two_versions,
-            lambda store: notes.add(store, "news@1", "looked at, fine", actor="ada"),
+            lambda store: notes.add(store, "news@1", "looked at, fine"),
         ),
         Operation(
             "policy",
             _transaction("policy"),
             _nothing,
-            lambda store: policy.change(store, protect=["production"], keep_last=3, actor="ada"),
+            lambda store: policy.change(store, protect=["production"], keep_last=3),
         ),
         Operation(
             "probe",
@@ -182,15 +183,13 @@ OPERATIONS = {
             "stream",
             _transaction("stream"),
             _with_an_arm,
-            lambda store: streams.add_step(
-                store, 1, 0, task="news", version="news@1", base_unchanged=True, row={"news": 1}
-            ),
+            lambda store: streams.add_step(store, 1, 0, version="news@1", base_unchanged=True, row={"news": 1}),
         ),
         Operation(
             "gc",
             ("gc.marked", "gc.removed", "gc.swept", *_transaction("gc")),
             _with_garbage,
-            lambda store: gc.collect(store, grace_seconds=0, dry_run=False, actor="ada"),
+            lambda store: gc.collect(store, grace_seconds=0, dry_run=False),
         ),
         Operation("adopt", ("claim.marked", *_transaction("claim")), _nothing, _adopt),
         Operation(

@@ -18,6 +18,7 @@ from limpet.registry import versions
 from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.records import tasks
 from limpet.registry.values import TaskRecord, VersionRecord
+from limpet.registry.versions import VersionQuery
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, LoggedModel, RunTag
@@ -44,7 +45,7 @@ def all_versions(tracking: Tracking, task: str) -> list[VersionRecord]:
     found: list[VersionRecord] = []
     cursor = None
     while True:
-        page = versions.find(tracking.store, task=task, limit=500, cursor=cursor, deleted=True)
+        page = versions.find(tracking.store, VersionQuery(task=task, deleted=True), limit=500, cursor=cursor)
         found.extend(page.items)
         cursor = page.cursor
         if cursor is None:

@@ -16,7 +16,7 @@ from limpet.forgetting.monitor.monitor import Measured, evaluate, measure_candid
 from limpet.registry import versions
 from limpet.registry.records import streams, tasks
 from limpet.registry.store import Store
-from limpet.registry.values import EvaluationRecord, StepRecord, VersionDraft, VersionRecord
+from limpet.registry.values import ArmDraft, EvaluationRecord, StepRecord, VersionDraft, VersionRecord
 from limpet.training.base.backbone import Backbone
 from limpet.training.evaluation import reference_outputs
 from limpet.training.progress import SILENT, Progress
@@ -126,7 +126,6 @@ def keep_row(
         store,
         row.arm,
         index=row.index,
-        task=newest.task,
         version=newest.reference,
         base_unchanged=row.base_unchanged,
         row={**cells, **row.cells},
@@ -145,7 +144,7 @@ def home_row(store: Store, backbone: Backbone, new: VersionRecord) -> Row:
     ]
     streams.extend(store, streams.HOME_STREAM, new.task, base_digest=backbone.record.digest)
     arm = streams.arm_run(
-        store, streams.HOME_STREAM, "isolated", strategy="isolated", method="any", seed=0, settings={}
+        store, streams.HOME_STREAM, ArmDraft("isolated", strategy="isolated", method="any", seed=0, settings={})
     )
     return Row(arm.id, None, others)
 

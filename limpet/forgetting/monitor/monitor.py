@@ -12,6 +12,7 @@ from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import (
     SERVED_AGREEMENT,
+    EvaluationDraft,
     EvaluationRecord,
     TaskRecord,
     VersionDraft,
@@ -233,18 +234,20 @@ def record_evaluation(
     }
     return evaluations.add(
         store,
-        version=version.reference,
-        state=state.reference,
-        kind="audit" if audited else "full",
-        split="evaluation",
-        metric=task.definition.metric,
-        score=measured.score,
-        examples=len(measured.targets),
-        predictions_digest=store.blobs.put_bytes(canonical_json(predictions)),
-        logits_digest=outcome.logits_digest,
-        plan_digest=measured.plan_digest,
-        data_digest=task.split("evaluation").digest,
-        base_digest=backbone.record.digest,
-        environment=current_environment(backbone.evaluation_dtype),
-        seconds=outcome.seconds,
+        EvaluationDraft(
+            version=version.reference,
+            state=state.reference,
+            kind="audit" if audited else "full",
+            split="evaluation",
+            metric=task.definition.metric,
+            score=measured.score,
+            examples=len(measured.targets),
+            predictions_digest=store.blobs.put_bytes(canonical_json(predictions)),
+            logits_digest=outcome.logits_digest,
+            plan_digest=measured.plan_digest,
+            data_digest=task.split("evaluation").digest,
+            base_digest=backbone.record.digest,
+            environment=current_environment(backbone.evaluation_dtype),
+            seconds=outcome.seconds,
+        ),
     )

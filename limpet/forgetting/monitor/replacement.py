@@ -18,7 +18,7 @@ from limpet.registry.records import alarms, evaluations, log, tasks
 from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, TaskRecord, VersionRecord
-from limpet.registry.versions import aliases
+from limpet.registry.versions import VersionQuery, alias_history
 from limpet.training.data.stored_splits import read_split
 from limpet.training.task_types import metric as find_metric
 
@@ -48,7 +48,7 @@ def predecessor(store: Store, version: VersionRecord, alias: str) -> VersionReco
     except NotFoundError:
         if alias != PRODUCTION:
             return None
-        newest = versions.find(store, version.task, where="role = adapter", limit=2).items
+        newest = versions.find(store, VersionQuery(task=version.task, where="role = adapter"), limit=2).items
         return next((other for other in newest if other.number != version.number), None)
     return stands if stands.number != version.number else None
 
@@ -114,7 +114,7 @@ def accepted_losses(store: Store, task: str) -> dict[tuple[str, str], str]:
     They are read from the log, which nobody can change unseen.
     """
     found: dict[tuple[str, str], str] = {}
-    for alias in {event.alias for event in aliases.history(store, task)}:
+    for alias in {event.alias for event in alias_history.moves(store, task)}:
         cursor = None
         while True:
             page = log.read(store, f"{task}@{alias}", _LOG_PAGE, cursor=cursor)

@@ -17,7 +17,7 @@ from limpet.registry.records import evaluations, streams, tasks
 from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.store import Store
 from limpet.registry.values import AliasEvent, ArmRun, EvaluationRecord, StepRecord, StreamRecord, VersionRecord
-from limpet.registry.versions import aliases
+from limpet.registry.versions import alias_history
 
 __all__ = ["Growth", "Succession", "candidate", "home_growth"]
 
@@ -124,7 +124,7 @@ def candidate(store: Store) -> VersionRecord | None:
 
 
 def _moves(store: Store, task: str) -> tuple[AliasEvent, ...]:
-    return aliases.history(store, task, PRODUCTION)
+    return alias_history.moves(store, task, PRODUCTION)
 
 
 def _isolated(store: Store, stream: StreamRecord) -> list[ArmRun]:

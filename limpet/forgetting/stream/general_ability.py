@@ -20,7 +20,7 @@ from limpet.forgetting.stream.spec import AbilitySpec, parse_stream
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import general_ability, tasks
 from limpet.registry.store import Store
-from limpet.registry.values import AbilityRecord, StreamRecord, TaskRecord, VersionRecord
+from limpet.registry.values import AbilityDraft, AbilityRecord, StreamRecord, TaskRecord, VersionRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
@@ -152,19 +152,21 @@ def _keep(
     content = {"schema": 1, "predictions": found.outcome.predictions, "targets": found.targets}
     return general_ability.add(
         store,
-        probe=question,
-        head=where.head,
-        state=where.state,
-        after=where.after,
-        metric=metric,
-        score=found.score,
-        examples=len(found.targets),
-        predictions_digest=store.blobs.put_bytes(canonical_json(content)),
-        logits_digest=found.outcome.logits_digest,
-        plan_digest=found.plan_digest,
-        base_digest=backbone.record.digest,
-        environment=current_environment(backbone.evaluation_dtype),
-        seconds=found.outcome.seconds,
+        AbilityDraft(
+            probe=question,
+            head=where.head,
+            state=where.state,
+            after=where.after,
+            metric=metric,
+            score=found.score,
+            examples=len(found.targets),
+            predictions_digest=store.blobs.put_bytes(canonical_json(content)),
+            logits_digest=found.outcome.logits_digest,
+            plan_digest=found.plan_digest,
+            base_digest=backbone.record.digest,
+            environment=current_environment(backbone.evaluation_dtype),
+            seconds=found.outcome.seconds,
+        ),
     )
 
 

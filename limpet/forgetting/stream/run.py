@@ -20,7 +20,7 @@ from limpet.forgetting.stream.spec import ArmSpec, StreamSpec, TaskSpec
 from limpet.registry import versions
 from limpet.registry.records import streams, tasks
 from limpet.registry.store import Store
-from limpet.registry.values import ArmRun, StepRecord, StreamRecord, TaskRecord, VersionRecord
+from limpet.registry.values import ArmDraft, ArmRun, StepRecord, StreamRecord, TaskRecord, VersionRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.data.build_task import add_task
@@ -165,7 +165,9 @@ def _task(store: Store, task: TaskSpec, training: Mapping[str, Any], *, progress
 def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:
     settings = {"set": dict(arm.settings), "training": dict(run.spec.training)}
     record = streams.arm_run(
-        run.store, run.spec.name, arm.name, strategy=arm.strategy, method=arm.method, seed=seed, settings=settings
+        run.store,
+        run.spec.name,
+        ArmDraft(arm.name, strategy=arm.strategy, method=arm.method, seed=seed, settings=settings),
     )
     if record.finished:
         return

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from limpet.errors import UsageError
 from limpet.registry import versions
 from limpet.registry.records import alarms, evaluations
-from limpet.registry.versions import aliases, costs, deletion, lineage, notes, tags
+from limpet.registry.versions import alias_history, costs, deletion, lineage, notes, tags
+from limpet.registry.versions.listing import EVERY_VERSION
 
 if TYPE_CHECKING:
     from limpet.home.context import HomeContext
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from limpet.registry.formats.json_values import JsonObject
     from limpet.registry.records.alarms import Alarm
     from limpet.registry.values import AliasEvent, Page, VersionRecord
+    from limpet.registry.versions import VersionQuery
     from limpet.registry.versions.diff import VersionDifference
     from limpet.registry.versions.lineage import Lineage
     from limpet.registry.versions.notes import Note
@@ -51,29 +53,10 @@ class Adapters:
         )
 
     def list(
-        self,
-        task: str | None = None,
-        method: str | None = None,
-        alias: str | None = None,
-        *,
-        where: str | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-        sort: str | None = None,
-        deleted: bool = False,
+        self, query: VersionQuery = EVERY_VERSION, *, limit: int = 50, cursor: str | None = None
     ) -> Page[VersionRecord]:
-        """One page of versions, newest first or by `sort`, such as `-score`; with `deleted`, those deleted too."""
-        return versions.find(
-            self._context.store,
-            task,
-            method,
-            alias=alias,
-            where=where,
-            limit=limit,
-            cursor=cursor,
-            sort=sort,
-            deleted=deleted,
-        )
+        """One page of the versions that a query chooses, all of them without one; newest first, or by its `sort`."""
+        return versions.find(self._context.store, query, limit=limit, cursor=cursor)
 
     def show(self, reference: str) -> VersionRecord:
         """Return one version, `task`, `task@3`, `task@alias`; by its number also one that was deleted."""
@@ -184,7 +167,7 @@ class Adapters:
         self, task: str, alias: str | None = None, limit: int = 50, *, cursor: str | None = None
     ) -> Page[AliasEvent]:
         """One page of the moves of a task's aliases, or of one of them, oldest first."""
-        return aliases.history_page(self._context.store, task, alias, limit=limit, cursor=cursor)
+        return alias_history.moves_page(self._context.store, task, alias, limit=limit, cursor=cursor)
 
     def export(self, reference: str, path: str | Path, *, data: bool = True, merged: bool = False) -> Path:
         """Write a version's files into a new folder that plain peft loads, or into one bundle.

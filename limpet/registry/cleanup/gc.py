@@ -90,7 +90,7 @@ class _Marked:
 
 @dataclass(frozen=True)
 class _Rules:
-    """What holds for one run: the grace period in seconds, since when a deletion is too young, and who acts.
+    """What holds for one run: the grace period in seconds, and since when a deletion is too young.
 
     What lay in the store when a person adopted it, and no record names, is another's.
     """
@@ -98,7 +98,6 @@ class _Rules:
     grace: int
     since: str
     adopted_at: str | None
-    actor: str | None
 
     def may_go(self, modified: float | None, kind: str) -> bool:
         """Tell whether what was last stored at this time is old enough, and the home's own."""
@@ -112,7 +111,6 @@ def collect(
     grace_seconds: int = DAY,
     dry_run: bool = True,
     *,
-    actor: str | None = None,
     progress: Progress | None = None,
     today: str | None = None,
 ) -> Collection:
@@ -126,7 +124,6 @@ def collect(
         store: The open home.
         grace_seconds: How long what is new or newly deleted stays in any case.
         dry_run: Only look.
-        actor: Who; null means whoever runs this.
         progress: Called with how many blobs are done, from 0, and how many there are.
         today: The date as a person knows it, `YYYY-MM-DD`, for a home in which nothing has happened for long.
 
@@ -152,10 +149,10 @@ def collect(
         expired = retention.describe(session, expiring)
     if not dry_run and expiring:
         check_clock(doubt)
-        expired = retention.apply(store, actor)
+        expired = retention.apply(store)
     # after the retention's tombstones: without a grace period, their files go at once
     adopted_at = mark.adopted_at if mark is not None else None
-    rules = _Rules(grace_seconds, utc_ago(grace_seconds), adopted_at, actor)
+    rules = _Rules(grace_seconds, utc_ago(grace_seconds), adopted_at)
     marked = _mark(store, rules, set(expiring) if dry_run and not grace_seconds else set())
     reach("gc.marked")
     if not dry_run and (marked.blobs or marked.temporary):
@@ -223,7 +220,7 @@ def _sweep(store: Store, marked: _Marked, rules: _Rules, *, progress: Progress |
         store.blobs.remove_stray(name)
     if removed:
         with store.database.write("gc") as session:
-            _log(session, removed, rules.actor)
+            _log(session, removed)
     _add(tallies, removed)
     return tallies
 
@@ -245,7 +242,7 @@ def _remove(store: Store, batch: dict[str, str], task: int, *, rules: _Rules) ->
             _count(removed, batch[digest], sizes[digest])
         announce(session, going)
         # before the bytes go: nothing is ever removed without a word in the log
-        _log(session, removed, rules.actor)
+        _log(session, removed)
     for digest in going:
         store.blobs.remove(digest)
         reach("gc.removed")
@@ -261,8 +258,6 @@ def _add(tallies: dict[str, Tally], more: dict[str, Tally]) -> None:
         tallies[kind] = tallies.get(kind, Tally()).plus(tally)
 
 
-def _log(session: Session, removed: dict[str, Tally], actor: str | None) -> None:
+def _log(session: Session, removed: dict[str, Tally]) -> None:
     if removed:
-        log.record(
-            session, "gc", "home", detail={kind: asdict(tally) for kind, tally in removed.items()}, actor=actor
-        )
+        log.record(session, "gc", "home", detail={kind: asdict(tally) for kind, tally in removed.items()})

@@ -57,7 +57,7 @@ def describe(session: Session, ids: Sequence[int]) -> dict[str, int]:
     return found
 
 
-def apply(store: Store, actor: str | None = None) -> dict[str, int]:
+def apply(store: Store) -> dict[str, int]:
     """Delete what the policy lets go, with a tombstone each.
 
     Returns:
@@ -70,7 +70,7 @@ def apply(store: Store, actor: str | None = None) -> dict[str, int]:
             ids = expired(session)[:_BATCH]
             named, why = describe(session, ids), _reason(policy_of(session))
             for id_, reference in zip(ids, named, strict=True):
-                bury(session, session.get_one(VersionRow, id_), reference, reason=why, actor=actor)
+                bury(session, session.get_one(VersionRow, id_), reference, reason=why)
         gone |= named
         if len(ids) < _BATCH:
             return gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from sqlalchemy import select
@@ -12,49 +13,22 @@ from limpet.registry.database.schema import AbilityRow
 from limpet.registry.formats.canonical import digest_json
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records import log
-from limpet.registry.records.rows import environment_id, environments_of, find_version, references
+from limpet.registry.records.rows import (
+    environments_of,
+    find_version,
+    measured_fields,
+    measurement_columns,
+    references,
+)
 from limpet.registry.store import Store
 from limpet.registry.store.blob_removal import recording
-from limpet.registry.system.clock import utc_now
-from limpet.registry.values import AbilityRecord, Environment
+from limpet.registry.values import AbilityDraft, AbilityRecord
 
 __all__ = ["add", "find"]
 
 
-def add(
-    store: Store,
-    *,
-    probe: JsonObject,
-    head: str | None,
-    state: str | None,
-    after: str | None,
-    metric: str,
-    score: float,
-    examples: int,
-    predictions_digest: str,
-    logits_digest: str,
-    plan_digest: str,
-    base_digest: str,
-    environment: Environment,
-    seconds: float,
-) -> AbilityRecord:
+def add(store: Store, draft: AbilityDraft) -> AbilityRecord:
     """Keep what an ability task found; where it was found before, that record is returned.
-
-    Args:
-        store: The open home.
-        probe: What was asked, and on which data.
-        head: The version whose head answered, as `task@n`; null where no version's did.
-        state: The version whose weights were on the base; null for the base alone.
-        after: The version that had been taken off the base before; null where nothing had been learned.
-        metric: The metric's name.
-        score: What all examples come to.
-        examples: How many examples there are.
-        predictions_digest: The blob of canonical JSON with the answers, stored already.
-        logits_digest: The digest of all outputs' bytes in plan order.
-        plan_digest: The digest of the batch plan.
-        base_digest: The fingerprint of the base.
-        environment: Where it ran.
-        seconds: How long it took.
 
     Raises:
         NotFoundError: A version is unknown.
@@ -62,33 +36,25 @@ def add(
         ConflictError: A gc took the answers away meanwhile.
         UsageError: The score is not a finite number.
     """
-    if not abs(score) < float("inf"):
+    if not math.isfinite(draft.score):
         raise UsageError(
-            f"The {metric} of an ability task is {score}, and no finite number.",
+            f"The {draft.metric} of an ability task is {draft.score}, and no finite number.",
             "train with a smaller lr, or take the ability task out of the stream file",
         )
-    if not store.blobs.exists(predictions_digest):
+    if not store.blobs.exists(draft.predictions_digest):
         raise IntegrityError("The answers of an ability task are not stored.", "run the stream again")
-    with recording(store, "ability", [predictions_digest]) as session:
-        known = _find(session, digest_json(probe), base_digest, head=head, state=state, after=after)
+    probe_digest = digest_json(draft.probe)
+    with recording(store, "ability", [draft.predictions_digest]) as session:
+        known = _find(session, probe_digest, draft.base_digest, head=draft.head, state=draft.state, after=draft.after)
         if known is not None:
             return _records(session, [known])[0]
         row = AbilityRow(
-            probe=probe,
-            probe_digest=digest_json(probe),
-            head_version_id=_id(session, head),
-            state_version_id=_id(session, state),
-            after_version_id=_id(session, after),
-            metric=metric,
-            score=score,
-            examples=examples,
-            predictions_digest=predictions_digest,
-            logits_digest=logits_digest,
-            plan_digest=plan_digest,
-            base_digest=base_digest,
-            environment_id=environment_id(session, environment),
-            seconds=seconds,
-            created_at=utc_now(),
+            **measurement_columns(session, draft),
+            probe=draft.probe,
+            probe_digest=probe_digest,
+            head_version_id=_id(session, draft.head),
+            state_version_id=_id(session, draft.state),
+            after_version_id=_id(session, draft.after),
         )
         session.add(row)
         session.flush()
@@ -97,7 +63,7 @@ def add(
             session,
             "ability",
             ability.state or "base",
-            detail={"ability": row.id, "metric": metric, "score": float(score)},
+            detail={"ability": row.id, "metric": draft.metric, "score": float(draft.score)},
         )
         return ability
 
@@ -145,22 +111,12 @@ def _records(session: Session, rows: Sequence[AbilityRow]) -> tuple[AbilityRecor
     environments = environments_of(session, rows)
     return tuple(
         AbilityRecord(
-            id=row.id,
+            **measured_fields(row, environments),
             probe=row.probe,
             probe_digest=row.probe_digest,
             head=None if row.head_version_id is None else named[row.head_version_id],
             state=None if row.state_version_id is None else named[row.state_version_id],
             after=None if row.after_version_id is None else named[row.after_version_id],
-            metric=row.metric,
-            score=row.score,
-            examples=row.examples,
-            predictions_digest=row.predictions_digest,
-            logits_digest=row.logits_digest,
-            plan_digest=row.plan_digest,
-            base_digest=row.base_digest,
-            environment=environments[row.environment_id],
-            seconds=row.seconds,
-            created_at=row.created_at,
         )
         for row in rows
     )

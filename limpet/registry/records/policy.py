@@ -56,7 +56,6 @@ def change(
     keep_last: int | Literal["none"] | None = None,
     keep_days: int | Literal["none"] | None = None,
     reason: str = "",
-    actor: str | None = None,
 ) -> Policy:
     """Change some rules and leave the others; what changes nothing is not logged.
 
@@ -67,7 +66,6 @@ def change(
         keep_last: How many of the newest adapters of a task stay, `none` for no such rule, null for as it is.
         keep_days: For how many days an adapter stays, `none` for no such rule, null for as it is.
         reason: Why, for the log.
-        actor: Who; null means whoever runs this.
 
     Raises:
         NotFoundError: An alias to protect no longer is not protected.
@@ -92,7 +90,7 @@ def change(
             for key, value in asdict(after).items():
                 session.merge(PolicyRow(key=key, value=value))
             detail = {"from": asdict(before), "to": asdict(after), "reason": reason}
-            log.record(session, "policy", "home", detail=detail, actor=actor)
+            log.record(session, "policy", "home", detail=detail)
         return after
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
@@ -16,7 +16,9 @@ from limpet.errors import IntegrityError, NotFoundError
 from limpet.names import LATEST, Reference, parse_reference
 from limpet.registry.database.schema import AbilityRow, AliasRow, EnvironmentRow, EvaluationRow, TaskRow, VersionRow
 from limpet.registry.formats.canonical import digest_bytes, digest_json
-from limpet.registry.values import Environment, FileEntry, Tombstone, VersionRecord
+from limpet.registry.formats.json_values import JsonObject
+from limpet.registry.system.clock import utc_now
+from limpet.registry.values import Environment, FileEntry, Measurement, Tombstone, VersionRecord
 
 __all__ = [
     "PRODUCTION",
@@ -27,6 +29,8 @@ __all__ = [
     "find_task",
     "find_version",
     "load_manifest",
+    "measured_fields",
+    "measurement_columns",
     "parse",
     "references",
     "task_names",
@@ -38,6 +42,7 @@ __all__ = [
 
 PRODUCTION = "production"
 _BATCH = 10_000
+_MEASURED = tuple(field.name for field in fields(Measurement) if field.name != "environment")
 _Item = TypeVar("_Item", bound=Hashable)
 
 
@@ -180,6 +185,18 @@ def environments_of(session: Session, rows: Iterable[EvaluationRow | AbilityRow]
         found = session.scalars(select(EnvironmentRow).where(EnvironmentRow.id.in_(ids)))
         named |= {row.id: Environment(**row.content) for row in found}
     return named
+
+
+def measurement_columns(session: Session, measurement: Measurement) -> JsonObject:
+    """Return the columns of a measurement that is recorded now."""
+    columns = {name: getattr(measurement, name) for name in _MEASURED}
+    return columns | {"environment_id": environment_id(session, measurement.environment), "created_at": utc_now()}
+
+
+def measured_fields(row: EvaluationRow | AbilityRow, environments: Mapping[int, Environment]) -> JsonObject:
+    """Return the fields of a record that its row has as `measurement_columns` wrote them, and the row's id."""
+    columns = {name: getattr(row, name) for name in ("id", *_MEASURED, "created_at")}
+    return columns | {"environment": environments[row.environment_id]}
 
 
 def task_names(session: Session, task_ids: Iterable[int]) -> dict[int, str]:

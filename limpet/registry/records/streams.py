@@ -18,7 +18,7 @@ from limpet.registry.records.evaluations import evaluation_records
 from limpet.registry.records.rows import batched, find_task, find_version, references, task_names
 from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now
-from limpet.registry.values import ArmRun, StepRecord, StreamRecord
+from limpet.registry.values import ArmDraft, ArmRun, StepRecord, StreamRecord
 
 __all__ = [
     "HOME_STREAM",
@@ -138,9 +138,7 @@ def extend(store: Store, name: str, task: str, *, base_digest: str) -> StreamRec
         return _stream(row)
 
 
-def arm_run(
-    store: Store, stream: str, name: str, *, strategy: str, method: str, seed: int, settings: JsonObject
-) -> ArmRun:
+def arm_run(store: Store, stream: str, arm: ArmDraft) -> ArmRun:
     """Return the run of an arm under a seed, made if it is new.
 
     Raises:
@@ -150,16 +148,14 @@ def arm_run(
     with store.database.write("stream") as session:
         parent = _find_stream(session, stream)
         row = session.scalar(
-            select(ArmRunRow).where(ArmRunRow.stream_id == parent.id, ArmRunRow.name == name, ArmRunRow.seed == seed)
+            select(ArmRunRow).where(
+                ArmRunRow.stream_id == parent.id, ArmRunRow.name == arm.name, ArmRunRow.seed == arm.seed
+            )
         )
         if row is None:
             row = ArmRunRow(
+                **vars(arm),
                 stream_id=parent.id,
-                name=name,
-                strategy=strategy,
-                method=method,
-                seed=seed,
-                settings=settings,
                 sweep=[],
                 chosen={},
                 finished=False,
@@ -167,14 +163,14 @@ def arm_run(
             )
             session.add(row)
             parent.updated_at = utc_now()
-            log.record(session, "arm", stream, detail={"arm": name, "seed": seed})
+            log.record(session, "arm", stream, detail={"arm": arm.name, "seed": arm.seed})
         elif (row.strategy, row.method, digest_json(row.settings)) != (
-            strategy,
-            method,
-            digest_json(settings),
+            arm.strategy,
+            arm.method,
+            digest_json(arm.settings),
         ):
             raise ConflictError(
-                f"The arm {name!r} of stream {stream!r} was begun with seed {seed} as {row.strategy}, "
+                f"The arm {arm.name!r} of stream {stream!r} was begun with seed {arm.seed} as {row.strategy}, "
                 f"{row.method}, with other settings than now.",
                 "give the arm or the stream another name",
             )
@@ -224,7 +220,6 @@ def add_step(
     arm_run_id: int,
     index: int | None,
     *,
-    task: str,
     version: str,
     base_unchanged: bool | None,
     row: Mapping[str, int],
@@ -235,14 +230,13 @@ def add_step(
         store: The open home.
         arm_run_id: The run of the arm.
         index: The step's place in the arm; null for the next one, whoever else adds steps meanwhile.
-        task: The task that was learned.
         version: The version that was made, as `task@n`.
         base_unchanged: Whether the base's digest was the same afterwards; null where a copy is trained.
         row: The evaluation's id for each task that was evaluated.
 
     Raises:
         ConflictError: The arm has another version at this index.
-        NotFoundError: The arm, task, version or an evaluation is unknown.
+        NotFoundError: The arm, version or an evaluation is unknown.
         UsageError: An evaluation is an audit.
     """
     with store.database.write("stream") as session:
@@ -255,7 +249,7 @@ def add_step(
             step = StepRow(
                 arm_run_id=arm_run_id,
                 position=index,
-                task_id=find_task(session, task).id,
+                task_id=made.task_id,
                 version_id=made.id,
                 base_unchanged=base_unchanged,
                 created_at=utc_now(),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Select, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, GateError, NotFoundError, UsageError
 from limpet.names import Reference, check_alias
@@ -20,22 +19,42 @@ from limpet.registry.store import Store
 from limpet.registry.system.actor import current_actor
 from limpet.registry.system.clock import utc_now
 from limpet.registry.system.text_checks import check_reason
-from limpet.registry.values import AliasEvent, Page
+from limpet.registry.values import AliasEvent
+from limpet.registry.versions.alias_history import newest_move, undone
 
 __all__ = [
     "Judged",
     "check_unprotected",
-    "history",
-    "history_page",
     "promote",
     "rollback",
     "rollback_targets",
     "rollback_to",
 ]
 
-_LARGEST_PAGE = 1000
-# moves that a rollback reads at once, from the newest back: mostly the first one says where it goes
-_UNDONE_BUFFER = 100
+
+@dataclass(frozen=True)
+class _Pointer:
+    """An alias under the write lock: its task, its name, and the version on which it stands, null for none."""
+
+    task: TaskRow
+    name: str
+    stands: VersionRow | None
+
+    @property
+    def number(self) -> int | None:
+        return None if self.stands is None else self.stands.number
+
+    def __str__(self) -> str:
+        return f"{self.task.name}@{self.name}"
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """On which terms an alias moves: where it must stand (null for anywhere), why, and what the gate has judged."""
+
+    expect: str | None
+    reason: str
+    judged: Judged | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +78,6 @@ def promote(
     *,
     expect: str | None = None,
     reason: str = "",
-    actor: str | None = None,
     judged: Judged | None = None,
 ) -> AliasEvent:
     """Move an alias to a version; where it stands there already, the move that brought it is returned.
@@ -70,7 +88,6 @@ def promote(
         alias: The alias, such as `production`.
         expect: Where the alias must stand now: `task@2`, or `none` for not set; null means anywhere.
         reason: Why, for the history.
-        actor: Who, for the history; null means the user that runs this.
         judged: What the gate has judged; null where it was not asked.
 
     Raises:
@@ -80,30 +97,19 @@ def promote(
         NotFoundError: There is no such version.
         UsageError: The alias is `latest` or a number, `expect` has another form, or the reason can't be shown.
     """
-    reference, reason = parse(ref), check_reason(reason)
+    reference, terms = parse(ref), _Terms(expect, check_reason(reason), judged)
     check_alias(alias)
     expected = _parse_expect(expect, reference.task)
     with store.database.write("promote") as session:
         task = find_task(session, reference.task)
         version = find_version(session, reference)
-        stands = _stands(session, task, alias)
-        _check_expected(task, alias, stands, expect=expect, expected=expected)
-        _check_judged(task, alias, stands, judged=judged)
+        pointer = _pointer(session, task, alias)
+        _check_where_it_stands(pointer, terms, expected)
         _refuse(session, task, version, accepted=judged is not None and judged.accepted is not None)
-        if stands is not None and stands.id == version.id:
-            return _newest_move(session, task, alias)
-        _check_protection(
-            session,
-            task,
-            alias,
-            stands=stands,
-            move=f"promote {task.name}@{version.number}",
-            expect=expect,
-            reason=reason,
-        )
-        return _move(
-            session, task, alias, action="promote", version=version, reason=reason, actor=actor, judged=judged
-        )
+        if pointer.number == version.number:
+            return newest_move(session, task, alias)
+        _check_protection(session, pointer, terms, move=f"promote {task.name}@{version.number}")
+        return _move(session, pointer, version, action="promote", terms=terms)
 
 
 def rollback(
@@ -112,7 +118,6 @@ def rollback(
     alias: str,
     *,
     reason: str = "",
-    actor: str | None = None,
     expect: str | None = None,
     judged: Judged | None = None,
 ) -> AliasEvent:
@@ -123,7 +128,6 @@ def rollback(
         task: The task.
         alias: The alias.
         reason: Why, for the history.
-        actor: Who, for the history; null means the user that runs this.
         expect: Where the alias must stand now, as `task@2`; null means anywhere.
         judged: What the gate has judged; null where it was not asked.
 
@@ -133,17 +137,14 @@ def rollback(
         NotFoundError: There is no such task or alias.
     """
     check_alias(alias)
-    reason, expected = check_reason(reason), _parse_expect(expect, task)
+    terms, expected = _Terms(expect, check_reason(reason), judged), _parse_expect(expect, task)
     with store.database.write("rollback") as session:
-        row = find_task(session, task)
-        stands = _standing(session, row, alias)
-        _check_expected(row, alias, stands, expect=expect, expected=expected)
-        _check_judged(row, alias, stands, judged=judged)
-        version = _before(session, row, alias)
-        _check_protection(session, row, alias, stands=stands, move=f"rollback {task}", expect=expect, reason=reason)
-        return _move(
-            session, row, alias, action="rollback", version=version, reason=reason, actor=actor, judged=judged
-        )
+        pointer = _pointer(session, find_task(session, task), alias)
+        _check_is_set(pointer)
+        _check_where_it_stands(pointer, terms, expected)
+        version = _before(session, pointer)
+        _check_protection(session, pointer, terms, move=f"rollback {task}")
+        return _move(session, pointer, version, action="rollback", terms=terms)
 
 
 def rollback_to(store: Store, task: str, alias: str) -> str:
@@ -155,32 +156,39 @@ def rollback_to(store: Store, task: str, alias: str) -> str:
     """
     check_alias(alias)
     with store.database.read() as session:
-        row = find_task(session, task)
-        _standing(session, row, alias)
-        return f"{task}@{_before(session, row, alias).number}"
+        pointer = _pointer(session, find_task(session, task), alias)
+        _check_is_set(pointer)
+        return f"{task}@{_before(session, pointer).number}"
 
 
-def _standing(session: Session, task: TaskRow, alias: str) -> VersionRow:
-    stands = _stands(session, task, alias)
-    if stands is None:
-        raise NotFoundError(f"The task {task.name!r} has no alias {alias!r}.", f"limpet adapter history {task.name}")
-    return stands
+def _pointer(session: Session, task: TaskRow, alias: str) -> _Pointer:
+    row = session.get(AliasRow, (task.id, alias))
+    return _Pointer(task, alias, None if row is None else session.get_one(VersionRow, row.version_id))
 
 
-def _before(session: Session, task: TaskRow, alias: str) -> VersionRow:
+def _check_is_set(pointer: _Pointer) -> None:
+    if pointer.stands is None:
+        raise NotFoundError(
+            f"The task {pointer.task.name!r} has no alias {pointer.name!r}.",
+            f"limpet adapter history {pointer.task.name}",
+        )
+
+
+def _before(session: Session, pointer: _Pointer) -> VersionRow:
     """Return the version that a rollback of an alias goes to."""
-    before = _undone(session, task.id, alias)
+    task = pointer.task.name
+    before = undone(session, pointer.task.id, pointer.name)
     if before is None:
         raise ConflictError(
-            f"The alias {task.name}@{alias} can't go back: no version stood there before this one.",
-            f"limpet adapter promote {task.name}@N {alias}",
+            f"The alias {pointer} can't go back: no version stood there before this one.",
+            f"limpet adapter promote {task}@N {pointer.name}",
         )
     version = session.get_one(VersionRow, before)
     if tombstone := tombstone_of(version):
         raise ConflictError(
-            f"The alias {task.name}@{alias} can't go back to {task.name}@{version.number}, which was deleted by "
+            f"The alias {pointer} can't go back to {task}@{version.number}, which was deleted by "
             f"{tombstone.actor} on {tombstone.created_at[:10]}: {tombstone.reason}.",
-            f"limpet adapter promote {task.name}@N {alias}",
+            f"limpet adapter promote {task}@N {pointer.name}",
         )
     return version
 
@@ -188,52 +196,7 @@ def _before(session: Session, task: TaskRow, alias: str) -> VersionRow:
 def rollback_targets(session: Session) -> set[int]:
     """Return the row ids of the versions that a rollback of some alias would go to."""
     standing = session.execute(select(AliasRow.task_id, AliasRow.name)).all()
-    return {before for task_id, alias in standing if (before := _undone(session, task_id, alias)) is not None}
-
-
-def history(store: Store, task: str, alias: str | None = None) -> tuple[AliasEvent, ...]:
-    """Return every move of a task's aliases, or of one of them, oldest first.
-
-    Raises:
-        NotFoundError: There is no such task.
-    """
-    moves: list[AliasEvent] = []
-    cursor = None
-    while True:
-        page = history_page(store, task, alias, limit=_LARGEST_PAGE, cursor=cursor)
-        moves += page.items
-        if (cursor := page.cursor) is None:
-            return tuple(moves)
-
-
-def history_page(
-    store: Store, task: str, alias: str | None = None, *, limit: int = 50, cursor: str | None = None
-) -> Page[AliasEvent]:
-    """Return a page of the moves of a task's aliases, or of one of them, oldest first.
-
-    Args:
-        store: The open home.
-        task: The task.
-        alias: Only the moves of this alias.
-        limit: Moves on a page, 1 to 1000.
-        cursor: The cursor of the page before.
-
-    Raises:
-        NotFoundError: There is no such task.
-        UsageError: The limit or the cursor has another form.
-    """
-    if not 1 <= limit <= _LARGEST_PAGE:
-        raise UsageError(f"A page can't have {limit} moves.", f"choose --limit from 1 to {_LARGEST_PAGE}")
-    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise UsageError(f"{cursor!r} is not a cursor.", "use the cursor that the page before printed")
-    with store.database.read() as session:
-        row = find_task(session, task)
-        query = _moves(row).where(AliasEventRow.id > int(cursor or 0)).order_by(AliasEventRow.id).limit(limit + 1)
-        if alias is not None:
-            query = query.where(AliasEventRow.alias == alias)
-        found = session.execute(query).all()
-    more = len(found) > limit
-    return Page(tuple(_event(row, move) for move in found[:limit]), str(found[limit - 1].id) if more else None)
+    return {before for task_id, alias in standing if (before := undone(session, task_id, alias)) is not None}
 
 
 def _parse_expect(expect: str | None, task: str) -> int | None:
@@ -261,46 +224,28 @@ def check_unprotected(store: Store, task: str, alias: str) -> None:
             )
 
 
-def _stands(session: Session, task: TaskRow, alias: str) -> VersionRow | None:
-    pointer = session.get(AliasRow, (task.id, alias))
-    return None if pointer is None else session.get_one(VersionRow, pointer.version_id)
-
-
-def _check_expected(
-    task: TaskRow, alias: str, stands: VersionRow | None, *, expect: str | None, expected: int | None
-) -> None:
-    if expect is not None and expected != (stands.number if stands else None):
-        now = f"stands at {task.name}@{stands.number}" if stands else "is not set"
+def _check_where_it_stands(pointer: _Pointer, terms: _Terms, expected: int | None) -> None:
+    """Refuse a move from another place than the one that was expected, or that the gate has seen."""
+    if terms.expect is not None and expected != pointer.number:
+        now = "is not set" if pointer.number is None else f"stands at {pointer.task.name}@{pointer.number}"
         raise ConflictError(
-            f"The alias {task.name}@{alias} {now}, not as expected ({expect}): somebody moved it.",
-            f"limpet adapter history {task.name}",
+            f"The alias {pointer} {now}, not as expected ({terms.expect}): somebody moved it.",
+            f"limpet adapter history {pointer.task.name}",
+        )
+    if terms.judged is not None and terms.judged.stands != pointer.number:
+        raise ConflictError(
+            f"The alias {pointer} was moved by somebody while the gate judged.",
+            f"limpet adapter history {pointer.task.name}, then run the command again",
         )
 
 
-def _check_judged(task: TaskRow, alias: str, stands: VersionRow | None, *, judged: Judged | None) -> None:
-    if judged is not None and judged.stands != (stands.number if stands else None):
-        raise ConflictError(
-            f"The alias {task.name}@{alias} was moved by somebody while the gate judged.",
-            f"limpet adapter history {task.name}, then run the command again",
-        )
-
-
-def _check_protection(
-    session: Session,
-    task: TaskRow,
-    alias: str,
-    *,
-    stands: VersionRow | None,
-    move: str,
-    expect: str | None,
-    reason: str,
-) -> None:
-    if (expect is not None and reason) or alias not in policy_of(session).protected_aliases:
+def _check_protection(session: Session, pointer: _Pointer, terms: _Terms, *, move: str) -> None:
+    if (terms.expect is not None and terms.reason) or pointer.name not in policy_of(session).protected_aliases:
         return
-    now = f"{task.name}@{stands.number}" if stands else "none"
+    now = "none" if pointer.number is None else f"{pointer.task.name}@{pointer.number}"
     raise ConflictError(
-        f"The alias {task.name}@{alias} is protected: it moves only with --expect and --reason.",
-        f"limpet adapter {move} {alias} --expect {now} --reason TEXT",
+        f"The alias {pointer} is protected: it moves only with --expect and --reason.",
+        f"limpet adapter {move} {pointer.name} --expect {now} --reason TEXT",
     )
 
 
@@ -320,93 +265,29 @@ def _refuse(session: Session, task: TaskRow, version: VersionRow, *, accepted: b
 
 def _move(
     session: Session,
-    task: TaskRow,
-    alias: str,
+    pointer: _Pointer,
+    version: VersionRow,
     *,
     action: Literal["promote", "rollback"],
-    version: VersionRow,
-    reason: str,
-    actor: str | None,
-    judged: Judged | None,
+    terms: _Terms,
 ) -> AliasEvent:
-    pointer = session.get(AliasRow, (task.id, alias))
-    before = None if pointer is None else pointer.version_id
-    if pointer is None:
-        session.add(AliasRow(task_id=task.id, name=alias, version_id=version.id))
-    else:
-        pointer.version_id = version.id
+    session.merge(AliasRow(task_id=pointer.task.id, name=pointer.name, version_id=version.id))
     session.add(
         AliasEventRow(
-            task_id=task.id,
-            alias=alias,
+            task_id=pointer.task.id,
+            alias=pointer.name,
             action=action,
-            from_version_id=before,
+            from_version_id=None if pointer.stands is None else pointer.stands.id,
             to_version_id=version.id,
-            actor=actor or current_actor(),
-            reason=reason,
+            actor=current_actor(),
+            reason=terms.reason,
             created_at=utc_now(),
         )
     )
     session.flush()
-    event = _newest_move(session, task, alias)
-    detail: dict[str, object] = {"from": event.from_number, "to": event.to_number, "reason": reason}
-    if judged is not None and judged.accepted is not None:
-        detail["accepted"] = {"replaced": judged.replaced, "rules": list(judged.accepted)}
-    log.record(session, action, f"{task.name}@{alias}", detail=detail, actor=event.actor)
+    event = newest_move(session, pointer.task, pointer.name)
+    detail: dict[str, object] = {"from": event.from_number, "to": event.to_number, "reason": terms.reason}
+    if terms.judged is not None and terms.judged.accepted is not None:
+        detail["accepted"] = {"replaced": terms.judged.replaced, "rules": list(terms.judged.accepted)}
+    log.record(session, action, str(pointer), detail=detail, actor=event.actor)
     return event
-
-
-def _moves(task: TaskRow) -> Select[Any]:
-    """Return the query for the moves of a task's aliases, with the numbers of their versions."""
-    before, after = aliased(VersionRow), aliased(VersionRow)
-    row = AliasEventRow
-    columns: tuple[Any, ...] = (row.id, row.alias, row.action, row.actor, row.reason, row.created_at)
-    numbers: tuple[Any, ...] = (before.number.label("from_number"), after.number.label("to_number"))
-    return (
-        select(*columns, *numbers)
-        .outerjoin(before, before.id == row.from_version_id)
-        .join(after, after.id == row.to_version_id)
-        .where(row.task_id == task.id)
-    )
-
-
-def _newest_move(session: Session, task: TaskRow, alias: str) -> AliasEvent:
-    # one step in an index, however often the alias was moved
-    query = _moves(task).where(AliasEventRow.alias == alias).order_by(AliasEventRow.id.desc()).limit(1)
-    return _event(task, session.execute(query).one())
-
-
-def _event(task: TaskRow, move: Any) -> AliasEvent:
-    return AliasEvent(
-        task=task.name,
-        alias=move.alias,
-        action="rollback" if move.action == "rollback" else "promote",
-        from_number=move.from_number,
-        to_number=move.to_number,
-        actor=move.actor,
-        reason=move.reason,
-        created_at=move.created_at,
-    )
-
-
-def _undone(session: Session, task_id: int, alias: str) -> int | None:
-    """Return the row id of the version that the last promote came from, of those that no rollback has undone.
-
-    Each rollback undoes one promote before it, so from the newest move back few are read of a long history.
-    """
-    query = (
-        select(AliasEventRow.action, AliasEventRow.from_version_id)
-        .where(AliasEventRow.task_id == task_id, AliasEventRow.alias == alias)
-        .order_by(AliasEventRow.id.desc())
-        .execution_options(yield_per=_UNDONE_BUFFER)
-    )
-    rollbacks = 0
-    with closing(session.execute(query)) as moves:
-        for action, before in moves:
-            if action != "promote":
-                rollbacks += 1
-            elif rollbacks:
-                rollbacks -= 1
-            else:
-                return int(before) if before is not None else None
-    return None

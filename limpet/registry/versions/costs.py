@@ -12,7 +12,7 @@ from typing import Any
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
-from limpet.registry.versions import registration
+from limpet.registry.versions.listing import VersionQuery, find
 
 __all__ = ["COMPARED", "COSTS", "LATENCY", "against_full", "figures", "find_full", "full_versions", "summary"]
 
@@ -60,7 +60,7 @@ def figures(cost: Mapping[str, Any]) -> JsonObject:
 
 def full_versions(store: Store, task: str) -> tuple[VersionRecord, ...]:
     """Return the newest fully fine-tuned versions of a task that are not deleted, the newest first."""
-    return registration.find(store, task=task, method=_FULL, limit=_NEWEST).items
+    return find(store, VersionQuery(task=task, method=_FULL), limit=_NEWEST).items
 
 
 def find_full(version: VersionRecord, candidates: Iterable[VersionRecord]) -> VersionRecord | None:

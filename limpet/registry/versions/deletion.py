@@ -21,7 +21,7 @@ from limpet.registry.values import Tombstone, VersionRecord
 __all__ = ["bury", "check_deletable", "delete"]
 
 
-def delete(store: Store, ref: str | Reference, reason: str, *, actor: str | None = None) -> VersionRecord:
+def delete(store: Store, ref: str | Reference, reason: str) -> VersionRecord:
     """Delete a version: its number stays taken, its record and evaluations stay to be read, its files go at a `gc`.
 
     Deleted once more for the same reason, it is returned as it is.
@@ -30,7 +30,6 @@ def delete(store: Store, ref: str | Reference, reason: str, *, actor: str | None
         store: The open home.
         ref: The version by its number, `task@3`: what another name means may change until the call arrives.
         reason: Why, for those who look for it later.
-        actor: Who; null means whoever runs this.
 
     Raises:
         ConflictError: An alias stands at the version.
@@ -41,7 +40,7 @@ def delete(store: Store, ref: str | Reference, reason: str, *, actor: str | None
     with store.database.write("delete") as session:
         row = _to_delete(session, reference, reason)
         if row.deleted_at is None:
-            bury(session, row, str(reference), reason=reason, actor=actor)
+            bury(session, row, str(reference), reason=reason)
         return version_records(session, [row])[0]
 
 
@@ -53,9 +52,9 @@ def check_deletable(store: Store, ref: str | Reference, reason: str) -> VersionR
     return record if record.deleted else replace(record, deleted=Tombstone(utc_now(), current_actor(), reason))
 
 
-def bury(session: Session, row: VersionRow, reference: str, *, reason: str, actor: str | None) -> None:
+def bury(session: Session, row: VersionRow, reference: str, *, reason: str) -> None:
     """Leave a tombstone for a version that no alias stands at, in a transaction that writes."""
-    row.deleted_at, row.deleted_by, row.deleted_because = utc_now(), actor or current_actor(), reason
+    row.deleted_at, row.deleted_by, row.deleted_because = utc_now(), current_actor(), reason
     log.record(session, "delete", reference, detail={"digest": row.digest, "reason": reason}, actor=row.deleted_by)
 
 

@@ -15,7 +15,7 @@ from limpet.registry.formats.tensors import is_readable, read_tensor
 from limpet.registry.records import tasks
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
-from limpet.registry.versions import registration
+from limpet.registry.versions import resolution
 
 if TYPE_CHECKING:
     from numpy import float64
@@ -96,8 +96,8 @@ def compare(store: Store, a: str | Reference, b: str | Reference) -> VersionDiff
         IntegrityError: A file is corrupt or missing.
         NotFoundError: There is no such version.
     """
-    first, second = registration.resolve(store, a), registration.resolve(store, b)
-    left, right = _tensors(registration.files(store, first)), _tensors(registration.files(store, second))
+    first, second = resolution.resolve(store, a), resolution.resolve(store, b)
+    left, right = _tensors(resolution.files(store, first)), _tensors(resolution.files(store, second))
     shared = [name for name in left if name in right]
     alike = [name for name in shared if _comparable(left[name], right[name])]
     return VersionDifference(

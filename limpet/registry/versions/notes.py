@@ -42,20 +42,19 @@ def get(store: Store, ref: str | Reference) -> tuple[Note, ...]:
         return tuple(Note(note.created_at, note.actor, note.text) for note in session.scalars(query))
 
 
-def add(store: Store, ref: str | Reference, text: str, *, actor: str | None = None) -> Note:
+def add(store: Store, ref: str | Reference, text: str) -> Note:
     """Leave a note on a version; the newest note once more, by the same hand, is that note.
 
     Args:
         store: The open home.
         ref: The version.
         text: 1 to 10,000 characters; several lines are fine, other control characters are not.
-        actor: Who; null means whoever runs this.
 
     Raises:
         NotFoundError: There is no such version.
         UsageError: The text can't be kept.
     """
-    note = Note(utc_now(), actor or current_actor(), check_text("note", text, _LONGEST, lines=True))
+    note = Note(utc_now(), current_actor(), check_text("note", text, _LONGEST, lines=True))
     with store.database.write("note") as session:
         row = find_version(session, ref)
         query = select(VersionNoteRow).where(VersionNoteRow.version_id == row.id).order_by(VersionNoteRow.id.desc())

@@ -1,9 +1,10 @@
-"""A reference resolved by one statement, which finds the version, its aliases and its task by indexes alone."""
+"""References resolved: each by one statement, which finds the version, its aliases and its task by indexes alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, bindparam, select
@@ -12,9 +13,10 @@ from sqlalchemy.orm import Session, aliased
 from limpet.names import LATEST, Reference
 from limpet.registry.database.schema import AliasRow, TaskRow, VersionRow
 from limpet.registry.records.rows import PRODUCTION, find_version, parse, version_record, version_records
+from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 
-__all__ = ["newest_adapter", "resolve"]
+__all__ = ["files", "look_up", "newest_adapter", "resolve", "resolve_in"]
 
 _TASKS, _VERSIONS, _ALIASES = TaskRow.__table__, VersionRow.__table__, AliasRow.__table__
 
@@ -65,7 +67,41 @@ def _newest() -> Select[Any]:
     return _statement(_TASKS.join(_VERSIONS, _VERSIONS.c.id == newest_adapter(_TASKS.c.id)))
 
 
-def resolve(session: Session, ref: str | Reference, *, deleted: bool = False) -> VersionRecord:
+def resolve(store: Store, ref: str | Reference) -> VersionRecord:
+    """Return the version that a reference means now.
+
+    A bare task means its alias `production` if that is set, else `latest`: the newest version with the role
+    `adapter`.
+
+    Raises:
+        NotFoundError: There is no such task, version or alias, or the version was deleted.
+        IntegrityError: The version's manifest was changed.
+    """
+    with store.database.read() as session:
+        return resolve_in(session, ref)
+
+
+def look_up(store: Store, ref: str | Reference) -> VersionRecord:
+    """Return the version that a reference means now, also one that was deleted: for what was, not for use.
+
+    Raises:
+        NotFoundError: There is no such task, version or alias.
+        IntegrityError: The version's manifest was changed.
+    """
+    with store.database.read() as session:
+        return resolve_in(session, ref, deleted=True)
+
+
+def files(store: Store, version: VersionRecord) -> dict[str, Path]:
+    """Return a local path for each file of a version, every byte hashed just now.
+
+    Raises:
+        IntegrityError: A file is missing or its bytes are not those that were registered.
+    """
+    return {file.name: store.blobs.path(file.digest) for file in version.files}
+
+
+def resolve_in(session: Session, ref: str | Reference, *, deleted: bool = False) -> VersionRecord:
     """Return the version that a reference means now, as `find_version` finds it.
 
     Raises:

@@ -36,7 +36,6 @@ def change(
     values: Mapping[str, str],
     *,
     remove: Sequence[str] = (),
-    actor: str | None = None,
 ) -> dict[str, str]:
     """Set some tags of a version and take others away, all of them or none.
 
@@ -45,7 +44,6 @@ def change(
         ref: The version.
         values: The tags to set, by name; one that is there gets the new value.
         remove: The names of those to take away.
-        actor: Who; null means whoever runs this.
 
     Returns:
         All tags of the version.
@@ -69,7 +67,7 @@ def change(
         if after != before:
             changed = {name: after.get(name) for name in before.keys() | after.keys()}
             detail = {name: value for name, value in changed.items() if value != before.get(name)}
-            log.record(session, "tag", reference, detail=detail, actor=actor)
+            log.record(session, "tag", reference, detail=detail)
         session.flush()
         return _tags(session, row.id)
 

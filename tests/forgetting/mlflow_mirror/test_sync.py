@@ -24,7 +24,7 @@ from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import general_ability, streams, tasks
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, open_store
-from limpet.registry.values import VersionRecord
+from limpet.registry.values import AbilityDraft, ArmDraft, VersionRecord
 from limpet.registry.versions import aliases, deletion, lineage
 from tests.forgetting.grown_home import ENVIRONMENT, TASKS, add_base, add_step, add_task, add_version, grow
 
@@ -275,13 +275,16 @@ def test_versions_have_the_numbers_that_limpet_gave_them(mirrored: Store) -> Non
     assert numbers == {f"rotten-tomatoes@{number}": number for number in (1, 2, 3)}
 
 
-def test_a_deleted_version_says_so_in_mlflow_and_keeps_its_number(store: Store, tmp_path: Path) -> None:
+def test_a_deleted_version_says_so_in_mlflow_and_keeps_its_number(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = add_base(store)
     add_task(store, "news")
     first, second, third = (add_version(store, "news", base, tmp_path, seed=seed) for seed in range(3))
-    deletion.delete(store, second.reference, "before it was mirrored", actor="ana")
+    monkeypatch.setenv("LIMPET_ACTOR", "ana")
+    deletion.delete(store, second.reference, "before it was mirrored")
     sync.sync(store)
-    gone = deletion.delete(store, first.reference, "after it was mirrored", actor="ana")
+    gone = deletion.delete(store, first.reference, "after it was mirrored")
     assert gone.deleted is not None
     assert sync.sync(store).pushed == {"deletions": 1}
     there = mlflow_of(store)
@@ -303,7 +306,7 @@ def test_the_growth_of_a_home_is_a_run_that_a_task_learned_again_does_not_break(
         add_task(store, task)
         streams.extend(store, streams.HOME_STREAM, task, base_digest=base.digest)
     arm = streams.arm_run(
-        store, streams.HOME_STREAM, "isolated", strategy="isolated", method="any", seed=0, settings={}
+        store, streams.HOME_STREAM, ArmDraft("isolated", strategy="isolated", method="any", seed=0, settings={})
     )
     first, second = (add_version(store, task, base, tmp_path, seed=0) for task in TASKS[:2])
     again = add_version(store, TASKS[0], base, tmp_path, seed=1)
@@ -329,7 +332,9 @@ def test_what_probes_of_general_ability_found_is_a_curve_of_its_arm_from_the_bas
     probe = {"kind": "perplexity", "name": TASKS[2]}
     spec = {"name": "asked", "tasks": list(names), "arms": [arm], "ability": [probe]}
     stream = streams.create(store, "asked", spec, base_digest=base.digest, tasks=names)
-    run = streams.arm_run(store, "asked", "isolated", strategy="isolated", method="lora", seed=0, settings={})
+    run = streams.arm_run(
+        store, "asked", ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={})
+    )
     made = [add_version(store, name, base, tmp_path, seed=0) for name in names]
     (asked,) = ability_tasks_of(store, stream)
     for version, score in zip([None, *made], scores, strict=True):
@@ -351,19 +356,21 @@ def add_ability(store: Store, probe: dict[str, Any], version: VersionRecord | No
     predictions = store.blobs.put_bytes(canonical_json(content))
     general_ability.add(
         store,
-        probe=probe,
-        head=None,
-        state=version.reference if version else None,
-        after=None,
-        metric="perplexity",
-        score=score,
-        examples=20,
-        predictions_digest=predictions,
-        logits_digest=predictions,
-        plan_digest=predictions,
-        base_digest=add_base(store).digest,
-        environment=ENVIRONMENT,
-        seconds=1.0,
+        AbilityDraft(
+            probe=probe,
+            head=None,
+            state=version.reference if version else None,
+            after=None,
+            metric="perplexity",
+            score=score,
+            examples=20,
+            predictions_digest=predictions,
+            logits_digest=predictions,
+            plan_digest=predictions,
+            base_digest=add_base(store).digest,
+            environment=ENVIRONMENT,
+            seconds=1.0,
+        ),
     )
 
 

@@ -23,6 +23,7 @@ from limpet.forgetting.report.conclusion import conclusion
 from limpet.home import Home
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import alarms, evaluations
+from limpet.registry.values import EvaluationDraft
 from limpet.training.learning.settings import TrainingSettings
 
 QUICK = TrainingSettings(epochs=3, batch_size=8, dtype="float32", learning_rate=5e-3)
@@ -178,7 +179,7 @@ def test_answers_lost_elsewhere_are_counted_and_an_alarm_beyond_chance(
     }
     for name in ("id", "task", "created_at"):
         kept.pop(name)
-    now = evaluations.add(trained.store, **kept)
+    now = evaluations.add(trained.store, EvaluationDraft(**kept))
     note = hold_against_reference(trained.store, now, read_contents(trained.store))
     assert ("the loss is within chance: no alarm" in note, "torch was" in note) == (not alarmed, not alarmed)
     assert bool(alarms.open_alarms(trained.store)) is alarmed

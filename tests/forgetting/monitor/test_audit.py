@@ -91,13 +91,7 @@ def test_an_audit_stands_in_no_matrix(trained: Home) -> None:
     run = streams.arm_runs(trained.store, "home")[0]
     with pytest.raises(UsageError, match="audit"):
         streams.add_step(
-            trained.store,
-            run.id,
-            None,
-            task="place",
-            version="place@1",
-            base_unchanged=True,
-            row={"place": audited.id},
+            trained.store, run.id, None, version="place@1", base_unchanged=True, row={"place": audited.id}
         )
 
 

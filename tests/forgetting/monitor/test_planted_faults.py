@@ -23,7 +23,7 @@ from limpet.home import Home
 from limpet.registry.database.schema import EvaluationRow
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import evaluations, streams
-from limpet.registry.values import EvaluationRecord
+from limpet.registry.values import EvaluationDraft, EvaluationRecord
 from limpet.training.learning.settings import TrainingSettings
 
 QUICK = TrainingSettings(epochs=3, batch_size=8, dtype="float32", learning_rate=5e-3)
@@ -120,20 +120,22 @@ def with_data(home: Home, change: Change) -> EvaluationRecord:
     content["predictions"] = [(answer + 1) % 3 for answer in content["predictions"][: len(rows)]]
     return evaluations.add(
         home.store,
-        version="place@1",
-        state="place@1",
-        kind="full",
-        split="evaluation",
-        metric=before.metric,
-        score=0.5,
-        examples=len(rows),
-        predictions_digest=home.store.blobs.put_bytes(canonical_json(content)),
-        logits_digest=before.logits_digest,
-        plan_digest=before.plan_digest,
-        data_digest=digest,
-        base_digest=before.base_digest,
-        environment=before.environment,
-        seconds=0.0,
+        EvaluationDraft(
+            version="place@1",
+            state="place@1",
+            kind="full",
+            split="evaluation",
+            metric=before.metric,
+            score=0.5,
+            examples=len(rows),
+            predictions_digest=home.store.blobs.put_bytes(canonical_json(content)),
+            logits_digest=before.logits_digest,
+            plan_digest=before.plan_digest,
+            data_digest=digest,
+            base_digest=before.base_digest,
+            environment=before.environment,
+            seconds=0.0,
+        ),
     )
 
 
@@ -193,20 +195,22 @@ def test_a_library_version_changed_in_the_record(trained: Home) -> None:
     content["predictions"] = [(answer + 1) % 3 for answer in content["predictions"]]
     elsewhere = evaluations.add(
         trained.store,
-        version="place@1",
-        state="place@1",
-        kind="full",
-        split="evaluation",
-        metric=now.metric,
-        score=0.0,
-        examples=now.examples,
-        predictions_digest=trained.store.blobs.put_bytes(canonical_json(content)),
-        logits_digest=now.logits_digest,
-        plan_digest=now.plan_digest,
-        data_digest=now.data_digest,
-        base_digest=now.base_digest,
-        environment=replace(now.environment, torch="1.0", threads=64),
-        seconds=0.0,
+        EvaluationDraft(
+            version="place@1",
+            state="place@1",
+            kind="full",
+            split="evaluation",
+            metric=now.metric,
+            score=0.0,
+            examples=now.examples,
+            predictions_digest=trained.store.blobs.put_bytes(canonical_json(content)),
+            logits_digest=now.logits_digest,
+            plan_digest=now.plan_digest,
+            data_digest=now.data_digest,
+            base_digest=now.base_digest,
+            environment=replace(now.environment, torch="1.0", threads=64),
+            seconds=0.0,
+        ),
     )
     cause = difference(trained, before, elsewhere).cause
     assert cause.startswith("the library versions are not the same: torch was")
@@ -217,9 +221,7 @@ def test_a_zero_can_not_stand_for_a_cell_that_was_not_evaluated(trained: Home) -
     run = streams.arm_runs(trained.store, "home")[0]
     trained.train("wet", QUICK)
     with pytest.raises(NotFoundError, match="no evaluation 0"):
-        streams.add_step(
-            trained.store, run.id, None, task="wet", version="wet@1", base_unchanged=True, row={"wet": 0}
-        )
+        streams.add_step(trained.store, run.id, None, version="wet@1", base_unchanged=True, row={"wet": 0})
     with pytest.raises(UsageError):
         ScoreMatrix.of(("a", "b"), [[0.9, float("nan")]])
     (step, _) = streams.steps(trained.store, run.id)

@@ -28,7 +28,7 @@ from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.registry.records import evaluations, gate_refusals, streams, tasks
 from limpet.registry.settings import SETTINGS_FILE
 from limpet.registry.store import Store
-from limpet.registry.values import VersionRecord
+from limpet.registry.values import ArmDraft, EvaluationDraft, VersionRecord
 from limpet.registry.versions import aliases, deletion
 from limpet.training.learning.settings import TrainingSettings
 from tests.forgetting.grown_home import ENVIRONMENT, EXAMPLES, TASKS, add_base, add_task, add_version
@@ -47,20 +47,22 @@ def evaluate(store: Store, version: VersionRecord, right: Sequence[bool], data: 
     content = {"schema": 1, "predictions": answers, "targets": targets}
     return evaluations.add(
         store,
-        version=version.reference,
-        state=version.reference,
-        kind="full",
-        split="evaluation",
-        metric="accuracy",
-        score=sum(right) / len(right),
-        examples=len(right),
-        predictions_digest=store.blobs.put_bytes(canonical_json(content)),
-        logits_digest=digest_json(answers),
-        plan_digest=digest_json("plan"),
-        data_digest=data or tasks.get(store, version.task).split("evaluation").digest,
-        base_digest=version.base_digest,
-        environment=ENVIRONMENT,
-        seconds=1.0,
+        EvaluationDraft(
+            version=version.reference,
+            state=version.reference,
+            kind="full",
+            split="evaluation",
+            metric="accuracy",
+            score=sum(right) / len(right),
+            examples=len(right),
+            predictions_digest=store.blobs.put_bytes(canonical_json(content)),
+            logits_digest=digest_json(answers),
+            plan_digest=digest_json("plan"),
+            data_digest=data or tasks.get(store, version.task).split("evaluation").digest,
+            base_digest=version.base_digest,
+            environment=ENVIRONMENT,
+            seconds=1.0,
+        ),
     ).id
 
 
@@ -75,12 +77,12 @@ def news(store: Store, tmp_path: Path) -> Home:
     add_task(store, NEWS)
     streams.extend(store, streams.HOME_STREAM, NEWS, base_digest=base.digest)
     arm = streams.arm_run(
-        store, streams.HOME_STREAM, "isolated", strategy="isolated", method="any", seed=0, settings={}
+        store, streams.HOME_STREAM, ArmDraft("isolated", strategy="isolated", method="any", seed=0, settings={})
     )
     for seed, right in enumerate((18, 16, 19)):
         version = add_version(store, NEWS, base, tmp_path, seed)
         row = {NEWS: evaluate(store, version, first(right))}
-        streams.add_step(store, arm.id, None, task=NEWS, version=version.reference, base_unchanged=True, row=row)
+        streams.add_step(store, arm.id, None, version=version.reference, base_unchanged=True, row=row)
     aliases.promote(store, f"{NEWS}@1", "production")
     return Home(store)
 

@@ -18,7 +18,7 @@ from limpet.registry.cleanup.gc import collect
 from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.registry.records import evaluations, streams, tasks
 from limpet.registry.store import Store
-from limpet.registry.values import Environment, VersionRecord
+from limpet.registry.values import ArmDraft, Environment, EvaluationDraft, VersionRecord
 from limpet.registry.versions import aliases, deletion
 from limpet.registry.versions.costs import COMPARED
 from tests.forgetting.grown_home import ENVIRONMENT, EXAMPLES, TASKS, add_base, add_task, add_version, grow
@@ -38,20 +38,22 @@ def evaluate(
     content = {"schema": 1, "predictions": predictions, "targets": TARGETS}
     return evaluations.add(
         store,
-        version=version.reference,
-        state=version.reference,
-        kind="full",
-        split="evaluation",
-        metric="accuracy",
-        score=right / EXAMPLES,
-        examples=EXAMPLES,
-        predictions_digest=store.blobs.put_bytes(canonical_json(content)),
-        logits_digest=digest_json(logits),
-        plan_digest=digest_json("plan"),
-        data_digest=tasks.get(store, version.task).split("evaluation").digest,
-        base_digest=version.base_digest,
-        environment=environment,
-        seconds=1.0,
+        EvaluationDraft(
+            version=version.reference,
+            state=version.reference,
+            kind="full",
+            split="evaluation",
+            metric="accuracy",
+            score=right / EXAMPLES,
+            examples=EXAMPLES,
+            predictions_digest=store.blobs.put_bytes(canonical_json(content)),
+            logits_digest=digest_json(logits),
+            plan_digest=digest_json("plan"),
+            data_digest=tasks.get(store, version.task).split("evaluation").digest,
+            base_digest=version.base_digest,
+            environment=environment,
+            seconds=1.0,
+        ),
     ).id
 
 
@@ -64,11 +66,9 @@ def learn(
     run = streams.arm_run(
         store,
         stream,
-        name,
-        strategy="isolated" if name == "isolated" else "sequential",
-        method="lora",
-        seed=seed,
-        settings={},
+        ArmDraft(
+            name, strategy="isolated" if name == "isolated" else "sequential", method="lora", seed=seed, settings={}
+        ),
     )
     role = "adapter" if name == "isolated" else "baseline"
     made: list[VersionRecord] = []
@@ -78,9 +78,7 @@ def learn(
             version.task: evaluate(store, version, right, logits=f"{version.task} {right}")
             for version, right in zip(made, row, strict=True)
         }
-        streams.add_step(
-            store, run.id, index, task=made[-1].task, version=made[-1].reference, base_unchanged=True, row=cells
-        )
+        streams.add_step(store, run.id, index, version=made[-1].reference, base_unchanged=True, row=cells)
     return made
 
 
@@ -358,27 +356,28 @@ def test_logits_must_be_equal_inside_one_environment(
 ) -> None:
     new_stream(store)
     base = add_base(store)
-    run = streams.arm_run(store, "small", "isolated", strategy="isolated", method="lora", seed=0, settings={})
-    a, b = (add_version(store, task, base, tmp_path, 0) for task in TASKS[:2])
-    streams.add_step(
-        store, run.id, 0, task=a.task, version=a.reference, base_unchanged=True, row={a.task: evaluate(store, a, 18)}
+    run = streams.arm_run(
+        store, "small", ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={})
     )
+    a, b = (add_version(store, task, base, tmp_path, 0) for task in TASKS[:2])
+    streams.add_step(store, run.id, 0, version=a.reference, base_unchanged=True, row={a.task: evaluate(store, a, 18)})
     row = {a.task: evaluate(store, a, 18, logits, environment), b.task: evaluate(store, b, 17)}
-    streams.add_step(store, run.id, 1, task=b.task, version=b.reference, base_unchanged=True, row=row)
+    streams.add_step(store, run.id, 1, version=b.reference, base_unchanged=True, row=row)
     assert arm(build_report(store), "isolated").identical_predictions is identical
 
 
 def test_a_base_that_changed_once_is_not_called_unchanged(store: Store, tmp_path: Path) -> None:
     new_stream(store)
     base = add_base(store)
-    run = streams.arm_run(store, "small", "isolated", strategy="isolated", method="lora", seed=0, settings={})
+    run = streams.arm_run(
+        store, "small", ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={})
+    )
     for index, (task, unchanged) in enumerate(zip(TASKS[:2], (False, True), strict=True)):
         version = add_version(store, task, base, tmp_path, 0)
         streams.add_step(
             store,
             run.id,
             index,
-            task=task,
             version=version.reference,
             base_unchanged=unchanged,
             row={task: evaluate(store, version, 18)},
@@ -399,7 +398,7 @@ def growth(store: Store) -> int:
         add_task(store, task)
     streams.create(store, streams.HOME_STREAM, {}, base_digest=base.digest, tasks=TASKS[:2])
     return streams.arm_run(
-        store, streams.HOME_STREAM, "isolated", strategy="isolated", method="any", seed=0, settings={}
+        store, streams.HOME_STREAM, ArmDraft("isolated", strategy="isolated", method="any", seed=0, settings={})
     ).id
 
 
@@ -408,13 +407,7 @@ def add_growth(store: Store, growth: int, *measured: tuple[VersionRecord, int]) 
     cells = {version.task: evaluate(store, version, right) for version, right in measured}
     new = measured[0][0]
     streams.add_step(
-        store,
-        growth,
-        len(streams.steps(store, growth)),
-        task=new.task,
-        version=new.reference,
-        base_unchanged=True,
-        row=cells,
+        store, growth, len(streams.steps(store, growth)), version=new.reference, base_unchanged=True, row=cells
     )
 
 

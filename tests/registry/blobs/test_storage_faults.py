@@ -23,7 +23,7 @@ from limpet.registry.database.migrate import current, head
 from limpet.registry.settings import Settings
 from limpet.registry.store import create_store, open_store
 from limpet.registry.verification.verify import verify
-from limpet.registry.versions import aliases
+from limpet.registry.versions import alias_history, aliases
 from tests.registry.blobs.faulty import ACTIONS, FAULTS, Outcome, beside, build, sweep
 from tests.registry.blobs.small_disk import PAGE, SmallDisk, small_disk
 from tests.registry.database.released import RELEASED, Rows, contents, lay_home
@@ -268,7 +268,7 @@ def test_a_home_on_a_read_only_disk_can_be_read(disk: SmallDisk) -> None:
         store = open_store(home)
         assert versions.resolve(store, "news@production").digest == made.digest
         assert versions.files(store, made)
-        assert len(aliases.history(store, "news")) == 1
+        assert len(alias_history.moves(store, "news")) == 1
         assert verify(store) == ()
         store.database.close()
 

@@ -265,11 +265,12 @@ def test_a_batch_asks_for_its_own_digests_by_an_index(home: Store) -> None:
             assert f"ix_{table}_predictions_digest" in str(plan.all())
 
 
-def test_retention_goes_first_and_its_files_wait(store: Store) -> None:
+def test_retention_goes_first_and_its_files_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     _age_all(store, 2 * DAY)
     aliases.promote(store, "news@2", "production")
     policy.change(store, keep_last=1)
-    report = collect(store, dry_run=False, actor="cron")
+    monkeypatch.setenv("LIMPET_ACTOR", "cron")
+    report = collect(store, dry_run=False)
     assert (report.versions, report.retention, report.bytes) == (("news@1",), Tally(1, SIZE), 0)
     gone = versions.look_up(store, "news@1").deleted
     assert gone is not None
@@ -280,12 +281,15 @@ def test_retention_goes_first_and_its_files_wait(store: Store) -> None:
     assert verify(store) == ()
 
 
-def test_a_collection_is_logged_with_what_it_removed_and_an_empty_one_is_not(store: Store) -> None:
+def test_a_collection_is_logged_with_what_it_removed_and_an_empty_one_is_not(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     collect(store, grace_seconds=0, dry_run=False)
     assert not [event for event in log.read(store).items if event.action == "gc"]
     deletion.delete(store, "news@2", "not wanted")
     store.blobs.put_bytes(b"left by a killed register")
-    collect(store, grace_seconds=0, dry_run=False, actor="cron")
+    monkeypatch.setenv("LIMPET_ACTOR", "cron")
+    collect(store, grace_seconds=0, dry_run=False)
     event = log.read(store).items[0]
     assert (event.action, event.actor, event.subject) == ("gc", "cron", "home")
     assert event.detail == {"deleted": {"count": 1, "bytes": SIZE}, "orphans": {"count": 1, "bytes": 25}}

@@ -9,6 +9,7 @@ from limpet.registry import versions
 from limpet.registry.cleanup import retention
 from limpet.registry.records import log, policy, streams
 from limpet.registry.store import Store
+from limpet.registry.values import ArmDraft
 from limpet.registry.versions import aliases, deletion
 from tests.registry.homes import BASE, add_version
 
@@ -39,8 +40,10 @@ def _age(store: Store, numbers: Iterable[int], when: str = "2020-01-01T00:00:00.
 
 def _stepped(store: Store, stream: str, version: str) -> None:
     streams.create(store, stream, {"name": stream}, base_digest=BASE, tasks=["news"])
-    arm = streams.arm_run(store, stream, "isolated", strategy="isolated", method="lora", seed=0, settings={})
-    streams.add_step(store, arm.id, None, task="news", version=version, base_unchanged=True, row={})
+    arm = streams.arm_run(
+        store, stream, ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={})
+    )
+    streams.add_step(store, arm.id, None, version=version, base_unchanged=True, row={})
 
 
 def test_without_rules_everything_stays(seven: Store) -> None:
@@ -105,9 +108,10 @@ def test_baselines_are_no_adapters_and_stay(home: Store) -> None:
     assert _expired(home) == ["news@2"]
 
 
-def test_retention_leaves_tombstones_that_name_the_rules(seven: Store) -> None:
+def test_retention_leaves_tombstones_that_name_the_rules(seven: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     policy.change(seven, keep_last=6, keep_days=0)
-    assert list(retention.apply(seven, "cron")) == ["news@1"]
+    monkeypatch.setenv("LIMPET_ACTOR", "cron")
+    assert list(retention.apply(seven)) == ["news@1"]
     gone = versions.look_up(seven, "news@1").deleted
     assert gone is not None
     assert (gone.actor, gone.reason) == ("cron", "retention: beyond the newest 6 and older than 0 days")

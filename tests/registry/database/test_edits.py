@@ -18,6 +18,7 @@ from limpet.registry.database.schema import APPEND_ONLY, AliasRow, PolicyRow, Ta
 from limpet.registry.findings import Problem
 from limpet.registry.records import gate_refusals, log, policy, reference_outputs, streams
 from limpet.registry.store import Store
+from limpet.registry.values import ArmDraft
 from limpet.registry.verification.log import check_log
 from limpet.registry.verification.records import check_records
 from limpet.registry.verification.verify import verify
@@ -52,9 +53,11 @@ def lived(home: Store) -> Store:
     deletion.delete(home, "news@3", "not wanted")
     add_ability(home)
     streams.create(home, "two", {"name": "two"}, base_digest=BASE, tasks=["news", "films"])
-    arm = streams.arm_run(home, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={"r": 8}).id
+    arm = streams.arm_run(
+        home, "two", ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={"r": 8})
+    ).id
     streams.set_sweep(home, arm, [{"lr": 0.1}], chosen={"lr": 0.1})
-    streams.add_step(home, arm, None, task="news", version="news@1", base_unchanged=True, row={"news": accuracy.id})
+    streams.add_step(home, arm, None, version="news@1", base_unchanged=True, row={"news": accuracy.id})
     with home.database.write() as session:
         for kind in TableBase.registry.mappers:
             if not session.scalar(select(func.count()).select_from(kind.class_)):

@@ -18,7 +18,7 @@ from limpet.registry.database import engine
 from limpet.registry.database.migrate import current
 from limpet.registry.store import Store, blob_removal, open_store
 from limpet.registry.verification.verify import verify
-from limpet.registry.versions import aliases, tags
+from limpet.registry.versions import VersionQuery, alias_history, aliases, tags
 from tests.registry.homes import add_version, again, draft, register, stock
 from tests.registry.postgres import Server, postgres_server
 
@@ -109,7 +109,7 @@ def test_writers_need_not_know_the_isolation_that_the_server_has_by_default(stri
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(1, 5)))
-    assert len(versions.find(strict, task="films").items) == 32
+    assert len(versions.find(strict, VersionQuery(task="films")).items) == 32
     assert verify(strict) == ()
 
 
@@ -131,7 +131,7 @@ def test_who_waits_for_a_writer_that_hangs_gives_up(home: Store, lock: str, monk
                     raise AssertionError("there were two")
         assert caught.value.exit_code == 4
         assert time.monotonic() - began < 5
-    assert aliases.history(other, "news") == ()
+    assert alias_history.moves(other, "news") == ()
     assert aliases.promote(other, "news@1", "production").to_number == 1
     other.database.close()
 

@@ -37,7 +37,7 @@ from limpet.registry.records import (
 from limpet.registry.store import Store, open_store
 from limpet.registry.system.failpoints import FAILPOINTS, VARIABLE
 from limpet.registry.verification.verify import verify
-from limpet.registry.versions import aliases, notes, tags
+from limpet.registry.versions import alias_history, aliases, notes, tags
 from tests.registry.database.released import RELEASED, Rows, contents, lay_home, migrate, rows
 from tests.registry.homes import add_version, draft
 
@@ -149,7 +149,7 @@ def test_an_upgraded_home_reads_as_before(old: Old) -> None:
     assert versions.resolve(home, "news@staging").lineage == {"note": 'it\'s from news@1; see "log"'}
     for version in found:
         assert all(path.read_bytes() for path in versions.files(home, version).values())
-    moves = [(move.action, move.to_number, move.actor, move.reason) for move in aliases.history(home, "news")]
+    moves = [(move.action, move.to_number, move.actor, move.reason) for move in alias_history.moves(home, "news")]
     assert moves == [
         ("promote", 1, "ada", "the first"),
         ("promote", 2, "bob", "better; it's tested"),
@@ -203,15 +203,9 @@ def test_work_goes_on_in_an_upgraded_home(old: Old) -> None:
         aliases.promote(home, "news@5", "production", expect="news@2")
     aliases.promote(home, "news@5", "production", expect="news@1")
     assert aliases.rollback(home, "news", "production").to_number == 1
-    assert len(aliases.history(home, "news")) == 6
+    assert len(alias_history.moves(home, "news")) == 6
     streams.add_step(
-        home,
-        streams.arm_runs(home, "two-topics")[1].id,
-        None,
-        task="films",
-        version="films@3",
-        base_unchanged=None,
-        row={},
+        home, streams.arm_runs(home, "two-topics")[1].id, None, version="films@3", base_unchanged=None, row={}
     )
     assert verify(home) == ()
     home.database.close()

@@ -38,7 +38,7 @@ from limpet.registry.formats.canonical import canonical_json, digest_bytes
 from limpet.registry.records import tasks
 from limpet.registry.store import Store, open_store
 from limpet.registry.verification.verify import verify
-from limpet.registry.versions import aliases, notes, tags
+from limpet.registry.versions import VersionQuery, alias_history, aliases, notes, tags
 from tests.registry.exchange.bundles import (
     a_home,
     adapter_files,
@@ -214,7 +214,7 @@ def test_a_name_that_leads_elsewhere(stocked: Store, name: str) -> None:
         lambda: tasks.add(stocked, replace(news, definition=replace(news.definition, name=name))),
         lambda: versions.register(stocked, draft(name), {"head.json": stocked.path / "limpet.toml"}),
         lambda: versions.resolve(stocked, f"{name}@1"),
-        lambda: versions.find(stocked, task=name),
+        lambda: versions.find(stocked, VersionQuery(task=name)),
         lambda: aliases.promote(stocked, "news@1", name),
         lambda: aliases.rollback(stocked, "news", name),
         lambda: tags.change(stocked, "news@1", {name: "x"}),
@@ -923,7 +923,7 @@ def test_a_base_whose_name_is_a_command_stands_in_no_hint(tmp_path: Path, entrie
 )
 def test_sql_in_a_condition(stocked: Store, where: str) -> None:
     try:
-        found = versions.find(stocked, where=where)
+        found = versions.find(stocked, VersionQuery(where=where))
     except LimpetError as refused:
         assert isinstance(refused, UsageError)
     else:
@@ -941,7 +941,7 @@ def test_text_that_a_database_a_shell_or_a_formatter_acts_on_is_kept_as_it_is_or
         (lambda: notes.add(own, "news@1", value), lambda: notes.get(own, "news@1")[-1].text),
         (
             lambda: aliases.promote(own, version.reference, "live", reason=value),
-            lambda: aliases.history(own, "news")[-1].reason,
+            lambda: alias_history.moves(own, "news")[-1].reason,
         ),
     ):
         try:
@@ -950,7 +950,9 @@ def test_text_that_a_database_a_shell_or_a_formatter_acts_on_is_kept_as_it_is_or
             assert "\x1b" in value
         else:
             assert read() == value
-    assert len(versions.find(own, where=f'tag.owner = "{value}"').items if '"' not in value else [1]) <= 1
+    assert (
+        len(versions.find(own, VersionQuery(where=f'tag.owner = "{value}"')).items if '"' not in value else [1]) <= 1
+    )
     assert versions.find(own).items != ()
 
 

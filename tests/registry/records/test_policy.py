@@ -29,16 +29,18 @@ def test_a_new_home_has_no_rules(home: Store) -> None:
     assert policy.get(home) == Policy((), None, None)
 
 
-def test_rules_change_one_by_one_and_hold_for_everyone(home: Store) -> None:
-    policy.change(home, protect=["production", "live"], keep_last=3, reason="we go live", actor="ana")
+def test_rules_change_one_by_one_and_hold_for_everyone(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMPET_ACTOR", "ana")
+    policy.change(home, protect=["production", "live"], keep_last=3, reason="we go live")
     policy.change(home, unprotect=["live"], keep_days=30)
     assert policy.get(again(home)) == Policy(("production",), 3, 30)
     policy.change(home, keep_last="none")
     assert policy.get(home) == Policy(("production",), None, 30)
 
 
-def test_every_change_is_logged_and_no_change_is_not(home: Store) -> None:
-    policy.change(home, protect=["production"], reason="we go live", actor="ana")
+def test_every_change_is_logged_and_no_change_is_not(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMPET_ACTOR", "ana")
+    policy.change(home, protect=["production"], reason="we go live")
     policy.change(home, protect=["production"], keep_last="none")
     events = [event for event in log.read(home).items if event.action == "policy"]
     assert len(events) == 1

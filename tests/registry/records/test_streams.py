@@ -9,7 +9,7 @@ from limpet.errors import ConflictError, IntegrityError, NotFoundError, UsageErr
 from limpet.registry.formats.canonical import digest_bytes
 from limpet.registry.records import bases, evaluations, streams, tasks
 from limpet.registry.store import Store
-from limpet.registry.values import EvaluationRecord
+from limpet.registry.values import ArmDraft, EvaluationRecord
 from tests.registry.homes import BASE, a_base, a_task, add_evaluation, add_version, again
 
 SPEC = {"name": "two", "tasks": ["news", "films"]}
@@ -110,7 +110,7 @@ def test_the_homes_own_stream_grows(grown: Store) -> None:
 def test_latest_is_the_stream_worked_on_last(grown: Store) -> None:
     streams.create(grown, "other", {"name": "other"}, base_digest=BASE, tasks=())
     assert streams.latest(grown).name == "other"
-    streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={})
+    streams.arm_run(grown, "two", ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={}))
     assert streams.latest(grown).name == "two"
     assert [stream.name for stream in streams.list_all(grown)] == ["two", "other"]
 
@@ -121,15 +121,23 @@ def test_no_stream_yet_is_not_found(home: Store) -> None:
 
 
 def test_an_arm_is_begun_once_for_each_seed(grown: Store) -> None:
-    arm = streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={"r": 8})
+    arm = streams.arm_run(
+        grown, "two", ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={"r": 8})
+    )
     assert (
-        streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={"r": 8})
+        streams.arm_run(
+            grown, "two", ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={"r": 8})
+        )
         == arm
     )
-    other = streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=1, settings={"r": 8})
+    other = streams.arm_run(
+        grown, "two", ArmDraft("isolated", strategy="isolated", method="lora", seed=1, settings={"r": 8})
+    )
     assert other.id != arm.id
     with pytest.raises(ConflictError):
-        streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={"r": 16})
+        streams.arm_run(
+            grown, "two", ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={"r": 16})
+        )
     swept = streams.set_sweep(grown, arm.id, [{"lr": 1e-4}, {"lr": 1e-3}], chosen={"lr": 1e-4})
     assert (swept.sweep, swept.chosen, swept.finished) == (({"lr": 1e-4}, {"lr": 1e-3}), {"lr": 1e-4}, False)
     assert streams.finish_arm(grown, arm.id).finished
@@ -137,51 +145,38 @@ def test_an_arm_is_begun_once_for_each_seed(grown: Store) -> None:
 
 
 def test_steps_keep_their_rows_and_are_added_once(grown: Store) -> None:
-    arm = streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={})
+    arm = streams.arm_run(grown, "two", ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={}))
     news, films = evaluate(grown, "news@1"), evaluate(grown, "films@1")
-    first = streams.add_step(
-        grown, arm.id, 0, task="news", version="news@1", base_unchanged=True, row={"news": news.id}
-    )
+    first = streams.add_step(grown, arm.id, 0, version="news@1", base_unchanged=True, row={"news": news.id})
     second = streams.add_step(
-        grown,
-        arm.id,
-        1,
-        task="films",
-        version="films@1",
-        base_unchanged=None,
-        row={"news": news.id, "films": films.id},
+        grown, arm.id, 1, version="films@1", base_unchanged=None, row={"news": news.id, "films": films.id}
     )
-    assert (
-        streams.add_step(grown, arm.id, 0, task="news", version="news@1", base_unchanged=True, row={"news": news.id})
-        == first
-    )
+    assert streams.add_step(grown, arm.id, 0, version="news@1", base_unchanged=True, row={"news": news.id}) == first
     assert streams.steps(again(grown), arm.id) == (first, second)
     assert (dict(second.row), second.base_unchanged) == ({"news": news, "films": films}, None)
     with pytest.raises(ConflictError):
-        streams.add_step(grown, arm.id, 0, task="films", version="films@1", base_unchanged=True, row={})
+        streams.add_step(grown, arm.id, 0, version="films@1", base_unchanged=True, row={})
 
 
 def test_a_step_without_a_place_is_the_next_one(grown: Store) -> None:
-    arm = streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={})
+    arm = streams.arm_run(grown, "two", ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={}))
     news = evaluate(grown, "news@1")
     for place in (0, 1):
         assert (
-            streams.add_step(
-                grown, arm.id, None, task="news", version="news@1", base_unchanged=True, row={"news": news.id}
-            ).index
+            streams.add_step(grown, arm.id, None, version="news@1", base_unchanged=True, row={"news": news.id}).index
             == place
         )
 
 
 def test_a_step_with_anything_unknown_is_refused_whole(grown: Store) -> None:
-    arm = streams.arm_run(grown, "two", "isolated", strategy="isolated", method="lora", seed=0, settings={})
+    arm = streams.arm_run(grown, "two", ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={}))
     news = evaluate(grown, "news@1")
-    for arguments in (
-        (arm.id + 9, 0, "news", "news@1", True, {}),
-        (arm.id, 0, "news", "news@9", True, {}),
-        (arm.id, 0, "news", "news@1", True, {"news": 999}),
-        (arm.id, 0, "news", "news@1", True, {"films": news.id}),
+    for arm_id, version, row in (
+        (arm.id + 9, "news@1", {}),
+        (arm.id, "news@9", {}),
+        (arm.id, "news@1", {"news": 999}),
+        (arm.id, "news@1", {"films": news.id}),
     ):
         with pytest.raises(NotFoundError):
-            streams.add_step(grown, *arguments)  # type: ignore[arg-type]
+            streams.add_step(grown, arm_id, 0, version=version, base_unchanged=True, row=row)
     assert streams.steps(grown, arm.id) == ()

@@ -6,7 +6,7 @@ from limpet.errors import ConflictError, GateError, NotFoundError, UsageError
 from limpet.registry import versions
 from limpet.registry.records import gate_refusals
 from limpet.registry.store import Store
-from limpet.registry.versions import aliases
+from limpet.registry.versions import alias_history, aliases
 from tests.registry.homes import add_version
 
 
@@ -17,13 +17,14 @@ def three(home: Store) -> Store:
     return home
 
 
-def test_a_promote_moves_the_alias_and_is_kept_in_the_history(three: Store) -> None:
-    first = aliases.promote(three, "news@1", "production", expect="none", reason="first", actor="ana")
+def test_a_promote_moves_the_alias_and_is_kept_in_the_history(three: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMPET_ACTOR", "ana")
+    first = aliases.promote(three, "news@1", "production", expect="none", reason="first")
     second = aliases.promote(three, "news@2", "production", expect="news@1", reason="better")
     assert (first.from_number, first.to_number, first.actor, first.reason) == (None, 1, "ana", "first")
     assert (second.from_number, second.to_number, second.action) == (1, 2, "promote")
     assert second.actor
-    assert aliases.history(three, "news") == (first, second)
+    assert alias_history.moves(three, "news") == (first, second)
     assert versions.resolve(three, "news@production").number == 2
 
 
@@ -35,13 +36,13 @@ def test_a_stale_expectation_moves_nothing(three: Store) -> None:
     with pytest.raises(ConflictError, match="is not set"):
         aliases.promote(three, "news@3", "staging", expect="news@1")
     assert versions.resolve(three, "news@production").number == 1
-    assert len(aliases.history(three, "news")) == 1
+    assert len(alias_history.moves(three, "news")) == 1
 
 
 def test_promoting_where_it_stands_adds_no_move(three: Store) -> None:
     event = aliases.promote(three, "news@1", "production")
     assert aliases.promote(three, "news@1", "production", reason="again") == event
-    assert aliases.history(three, "news") == (event,)
+    assert alias_history.moves(three, "news") == (event,)
 
 
 def test_rollbacks_undo_promotes_one_by_one(three: Store) -> None:
@@ -53,7 +54,7 @@ def test_rollbacks_undo_promotes_one_by_one(three: Store) -> None:
         aliases.rollback(three, "news", "production")
     aliases.promote(three, "news@3", "production")
     assert aliases.rollback(three, "news", "production").to_number == 1
-    assert [event.action for event in aliases.history(three, "news", "production")] == [
+    assert [event.action for event in alias_history.moves(three, "news", "production")] == [
         "promote", "promote", "promote", "rollback", "rollback", "promote", "rollback",
     ]  # fmt: skip
 
@@ -62,22 +63,22 @@ def test_the_history_comes_in_pages(three: Store) -> None:
     for number in (1, 2, 3):
         aliases.promote(three, f"news@{number}", "production")
         aliases.promote(three, f"news@{number}", "staging")
-    first = aliases.history_page(three, "news", limit=4)
-    second = aliases.history_page(three, "news", limit=4, cursor=first.cursor)
-    assert (*first.items, *second.items) == aliases.history(three, "news")
+    first = alias_history.moves_page(three, "news", limit=4)
+    second = alias_history.moves_page(three, "news", limit=4, cursor=first.cursor)
+    assert (*first.items, *second.items) == alias_history.moves(three, "news")
     assert (len(second.items), second.cursor) == (2, None)
-    of_one = aliases.history_page(three, "news", "staging", limit=2)
+    of_one = alias_history.moves_page(three, "news", "staging", limit=2)
     assert [move.to_number for move in of_one.items] == [1, 2]
     for limit, cursor in ((0, None), (1001, None), (50, "x")):
         with pytest.raises(UsageError):
-            aliases.history_page(three, "news", limit=limit, cursor=cursor)
+            alias_history.moves_page(three, "news", limit=limit, cursor=cursor)
 
 
 def test_aliases_do_not_disturb_each_other(three: Store) -> None:
     aliases.promote(three, "news@1", "production")
     aliases.promote(three, "news@2", "staging")
     assert versions.resolve(three, "news@production").number == 1
-    assert len(aliases.history(three, "news", "staging")) == 1
+    assert len(alias_history.moves(three, "news", "staging")) == 1
     assert versions.resolve(three, "news@2").aliases == ("staging",)
 
 
@@ -101,7 +102,7 @@ def test_who_and_why_are_texts_that_can_be_shown(three: Store, monkeypatch: pyte
         monkeypatch.setenv("LIMPET_ACTOR", name)
         with pytest.raises(UsageError, match="The name in LIMPET_ACTOR h"):
             aliases.promote(three, "news@1", "production")
-    assert aliases.history(three, "news") == ()
+    assert alias_history.moves(three, "news") == ()
     monkeypatch.setenv("LIMPET_ACTOR", "the night's deploy")
     assert aliases.promote(three, "news@1", "production").actor == "the night's deploy"
 
@@ -128,7 +129,7 @@ def test_what_is_not_there_is_not_found(three: Store) -> None:
         lambda: aliases.promote(three, "news@9", "production"),
         lambda: aliases.promote(three, "sport@1", "production"),
         lambda: aliases.rollback(three, "news", "production"),
-        lambda: aliases.history(three, "sport"),
+        lambda: alias_history.moves(three, "sport"),
         lambda: gate_refusals.record(three, "news@9", "rule", detail="detail"),
     ):
         with pytest.raises(NotFoundError):

@@ -11,7 +11,7 @@ from limpet.errors import ConflictError
 from limpet.registry import versions
 from limpet.registry.store import Store, open_store
 from limpet.registry.verification.verify import verify
-from limpet.registry.versions import aliases
+from limpet.registry.versions import alias_history, aliases
 from tests.registry.homes import add_version, draft, register
 
 PROCESSES = 8
@@ -73,7 +73,7 @@ def test_eight_processes_register_a_hundred_each(home: Store) -> None:
 
 def _race(store: Store, i: int) -> str:
     try:
-        aliases.promote(store, f"news@{i + 2}", "production", expect="news@1", actor=f"racer {i}")
+        aliases.promote(store, f"news@{i + 2}", "production", expect="news@1")
     except ConflictError as error:
         return f"exit {error.exit_code}"
     return f"won with {i + 2}"
@@ -87,7 +87,7 @@ def test_exactly_one_of_eight_racers_moves_the_alias(home: Store) -> None:
     winners = [outcome for outcome in outcomes if outcome.startswith("won")]
     assert outcomes.count("exit 4") == PROCESSES - 1
     assert winners == [f"won with {versions.resolve(home, 'news@production').number}"]
-    assert len(aliases.history(home, "news")) == 2
+    assert len(alias_history.moves(home, "news")) == 2
 
 
 def _register_the_same(store: Store, i: int) -> tuple[str, bool]:

@@ -28,8 +28,11 @@ def lone(tmp_path: Path) -> Store:
     return store
 
 
-def test_a_deleted_version_is_a_tombstone_that_says_who_when_and_why(three: Store) -> None:
-    gone = deletion.delete(three, "news@2", "trained on leaked data", actor="ana")
+def test_a_deleted_version_is_a_tombstone_that_says_who_when_and_why(
+    three: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIMPET_ACTOR", "ana")
+    gone = deletion.delete(three, "news@2", "trained on leaked data")
     assert gone.deleted is not None
     assert (gone.deleted.actor, gone.deleted.reason) == ("ana", "trained on leaked data")
     assert versions.look_up(three, "news@2") == gone
@@ -102,10 +105,11 @@ def test_looking_whether_a_version_could_be_deleted_changes_nothing(three: Store
     assert len(log.read(three, "news@2").items) == 1
 
 
-def test_a_rollback_never_goes_to_a_deleted_version(three: Store) -> None:
+def test_a_rollback_never_goes_to_a_deleted_version(three: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     aliases.promote(three, "news@1", "production")
     aliases.promote(three, "news@2", "production")
-    deletion.delete(three, "news@1", "leaked data", actor="ana")
+    monkeypatch.setenv("LIMPET_ACTOR", "ana")
+    deletion.delete(three, "news@1", "leaked data")
     with pytest.raises(ConflictError, match=r"can.t go back to news@1, which was deleted by ana on .*: leaked data"):
         aliases.rollback(three, "news", "production")
     assert versions.resolve(three, "news@production").number == 2

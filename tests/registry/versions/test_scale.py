@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 from limpet.registry import versions
 from limpet.registry.records.rows import references
 from limpet.registry.store import Store
-from limpet.registry.versions import aliases, tags
+from limpet.registry.versions import VersionQuery, alias_history, aliases, tags
 from limpet.registry.versions.sort_and_page import SORTS
 from tests.registry.homes import add_version, draft, register, stock
 
@@ -108,13 +108,13 @@ READS: dict[str, tuple[int, Callable[[Store], object]]] = {
     "latest": (1, lambda store: versions.resolve(store, "task-9@latest")),
     "the newest": (2, lambda store: versions.find(store, limit=10)),
     "the next page": (2, lambda store: versions.find(store, limit=10, cursor=versions.find(store).cursor)),
-    "of a task": (3, lambda store: versions.find(store, task="task-9", limit=10)),
-    "of a method": (2, lambda store: versions.find(store, method="lora", limit=10)),
-    "by a tag": (2, lambda store: versions.find(store, where="tag.owner = ada9", limit=10)),
+    "of a task": (3, lambda store: versions.find(store, VersionQuery(task="task-9"), limit=10)),
+    "of a method": (2, lambda store: versions.find(store, VersionQuery(method="lora"), limit=10)),
+    "by a tag": (2, lambda store: versions.find(store, VersionQuery(where="tag.owner = ada9"), limit=10)),
     **{
         f"sorted by {sign}{name}": (
             2,
-            lambda store, sort=sign + name: versions.find(store, sort=sort, limit=10),  # type: ignore[misc]
+            lambda store, sort=sign + name: versions.find(store, VersionQuery(sort=sort), limit=10),  # type: ignore[misc]
         )
         for name in SORTS
         for sign in ("", "-")
@@ -156,11 +156,11 @@ def test_a_page_deep_in_a_list_costs_what_the_first_one_costs(homes: tuple[Store
     store = homes[1]
     for sort in (None, "score", "-score", "size", "-seed"):
         with counting(store) as first:
-            page = versions.find(store, sort=sort, limit=10)
+            page = versions.find(store, VersionQuery(sort=sort), limit=10)
         for _ in range(100):
-            page = versions.find(store, sort=sort, limit=10, cursor=page.cursor)
+            page = versions.find(store, VersionQuery(sort=sort), limit=10, cursor=page.cursor)
         with counting(store) as deep:
-            versions.find(store, sort=sort, limit=10, cursor=page.cursor)
+            versions.find(store, VersionQuery(sort=sort), limit=10, cursor=page.cursor)
         assert deep.steps <= first.steps * 1.1 + 2, sort
 
 
@@ -206,7 +206,7 @@ def test_moving_an_alias_takes_the_same_steps_after_few_moves_and_after_many(tmp
             lambda: aliases.promote(store, "news@3", "production"),
             lambda: aliases.promote(store, "news@3", "production"),
             lambda: aliases.rollback(store, "news", "production"),
-            lambda: aliases.history_page(store, "news", "production"),
+            lambda: alias_history.moves_page(store, "news", "production"),
         ):
             with counting(store) as counted:
                 act()
@@ -222,9 +222,12 @@ def test_deleted_versions_cost_a_reader_of_a_task_nothing(homes: tuple[Store, St
     reads = [
         READS["latest"][1],
         lambda store: versions.resolve(store, "task-9"),
-        lambda store: versions.find(store, task="task-9", limit=5),
-        lambda store: versions.find(store, method="prefix", limit=5),
-        *(lambda store, sort=sort: versions.find(store, sort=sort, limit=5) for sort in ("number", "-number")),
+        lambda store: versions.find(store, VersionQuery(task="task-9"), limit=5),
+        lambda store: versions.find(store, VersionQuery(method="prefix"), limit=5),
+        *(
+            lambda store, sort=sort: versions.find(store, VersionQuery(sort=sort), limit=5)
+            for sort in ("number", "-number")
+        ),
     ]
     steps: list[list[int]] = []
     for deleted in (0, 3000):

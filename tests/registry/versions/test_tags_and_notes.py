@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from limpet.errors import NotFoundError, UsageError
 from limpet.registry.records import log, streams
 from limpet.registry.store import Store
+from limpet.registry.values import ArmDraft
 from limpet.registry.versions import deletion, lineage, notes, tags
 from limpet.registry.versions.lineage import Lineage, Step
 from tests.registry.homes import BASE, DATA, add_version, again, stock
@@ -22,10 +23,11 @@ def lone(tmp_path: Path) -> Store:
     return store
 
 
-def test_tags_are_set_changed_and_taken_away_together(home: Store) -> None:
+def test_tags_are_set_changed_and_taken_away_together(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     add_version(home)
     assert tags.change(home, "news@1", {"owner": "ana", "stage": "live"}) == {"owner": "ana", "stage": "live"}
-    assert tags.change(home, "news@latest", {"owner": "ben"}, remove=["stage"], actor="ana") == {"owner": "ben"}
+    monkeypatch.setenv("LIMPET_ACTOR", "ana")
+    assert tags.change(home, "news@latest", {"owner": "ben"}, remove=["stage"]) == {"owner": "ben"}
     assert tags.get(again(home), "news@1") == {"owner": "ben"}
     events = [event for event in log.read(home, "news@1").items if event.action == "tag"]
     assert [event.detail for event in events] == [{"owner": "ben", "stage": None}, {"owner": "ana", "stage": "live"}]
@@ -54,10 +56,12 @@ def test_names_and_values_that_can_not_be_shown_are_refused(lone: Store) -> None
     assert (tags.get(lone, "news@1"), notes.get(lone, "news@1")) == ({}, ())
 
 
-def test_notes_stay_in_order_with_who_left_them(home: Store) -> None:
+def test_notes_stay_in_order_with_who_left_them(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     add_version(home)
-    first = notes.add(home, "news@1", "looks good\nto me", actor="ana")
-    second = notes.add(home, "news@1", " wait ", actor="ben")
+    monkeypatch.setenv("LIMPET_ACTOR", "ana")
+    first = notes.add(home, "news@1", "looks good\nto me")
+    monkeypatch.setenv("LIMPET_ACTOR", "ben")
+    second = notes.add(home, "news@1", " wait ")
     assert notes.get(home, "news@1") == (first, second)
     assert [(note.actor, note.text) for note in (first, second)] == [("ana", "looks good\nto me"), ("ben", "wait")]
     assert [event.action for event in log.read(home, "news@1").items] == ["note", "note", "register"]
@@ -78,9 +82,11 @@ def test_a_deleted_version_is_looked_at_but_gets_no_more(lone: Store) -> None:
 def test_the_lineage_names_parent_data_and_the_steps_that_made_it(lone: Store) -> None:
     add_version(lone, seed=1, parent="news@1")
     streams.create(lone, "two", {"name": "two"}, base_digest=BASE, tasks=["films", "news"])
-    arm = streams.arm_run(lone, "two", "sequential", strategy="sequential", method="lora", seed=3, settings={})
-    streams.add_step(lone, arm.id, 0, task="news", version="news@1", base_unchanged=True, row={})
-    streams.add_step(lone, arm.id, 1, task="news", version="news@2", base_unchanged=True, row={})
+    arm = streams.arm_run(
+        lone, "two", ArmDraft("sequential", strategy="sequential", method="lora", seed=3, settings={})
+    )
+    streams.add_step(lone, arm.id, 0, version="news@1", base_unchanged=True, row={})
+    streams.add_step(lone, arm.id, 1, version="news@2", base_unchanged=True, row={})
     deletion.delete(lone, "news@1", "not wanted")
     assert lineage.get(lone, "news@2") == Lineage(
         version="news@2",

@@ -18,7 +18,7 @@ from limpet.registry.records import bases
 from limpet.registry.store import Store
 from limpet.registry.values import Page, VersionRecord
 from limpet.registry.verification.verify import verify
-from limpet.registry.versions import aliases, deletion, tags
+from limpet.registry.versions import VersionQuery, aliases, deletion, tags
 from limpet.registry.versions.sort_and_page import SORTS
 from tests.registry.homes import a_base, adapter_bytes, add_version, again, draft, register
 
@@ -197,15 +197,18 @@ def test_filters_choose_and_combine(home: Store) -> None:
         add_version(home, seed=seed, method="lora" if seed % 2 else "prefix")
     add_version(home, "films", seed=9, role="baseline")
     aliases.promote(home, "news@1", "production")
-    assert names(versions.find(home, task="films")) == ["films@1"]
-    assert names(versions.find(home, method="lora", task="news")) == ["news@4", "news@2"]
-    assert names(versions.find(home, alias="production")) == ["news@1"]
-    assert names(versions.find(home, alias="latest")) == ["news@4"]
-    assert names(versions.find(home, where="score >= 0.02 and role = adapter")) == ["news@4", "news@3"]
-    assert names(versions.find(home, where="seed != 9 and number<2")) == ["news@1"]
-    assert names(versions.find(home, where="created_at > '2999'")) == []
-    assert names(versions.find(home, where="trainable_parameters == 10 AND size > 1e9")) == []
-    assert names(versions.find(home, where="method = prefix and role != baseline")) == ["news@3", "news@1"]
+    assert names(versions.find(home, VersionQuery(task="films"))) == ["films@1"]
+    assert names(versions.find(home, VersionQuery(method="lora", task="news"))) == ["news@4", "news@2"]
+    assert names(versions.find(home, VersionQuery(alias="production"))) == ["news@1"]
+    assert names(versions.find(home, VersionQuery(alias="latest"))) == ["news@4"]
+    assert names(versions.find(home, VersionQuery(where="score >= 0.02 and role = adapter"))) == ["news@4", "news@3"]
+    assert names(versions.find(home, VersionQuery(where="seed != 9 and number<2"))) == ["news@1"]
+    assert names(versions.find(home, VersionQuery(where="created_at > '2999'"))) == []
+    assert names(versions.find(home, VersionQuery(where="trainable_parameters == 10 AND size > 1e9"))) == []
+    assert names(versions.find(home, VersionQuery(where="method = prefix and role != baseline"))) == [
+        "news@3",
+        "news@1",
+    ]
 
 
 def test_tags_are_searched_by_their_value(home: Store) -> None:
@@ -213,11 +216,11 @@ def test_tags_are_searched_by_their_value(home: Store) -> None:
         add_version(home, seed=seed)
     tags.change(home, "news@1", {"owner": "ada", "ci.run": "9"})
     tags.change(home, "news@2", {"owner": "salt and pepper"})
-    assert names(versions.find(home, where="tag.owner = ada")) == ["news@1"]
-    assert names(versions.find(home, where="tag.owner != ada")) == ["news@2"]
-    assert names(versions.find(home, where="tag.owner = 'salt and pepper' and seed = 1")) == ["news@2"]
-    assert names(versions.find(home, where="tag.ci.run = 9 and tag.owner=ada")) == ["news@1"]
-    assert names(versions.find(home, where="tag.owner = bob")) == []
+    assert names(versions.find(home, VersionQuery(where="tag.owner = ada"))) == ["news@1"]
+    assert names(versions.find(home, VersionQuery(where="tag.owner != ada"))) == ["news@2"]
+    assert names(versions.find(home, VersionQuery(where="tag.owner = 'salt and pepper' and seed = 1"))) == ["news@2"]
+    assert names(versions.find(home, VersionQuery(where="tag.ci.run = 9 and tag.owner=ada"))) == ["news@1"]
+    assert names(versions.find(home, VersionQuery(where="tag.owner = bob"))) == []
 
 
 @pytest.mark.parametrize(
@@ -241,24 +244,23 @@ def test_tags_are_searched_by_their_value(home: Store) -> None:
 )
 def test_a_condition_that_means_nothing_is_refused(store_with: Store, where: str) -> None:
     with pytest.raises(UsageError):
-        versions.find(store_with, where=where)
+        versions.find(store_with, VersionQuery(where=where))
 
 
-def test_wrong_limits_cursors_and_tasks_are_refused(store_with: Store) -> None:
-    for arguments in (
-        {"limit": 0},
-        {"limit": 1001},
-        {"cursor": "x"},
-        {"cursor": "9" * 300},
-        {"sort": "digest"},
-        {"sort": "--score"},
-        {"sort": ""},
-        {"task": "../x"},
+def test_wrong_limits_cursors_orders_and_tasks_are_refused(store_with: Store) -> None:
+    for limit, cursor in ((0, None), (1001, None), (50, "x"), (50, "9" * 300)):
+        with pytest.raises(UsageError):
+            versions.find(store_with, limit=limit, cursor=cursor)
+    for query in (
+        VersionQuery(sort="digest"),
+        VersionQuery(sort="--score"),
+        VersionQuery(sort=""),
+        VersionQuery(task="../x"),
     ):
         with pytest.raises(UsageError):
-            versions.find(store_with, **arguments)  # type: ignore[arg-type]
+            versions.find(store_with, query)
     with pytest.raises(NotFoundError):
-        versions.find(store_with, task="sport")
+        versions.find(store_with, VersionQuery(task="sport"))
 
 
 SCORES = (0.5, None, 0.9, 0.5, 0.1, None, 0.9, 0.3)
@@ -268,7 +270,7 @@ def all_pages(home: Store, limit: int, **arguments: Any) -> list[VersionRecord]:
     found: list[VersionRecord] = []
     cursor: str | None = None
     while True:
-        page = versions.find(home, limit=limit, cursor=cursor, **arguments)
+        page = versions.find(home, VersionQuery(**arguments), limit=limit, cursor=cursor)
         assert len(page.items) <= limit
         found += page.items
         cursor = page.cursor
@@ -303,10 +305,13 @@ def test_every_order_is_whole_on_pages_of_any_size(home: Store, sort: str) -> No
 def test_a_sorted_list_goes_on_where_it_was_when_versions_are_added(home: Store) -> None:
     for seed in range(4):
         add_version(home, seed=seed)
-    first = versions.find(home, limit=2, sort="-score")
+    first = versions.find(home, VersionQuery(sort="-score"), limit=2)
     add_version(home, seed=50)
     assert names(first) == ["news@4", "news@3"]
-    assert names(versions.find(home, limit=2, sort="-score", cursor=first.cursor)) == ["news@2", "news@1"]
+    assert names(versions.find(home, VersionQuery(sort="-score"), limit=2, cursor=first.cursor)) == [
+        "news@2",
+        "news@1",
+    ]
 
 
 def forged(*content: object) -> str:
@@ -316,7 +321,10 @@ def forged(*content: object) -> str:
 def test_a_cursor_of_another_list_or_hand_made_is_refused(store_with: Store) -> None:
     for seed in range(3):
         add_version(store_with, seed=seed)
-    newest, by_score = versions.find(store_with, limit=1), versions.find(store_with, limit=1, sort="score")
+    newest, by_score = (
+        versions.find(store_with, limit=1),
+        versions.find(store_with, VersionQuery(sort="score"), limit=1),
+    )
     wrong = [
         (None, by_score.cursor),
         ("score", newest.cursor),
@@ -329,16 +337,22 @@ def test_a_cursor_of_another_list_or_hand_made_is_refused(store_with: Store) -> 
     ]
     for sort, cursor in wrong:
         with pytest.raises(UsageError, match="is not a cursor"):
-            versions.find(store_with, sort=sort, cursor=cursor)
+            versions.find(store_with, VersionQuery(sort=sort), cursor=cursor)
 
 
 def test_deleted_versions_are_listed_only_when_asked_for(home: Store) -> None:
     for seed in range(3):
         add_version(home, seed=seed)
     deletion.delete(home, "news@2", "a test")
-    assert names(versions.find(home)) == names(versions.find(home, sort="-score")) == ["news@3", "news@1"]
-    page = versions.find(home, deleted=True)
-    assert names(page) == names(versions.find(home, sort="-score", deleted=True)) == ["news@3", "news@2", "news@1"]
+    assert (
+        names(versions.find(home)) == names(versions.find(home, VersionQuery(sort="-score"))) == ["news@3", "news@1"]
+    )
+    page = versions.find(home, VersionQuery(deleted=True))
+    assert (
+        names(page)
+        == names(versions.find(home, VersionQuery(sort="-score", deleted=True)))
+        == ["news@3", "news@2", "news@1"]
+    )
     assert [version.deleted is not None for version in page.items] == [False, True, False]
     assert versions.look_up(home, "news@2") == page.items[1]
 
