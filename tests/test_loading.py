@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from limpet.errors import NotFoundError
 from limpet.loading import loading
+from limpet.registry.settings import Settings
+from limpet.registry.store import create_store
 
 
 def test_the_collector_rests_inside_and_works_afterwards() -> None:
@@ -75,3 +78,47 @@ def test_a_program_that_ends_otherwise_is_left_to_python() -> None:
     done = subprocess.run([sys.executable, "-c", END.format(code="'why'")], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "why\n")
     assert done.stdout == "what was said what was registered\ntaken apart\n"
+
+
+HEAVY = (
+    "PIL",
+    "accelerate",
+    "alembic",
+    "datasets",
+    "matplotlib",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "peft",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "sqlalchemy.dialects.postgresql",
+    "torch",
+    "torchvision",
+    "transformers",
+)
+
+
+def loaded(script: str) -> set[str]:
+    """Return which of the heavy libraries a script has loaded at its end."""
+    script += f"\nimport sys\nprint(*(name for name in {HEAVY} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_a_list_of_versions_loads_no_heavy_library(tmp_path: Path) -> None:
+    create_store(tmp_path / "home", Settings())
+    script = (
+        "from limpet.cli import cli\n"
+        f"try:\n    cli.main(['adapter', 'list', '--home', {str(tmp_path / 'home')!r}])\n"
+        "except SystemExit as end:\n    assert not end.code\nprint()"
+    )
+    assert loaded(script) == set()
+
+
+def test_what_answers_texts_loads_torch_and_leaves_the_rest_to_the_models_that_need_it() -> None:
+    assert loaded("import limpet.home, limpet.cli.commands.predict, limpet.training.evaluation.predict_texts") == {
+        "torch",
+        "numpy",
+    }

@@ -95,7 +95,7 @@ def register_measured(
     outputs = reference_outputs.compute(
         backbone, draft.method, files, inputs=inputs, max_length=int(draft.config["max_length"])
     )
-    backbone.check_unchanged()
+    backbone.check_untouched()
     version, created = versions.register(store, draft, files, probe=outputs)
     return Added(version, created, record_evaluation(store, backbone, version, state=version, measured=measured))
 
@@ -120,7 +120,7 @@ def keep_row(
     # what still answers for a task that was learned again is evaluated too; the row has the new version
     cells = {evaluation.task: evaluation.id for evaluation in evaluations}
     cells |= {one.version.task: one.evaluation.id for one in added}
-    backbone.check_unchanged()
+    backbone.check_untouched()
     newest = added[-1].version
     return streams.add_step(
         store,

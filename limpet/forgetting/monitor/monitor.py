@@ -200,7 +200,7 @@ def measure_candidate(
     examples = read_split(store, task, "evaluation")
     agreed = agreement(backbone, answering, examples, outcome=measured.outcome, progress=progress)
     cost = {**draft.cost, **efficiency(backbone, draft, files, texts=reference_outputs.reference_inputs(store, task))}
-    backbone.check_unchanged()
+    backbone.check_untouched()
     scores = {"score": measured.score, task.definition.metric: measured.score}
     if agreed is not None:
         scores[SERVED_AGREEMENT] = agreed.share

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.first_few import first_few
-from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
 from limpet.training.base import locate
@@ -21,15 +19,17 @@ from limpet.training.base.frozen_layers import LowerStates
 from limpet.training.base.lm_head import LanguageHead, split_head
 from limpet.training.base.precision import resolve_dtype
 from limpet.training.base.pretrained import load_pretrained, load_tokenizer
+from limpet.training.base.tensor_digests import Untouched, digests_of, module_tensors
 
-__all__ = ["Backbone", "load_backbone", "module_digest", "positions", "tensor_digest", "tensor_digests"]
+__all__ = ["Backbone", "load_backbone", "positions"]
 
 
 @dataclass(frozen=True)
 class Backbone:
     """A base with its transformers model (float32, evaluation mode, no gradients) and tokenizer.
 
-    `loaded` has the digest of every parameter and buffer as they were loaded. `words` is the base's own
+    `loaded` has the digest of every parameter and buffer as they were loaded, and `untouched` sees which of them were
+    written to since they were last found to be so. `words` is the base's own
     language-model head, where it has one; the model itself is without it. `evaluation_dtype` is what the monitor
     computes products in, `float32` or `bfloat16`. `lower_states` has what its lower layers gave for texts. With
     `pooled` false, the base's files have no pooler, and its output is never read.
@@ -39,6 +39,7 @@ class Backbone:
     model: Any
     tokenizer: Any
     loaded: Mapping[str, str]
+    untouched: Untouched
     words: LanguageHead | None = None
     evaluation_dtype: str = "float32"
     lower_states: LowerStates = field(default_factory=LowerStates)
@@ -59,13 +60,27 @@ class Backbone:
         return self.words
 
     def check_unchanged(self) -> None:
-        """Compare every parameter and buffer with what was loaded.
+        """Digest every parameter and buffer, and compare them with what was loaded.
 
         Raises:
             IntegrityError: A tensor of the base was trained, drifted or was left modified.
         """
-        now = tensor_digests(_whole(self.model, self.words))
-        changed = sorted(name for name in self.loaded.keys() | now.keys() if self.loaded.get(name) != now.get(name))
+        tensors = module_tensors(_whole(self.model, self.words))
+        self._compare(digests_of(tensors), gone=self.loaded.keys() - tensors.keys())
+        self.untouched.keep(tensors)
+
+    def check_untouched(self) -> None:
+        """Compare what may have changed since the last full comparison with what was loaded; see `Untouched`.
+
+        Raises:
+            IntegrityError: A tensor of the base was trained, drifted or was left modified.
+        """
+        tensors = module_tensors(_whole(self.model, self.words))
+        touched = self.untouched.touched(tensors)
+        self._compare(digests_of(touched), gone=self.loaded.keys() - tensors.keys())
+
+    def _compare(self, now: Mapping[str, str], *, gone: Iterable[str]) -> None:
+        changed = sorted({*gone, *(name for name, digest in now.items() if self.loaded.get(name) != digest)})
         if changed:
             buffers = dict(_whole(self.model, self.words).named_buffers())
             kind = "buffer" if changed[0] in buffers else "parameter"
@@ -107,8 +122,19 @@ def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "aut
     tokenizer = load_tokenizer(folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    digests = tensor_digests(_whole(model, words))
-    return Backbone(record, model, tokenizer, digests, words, resolve_dtype(evaluation_dtype), pooled=not pooler)
+    tensors, untouched = module_tensors(_whole(model, words)), Untouched()
+    digests = digests_of(tensors)
+    untouched.keep(tensors)
+    return Backbone(
+        record,
+        model,
+        tokenizer,
+        digests,
+        untouched,
+        words=words,
+        evaluation_dtype=resolve_dtype(evaluation_dtype),
+        pooled=not pooler,
+    )
 
 
 def _whole(model: nn.Module, words: LanguageHead | None) -> nn.Module:
@@ -125,24 +151,3 @@ def positions(model: Any) -> int | None:
     tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
     paddings = [table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None]
     return int(limit) - (paddings[0] + 1 if paddings else 0)
-
-
-def module_digest(module: nn.Module) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every parameter and buffer."""
-    return digest_json(tensor_digests(module))
-
-
-def tensor_digests(module: nn.Module) -> dict[str, str]:
-    """Return a SHA-256 over dtype, shape and bytes for every parameter and buffer by name."""
-    return {
-        name: tensor_digest(tensor)
-        for name, tensor in (dict(module.named_parameters()) | dict(module.named_buffers())).items()
-    }
-
-
-def tensor_digest(tensor: Tensor) -> str:
-    """Return the SHA-256 over dtype, shape and bytes of a tensor."""
-    values = tensor.detach().cpu().contiguous()
-    total = hashlib.sha256(canonical_json([str(values.dtype), list(values.shape)]))
-    total.update(values.view(-1).view(torch.uint8).numpy().data)
-    return f"sha256:{total.hexdigest()}"

@@ -60,7 +60,7 @@ def merged(
     try:
         yield TaskModel(module, task_head, frozenset()).eval()
     finally:
-        backbone.check_unchanged()
+        backbone.check_untouched()
 
 
 def merged_module(model: Any, method: methods.Method, state: Mapping[str, Path]) -> Any:

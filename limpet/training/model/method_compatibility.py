@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from limpet.errors import LimpetError
 from limpet.training import methods
-from limpet.training.base.backbone import module_digest
+from limpet.training.base.tensor_digests import module_digest
 from limpet.training.heads import Head, HeadConfig
 from limpet.training.heads.classification import ClassificationHead
 from limpet.training.model.task_model import TaskModel

@@ -17,8 +17,9 @@ from limpet.registry.formats.canonical import digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
-from limpet.training.base.backbone import Backbone, tensor_digest
+from limpet.training.base.backbone import Backbone
 from limpet.training.base.frozen_layers import KEPT, LowerLayers
+from limpet.training.base.tensor_digests import tensor_digest
 from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.examples import Example
 from limpet.training.heads import Batch, Head

@@ -20,7 +20,7 @@ from limpet.forgetting.report.conclusion import conclusion
 from limpet.forgetting.report.values import Report
 from limpet.forgetting.stream.spec import parse_stream
 from limpet.home import Home, init
-from limpet.training.base.backbone import module_digest
+from limpet.training.base.tensor_digests import module_digest
 from limpet.training.evaluation.general_ability import AbilityTask, ask
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import version_files

@@ -17,8 +17,9 @@ from limpet.home import init
 from limpet.registry.records import bases as kept
 from limpet.registry.store import Store
 from limpet.registry.values import BaseRecord
-from limpet.training.base.backbone import load_backbone, module_digest
+from limpet.training.base.backbone import load_backbone
 from limpet.training.base.locate import describe, resolve
+from limpet.training.base.tensor_digests import module_digest
 from tests.tiny import WORDS
 from tests.training.adoption.test_adopt import plain_backbone, plain_classifier
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.home import init
-from limpet.training.base.backbone import module_digest
 from limpet.training.base.lm_head import LanguageHead, inner_model, split_head
 from limpet.training.base.pretrained import load_pretrained
+from limpet.training.base.tensor_digests import module_digest
 from tests.tiny import tiny_base
 
 DECODERS = ("gpt2", "llama", "qwen2", "opt")

@@ -18,7 +18,7 @@ from limpet.errors import IntegrityError, InterruptedRunError, NotFoundError, Tr
 from limpet.home import Home, open_home
 from limpet.registry.records import tasks
 from limpet.training import methods
-from limpet.training.base.backbone import module_digest
+from limpet.training.base.tensor_digests import module_digest
 from limpet.training.heads.classification import ClassificationHead
 from limpet.training.learning.learn import learn
 from limpet.training.learning.run import TrainingRun

@@ -14,7 +14,7 @@ import transformers
 from safetensors.torch import load_file
 
 from limpet.training import methods
-from limpet.training.base.backbone import module_digest
+from limpet.training.base.tensor_digests import module_digest
 from limpet.training.model.method_compatibility import load_again
 from tests.training.methods.table import load_tiny
 

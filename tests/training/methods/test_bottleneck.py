@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from limpet.errors import UsageError
 from limpet.home import Home
 from limpet.training import methods
-from limpet.training.base.backbone import module_digest
+from limpet.training.base.tensor_digests import module_digest
 from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import KINDS, tiny_base
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 import limpet
 from limpet.training import methods
-from limpet.training.base.backbone import module_digest
+from limpet.training.base.tensor_digests import module_digest
 from limpet.training.model.method_compatibility import Compatibility, load_again, tiny_model, try_method
 from tests.tiny import KINDS, tiny_base
 from tests.training.methods.table import as_text, load_tiny

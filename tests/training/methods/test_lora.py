@@ -13,7 +13,7 @@ import torch
 from limpet.errors import UsageError
 from limpet.home import Home
 from limpet.training import methods
-from limpet.training.base.backbone import module_digest
+from limpet.training.base.tensor_digests import module_digest
 from limpet.training.learning.settings import TrainingSettings
 
 QUICK = TrainingSettings(epochs=1, batch_size=8, dtype="float32")

@@ -15,7 +15,7 @@ from limpet.home import Home, init
 from limpet.registry import versions
 from limpet.registry.records import bases
 from limpet.training import methods
-from limpet.training.base.backbone import module_digest
+from limpet.training.base.tensor_digests import module_digest
 from limpet.training.learning.run_folder import discard
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import version_files

@@ -10,7 +10,7 @@ from limpet.errors import UsageError
 from limpet.home import Home
 from limpet.registry.versions import VersionQuery
 from limpet.training import methods
-from limpet.training.base.backbone import module_digest
+from limpet.training.base.tensor_digests import module_digest
 from limpet.training.learning.settings import TrainingSettings
 
 

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from limpet.errors import UsageError
 from limpet.home import Home, init
 from limpet.training import methods
-from limpet.training.base.backbone import module_digest, positions
+from limpet.training.base.backbone import positions
+from limpet.training.base.tensor_digests import module_digest
 from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import tiny_base, tiny_csv
 from tests.training.methods.table import load_tiny

@@ -13,8 +13,8 @@ from limpet.errors import IntegrityError, UsageError
 from limpet.home import Home, init
 from limpet.registry import versions
 from limpet.training import methods
-from limpet.training.base.backbone import module_digest
 from limpet.training.base.shared_copy import shared_copy
+from limpet.training.base.tensor_digests import module_digest
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.merge import merged, merged_module
 from limpet.training.model.method_compatibility import INPUTS

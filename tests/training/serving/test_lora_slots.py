@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from limpet.training.base.backbone import module_digest
+from limpet.training.base.tensor_digests import module_digest
 from limpet.training.methods.lora import Lora
 from limpet.training.serving.lora_file import layout_of, read_lora
 from limpet.training.serving.lora_slots import Layout, Place, SlotBuffer, Slots, SlottedBackbone, Target

@@ -18,7 +18,7 @@ from limpet.registry.blobs.local import LocalBlobs
 from limpet.registry.blobs.protocol import blob_key
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
-from limpet.training.base.backbone import module_digest
+from limpet.training.base.tensor_digests import module_digest
 from limpet.training.evaluation.predict_texts import Prediction
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.serving import Server
