@@ -46,10 +46,10 @@ def bench_table(bench: Bench) -> Table:
 
 def against_full_table(bench: Bench) -> Table:
     """Return what each method's training cost, divided by that of full fine-tuning; empty if that is not there."""
-    found = [(row, bench.against_full(row)) for row in bench.rows if row.runs]
+    compared = [(row, bench.against_full(row)) for row in bench.rows if row.runs]
     rows = [
         (row.method, *(times(ratios[key]) for key in COMPARED))
-        for row, ratios in found
+        for row, ratios in compared
         if any(value is not None for value in ratios.values())
     ]
     columns = ("method", "seconds", "examples per second", "peak memory", "memory added")

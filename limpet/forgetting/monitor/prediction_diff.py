@@ -190,7 +190,7 @@ def _conditions(before: EvaluationRecord, now: EvaluationRecord, arithmetic: Seq
     environments = asdict(before.environment), asdict(now.environment)
     changed = {key: (value, environments[1][key]) for key, value in environments[0].items()}
     said = [f"{key} was {old} and is {new}" for key, (old, new) in changed.items() if old != new]
-    libraries = [one for one in said if one.split()[0] in _LIBRARIES]
+    libraries = [change for change in said if change.split()[0] in _LIBRARIES]
     if libraries:
         return f"the library versions are not the same: {', '.join(said)}"
     if said:

@@ -61,8 +61,8 @@ def reference_evaluation(store: Store, version: str) -> EvaluationRecord | None:
     """
     if (accepted := alarms.accepted_evaluation(store, version)) is not None:
         return evaluations.get(store, accepted)
-    known = evaluations.full(store, version, version)
-    return known[-1] if known else None
+    of_version = evaluations.full(store, version, version)
+    return of_version[-1] if of_version else None
 
 
 def comparable(store: Store, version: str) -> EvaluationRecord | None:
@@ -71,8 +71,10 @@ def comparable(store: Store, version: str) -> EvaluationRecord | None:
     reference = reference_evaluation(store, version)
     if reference is not None and reference.data_digest == data:
         return reference
-    known = [one for one in evaluations.full(store, version, version) if one.data_digest == data]
-    return known[-1] if known else None
+    of_this_data = [
+        evaluation for evaluation in evaluations.full(store, version, version) if evaluation.data_digest == data
+    ]
+    return of_this_data[-1] if of_this_data else None
 
 
 def compare_versions(store: Store, old: str, new: str, *, read: ReadPredictions, answers: bool = True) -> Replacement:
@@ -113,18 +115,18 @@ def accepted_losses(store: Store, task: str) -> dict[tuple[str, str], str]:
 
     They are read from the log, which nobody can change unseen.
     """
-    found: dict[tuple[str, str], str] = {}
+    reasons: dict[tuple[str, str], str] = {}
     for alias in {event.alias for event in alias_history.moves(store, task)}:
         cursor = None
         while True:
             page = log.read(store, f"{task}@{alias}", _LOG_PAGE, cursor=cursor)
             for event in page.items:
                 if accepted := event.detail.get("accepted"):
-                    found[accepted["replaced"], f"{task}@{event.detail['to']}"] = event.detail["reason"]
+                    reasons[accepted["replaced"], f"{task}@{event.detail['to']}"] = event.detail["reason"]
             cursor = page.cursor
             if cursor is None:
                 break
-    return found
+    return reasons
 
 
 def _flips(store: Store, task: TaskRecord, was: KeptPredictions, *, now: KeptPredictions) -> Mapping[str, Any]:
@@ -158,7 +160,7 @@ def _losses(
 def _named(task: TaskRecord, answer: JsonValue) -> JsonValue:
     """An answer with its labels by name; other answers as they are."""
     if isinstance(answer, tuple):
-        return [_named(task, one) for one in answer]
+        return [_named(task, part) for part in answer]
     if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(task.labels):
         return task.labels[answer]
     return answer

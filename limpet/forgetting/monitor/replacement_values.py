@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from limpet.forgetting.json_form import as_json
+from limpet.forgetting.metrics import in_words
 from limpet.forgetting.metrics.intervals import Interval
 from limpet.registry.formats.json_values import JsonObject, JsonValue
 
@@ -71,8 +72,9 @@ class Replacement:
         if self.p_value is not None:
             lost, gained = len(self.lost_examples), len(self.gained_examples)
             shown = self.p_value if self.p_holm is None else self.p_holm
-            p_value = "p < 0.001" if shown < 0.001 else f"p = {shown:.3f}"
-            said += f", {lost} of {self.examples} examples lost and {gained} gained (McNemar {p_value})"
+            said += (
+                f", {lost} of {self.examples} examples lost and {gained} gained (McNemar {in_words.p_value(shown)})"
+            )
         accepted = f"; accepted: {self.accepted}" if self.accepted else ""
         return f"{self.new} {verb} {self.old}: {said}{accepted}."
 

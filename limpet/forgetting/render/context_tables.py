@@ -75,18 +75,18 @@ def replaced_table(report: Report) -> Table:
     """Return every version that another took the place of, with what that did to the task."""
     rows = [
         (
-            f"{one.new} for {one.old}",
-            one.metric,
-            number(one.old_score),
-            number(one.new_score),
-            number(one.change),
-            span(one.interval) or MISSING,
-            number(one.negative_flip_rate),
-            number(one.positive_flip_rate),
-            number(one.p_value, 4),
-            _standing(one),
+            f"{replacement.new} for {replacement.old}",
+            replacement.metric,
+            number(replacement.old_score),
+            number(replacement.new_score),
+            number(replacement.change),
+            span(replacement.interval) or MISSING,
+            number(replacement.negative_flip_rate),
+            number(replacement.positive_flip_rate),
+            number(replacement.p_value, 4),
+            _standing(replacement),
         )
-        for one in report.replaced
+        for replacement in report.replaced
     ]
     columns = ("version", "metric", "before", "after", "change", "interval", "lost", "gained", "McNemar p", "")
     note = (
@@ -98,18 +98,25 @@ def replaced_table(report: Report) -> Table:
 
 def lost_table(report: Report) -> Table:
     """Return examples that a replaced version answered right, and that the one which answers now does not."""
-    known = [one for one in latest(report.replaced) if one.losses]
+    with_losses = [replacement for replacement in latest(report.replaced) if replacement.losses]
     rows = [
-        (f"{one.task} {loss.example}", loss.text, str(loss.target), str(loss.before), str(loss.now), one.new)
-        for one in known
-        for loss in one.losses
+        (
+            f"{replacement.task} {loss.example}",
+            loss.text,
+            str(loss.target),
+            str(loss.before),
+            str(loss.now),
+            replacement.new,
+        )
+        for replacement in with_losses
+        for loss in replacement.losses
     ]
-    more = [
-        f"{len(one.lost_examples) - len(one.losses)} more of {one.task}"
-        for one in known
-        if len(one.lost_examples) > len(one.losses)
+    not_shown = [
+        f"{len(replacement.lost_examples) - len(replacement.losses)} more of {replacement.task}"
+        for replacement in with_losses
+        if len(replacement.lost_examples) > len(replacement.losses)
     ]
-    note = f"Not shown: {', '.join(more)}; the JSON form has all their places." if more else ""
+    note = f"Not shown: {', '.join(not_shown)}; the JSON form has all their places." if not_shown else ""
     return Table("lost examples", ("example", "text", "right", "before", "after", "by"), tuple(rows), note)
 
 

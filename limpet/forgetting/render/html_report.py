@@ -53,13 +53,13 @@ def _learned(report: Report) -> int:
 
 
 def _mean_matrices(report: Report, limits: Mapping[str, Range]) -> list[HeatTable]:
-    found = []
+    matrices = []
     for name in arm_names(report):
         runs = runs_of(report, name)
         if runs[0].matrix:
             title = f"{name}, mean of {len(runs)} seeds" if len(runs) > 1 else runs[0].label
-            found.append(_matrix(report, limits, title, runs=runs))
-    return found
+            matrices.append(_matrix(report, limits, title, runs=runs))
+    return matrices
 
 
 def _matrix(report: Report, limits: Mapping[str, Range], title: str, *, runs: list[ArmReport]) -> HeatTable:
@@ -76,11 +76,11 @@ def _overview(report: Report) -> list[Plot]:
     if any(arm.reason for arm in report.arms):
         # what has no common unit has no mean to draw
         return []
-    found = [Plot(data_uri(plots.accuracy_cost(report)), "Average accuracy of each arm against its cost.")]
+    drawn = [Plot(data_uri(plots.accuracy_cost(report)), "Average accuracy of each arm against its cost.")]
     if any(len(arm.matrix) > 1 for arm in report.arms):
         words = "bwt_gem of each arm, the mean change of earlier tasks, with its 95 % interval."
-        found.insert(0, Plot(data_uri(plots.forgetting_bars(report)), words))
-    return found
+        drawn.insert(0, Plot(data_uri(plots.forgetting_bars(report)), words))
+    return drawn
 
 
 def _stream_file(report: Report) -> str:

@@ -81,8 +81,10 @@ def task_table(report: Report) -> Table:
 
 def baseline_line(report: Report) -> str:
     """Return what the same answer to every text scores on each task; nothing where no task is known."""
-    known = [(task.name, task.majority_baseline) for task in report.tasks if task.majority_baseline is not None]
-    return "majority baseline: " + ", ".join(f"{name} {number(value)}" for name, value in known) if known else ""
+    baselines = [(task.name, task.majority_baseline) for task in report.tasks if task.majority_baseline is not None]
+    return (
+        "majority baseline: " + ", ".join(f"{name} {number(value)}" for name, value in baselines) if baselines else ""
+    )
 
 
 def version_table(report: Report) -> Table:

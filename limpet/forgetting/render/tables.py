@@ -115,14 +115,14 @@ def size(value: float | None) -> str:
 
 def total(values: Iterable[float | None]) -> float | None:
     """Return the sum of what is known; None where nothing is."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    defined = [value for value in values if value is not None]
+    return sum(defined) if defined else None
 
 
 def mean(values: Iterable[float | None]) -> float | None:
     """Return the mean of what is known; None where nothing is."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
 
 
 def label(report: Report, arm: ArmReport) -> str:

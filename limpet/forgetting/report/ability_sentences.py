@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from limpet.forgetting import strategies
-from limpet.forgetting.metrics import intervals
+from limpet.forgetting.metrics import in_words, intervals
 from limpet.forgetting.metrics.inference import is_shown
 from limpet.forgetting.metrics.intervals import Interval
 from limpet.forgetting.report.arm_values import AbilityReport, ArmReport
@@ -21,11 +21,12 @@ def ability_sentences(runs: Sequence[ArmReport]) -> list[str]:
     """
     if not all(run.ability and run.matrix for run in runs) or strategies.get(runs[0].strategy).measures:
         return []
-    kept = strategies.get(runs[0].strategy).role == "adapter"
-    found = [
-        _while_active(runs, place) if kept else _at_the_end(runs, place) for place in range(len(runs[0].ability))
+    of_adapters = strategies.get(runs[0].strategy).role == "adapter"
+    changes = [
+        _while_active(runs, place) if of_adapters else _at_the_end(runs, place)
+        for place in range(len(runs[0].ability))
     ]
-    return [*_taken_off(runs), *found, *_adapters(runs)]
+    return [*_taken_off(runs), *changes, *_adapters(runs)]
 
 
 def _at_the_end(runs: Sequence[ArmReport], place: int) -> str:
@@ -51,8 +52,8 @@ def _while_active(runs: Sequence[ArmReport], place: int) -> str:
         for ability in (run.ability[place],)
         for at, value in enumerate(ability.steps)
     ]
-    harm = [one for one in each if _verb(one[2], one[3]) == "lost"]
-    _, run, ability, at = max(harm or each, key=lambda one: one[0])
+    harm = [change for change in each if _verb(change[2], change[3]) == "lost"]
+    _, run, ability, at = max(harm or each, key=lambda change: change[0])
     which = f"that of {run.tasks[at]}" + (f" under seed {run.seed}" if len(runs) > 1 else "")
     measured = _measured(ability, ability.steps[at] - ability.before, ability.intervals[at])
     if harm:
@@ -76,16 +77,18 @@ def _taken_off(runs: Sequence[ArmReport]) -> list[str]:
 
 
 def _adapters(runs: Sequence[ArmReport]) -> list[str]:
-    every = [adapter for run in runs for adapter in run.adapters if adapter.wrong is not None]
-    if not every:
+    compared = [adapter for run in runs for adapter in run.adapters if adapter.wrong is not None]
+    if not compared:
         return []
-    shown = [one.own - one.wrong for one in every if one.wrong is not None and is_shown(one.p_holm)]
-    needed = [difference for difference in shown if difference > 0]
-    harmed = [difference for difference in shown if difference < 0]
+    differences = [
+        adapter.own - adapter.wrong for adapter in compared if adapter.wrong is not None and is_shown(adapter.p_holm)
+    ]
+    needed = [difference for difference in differences if difference > 0]
+    harmed = [difference for difference in differences if difference < 0]
     worse = f", and below in {len(harmed)}" if harmed else ""
     return [
         f"Through its own head, a task of {runs[0].name} scored above another's adapter with its own in "
-        f"{len(needed)} of {len(every)} cases{worse}, beyond chance."
+        f"{len(needed)} of {len(compared)} cases{worse}, beyond chance."
     ]
 
 
@@ -98,5 +101,4 @@ def _verb(ability: AbilityReport, step: int) -> str:
 def _measured(ability: AbilityReport, change: float, interval: Interval | None) -> str:
     own = ability.kind == ability.metric
     what = f"{ability.metric} of {ability.task}" if own else f"{ability.kind} {ability.metric} on {ability.task}"
-    span = f", 95 % interval {interval[0]:+.3f} to {interval[1]:+.3f}" if interval else ""
-    return f"{what} {change:+.3f}{span}"
+    return f"{what} {in_words.with_interval(change, interval)}"

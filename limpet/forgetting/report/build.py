@@ -51,38 +51,38 @@ def build_report(store: Store, stream_name: str | None = None, added: VersionRec
         IntegrityError: Kept predictions are missing or corrupt.
     """
     stream = streams.get(store, stream_name) if stream_name else streams.latest(store)
-    read = read_predictions(store)
+    read_kept = read_predictions(store)
     if stream.name == streams.HOME_STREAM:
         growth = home_growth(store, stream, added)
-        arm_runs, steps = ([growth.evidence(store, read)], list(growth.additions)) if growth else ([], [])
+        arm_runs, steps = ([growth.evidence(store, read_kept)], list(growth.additions)) if growth else ([], [])
     else:
         growth = None
-        arm_runs, steps = _arms(store, stream, read)
+        arm_runs, steps = _arms(store, stream, read_kept)
     arm_runs = with_references(_with_full(store, arm_runs))
-    orders = _orders(store, stream, read, arm_runs=arm_runs)
+    orders = _orders(store, stream, read_kept, arm_runs=arm_runs)
     names = arm_runs[0].tasks if arm_runs else stream.tasks
     base = bases.get(
         store, arm_runs[0].versions[0].base_digest if arm_runs and arm_runs[0].versions else stream.base_digest
     )
     arms = [_arm(store, stream, evidence) for evidence in arm_runs]
-    drifted = drifts(arm_runs)
-    made = Report(
+    arm_drifts = drifts(arm_runs)
+    report = Report(
         stream=stream.name,
         base=BaseReport(base.name, base.digest, _unchanged(steps)),
         tasks=tuple(_task(store, name) for name in names),
         arms=tuple(arms),
-        comparisons=compare(arm_runs, len(drifted) + tests_of_arms(arms)),
-        drifts=drifted,
+        comparisons=compare(arm_runs, len(arm_drifts) + tests_of_arms(arms)),
+        drifts=arm_drifts,
         seeds=over_seeds(arm_runs),
         environments=_environments(arm_runs),
         spec=stream.spec,
         orders=tuple(order for order, _ in orders),
         over_orders=over_orders(orders),
         published=published_figures(stream.spec),
-        replaced=_replaced(store, growth, read) if growth else (),
+        replaced=_replaced(store, growth, read_kept) if growth else (),
         alarms=_alarms(store, arm_runs),
     )
-    return corrected(made)
+    return corrected(report)
 
 
 def _arm(store: Store, stream: StreamRecord, evidence: ArmRunEvidence) -> ArmReport:
@@ -114,17 +114,20 @@ def _alarms(store: Store, arm_runs: Sequence[ArmRunEvidence]) -> tuple[Alarm, ..
 
 def _replaced(store: Store, growth: Growth, read: ReadPredictions) -> tuple[Replacement, ...]:
     accepted = {task: accepted_losses(store, task) for task in growth.tasks}
-    found = (compare_versions(store, one.old, one.new, read=read, answers=one.answers) for one in growth.successions)
-    return tuple(replace(one, accepted=accepted[one.task].get((one.old, one.new), "")) for one in found)
+    replacements = (
+        compare_versions(store, succession.old, succession.new, read=read, answers=succession.answers)
+        for succession in growth.successions
+    )
+    return tuple(replace(each, accepted=accepted[each.task].get((each.old, each.new), "")) for each in replacements)
 
 
 def _orders(
     store: Store, stream: StreamRecord, read: ReadPredictions, *, arm_runs: list[ArmRunEvidence]
 ) -> list[tuple[Order, Sequence[ArmRunEvidence]]]:
     """Every order of the stream's tasks that was begun, the stream's own first; none where there is but one."""
-    known = {other.name: other for other in streams.list_all(store)}
-    wanted = (order_name(stream.name, number) for number in range(2, int(stream.spec.get("orders", 1)) + 1))
-    others = [known[name] for name in wanted if name in known]
+    streams_by_name = {other.name: other for other in streams.list_all(store)}
+    names = (order_name(stream.name, number) for number in range(2, int(stream.spec.get("orders", 1)) + 1))
+    others = [streams_by_name[name] for name in names if name in streams_by_name]
     if not others:
         return []
     orders: list[tuple[Order, Sequence[ArmRunEvidence]]] = [(Order(stream.name, stream.tasks), arm_runs)]
@@ -138,24 +141,28 @@ def _differences(store: Store, evidence: ArmRunEvidence) -> tuple[Difference, ..
     strategy = strategies.get(evidence.arm.strategy)
     if strategy.shares_state or strategy.learns_all:
         return ()
-    read, found = read_contents(store), dict[str, Difference]()
+    read, first_differences = read_contents(store), dict[str, Difference]()
     for learned, now in evidence.pairs():
-        if learned.task not in found and (difference := find_difference(store, learned, now, read=read)):
-            found[learned.task] = difference
-    return tuple(found.values())
+        if learned.task not in first_differences and (difference := find_difference(store, learned, now, read=read)):
+            first_differences[learned.task] = difference
+    return tuple(first_differences.values())
 
 
 def _with_full(store: Store, arm_runs: Sequence[ArmRunEvidence]) -> list[ArmRunEvidence]:
     """Give every arm run the fully fine-tuned versions of its tasks: those of the stream before others of a home."""
-    here: dict[str, list[VersionRecord]] = {}
+    versions_of_stream: dict[str, list[VersionRecord]] = {}
     for evidence in arm_runs:
         for version in evidence.serving:
-            here.setdefault(version.task, []).append(version)
-    known = {task: (*versions_here, *full_versions(store, task)) for task, versions_here in here.items()}
+            versions_of_stream.setdefault(version.task, []).append(version)
+    candidates = {
+        task: (*versions_here, *full_versions(store, task)) for task, versions_here in versions_of_stream.items()
+    }
 
     def find(version: VersionRecord) -> VersionRecord | None:
         # a run under the same seed is the closest there is
-        return find_full(version, sorted(known[version.task], key=lambda one: one.seed != version.seed))
+        return find_full(
+            version, sorted(candidates[version.task], key=lambda candidate: candidate.seed != version.seed)
+        )
 
     return [replace(evidence, fully=tuple(map(find, evidence.serving))) for evidence in arm_runs]
 
@@ -163,9 +170,9 @@ def _with_full(store: Store, arm_runs: Sequence[ArmRunEvidence]) -> list[ArmRunE
 def _task(store: Store, name: str) -> TaskReport:
     record = tasks.get(store, name)
     examples = record.split("evaluation").examples
-    found = metric(record.definition.metric)
+    task_metric = metric(record.definition.metric)
     baseline = majority_baseline(store, record)
-    return TaskReport(name, found.name, found.definition, examples, record.data_digest, baseline)
+    return TaskReport(name, task_metric.name, task_metric.definition, examples, record.data_digest, baseline)
 
 
 def _unchanged(steps: Sequence[StepRecord]) -> bool | None:
@@ -175,6 +182,6 @@ def _unchanged(steps: Sequence[StepRecord]) -> bool | None:
 
 def _environments(arm_runs: Sequence[ArmRunEvidence]) -> tuple[Environment, ...]:
     """The environments of all versions and evaluations, each once."""
-    found = {version.environment: None for evidence in arm_runs for version in evidence.versions}
+    of_versions = {version.environment: None for evidence in arm_runs for version in evidence.versions}
     cells = (cell for evidence in arm_runs for row in evidence.cells for cell in row)
-    return tuple(found | {cell.environment: None for cell in cells if cell is not None})
+    return tuple(of_versions | {cell.environment: None for cell in cells if cell is not None})

@@ -44,7 +44,7 @@ def compare(arm_runs: Sequence[ArmRunEvidence], other_tests: int = 0) -> tuple[C
     """
     arms = by_arm(arm_runs)
     order = sorted(arms, key=lambda name: arms[name][0].arm.strategy != "isolated")
-    pairs = [found for a, b in combinations(order, 2) if (found := _pair(arms[a], arms[b])) is not None]
+    pairs = [comparable for a, b in combinations(order, 2) if (comparable := _pair(arms[a], arms[b])) is not None]
     tests = other_tests + sum(len(pair.measures) for pair in pairs)
     exchanges = max(intervals.EXCHANGES, _RESOLUTION * tests)
     return tuple(comparison for pair in pairs for comparison in _compare(pair, exchanges))
@@ -56,11 +56,11 @@ def drifts(arm_runs: Sequence[ArmRunEvidence]) -> tuple[Drift, ...]:
     That is by `bwt_gem`. Where it is undefined, an arm is left out, and so is one that others are measured against.
     """
     runs = (
-        [run for run in every if run.steps == max(other.steps for other in every)]
-        for every in by_arm(arm_runs).values()
+        [run for run in same_arm if run.steps == max(other.steps for other in same_arm)]
+        for same_arm in by_arm(arm_runs).values()
     )
-    found = (_drift(equal) for equal in runs if strategies.get(equal[0].arm.strategy).measures is None)
-    return tuple(drift for drift in found if drift is not None)
+    arm_drifts = (_drift(farthest) for farthest in runs if strategies.get(farthest[0].arm.strategy).measures is None)
+    return tuple(drift for drift in arm_drifts if drift is not None)
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,15 @@ def _pair(a: Sequence[ArmRunEvidence], b: Sequence[ArmRunEvidence]) -> _Pair | N
     if not runs:
         return None
     first = runs[0][0]
-    keys: list[tuple[str, Measure]] = [(key, METRICS[key]) for key in _COMPARED]
+    candidates: list[tuple[str, Measure]] = [(key, METRICS[key]) for key in _COMPARED]
     if first.no_mean:
-        keys = [(f"score:{task}", _score_of(place)) for place, task in enumerate(first.tasks[: len(first.learned)])]
-    known = [(key, measure) for key, measure in keys if all(measure(run.rows) is not None for run in sum(runs, ()))]
-    return _Pair(runs, tuple(known))
+        candidates = [
+            (f"score:{task}", _score_of(place)) for place, task in enumerate(first.tasks[: len(first.learned)])
+        ]
+    defined = [
+        (key, measure) for key, measure in candidates if all(measure(run.rows) is not None for run in sum(runs, ()))
+    ]
+    return _Pair(runs, tuple(defined))
 
 
 def _score_of(place: int) -> Measure:
@@ -93,53 +97,53 @@ def _score_of(place: int) -> Measure:
 
 def _compare(pair: _Pair, exchanges: int) -> list[Comparison]:
     sides = [intervals.swapped_matrices(x.columns, y.columns, SEED, resamples=exchanges) for x, y in pair.runs]
-    found = []
+    comparisons = []
     for key, measure in pair.measures:
         values = [measure(x.rows) - measure(y.rows) for x, y in pair.runs]
         difference = sum(values) / len(values)
-        drawn = _mean([measure(x.resampled) - measure(y.resampled) for x, y in pair.runs])
-        exchanged = _mean([measure(one) - measure(other) for one, other in sides])
-        error = float(drawn.std())
+        resampled = _mean([measure(x.resampled) - measure(y.resampled) for x, y in pair.runs])
+        exchanged = _mean([measure(first) - measure(second) for first, second in sides])
+        error = float(resampled.std())
         equal = equality_p_value(values, error) if key == _EQUALITY and _in_shares(pair.runs[0][0]) else None
         comparison = Comparison(
             a=pair.runs[0][0].arm.name,
             b=pair.runs[0][1].arm.name,
             metric=key,
             difference=difference,
-            interval=intervals.percentile_interval(drawn),
+            interval=intervals.percentile_interval(resampled),
             p_value=intervals.difference_p_value(difference, exchanged),
             over_seeds=intervals.t_interval(values),
             seeds_p_value=seeds_p_value(values, error),
             margin=None if equal is None else MARGIN,
             equal_p_value=equal,
         )
-        found.append(comparison)
-    return found
+        comparisons.append(comparison)
+    return comparisons
 
 
 def _drift(runs: Sequence[ArmRunEvidence]) -> Drift | None:
     values = [value for run in runs if (value := run.metrics["bwt_gem"]) is not None]
     exchanged = [_exchanged(run) for run in runs]
-    known = [one for one in exchanged if one is not None]
-    drawn = [one for run in runs if run.columns and (one := run.resampled_metrics["bwt_gem"]) is not None]
-    if not values or not len(values) == len(known) == len(drawn) == len(runs):
+    defined = [one for one in exchanged if one is not None]
+    resampled = [one for run in runs if run.columns and (one := run.resampled_metrics["bwt_gem"]) is not None]
+    if not values or not len(values) == len(defined) == len(resampled) == len(runs):
         return None
-    mean, replicates = sum(values) / len(values), _mean(drawn)
+    mean, replicates = sum(values) / len(values), _mean(resampled)
     return Drift(
         arm=runs[0].arm.name,
         seeds=tuple(run.arm.seed for run in runs),
         bwt_gem=mean,
         interval=intervals.percentile_interval(replicates),
-        p_value=intervals.difference_p_value(mean, _mean(known)),
+        p_value=intervals.difference_p_value(mean, _mean(defined)),
         seeds_p_value=seeds_p_value(values, float(replicates.std())),
     )
 
 
 def _exchanged(run: ArmRunEvidence) -> Array | None:
     """`bwt_gem` after answers when learned and now were exchanged by coins: (exchanges,)."""
-    each = [run.exchanged(task) for task in run.earlier]
-    known = [one for one in each if one is not None]
-    return _mean(known) if known and len(known) == len(each) else None
+    changes = [run.exchanged(task) for task in run.earlier]
+    defined = [change for change in changes if change is not None]
+    return _mean(defined) if defined and len(defined) == len(changes) else None
 
 
 def _mean(values: Sequence[Array]) -> Array:

@@ -12,6 +12,7 @@ from typing import Any
 
 from limpet.first_few import first_few
 from limpet.forgetting import strategies
+from limpet.forgetting.metrics import in_words
 from limpet.forgetting.metrics.inference import is_shown
 from limpet.forgetting.metrics.intervals import Interval
 from limpet.forgetting.monitor.replacement_values import latest
@@ -94,8 +95,8 @@ def runs_of(report: Report, name: str) -> list[ArmReport]:
 
 def mean_of(runs: Sequence[ArmReport], key: str) -> float | None:
     """Return the mean of a metric over seeds; None where it is undefined for one of them."""
-    known = [value for arm in runs if (value := arm.metrics[key]) is not None]
-    return sum(known) / len(known) if known and len(known) == len(runs) else None
+    defined = [value for arm in runs if (value := arm.metrics[key]) is not None]
+    return sum(defined) / len(defined) if defined and len(defined) == len(runs) else None
 
 
 def mean_with_interval(report: Report, name: str, key: str) -> tuple[float | None, Interval | None]:
@@ -174,7 +175,7 @@ def _stability(report: Report, name: str) -> str:
 def _backward(report: Report, name: str) -> str:
     """`bwt_gem` of an arm with its interval; nothing where it is undefined."""
     value, interval = mean_with_interval(report, name, "bwt_gem")
-    return "" if value is None else f"bwt_gem {_signed(value)}{_span(interval)}"
+    return "" if value is None else f"bwt_gem {in_words.with_interval(value, interval)}"
 
 
 def _worst(runs: Sequence[ArmReport]) -> str:
@@ -185,12 +186,12 @@ def _worst(runs: Sequence[ArmReport]) -> str:
         return ""
     p_value, entry, arm = min(shown, key=lambda item: item[0])
     which = f" under seed {arm.seed}" if len(runs) > 1 else ""
-    changed = f"{_signed(entry.change)}{_span(entry.interval)}"
+    changed = in_words.with_interval(entry.change, entry.interval)
     if entry.lost is None or entry.gained is None:
-        return f" Its clearest loss is {entry.task}{which} ({changed}; {_p(p_value)})."
+        return f" Its clearest loss is {entry.task}{which} ({changed}; {in_words.p_value(p_value)})."
     return (
         f" Its clearest loss is {entry.task}{which}: {entry.lost} examples lost and {entry.gained} gained "
-        f"since it was learned ({changed}; McNemar {_p(p_value)})."
+        f"since it was learned ({changed}; McNemar {in_words.p_value(p_value)})."
     )
 
 
@@ -203,10 +204,10 @@ def _is_told(report: Report, comparison: Comparison) -> bool:
 def _ended(report: Report, comparison: Comparison) -> str:
     """How two arms ended: apart, as good as each other, or neither is shown."""
     a, b, on = comparison.a, comparison.b, _by_what(report, comparison.metric)
-    measured = f"{_signed(comparison.difference)}{_span(comparison.interval)}"
+    measured = in_words.with_interval(comparison.difference, comparison.interval)
     with_p = f"{measured}, {_with_p(comparison.p_holm, comparison.seeds_p_holm)}"
     if over_seeds := comparison.over_seeds:
-        with_p += f"; over seeds {_signed(over_seeds[0])} to {_signed(over_seeds[1])}"
+        with_p += f"; over seeds {in_words.signed(over_seeds[0])} to {in_words.signed(over_seeds[1])}"
     # the runs' own test is about other examples, with the seeds as they are
     if is_shown(comparison.p_holm):
         side = "above" if comparison.difference > 0 else "below"
@@ -214,7 +215,7 @@ def _ended(report: Report, comparison: Comparison) -> str:
             return f"In these runs {a} ended {side} {b} on {on}, which other seeds may not show ({with_p})."
         return f"{a} ended {side} {b} on {on} ({with_p})."
     if comparison.margin is not None and is_shown(comparison.equal_p_holm):
-        equal = f"{measured}, {_p(comparison.equal_p_holm)} of a difference of {comparison.margin:g} or more"
+        equal = f"{measured}, {in_words.p_value(comparison.equal_p_holm)} of a difference of {comparison.margin:g} or more"
         return f"{a} is as good as {b} on {on}, within {comparison.margin:g}, seeds included ({equal})."
     return f"No difference in {on} was seen between {a} and {b} ({with_p})."
 
@@ -229,18 +230,18 @@ def _plasticity(report: Report) -> list[str]:
     if len({len(arm.matrix) for arm in report.arms}) > 1:
         return []
     measured = [(name, *mean_with_interval(report, name, "learning_accuracy")) for name in arm_names(report)]
-    known = [f"{name} {value:.3f}{_brackets(interval)}" for name, value, interval in measured if value is not None]
-    listed = ", ".join(known)
+    defined = [f"{name} {value:.3f}{_brackets(interval)}" for name, value, interval in measured if value is not None]
+    listed = ", ".join(defined)
     means = f"Right after learning, the tasks scored on average, with 95 % intervals: {listed}."
-    return [means] if len(known) > 1 else []
+    return [means] if len(defined) > 1 else []
 
 
 def _shared(report: Report) -> list[str]:
     """Whether one shared adapter forgot, under which settings: rank, targets and rate decide how much it does."""
     isolated = [arm for arm in report.arms if arm.strategy == "isolated"]
-    kept = isolated and all(arm.identical_predictions for arm in isolated)
-    because = "; here it is the isolation that did" if kept else ""
-    found = []
+    forgot_nothing = isolated and all(arm.identical_predictions for arm in isolated)
+    because = "; here it is the isolation that did" if forgot_nothing else ""
+    told = []
     for name in arm_names(report):
         runs = runs_of(report, name)
         method = runs[0].method
@@ -248,21 +249,21 @@ def _shared(report: Report) -> list[str]:
             continue
         if forgot(report, name):
             measured, settings = _in_brackets(_backward(report, name)), _in_brackets(_settings(runs[0].settings))
-            found.append(
+            told.append(
                 f"{name} trained nothing but one shared {method} adapter{settings} and "
                 f"still forgot{measured}: PEFT by itself did not prevent forgetting under these settings{because}."
             )
-    return found
+    return told
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
     """The settings of a method, and rate and length of training, as far as they are known."""
     training = settings.get("training", {})
-    known = dict(settings.get("method", {})) | {
+    shown = dict(settings.get("method", {})) | {
         key: training[key] for key in ("learning_rate", "epochs") if key in training
     }
     return ", ".join(
-        f"{key}={_setting(value)}" for key, value in known.items() if value not in (None, False, "", 0.0)
+        f"{key}={_setting(value)}" for key, value in shown.items() if value not in (None, False, "", 0.0)
     )
 
 
@@ -274,68 +275,55 @@ def _setting(value: JsonValue) -> str:
 
 def _edges(report: Report) -> list[str]:
     """Which arms took the lowest or the highest value that was tried, so that their best may lie beyond."""
-    found = [f"{name} ({', '.join(edges)})" for name in arm_names(report) if (edges := _edges_of(report, name))]
-    if not found:
+    arms = [f"{name} ({', '.join(edges)})" for name in arm_names(report) if (edges := _edges_of(report, name))]
+    if not arms:
         return []
-    return [f"Chosen at the edge of a sweep, so that a better value may lie beyond: {'; '.join(found)}."]
+    return [f"Chosen at the edge of a sweep, so that a better value may lie beyond: {'; '.join(arms)}."]
 
 
 def _edges_of(report: Report, name: str) -> list[str]:
     run = runs_of(report, name)[0]
-    found = []
+    edges = []
     for key, value in run.chosen.items():
         tried = [candidate["settings"][key] for candidate in run.sweep]
         # words and lists have no order
         if (
-            all(type(one) in (int, float) for one in tried)
+            all(type(number) in (int, float) for number in tried)
             and len(set(tried)) > 1
             and value in (min(tried), max(tried))
         ):
-            found.append(f"{key}={value:g}, the {'lowest' if value == min(tried) else 'highest'} tried")
-    return found
+            edges.append(f"{key}={value:g}, the {'lowest' if value == min(tried) else 'highest'} tried")
+    return edges
 
 
 def _caveats(report: Report) -> list[str]:
     identities = {arm.task_identity for arm in report.arms}
-    found = []
+    caveats = []
     if identities == {"oracle"}:
-        found.append("In every score the task was given (oracle), not inferred from the text.")
+        caveats.append("In every score the task was given (oracle), not inferred from the text.")
     if report.base.unchanged is False:
-        found.append("The base was changed during a run that must not touch it: do not trust these versions.")
+        caveats.append("The base was changed during a run that must not touch it: do not trust these versions.")
     elif report.base.unchanged:
-        found.append("The base's digest was unchanged after every step that must not touch it.")
+        caveats.append("The base's digest was unchanged after every step that must not touch it.")
     if len({arm.seed for arm in report.arms}) == 1:
-        found.append("One seed: the intervals cover the choice of examples, not the luck of training.")
-    corrected = [drift.p_holm for drift in report.drifts] + [one.p_holm for one in report.comparisons]
+        caveats.append("One seed: the intervals cover the choice of examples, not the luck of training.")
+    corrected = [drift.p_holm for drift in report.drifts] + [comparison.p_holm for comparison in report.comparisons]
     if any(p_value is not None for p_value in corrected):
-        found.append("P-values are corrected for all tests of the report (Holm); no difference seen is not equality.")
-    return found
+        caveats.append(
+            "P-values are corrected for all tests of the report (Holm); no difference seen is not equality."
+        )
+    return caveats
 
 
 def _with_p(p_value: float | None, with_seeds: float | None) -> str:
     """The corrected p-value of runs as they are, and the one that has the luck of training in it."""
-    seeds = "" if with_seeds is None else f", with other seeds {_p(with_seeds)}"
-    return f"{_p(p_value)}{seeds}"
+    seeds = "" if with_seeds is None else f", with other seeds {in_words.p_value(with_seeds)}"
+    return f"{in_words.p_value(p_value)}{seeds}"
 
 
 def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
 
 
-def _span(interval: Interval | None) -> str:
-    return f", 95 % interval {_signed(interval[0])} to {_signed(interval[1])}" if interval else ""
-
-
 def _brackets(interval: Interval | None, before: str = "") -> str:
     return f"{before} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-
-
-def _signed(value: float) -> str:
-    text = f"{value:+.3f}"
-    return "0" if float(text) == 0 else text
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "no answer differs"
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

@@ -27,7 +27,7 @@ def corrected(report: Report) -> Report:
                 *(drift.p_value if drift.changed else None for drift in drifts),
                 *(comparison.p_value if comparison.differ else None for comparison in comparisons),
                 *(p_value for arm in report.arms for p_value in _of_arm(arm)),
-                *(one.p_value if one.lost_examples or one.gained_examples else None for one in report.replaced),
+                *(each.p_value if each.lost_examples or each.gained_examples else None for each in report.replaced),
             ]
         )
     )
@@ -41,10 +41,10 @@ def corrected(report: Report) -> Report:
         )
     )
     drifts = tuple(replace(drift, p_holm=next(of_runs), seeds_p_holm=next(with_seeds)) for drift in drifts)
-    comparisons = tuple(replace(one, p_holm=next(of_runs), seeds_p_holm=next(with_seeds)) for one in comparisons)
-    comparisons = tuple(replace(one, equal_p_holm=next(with_seeds)) for one in comparisons)
+    comparisons = tuple(replace(each, p_holm=next(of_runs), seeds_p_holm=next(with_seeds)) for each in comparisons)
+    comparisons = tuple(replace(each, equal_p_holm=next(with_seeds)) for each in comparisons)
     arms = tuple(_with(arm, of_runs) for arm in report.arms)
-    replaced = tuple(replace(one, p_holm=next(of_runs)) for one in report.replaced)
+    replaced = tuple(replace(each, p_holm=next(of_runs)) for each in report.replaced)
     return replace(report, drifts=drifts, comparisons=comparisons, arms=arms, replaced=replaced)
 
 

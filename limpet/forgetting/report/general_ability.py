@@ -34,11 +34,11 @@ def abilities_of(store: Store, stream: StreamRecord, evidence: ArmRunEvidence) -
     Raises:
         IntegrityError: Kept answers are missing or corrupt, or do not give the recorded score.
     """
-    found = (
+    reports = (
         _ability(store, stream, evidence, ability_task=ability_task)
         for ability_task in (ability_tasks_of(store, stream) if evidence.steps else ())
     )
-    return tuple(one for one in found if one is not None)
+    return tuple(report for report in reports if report is not None)
 
 
 def found_after(store: Store, stream: StreamRecord, version: str | None) -> dict[str, float]:
@@ -47,7 +47,9 @@ def found_after(store: Store, stream: StreamRecord, version: str | None) -> dict
         recall(store, ability_task.identity, stream.base_digest, where=Where(state=version))
         for ability_task in ability_tasks_of(store, stream)
     )
-    return {f"{one.probe['kind']}/{one.probe['task']}": one.score for one in records if one is not None}
+    return {
+        f"{record.probe['kind']}/{record.probe['task']}": record.score for record in records if record is not None
+    }
 
 
 def adapters_of(store: Store, stream: StreamRecord, evidence: ArmRunEvidence) -> tuple[AdapterReport, ...]:
@@ -59,8 +61,8 @@ def adapters_of(store: Store, stream: StreamRecord, evidence: ArmRunEvidence) ->
     # a version of another arm may be the same as one here, and what was asked of it no question of this arm
     if "ability" not in stream.spec or strategies.get(evidence.arm.strategy).role != "adapter":
         return ()
-    found = (_adapter(store, stream, evidence, place=place) for place in range(evidence.steps))
-    return tuple(one for one in found if one is not None)
+    reports = (_adapter(store, stream, evidence, place=place) for place in range(evidence.steps))
+    return tuple(report for report in reports if report is not None)
 
 
 def _ability(
@@ -71,11 +73,11 @@ def _ability(
 
     before = look(Where())
     steps = [look(Where(state=version.reference)) for version in evidence.versions]
-    known = [step for step in steps if step is not None]
-    if before is None or len(known) < len(steps):
+    asked = [step for step in steps if step is not None]
+    if before is None or len(asked) < len(steps):
         return None
     again = look(Where(after=evidence.versions[-1].reference))
-    rows = [_answers(store, one)[0] for one in (before, *known)]
+    rows = [_answers(store, record)[0] for record in (before, *asked)]
     intervals, p_values = over_first(
         ability_task.task.name, ability_task.metric, _answers(store, before)[1], rows=rows
     )
@@ -85,7 +87,7 @@ def _ability(
         metric=ability_task.metric,
         examples=before.examples,
         before=before.score,
-        steps=tuple(step.score for step in known),
+        steps=tuple(step.score for step in asked),
         intervals=intervals,
         p_values=p_values,
         taken_off=again.score if again else None,
@@ -108,25 +110,25 @@ def _adapter(store: Store, stream: StreamRecord, evidence: ArmRunEvidence, *, pl
     def look(state: str | None) -> AbilityRecord | None:
         return recall(store, question, stream.base_digest, where=Where(state=state, head=version.reference))
 
-    none = look(None)
-    other = look(evidence.versions[evidence.tasks.index(wrong)].reference) if wrong else None
-    if none is None:
+    without = look(None)
+    under_wrong = look(evidence.versions[evidence.tasks.index(wrong)].reference) if wrong else None
+    if without is None:
         return None
     own = evidence.read(cell)
-    rows = [own.predictions, *(_answers(store, one)[0] for one in (other, none) if one is not None)]
+    rows = [own.predictions, *(_answers(store, record)[0] for record in (under_wrong, without) if record is not None)]
     # own less another, where the interval is that of another less own
     intervals, p_values = over_first(name, cell.metric, own.targets, rows=rows)
-    turned = [_turn(one) for one in intervals]
+    own_less_other = [_turn(interval) for interval in intervals]
     return AdapterReport(
         task=name,
         metric=cell.metric,
         own=cell.score,
         wrong_task=wrong,
-        wrong=other.score if other else None,
-        none=none.score,
-        over_wrong=turned[0] if other else None,
-        over_none=turned[-1],
-        p_value=p_values[0] if other else None,
+        wrong=under_wrong.score if under_wrong else None,
+        none=without.score,
+        over_wrong=own_less_other[0] if under_wrong else None,
+        over_none=own_less_other[-1],
+        p_value=p_values[0] if under_wrong else None,
     )
 
 
@@ -157,10 +159,12 @@ def over_first(
     if metric(scored).counts is None:
         return (None,) * (len(rows) - 1), (None,) * (len(rows) - 1)
     column = Column(task, scored, targets, tuple(rows))
-    drawn = [scores for (scores,) in statistics.bootstrap_matrices([column], _SEED, statistics.RESAMPLES)]
-    first = drawn[0]
-    differences = (None if scores is None or first is None else sign * (scores - first) for scores in drawn[1:])
-    intervals = tuple(None if one is None else statistics.percentile_interval(one) for one in differences)
+    resampled = [scores for (scores,) in statistics.bootstrap_matrices([column], _SEED, statistics.RESAMPLES)]
+    first = resampled[0]
+    differences = (None if scores is None or first is None else sign * (scores - first) for scores in resampled[1:])
+    intervals = tuple(
+        None if difference is None else statistics.percentile_interval(difference) for difference in differences
+    )
     return intervals, tuple(_p_value(column, place) for place in range(1, len(rows)))
 
 

@@ -85,24 +85,24 @@ def home_growth(store: Store, stream: StreamRecord, added: VersionRecord | None 
         added: Counts as what answers for its task now, whatever the aliases say: the gate judges an addition before
             it is promoted.
     """
-    now = {version.task: version.reference for version in versions.current(store)}
-    judged = now if added is None else now | {added.task: added.reference}
-    moves = {task: _moves(store, task) for task in now}
-    additions = tuple(step for step in _additions(store, stream, judged, moves=moves) if step.task in now)
+    current = {version.task: version.reference for version in versions.current(store)}
+    answers_now = current if added is None else current | {added.task: added.reference}
+    moves = {task: _moves(store, task) for task in current}
+    additions = tuple(step for step in _additions(store, stream, answers_now, moves=moves) if step.task in current)
     if not additions:
         return None
     arm = next(run for run in _isolated(store, stream) if run.id == additions[-1].arm_run)
     home_runs = streams.arm_runs(store, stream.name)
-    answering = _answering(additions, {run.id for run in home_runs}, moves, now=judged)
-    found = [
+    answering = _answering(additions, {run.id for run in home_runs}, moves, now=answers_now)
+    successions = [
         Succession(task, *pair)
         for task in answering[-1]
-        for pair in _pairs(_chain(additions, task, moves[task], now=now[task]))
+        for pair in _pairs(_chain(additions, task, moves[task], now=current[task]))
     ]
     waiting = candidate(store) if added is None else added
-    if waiting is not None and waiting.reference != now[waiting.task]:
-        found.append(Succession(waiting.task, now[waiting.task], waiting.reference, answers=False))
-    return Growth(home_runs[0] if home_runs else arm, additions, answering, tuple(found))
+    if waiting is not None and waiting.reference != current[waiting.task]:
+        successions.append(Succession(waiting.task, current[waiting.task], waiting.reference, answers=False))
+    return Growth(home_runs[0] if home_runs else arm, additions, answering, tuple(successions))
 
 
 def candidate(store: Store) -> VersionRecord | None:

@@ -41,16 +41,18 @@ def over_orders(streams: Sequence[tuple[Order, Sequence[ArmRunEvidence]]]) -> tu
     if len(streams) < 2:
         return ()
     names = list(dict.fromkeys(evidence.arm.name for _, arm_runs in streams for evidence in arm_runs))
-    found = []
+    summaries = []
     for name in names:
         runs = _under_one_seed([(order, evidence) for order, arm_runs in streams for evidence in arm_runs], name)
         for key in _TOLD:
-            known = [(order.stream, value) for order, run in runs if (value := run.metrics[key]) is not None]
-            if len(known) > 1:
-                values = tuple(value for _, value in known)
+            measured = [(order.stream, value) for order, run in runs if (value := run.metrics[key]) is not None]
+            if len(measured) > 1:
+                values = tuple(value for _, value in measured)
                 mean, interval = sum(values) / len(values), intervals.t_interval(values)
-                found.append(OrderSummary(name, key, tuple(stream for stream, _ in known), values, mean, interval))
-    return tuple(found)
+                summaries.append(
+                    OrderSummary(name, key, tuple(stream for stream, _ in measured), values, mean, interval)
+                )
+    return tuple(summaries)
 
 
 def _under_one_seed(runs: Sequence[tuple[Order, ArmRunEvidence]], name: str) -> list[tuple[Order, ArmRunEvidence]]:
@@ -66,5 +68,5 @@ def _under_one_seed(runs: Sequence[tuple[Order, ArmRunEvidence]], name: str) -> 
 def _all_known(values: Iterable[float | None]) -> list[float]:
     """Return the values; none of them where one is missing."""
     listed = list(values)
-    known = [value for value in listed if value is not None]
-    return known if len(known) == len(listed) else []
+    defined = [value for value in listed if value is not None]
+    return defined if len(defined) == len(listed) else []

@@ -127,12 +127,12 @@ def ask(
         IntegrityError: A file is corrupt, or the version belongs to another base.
     """
     where = Where(state=state.reference if state else None, after=after.reference if after else None)
-    found = recall(store, ability_task.identity, backbone.record.digest, where=where)
-    if found is not None:
-        return found
+    kept = recall(store, ability_task.identity, backbone.record.digest, where=where)
+    if kept is not None:
+        return kept
     weights = (state.method, version_files(store, backbone, state)) if state else None
     answers = ability.ask(store, backbone, ability_task, weights=weights, progress=progress)
-    return _keep(store, backbone, ability_task.identity, where=where, metric=ability_task.metric, found=answers)
+    return _keep(store, backbone, ability_task.identity, where=where, metric=ability_task.metric, answers=answers)
 
 
 def recall(store: Store, question: dict[str, Any], base_digest: str, *, where: Where) -> AbilityRecord | None:
@@ -147,9 +147,9 @@ def _keep(
     *,
     where: Where,
     metric: str,
-    found: Answers | Measured,
+    answers: Answers | Measured,
 ) -> AbilityRecord:
-    content = {"schema": 1, "predictions": found.outcome.predictions, "targets": found.targets}
+    content = {"schema": 1, "predictions": answers.outcome.predictions, "targets": answers.targets}
     return general_ability.add(
         store,
         AbilityDraft(
@@ -158,14 +158,14 @@ def _keep(
             state=where.state,
             after=where.after,
             metric=metric,
-            score=found.score,
-            examples=len(found.targets),
+            score=answers.score,
+            examples=len(answers.targets),
             predictions_digest=store.blobs.put_bytes(canonical_json(content)),
-            logits_digest=found.outcome.logits_digest,
-            plan_digest=found.plan_digest,
+            logits_digest=answers.outcome.logits_digest,
+            plan_digest=answers.plan_digest,
             base_digest=backbone.record.digest,
             environment=current_environment(backbone.evaluation_dtype),
-            seconds=found.outcome.seconds,
+            seconds=answers.outcome.seconds,
         ),
     )
 
@@ -216,9 +216,9 @@ def _through_own_head(
 ) -> AbilityRecord:
     question = adapter_question(task, head)
     where = Where(state=state.reference if state else None, head=head.reference)
-    found = recall(store, question, backbone.record.digest, where=where)
-    if found is not None:
-        return found
+    kept = recall(store, question, backbone.record.digest, where=where)
+    if kept is not None:
+        return kept
     answering = Answering(
         method=state.method if state else methods.BARE,
         state=version_files(store, backbone, state) if state else {},
@@ -226,4 +226,4 @@ def _through_own_head(
         max_length=question["max_length"],
     )
     measured = measure(store, backbone, task, answering=answering, part=Part(), progress=progress)
-    return _keep(store, backbone, question, where=where, metric=task.definition.metric, found=measured)
+    return _keep(store, backbone, question, where=where, metric=task.definition.metric, answers=measured)
