@@ -215,8 +215,9 @@ def _ended(report: Report, comparison: Comparison) -> str:
             return f"In these runs {a} ended {side} {b} on {on}, which other seeds may not show ({with_p})."
         return f"{a} ended {side} {b} on {on} ({with_p})."
     if comparison.margin is not None and is_shown(comparison.equal_p_holm):
-        equal = f"{measured}, {in_words.p_value(comparison.equal_p_holm)} of a difference of {comparison.margin:g} or more"
-        return f"{a} is as good as {b} on {on}, within {comparison.margin:g}, seeds included ({equal})."
+        p_value, margin = in_words.p_value(comparison.equal_p_holm), f"{comparison.margin:g}"
+        equal = f"{measured}, {p_value} of a difference of {margin} or more"
+        return f"{a} is as good as {b} on {on}, within {margin}, seeds included ({equal})."
     return f"No difference in {on} was seen between {a} and {b} ({with_p})."
 
 
