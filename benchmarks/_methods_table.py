@@ -175,7 +175,7 @@ def cost_table(rows: Sequence[Row], arms: Arms, task: str, *, steps: int, batch_
             continue
         last = runs[-1]
         cells = [f"{last['trainable_parameters']:,}", f"{last['trainable_share']:.2%}", f"{last['bytes']:,}"]
-        found = cells_of(of_kind(rows, "cost", arm), runs, steps, batch_size)
+        found = cells_of(of_kind(rows, "cost", arm), runs, steps, batch_size=batch_size)
         table.append([f"`{arm}`", *cells, *(found or [""] * len(names))])
     return _markdown(table)
 

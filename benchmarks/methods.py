@@ -206,7 +206,7 @@ def sweep(plan: Plan, group: Group, arguments: argparse.Namespace, *, results: R
     with new_home(plan, group.tasks) as home:
         jobs = [(task, arm, rate) for arm in chosen(group, arguments) for rate in arm.rates for task in group.tasks]
         for task, arm, rate in jobs:
-            key = key_of("sweep", home, plan, task=task, arm=arm, rate=rate, seed=0)
+            key = key_of("sweep", home, plan, learned=Learned(task, arm, rate, 0))
             if results.claim(key):
                 results.add(key, learn_once(home, plan, task, arm=arm, rate=rate, seed=0))
                 say(results.rows()[-1])
@@ -226,7 +226,7 @@ def learn(plan: Plan, group: Group, arguments: argparse.Namespace, *, results: R
             if arm.rates and rate is None:
                 sys.exit(f"{arm.name}: no learning rate was tried yet; run sweep first")
             plain = arm.method == NOTHING
-            key = key_of("learn", home, plan, task=task, arm=arm, rate=rate, seed=None if plain else seed)
+            key = key_of("learn", home, plan, learned=Learned(task, arm, rate, None if plain else seed))
             if results.claim(key):
                 found = (
                     answer_untaught(home, task)
@@ -237,22 +237,31 @@ def learn(plan: Plan, group: Group, arguments: argparse.Namespace, *, results: R
                 say(results.rows()[-1])
 
 
-def key_of(
-    kind: str, home: Home, plan: Plan, *, task: str, arm: Arm, rate: float | None, seed: int | None
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Learned:
+    """What a result is of: a task learned by an arm at a rate with a seed; null for both where nothing is learned."""
+
+    task: str
+    arm: Arm
+    rate: float | None
+    seed: int | None
+
+
+def key_of(kind: str, home: Home, plan: Plan, *, learned: Learned) -> dict[str, Any]:
     """What decides a result."""
+    arm = learned.arm
     return {
         "kind": kind,
         "base": home.base.show().name,
-        "task": task,
-        "data": home.task.show(task).data_digest[:19],
+        "task": learned.task,
+        "data": home.task.show(learned.task).data_digest[:19],
         "arm": arm.name,
         "method": arm.method,
         "settings": dict(arm.settings),
         "epochs": EPOCHS,
         "batch_size": plan.batch_size,
-        "learning_rate": rate,
-        "seed": seed,
+        "learning_rate": learned.rate,
+        "seed": learned.seed,
         "dtype": resolve_dtype("auto"),
         "code": code_digest(),
     }
@@ -271,11 +280,12 @@ def learn_once(home: Home, plan: Plan, task: str, *, arm: Arm, rate: float, seed
     """Learn without registering; what validation said, epoch by epoch."""
     from limpet.errors import TrainingError
     from limpet.training.learning.learn import learn as learn_task
+    from limpet.training.learning.run import TrainingRun
     from limpet.training.learning.run_folder import discard
 
     started, record = time.time(), home.task.show(task)
     try:
-        staged = learn_task(home.store, home.backbone(), record, settings=settings_of(plan, arm, rate, seed=seed))
+        staged = learn_task(TrainingRun(home.store, home.backbone(), record, settings_of(plan, arm, rate, seed=seed)))
     except TrainingError as error:
         return {"validation": 0.0, "history": [], "note": str(error), "seconds": time.time() - started}
     discard(staged)
@@ -416,6 +426,7 @@ def cost_once(plan: Plan, group: Group, arm: Arm) -> None:
 
     from limpet.training import methods
     from limpet.training.learning.learn import learn as learn_task
+    from limpet.training.learning.run import TrainingRun
     from limpet.training.learning.settings import TrainingSettings
 
     task, clock = group.first, StepClock()
@@ -427,7 +438,8 @@ def cost_once(plan: Plan, group: Group, arm: Arm) -> None:
         settings = TrainingSettings(
             arm.method, arm.settings, epochs=1, learning_rate=arm.rates[0], batch_size=plan.batch_size
         )
-        draft = learn_task(home.store, home.backbone(), home.task.show(task), settings=settings, progress=clock).draft
+        run = TrainingRun(home.store, home.backbone(), home.task.show(task), settings, progress=clock)
+        draft = learn_task(run).draft
     # what is done once at the beginning is no part of a step
     wall, processor = np.median(np.diff(clock.ends, axis=0)[2:], axis=0).tolist()
     print(
@@ -484,7 +496,7 @@ def main() -> None:
         if arguments.what == "cost-once":
             cost_once(plan, group, chosen(group, arguments)[0])
         else:
-            {"sweep": sweep, "learn": learn, "cost": cost}[arguments.what](plan, group, arguments, results)
+            {"sweep": sweep, "learn": learn, "cost": cost}[arguments.what](plan, group, arguments, results=results)
 
 
 def print_tables(plan: Plan, group: Group, rows: list[dict[str, Any]], *, dtype: str) -> None:

@@ -215,7 +215,7 @@ def seed_versions(session: Session, task_id: int, task: str, *, files: tuple[Fil
     for row in rows:
         note_written(session, VersionRow.__table__, (row["id"],))
         detail = {"digest": row["digest"], "method": row["method"]}
-        log.record(session, "register", f"{task}@{row['number']}", detail, "bench")
+        log.record(session, "register", f"{task}@{row['number']}", detail=detail, actor="bench")
 
 
 def seed_environment(session: Session) -> int:

@@ -30,7 +30,7 @@ from tests.forgetting.grown_home import ENVIRONMENT, TASKS, add_base, add_step, 
 
 ALL = {"streams": 1, "arms": 3, "steps": 12, "versions": 12}
 SYNC = "import sys; from pathlib import Path; from limpet.registry.store import open_store; "
-SYNC += "from limpet.forgetting import mirror; mirror.sync(open_store(Path(sys.argv[1])))"
+SYNC += "from limpet.forgetting.mlflow_mirror import sync; sync.sync(open_store(Path(sys.argv[1])))"
 
 
 @pytest.fixture(scope="session")
@@ -433,7 +433,7 @@ def test_syncing_prints_nothing_and_leaves_the_environment_alone(store: Store, t
     grow(store, tmp_path, steps=1)
     # the database is made in the same breath, which is when MLflow talks most
     (store.path / "mlflow.db").unlink()
-    script = SYNC.replace("mirror.sync", "import os; before = dict(os.environ); mirror.sync")
+    script = SYNC.replace("sync.sync", "import os; before = dict(os.environ); sync.sync")
     script += "; assert dict(os.environ) == before"
     done = subprocess.run(
         [sys.executable, "-c", script, str(store.path)], cwd=tmp_path, capture_output=True, text=True

@@ -25,6 +25,7 @@ from limpet.registry.exchange import export_import
 from limpet.registry.formats.canonical import digest_bytes
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, open_store
+from limpet.registry.values import VersionRecord
 from limpet.registry.verification.verify import verify
 from tests.registry.blobs.s3 import SECRET, Proxy
 from tests.registry.exchange.bundles import adapter_files, add_sound_version
@@ -127,7 +128,7 @@ def test_each_damage_to_an_object_is_named(
             versions.files(*_resolved(elsewhere(far, tmp_path)))
 
 
-def _resolved(store: Store) -> tuple[Store, versions.VersionRecord]:
+def _resolved(store: Store) -> tuple[Store, VersionRecord]:
     return store, versions.resolve(store, "news@1")
 
 

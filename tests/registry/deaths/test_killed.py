@@ -10,6 +10,7 @@ import pytest
 
 from limpet.registry import versions
 from limpet.registry.store import Store
+from limpet.registry.values import VersionRecord
 from limpet.registry.verification.verify import verify
 from tests.registry.homes import add_version, again
 
@@ -19,7 +20,7 @@ HARMLESS = {"orphan", "stray"}
 SCRIPT = """
 from pathlib import Path
 from limpet.registry.store import open_store
-from limpet.registry import aliases
+from limpet.registry.versions import aliases
 from tests.registry.homes import add_version
 store = open_store(Path({path!r}))
 print("ready", flush=True)
@@ -59,8 +60,8 @@ def _attack(home: Store, kills: int) -> None:
     assert said
 
 
-def _all(store: Store) -> list[versions.VersionRecord]:
-    found: list[versions.VersionRecord] = []
+def _all(store: Store) -> list[VersionRecord]:
+    found: list[VersionRecord] = []
     cursor: str | None = None
     while True:
         page = versions.find(store, limit=1000, cursor=cursor)

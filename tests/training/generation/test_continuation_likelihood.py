@@ -31,9 +31,9 @@ def test_a_score_is_the_sum_over_all_tokens_of_the_continuation(
     model, head = lively(tmp_path / kind, kind)
     whole = whole_model(tmp_path / kind, kind)
     inputs = collate(TEXTS, 0)
-    cached = Continuations(model, head, beginning, WORDS)
+    cached = Continuations(model, head, beginning, continuations=WORDS)
     once = cached.scores(**inputs)
-    plain = Continuations(model, head, beginning, WORDS, reuse=False).scores(**inputs)
+    plain = Continuations(model, head, beginning, continuations=WORDS, reuse=False).scores(**inputs)
     expected = torch.zeros(len(TEXTS), len(WORDS))
     for row, text in enumerate(TEXTS):
         for column, word in enumerate(WORDS):
@@ -58,5 +58,5 @@ def test_a_base_whose_cache_forgets_is_read_as_a_whole(tmp_path: Path) -> None:
     model, head = split_head(load_pretrained(tmp_path, "decoder", **OPTIONS))
     assert head is not None
     inputs = collate(TEXTS, 0)
-    plain = Continuations(model, head, BEGINNING, WORDS, reuse=False).scores(**inputs)
-    assert torch.equal(Continuations(model, head, BEGINNING, WORDS).scores(**inputs), plain)
+    plain = Continuations(model, head, BEGINNING, continuations=WORDS, reuse=False).scores(**inputs)
+    assert torch.equal(Continuations(model, head, BEGINNING, continuations=WORDS).scores(**inputs), plain)

@@ -18,24 +18,26 @@ LEFT = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
 
 
 def test_mean_pooling_is_the_mean_over_the_text_only() -> None:
-    pooled = pool("mean", HIDDEN, None, RIGHT)
+    pooled = pool("mean", HIDDEN, None, attention_mask=RIGHT)
     torch.testing.assert_close(pooled[0], HIDDEN[0, :2].mean(dim=0))
     torch.testing.assert_close(pooled[1], HIDDEN[1].mean(dim=0))
 
 
 @pytest.mark.parametrize(("mask", "position"), [(RIGHT, 1), (LEFT, 3)], ids=["padded right", "padded left"])
 def test_last_pooling_takes_the_last_token_of_the_text(mask: torch.Tensor, position: int) -> None:
-    assert torch.equal(pool("last", HIDDEN, None, mask)[0], HIDDEN[0, position])
+    assert torch.equal(pool("last", HIDDEN, None, attention_mask=mask)[0], HIDDEN[0, position])
 
 
 def test_pooling_ignores_virtual_tokens_in_front_of_the_text() -> None:
     longer = torch.cat([torch.full((2, 5, 3), 99.0), HIDDEN], dim=1)
-    assert torch.equal(pool("mean", longer, None, RIGHT), pool("mean", HIDDEN, None, RIGHT))
+    assert torch.equal(
+        pool("mean", longer, None, attention_mask=RIGHT), pool("mean", HIDDEN, None, attention_mask=RIGHT)
+    )
 
 
 def test_a_pooler_that_the_base_has_not_is_an_error() -> None:
     with pytest.raises(UsageError, match="pooler"):
-        pool("pooler", HIDDEN, None, RIGHT)
+        pool("pooler", HIDDEN, None, attention_mask=RIGHT)
 
 
 def test_a_head_comes_back_from_its_files_bit_for_bit(tmp_path: Path) -> None:
