@@ -52,7 +52,7 @@ def make_home(folder: Path, count: int) -> Home:
     files = folder / "adapter"
     files.mkdir()
     module = lora.attach(backbone.model, config)
-    lora.save(module, config, backbone.record.name, folder=files)
+    lora.save(module, backbone.record.name, files)
     lora.detach(module)
     shapes = {name: tensor.shape for name, tensor in load_file(files / "adapter_model.safetensors").items()}
     for seed in range(count):

@@ -432,7 +432,7 @@ def cost_once(plan: Plan, group: Group, arm: Arm) -> None:
     task, clock = group.first, StepClock()
     options = group.tasks[task]
     # features and lower layers are of all that is trained on; steps are alike
-    once = arm.method == "probe" or isinstance(methods.get(arm.method), methods.Layered)
+    once = arm.method == "probe" or isinstance(methods.get(arm.method), methods.SupportsFrozenPrefix)
     size = options["train_size"] if once else plan.cost_steps * plan.batch_size
     with new_home(plan, {task: {**options, "train_size": size, "eval_size": 50}}) as home:
         settings = TrainingSettings(

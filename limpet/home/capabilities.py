@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from limpet.errors import NotFoundError
-from limpet.home.results import MethodInfo, method_info
+from limpet.errors import NotFoundError, UsageError
+from limpet.home.results import MethodInfo, MethodSettings, method_info
 from limpet.registry.records import bases
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from limpet.registry.values import BaseRecord
     from limpet.training.progress import Progress
 
-__all__ = ["describe_methods"]
+__all__ = ["describe_method", "describe_methods"]
 
 
 def describe_methods(store: Store, progress: Progress) -> tuple[MethodInfo, ...]:
@@ -40,6 +40,23 @@ def describe_methods(store: Store, progress: Progress) -> tuple[MethodInfo, ...]
             nearest=_first(method.alternatives, reasons),
         )
         for method in everything
+    )
+
+
+def describe_method(name: str) -> MethodSettings:
+    """Return what `--set` takes for a method; see `limpet.home.Home.method`."""
+    from limpet.training import methods
+
+    try:
+        method = methods.get(name)
+    except UsageError as error:
+        raise NotFoundError(error.message, error.hint) from error
+    return MethodSettings(
+        name=method.name,
+        summary=method.summary,
+        learning_rate=method.learning_rate,
+        task_types=tuple(sorted(method.capabilities.task_types)),
+        settings=method.explain_settings(),
     )
 
 

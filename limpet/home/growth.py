@@ -107,7 +107,7 @@ def train(
         error.hint = f"limpet train {task} --resume"
         raise
     method = methods.get(settings.method)
-    if not isinstance(method, methods.OwnHead):
+    if not isinstance(method, methods.TrainingFree):
         config = staged.draft.config["method"]
         progress.note(describe(method, config, resolve_dtype(settings.dtype), without=settings.without))
     added = measure_and_register(context.store, backbone, staged.draft, files=staged.files, progress=progress)

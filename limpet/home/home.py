@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from limpet.forgetting.gate.rules import GateRules
     from limpet.forgetting.mlflow_mirror.sync import MirrorReport
     from limpet.forgetting.report.values import Report
-    from limpet.home.results import MethodInfo, Trained
+    from limpet.home.results import MethodInfo, MethodSettings, Trained
     from limpet.home.verification import Verification
     from limpet.registry.cleanup.gc import Collection
     from limpet.registry.values import EvaluationRecord, LogEvent, Page
@@ -270,6 +270,16 @@ class Home:
         from limpet.training.progress import SILENT
 
         return describe_methods(self.store, progress or SILENT)
+
+    def method(self, name: str) -> MethodSettings:
+        """What `--set` takes for a method.
+
+        Raises:
+            NotFoundError: There is no such method; the nearest name is said.
+        """
+        from limpet.home.capabilities import describe_method
+
+        return describe_method(name)
 
     def verify(self, *, deep: bool = False, probe: bool = False, progress: Progress | None = None) -> Verification:
         """Re-read every file of the home's bases and registry, and name what is wrong; nothing is changed.

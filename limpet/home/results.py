@@ -11,8 +11,9 @@ from limpet.registry.values import AliasEvent
 if TYPE_CHECKING:
     from limpet.forgetting.monitor.replacement_values import Replacement
     from limpet.registry.values import VersionRecord
+    from limpet.training.methods import Method, Setting
 
-__all__ = ["MethodInfo", "Move", "Trained", "method_info"]
+__all__ = ["MethodInfo", "MethodSettings", "Move", "Trained", "method_info"]
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,23 @@ class MethodInfo:
     learning_rate: float
 
 
+@dataclass(frozen=True)
+class MethodSettings:
+    """What `--set` takes for a method: names, types, defaults and meanings, in the order of its documentation."""
+
+    name: str
+    summary: str
+    learning_rate: float
+    task_types: tuple[str, ...]
+    settings: tuple[Setting, ...]
+
+
 def method_info(
-    method: Any, architectures: tuple[str, ...], reason: str | None, *, nearest: str | None
+    method: Method, architectures: tuple[str, ...], reason: str | None, *, nearest: str | None
 ) -> MethodInfo:
     """Return a method's line; `reason` is null without a base, and empty where the method works on it."""
+    from limpet.training.methods import default_settings
+
     can = method.capabilities
     return MethodInfo(
         name=method.name,
@@ -83,7 +97,7 @@ def method_info(
         nearest=nearest if reason else None,
         architectures=architectures,
         task_types=tuple(sorted(can.task_types)),
-        settings=dict(method.settings),
+        settings=default_settings(method.settings),
         mergeable=can.mergeable,
         mixed_batches=can.mixed_batches,
         servable=can.servable,

@@ -149,3 +149,28 @@ def test_two_versions_are_told_apart(grown: Limpet) -> None:
         "head: bias",
         "head: weight",
     ]
+
+
+def test_methods_with_a_name_says_what_set_takes(grown: Limpet) -> None:
+    lines = grown.ok("methods", "lora").stdout.splitlines()
+    assert lines[0].startswith("lora: low-rank update")
+    assert [line.split()[:3] for line in lines[2:5]] == [
+        ["setting", "type", "default"],
+        ["r", "int", "8"],
+        ["alpha", "int", "16"],
+    ]
+    method = grown.ok("methods", "bottleneck", "--json").json["method"]
+    assert method["name"] == "bottleneck"
+    assert method["settings"][0] == {
+        "name": "placement",
+        "type": "one of houlsby, pfeiffer",
+        "default": "houlsby",
+        "meaning": "after attention and after the feed-forward block, or after the latter alone",
+    }
+    assert "has no settings" in grown.ok("methods", "full").stdout
+
+
+def test_methods_with_a_name_that_there_is_not_says_the_nearest(grown: Limpet) -> None:
+    outcome = grown("methods", "lorra", "--json")
+    assert outcome.code == 3
+    assert "Did you mean lora?" in outcome.error["message"]

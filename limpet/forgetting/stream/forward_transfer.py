@@ -47,7 +47,7 @@ def evaluate(
         IntegrityError: A file is corrupt, or a version belongs to another base.
     """
     start = Start.from_version(store, backbone, state.reference) if state else None
-    settings = TrainingSettings(methods.BARE, max_length=max_length)
+    settings = TrainingSettings(methods.NO_ADAPTER, max_length=max_length)
     staged = stage_class_means(TrainingRun(store, backbone, task, settings, start=start, progress=progress))
     version, _ = versions.register(store, staged.draft, staged.files)
     discard(staged)

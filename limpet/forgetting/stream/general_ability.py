@@ -220,7 +220,7 @@ def _through_own_head(
     if kept is not None:
         return kept
     answering = Answering(
-        method=state.method if state else methods.BARE,
+        method=state.method if state else methods.NO_ADAPTER,
         state=version_files(store, backbone, state) if state else {},
         head=version_files(store, backbone, head),
         max_length=question["max_length"],

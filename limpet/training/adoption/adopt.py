@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["adopt"]
 
 # to the loop the adapter is a part of a frozen base, and the head all that is learned
-_HEAD_SETTINGS = TrainingSettings(methods.BARE, epochs=5, learning_rate=1e-2, dtype="float32")
+_HEAD_SETTINGS = TrainingSettings(methods.NO_ADAPTER, epochs=5, learning_rate=1e-2, dtype="float32")
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def adopt(
         module: Any = method.load(backbone.model, {path.name: path for path in staging.iterdir()})
         try:
             parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
-            method.save(module, {}, backbone.record.name, folder=staging)
+            method.save(module, backbone.record.name, staging)
             brought = _Brought(copies, fitting.parts.head, order, labels)
             trained = _put_head(brought, store, backbone, task=task, staging=staging, progress=progress)
             if trained is None:

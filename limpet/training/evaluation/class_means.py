@@ -65,7 +65,7 @@ def class_means(
     examples = read_split(store, task, "train")
     head = build_head(task, backbone.record, examples).to(backbone.model.device)
     assert isinstance(head, ClassificationHead)
-    method = methods.get(state[0] if state else methods.BARE)
+    method = methods.get(state[0] if state else methods.NO_ADAPTER)
     module = method.load(backbone.model, state[1] if state else {})
     dtype = backbone.evaluation_dtype
     try:

@@ -129,7 +129,7 @@ def ask(
     Raises:
         IntegrityError: A file does not fit this base.
     """
-    method, files = weights or (methods.BARE, {})
+    method, files = weights or (methods.NO_ADAPTER, {})
     # a split is in random order
     examples = read_split(store, ability_task.task, "evaluation")[: ability_task.size]
     head = _HEADS[ability_task.kind](store, backbone, ability_task, weights=weights).to(backbone.model.device)

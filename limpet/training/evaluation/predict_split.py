@@ -42,7 +42,10 @@ class AttachedModel:
     @property
     def reads_features(self) -> bool:
         """Whether the head reads what the base gives for a text, the same for every text at any time."""
-        return not isinstance(self.method, methods.OwnHead) and self.model.head.config.type in methods.FEATURES
+        return (
+            not isinstance(self.method, methods.TrainingFree)
+            and self.model.head.config.type in methods.NON_GENERATIVE
+        )
 
 
 def predict_split(
@@ -69,7 +72,7 @@ def predict_split(
         if not bypass_cache and attached.reads_features:
             if path := feature_path(attached, texts, dtype):
                 return feature_cache.answer(model, texts, device, path=path, progress=progress, dtype=dtype)
-            if isinstance(attached.method, methods.Layered):
+            if isinstance(attached.method, methods.SupportsFrozenPrefix):
                 model.lower = attached.method.lower_layers(model.module)
                 if model.lower is not None:
                     states = attached.backbone.lower_states

@@ -100,7 +100,7 @@ def _past_frozen_layers(
     """Return both splits with what the lowest trained layer reads of them."""
     states = training.backbone.lower_states if training.use_cache else None
     # a head that writes asks the backbone word by word, and has to be asked in full
-    reads_features = training.task.definition.type in methods.FEATURES
+    reads_features = training.task.definition.type in methods.NON_GENERATIVE
     texts = [train, validation.encoded] if reads_features else [train]
     passed = add_frozen_states(
         model, texts, training.device, progress=training.progress, dtype=training.loop.dtype, states=states

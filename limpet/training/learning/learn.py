@@ -73,7 +73,7 @@ def learn(run: TrainingRun, *, resume: bool = False) -> Staged:
 
 def _train(run: TrainingRun) -> Staged:
     method, base = run.method, run.backbone.model
-    if not isinstance(method, methods.Layered):
+    if not isinstance(method, methods.SupportsFrozenPrefix):
         # kept for another method, it would count as this one's memory
         run.backbone.lower_states.clear()
     mark = peak_memory.begin()
@@ -84,7 +84,7 @@ def _train(run: TrainingRun) -> Staged:
     try:
         head, *others = (one.to(run.device) for one in _heads(run))
         model = TaskModel(module, head, frozen, others=others)
-        if isinstance(method, methods.Layered) and "kept-layers" not in run.settings.without:
+        if isinstance(method, methods.SupportsFrozenPrefix) and "kept-layers" not in run.settings.without:
             model.lower = method.lower_layers(module)
         dtype = run.config["training"].get("dtype", "float32")
         with computing(method, module, dtype, without=run.settings.without):
@@ -124,7 +124,7 @@ def _heads(run: TrainingRun) -> Iterator[Head]:
 def _own_head(run: TrainingRun) -> Head:
     method, start, task = run.method, run.start, run.task
     head: Head
-    if isinstance(method, methods.OwnHead):
+    if isinstance(method, methods.TrainingFree):
         head = method.build_head(
             run.backbone,
             task,
@@ -167,7 +167,7 @@ def _adapters(run: TrainingRun, model: TaskModel, staging: Path) -> list[_Adapte
 def _save(run: TrainingRun, module: nn.Module, adapter: _Adapter) -> None:
     files = adapter.folder / "files"
     files.mkdir(parents=True)
-    run.method.save(module, run.config["method"], run.backbone.record.name, folder=files)
+    run.method.save(module, run.backbone.record.name, files)
     save_head(adapter.head, files)
     write_labels(files, adapter.task.labels)
 

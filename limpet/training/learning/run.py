@@ -73,7 +73,7 @@ class TrainingRun:
         config: dict[str, Any] = {
             "method": method,
             # where nothing is trained, no setting of training is a part of what was made
-            "training": {} if isinstance(self.method, methods.OwnHead) else self._loop_config(),
+            "training": {} if isinstance(self.method, methods.TrainingFree) else self._loop_config(),
             "max_length": self._longest_text(method),
         }
         # versions keep both under these names since they were first made: they decide a run's digest
@@ -150,7 +150,7 @@ class TrainingRun:
                 "from it.",
                 f"--method {self.start.method}",
             )
-        if isinstance(self.method, methods.OwnHead):
+        if isinstance(self.method, methods.TrainingFree):
             raise UsageError(
                 f"{self.method.name!r} trains nothing, so it can't go on from {self.start.reference}.",
                 f"--method {self.method.name}",

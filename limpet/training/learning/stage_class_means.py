@@ -50,7 +50,7 @@ def stage_class_means(run: TrainingRun) -> Staged:
     write_labels(staging / "files", task.labels)
     draft = VersionDraft(
         task=task.name,
-        method=methods.BARE,
+        method=methods.NO_ADAPTER,
         config=config,
         base_digest=backbone.record.digest,
         data_digest=task.data_digest,

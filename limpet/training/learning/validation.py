@@ -45,7 +45,7 @@ class ValidationSplit:
     def of(cls, run: TrainingRun, task: TaskRecord, model: TaskModel | OtherHead) -> ValidationSplit:
         """Encode a task's validation split for a model."""
         examples, head, tokenizer = read_split(run.store, task, "validation"), model.head, run.backbone.tokenizer
-        reads_features = task.definition.type in methods.FEATURES
+        reads_features = task.definition.type in methods.NON_GENERATIVE
         encoded, to_read = head.encode(tokenizer, examples, run.max_length, learning=reads_features), None
         if not reads_features:
             with suppress(UsageError):

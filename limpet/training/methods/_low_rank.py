@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-__all__ = ["quick_layers", "updated_linear"]
+__all__ = ["fast_layers", "updated_linear"]
 
 _ADAPTER = "default"
 _NARROW = 8
@@ -45,7 +45,7 @@ def updated_linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, a: Tensor,
 
 
 @contextmanager
-def quick_layers(module: nn.Module) -> Iterator[None]:
+def fast_layers(module: nn.Module) -> Iterator[None]:
     """Let peft's LoRA layers compute by `updated_linear` for the length of a `with` block.
 
     Layers that do more than that (DoRA, dropout, weights stored transposed) stay as they are.
@@ -54,7 +54,7 @@ def quick_layers(module: nn.Module) -> Iterator[None]:
     cast = _SharedCast()
     try:
         for layer in found:
-            layer.forward = _Quick(layer, cast)
+            layer.forward = _FastForward(layer, cast)
         yield
     finally:
         for layer in found:
@@ -76,7 +76,7 @@ class _SharedCast:
         return self._low
 
 
-class _Quick:
+class _FastForward:
     """A LoRA layer's forward. Where no gradient is wanted, the weight with its update is made once and kept."""
 
     def __init__(self, layer: Any, cast: _SharedCast) -> None:

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -15,8 +15,13 @@ from limpet.errors import IntegrityError, UsageError
 from limpet.registry.formats.peft_allowed_fields import what_loading_uses
 from limpet.training.methods._detach import remember
 from limpet.training.methods._peft_fields import field_problems
+from limpet.training.methods._settings import OwnSettings
 
-__all__ = ["PEFT_FILES", "attach", "canonical", "detach", "linear_targets", "load", "save"]
+if TYPE_CHECKING:
+    from peft import PeftConfig, PeftModel
+    from transformers import PreTrainedModel
+
+__all__ = ["PEFT_FILES", "ThroughPeft", "attach", "canonical", "linear_targets", "load"]
 
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _ADAPTER = "default"
@@ -25,7 +30,33 @@ _BEFORE = "_limpet_before"
 _REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError)
 
 
-def attach(backbone: Any, config: Any) -> nn.Module:
+class ThroughPeft(OwnSettings):
+    """A method whose adapters are peft's: their files are saved, loaded and taken off in one way."""
+
+    peft_type: str
+
+    def virtual_tokens(self, config: Mapping[str, Any]) -> int:
+        """See `Method.virtual_tokens`."""
+        return 0
+
+    def save(self, module: PeftModel, base_name: str, folder: Path) -> None:
+        """See `Method.save`."""
+        _save(module, base_name, folder, overrides=self.saved_fields())
+
+    def saved_fields(self) -> Mapping[str, Any]:
+        """Return the fields of peft's configuration that are not saved as they were trained with."""
+        return {}
+
+    def load(self, backbone: PreTrainedModel, files: Mapping[str, Path]) -> nn.Module:
+        """See `Method.load`."""
+        return load(backbone, files, self.peft_type)
+
+    def detach(self, module: nn.Module) -> None:
+        """See `Method.detach`."""
+        _detach(module)
+
+
+def attach(backbone: PreTrainedModel, config: PeftConfig) -> nn.Module:
     """Wrap the backbone in a peft model; the modules that `config` targets are replaced in place.
 
     Raises:
@@ -56,7 +87,7 @@ def attach(backbone: Any, config: Any) -> nn.Module:
     return module
 
 
-def save(module: Any, base_name: str, folder: Path, *, overrides: Mapping[str, Any] | None = None) -> None:
+def _save(module: PeftModel, base_name: str, folder: Path, *, overrides: Mapping[str, Any]) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`, the same bytes for the same adapter.
 
     peft keeps target modules in a set, whose order changes from process to process; here lists are sorted.
@@ -64,7 +95,7 @@ def save(module: Any, base_name: str, folder: Path, *, overrides: Mapping[str, A
     from peft import get_peft_model_state_dict
 
     config = module.peft_config[_ADAPTER].to_dict()
-    config |= {"inference_mode": True, "base_model_name_or_path": base_name, **(overrides or {})}
+    config |= {"inference_mode": True, "base_model_name_or_path": base_name, **overrides}
     text = json.dumps(canonical(config), indent=2, sort_keys=True)
     (folder / PEFT_FILES[0]).write_text(text + "\n", encoding="utf-8")
     state = get_peft_model_state_dict(module, save_embedding_layers=False)
@@ -74,7 +105,11 @@ def save(module: Any, base_name: str, folder: Path, *, overrides: Mapping[str, A
 
 
 def load(
-    backbone: Any, files: Mapping[str, Path], peft_type: str | None, *, overrides: Mapping[str, Any] | None = None
+    backbone: PreTrainedModel,
+    files: Mapping[str, Path],
+    peft_type: str,
+    *,
+    overrides: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Attach the adapter in `files`; every tensor must be expected, present and of the right shape.
 
@@ -115,18 +150,18 @@ def load(
         {name: tuple(tensor.shape) for name, tensor in tensors.items()},
     )
     if problems:
-        detach(module)
+        _detach(module)
         raise IntegrityError(f"The adapter's tensors do not fit this base: {problems}", "limpet base show")
     set_peft_model_state_dict(module, tensors)
     return module
 
 
-def detach(module: Any) -> None:
+def _detach(module: nn.Module) -> None:
     """Put the base back as it was before `attach`."""
     vars(module)[_BEFORE].restore()
 
 
-def linear_targets(backbone: Any, wanted: str) -> tuple[list[str], list[str]]:
+def linear_targets(backbone: PreTrainedModel, wanted: str) -> tuple[list[str], list[str]]:
     """Choose target modules by their last name, and the modules that share a name but must stay as they are.
 
     peft matches by suffix, so `dense` would also hit a pooler; such modules are excluded by their full name.
@@ -150,7 +185,7 @@ def linear_targets(backbone: Any, wanted: str) -> tuple[list[str], list[str]]:
     return targets, [name for name in excluded if name.rsplit(".", 1)[-1] in targets]
 
 
-def canonical(value: Any) -> Any:
+def canonical(value: object) -> object:
     """Return a configuration's value as plain JSON, sets sorted."""
     if isinstance(value, set | frozenset):
         return sorted(value)

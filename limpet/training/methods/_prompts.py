@@ -9,20 +9,28 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from limpet.errors import UsageError
 from limpet.training.methods import _peft
+from limpet.training.methods._settings import about
 
-__all__ = ["VirtualTokens", "check_count", "check_takes_past", "embeddings", "fill_size", "load", "shape"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["HOW_MANY", "VirtualTokens", "check_takes_past", "embeddings", "load", "shape"]
+
+HOW_MANY = about("how many virtual tokens there are", least=1)
+"""What the setting `virtual_tokens` is."""
 
 
-class VirtualTokens:
-    """A method that puts virtual tokens before the text; its setting `virtual_tokens` says how many."""
+class VirtualTokens(_peft.ThroughPeft):
+    """A method that puts virtual tokens before the text; its setting `virtual_tokens` says how many.
 
-    example: Mapping[str, Any] = {}
+    What they may have been computed by is left away when they are saved, and training that goes on moves themselves.
+    """
 
     def virtual_tokens(self, config: Mapping[str, Any]) -> int:
         """See `Method.virtual_tokens`."""
@@ -32,14 +40,18 @@ class VirtualTokens:
         """See `Method.recorded`."""
         return {"virtual_tokens": peft_config["num_virtual_tokens"]}
 
+    def load(self, backbone: PreTrainedModel, files: Mapping[str, Path]) -> nn.Module:
+        """See `Method.load`."""
+        return load(backbone, files, self.peft_type, overrides=self.saved_fields())
 
-def embeddings(backbone: Any) -> nn.Embedding:
+
+def embeddings(backbone: PreTrainedModel) -> nn.Embedding:
     """Return the base's word embeddings; a virtual token is as wide as one of them, not as the hidden states."""
     found: nn.Embedding = backbone.get_input_embeddings()
     return found
 
 
-def shape(backbone: Any) -> dict[str, int]:
+def shape(backbone: PreTrainedModel) -> dict[str, int]:
     """Return what peft wants to know of the base, and does not find in every architecture's configuration."""
     return {
         "token_dim": embeddings(backbone).embedding_dim,
@@ -48,31 +60,7 @@ def shape(backbone: Any) -> dict[str, int]:
     }
 
 
-def check_count(config: Mapping[str, Any]) -> None:
-    """Refuse prompts of no length.
-
-    Raises:
-        UsageError: There is not one virtual token.
-    """
-    if config["virtual_tokens"] < 1:
-        raise UsageError(
-            f"There must be at least 1 virtual token, not {config['virtual_tokens']}.", "--set virtual_tokens=20"
-        )
-
-
-def fill_size(config: dict[str, Any], name: str, default: int) -> None:
-    """Set a network's inner width to its default where it is null, and refuse networks of no width.
-
-    Raises:
-        UsageError: The width is below 1.
-    """
-    if config[name] is None:
-        config[name] = default
-    if config[name] < 1:
-        raise UsageError(f"{name} must be at least 1, not {config[name]}.", f"--set {name}={default}")
-
-
-def check_takes_past(backbone: Any) -> None:
+def check_takes_past(backbone: PreTrainedModel) -> None:
     """Refuse models that peft would run without the prefix, or with one in the wrong half.
 
     Raises:
@@ -88,7 +76,11 @@ def check_takes_past(backbone: Any) -> None:
 
 
 def load(
-    backbone: Any, files: Mapping[str, Path], peft_type: str | None, *, overrides: Mapping[str, Any] | None = None
+    backbone: PreTrainedModel,
+    files: Mapping[str, Path],
+    peft_type: str,
+    *,
+    overrides: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Attach the prompt in `files`, trainable.
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from limpet.errors import IntegrityError
-from limpet.training.methods import HEADED, Capabilities, resolve_settings
+from limpet.training.methods._protocol import ALL_HEADED, Capabilities
+from limpet.training.methods._settings import read_settings
 from limpet.training.methods._without_peft import OutsidePeft
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["METHODS", "Full"]
 
@@ -25,7 +30,7 @@ class Full(OutsidePeft):
     name = "full"
     summary = "every weight of a copy of the base: the baseline"
     capabilities = Capabilities(
-        task_types=HEADED,
+        task_types=ALL_HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=False,
@@ -34,24 +39,23 @@ class Full(OutsidePeft):
         trains_base_copy=True,
     )
     learning_rate = 1e-4
-    settings: Mapping[str, Any] = {}
     alternatives = ("partial", "lora")
 
-    def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve(self, backbone: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Full fine-tuning has no settings of its own; see `Method.resolve`."""
-        return resolve_settings(self.name, {}, settings)
+        return asdict(read_settings(self.name, self.settings, settings))
 
-    def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
+    def attach(self, backbone: PreTrainedModel, config: Mapping[str, Any]) -> nn.Module:
         """See `Method.attach`."""
         module: nn.Module = copy.deepcopy(backbone)
         return module.requires_grad_(True)
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
+    def save(self, module: nn.Module, base_name: str, folder: Path) -> None:
         """See `Method.save`."""
         tensors = {name: t.detach().cpu().clone().contiguous() for name, t in sorted(module.state_dict().items())}
         save_file(tensors, folder / _FILE, metadata={"format": "pt"})
 
-    def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
+    def load(self, backbone: PreTrainedModel, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
         if _FILE not in files:
             raise IntegrityError(f"The version has no {_FILE}.", "limpet verify")
@@ -61,9 +65,6 @@ class Full(OutsidePeft):
         except RuntimeError as error:
             raise IntegrityError(f"The weights do not fit this base: {error}", "limpet base show") from error
         return module
-
-    def detach(self, module: nn.Module) -> None:
-        """The copy is dropped with its last reference; the base was never touched."""
 
 
 METHODS = (Full(),)

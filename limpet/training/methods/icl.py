@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from limpet.errors import UsageError
 from limpet.registry.values import TaskRecord
 from limpet.training.base.lm_head import tied_head
 from limpet.training.base.locate import family
+from limpet.training.batching.examples import flat_text
 from limpet.training.generation.continuation_likelihood import Continuations
 from limpet.training.generation.demonstrations import (
     DEFAULT_TEMPLATE,
@@ -23,18 +25,36 @@ from limpet.training.generation.demonstrations import (
     reordered,
 )
 from limpet.training.heads.in_context import InContextHead, cut_to_fit, room
-from limpet.training.methods import Capabilities, resolve_settings
+from limpet.training.methods._protocol import Capabilities
+from limpet.training.methods._settings import about, read_settings
 from limpet.training.methods._without_peft import Untouched
 
-__all__ = ["METHODS", "InContextLearning", "as_demonstrations"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-_DEFAULTS: dict[str, Any] = {
-    "shots": 2,
-    "order_seed": 0,
-    "template": DEFAULT_TEMPLATE,
-    "label_words": "",
-    "budget": 1024,
-}
+    from limpet.training.base.backbone import Backbone
+    from limpet.training.batching.examples import Example
+
+__all__ = ["METHODS", "InContextLearning", "InContextSettings", "as_demonstrations"]
+
+
+@dataclass(frozen=True)
+class InContextSettings:
+    """What `--set` takes."""
+
+    shots: int = field(
+        default=2, metadata=about("demonstrations of each label; the training seed chooses them", least=1)
+    )
+    order_seed: int = field(default=0, metadata=about("decides the order of the demonstrations", least=0))
+    template: str = field(
+        default=DEFAULT_TEMPLATE, metadata=about("how one is written: `{text}` once, `{label}` at the end")
+    )
+    label_words: str = field(
+        default="", metadata=about("`label=word` with commas between; other labels stand for themselves")
+    )
+    budget: int = field(
+        default=1024, metadata=about("tokens of demonstrations, text and label word together", least=16)
+    )
 
 
 class InContextLearning(Untouched):
@@ -52,31 +72,28 @@ class InContextLearning(Untouched):
         trains_base_copy=False,
     )
     learning_rate = 0.0
-    settings = _DEFAULTS
+    settings = InContextSettings
     alternatives = ("probe", "lora")
 
-    def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve(self, backbone: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return shots, order, template, words and budget; see `Method.resolve`."""
         if family(backbone.config, "the base") != "decoder":
             raise UsageError("demonstrations need a decoder, which reads from left to right", "--method probe")
-        config = resolve_settings(self.name, _DEFAULTS, settings)
-        for name, least in ("shots", 1), ("order_seed", 0), ("budget", 16):
-            if config[name] < least:
-                raise UsageError(f"{name} must be {least} or more, not {config[name]}.", f"--set {name}={least}")
-        check_template(config["template"])
-        return config | {"budget": room(backbone, config["budget"])}
+        chosen = read_settings(self.name, InContextSettings, settings)
+        check_template(chosen.template)
+        return asdict(chosen) | {"budget": room(backbone, chosen.budget)}
 
     def build_head(
         self,
-        backbone: Any,
+        backbone: Backbone,
         task: TaskRecord,
-        train: Sequence[Any],
+        train: Sequence[Example],
         *,
         config: Mapping[str, Any],
         max_length: int,
         seed: int,
     ) -> InContextHead:
-        """Choose demonstrations, put them in order and cut them to fit; see `OwnHead.build_head`."""
+        """Choose demonstrations, put them in order and cut them to fit; see `TrainingFree.build_head`."""
         shown = choose(as_demonstrations(task, train), task.labels, config["shots"], seed=seed)
         told = Demonstrations(
             template=config["template"],
@@ -87,7 +104,7 @@ class InContextLearning(Untouched):
         )
         return InContextHead(cut_to_fit(backbone.tokenizer, told, max_length)[0])
 
-    def attempt(self, model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+    def attempt(self, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
         """Score two made-up labels, once after a beginning that is read once, and once as a whole.
 
         Raises:
@@ -102,9 +119,9 @@ class InContextLearning(Untouched):
         return first
 
 
-def as_demonstrations(task: TaskRecord, examples: Sequence[Any]) -> list[Demonstration]:
+def as_demonstrations(task: TaskRecord, examples: Sequence[Example]) -> list[Demonstration]:
     """Return labelled examples of a classification task as what could be shown."""
-    return [Demonstration(one.text, task.labels[one.target]) for one in examples]
+    return [Demonstration(flat_text(example.text), task.labels[example.target]) for example in examples]
 
 
 METHODS = (InContextLearning(),)

@@ -4,34 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from limpet.errors import UsageError
-from limpet.training.methods import HEADED, Capabilities, _peft, resolve_settings
-from limpet.training.methods._low_rank import quick_layers
+from limpet.training.methods._low_rank import fast_layers
+from limpet.training.methods._peft import ThroughPeft, attach, linear_targets
+from limpet.training.methods._protocol import ALL_HEADED, Capabilities
+from limpet.training.methods._settings import about, read_settings
 
-__all__ = ["METHODS", "Lora"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-_DEFAULTS: dict[str, Any] = {
-    "r": 8,
-    "alpha": 16,
-    "dropout": 0.0,
-    "target_modules": "all-linear",
-    "rslora": False,
-    "dora": False,
-}
+__all__ = ["METHODS", "Lora", "LoraSettings"]
 
 
-class Lora:
+@dataclass(frozen=True)
+class LoraSettings:
+    """What `--set` takes."""
+
+    r: int = field(default=8, metadata=about("the rank", least=1))
+    # an update that is scaled by 0 learns nothing
+    alpha: int = field(default=16, metadata=about("the update is scaled by alpha / r; 1 or more", least=1))
+    dropout: float = field(default=0.0, metadata=about("on the update's input; a share", least=0, below=1))
+    target_modules: str = field(
+        default="all-linear",
+        metadata=about(
+            "last names of linear layers, with commas between; `all-linear` is every one but a pooler",
+        ),
+    )
+    rslora: bool = field(default=False, metadata=about("scale by alpha / sqrt(r) instead (Kalajdzievski 2023)"))
+    dora: bool = field(default=False, metadata=about("also train the size of each weight column (Liu et al. 2024)"))
+
+
+class Lora(ThroughPeft):
     """h = W x + (alpha / r) B A x, with A (r, in) and B (out, r) trained and W frozen."""
 
     name = "lora"
     summary = "low-rank update of linear layers (Hu et al. 2021)"
     capabilities = Capabilities(
-        task_types=HEADED,
+        task_types=ALL_HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=True,
         mixed_batches=True,
@@ -40,38 +53,26 @@ class Lora:
         trains_base_copy=False,
     )
     learning_rate = 2e-3
-    settings = _DEFAULTS
+    settings = LoraSettings
     peft_type = "LORA"
     alternatives = ("bottleneck", "ia3")
-    example: Mapping[str, Any] = {}
-
-    def virtual_tokens(self, config: Mapping[str, Any]) -> int:
-        """See `Method.virtual_tokens`."""
-        return 0
 
     def recorded(self, peft_config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Method.recorded`."""
         # what peft takes where a file of an old version does not say
         return {"r": peft_config.get("r", 8), "alpha": peft_config.get("lora_alpha", 8)}
 
-    def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve(self, backbone: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return rank, alpha and the targets by name; see `Method.resolve`."""
-        config = resolve_settings(self.name, _DEFAULTS, settings)
-        if config["r"] < 1:
-            raise UsageError(f"LoRA's rank must be at least 1, not {config['r']}.", "--set r=8")
-        # an update that is scaled by 0 learns nothing
-        if config["alpha"] < 1:
-            raise UsageError(f"LoRA's alpha must be at least 1, not {config['alpha']}.", "--set alpha=16")
-        if not 0 <= config["dropout"] < 1:
-            raise UsageError(f"LoRA's dropout must be in [0, 1), not {config['dropout']}.", "--set dropout=0.1")
-        targets, excluded = _peft.linear_targets(backbone, str(config.pop("target_modules")))
+        config = asdict(read_settings(self.name, LoraSettings, settings))
+        targets, excluded = linear_targets(backbone, config.pop("target_modules"))
         return config | {"target_modules": targets, "exclude_modules": excluded}
 
-    def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
+    def attach(self, backbone: PreTrainedModel, config: Mapping[str, Any]) -> nn.Module:
         """See `Method.attach`."""
         from peft import LoraConfig
 
-        return _peft.attach(
+        return attach(
             backbone,
             LoraConfig(
                 task_type="FEATURE_EXTRACTION",
@@ -85,25 +86,13 @@ class Lora:
             ),
         )
 
-    def is_quick(self, config: Mapping[str, Any]) -> bool:
-        """See `Quickened.is_quick`."""
+    def has_fast_layers(self, config: Mapping[str, Any]) -> bool:
+        """See `SupportsFastLayers.has_fast_layers`."""
         return not config["dora"] and not config["dropout"]
 
-    def quick(self, module: nn.Module) -> AbstractContextManager[None]:
-        """See `Quickened.quick`."""
-        return quick_layers(module)
-
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
-        """See `Method.save`."""
-        _peft.save(module, base_name, folder)
-
-    def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
-        """See `Method.load`."""
-        return _peft.load(backbone, files, self.peft_type)
-
-    def detach(self, module: nn.Module) -> None:
-        """See `Method.detach`."""
-        _peft.detach(module)
+    def fast_layers(self, module: nn.Module) -> AbstractContextManager[None]:
+        """See `SupportsFastLayers.fast_layers`."""
+        return fast_layers(module)
 
 
 METHODS = (Lora(),)

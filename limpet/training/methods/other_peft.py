@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from limpet.errors import UsageError
 from limpet.registry.formats import peft_config
 from limpet.registry.formats.peft_allowed_fields import FIELDS
-from limpet.training.methods import HEADED, Capabilities, _peft, _prompts
-from limpet.training.methods._fields import read_field
+from limpet.training.methods import _peft, _prompts
+from limpet.training.methods._protocol import ALL_HEADED, Capabilities
+from limpet.training.methods._settings import Setting, explain_fields, read_fields
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel
 
 __all__ = ["METHODS", "OtherPeft"]
 
@@ -50,7 +54,7 @@ _UNFIT = {
 }
 
 
-class OtherPeft:
+class OtherPeft(_peft.ThroughPeft):
     """One of peft's methods that has no module of its own here.
 
     Args:
@@ -61,7 +65,7 @@ class OtherPeft:
     """
 
     capabilities = Capabilities(
-        task_types=HEADED,
+        task_types=ALL_HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=False,
@@ -70,7 +74,6 @@ class OtherPeft:
         trains_base_copy=False,
     )
     learning_rate = 1e-3
-    settings: Mapping[str, Any] = {}
     alternatives = ("lora", "bottleneck", "ia3")
 
     def __init__(self, peft_type: str) -> None:
@@ -79,6 +82,10 @@ class OtherPeft:
         self.name = f"peft:{peft_type.lower()}"
         self.example: Mapping[str, Any] = {"token_indices": [7, 8]} if peft_type == "TRAINABLE_TOKENS" else {}
         self.summary = f"peft's {peft_type}, its configuration's fields as settings"
+
+    def explain_settings(self) -> tuple[Setting, ...]:
+        """See `Method.explain_settings`."""
+        return explain_fields(self._class(), hidden=_OURS)
 
     def virtual_tokens(self, config: Mapping[str, Any]) -> int:
         """See `Method.virtual_tokens`."""
@@ -89,12 +96,12 @@ class OtherPeft:
         known = {field.name for field in dataclasses.fields(self._class())} - _OURS
         return {name: value for name, value in peft_config.items() if name in known}
 
-    def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve(self, backbone: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return all fields of peft's configuration as they will be; see `Method.resolve`."""
         if self.unfit:
             raise UsageError(f"Method {self.name!r} can't be used here: {self.unfit}.", "--method lora")
         kind = self._class()
-        given = self._read(kind, settings)
+        given = read_fields(self.name, kind, settings, hidden=_OURS)
         if self.peft_type == "CARTRIDGE":
             _prompts.check_takes_past(backbone)
         if self.peft_type == "TRAINABLE_TOKENS" and not given.get("token_indices"):
@@ -113,44 +120,29 @@ class OtherPeft:
             raise UsageError(f"Method {self.name!r} can't be used like this: {wrong}.", "limpet methods")
         return config
 
-    def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
+    def attach(self, backbone: PreTrainedModel, config: Mapping[str, Any]) -> nn.Module:
         """See `Method.attach`."""
         return _peft.attach(backbone, self._class()(task_type="FEATURE_EXTRACTION", **config))
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
-        """See `Method.save`."""
-        _peft.save(module, base_name, folder)
-
-    def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
+    def load(self, backbone: PreTrainedModel, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
         if self.unfit:
             raise UsageError(f"Method {self.name!r} can't be used here: {self.unfit}.", "--method lora")
         if "num_virtual_tokens" in {field.name for field in dataclasses.fields(self._class())}:
             return _prompts.load(backbone, files, self.peft_type)
-        return _peft.load(backbone, files, self.peft_type)
+        return super().load(backbone, files)
 
-    def detach(self, module: nn.Module) -> None:
-        """See `Method.detach`."""
-        _peft.detach(module)
-
-    def _class(self) -> Any:
+    def _class(self) -> type[PeftConfig]:
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
         from peft.utils.peft_types import PeftType
 
-        return PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(self.peft_type)]
-
-    def _read(self, kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Turn settings, as typed or as meant, into the values of the configuration's fields."""
-        hints = get_type_hints(kind)
-        known = {field.name for field in dataclasses.fields(kind) if field.init} - _OURS
-        for name in settings.keys() - known:
-            close = difflib.get_close_matches(name, known, n=1)
-            nearest = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(known))}."
-            raise UsageError(f"Method {self.name!r} has no setting {name!r}; {nearest}", "limpet methods")
-        return {name: read_field(self.name, name, value, annotation=hints[name]) for name, value in settings.items()}
+        kind: type[PeftConfig] = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(self.peft_type)]
+        return kind
 
 
-def _defaults(peft_type: str, backbone: Any, fields: set[str], *, given: Mapping[str, Any]) -> dict[str, Any]:
+def _defaults(
+    peft_type: str, backbone: PreTrainedModel, fields: set[str], *, given: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return values for fields that peft leaves to the reader, or whose default fits only wide models."""
     chosen: dict[str, Any] = {}
     if "num_virtual_tokens" in fields:
@@ -161,7 +153,7 @@ def _defaults(peft_type: str, backbone: Any, fields: set[str], *, given: Mapping
     return chosen | _sizes(peft_type, backbone, shapes)
 
 
-def _sizes(peft_type: str, backbone: Any, shapes: list[tuple[int, int]]) -> dict[str, Any]:
+def _sizes(peft_type: str, backbone: PreTrainedModel, shapes: list[tuple[int, int]]) -> dict[str, Any]:
     """Return peft's default sizes where the base has room for them, and what it has room for where not."""
     if peft_type == "FROD":
         return {"progressbar": False}
@@ -183,7 +175,7 @@ def _sizes(peft_type: str, backbone: Any, shapes: list[tuple[int, int]]) -> dict
     }.get(peft_type, {})
 
 
-def _targets(peft_type: str, backbone: Any, fields: set[str]) -> dict[str, Any]:
+def _targets(peft_type: str, backbone: PreTrainedModel, fields: set[str]) -> dict[str, Any]:
     if peft_type == "TRAINABLE_TOKENS":
         return {}
     if peft_type == "LN_TUNING":
@@ -203,7 +195,7 @@ def _targets(peft_type: str, backbone: Any, fields: set[str]) -> dict[str, Any]:
     return {"target_modules": full}
 
 
-def _shapes(backbone: Any, targets: Any) -> list[tuple[int, int]]:
+def _shapes(backbone: PreTrainedModel, targets: Any) -> list[tuple[int, int]]:
     """Return the shapes of the targeted layers' weights."""
     shapes = []
     for name, module in backbone.named_modules():

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
 from limpet.errors import UsageError
-from limpet.training.methods import HEADED, Capabilities, _peft, _prompts, resolve_settings
+from limpet.training.methods import _peft, _prompts
+from limpet.training.methods._protocol import ALL_HEADED, Capabilities
+from limpet.training.methods._settings import about, read_settings
 
-__all__ = ["METHODS", "PTuning"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-_DEFAULTS: dict[str, Any] = {
-    "virtual_tokens": 20,
-    "encoder": "mlp",
-    "encoder_size": None,
-    "encoder_layers": 2,
-    "encoder_dropout": 0.0,
-}
+__all__ = ["METHODS", "PTuning", "PTuningSettings"]
+
+
+@dataclass(frozen=True)
+class PTuningSettings:
+    """What `--set` takes."""
+
+    virtual_tokens: int = field(default=20, metadata=_prompts.HOW_MANY)
+    encoder: Literal["mlp", "lstm"] = field(default="mlp", metadata=about("the network that computes them"))
+    encoder_size: int | None = field(
+        default=None, metadata=about("the network's inner width; none is the width of a word", least=1)
+    )
+    encoder_layers: int = field(default=2, metadata=about("layers of the LSTM", least=1))
+    encoder_dropout: float = field(
+        default=0.0, metadata=about("between the layers of the LSTM; a share", least=0, below=1)
+    )
 
 
 class PTuning(_prompts.VirtualTokens):
@@ -28,7 +40,7 @@ class PTuning(_prompts.VirtualTokens):
     name = "p-tuning"
     summary = "word vectors before the text, computed by a network (Liu et al. 2021)"
     capabilities = Capabilities(
-        task_types=HEADED,
+        task_types=ALL_HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=False,
@@ -37,31 +49,20 @@ class PTuning(_prompts.VirtualTokens):
         trains_base_copy=False,
     )
     learning_rate = 1e-2
-    settings = _DEFAULTS
+    settings = PTuningSettings
     peft_type = "P_TUNING"
     alternatives = ("prompt", "prefix", "lora")
 
-    def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve(self, backbone: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return length and encoder; see `Method.resolve`."""
-        config = resolve_settings(self.name, _DEFAULTS, settings)
-        _prompts.check_count(config)
-        if config["encoder"] not in ("mlp", "lstm"):
-            raise UsageError(f"The encoder must be mlp or lstm, not {config['encoder']!r}.", "--set encoder=lstm")
-        if config["encoder"] == "mlp" and (config["encoder_layers"], config["encoder_dropout"]) != (2, 0.0):
+        chosen = read_settings(self.name, PTuningSettings, settings)
+        if chosen.encoder == "mlp" and (chosen.encoder_layers, chosen.encoder_dropout) != (2, 0.0):
             raise UsageError("Layers and dropout are settings of the lstm encoder alone.", "--set encoder=lstm")
-        if not 0 <= config["encoder_dropout"] < 1:
-            raise UsageError(
-                f"The encoder's dropout must be in [0, 1), not {config['encoder_dropout']}.",
-                "--set encoder_dropout=0.1",
-            )
-        if config["encoder_layers"] < 1:
-            raise UsageError(
-                f"The encoder must have at least 1 layer, not {config['encoder_layers']}.", "--set encoder_layers=2"
-            )
-        _prompts.fill_size(config, "encoder_size", _prompts.embeddings(backbone).embedding_dim)
-        return config
+        if chosen.encoder_size is None:
+            chosen = replace(chosen, encoder_size=_prompts.embeddings(backbone).embedding_dim)
+        return asdict(chosen)
 
-    def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
+    def attach(self, backbone: PreTrainedModel, config: Mapping[str, Any]) -> nn.Module:
         """See `Method.attach`."""
         from peft import PromptEncoderConfig
 
@@ -77,18 +78,6 @@ class PTuning(_prompts.VirtualTokens):
                 encoder_dropout=config["encoder_dropout"],
             ),
         )
-
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
-        """See `Method.save`; the encoder is left away, and what it computes is kept."""
-        _peft.save(module, base_name, folder)
-
-    def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
-        """See `Method.load`; training that goes on moves the prompt itself."""
-        return _prompts.load(backbone, files, self.peft_type)
-
-    def detach(self, module: nn.Module) -> None:
-        """See `Method.detach`."""
-        _peft.detach(module)
 
 
 METHODS = (PTuning(),)

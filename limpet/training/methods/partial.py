@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.training.base.frozen_layers import LowerLayers
-from limpet.training.methods import HEADED, Capabilities, resolve_settings
+from limpet.training.methods._protocol import ALL_HEADED, Capabilities
+from limpet.training.methods._settings import about, read_settings
 from limpet.training.methods._without_peft import OutsidePeft
 
-__all__ = ["METHODS", "Partial"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers.utils import ModelOutput
+
+__all__ = ["METHODS", "Partial", "PartialSettings"]
 
 _FILE = "model.safetensors"
-_DEFAULTS: dict[str, Any] = {"layers": 2}
 # what stands between the last layer and the head, by the names that architectures give it
 _LAST_NORMS = ("norm", "ln_f", "final_layer_norm", "final_norm")
+
+
+@dataclass(frozen=True)
+class PartialSettings:
+    """What `--set` takes."""
+
+    layers: int = field(default=2, metadata=about("how many layers are trained, from the top"))
 
 
 class Partial(OutsidePeft):
@@ -29,7 +41,7 @@ class Partial(OutsidePeft):
     name = "partial"
     summary = "the top layers of a copy of the base, and the head"
     capabilities = Capabilities(
-        task_types=HEADED,
+        task_types=ALL_HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=False,
@@ -38,12 +50,12 @@ class Partial(OutsidePeft):
         trains_base_copy=True,
     )
     learning_rate = 1e-3
-    settings = _DEFAULTS
+    settings = PartialSettings
     alternatives = ("full", "probe")
 
-    def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve(self, backbone: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return how many layers are trained; see `Method.resolve`."""
-        config = resolve_settings(self.name, _DEFAULTS, settings)
+        config = asdict(read_settings(self.name, PartialSettings, settings))
         _, stack = _stack(backbone)
         if not 1 <= config["layers"] <= len(stack):
             raise UsageError(
@@ -52,18 +64,17 @@ class Partial(OutsidePeft):
             )
         return config
 
-    def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
+    def attach(self, backbone: PreTrainedModel, config: Mapping[str, Any]) -> nn.Module:
         """See `Method.attach`."""
         return TopLayers(backbone, _top(backbone, config["layers"]))
 
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
+    def save(self, module: TopLayers, base_name: str, folder: Path) -> None:
         """See `Method.save`; what was not trained is not saved."""
-        top: Any = module
-        trained = {name: p for name, p in sorted(top.model.named_parameters()) if p.requires_grad}
+        trained = {name: p for name, p in sorted(module.model.named_parameters()) if p.requires_grad}
         tensors = {name: p.detach().cpu().clone().contiguous() for name, p in trained.items()}
         save_file(tensors, folder / _FILE, metadata={"format": "pt"})
 
-    def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
+    def load(self, backbone: PreTrainedModel, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`; the saved tensors say which modules were trained."""
         if _FILE not in files:
             raise IntegrityError(f"The version has no {_FILE}.", "limpet verify")
@@ -83,17 +94,13 @@ class Partial(OutsidePeft):
             raise IntegrityError(f"The weights do not fit this base: {error}", "limpet base show") from error
         return module
 
-    def lower_layers(self, module: nn.Module) -> LowerLayers | None:
-        """See `methods.Layered`; an encoder-decoder's texts pass its encoder too, so all of it computes each time."""
-        top: Any = module
-        _, stack = _stack(top.model)
+    def lower_layers(self, module: TopLayers) -> LowerLayers | None:
+        """See `SupportsFrozenPrefix`; in an encoder-decoder, texts pass the encoder too, so nothing is left out."""
+        _, stack = _stack(module.model)
         trained = next(index for index, layer in enumerate(stack) if any(p.requires_grad for p in layer.parameters()))
-        if trained == 0 or top.config.is_encoder_decoder:
+        if trained == 0 or module.config.is_encoder_decoder:
             return None
         return LowerLayers(tuple(stack[:trained]), stack[trained])
-
-    def detach(self, module: nn.Module) -> None:
-        """The copy is dropped with its last reference; the base was never touched."""
 
 
 class TopLayers(nn.Module):
@@ -102,7 +109,7 @@ class TopLayers(nn.Module):
     Only the copies are ever in training mode: no dropout acts in what stays as it is.
     """
 
-    def __init__(self, backbone: Any, trained: list[str]) -> None:
+    def __init__(self, backbone: PreTrainedModel, trained: list[str]) -> None:
         super().__init__()
         own = {id(p) for name in trained for p in backbone.get_submodule(name).parameters()}
         tensors = (*backbone.parameters(), *backbone.buffers())
@@ -114,15 +121,15 @@ class TopLayers(nn.Module):
         self.train(False)
 
     @property
-    def config(self) -> Any:
+    def config(self) -> PreTrainedConfig:
         """The model's configuration."""
         return self.model.config
 
-    def get_base_model(self) -> Any:
+    def get_base_model(self) -> PreTrainedModel:
         """The model itself, as peft's modules give it."""
         return self.model
 
-    def forward(self, **inputs: Any) -> Any:
+    def forward(self, **inputs: Tensor) -> ModelOutput:
         """What the model answers."""
         return self.model(**inputs)
 
@@ -135,7 +142,7 @@ class TopLayers(nn.Module):
         return self
 
 
-def _stack(backbone: Any) -> tuple[str, nn.ModuleList]:
+def _stack(backbone: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     """Return the layers that the head reads from, with their name: the last stack of as many as the base has.
 
     Raises:
@@ -155,7 +162,7 @@ def _stack(backbone: Any) -> tuple[str, nn.ModuleList]:
     return found[-1]
 
 
-def _top(backbone: Any, layers: int) -> list[str]:
+def _top(backbone: PreTrainedModel, layers: int) -> list[str]:
     """Return the names of the top layers, and of the normalisation after them."""
     name, stack = _stack(backbone)
     owner = name.rpartition(".")[0]

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from limpet.errors import UsageError
-from limpet.training.methods import HEADED, Capabilities, _peft, _prompts, resolve_settings
+from limpet.training.methods import _peft, _prompts
+from limpet.training.methods._protocol import ALL_HEADED, Capabilities
+from limpet.training.methods._settings import about, read_settings
 
-__all__ = ["METHODS", "Prefix"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-_DEFAULTS: dict[str, Any] = {"virtual_tokens": 20, "projection": False, "projection_size": None}
+__all__ = ["METHODS", "Prefix", "PrefixSettings"]
+
+
+@dataclass(frozen=True)
+class PrefixSettings:
+    """What `--set` takes."""
+
+    virtual_tokens: int = field(default=20, metadata=_prompts.HOW_MANY)
+    projection: bool = field(
+        default=False,
+        metadata=about(
+            "compute them by an MLP while training, the paper's reparametrisation; what it computes is saved, "
+            "the MLP is not"
+        ),
+    )
+    projection_size: int | None = field(
+        default=None,
+        metadata=about("the MLP's inner width, with `projection` alone; none is the hidden size", least=1),
+    )
 
 
 class Prefix(_prompts.VirtualTokens):
@@ -22,7 +43,7 @@ class Prefix(_prompts.VirtualTokens):
     name = "prefix"
     summary = "trained keys and values in every layer (Li & Liang 2021)"
     capabilities = Capabilities(
-        task_types=HEADED,
+        task_types=ALL_HEADED,
         families=frozenset({"encoder", "decoder"}),
         mergeable=False,
         mixed_batches=False,
@@ -31,7 +52,7 @@ class Prefix(_prompts.VirtualTokens):
         trains_base_copy=False,
     )
     learning_rate = 3e-2
-    settings = _DEFAULTS
+    settings = PrefixSettings
     peft_type = "PREFIX_TUNING"
     alternatives = ("prompt", "p-tuning", "lora")
 
@@ -39,18 +60,21 @@ class Prefix(_prompts.VirtualTokens):
         """See `Method.recorded`."""
         return super().recorded(peft_config) | {"projection": False, "projection_size": None}
 
-    def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def saved_fields(self) -> dict[str, Any]:
+        """See `ThroughPeft.saved_fields`: the MLP is left away."""
+        return {"prefix_projection": False, "encoder_hidden_size": None}
+
+    def resolve(self, backbone: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return length and projection; see `Method.resolve`."""
         _prompts.check_takes_past(backbone)
-        config = resolve_settings(self.name, _DEFAULTS, settings)
-        _prompts.check_count(config)
-        if config["projection_size"] is not None and not config["projection"]:
+        chosen = read_settings(self.name, PrefixSettings, settings)
+        if chosen.projection_size is not None and not chosen.projection:
             raise UsageError("A projection's size is that of projection=true alone.", "--set projection=true")
-        if config["projection"]:
-            _prompts.fill_size(config, "projection_size", int(backbone.config.hidden_size))
-        return config
+        if chosen.projection and chosen.projection_size is None:
+            chosen = replace(chosen, projection_size=int(backbone.config.hidden_size))
+        return asdict(chosen)
 
-    def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
+    def attach(self, backbone: PreTrainedModel, config: Mapping[str, Any]) -> nn.Module:
         """See `Method.attach`."""
         from peft import PrefixTuningConfig
 
@@ -63,18 +87,6 @@ class Prefix(_prompts.VirtualTokens):
                 encoder_hidden_size=config["projection_size"],
             ),
         )
-
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
-        """See `Method.save`; the MLP is left away, and what it computes is kept."""
-        _peft.save(module, base_name, folder, overrides={"prefix_projection": False, "encoder_hidden_size": None})
-
-    def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
-        """See `Method.load`."""
-        return _prompts.load(backbone, files, self.peft_type, overrides={"prefix_projection": False})
-
-    def detach(self, module: nn.Module) -> None:
-        """See `Method.detach`."""
-        _peft.detach(module)
 
 
 METHODS = (Prefix(),)

@@ -6,10 +6,15 @@ Nothing is attached, so the features of a text never change: the trainer extract
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from limpet.training.methods import FEATURES, Capabilities, resolve_settings
+from limpet.training.methods._protocol import NON_GENERATIVE, Capabilities
+from limpet.training.methods._settings import read_settings
 from limpet.training.methods._without_peft import Untouched
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["METHODS", "Probe"]
 
@@ -20,7 +25,7 @@ class Probe(Untouched):
     name = "probe"
     summary = "a head on frozen features, extracted once"
     capabilities = Capabilities(
-        task_types=FEATURES,
+        task_types=NON_GENERATIVE,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=True,
@@ -29,12 +34,11 @@ class Probe(Untouched):
         trains_base_copy=False,
     )
     learning_rate = 1e-2
-    settings: Mapping[str, Any] = {}
     alternatives = ("lora",)
 
-    def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve(self, backbone: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
         """A probe has no settings of its own; see `Method.resolve`."""
-        return resolve_settings(self.name, {}, settings)
+        return asdict(read_settings(self.name, self.settings, settings))
 
 
 METHODS = (Probe(),)

@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from limpet.errors import UsageError
 from limpet.training.base.pretrained import load_tokenizer
-from limpet.training.methods import HEADED, Capabilities, _peft, _prompts, resolve_settings
+from limpet.training.methods import _peft, _prompts
+from limpet.training.methods._protocol import ALL_HEADED, Capabilities
+from limpet.training.methods._settings import about, read_settings
 
-__all__ = ["METHODS", "Prompt"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-_DEFAULTS: dict[str, Any] = {"virtual_tokens": 20, "init": "random", "text": ""}
-_INITS = ("random", "vocabulary", "text")
+__all__ = ["METHODS", "Prompt", "PromptSettings"]
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """What `--set` takes."""
+
+    virtual_tokens: int = field(default=20, metadata=_prompts.HOW_MANY)
+    init: Literal["random", "vocabulary", "text"] = field(
+        default="random",
+        metadata=about(
+            "begin uniformly in [-0.5, 0.5], at words drawn from the base's vocabulary, or at the words of `text`"
+        ),
+    )
+    text: str = field(
+        default="",
+        metadata=about("the text to begin at, repeated or cut to `virtual_tokens`; with `init=text` alone"),
+    )
 
 
 class Prompt(_prompts.VirtualTokens):
@@ -25,7 +45,7 @@ class Prompt(_prompts.VirtualTokens):
     name = "prompt"
     summary = "trained word vectors before the text (Lester et al. 2021)"
     capabilities = Capabilities(
-        task_types=HEADED,
+        task_types=ALL_HEADED,
         families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=False,
         mixed_batches=False,
@@ -34,31 +54,25 @@ class Prompt(_prompts.VirtualTokens):
         trains_base_copy=False,
     )
     learning_rate = 3e-2
-    settings = _DEFAULTS
+    settings = PromptSettings
     peft_type = "PROMPT_TUNING"
     alternatives = ("p-tuning", "prefix", "lora")
 
-    def resolve(self, backbone: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve(self, backbone: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return length and beginning; see `Method.resolve`."""
-        config = resolve_settings(self.name, _DEFAULTS, settings)
-        _prompts.check_count(config)
-        if config["init"] not in _INITS:
-            raise UsageError(
-                f"A prompt's init must be one of {', '.join(_INITS)}, not {config['init']!r}.",
-                "--set init=vocabulary",
-            )
-        if (config["init"] == "text") != bool(config["text"].strip()):
+        chosen = read_settings(self.name, PromptSettings, settings)
+        if (chosen.init == "text") != bool(chosen.text.strip()):
             raise UsageError(
                 "init=text and a text belong together.", '--set init=text --set text="What is it about?"'
             )
-        return config
+        return asdict(chosen)
 
-    def attach(self, backbone: Any, config: Mapping[str, Any]) -> nn.Module:
+    def attach(self, backbone: PreTrainedModel, config: Mapping[str, Any]) -> nn.Module:
         """See `Method.attach`."""
         from peft import PromptTuningConfig
 
-        words = _prompts.embeddings(backbone)
-        module: Any = _peft.attach(
+        vocabulary = _prompts.embeddings(backbone)
+        module = _peft.attach(
             backbone,
             # the beginning is set here: peft would need a tokenizer by name, again at every load
             PromptTuningConfig(
@@ -67,32 +81,20 @@ class Prompt(_prompts.VirtualTokens):
                 **_prompts.shape(backbone),
             ),
         )
-        (encoder,) = module.prompt_encoder.values()
         with torch.no_grad():
-            encoder.embedding.weight.copy_(_beginning(backbone, words, config))
-        return module  # type: ignore[no-any-return]
-
-    def save(self, module: nn.Module, config: Mapping[str, Any], base_name: str, *, folder: Path) -> None:
-        """See `Method.save`."""
-        _peft.save(module, base_name, folder)
-
-    def load(self, backbone: Any, files: Mapping[str, Path]) -> nn.Module:
-        """See `Method.load`."""
-        return _prompts.load(backbone, files, self.peft_type)
-
-    def detach(self, module: nn.Module) -> None:
-        """See `Method.detach`."""
-        _peft.detach(module)
+            prompt = module.get_parameter("prompt_encoder.default.embedding.weight")
+            prompt.copy_(_beginning(backbone, vocabulary, config))
+        return module
 
 
-def _beginning(backbone: Any, words: nn.Embedding, config: Mapping[str, Any]) -> Tensor:
+def _beginning(backbone: PreTrainedModel, vocabulary: nn.Embedding, config: Mapping[str, Any]) -> Tensor:
     """Return first values (virtual tokens, width), in one of the paper's ways; random is uniform in [-0.5, 0.5]."""
     count = int(config["virtual_tokens"])
-    device = words.weight.device
+    device = vocabulary.weight.device
     if config["init"] == "random":
-        return (torch.rand(count, words.embedding_dim) - 0.5).to(device)
+        return (torch.rand(count, vocabulary.embedding_dim) - 0.5).to(device)
     if config["init"] == "vocabulary":
-        ids = torch.randint(words.num_embeddings, (count,))
+        ids = torch.randint(vocabulary.num_embeddings, (count,))
     else:
         tokenizer = load_tokenizer(Path(backbone.name_or_path))
         found = list(tokenizer(config["text"], add_special_tokens=False)["input_ids"])
@@ -100,7 +102,7 @@ def _beginning(backbone: Any, words: nn.Embedding, config: Mapping[str, Any]) ->
             raise UsageError(f"The text {config['text']!r} has no tokens.", "--set text=...")
         # repeated until it is long enough, cut where it is too long
         ids = torch.tensor((found * (-(-count // len(found))))[:count])
-    return words.weight.detach()[ids.to(device)].clone()
+    return vocabulary.weight.detach()[ids.to(device)].clone()
 
 
 METHODS = (Prompt(),)

@@ -46,8 +46,8 @@ def describe(method: methods.Method, config: Mapping[str, Any], dtype: str, *, w
     """Say what was chosen for a training by a method's configuration: dtype, threads, and what is done to be fast."""
     possible = {
         "cast-once": dtype == "bfloat16",
-        "quick-layers": isinstance(method, methods.Quickened) and method.is_quick(config),
-        "kept-layers": isinstance(method, methods.Layered),
+        "quick-layers": isinstance(method, methods.SupportsFastLayers) and method.has_fast_layers(config),
+        "kept-layers": isinstance(method, methods.SupportsFrozenPrefix),
         "fused-attention": dtype == "bfloat16",
     }
     made = [name for name in CHOICES if possible.get(name, True) and name not in without]
@@ -71,8 +71,8 @@ def computing(
         without: Names of choices that are not to be made.
     """
     with ExitStack() as stack:
-        if isinstance(method, methods.Quickened) and "quick-layers" not in without:
-            stack.enter_context(method.quick(module))
+        if isinstance(method, methods.SupportsFastLayers) and "quick-layers" not in without:
+            stack.enter_context(method.fast_layers(module))
         if dtype == "bfloat16" and "cast-once" not in without:
             stack.enter_context(_cast_once(module))
         if dtype == "bfloat16" and "fused-attention" not in without:

@@ -68,7 +68,7 @@ def try_method(model: Any, method: methods.Method, folder: Path) -> Compatibilit
 
 def load_again(model: Any, method: methods.Method, files: Mapping[str, Path]) -> Tensor:
     """Return the logits (2, labels) of saved files for `INPUTS`."""
-    if isinstance(method, methods.OwnHead):
+    if isinstance(method, methods.TrainingFree):
         return _own_head(model, method)
     frozen = frozenset(id(module) for module in model.modules())
     module = method.load(model, files)
@@ -106,7 +106,7 @@ def tiny_model(config: Any) -> Any:
 
 def _learn(model: Any, method: methods.Method, folder: Path) -> Tensor:
     config = method.resolve(model, method.example)
-    if isinstance(method, methods.OwnHead):
+    if isinstance(method, methods.TrainingFree):
         return _own_head(model, method)
     frozen = frozenset(id(module) for module in model.modules())
     with _quiet_generator():
@@ -131,14 +131,14 @@ def _learn(model: Any, method: methods.Method, folder: Path) -> Tensor:
                 raise ArithmeticError("its loss is not finite")
             if trained and all(torch.equal(old, new) for old, new in zip(before, trained, strict=True)):
                 raise ArithmeticError("the model runs without it: nothing of it has a gradient")
-            method.save(module, config, "a base", folder=folder)
+            method.save(module, "a base", folder)
             # with a new head: only the adapter's own files are compared
             return _answer(TaskModel(module, _head(model), frozen))
         finally:
             method.detach(module)
 
 
-def _own_head(model: Any, method: methods.OwnHead) -> Tensor:
+def _own_head(model: Any, method: methods.TrainingFree) -> Tensor:
     """What such a head answers is all that there is to try: nothing is trained, and nothing attached."""
     logits: Tensor = method.attempt(model, _on(model)).cpu()
     return logits.clone()

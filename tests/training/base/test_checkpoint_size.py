@@ -19,7 +19,7 @@ from tests.training.methods.table import load_tiny
 def test_a_full_checkpoint_has_the_size_that_was_computed_from_the_base(kind: str, tmp_path: Path) -> None:
     model = load_tiny(tiny_base(tmp_path / "base", kind))
     full = methods.get("full")
-    full.save(full.attach(model, {}), {}, "a base", folder=tmp_path)
+    full.save(full.attach(model, {}), "a base", tmp_path)
     assert full_checkpoint_size(model) == (tmp_path / "model.safetensors").stat().st_size
 
 

@@ -42,7 +42,7 @@ def top_layers(folder: Path, kind: str) -> tuple[TaskModel, Any]:
     module = partial.attach(base, partial.resolve(base, {"layers": 1}))
     head = ClassificationHead(HeadConfig("classification", "mean", base.config.hidden_size, 3, 0.0))
     model = TaskModel(module, head, frozenset())
-    assert isinstance(partial, methods.Layered)
+    assert isinstance(partial, methods.SupportsFrozenPrefix)
     model.lower = partial.lower_layers(module)
     tokenizer = AutoTokenizer.from_pretrained(path)
     tokenizer.pad_token = tokenizer.pad_token or "[PAD]"
@@ -103,7 +103,7 @@ def test_where_a_layer_reads_more_than_the_layer_below_returns_all_of_them_compu
 
 def test_where_no_layer_is_frozen_none_is_passed_by(tmp_path: Path) -> None:
     base, partial = load_tiny(tiny_base(tmp_path, "bert")), methods.get("partial")
-    assert isinstance(partial, methods.Layered)
+    assert isinstance(partial, methods.SupportsFrozenPrefix)
     assert partial.lower_layers(partial.attach(base, partial.resolve(base, {"layers": 2}))) is None
 
 

@@ -78,7 +78,7 @@ def test_with_lora_it_is_what_generate_gives_with_peft(tmp_path: Path, kind: str
     answers = ours(module, head, PROMPTS, frozenset())
     assert answers != plain
     (tmp_path / "adapter").mkdir()
-    methods.get("lora").save(module, {}, "a base", folder=tmp_path / "adapter")
+    methods.get("lora").save(module, "a base", tmp_path / "adapter")
     methods.get("lora").detach(module)
     assert ours(model, head, PROMPTS, frozenset()) == plain
     whole = whole_model(tmp_path / kind, kind)

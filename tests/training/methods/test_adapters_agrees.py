@@ -62,7 +62,7 @@ def test_the_package_adapters_computes_the_same(tmp_path: Path, kind: str, place
     torch.testing.assert_close(answer(model, tensors), tensors["hidden/none"][mask], rtol=0, atol=TOLERANCE)
     settings = BOTTLENECK.resolve(model, {"placement": placement, "size": 2})
     fresh = BOTTLENECK.attach(model, settings)
-    BOTTLENECK.save(fresh, settings, kind, folder=tmp_path)
+    BOTTLENECK.save(fresh, kind, tmp_path)
     BOTTLENECK.detach(fresh)
     save_file(adapter, tmp_path / "adapter_model.safetensors")
     loaded = BOTTLENECK.load(model, {path.name: path for path in tmp_path.iterdir()})

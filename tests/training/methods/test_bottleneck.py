@@ -114,7 +114,7 @@ def test_it_is_what_plain_torch_computes_from_the_saved_tensors(tmp_path: Path, 
         ours = answer(module, kind)
         saved = tmp_path / f"{placement}-{activation}"
         saved.mkdir()
-        BOTTLENECK.save(module, config, "a base", folder=saved)
+        BOTTLENECK.save(module, "a base", saved)
         BOTTLENECK.detach(module)
         assert module_digest(model) == before
         count = hook_adapters(model, saved, activation)
@@ -199,9 +199,9 @@ def test_registering_with_peft_again_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"placement": "everywhere"}, "placement must be one of houlsby, pfeiffer"),
-        ({"activation": "tanh"}, "activation must be one of gelu, relu, swish"),
-        ({"size": "0"}, "size must be at least 1"),
+        ({"placement": "everywhere"}, "must be one of houlsby, pfeiffer, not 'everywhere'"),
+        ({"activation": "tanh"}, "must be one of gelu, relu, swish"),
+        ({"size": "0"}, "'size' of method 'bottleneck' must be at least 1"),
         ({"size": "small"}, "must be int"),
         ({"reduction_factor": "-2"}, "reduction_factor must be a finite number above 0"),
         ({"reduction_factor": "nan"}, "reduction_factor must be a finite number above 0"),

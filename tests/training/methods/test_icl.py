@@ -146,7 +146,7 @@ def test_an_edited_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"shots": 0}, "shots must be 1 or more"),
+        ({"shots": 0}, "'shots' of method 'icl' must be at least 1"),
         ({"shots": 500}, "are to be shown of each"),
         ({"budget": 20}, "do not fit into 20 tokens"),
         ({"template": "{text}"}, "ends with"),

@@ -77,7 +77,7 @@ def test_what_computes_a_prompt_is_trained_and_left_away(home: Home, tmp_path: P
         assert len(trained) > 1, "nothing but the prompt itself is trained"
         folder = tmp_path / name
         folder.mkdir()
-        method.save(module, config, "a base", folder=folder)
+        method.save(module, "a base", folder)
         method.detach(module)
         (saved,) = load_file(folder / "adapter_model.safetensors").items()
         wide = 2 * 2 * 32 if method is PREFIX else 32
@@ -173,18 +173,27 @@ def test_an_exported_version_is_taken_back_as_the_same_adapter(home: Home, tmp_p
 @pytest.mark.parametrize(
     ("method", "settings", "said"),
     [
-        ("prompt", {"virtual_tokens": "0"}, "at least 1 virtual token"),
+        ("prompt", {"virtual_tokens": "0"}, "'virtual_tokens' of method 'prompt' must be at least 1, not 0"),
         ("prompt", {"init": "words"}, "random, vocabulary, text"),
         ("prompt", {"init": "text"}, "belong together"),
         ("prompt", {"text": "salt"}, "belong together"),
         ("prefix", {"virtual_token": "3"}, "Did you mean virtual_tokens"),
         ("prefix", {"projection": "perhaps"}, "must be bool"),
-        ("prefix", {"projection": "true", "projection_size": "0"}, "projection_size must be at least 1, not 0"),
+        (
+            "prefix",
+            {"projection": "true", "projection_size": "0"},
+            "'projection_size' .* at least 1, not 0",
+        ),
         ("prefix", {"projection_size": "8"}, "projection=true alone"),
-        ("p-tuning", {"encoder": "gru"}, "mlp or lstm"),
+        ("p-tuning", {"encoder": "gru"}, "must be one of mlp, lstm, not 'gru'"),
         ("p-tuning", {"encoder_layers": "3"}, "lstm encoder alone"),
-        ("p-tuning", {"encoder": "lstm", "encoder_layers": "0"}, "at least 1 layer"),
-        ("p-tuning", {"encoder_size": "-1"}, "encoder_size must be at least 1, not -1"),
+        (
+            "p-tuning",
+            {"encoder": "lstm", "encoder_layers": "0"},
+            "'encoder_layers' .* at least 1",
+        ),
+        ("p-tuning", {"encoder": "lstm", "encoder_dropout": "1"}, r"must be in \[0, 1\), not 1.0"),
+        ("p-tuning", {"encoder_size": "-1"}, "'encoder_size' of method 'p-tuning' must be at least 1, not -1"),
         ("ia3", {"r": "3"}, "has no setting 'r'"),
     ],
 )

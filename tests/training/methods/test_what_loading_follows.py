@@ -51,7 +51,7 @@ def saved(model: Any, name: str, folder: Path) -> dict[str, Path]:
     method = methods.get(name)
     config = method.resolve(model, method.example)
     module = method.attach(model, config)
-    method.save(module, config, "a base", folder=folder)
+    method.save(module, "a base", folder)
     method.detach(module)
     return {path.name: path for path in folder.iterdir()}
 

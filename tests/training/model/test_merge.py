@@ -46,7 +46,7 @@ def random_adapter(model: Any, method: methods.Method, settings: dict[str, Any],
     with torch.no_grad():
         for parameter in (p for p in module.parameters() if p.requires_grad):
             parameter.add_(0.03 * torch.randn_like(parameter))
-    method.save(module, config, "a base", folder=folder)
+    method.save(module, "a base", folder)
     method.detach(module)
     return {path.name: path for path in folder.iterdir()}
 

@@ -47,7 +47,7 @@ def maker(home: Home, folder: Path) -> Make:
                 if parameter.requires_grad:
                     parameter += 0.3 * torch.randn_like(parameter)
         head = build_head(record, backbone.record, read_split(home.store, record, "train"))
-        way.save(module, config, backbone.record.name, folder=files)
+        way.save(module, backbone.record.name, files)
         save_head(head, files)
         way.detach(module)
         draft = VersionDraft(

@@ -53,7 +53,7 @@ class Adapters:
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter.data += 0.2 * torch.randn_like(parameter)
-        self.method.save(module, config, "base", folder=folder)
+        self.method.save(module, "base", folder)
         self.method.detach(module)
         return {path.name: path for path in folder.iterdir()}
 
