@@ -2,6 +2,16 @@
 
 from limpet.home.home import Home, TrainOptions
 from limpet.home.opening import HomeSettings, init, open_home
-from limpet.home.results import MethodInfo, Move, Trained
+from limpet.home.results import MethodInfo, MethodSettings, Move, Trained
 
-__all__ = ["Home", "HomeSettings", "MethodInfo", "Move", "TrainOptions", "Trained", "init", "open_home"]
+__all__ = [
+    "Home",
+    "HomeSettings",
+    "MethodInfo",
+    "MethodSettings",
+    "Move",
+    "TrainOptions",
+    "Trained",
+    "init",
+    "open_home",
+]
