@@ -17,7 +17,6 @@ import torch
 from limpet.home import Home, Trained
 from limpet.registry import versions
 from limpet.registry.records import streams
-from limpet.registry.versions import VersionQuery
 from limpet.training.learning.settings import TrainingSettings
 from tests.warm import Process, Warm
 
@@ -97,7 +96,7 @@ def test_the_same_run_is_not_trained_twice_at_once(home: Home, limpet: Start) ->
     codes = sorted(process.returncode for process in together)
     # the second either finds the first at it, or comes when it has ended and gets the same version
     assert codes in ([0, 0], [0, 4]), [process.communicate() for process in together]
-    assert [version.number for version in home.adapter.list(VersionQuery(task="place")).items] == [1]
+    assert [version.number for version in home.adapter.list("place").items] == [1]
 
 
 @pytest.mark.slow

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from limpet.errors import UsageError
 from limpet.registry import versions
 from limpet.registry.records import alarms, evaluations
-from limpet.registry.versions import alias_history, costs, deletion, lineage, notes, tags
-from limpet.registry.versions.listing import EVERY_VERSION
+from limpet.registry.versions import VersionQuery, alias_history, costs, deletion, lineage, notes, tags
 
 if TYPE_CHECKING:
     from limpet.home.context import HomeContext
@@ -18,13 +17,27 @@ if TYPE_CHECKING:
     from limpet.registry.formats.json_values import JsonObject
     from limpet.registry.records.alarms import Alarm
     from limpet.registry.values import AliasEvent, Page, VersionRecord
-    from limpet.registry.versions import VersionQuery
     from limpet.registry.versions.diff import VersionDifference
     from limpet.registry.versions.lineage import Lineage
     from limpet.registry.versions.notes import Note
     from limpet.training.progress import Progress
 
-__all__ = ["Adapters"]
+__all__ = ["Adapters", "ListOptions"]
+
+
+class ListOptions(TypedDict, total=False):
+    """What `home.adapter.list` takes beside the task, the method and the alias.
+
+    `where` has comparisons such as `score >= 0.9 and tag.owner = ada`. The page has `limit` (by default 50) versions,
+    newest first or by `sort`, such as `-score`, and begins behind `cursor`, which the page before has. With
+    `deleted`, those deleted are listed too.
+    """
+
+    where: str | None
+    limit: int
+    cursor: str | None
+    sort: str | None
+    deleted: bool
 
 
 class Adapters:
@@ -53,9 +66,22 @@ class Adapters:
         )
 
     def list(
-        self, query: VersionQuery = EVERY_VERSION, *, limit: int = 50, cursor: str | None = None
+        self,
+        task: str | None = None,
+        method: str | None = None,
+        alias: str | None = None,
+        **options: Unpack[ListOptions],
     ) -> Page[VersionRecord]:
-        """One page of the versions that a query chooses, all of them without one; newest first, or by its `sort`."""
+        """One page of versions: all of them, or those of a task, a method, under an alias; see `ListOptions`."""
+        query = VersionQuery(
+            task,
+            method,
+            alias,
+            where=options.get("where"),
+            sort=options.get("sort"),
+            deleted=options.get("deleted", False),
+        )
+        limit, cursor = options.get("limit", 50), options.get("cursor")
         return versions.find(self._context.store, query, limit=limit, cursor=cursor)
 
     def show(self, reference: str) -> VersionRecord:

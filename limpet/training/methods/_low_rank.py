@@ -106,7 +106,7 @@ class _FastForward:
 
 class _Updated(torch.autograd.Function):
     @staticmethod
-    def forward(  # noqa: PLR0917 (autograd hands tensors on by their place)
+    def forward(  # noqa: PLR0913, PLR0917 (autograd hands tensors on by their place)
         ctx: Any,
         x: Tensor,
         low: Tensor,

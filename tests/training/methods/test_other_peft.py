@@ -8,7 +8,6 @@ import pytest
 
 from limpet.errors import UsageError
 from limpet.home import Home
-from limpet.registry.versions import VersionQuery
 from limpet.training import methods
 from limpet.training.base.tensor_digests import module_digest
 from limpet.training.learning.settings import TrainingSettings
@@ -103,4 +102,4 @@ def test_it_is_trained_kept_and_told_apart(home: Home) -> None:
     ).version
     assert (version.method, version.config["method"]["r"]) == ("peft:loha", 2)
     assert version.config["method"]["exclude_modules"] == ["pooler.dense"]
-    assert [one.reference for one in home.adapter.list(VersionQuery(method="peft:loha")).items] == [version.reference]
+    assert [one.reference for one in home.adapter.list(method="peft:loha").items] == [version.reference]

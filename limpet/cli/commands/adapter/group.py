@@ -74,10 +74,10 @@ def list_(
 ) -> None:
     """List versions, newest first."""
     from limpet.cli.terminal import output
-    from limpet.registry.versions import VersionQuery
 
-    query = VersionQuery(task, method, alias, where=where, sort=sort, deleted=deleted)
-    page = invocation.open().adapter.list(query, limit=limit, cursor=cursor)
+    page = invocation.open().adapter.list(
+        task, method, alias, where=where, sort=sort, deleted=deleted, limit=limit, cursor=cursor
+    )
     if invocation.json:
         output.emit(adapters=page.items, cursor=page.cursor)
         return

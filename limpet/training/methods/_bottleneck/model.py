@@ -40,7 +40,7 @@ class BottleneckModel(BaseTuner):  # type: ignore[misc]
             peft_config.target_modules = pattern(str(model_config.get("model_type")), peft_config.placement)
         return peft_config
 
-    def _create_and_replace(  # noqa: PLR0917 (the signature of peft)
+    def _create_and_replace(  # noqa: PLR0913, PLR0917 (the signature of peft)
         self,
         peft_config: BottleneckConfig,
         adapter_name: str,
