@@ -108,7 +108,7 @@ def test_the_scores_beside_the_picture_are_those_of_the_picture(page: Path) -> N
 
 @pytest.mark.parametrize("script", sorted(DOCS.glob("*.py")), ids=address)
 def test_scripts_of_the_pages_find_what_they_import(script: Path) -> None:
-    assert runpy.run_path(str(script))["main"]
+    runpy.run_path(str(script))
 
 
 @pytest.mark.slow
