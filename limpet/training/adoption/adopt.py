@@ -92,7 +92,7 @@ def adopt(
         origin = _say(fitting, made, backbone, progress=progress)
         _write_adapter(fitting, staging)
         frozen = base_modules(backbone)
-        module: Any = method.load(backbone.model, {path.name: path for path in staging.iterdir()})
+        module: PreTrainedModel = method.load(backbone.model, {path.name: path for path in staging.iterdir()})
         try:
             parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
             method.save(module, backbone.record.name, staging)

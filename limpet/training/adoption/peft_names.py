@@ -191,6 +191,6 @@ def _matched(patterns: Sequence[str], names: Sequence[str], plain: bool) -> list
     return found
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

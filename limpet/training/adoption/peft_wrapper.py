@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,7 +87,7 @@ def _prefix(tensors: Mapping[str, Tensor], backbone: Backbone) -> str:
 
 def _outside(short: str, tensor: Tensor, backbone: Backbone, *, parts: Unwrapped) -> None:
     """Judge a tensor of a part that the backbone does not have."""
-    words: Any = backbone.words
+    words = backbone.words
     matrix = None
     if words is not None:
         matrix = backbone.model.get_input_embeddings().weight if words.weight is None else words.weight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -21,6 +21,9 @@ from limpet.training.base.precision import resolve_dtype
 from limpet.training.base.pretrained import load_pretrained, load_tokenizer
 from limpet.training.base.tensor_digests import Untouched, digests_of, module_tensors
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 __all__ = ["Backbone", "load_backbone", "positions"]
 
 
@@ -36,8 +39,8 @@ class Backbone:
     """
 
     record: BaseRecord
-    model: Any
-    tokenizer: Any
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     loaded: Mapping[str, str]
     untouched: Untouched
     words: LanguageHead | None = None
@@ -142,7 +145,7 @@ def _whole(model: nn.Module, words: LanguageHead | None) -> nn.Module:
     return nn.ModuleDict({"base": model} if words is None else {"base": model, "words": words})
 
 
-def positions(model: Any) -> int | None:
+def positions(model: PreTrainedModel) -> int | None:
     """Return how many tokens a model has positions for; null where it has no such limit."""
     limit = getattr(model.config, "max_position_embeddings", None)
     if not limit:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.first_few import first_few
 from limpet.registry.fingerprint import WEIGHTS_FILE, Fingerprint, fingerprinted_files
 from limpet.registry.formats.safetensors_header import check_header
 from limpet.training.base.pretrained import Pretrained, load_pretrained, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 __all__ = ["absent_pooler", "check_base", "check_nothing_missing", "check_quantisation"]
 
@@ -68,17 +71,17 @@ def check_base(folder: Path, name: str, family: str, *, fingerprint: Fingerprint
     return tuple(key for key in loaded.missing if key in _optional(loaded))
 
 
-def check_quantisation(content: Any, name: str) -> None:
+def check_quantisation(config: PretrainedConfig, name: str) -> None:
     """Refuse a configuration that says that the weights are stored quantised.
 
     Args:
-        content: The configuration, as transformers reads it.
+        config: The configuration, as transformers reads it.
         name: What the base is called, for the message.
 
     Raises:
         UsageError: They are; the message names how.
     """
-    quantisation = getattr(content, "quantization_config", None)
+    quantisation = getattr(config, "quantization_config", None)
     if not quantisation:
         return
     settings = quantisation if isinstance(quantisation, dict) else vars(quantisation)
@@ -156,7 +159,7 @@ def _check_dtypes(folder: Path, name: str) -> None:
         )
 
 
-def _check_tokenizer(folder: Path, name: str, model: Any) -> None:
+def _check_tokenizer(folder: Path, name: str, model: PreTrainedModel) -> None:
     try:
         tokenizer = load_tokenizer(folder)
         words = tokenizer.get_vocab()

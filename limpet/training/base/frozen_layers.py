@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers.utils import ModelOutput
 
 __all__ = ["KEPT", "LowerLayers", "LowerStates", "Reader", "total_bytes"]
 
@@ -30,10 +33,10 @@ class Reader(Protocol):
 
     lower: LowerLayers | None
 
-    def eval(self) -> Any:
+    def eval(self) -> object:
         """Switch dropout off."""
 
-    def hidden(self, **batch: Tensor) -> Any:
+    def hidden(self, **batch: Tensor) -> ModelOutput:
         """Run the backbone on a batch."""
 
 
@@ -65,7 +68,7 @@ class LowerLayers:
         returned: list[Any] = []
         read: list[Any] = []
 
-        def listen(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        def listen(layer: nn.Module, arguments: tuple[Any, ...], output: object) -> None:
             returned.append(output)
 
         def stop(layer: nn.Module, arguments: tuple[Any, ...]) -> None:

@@ -7,13 +7,16 @@ that comes without one can do everything but write text and learn from demonstra
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from limpet.training.base.pretrained import Pretrained
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 __all__ = ["LanguageHead", "head_tensors", "inner_model", "split_head", "tied_head", "virtual_tokens"]
 
@@ -60,18 +63,18 @@ class LanguageHead(nn.Module):
         return self._cast[2]
 
 
-def inner_model(module: Any) -> Any:
+def inner_model(module: PreTrainedModel) -> PreTrainedModel:
     """Return the transformers model within a method's module; what was changed inside it stays changed."""
     return module.get_base_model() if hasattr(module, "get_base_model") else module
 
 
-def virtual_tokens(module: Any) -> int:
+def virtual_tokens(module: PreTrainedModel) -> int:
     """Return how many positions a method's module takes in front of the text."""
     config = getattr(module, "active_peft_config", None)
     return int(config.num_virtual_tokens) if config is not None and config.is_prompt_learning else 0
 
 
-def tied_head(model: Any) -> LanguageHead:
+def tied_head(model: PreTrainedModel) -> LanguageHead:
     """Return a head that reads the word embeddings of `model`, as small decoders have it."""
     return LanguageHead(None, scale=_scale(model.config))
 
@@ -102,7 +105,7 @@ def split_head(loaded: Pretrained) -> tuple[Any, LanguageHead | None]:
     return model, head if _agrees(whole, model, head) else None
 
 
-def head_tensors(whole: Any) -> set[str]:
+def head_tensors(whole: PreTrainedModel) -> set[str]:
     """Return the names of the tensors of a model's last layer, which makes logits of words of hidden states."""
     output = whole.get_output_embeddings()
     if output is None:
@@ -111,11 +114,11 @@ def head_tensors(whole: Any) -> set[str]:
     return {f"{layer}.{name}" for layer in layers for name, _ in output.named_parameters()}
 
 
-def _scale(config: Any) -> float:
+def _scale(config: PretrainedConfig) -> float:
     return float(config.d_model**-0.5) if getattr(config, "scale_decoder_outputs", False) else 1.0
 
 
-def _without_head(whole: Any) -> Any:
+def _without_head(whole: PreTrainedModel) -> PreTrainedModel:
     if whole.base_model is not whole:
         return whole.base_model
     # T5's halves stand beside its head: they are put into the model that has none
@@ -129,7 +132,7 @@ def _without_head(whole: Any) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def _agrees(whole: Any, model: Any, head: LanguageHead) -> bool:
+def _agrees(whole: PreTrainedModel, model: PreTrainedModel, head: LanguageHead) -> bool:
     """Tell whether the head gives the whole model's logits: some models cap, scale or divide theirs."""
     ids = torch.tensor([_FEW_WORDS], device=model.device)
     inputs = {"input_ids": ids}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limpet.errors import IntegrityError, NotFoundError, UnavailableError, UsageError
 from limpet.first_few import first_few
@@ -31,6 +31,9 @@ from limpet.training.base.gguf import convert_gguf
 from limpet.training.base.pretrained import load_config
 from limpet.training.base.sample_wheels import base_folder, sample_folder
 from limpet.training.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 __all__ = ["ResolvedBase", "check", "describe", "family", "find_here", "is_called", "locate", "remembered", "resolve"]
 
@@ -251,7 +254,7 @@ def describe(resolved: ResolvedBase, progress: Progress = SILENT) -> BaseRecord:
     )
 
 
-def family(config: Any, name: str) -> str:
+def family(config: PretrainedConfig, name: str) -> str:
     """Return `encoder`, `decoder` or `encoder-decoder`.
 
     Args:

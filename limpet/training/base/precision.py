@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from limpet.errors import UsageError
@@ -43,6 +41,6 @@ def is_emulated(dtype: str) -> bool:
     return dtype == "bfloat16" and not bf16_is_fast()
 
 
-def autocast(device: Any, dtype: str) -> Any:
+def autocast(device: torch.device | str, dtype: str) -> torch.autocast:
     """Return a context in which products are computed in `dtype`; norms, sums and softmax stay in float32."""
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=dtype == "bfloat16")

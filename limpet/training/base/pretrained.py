@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from limpet.registry.fingerprint import fingerprinted_files
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["Pretrained", "load_config", "load_pretrained", "load_tokenizer", "only_these"]
 
@@ -26,7 +29,7 @@ class Pretrained:
     no use for, `reshaped` has the names that are of another shape in the files, with that shape and its own.
     """
 
-    model: Any
+    model: PreTrainedModel
     headed: bool
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
@@ -43,7 +46,7 @@ def only_these(files: list[Path]) -> Iterator[Path]:
         yield folder
 
 
-def load_config(folder: Path) -> Any:
+def load_config(folder: Path) -> PretrainedConfig:
     """Return a base's configuration, as transformers reads it.
 
     Args:
@@ -55,7 +58,7 @@ def load_config(folder: Path) -> Any:
         return AutoConfig.from_pretrained(seen, local_files_only=True, trust_remote_code=False)
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Return a base's tokenizer.
 
     Args:
@@ -69,7 +72,7 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_pretrained(folder: Path, family: str, **options: Any) -> Pretrained:
+def load_pretrained(folder: Path, family: str, **options: object) -> Pretrained:
     """Load a base with its language-model head, where models of its kind have one.
 
     Args:
@@ -79,7 +82,7 @@ def load_pretrained(folder: Path, family: str, **options: Any) -> Pretrained:
     """
     from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    auto: Any = {"decoder": AutoModelForCausalLM, "encoder-decoder": AutoModelForSeq2SeqLM}.get(family, AutoModel)
+    auto = {"decoder": AutoModelForCausalLM, "encoder-decoder": AutoModelForSeq2SeqLM}.get(family, AutoModel)
     options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     if auto is not AutoModel and type(load_config(folder)) not in auto._model_mapping:
         auto = AutoModel

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["shared_copy"]
 
 
-def shared_copy(model: Any) -> Any:
+def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
     """Return a copy of a model whose modules are its own and whose parameters and buffers are those of `model`.
 
     It takes next to no memory. A method that is attached to it replaces modules of the copy alone; what writes into a

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -139,7 +138,7 @@ def collate(ids: Sequence[Sequence[int]], pad_id: int, length: int | None = None
     return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
-def on_device(batch: Mapping[str, Tensor], device: Any) -> dict[str, Tensor]:
+def on_device(batch: Mapping[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
     """Return a batch on a device; to CUDA it goes from pinned memory, beside what is computed there."""
     if torch.device(device).type != "cuda":
         return {name: tensor.to(device) for name, tensor in batch.items()}

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.training.batching.batches import BatchPlan, collate, evaluation_plan
 from limpet.training.batching.token_cache import token_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Encoded", "EvaluationData", "Field", "encode_texts", "plan_tokens"]
 
@@ -130,11 +133,11 @@ class EvaluationData(Protocol):
         """Return the model's inputs for some examples, padded to `length` tokens."""
 
 
-def encode_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
+def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Encoded:
     """Tokenise `texts` and plan their batches."""
     return plan_tokens(tokenizer, token_ids(tokenizer, texts, max_length))
 
 
-def plan_tokens(tokenizer: Any, ids: Sequence[list[int]]) -> Encoded:
+def plan_tokens(tokenizer: PreTrainedTokenizerBase, ids: Sequence[list[int]]) -> Encoded:
     """Plan the batches of texts whose token ids are known."""
     return Encoded(tuple(ids), evaluation_plan([len(row) for row in ids]), tokenizer.pad_token_id)

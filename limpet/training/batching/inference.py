@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from limpet.training.batching.batches import on_device
 from limpet.training.batching.encoded import EvaluationData
 from limpet.training.progress import SILENT, Progress
 
-__all__ = ["Outcome", "in_batches", "run"]
+__all__ = ["AnswersBatches", "Outcome", "in_batches", "run"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,21 @@ class Outcome:
     seconds: float
 
 
+class AnswersBatches(Protocol):
+    """A model that answers the examples of a batch."""
+
+    def eval(self) -> object:
+        """Switch dropout off."""
+
+    def answer(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return the outputs of each example of a batch."""
+
+    def predict(self, rows: Sequence[Tensor]) -> list[Any]:
+        """Return what `answer` gave as predictions."""
+
+
 def in_batches(
-    data: EvaluationData, device: Any, progress: Progress = SILENT, *, done: int = 0
+    data: EvaluationData, device: torch.device | str, progress: Progress = SILENT, *, done: int = 0
 ) -> Iterator[tuple[tuple[int, ...], dict[str, Tensor]]]:
     """Yield the examples of each batch of the plan and the model's inputs; progress is told when they were used.
 
@@ -47,9 +60,9 @@ def in_batches(
 
 
 def run(
-    model: Any,
+    model: AnswersBatches,
     data: EvaluationData,
-    device: Any,
+    device: torch.device | str,
     *,
     progress: Progress = SILENT,
     name: str = "evaluate",

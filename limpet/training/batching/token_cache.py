@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from limpet.registry.cache import cache_folder, keep, recall
 from limpet.registry.formats.canonical import digest_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["token_ids"]
 
@@ -22,7 +25,7 @@ _FEW = 32
 _digests: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
     """Turn texts into token ids, cut at `max_length` tokens, special tokens included, without padding."""
     if len(texts) <= _FEW or not hasattr(tokenizer, "backend_tokenizer"):
         return _tokenise(tokenizer, texts, max_length)
@@ -37,12 +40,12 @@ def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[lis
     return found
 
 
-def _tokenise(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
+def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
     encoded = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
     return [list(ids) for ids in encoded["input_ids"]]
 
 
-def _digest(tokenizer: Any) -> str:
+def _digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the digest of what a tokenizer does, whatever it was last asked to cut or pad to."""
     if tokenizer not in _digests:
         content = json.loads(tokenizer.backend_tokenizer.to_str())

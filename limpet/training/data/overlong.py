@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 from limpet.errors import NotFoundError
@@ -20,6 +20,9 @@ from limpet.registry.values import TaskRecord
 from limpet.training.batching.examples import Text, flat_text
 from limpet.training.data.stored_splits import read_split
 from limpet.training.task_types import TaskType, task_type
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["LONGEST_ANSWER", "Lengths", "Overlong", "cut", "describe", "find_tokenizer", "lengths_of", "room_for"]
 
@@ -55,7 +58,7 @@ class Lengths:
         }
 
 
-def find_tokenizer(store: Store) -> Any:
+def find_tokenizer(store: Store) -> PreTrainedTokenizerBase | None:
     """Return the tokenizer of the home's base if its files are on this machine; else null, and nothing is fetched."""
     from limpet.training.base.pretrained import load_tokenizer
 
@@ -84,7 +87,11 @@ def _is_tokenizer(folder: Path) -> bool:
 
 
 def lengths_of(
-    tokenizer: Any, kind: TaskType, pairs: Iterable[tuple[Text, Any]], *, options: Mapping[str, Any]
+    tokenizer: PreTrainedTokenizerBase,
+    kind: TaskType,
+    pairs: Iterable[tuple[Text, Any]],
+    *,
+    options: Mapping[str, Any],
 ) -> Lengths:
     """Count the tokens of texts, as a task of this type asks the base for them, and of targets that are written."""
     texts: list[int] = []
@@ -107,7 +114,9 @@ def room_for(lengths: Sequence[int], least: int) -> int:
     return min(LONGEST_ANSWER, max(least, -(-max(lengths, default=0) // 8) * 8))
 
 
-def cut(store: Store, tokenizer: Any, task: TaskRecord, *, max_length: int) -> dict[str, dict[str, int]]:
+def cut(
+    store: Store, tokenizer: PreTrainedTokenizerBase, task: TaskRecord, *, max_length: int
+) -> dict[str, dict[str, int]]:
     """Count what of a task's splits is longer than its limits; see `Lengths.over`.
 
     Args:
@@ -149,7 +158,7 @@ def _shares(found: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int], wh
     return ", ".join(shares)
 
 
-def _lengths(store: Store, tokenizer: Any, task: TaskRecord) -> dict[str, Lengths]:
+def _lengths(store: Store, tokenizer: PreTrainedTokenizerBase, task: TaskRecord) -> dict[str, Lengths]:
     """Count once in a process: a stream learns a task under many settings."""
     kept = _counted.setdefault(tokenizer, {})
     if task.data_digest not in kept:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError, NotFoundError, UnavailableError, UsageError
 from limpet.registry.cache import scratch_folder
@@ -22,6 +22,9 @@ from limpet.training.data.json_lines import read_json_lines
 from limpet.training.data.sample_corpora import corpus
 from limpet.training.data.tables import Table, check_names, of_dataset
 from limpet.training.task_types import TaskType
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 __all__ = ["Pool", "Source", "read_source"]
 
@@ -143,7 +146,7 @@ def _whole(where: str, table: Table) -> _Part:
     return _Part(where, table.columns, lambda wanted: table)
 
 
-def _of_dataset(where: str, data: Any) -> _Part:
+def _of_dataset(where: str, data: Dataset) -> _Part:
     return _Part(where, data.column_names, lambda wanted: of_dataset(data, wanted))
 
 
@@ -229,7 +232,7 @@ def _split_paths(kind: str, paths: str) -> dict[str, Path]:
     return parts
 
 
-def _load_parquet(path: Path) -> Any:
+def _load_parquet(path: Path) -> Dataset:
     from datasets import Dataset
     from pyarrow import ArrowException, parquet
 
@@ -312,7 +315,7 @@ def _choose_splits(where: str, splits: dict[str, Any]) -> dict[str, _Part]:
     return parts
 
 
-def _published(split: Any) -> bool:
+def _published(split: Dataset) -> bool:
     """Whether the split's class labels are there: benchmarks keep those of their test split back, as -1."""
     classes = [name for name, feature in split.features.items() if hasattr(feature, "names")]
     return len(split) > 0 and not any(max(split[name]) < 0 for name in classes)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from limpet.errors import DataError
 from limpet.first_few import first_few
@@ -16,6 +16,9 @@ from limpet.training.data.overlong import Lengths, Overlong, describe, lengths_o
 from limpet.training.data.sources import Source
 from limpet.training.data.splits import draw, room
 from limpet.training.task_types import TaskType
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["NearDuplicates", "SplitName", "Splitter"]
 
@@ -34,7 +37,7 @@ SplitName = Literal["train", "validation", "evaluation"]
 
 class _Row(NamedTuple):
     text: Text
-    target: Any
+    target: Hashable
     part: str
 
 
@@ -56,7 +59,7 @@ class Splitter:
             "notes": list(source.notes),
         }
         self.rows, normalised = self._without_duplicates(self._read(source))
-        self._strata = [row.target if kind.stratified else "" for row in self.rows]
+        self._strata = [str(row.target) if kind.stratified else "" for row in self.rows]
         self._shingles = Shingles(normalised) if near_duplicates != "keep" else None
         self._near: set[int] = set()
         self._lengths: Lengths | None = None
@@ -74,7 +77,7 @@ class Splitter:
                 "compared for near duplicates"
             )
 
-    def measure(self, tokenizer: Any, options: Mapping[str, Any]) -> Lengths:
+    def measure(self, tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> Lengths:
         """Count the tokens of every row."""
         self._lengths = lengths_of(
             tokenizer, self.kind, [(row.text, row.target) for row in self.rows], options=options
@@ -335,5 +338,5 @@ def _plural(noun: str, names: Sequence[str]) -> str:
     return f"{noun}{'s' if len(names) > 1 else ''} {first_few(map(repr, names))}"
 
 
-def _has_blanks(cell: Any) -> bool:
+def _has_blanks(cell: object) -> bool:
     return isinstance(cell, str) and bool(cell.strip()) and cell != cell.strip()

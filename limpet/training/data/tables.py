@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 __all__ = ["Table", "check_names", "of_dataset"]
 
@@ -45,14 +48,14 @@ def check_names(where: str, names: Sequence[str]) -> None:
         )
 
 
-def of_dataset(data: Any, wanted: Sequence[str]) -> Table:
+def of_dataset(data: Dataset, wanted: Sequence[str]) -> Table:
     """Return some columns of a dataset of the library `datasets`; class labels are there by their names."""
     found = {name: _class_names(data.features[name]) for name in wanted}
     cells = {name: _named(list(data[name]), names) for name, names in found.items()}
     return Table(cells, {name: tuple(names) for name, names in found.items() if names})
 
 
-def _class_names(feature: Any) -> Sequence[str] | None:
+def _class_names(feature: object) -> Sequence[str] | None:
     """The names that a class label, or a list of class labels, is an index into."""
     inner = getattr(feature, "feature", None)
     names: Sequence[str] | None = getattr(feature if inner is None else inner, "names", None)

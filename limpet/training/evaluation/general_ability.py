@@ -7,7 +7,7 @@ Each is asked of the base alone, or under the weights that a method has put on i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -147,7 +147,7 @@ def ask(
     return Answers(outcome, targets, found, encoded.plan.digest)
 
 
-def score_of(metric: str, predictions: Any, targets: Any) -> float:
+def score_of(metric: str, predictions: Sequence[Any], targets: Sequence[Any]) -> float:
     """Return what answers come to; perplexity is positive here, and lower is better."""
     if metric == PERPLEXITY:
         return -score(NEG_PERPLEXITY.name, predictions, targets)

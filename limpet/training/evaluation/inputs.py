@@ -6,12 +6,16 @@ base says what that was: a library, a template or a cache may make something els
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from limpet.registry.formats.json_values import JsonObject
 from limpet.training.base.environment import arithmetic
 from limpet.training.batching.encoded import Encoded
 from limpet.training.generation import chat_templates
+from limpet.training.heads import Head
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["describe_inputs"]
 
@@ -19,7 +23,9 @@ _EACH = 8
 """Hex digits that are kept of each example's digest: enough to name the first that differs."""
 
 
-def describe_inputs(tokenizer: Any, backbone: Any, head: Any, *, encoded: Encoded) -> JsonObject:
+def describe_inputs(
+    tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel, head: Head, *, encoded: Encoded
+) -> JsonObject:
     """Return what is kept of an evaluation's inputs, as JSON.
 
     `tokens` is the digest of all token ids and of whatever else a batch has but targets, `each` the beginning of each

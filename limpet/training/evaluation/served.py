@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from limpet.registry.formats.json_values import JsonObject
 from limpet.training import methods
@@ -31,8 +30,8 @@ class OtherAnswer:
     """An example of the evaluation split, by its place, that is answered otherwise where it is served."""
 
     example: int
-    measured: Any
-    served: Any
+    measured: object
+    served: object
 
 
 @dataclass(frozen=True)

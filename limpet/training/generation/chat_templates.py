@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limpet.errors import UsageError
 from limpet.registry.formats.canonical import digest_bytes
+
+if TYPE_CHECKING:
+    import jinja2
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["DATE", "reads_date", "render", "template_digest", "template_of"]
 
@@ -23,7 +27,7 @@ _NOW = datetime.fromisoformat(DATE)
 _MESSAGE = Mapping[str, Any]
 
 
-def template_of(tokenizer: Any) -> str | None:
+def template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Return the text of a tokenizer's chat template, the default one of several; null without any."""
     if not getattr(tokenizer, "chat_template", None):
         return None
@@ -31,18 +35,18 @@ def template_of(tokenizer: Any) -> str | None:
     return template
 
 
-def template_digest(tokenizer: Any) -> str | None:
+def template_digest(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Return the SHA-256 over the text of a tokenizer's chat template; null without any."""
     template = template_of(tokenizer)
     return None if template is None else digest_bytes(template.encode("utf-8", "surrogatepass"))
 
 
-def reads_date(tokenizer: Any) -> bool:
+def reads_date(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Tell whether a tokenizer's chat template asks for the date."""
     return "strftime_now" in (template_of(tokenizer) or "")
 
 
-def render(tokenizer: Any, messages: Sequence[_MESSAGE]) -> str:
+def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[_MESSAGE]) -> str:
     """Return messages as one text that ends where the model's answer begins.
 
     Args:
@@ -72,7 +76,7 @@ def render(tokenizer: Any, messages: Sequence[_MESSAGE]) -> str:
 
 
 @lru_cache(maxsize=16)
-def _compiled(template: str) -> Any:
+def _compiled(template: str) -> jinja2.Template:
     """Compile a template in transformers' own environment, but for what differs from one time to the next."""
     from transformers.utils import chat_template_utils
 
@@ -81,4 +85,5 @@ def _compiled(template: str) -> Any:
     environment.globals = {**environment.globals, "strftime_now": _NOW.strftime}
     del environment.globals["lipsum"]
     environment.filters = {name: use for name, use in environment.filters.items() if name != "random"}
-    return environment.from_string(template)
+    compiled: jinja2.Template = environment.from_string(template)
+    return compiled

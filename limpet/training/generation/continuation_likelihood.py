@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from torch.nn.functional import log_softmax
 from limpet.training.base.lm_head import LanguageHead, inner_model
 from limpet.training.batching.batches import collate, on_device
 from limpet.training.generation.greedy_decoding import is_plain
+
+if TYPE_CHECKING:
+    from transformers import Cache, PreTrainedModel
 
 __all__ = ["Continuations"]
 
@@ -34,7 +37,7 @@ class Continuations:
 
     def __init__(
         self,
-        module: Any,
+        module: PreTrainedModel,
         head: LanguageHead,
         beginning: Sequence[int],
         *,
@@ -46,7 +49,7 @@ class Continuations:
         self._head = head
         self._beginning = list(beginning)
         self._continuations = [list(ids) for ids in continuations]
-        self._cache: Any = None
+        self._cache: Cache | None = None
         self._virtual = 0  # positions that the method takes in front of everything
         self._reuse = reuse and "position_ids" in inspect.signature(type(self._model).forward).parameters
 
@@ -102,7 +105,7 @@ class Continuations:
                 columns[at] = columns[at] + self._rest(output.past_key_values, whole, front + lengths, ids=ids)
         return torch.stack(columns, dim=1)
 
-    def _rest(self, cache: Any, mask: Tensor, lengths: Tensor, *, ids: list[int]) -> Tensor:
+    def _rest(self, cache: Cache, mask: Tensor, lengths: Tensor, *, ids: list[int]) -> Tensor:
         """Return log p of all tokens but the first (batch,), given the cache of everything before them."""
         batch, count = mask.shape[0], len(ids) - 1
         tokens = torch.tensor(ids[:-1], device=mask.device).expand(batch, count)
@@ -135,13 +138,13 @@ class Continuations:
         return torch.stack(columns, dim=1)
 
 
-def _empty() -> Any:
+def _empty() -> Cache:
     from transformers import DynamicCache
 
     return DynamicCache()
 
 
-def _repeated(cache: Any, times: int) -> Any:
+def _repeated(cache: Cache, times: int) -> Cache:
     """Return a cache of its own with every row `times` times: what is read after it leaves the first as it is."""
     copy = _empty()
     for at, layer in enumerate(cache.layers):

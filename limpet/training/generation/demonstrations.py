@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.formats.strict_json import read_json
 from limpet.training.generation.prompts import PLACE, fit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "DEFAULT_TEMPLATE",
@@ -160,7 +164,7 @@ def parse(data: bytes) -> Demonstrations:
     )
 
 
-def _problem(content: Any) -> str:
+def _problem(content: JsonValue) -> str:
     if not isinstance(content, dict) or set(content) != _FIELDS or content["schema"] != 1:
         return f"it has not exactly {', '.join(sorted(_FIELDS))}, of schema 1"
     labels, words, shown = content["labels"], content["words"], content["demonstrations"]
@@ -184,11 +188,11 @@ def _problem(content: Any) -> str:
     return ""
 
 
-def _are_texts(value: Any) -> bool:
+def _are_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) and one for one in value)
 
 
-def _is_demonstration(value: Any) -> bool:
+def _is_demonstration(value: object) -> bool:
     wanted = {"text": str, "label": str}
     return isinstance(value, Mapping) and {key: type(part) for key, part in value.items()} == wanted
 
@@ -207,7 +211,7 @@ class Script:
         UsageError: Two words are the same tokens for this base, so that it can't tell them apart.
     """
 
-    def __init__(self, tokenizer: Any, template: str, words: Sequence[str]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, words: Sequence[str]) -> None:
         self._tokenizer = tokenizer
         self._open, self._tail = template.removesuffix(_LABEL).split(PLACE)
         # the space before a word belongs to its first token

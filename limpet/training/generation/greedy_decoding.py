@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from limpet.training.base.lm_head import LanguageHead, inner_model
+
+if TYPE_CHECKING:
+    from transformers import Cache, PreTrainedModel
 
 __all__ = ["greedy", "is_plain"]
 
@@ -21,7 +24,7 @@ _Step = Callable[[Tensor], Tensor]
 
 
 def greedy(
-    module: Any,
+    module: PreTrainedModel,
     head: LanguageHead,
     input_ids: Tensor,
     *,
@@ -57,14 +60,14 @@ def greedy(
         return _write(hidden, step, head, words=_words(module), stops=stops, limit=max_new_tokens)
 
 
-def is_plain(cache: Any) -> bool:
+def is_plain(cache: Cache) -> bool:
     """Tell whether every layer of a cache keeps keys and values of all tokens, so that a mask can leave some out."""
     from transformers.cache_utils import DynamicLayer
 
     return all(type(layer) is DynamicLayer for layer in getattr(cache, "layers", (None,)))
 
 
-def _words(module: Any) -> Tensor:
+def _words(module: PreTrainedModel) -> Tensor:
     words: Tensor = inner_model(module).get_input_embeddings().weight
     return words
 
@@ -89,7 +92,7 @@ def _write(
     return written, first
 
 
-def _begin_decoder(module: Any, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, _Step] | None:
+def _begin_decoder(module: PreTrainedModel, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, _Step] | None:
     """Read the prompts; null where the cache forgets or mixes tokens, and can't hold padded rows."""
     batch, width = input_ids.shape
     output = module(input_ids=input_ids, attention_mask=mask, use_cache=True)
@@ -122,7 +125,7 @@ def _begin_decoder(module: Any, input_ids: Tensor, mask: Tensor) -> tuple[Tensor
     return hidden, step
 
 
-def _begin_pair(module: Any, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, _Step]:
+def _begin_pair(module: PreTrainedModel, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, _Step]:
     """Read the prompts with the encoder, and begin to write with the decoder."""
     inner = inner_model(module)
     start = torch.full_like(input_ids[:, :1], inner.config.decoder_start_token_id)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
 from limpet.training.generation import chat_templates
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 __all__ = [
     "PLACE",
@@ -58,7 +61,7 @@ def check_template(template: str) -> str:
     return template
 
 
-def endings(tokenizer: Any, config: Any) -> Endings:
+def endings(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> Endings:
     """Return the tokens that end an answer.
 
     Args:
@@ -80,7 +83,9 @@ def endings(tokenizer: Any, config: Any) -> Endings:
     return Endings(found[0], frozenset(found))
 
 
-def encode_prompts(tokenizer: Any, template: str, texts: Sequence[str], *, max_length: int) -> list[list[int]]:
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, template: str, texts: Sequence[str], *, max_length: int
+) -> list[list[int]]:
     """Turn texts into prompts of at most `max_length` tokens, special tokens included.
 
     Raises:
@@ -97,12 +102,12 @@ def encode_prompts(tokenizer: Any, template: str, texts: Sequence[str], *, max_l
     ]
 
 
-def render_prompt(tokenizer: Any, template: str) -> str:
+def render_prompt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     """Return a template as the base reads it, chat template and all, with `{text}` where the text goes."""
     return _rendered(tokenizer, template)
 
 
-def encode_answers(tokenizer: Any, answers: Sequence[str], end: int) -> list[list[int]]:
+def encode_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], end: int) -> list[list[int]]:
     """Turn answers into token ids that end with `end`; nothing is cut."""
     if not answers:
         return []
@@ -110,7 +115,7 @@ def encode_answers(tokenizer: Any, answers: Sequence[str], end: int) -> list[lis
     return [[*ids, end] for ids in encoded]
 
 
-def _tokenise(tokenizer: Any, template: str, texts: Sequence[str]) -> list[list[int]]:
+def _tokenise(tokenizer: PreTrainedTokenizerBase, template: str, texts: Sequence[str]) -> list[list[int]]:
     if not texts:
         return []
     filled = [template.replace(PLACE, text) for text in texts]
@@ -120,18 +125,20 @@ def _tokenise(tokenizer: Any, template: str, texts: Sequence[str]) -> list[list[
     return [list(ids) for ids in tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]]
 
 
-def _rendered(tokenizer: Any, prompt: str) -> str:
+def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     if tokenizer.chat_template is None:
         return f"{prompt}\n\n"
     return chat_templates.render(tokenizer, [{"role": "user", "content": prompt}])
 
 
-def _open(tokenizer: Any, ids: list[int]) -> list[int]:
+def _open(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
     """Take the token off that says a text has ended: the answer is still to come."""
     return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
 
 
-def fit(tokenizer: Any, fill: Callable[[str], list[int]], text: str, *, max_length: int) -> tuple[str, list[int]]:
+def fit(
+    tokenizer: PreTrainedTokenizerBase, fill: Callable[[str], list[int]], text: str, *, max_length: int
+) -> tuple[str, list[int]]:
     """Cut a text at the end, between two tokens, until what it fills has at most `max_length` tokens.
 
     Args:

@@ -14,17 +14,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limpet.errors import InterruptedRunError, TrainingError
 from limpet.training.learning.checkpoint import Checkpoint, LoopState
 from limpet.training.learning.weight_decay import decayed_names
 from limpet.training.metrics.units import mean_ranks
 from limpet.training.progress import Progress
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
 
 __all__ = ["Fitted", "LoopSettings", "Objective", "Validation", "fit", "new_accelerator"]
 
@@ -49,7 +53,7 @@ class Objective(Protocol):
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """Return the examples of each step of an epoch; their number is the same in every epoch."""
 
-    def losses(self, model: Any, batch: Sequence[int]) -> Iterator[Tensor]:
+    def losses(self, model: nn.Module, batch: Sequence[int]) -> Iterator[Tensor]:
         """Give the loss of some examples under the prepared model in parts: scalars that add up to it.
 
         A part is made when it is asked for, so that the graph of the one before is no longer needed.
@@ -103,7 +107,7 @@ class Fitted:
         return replace(self, seconds=total, examples_per_second=rate)
 
 
-def new_accelerator(dtype: str) -> Any:
+def new_accelerator(dtype: str) -> Accelerator:
     """Make an accelerator that computes in `dtype`: `float32`, or `bfloat16` by autocast."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -114,7 +118,7 @@ def new_accelerator(dtype: str) -> Any:
 
 
 def fit(
-    model: Any,
+    model: nn.Module,
     objective: Objective,
     settings: LoopSettings,
     *,
@@ -195,9 +199,9 @@ def fit(
 class _Learner:
     """The model and its optimizer in accelerate's hands."""
 
-    accelerator: Any
-    prepared: Any
-    optimizer: Any
+    accelerator: Accelerator
+    prepared: nn.Module
+    optimizer: AcceleratedOptimizer
     parameters: Mapping[str, Tensor]
 
     def step(self, objective: Objective, batch: Sequence[int], learning_rate: float, *, clip_norm: float) -> float:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from limpet.training.batching.batches import (
     MAX_TOKENS_PER_MICROBATCH,
@@ -16,6 +17,7 @@ from limpet.training.batching.batches import (
     on_device,
     training_batches,
 )
+from limpet.training.heads import Head
 from limpet.training.learning.joint_training import Penalty
 
 __all__ = ["Mixture", "TaskLoss", "TrainingData"]
@@ -46,8 +48,8 @@ class TaskLoss:
     """
 
     data: TrainingData
-    head: Any
-    device: Any
+    head: Head
+    device: torch.device | str
     head_index: int | None = None
     max_tokens_per_microbatch: int | None = MAX_TOKENS_PER_MICROBATCH
     draws: int | None = None
@@ -60,7 +62,7 @@ class TaskLoss:
         batches = training_batches([self.data.lengths[index] for index in indices], batch_size, seed, epoch=epoch)
         return [[indices[number] for number in batch] for batch in batches]
 
-    def losses(self, model: Any, batch: Sequence[int]) -> Iterator[Tensor]:
+    def losses(self, model: nn.Module, batch: Sequence[int]) -> Iterator[Tensor]:
         """See `Objective.losses`: the batch's loss is a mean, and a microbatch has its share of what that is over."""
         inputs = [self.data.batch(microbatch) for microbatch in self._microbatches(batch)]
         terms = [self.head.terms(microbatch["targets"]) for microbatch in inputs]
@@ -73,7 +75,7 @@ class TaskLoss:
         limit = self.max_tokens_per_microbatch
         return [list(batch)] if limit is None else microbatches(self.data.lengths, batch, limit)
 
-    def _loss(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    def _loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         inputs: dict[str, Any] = {**on_device(batch, self.device)}
         targets = inputs.pop("targets")
         if self.head_index is not None:
@@ -109,7 +111,7 @@ class Mixture:
         order = np.random.default_rng([seed, epoch, len(self.parts)]).permutation(len(every))
         return [every[place] for place in order]
 
-    def losses(self, model: Any, batch: Sequence[int]) -> Iterator[Tensor]:
+    def losses(self, model: nn.Module, batch: Sequence[int]) -> Iterator[Tensor]:
         """See `Objective.losses`."""
         first = 0
         for part in self.parts:

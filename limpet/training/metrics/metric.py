@@ -62,7 +62,7 @@ class Metric:
         return self.whole(predictions, targets)
 
 
-def equal(prediction: Any, target: Any) -> bool:
+def equal(prediction: object, target: object) -> bool:
     """Tell whether a prediction is the target."""
     return bool(prediction == target)
 

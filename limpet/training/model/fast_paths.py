@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from limpet.errors import UsageError
 from limpet.training import methods
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["CHOICES", "FUSED_FROM", "check_choices", "computing", "describe"]
 
@@ -81,7 +84,7 @@ def computing(
 
 
 @contextmanager
-def _fused_attention(module: Any) -> Iterator[None]:
+def _fused_attention(module: PreTrainedModel) -> Iterator[None]:
     """Let attention be torch's fused one for batches that gain from it (benchmarks/attention.py).
 
     On a processor that is where no gradients are computed: its backward pass takes longer than plain products do.
@@ -97,7 +100,7 @@ def _fused_attention(module: Any) -> Iterator[None]:
         if ids is not None and ids.shape[1] >= FUSED_FROM and not torch.is_grad_enabled():
             config._attn_implementation = "sdpa"
 
-    def end(*_: Any) -> None:
+    def end(*_: object) -> None:
         config._attn_implementation = plain
 
     with (

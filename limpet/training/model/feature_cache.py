@@ -96,7 +96,9 @@ def cache_path(backbone: Backbone, model: TaskModel, texts: Encoded, *, dtype: s
     return cache_folder() / "features" / digest_json(decided_by).removeprefix("sha256:")
 
 
-def answer(model: TaskModel, texts: Encoded, device: Any, *, path: Path, progress: Progress, dtype: str) -> Outcome:
+def answer(
+    model: TaskModel, texts: Encoded, device: torch.device | str, *, path: Path, progress: Progress, dtype: str
+) -> Outcome:
     """Return what `run` does for a head behind the base alone, from features that are kept, or are kept from now on.
 
     Args:
@@ -118,7 +120,13 @@ def answer(model: TaskModel, texts: Encoded, device: Any, *, path: Path, progres
 
 
 def extract(
-    model: TaskModel, encoded: Encoded, device: Any, *, path: Path | None, progress: Progress, dtype: str = "float32"
+    model: TaskModel,
+    encoded: Encoded,
+    device: torch.device | str,
+    *,
+    path: Path | None,
+    progress: Progress,
+    dtype: str = "float32",
 ) -> Features:
     """Return the features of `encoded`, from the file `path` if it is there; else they are computed and kept.
 
@@ -140,7 +148,9 @@ def extract(
     return Features(tuple(found[0]), encoded, found[1])
 
 
-def _compute(model: TaskModel, encoded: Encoded, device: Any, *, progress: Progress, dtype: str) -> list[Tensor]:
+def _compute(
+    model: TaskModel, encoded: Encoded, device: torch.device | str, *, progress: Progress, dtype: str
+) -> list[Tensor]:
     model.eval()
     rows: list[Tensor] = [torch.empty(0)] * len(encoded.ids)
     progress.start("features", len(rows))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -19,6 +19,9 @@ from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.shared_copy import shared_copy
 from limpet.training.model.task_model import TaskModel, bound_head
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["check_mergeable", "merged", "merged_module"]
 
@@ -63,7 +66,7 @@ def merged(
         backbone.check_untouched()
 
 
-def merged_module(model: Any, method: methods.Method, state: Mapping[str, Path]) -> Any:
+def merged_module(model: PreTrainedModel, method: methods.Method, state: Mapping[str, Path]) -> PreTrainedModel:
     """Return a copy of `model` with an adapter merged in; weights that are not adapted are shared with `model`.
 
     Args:
@@ -74,7 +77,7 @@ def merged_module(model: Any, method: methods.Method, state: Mapping[str, Path])
     Raises:
         IntegrityError: A file does not fit, or a merged weight is not finite.
     """
-    module: Any = method.load(shared_copy(model), state)
+    module: PreTrainedModel = method.load(shared_copy(model), state)
     _own_weights(module)
     try:
         plain = module.merge_and_unload(safe_merge=True)

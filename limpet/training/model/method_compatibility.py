@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ from limpet.training.base.tensor_digests import module_digest
 from limpet.training.heads import Head, HeadConfig
 from limpet.training.heads.classification import ClassificationHead
 from limpet.training.model.task_model import TaskModel
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 __all__ = ["INPUTS", "Compatibility", "try_method", "load_again", "try_all", "tiny_model"]
 
@@ -45,7 +48,7 @@ class Compatibility:
     logits: Tensor | None
 
 
-def try_method(model: Any, method: methods.Method, folder: Path) -> Compatibility:
+def try_method(model: PreTrainedModel, method: methods.Method, folder: Path) -> Compatibility:
     """Learn three steps with a method on `model`, and leave the files of what was learned in `folder`.
 
     Args:
@@ -66,7 +69,7 @@ def try_method(model: Any, method: methods.Method, folder: Path) -> Compatibilit
     return Compatibility("", learned)
 
 
-def load_again(model: Any, method: methods.Method, files: Mapping[str, Path]) -> Tensor:
+def load_again(model: PreTrainedModel, method: methods.Method, files: Mapping[str, Path]) -> Tensor:
     """Return the logits (2, labels) of saved files for `INPUTS`."""
     if isinstance(method, methods.TrainingFree):
         return _own_head(model, method)
@@ -78,7 +81,7 @@ def load_again(model: Any, method: methods.Method, files: Mapping[str, Path]) ->
         method.detach(module)
 
 
-def try_all(model: Any) -> dict[str, str]:
+def try_all(model: PreTrainedModel) -> dict[str, str]:
     """Return for every method why it does not work on `model`; an empty reason where it does."""
     found = {}
     for name in methods.names():
@@ -87,7 +90,7 @@ def try_all(model: Any) -> dict[str, str]:
     return found
 
 
-def tiny_model(config: Any) -> Any:
+def tiny_model(config: PretrainedConfig) -> PreTrainedModel:
     """Return a model of the same architecture with two layers, few words and random weights."""
     from transformers import AutoModel
 
@@ -104,7 +107,7 @@ def tiny_model(config: Any) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def _learn(model: Any, method: methods.Method, folder: Path) -> Tensor:
+def _learn(model: PreTrainedModel, method: methods.Method, folder: Path) -> Tensor:
     config = method.resolve(model, method.example)
     if isinstance(method, methods.TrainingFree):
         return _own_head(model, method)
@@ -138,7 +141,7 @@ def _learn(model: Any, method: methods.Method, folder: Path) -> Tensor:
             method.detach(module)
 
 
-def _own_head(model: Any, method: methods.TrainingFree) -> Tensor:
+def _own_head(model: PreTrainedModel, method: methods.TrainingFree) -> Tensor:
     """What such a head answers is all that there is to try: nothing is trained, and nothing attached."""
     logits: Tensor = method.attempt(model, _on(model)).cpu()
     return logits.clone()
@@ -151,7 +154,7 @@ def _answer(task_model: TaskModel) -> Tensor:
     return logits.clone()
 
 
-def _head(model: Any) -> Head:
+def _head(model: PreTrainedModel) -> Head:
     with _quiet_generator():
         head = ClassificationHead(HeadConfig("classification", "mean", model.config.hidden_size, _LABELS, 0.0))
     return head.to(model.device)

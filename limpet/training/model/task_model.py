@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,10 @@ from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.examples import Example
 from limpet.training.heads import Batch, Head
 from limpet.training.model.head_files import load_head
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers.utils import ModelOutput
 
 __all__ = [
     "Answering",
@@ -57,6 +61,7 @@ class TaskModel(nn.Module):
         self.module = module
         self.head = head
         self.others = nn.ModuleList(others)
+        self._other_heads = tuple(others)
         self.lower: LowerLayers | None = None
         # a head that stays as it is has no dropout either
         kept = [one for one in others if not any(p.requires_grad for p in one.parameters())]
@@ -69,9 +74,12 @@ class TaskModel(nn.Module):
 
         They are those of the task's own head, or of the other head at `head_index`.
         """
-        head: Any = self.head if head_index is None else self.others[head_index]
-        outputs: Tensor = head.score(self._read(head, batch))
-        return outputs
+        head = self.head if head_index is None else self.other_head(head_index)
+        return head.score(self._read(head, batch))
+
+    def other_head(self, head_index: int) -> Head:
+        """Return one of the other heads."""
+        return self._other_heads[head_index]
 
     def features(self, **batch: Tensor) -> Tensor:
         """Return what the head reads, such as pooled hidden states (batch, hidden)."""
@@ -81,7 +89,7 @@ class TaskModel(nn.Module):
         output = self.hidden(**batch)
         return head.read(output.last_hidden_state, getattr(output, "pooler_output", None), batch)
 
-    def hidden(self, **batch: Tensor) -> Any:
+    def hidden(self, **batch: Tensor) -> ModelOutput:
         """Return what the backbone gives for a batch, its hidden states among it.
 
         Where the batch has what its lowest trained layer reads, the layers below are not asked.
@@ -93,7 +101,12 @@ class TaskModel(nn.Module):
             return self.module(**inputs)
 
     def encode(
-        self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool = False
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        examples: Sequence[Example],
+        max_length: int,
+        *,
+        learning: bool = False,
     ) -> Encoded:
         """Turn examples into batches of this model; see `Head.encode`."""
         return self.head.encode(tokenizer, examples, max_length, learning=learning).planned_for(self._device_type())
@@ -147,8 +160,7 @@ class OtherHead(nn.Module):
     @property
     def head(self) -> Head:
         """The head."""
-        head: Any = self.model.others[self.head_index]
-        return head  # type: ignore[no-any-return]
+        return self.model.other_head(self.head_index)
 
     def forward(self, **batch: Tensor) -> Tensor:
         """Return that head's outputs."""
@@ -164,7 +176,7 @@ class OtherHead(nn.Module):
         return self.head.predict(rows)
 
 
-def backbone_inputs(config: Any, batch: Batch) -> dict[str, Tensor]:
+def backbone_inputs(config: PretrainedConfig, batch: Batch) -> dict[str, Tensor]:
     """Return what a backbone of this configuration takes of a batch."""
     names = ("input_ids", "attention_mask", "decoder_input_ids")
     inputs = {name: batch[name] for name in names if name in batch}

@@ -12,6 +12,8 @@ from limpet.training.batching.examples import Example, Text
 from limpet.training.metrics.metric import Metric
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from limpet.training.heads.base import Head
 
 __all__ = ["TaskType", "metric_family"]
@@ -89,7 +91,9 @@ class TaskType:
             raise UsageError(f"Tasks of type {self.name!r} have no {option}.", f"leave out {option}")
         return {}
 
-    def text_lengths(self, tokenizer: Any, texts: Sequence[str], options: Mapping[str, Any]) -> list[int]:
+    def text_lengths(
+        self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: Mapping[str, Any]
+    ) -> list[int]:
         """Return how many tokens each text has before it is cut, special tokens included.
 
         Args:
@@ -101,7 +105,7 @@ class TaskType:
         ids = tokenizer(list(texts), truncation=False, verbose=False)["input_ids"] if texts else []
         return [len(row) for row in ids]
 
-    def target_lengths(self, tokenizer: Any, targets: Sequence[Any]) -> list[int]:
+    def target_lengths(self, tokenizer: PreTrainedTokenizerBase, targets: Sequence[Any]) -> list[int]:
         """Return how many tokens each target has, where targets are written; else nothing."""
         return []
 
@@ -113,7 +117,7 @@ class TaskType:
         """Return the same prediction for all texts: the commonest of the targets."""
         return [Counter(targets).most_common(1)[0][0]] * len(texts)
 
-    def read_text(self, cell: Any) -> Text | None:
+    def read_text(self, cell: object) -> Text | None:
         """Return the text of a cell; null where it is empty.
 
         Raises:
@@ -133,7 +137,7 @@ class TaskType:
             raise DataError(f"A text is a {type(text).__name__}, not one text.", "limpet predict TASK 'a text'")
         return text
 
-    def read(self, cell: Any) -> Any:
+    def read(self, cell: object) -> Any:
         """Return the plain target of a cell; null where it is empty.
 
         Raises:

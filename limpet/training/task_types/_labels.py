@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from limpet.errors import DataError
 
 __all__ = ["read_label"]
 
 
-def read_label(value: Any) -> str | None:
+def read_label(value: object) -> str | None:
     """Return a label as text, null where there is none: `3`, `3.0` and `"3"` are the same label.
 
     Raises:

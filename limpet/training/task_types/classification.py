@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from limpet.training.metrics.metric import ACCURACY, MACRO_F1
 from limpet.training.task_types._base import TaskType
@@ -34,7 +34,7 @@ class Classification(TaskType):
 
         return ClassificationHead
 
-    def read(self, cell: Any) -> str | None:
+    def read(self, cell: object) -> str | None:
         """See `TaskType.read`."""
         return read_label(cell)
 

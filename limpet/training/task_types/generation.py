@@ -11,6 +11,8 @@ from limpet.training.metrics.text import CHRF, EXACT_MATCH, FORMER, NEG_PERPLEXI
 from limpet.training.task_types._base import TaskType
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from limpet.training.heads.base import Head
 
 __all__ = ["DEFAULT_MAX_NEW_TOKENS", "TASK_TYPE", "Generation"]
@@ -73,15 +75,17 @@ class Generation(TaskType):
             prompt = PLACE if text_column in _ASKING else default_template(target_column)
         return {"prompt": check_template(prompt), "max_new_tokens": limit}
 
-    def text_lengths(self, tokenizer: Any, texts: Sequence[str], options: Mapping[str, Any]) -> list[int]:
+    def text_lengths(
+        self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: Mapping[str, Any]
+    ) -> list[int]:
         """See `TaskType.text_lengths`: the tokens of whole prompts."""
         return [len(ids) for ids in encode_prompts(tokenizer, options["prompt"], texts, max_length=_ENDLESS)]
 
-    def target_lengths(self, tokenizer: Any, targets: Sequence[str]) -> list[int]:
+    def target_lengths(self, tokenizer: PreTrainedTokenizerBase, targets: Sequence[str]) -> list[int]:
         """See `TaskType.target_lengths`; what ends an answer is not counted."""
         return [len(ids) - 1 for ids in encode_answers(tokenizer, targets, 0)]
 
-    def read(self, cell: Any) -> str | None:
+    def read(self, cell: object) -> str | None:
         """See `TaskType.read`."""
         if cell is None:
             return None

@@ -73,7 +73,7 @@ class MultiLabel(TaskType):
 
         return MultiLabelHead
 
-    def read(self, cell: Any) -> tuple[str, ...] | None:
+    def read(self, cell: object) -> tuple[str, ...] | None:
         """See `TaskType.read`: a list of labels, or a text with `|` between them; an empty one is no label at all."""
         return _labels_of(cell, SEPARATOR)
 
@@ -104,7 +104,7 @@ class MultiLabel(TaskType):
         return tuple(value)
 
 
-def _labels_of(cell: Any, separator: str) -> tuple[str, ...] | None:
+def _labels_of(cell: object, separator: str) -> tuple[str, ...] | None:
     if cell is None:
         return None
     parts = cell.split(separator) if isinstance(cell, str) else cell if isinstance(cell, list) else [cell]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, SupportsFloat
 
 from limpet.errors import DataError
 from limpet.training.batching.examples import Text
@@ -33,12 +33,12 @@ class Regression(TaskType):
 
         return RegressionHead
 
-    def read(self, cell: Any) -> float | None:
+    def read(self, cell: object) -> float | None:
         """See `TaskType.read`; a text is read as a decimal number."""
         if cell is None or (isinstance(cell, str) and not cell.strip()) or cell != cell:
             return None
         try:
-            if isinstance(cell, bool):
+            if isinstance(cell, bool) or not isinstance(cell, str | bytes | SupportsFloat):
                 raise ValueError
             number = float(cell)
         except (TypeError, ValueError, OverflowError):

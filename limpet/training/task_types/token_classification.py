@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from limpet.errors import DataError
 from limpet.training.batching.examples import Text
@@ -35,7 +35,7 @@ class TokenClassification(TaskType):
 
         return TokenHead
 
-    def read_text(self, cell: Any) -> Text | None:
+    def read_text(self, cell: object) -> Text | None:
         """Return the words of a cell: a list, or a text with blanks between them; null where there is none."""
         words = cell.split() if isinstance(cell, str) else cell
         if words is None or (isinstance(words, list | tuple) and not words):
@@ -53,7 +53,7 @@ class TokenClassification(TaskType):
             raise DataError("A text has no word.", "limpet predict TASK 'some words'")
         return words
 
-    def read(self, cell: Any) -> tuple[str, ...] | None:
+    def read(self, cell: object) -> tuple[str, ...] | None:
         """See `TaskType.read`: a list of tags, or a text with blanks between them."""
         if cell is None:
             return None
