@@ -335,7 +335,7 @@ def answer_untaught(home: Home, name: str) -> dict[str, Any]:
     head.bind(backbone)
     model = TaskModel(backbone.model, head, frozenset())
     encoded = model.encode(backbone.tokenizer, examples, task.definition.max_length)
-    written = run(model, encoded, backbone.model.device).predictions
+    written = run(model, encoded, backbone.device).predictions
     return {
         **scored(task.definition.metric, written, [example.target for example in examples]),
         "trainable_parameters": 0,

@@ -232,7 +232,7 @@ class _Study:
         head = InContextHead(prompt)
         head.bind(backbone)
         model = TaskModel(backbone.model, head, frozenset())
-        return run(model, model.encode(backbone.tokenizer, self.examples, length), backbone.model.device).predictions
+        return run(model, model.encode(backbone.tokenizer, self.examples, length), backbone.device).predictions
 
 
 def _orders(prompts: Sequence[PromptScore], right: NDArray[np.float64]) -> Orders:

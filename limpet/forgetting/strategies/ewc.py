@@ -111,7 +111,7 @@ def fisher(context: Context, task: TaskRecord, learned: Start) -> tuple[dict[str
         values = {name: parameter.detach().clone() for name, parameter in shared.items()}
         sums = {name: parameter.detach().clone().zero_() for name, parameter in shared.items()}
         encoded = model.encode(context.backbone.tokenizer, drawn, max_length, learning=True)
-        objective = TaskLoss(encoded, model.head, context.backbone.model.device)
+        objective = TaskLoss(encoded, model.head, context.backbone.device)
         for number in range(size):
             for loss in objective.losses(model, [number]):
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -228,7 +228,7 @@ def _fit_head(run: TrainingRun, module: PreTrainedModel, frozen: frozenset[int],
     module.requires_grad_(False)
     torch.manual_seed(0)
     train = read_split(run.store, run.task, "train")
-    head = build_head(run.task, run.backbone.record, train).to(run.device)
+    head = build_head(run.task, run.backbone.record, train).to(run.backbone.device)
     checkpoint = Checkpoint(staging / "head.checkpoint", interval=float("inf"))
     fit_task(run, TaskModel(module, head, frozen), checkpoint)
     save_head(head, staging)

@@ -87,10 +87,10 @@ def _prefix(tensors: Mapping[str, Tensor], backbone: Backbone) -> str:
 
 def _outside(short: str, tensor: Tensor, backbone: Backbone, *, parts: Unwrapped) -> None:
     """Judge a tensor of a part that the backbone does not have."""
-    words = backbone.words
+    lm_head = backbone.lm_head
     matrix = None
-    if words is not None:
-        matrix = backbone.model.get_input_embeddings().weight if words.weight is None else words.weight
+    if lm_head is not None:
+        matrix = backbone.model.get_input_embeddings().weight if lm_head.weight is None else lm_head.weight
     if not _is_adapted(short) and matrix is not None and _same(tensor, matrix):
         parts.copies.append(short)
     elif _is_adapted(short):

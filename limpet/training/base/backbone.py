@@ -32,7 +32,7 @@ class Backbone:
     """A base with its transformers model (float32, evaluation mode, no gradients) and tokenizer.
 
     `loaded` has the digest of every parameter and buffer as they were loaded, and `untouched` sees which of them were
-    written to since they were last found to be so. `words` is the base's own
+    written to since they were last found to be so. `lm_head` is the base's own
     language-model head, where it has one; the model itself is without it. `evaluation_dtype` is what the monitor
     computes products in, `float32` or `bfloat16`. `lower_states` has what its lower layers gave for texts. With
     `pooled` false, the base's files have no pooler, and its output is never read.
@@ -43,10 +43,16 @@ class Backbone:
     tokenizer: PreTrainedTokenizerBase
     loaded: Mapping[str, str]
     untouched: Untouched
-    words: LanguageHead | None = None
+    lm_head: LanguageHead | None = None
     evaluation_dtype: str = "float32"
     lower_states: LowerStates = field(default_factory=LowerStates)
     pooled: bool = True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base is."""
+        device: torch.device = self.model.device
+        return device
 
     def language_head(self) -> LanguageHead:
         """Return the base's language-model head.
@@ -54,13 +60,13 @@ class Backbone:
         Raises:
             UsageError: The base has none.
         """
-        if self.words is None:
+        if self.lm_head is None:
             what = "an encoder" if self.record.family == "encoder" else "without a language-model head"
             raise UsageError(
                 f"The base {self.record.name!r} is {what}, so it can't write or score words.",
                 "limpet init --home FOLDER --base sample:smollm2",
             )
-        return self.words
+        return self.lm_head
 
     def check_unchanged(self) -> None:
         """Digest every parameter and buffer, and compare them with what was loaded.
@@ -68,7 +74,7 @@ class Backbone:
         Raises:
             IntegrityError: A tensor of the base was trained, drifted or was left modified.
         """
-        tensors = module_tensors(_whole(self.model, self.words))
+        tensors = module_tensors(_whole(self.model, self.lm_head))
         self._compare(digests_of(tensors), gone=self.loaded.keys() - tensors.keys())
         self.untouched.keep(tensors)
 
@@ -78,14 +84,14 @@ class Backbone:
         Raises:
             IntegrityError: A tensor of the base was trained, drifted or was left modified.
         """
-        tensors = module_tensors(_whole(self.model, self.words))
+        tensors = module_tensors(_whole(self.model, self.lm_head))
         touched = self.untouched.touched(tensors)
         self._compare(digests_of(touched), gone=self.loaded.keys() - tensors.keys())
 
     def _compare(self, now: Mapping[str, str], *, gone: Iterable[str]) -> None:
         changed = sorted({*gone, *(name for name, digest in now.items() if self.loaded.get(name) != digest)})
         if changed:
-            buffers = dict(_whole(self.model, self.words).named_buffers())
+            buffers = dict(_whole(self.model, self.lm_head).named_buffers())
             kind = "buffer" if changed[0] in buffers else "parameter"
             named = first_few((name.removeprefix("base.") for name in changed), 1)
             raise IntegrityError(
@@ -117,15 +123,15 @@ def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "aut
         # nothing of a base is drawn at random, not even what nobody reads
         for name in pooler:
             loaded.model.get_parameter(name).zero_()
-    model, words = split_head(loaded)
+    model, lm_head = split_head(loaded)
     model = model.eval().requires_grad_(False)
     if torch.cuda.is_available():
         model = model.cuda()
-        words = words and words.cuda()
+        lm_head = lm_head and lm_head.cuda()
     tokenizer = load_tokenizer(folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    tensors, untouched = module_tensors(_whole(model, words)), Untouched()
+    tensors, untouched = module_tensors(_whole(model, lm_head)), Untouched()
     digests = digests_of(tensors)
     untouched.keep(tensors)
     return Backbone(
@@ -134,15 +140,15 @@ def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "aut
         tokenizer,
         digests,
         untouched,
-        words=words,
+        lm_head=lm_head,
         evaluation_dtype=resolve_dtype(evaluation_dtype),
         pooled=not pooler,
     )
 
 
-def _whole(model: nn.Module, words: LanguageHead | None) -> nn.Module:
+def _whole(model: nn.Module, lm_head: LanguageHead | None) -> nn.Module:
     """A base in memory; a head that reads the word embeddings has no tensor of its own."""
-    return nn.ModuleDict({"base": model} if words is None else {"base": model, "words": words})
+    return nn.ModuleDict({"base": model} if lm_head is None else {"base": model, "lm_head": lm_head})
 
 
 def positions(model: PreTrainedModel) -> int | None:

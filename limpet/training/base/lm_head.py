@@ -43,9 +43,9 @@ class LanguageHead(nn.Module):
         self.scale = scale
         self._cast: tuple[weakref.ref[Tensor], Any, Tensor] | None = None
 
-    def forward(self, hidden: Tensor, words: Tensor) -> Tensor:
-        """Return logits (..., words); `words` are the word embeddings (words, hidden) of the model in front."""
-        weight = words if self.weight is None else self.weight
+    def forward(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
+        """Return logits (..., words); `embeddings` are those of the words, (words, hidden), of the model in front."""
+        weight = embeddings if self.weight is None else self.weight
         if self.scale != 1.0:
             hidden = hidden * self.scale
         return linear(hidden, self._as_computed(weight), self.bias).float()

@@ -63,7 +63,7 @@ def class_means(
             f"{task.name!r} is no classification, so it has no class means.", f"limpet task show {task.name}"
         )
     examples = read_split(store, task, "train")
-    head = build_head(task, backbone.record, examples).to(backbone.model.device)
+    head = build_head(task, backbone.record, examples).to(backbone.device)
     assert isinstance(head, ClassificationHead)
     method = methods.get(state[0] if state else methods.NO_ADAPTER)
     module = method.load(backbone.model, state[1] if state else {})
@@ -74,7 +74,7 @@ def class_means(
         with computing(method, module, dtype):
             path = cache_path(backbone, model, encoded, dtype=dtype)
             features = torch.stack(
-                extract(model, encoded, backbone.model.device, path=path, progress=progress, dtype=dtype).rows
+                extract(model, encoded, backbone.device, path=path, progress=progress, dtype=dtype).rows
             ).float()
     finally:
         method.detach(module)

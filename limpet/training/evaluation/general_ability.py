@@ -97,11 +97,11 @@ def check(backbone: Backbone, ability_task: AbilityTask) -> None:
         UsageError: It can't, or the labels' words can't be told apart.
     """
     family, name = backbone.record.family, ability_task.task.name
-    if ability_task.kind == PERPLEXITY and backbone.words is None:
+    if ability_task.kind == PERPLEXITY and backbone.lm_head is None:
         raise _refused(
             ability_task, f"the base {backbone.record.name!r} has no language-model head", "kind: features"
         )
-    if ability_task.kind == "zero-shot" and (family != "decoder" or backbone.words is None):
+    if ability_task.kind == "zero-shot" and (family != "decoder" or backbone.lm_head is None):
         raise _refused(ability_task, "label words need a decoder with a language-model head", "kind: features")
     if ability_task.kind != PERPLEXITY and not has_class_means(ability_task.task):
         raise _refused(ability_task, f"{name!r} is no classification", "kind: perplexity")
@@ -132,7 +132,7 @@ def ask(
     method, files = weights or (methods.NO_ADAPTER, {})
     # a split is in random order
     examples = read_split(store, ability_task.task, "evaluation")[: ability_task.size]
-    head = _HEADS[ability_task.kind](store, backbone, ability_task, weights=weights).to(backbone.model.device)
+    head = _HEADS[ability_task.kind](store, backbone, ability_task, weights=weights).to(backbone.device)
     head.bind(backbone)
     dtype, name = backbone.evaluation_dtype, f"{ability_task.kind} on {ability_task.task.name}"
     with (
@@ -140,7 +140,7 @@ def ask(
         computing(methods.get(method), model.module, dtype),
     ):
         encoded = model.encode(backbone.tokenizer, examples, ability_task.task.definition.max_length)
-        outcome = run(model, encoded, backbone.model.device, progress=progress, name=name, dtype=dtype)
+        outcome = run(model, encoded, backbone.device, progress=progress, name=name, dtype=dtype)
     # a text that is only read has no right answer
     targets = tuple(None if ability_task.kind == PERPLEXITY else example.target for example in examples)
     found = score_of(ability_task.metric, outcome.predictions, targets)

@@ -74,7 +74,7 @@ def latency(
         model = stack.enter_context(active(beside, method, files, head=files))
         base = TaskModel(backbone.model, bound_head(backbone, files), frozenset()).eval()
         encoded = model.encode(backbone.tokenizer, [Example(text) for text in texts], max_length)
-        device = backbone.model.device
+        device = backbone.device
         batches = [encoded.batch([index]) for index in range(len(texts))]
         requests = [on_device(batch, device) for batch in batches]
         with_it, alone = time_in_turn([answers(model), reads(base)], requests, seconds)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.precision import SERVED_DTYPE
@@ -32,12 +30,6 @@ class AttachedModel:
     backbone: Backbone
     method: methods.Method
     model: TaskModel
-
-    @property
-    def device(self) -> torch.device:
-        """Where the base is."""
-        device: torch.device = self.backbone.model.device
-        return device
 
     @property
     def reads_features(self) -> bool:
@@ -65,7 +57,7 @@ def predict_split(
         name: What is evaluated, for the progress bar.
         bypass_cache: Ask every layer for every text, whatever is kept.
     """
-    model, device, dtype = attached.model, attached.device, attached.backbone.evaluation_dtype
+    model, device, dtype = attached.model, attached.backbone.device, attached.backbone.evaluation_dtype
     # in float32 by the very graph that answers are served by; in bfloat16 by the quickest
     without = ("quick-layers",) if dtype == SERVED_DTYPE else ()
     with computing(attached.method, model.module, dtype, without=without):

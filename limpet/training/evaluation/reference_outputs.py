@@ -121,7 +121,7 @@ def _logits(
         # nothing to do in float32; a base loaded in another dtype shall answer, not fail in its head
         model.head.to(backbone.model.dtype)
         encoded = model.encode(backbone.tokenizer, [Example(text) for text in inputs], max_length)
-        outcome = run(model, encoded, backbone.model.device)
+        outcome = run(model, encoded, backbone.device)
         return [model.head.summary(row) for row in outcome.rows]
 
 

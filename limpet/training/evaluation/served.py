@@ -57,7 +57,7 @@ class Agreement:
 
 def serve(backbone: Backbone, model: TaskModel, texts: Encoded, *, progress: Progress = SILENT) -> Outcome:
     """Return the answers that go out: every layer as it is, in float32."""
-    return run(model, texts, backbone.model.device, progress=progress, name="answer", dtype=SERVED_DTYPE)
+    return run(model, texts, backbone.device, progress=progress, name="answer", dtype=SERVED_DTYPE)
 
 
 def agreement(
@@ -99,7 +99,7 @@ def agreement(
             if path is None:
                 return serve(backbone, model, some, progress=progress)
             return feature_cache.answer(
-                model, some, attached.device, path=path, progress=progress, dtype=SERVED_DTYPE
+                model, some, attached.backbone.device, path=path, progress=progress, dtype=SERVED_DTYPE
             )
 
         served = model.head.served(answer, model, texts, measured=outcome)

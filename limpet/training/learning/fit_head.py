@@ -35,11 +35,11 @@ def fit_head(
     head_model = HeadModel(model.head)
 
     def validate() -> Validation:
-        return validation.measure(run(head_model, unseen, training.device))
+        return validation.measure(run(head_model, unseen, training.backbone.device))
 
     fitted = fit(
         head_model,
-        TaskLoss(features, model.head, training.device, max_tokens_per_microbatch=None),
+        TaskLoss(features, model.head, training.backbone.device, max_tokens_per_microbatch=None),
         training.loop,
         validate=validate,
         checkpoint=checkpoint,
@@ -52,4 +52,4 @@ def fit_head(
 def _features(training: TrainingRun, model: TaskModel, texts: Encoded) -> Features:
     dtype = training.loop.dtype
     path = cache_path(training.backbone, model, texts, dtype=dtype) if training.use_cache else None
-    return extract(model, texts, training.device, path=path, progress=training.progress, dtype=dtype)
+    return extract(model, texts, training.backbone.device, path=path, progress=training.progress, dtype=dtype)

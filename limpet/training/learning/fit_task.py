@@ -80,7 +80,9 @@ def measure_untrained(training: TrainingRun, model: TaskModel) -> Fitted:
     examples = read_split(training.store, training.task, "validation")
     started = time.perf_counter()
     encoded = model.encode(backbone.tokenizer, examples, training.max_length)
-    outcome = run(model, encoded, training.device, progress=training.progress, dtype=backbone.evaluation_dtype)
+    outcome = run(
+        model, encoded, training.backbone.device, progress=training.progress, dtype=backbone.evaluation_dtype
+    )
     value = score(metric, outcome.predictions, [example.target for example in examples])
     return Fitted(
         best_score=value,
@@ -103,7 +105,7 @@ def _past_frozen_layers(
     reads_features = training.task.definition.type in methods.NON_GENERATIVE
     texts = [train, validation.encoded] if reads_features else [train]
     passed = add_frozen_states(
-        model, texts, training.device, progress=training.progress, dtype=training.loop.dtype, states=states
+        model, texts, training.backbone.device, progress=training.progress, dtype=training.loop.dtype, states=states
     )
     return passed[0], replace(validation, encoded=passed[1]) if reads_features else validation
 
@@ -132,9 +134,9 @@ def _losses(training: TrainingRun, model: TaskModel, data: Sequence[Encoded]) ->
 
     def of_joint(index: int, joint: JointTask) -> TaskLoss:
         head = OtherHead(model, index).head
-        return TaskLoss(data[index + 1], head, training.device, index, limit, joint.draws)
+        return TaskLoss(data[index + 1], head, training.backbone.device, index, limit, joint.draws)
 
-    own = TaskLoss(data[0], model.head, training.device, max_tokens_per_microbatch=limit)
+    own = TaskLoss(data[0], model.head, training.backbone.device, max_tokens_per_microbatch=limit)
     return [own, *(of_joint(index, joint) for index, joint in enumerate(training.joint.tasks))]
 
 

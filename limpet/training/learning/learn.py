@@ -82,7 +82,7 @@ def _train(run: TrainingRun) -> Staged:
     torch.manual_seed(run.settings.seed)
     module = method.load(base, run.start.files) if run.start else method.attach(base, run.config["method"])
     try:
-        head, *others = (one.to(run.device) for one in _heads(run))
+        head, *others = (one.to(run.backbone.device) for one in _heads(run))
         model = TaskModel(module, head, frozen, others=others)
         if isinstance(method, methods.SupportsFrozenPrefix) and "kept-layers" not in run.settings.without:
             model.lower = method.lower_layers(module)

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from limpet.errors import UsageError
 from limpet.registry.formats.canonical import digest_json
 from limpet.registry.formats.json_values import JsonObject
@@ -114,12 +112,6 @@ class TrainingRun:
         return self.loop.dtype if self.trains else self.backbone.evaluation_dtype
 
     @property
-    def device(self) -> torch.device:
-        """Where the base is."""
-        device: torch.device = self.backbone.model.device
-        return device
-
-    @property
     def use_cache(self) -> bool:
         """Whether what the frozen base gives is kept for later runs: only where it is computed in the default way."""
         return not self.settings.without
@@ -128,7 +120,7 @@ class TrainingRun:
     def loop(self) -> LoopSettings:
         """The settings of the loop, where something is trained."""
         training, without = self.config["training"], self.settings.without
-        limit = max_tokens_per_microbatch(self.device.type)
+        limit = max_tokens_per_microbatch(self.backbone.device.type)
         return LoopSettings(
             epochs=training["epochs"],
             learning_rate=training["learning_rate"],

@@ -49,9 +49,19 @@ class ValidationSplit:
         encoded, to_read = head.encode(tokenizer, examples, run.max_length, learning=reads_features), None
         if not reads_features:
             with suppress(UsageError):
-                to_read = head.encode(tokenizer, examples, run.max_length, learning=True).planned_for(run.device.type)
+                to_read = head.encode(tokenizer, examples, run.max_length, learning=True).planned_for(
+                    run.backbone.device.type
+                )
         targets = [example.target for example in examples]
-        return cls(task, model, encoded.planned_for(run.device.type), to_read, targets, run.device, run.loop.dtype)
+        return cls(
+            task,
+            model,
+            encoded.planned_for(run.backbone.device.type),
+            to_read,
+            targets,
+            run.backbone.device,
+            run.loop.dtype,
+        )
 
     def measure(self, outcome: Outcome) -> Validation:
         """Tell how good answers to the examples are."""

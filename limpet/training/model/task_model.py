@@ -233,7 +233,7 @@ def bound_head(backbone: Backbone, files: Mapping[str, Path]) -> Head:
         IntegrityError: The files are no head's.
         UsageError: The base lacks what the head needs.
     """
-    head = load_head(files).to(backbone.model.device)
+    head = load_head(files).to(backbone.device)
     head.bind(backbone)
     return head
 

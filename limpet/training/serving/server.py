@@ -158,7 +158,7 @@ class Server:
 
     def _answer_together(self, rows: Sequence[_Row]) -> Iterator[tuple[int, Served]]:
         lengths = [len(row.texts.encoded.ids[row.number]) for row in rows]
-        plan = evaluation_plan(lengths, device=self._backbone.model.device.type)
+        plan = evaluation_plan(lengths, device=self._backbone.device.type)
         for batch, length in zip(plan.batches, plan.lengths, strict=True):
             for part in self._cut([rows[index] for index in batch]):
                 yield from self._answer_batch(part, length)
@@ -181,7 +181,7 @@ class Server:
         yield _ordered(part)
 
     def _answer_batch(self, part: Sequence[tuple[_Row, Place | None]], length: int) -> Iterator[tuple[int, Served]]:
-        device, groups = self._backbone.model.device, []
+        device, groups = self._backbone.device, []
         for _, same in groupby((row for row, _ in part), key=lambda row: row.texts.version.reference):
             rows = list(same)
             texts, numbers = rows[0].texts, [row.number for row in rows]

@@ -55,7 +55,7 @@ def test_the_head_gives_the_logits_of_the_whole_model_and_leaves_the_base_alone(
 def test_a_base_without_a_head_says_so_instead_of_drawing_one(tmp_path: Path) -> None:
     home = init(tmp_path / "home", base=str(without_head(tiny_base(tmp_path / "llama", "llama"))))
     backbone = home.backbone()
-    assert backbone.words is None
+    assert backbone.lm_head is None
     with pytest.raises(UsageError, match="without a language-model head"):
         backbone.language_head()
 
