@@ -324,7 +324,7 @@ def evaluate_once(home: Home, plan: Plan, task: str, *, arm: Arm, rate: float | 
 
 def answer_untaught(home: Home, name: str) -> dict[str, Any]:
     """Let the base do a task that it was not taught: its own head, the task's prompt and nothing else."""
-    from limpet.training.batching.inference import run
+    from limpet.training.batching.inference import run_batches
     from limpet.training.data.stored_splits import read_split
     from limpet.training.model.head_files import build_head
     from limpet.training.model.task_model import TaskModel
@@ -335,7 +335,7 @@ def answer_untaught(home: Home, name: str) -> dict[str, Any]:
     head.bind(backbone)
     model = TaskModel(backbone.model, head, frozenset())
     encoded = model.encode(backbone.tokenizer, examples, task.definition.max_length)
-    written = run(model, encoded, backbone.device).predictions
+    written = run_batches(model, encoded, backbone.device).predictions
     return {
         **scored(task.definition.metric, written, [example.target for example in examples]),
         "trainable_parameters": 0,

@@ -19,7 +19,7 @@ from limpet.forgetting.metrics.intervals import RESAMPLES, Interval, percentile_
 from limpet.forgetting.metrics.no_drift import PERMUTATIONS
 from limpet.training import methods
 from limpet.training.batching.examples import Example
-from limpet.training.batching.inference import run
+from limpet.training.batching.inference import run_batches
 from limpet.training.data.stored_splits import read_split
 from limpet.training.generation.demonstrations import (
     Demonstrations,
@@ -232,7 +232,9 @@ class _Study:
         head = InContextHead(prompt)
         head.bind(backbone)
         model = TaskModel(backbone.model, head, frozenset())
-        return run(model, model.encode(backbone.tokenizer, self.examples, length), backbone.device).predictions
+        return run_batches(
+            model, model.encode(backbone.tokenizer, self.examples, length), backbone.device
+        ).predictions
 
 
 def _orders(prompts: Sequence[PromptScore], right: NDArray[np.float64]) -> Orders:

@@ -16,7 +16,7 @@ from limpet.training.batching.batches import on_device
 from limpet.training.batching.encoded import EvaluationData
 from limpet.training.progress import SILENT, Progress
 
-__all__ = ["AnswersBatches", "Outcome", "in_batches", "run"]
+__all__ = ["AnswersBatches", "Outcome", "in_batches", "run_batches"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def in_batches(
         progress.advance(done)
 
 
-def run(
+def run_batches(
     model: AnswersBatches,
     data: EvaluationData,
     device: torch.device | str,

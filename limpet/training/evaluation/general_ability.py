@@ -17,7 +17,7 @@ from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
-from limpet.training.batching.inference import Outcome, run
+from limpet.training.batching.inference import Outcome, run_batches
 from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation.class_means import class_means, has_class_means
 from limpet.training.generation.demonstrations import DEFAULT_TEMPLATE, Demonstrations, check_template, label_words
@@ -140,7 +140,7 @@ def ask(
         computing(methods.get(method), model.module, dtype),
     ):
         encoded = model.encode(backbone.tokenizer, examples, ability_task.task.definition.max_length)
-        outcome = run(model, encoded, backbone.device, progress=progress, name=name, dtype=dtype)
+        outcome = run_batches(model, encoded, backbone.device, progress=progress, name=name, dtype=dtype)
     # a text that is only read has no right answer
     targets = tuple(None if ability_task.kind == PERPLEXITY else example.target for example in examples)
     found = score_of(ability_task.metric, outcome.predictions, targets)

@@ -13,7 +13,7 @@ from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.precision import SERVED_DTYPE
 from limpet.training.batching.encoded import Encoded
-from limpet.training.batching.inference import Outcome, run
+from limpet.training.batching.inference import Outcome, run_batches
 from limpet.training.model import feature_cache
 from limpet.training.model.fast_paths import computing
 from limpet.training.model.frozen_layer_cache import add_frozen_states
@@ -69,7 +69,7 @@ def predict_split(
                 if model.lower is not None:
                     states = attached.backbone.lower_states
                     [texts] = add_frozen_states(model, [texts], device, progress=progress, dtype=dtype, states=states)
-        return run(model, texts, device, progress=progress, name=name, dtype=dtype)
+        return run_batches(model, texts, device, progress=progress, name=name, dtype=dtype)
 
 
 def feature_path(attached: AttachedModel, texts: Encoded, dtype: str) -> Path | None:

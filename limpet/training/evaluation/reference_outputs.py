@@ -22,7 +22,7 @@ from limpet.registry.values import Environment, TaskRecord, VersionRecord
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.batching.examples import Example, flat_text
-from limpet.training.batching.inference import run
+from limpet.training.batching.inference import run_batches
 from limpet.training.data.stored_splits import read_split
 from limpet.training.model.task_model import active, version_files
 
@@ -121,7 +121,7 @@ def _logits(
         # nothing to do in float32; a base loaded in another dtype shall answer, not fail in its head
         model.head.to(backbone.model.dtype)
         encoded = model.encode(backbone.tokenizer, [Example(text) for text in inputs], max_length)
-        outcome = run(model, encoded, backbone.device)
+        outcome = run_batches(model, encoded, backbone.device)
         return [model.head.summary(row) for row in outcome.rows]
 
 

@@ -16,7 +16,7 @@ from limpet.training.base.backbone import Backbone
 from limpet.training.base.precision import SERVED_DTYPE
 from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.examples import Example
-from limpet.training.batching.inference import Outcome, run
+from limpet.training.batching.inference import Outcome, run_batches
 from limpet.training.evaluation.predict_split import AttachedModel, feature_path
 from limpet.training.model import feature_cache
 from limpet.training.model.task_model import Answering, TaskModel, active
@@ -57,7 +57,7 @@ class Agreement:
 
 def serve(backbone: Backbone, model: TaskModel, texts: Encoded, *, progress: Progress = SILENT) -> Outcome:
     """Return the answers that go out: every layer as it is, in float32."""
-    return run(model, texts, backbone.device, progress=progress, name="answer", dtype=SERVED_DTYPE)
+    return run_batches(model, texts, backbone.device, progress=progress, name="answer", dtype=SERVED_DTYPE)
 
 
 def agreement(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from limpet.training.batching.encoded import Encoded
-from limpet.training.batching.inference import run
+from limpet.training.batching.inference import run_batches
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.loop import Fitted, Validation, fit
 from limpet.training.learning.objectives import TaskLoss
@@ -16,12 +16,12 @@ __all__ = ["fit_head"]
 
 
 def fit_head(
-    training: TrainingRun, model: TaskModel, train: Encoded, *, validation: ValidationSplit, checkpoint: Checkpoint
+    run: TrainingRun, model: TaskModel, train: Encoded, *, validation: ValidationSplit, checkpoint: Checkpoint
 ) -> Fitted:
     """Fit the head of `model` on features of its texts, in the batches that the texts would have had.
 
     Args:
-        training: What is learned, and how.
+        run: What is learned, and how.
         model: The backbone, with or without an adapter, and the head; nothing but the head is trained.
         train: The training examples, with their targets.
         validation: The validation examples.
@@ -31,25 +31,25 @@ def fit_head(
         InterruptedRunError: A signal came; a checkpoint was kept.
         TrainingError: The loss is not finite.
     """
-    features, unseen = _features(training, model, train), _features(training, model, validation.encoded)
+    features, unseen = _features(run, model, train), _features(run, model, validation.encoded)
     head_model = HeadModel(model.head)
 
     def validate() -> Validation:
-        return validation.measure(run(head_model, unseen, training.backbone.device))
+        return validation.measure(run_batches(head_model, unseen, run.backbone.device))
 
     fitted = fit(
         head_model,
-        TaskLoss(features, model.head, training.backbone.device, max_tokens_per_microbatch=None),
-        training.loop,
+        TaskLoss(features, model.head, run.backbone.device, max_tokens_per_microbatch=None),
+        run.loop,
         validate=validate,
         checkpoint=checkpoint,
-        progress=training.progress,
+        progress=run.progress,
     )
     # in whichever run they were computed
     return fitted.after(features.seconds + unseen.seconds)
 
 
-def _features(training: TrainingRun, model: TaskModel, texts: Encoded) -> Features:
-    dtype = training.loop.dtype
-    path = cache_path(training.backbone, model, texts, dtype=dtype) if training.use_cache else None
-    return extract(model, texts, training.backbone.device, path=path, progress=training.progress, dtype=dtype)
+def _features(run: TrainingRun, model: TaskModel, texts: Encoded) -> Features:
+    dtype = run.loop.dtype
+    path = cache_path(run.backbone, model, texts, dtype=dtype) if run.use_cache else None
+    return extract(model, texts, run.backbone.device, path=path, progress=run.progress, dtype=dtype)

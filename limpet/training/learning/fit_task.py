@@ -9,7 +9,7 @@ from dataclasses import replace
 from limpet.errors import UsageError
 from limpet.training import methods
 from limpet.training.batching.encoded import Encoded
-from limpet.training.batching.inference import run
+from limpet.training.batching.inference import run_batches
 from limpet.training.data.stored_splits import read_split
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_head import fit_head
@@ -25,7 +25,7 @@ from limpet.training.task_types import no_common_unit, score
 __all__ = ["fit_task", "measure_untrained"]
 
 
-def fit_task(training: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitted:
+def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitted:
     """Fit what is trainable in `model` on a task's training split; its validation split chooses the epoch.
 
     Where that is nothing but the head, the texts pass the backbone once, not in every epoch; where it is the top
@@ -33,7 +33,7 @@ def fit_task(training: TrainingRun, model: TaskModel, checkpoint: Checkpoint) ->
     best mean score, or of the best mean rank where the tasks' scores have no common unit.
 
     Args:
-        training: What is learned, and how.
+        run: What is learned, and how.
         model: The backbone with a method attached, and a head.
         checkpoint: Where to write the state, and to resume from.
 
@@ -42,47 +42,45 @@ def fit_task(training: TrainingRun, model: TaskModel, checkpoint: Checkpoint) ->
         TrainingError: The loss is not finite.
         UsageError: Nothing but heads is trained, and there is something to learn jointly.
     """
-    examples = read_split(training.store, training.task, "train")
-    train = model.encode(training.backbone.tokenizer, examples, training.max_length, learning=True)
-    validation = ValidationSplit.of(training, training.task, model)
+    examples = read_split(run.store, run.task, "train")
+    train = model.encode(run.backbone.tokenizer, examples, run.max_length, learning=True)
+    validation = ValidationSplit.of(run, run.task, model)
     inputs = {"train": train.inputs_digest(targets=True), "validation": validation.encoded.inputs_digest()}
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
-        if training.joint != NO_JOINT:
+        if run.joint != NO_JOINT:
             raise UsageError(
                 "The method trains nothing but heads, so there are no weights that tasks could share.",
                 "choose a method that trains more: limpet methods",
             )
-        fitted = fit_head(training, model, train, validation=validation, checkpoint=checkpoint)
+        fitted = fit_head(run, model, train, validation=validation, checkpoint=checkpoint)
         return replace(fitted, inputs=inputs)
     started = time.perf_counter()
-    if model.lower is not None and not training.joint.tasks:
-        train, validation = _past_frozen_layers(training, model, train, validation=validation)
+    if model.lower is not None and not run.joint.tasks:
+        train, validation = _past_frozen_layers(run, model, train, validation=validation)
     before = time.perf_counter() - started
-    joint_data = [_joint_data(training, model, index) for index in range(len(training.joint.tasks))]
-    for joint, data in zip(training.joint.tasks, joint_data, strict=True):
+    joint_data = [_joint_data(run, model, index) for index in range(len(run.joint.tasks))]
+    for joint, data in zip(run.joint.tasks, joint_data, strict=True):
         inputs[f"train/{joint.task.name}"] = data.inputs_digest(targets=True)
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    validations = [validation, *_joint_validations(training, model)]
+    validations = [validation, *_joint_validations(run, model)]
     fitted = fit(
         model,
-        Mixture(_losses(training, model, [train, *joint_data]), training.joint.penalty, parameters),
-        training.loop,
+        Mixture(_losses(run, model, [train, *joint_data]), run.joint.penalty, parameters),
+        run.loop,
         validate=lambda: _validate(validations),
         checkpoint=checkpoint,
-        progress=training.progress,
+        progress=run.progress,
     )
     return replace(fitted.after(before), inputs=inputs)
 
 
-def measure_untrained(training: TrainingRun, model: TaskModel) -> Fitted:
+def measure_untrained(run: TrainingRun, model: TaskModel) -> Fitted:
     """Score what needs no training on the validation split, as the loop would have."""
-    backbone, metric = training.backbone, training.task.definition.metric
-    examples = read_split(training.store, training.task, "validation")
+    backbone, metric = run.backbone, run.task.definition.metric
+    examples = read_split(run.store, run.task, "validation")
     started = time.perf_counter()
-    encoded = model.encode(backbone.tokenizer, examples, training.max_length)
-    outcome = run(
-        model, encoded, training.backbone.device, progress=training.progress, dtype=backbone.evaluation_dtype
-    )
+    encoded = model.encode(backbone.tokenizer, examples, run.max_length)
+    outcome = run_batches(model, encoded, run.backbone.device, progress=run.progress, dtype=backbone.evaluation_dtype)
     value = score(metric, outcome.predictions, [example.target for example in examples])
     return Fitted(
         best_score=value,
@@ -97,47 +95,47 @@ def measure_untrained(training: TrainingRun, model: TaskModel) -> Fitted:
 
 
 def _past_frozen_layers(
-    training: TrainingRun, model: TaskModel, train: Encoded, *, validation: ValidationSplit
+    run: TrainingRun, model: TaskModel, train: Encoded, *, validation: ValidationSplit
 ) -> tuple[Encoded, ValidationSplit]:
     """Return both splits with what the lowest trained layer reads of them."""
-    states = training.backbone.lower_states if training.use_cache else None
+    states = run.backbone.lower_states if run.use_cache else None
     # a head that writes asks the backbone word by word, and has to be asked in full
-    reads_features = training.task.definition.type in methods.NON_GENERATIVE
+    reads_features = run.task.definition.type in methods.NON_GENERATIVE
     texts = [train, validation.encoded] if reads_features else [train]
     passed = add_frozen_states(
-        model, texts, training.backbone.device, progress=training.progress, dtype=training.loop.dtype, states=states
+        model, texts, run.backbone.device, progress=run.progress, dtype=run.loop.dtype, states=states
     )
     return passed[0], replace(validation, encoded=passed[1]) if reads_features else validation
 
 
-def _joint_data(training: TrainingRun, model: TaskModel, index: int) -> Encoded:
+def _joint_data(run: TrainingRun, model: TaskModel, index: int) -> Encoded:
     """Encode the training examples of a task that is learned jointly."""
-    joint, head = training.joint.tasks[index], OtherHead(model, index).head
-    examples = read_split(training.store, joint.task, "train")
+    joint, head = run.joint.tasks[index], OtherHead(model, index).head
+    examples = read_split(run.store, joint.task, "train")
     if joint.indices is not None:
         examples = [examples[place] for place in joint.indices]
-    return head.encode(training.backbone.tokenizer, examples, training.max_length, learning=True)
+    return head.encode(run.backbone.tokenizer, examples, run.max_length, learning=True)
 
 
-def _joint_validations(training: TrainingRun, model: TaskModel) -> list[ValidationSplit]:
+def _joint_validations(run: TrainingRun, model: TaskModel) -> list[ValidationSplit]:
     """Encode the validation examples of the tasks whose heads are trained too."""
     return [
-        ValidationSplit.of(training, joint.task, OtherHead(model, index))
-        for index, joint in enumerate(training.joint.tasks)
+        ValidationSplit.of(run, joint.task, OtherHead(model, index))
+        for index, joint in enumerate(run.joint.tasks)
         if joint.head is None
     ]
 
 
-def _losses(training: TrainingRun, model: TaskModel, data: Sequence[Encoded]) -> list[TaskLoss]:
+def _losses(run: TrainingRun, model: TaskModel, data: Sequence[Encoded]) -> list[TaskLoss]:
     """Return the loss of each task: the one that the run is for, then those that are learned jointly."""
-    limit = training.loop.max_tokens_per_microbatch
+    limit = run.loop.max_tokens_per_microbatch
 
     def of_joint(index: int, joint: JointTask) -> TaskLoss:
         head = OtherHead(model, index).head
-        return TaskLoss(data[index + 1], head, training.backbone.device, index, limit, joint.draws)
+        return TaskLoss(data[index + 1], head, run.backbone.device, index, limit, joint.draws)
 
-    own = TaskLoss(data[0], model.head, training.backbone.device, max_tokens_per_microbatch=limit)
-    return [own, *(of_joint(index, joint) for index, joint in enumerate(training.joint.tasks))]
+    own = TaskLoss(data[0], model.head, run.backbone.device, max_tokens_per_microbatch=limit)
+    return [own, *(of_joint(index, joint) for index, joint in enumerate(run.joint.tasks))]
 
 
 def _validate(splits: Sequence[ValidationSplit]) -> Validation:

@@ -15,7 +15,7 @@ from limpet.registry.values import TaskRecord
 from limpet.training import methods
 from limpet.training.base.precision import autocast
 from limpet.training.batching.encoded import Encoded
-from limpet.training.batching.inference import Outcome, in_batches, run
+from limpet.training.batching.inference import Outcome, in_batches, run_batches
 from limpet.training.data.stored_splits import read_split
 from limpet.training.learning.loop import Validation
 from limpet.training.learning.run import TrainingRun
@@ -69,7 +69,7 @@ class ValidationSplit:
 
     def validate(self) -> tuple[float, float]:
         """Return the score and the loss of the model as it is."""
-        return self._measured(run(self.model, self.encoded, self.device, dtype=self.dtype))
+        return self._measured(run_batches(self.model, self.encoded, self.device, dtype=self.dtype))
 
     def _measured(self, outcome: Outcome) -> tuple[float, float]:
         value = score(self.task.definition.metric, outcome.predictions, self.targets)

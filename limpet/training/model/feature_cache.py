@@ -25,7 +25,7 @@ from limpet.training.base.environment import current_environment
 from limpet.training.base.precision import autocast
 from limpet.training.batching.batches import BatchPlan
 from limpet.training.batching.encoded import Encoded
-from limpet.training.batching.inference import Outcome, in_batches, run
+from limpet.training.batching.inference import Outcome, in_batches, run_batches
 from limpet.training.heads import Batch, Head
 from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import Progress
@@ -99,7 +99,7 @@ def cache_path(backbone: Backbone, model: TaskModel, texts: Encoded, *, dtype: s
 def answer(
     model: TaskModel, texts: Encoded, device: torch.device | str, *, path: Path, progress: Progress, dtype: str
 ) -> Outcome:
-    """Return what `run` does for a head behind the base alone, from features that are kept, or are kept from now on.
+    """Return what `run_batches` does for a head behind the base alone, from features that are kept from then on.
 
     Args:
         model: The base and the head.
@@ -110,7 +110,7 @@ def answer(
         dtype: What products are computed in, `float32` or `bfloat16`.
     """
     started = time.perf_counter()
-    outcome = run(
+    outcome = run_batches(
         HeadModel(model.head),
         extract(model, texts, device, path=path, progress=progress, dtype=dtype),
         device,

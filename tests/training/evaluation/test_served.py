@@ -17,7 +17,7 @@ from limpet.home import Home, init
 from limpet.registry.records import evaluations
 from limpet.registry.values import EvaluationRecord
 from limpet.training import methods
-from limpet.training.batching.inference import run
+from limpet.training.batching.inference import run_batches
 from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation.predict_split import AttachedModel, predict_split
 from limpet.training.evaluation.served import Agreement, OtherAnswer, agreement, serve
@@ -164,7 +164,7 @@ def test_every_way_an_answer_goes_out_gives_the_measured_one(home: Home, measure
         backbone, files = home.backbone(), version_files(home.store, home.backbone(), home.adapter.show(task))
         with merged(backbone, "lora", files, head=files) as model:
             encoded = model.encode(backbone.tokenizer, read_split(home.store, home.task.show(task), "evaluation"), 16)
-            assert [labels[label] for label in run(model, encoded, backbone.device).predictions] == measured
+            assert [labels[label] for label in run_batches(model, encoded, backbone.device).predictions] == measured
     # both tasks mixed in one request, in slots
     order = sorted(range(len(asked)), key=lambda at: asked[at][1])
     served = home.serve().predict([asked[at] for at in order])

@@ -13,7 +13,7 @@ import torch
 from limpet.home import Home
 from limpet.registry.cache import keep, recall
 from limpet.registry.records import tasks
-from limpet.training.batching.inference import run
+from limpet.training.batching.inference import run_batches
 from limpet.training.data.stored_splits import read_split
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_task import fit_task
@@ -50,7 +50,7 @@ def test_a_head_on_features_becomes_the_head_on_the_frozen_base(home: Home, tmp_
             wanted = [example.target for example in held_back]
 
             def validate(model: Any = model, texts: Any = texts, wanted: Any = wanted) -> Validation:
-                outcome = run(model, texts, "cpu")
+                outcome = run_batches(model, texts, "cpu")
                 loss = model.head.loss_of(outcome.rows, texts.fields["targets"].rows)
                 return Validation(score("accuracy", outcome.predictions, wanted), loss)
 
