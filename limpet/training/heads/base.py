@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from safetensors.torch import save_file
@@ -17,6 +17,11 @@ from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.batching.encoded import Encoded, Field, encode_texts
 from limpet.training.batching.examples import Example, flat_text
 from limpet.training.batching.inference import Outcome
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from limpet.training.base.backbone import Backbone
 
 __all__ = ["HEAD_FILES", "Batch", "Head", "HeadConfig", "pool", "pooling_for"]
 
@@ -74,7 +79,7 @@ class Head(nn.Module):
         """
         return HeadConfig(task.definition.type, pooling_for(base), base.hidden_size, len(task.labels))
 
-    def bind(self, backbone: Any) -> None:
+    def bind(self, backbone: Backbone) -> None:
         """Take what the head needs of the base beside its hidden states; most heads need nothing.
 
         Raises:
@@ -90,7 +95,9 @@ class Head(nn.Module):
     def stand_behind(self, module: nn.Module) -> None:
         """Take what the head needs of the method's module in front of it; most heads need nothing."""
 
-    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool) -> Encoded:
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, *, learning: bool
+    ) -> Encoded:
         """Turn examples into token ids and what else a batch has, cut at `max_length` tokens.
 
         Args:
@@ -102,7 +109,7 @@ class Head(nn.Module):
         encoded = encode_texts(tokenizer, [flat_text(example.text) for example in examples], max_length)
         return encoded.having(targets=self.targets([e.target for e in examples])) if learning else encoded
 
-    def prompt(self, tokenizer: Any) -> str | None:
+    def prompt(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
         """Return what is rendered around every text, with `{text}` where that goes; null where nothing is."""
         return None
 

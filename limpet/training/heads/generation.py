@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,11 @@ from limpet.training.generation.prompts import (
 )
 from limpet.training.heads.base import Batch, Head, HeadConfig
 from limpet.training.metrics.text import NEG_PERPLEXITY
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from limpet.training.base.backbone import Backbone
 
 __all__ = ["GenerationConfig", "GenerationHead", "Written"]
 
@@ -65,7 +70,7 @@ class _Bound:
     """What the head takes of the base, in a plain value so that nothing of the base is taken for the head's own."""
 
     words: LanguageHead
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     endings: Endings
     start: int | None
     positions: int | None
@@ -98,7 +103,7 @@ class GenerationHead(Head):
             scores_targets=task.definition.metric == NEG_PERPLEXITY.name,
         )
 
-    def bind(self, backbone: Any) -> None:
+    def bind(self, backbone: Backbone) -> None:
         """Take the base's language-model head, tokenizer and the tokens that end a text.
 
         Raises:
@@ -116,7 +121,9 @@ class GenerationHead(Head):
         """See `Head.stand_behind`: a copy of the base has word embeddings of its own, and a tied head reads them."""
         self._front = (module,)
 
-    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool) -> Encoded:
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, *, learning: bool
+    ) -> Encoded:
         """Turn texts into prompts, and targets into answers where they are read and not written.
 
         See `Head.encode`; `max_length` counts the prompt's tokens, template and all.
@@ -133,11 +140,13 @@ class GenerationHead(Head):
         ]
         return self._with_answers(tokenizer, prompts, answers)
 
-    def prompt(self, tokenizer: Any) -> str | None:
+    def prompt(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
         """See `Head.prompt`."""
         return render_prompt(tokenizer, self.config.prompt)
 
-    def _with_answers(self, tokenizer: Any, prompts: list[list[int]], answers: list[list[int]]) -> Encoded:
+    def _with_answers(
+        self, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], answers: list[list[int]]
+    ) -> Encoded:
         fields = {"targets": Field([torch.tensor(answer) for answer in answers], fill=_NOTHING)}
         start = self._bound.start
         if start is not None:
@@ -190,7 +199,7 @@ class GenerationHead(Head):
         """See `Head.terms`: the tokens of the targets."""
         return int((targets != _NOTHING).sum())
 
-    def answer(self, model: Any, batch: Batch) -> list[Tensor]:
+    def answer(self, model: nn.Module, batch: Batch) -> list[Tensor]:
         """Return for each example some logits of its first word, and the tokens that were written.
 
         Where targets are scored: their log-likelihood and how many tokens they have.
@@ -209,7 +218,7 @@ class GenerationHead(Head):
         kept = _spread(first)
         return [torch.cat([row, torch.tensor(ids, dtype=row.dtype)]) for row, ids in zip(kept, written, strict=True)]
 
-    def first_pass(self, model: Any, batch: Batch) -> None:
+    def first_pass(self, model: nn.Module, batch: Batch) -> None:
         """See `Head.first_pass`: answers of two models may differ in length."""
         if "targets" in batch:
             self.answer(model, batch)
@@ -224,7 +233,7 @@ class GenerationHead(Head):
             max_new_tokens=1,
         )
 
-    def _likelihoods(self, model: Any, batch: Batch) -> list[Tensor]:
+    def _likelihoods(self, model: nn.Module, batch: Batch) -> list[Tensor]:
         inputs = dict(batch)
         targets = inputs.pop("targets")
         found = log_softmax(model(**inputs), dim=-1)
@@ -246,7 +255,7 @@ class GenerationHead(Head):
         return not self.config.scores_targets
 
     def served(
-        self, serve: Callable[[Encoded], Outcome], model: Any, texts: Encoded, *, measured: Outcome
+        self, serve: Callable[[Encoded], Outcome], model: nn.Module, texts: Encoded, *, measured: Outcome
     ) -> list[Any]:
         """See `Head.served`; only answers that may differ are written again.
 
@@ -261,7 +270,7 @@ class GenerationHead(Head):
                 predictions[at] = prediction
         return predictions
 
-    def _not_written(self, model: Any, texts: Encoded, written: Sequence[list[int]]) -> list[int]:
+    def _not_written(self, model: nn.Module, texts: Encoded, written: Sequence[list[int]]) -> list[int]:
         """Return the texts after which a model in float32 would not write these token ids."""
         bound, limit = self._bound, self.config.max_new_tokens
         ended = [ids if len(ids) >= limit else [*ids, bound.endings.learned] for ids in written]
@@ -278,7 +287,7 @@ class GenerationHead(Head):
                 found += [index for index, same in zip(indices, right.tolist(), strict=True) if not same]
         return sorted(found)
 
-    def explain(self, example: Example, prediction: Any, row: Tensor, *, labels: tuple[str, ...]) -> Written:
+    def explain(self, example: Example, prediction: str, row: Tensor, *, labels: tuple[str, ...]) -> Written:
         """See `Head.explain`."""
         return Written(flat_text(example.text), prediction)
 

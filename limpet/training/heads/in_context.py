@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,11 @@ from limpet.training.generation.continuation_likelihood import Continuations
 from limpet.training.generation.demonstrations import FILE, Demonstration, Demonstrations, Script, parse, write
 from limpet.training.heads.base import Batch, HeadConfig
 from limpet.training.heads.classification import ClassificationHead
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from limpet.training.base.backbone import Backbone
 
 __all__ = ["InContextHead", "cut_to_fit", "room"]
 
@@ -57,7 +62,7 @@ class InContextHead(ClassificationHead):
         self._base: _Bound | None = None
         self._continuations: Continuations | None = None
 
-    def bind(self, backbone: Any) -> None:
+    def bind(self, backbone: Backbone) -> None:
         """Make tokens of the demonstrations.
 
         Raises:
@@ -78,7 +83,9 @@ class InContextHead(ClassificationHead):
             module, bound.words, bound.beginning, continuations=bound.script.words, reuse=self._reuse
         )
 
-    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool) -> Encoded:
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, *, learning: bool
+    ) -> Encoded:
         """Turn texts into questions of at most `max_length` tokens, template included; see `Head.encode`."""
         script, length = self._bound.script, min(max_length, self._bound.room)
         encoded = plan_tokens(tokenizer, [script.question(flat_text(example.text), length) for example in examples])
@@ -113,13 +120,15 @@ class InContextHead(ClassificationHead):
         return self._base
 
 
-def room(model: Any, budget: int) -> int:
+def room(model: PreTrainedModel, budget: int) -> int:
     """Return how many tokens a sequence may have: the budget, or the base's positions where those are fewer."""
     places = positions(model)
     return budget if places is None else min(budget, places)
 
 
-def cut_to_fit(tokenizer: Any, demonstrations: Demonstrations, max_length: int) -> tuple[Demonstrations, int]:
+def cut_to_fit(
+    tokenizer: PreTrainedTokenizerBase, demonstrations: Demonstrations, max_length: int
+) -> tuple[Demonstrations, int]:
     """Cut the demonstrations' texts so that they leave room for a text of `max_length` tokens and its label.
 
     Every demonstration has an equal share. Where a text of `max_length` tokens would take more than half of the

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from limpet.training.batching.batches import evaluation_plan
 from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.examples import Example, flat_text
 from limpet.training.heads.generation import GenerationConfig, GenerationHead
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["PlainTextHead"]
 
@@ -27,7 +30,9 @@ class PlainTextHead(GenerationHead):
     def __init__(self) -> None:
         super().__init__(GenerationConfig("generation", "none", 0, 0, 0.0, scores_targets=True))
 
-    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool) -> Encoded:
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, *, learning: bool
+    ) -> Encoded:
         """Turn texts into what is read and what is asked for; see `Head.encode`."""
         texts = [flat_text(example.text) for example in examples]
         limit = self._room(max_length, 0)

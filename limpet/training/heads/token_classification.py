@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from limpet.training.batching.encoded import Encoded, Field, plan_tokens
 from limpet.training.batching.examples import Example
 from limpet.training.heads.base import Batch, Head, HeadConfig
 from limpet.training.metrics.entities import OUTSIDE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["TagsPrediction", "TokenConfig", "TokenHead"]
 
@@ -80,7 +83,9 @@ class TokenHead(Head):
             unseen=OUTSIDE if OUTSIDE in task.labels else commonest,
         )
 
-    def encode(self, tokenizer: Any, examples: Sequence[Example], max_length: int, *, learning: bool) -> Encoded:
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, *, learning: bool
+    ) -> Encoded:
         """See `Head.encode`; `counts` has the words that are not seen."""
         words = [example.text.split() if isinstance(example.text, str) else example.text for example in examples]
         if not getattr(tokenizer, "is_fast", False):
