@@ -100,7 +100,7 @@ def _definition(
 
 
 def _record(
-    definition: TaskDefinition, kind: TaskType, splitter: Splitter, *, places: dict[SplitName, list[int]]
+    definition: TaskDefinition, kind: TaskType[Any], splitter: Splitter, *, places: dict[SplitName, list[int]]
 ) -> tuple[TaskRecord, dict[str, bytes]]:
     splits = []
     contents: dict[str, bytes] = {}

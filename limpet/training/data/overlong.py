@@ -88,7 +88,7 @@ def _is_tokenizer(folder: Path) -> bool:
 
 def lengths_of(
     tokenizer: PreTrainedTokenizerBase,
-    kind: TaskType,
+    kind: TaskType[Any],
     pairs: Iterable[tuple[Text, Any]],
     *,
     options: Mapping[str, Any],

@@ -44,7 +44,7 @@ class _Row(NamedTuple):
 class Splitter:
     """The rows of a source on their way into splits, with the count of all that was left out."""
 
-    def __init__(self, source: Source, kind: TaskType, seed: int, *, near_duplicates: NearDuplicates) -> None:
+    def __init__(self, source: Source, kind: TaskType[Any], seed: int, *, near_duplicates: NearDuplicates) -> None:
         self.seed = seed
         self.kind = kind
         self.where = source.pools["train"].where

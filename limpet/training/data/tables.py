@@ -66,7 +66,7 @@ def _named(cells: list[Any], names: Sequence[str] | None) -> list[Any]:
     if names is None:
         return cells
 
-    def named(cell: Any) -> Any:
+    def named(cell: int | list[Any] | None) -> str | list[Any] | None:
         if isinstance(cell, list):
             return [named(one) for one in cell]
         # the hub's convention: -1 stands for "not published"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from limpet.errors import UsageError
 from limpet.names import check_name
@@ -62,7 +63,7 @@ class TaskRequest:
     overlong: Overlong = "cut"
 
     @property
-    def kind(self) -> TaskType:
+    def kind(self) -> TaskType[Any]:
         """The type of task.
 
         Raises:

@@ -44,7 +44,7 @@ class Ready:
     same bytes may be deleted and registered again.
     """
 
-    kind: TaskType
+    kind: TaskType[Any]
     model: TaskModel
     lora: LoraFile | None
     shares_batches: bool

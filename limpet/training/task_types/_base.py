@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from limpet.errors import DataError, UsageError
+from limpet.registry.formats.json_values import JsonObject, JsonValue
 from limpet.training.batching.examples import Example, Text
 from limpet.training.metrics.metric import Metric
 
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskType", "metric_family"]
 
+Plain = TypeVar("Plain")
+"""A target as a cell says it: hashable, and without the task's label map."""
+
 _DEFINITION = re.compile(r"-v[0-9]+$")
 
 
-class TaskType:
+class TaskType(Generic[Plain]):
     """One type of task; what stands here suits types whose examples have a plain text.
 
     A plain target, as `read` returns it, is what a cell says: hashable, and without the task's label map. `encode`
@@ -137,7 +141,7 @@ class TaskType:
             raise DataError(f"A text is a {type(text).__name__}, not one text.", "limpet predict TASK 'a text'")
         return text
 
-    def read(self, cell: object) -> Any:
+    def read(self, cell: object) -> Plain | None:
         """Return the plain target of a cell; null where it is empty.
 
         Raises:
@@ -145,18 +149,18 @@ class TaskType:
         """
         raise NotImplementedError
 
-    def check(self, text: Text, target: Any) -> None:
+    def check(self, text: Text, target: Plain) -> None:
         """Refuse a target that does not belong to its text.
 
         Raises:
             DataError: They contradict each other.
         """
 
-    def labels_of(self, target: Any) -> Sequence[str]:
+    def labels_of(self, target: Plain) -> Sequence[str]:
         """Return the labels that a plain target has, as often as it has them."""
         return ()
 
-    def encode(self, target: Any, labels: tuple[str, ...]) -> Any:
+    def encode(self, target: Plain, labels: tuple[str, ...]) -> JsonValue | Plain:
         """Return a plain target as a split stores it."""
         return target
 
@@ -171,7 +175,7 @@ class TaskType:
             DataError: They are all the same, or too few.
         """
 
-    def row(self, text: Text, target: Any, labels: tuple[str, ...]) -> dict[str, Any]:
+    def row(self, text: Text, target: Plain, labels: tuple[str, ...]) -> JsonObject:
         """Return an example as a line of a split."""
         return {"text": text, self.key: self.encode(target, labels)}
 

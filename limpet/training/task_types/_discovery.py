@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from limpet.errors import UsageError
 from limpet.training.task_types._base import TaskType
@@ -16,7 +17,7 @@ _PACKAGE = __name__.rpartition(".")[0]
 
 
 @cache
-def _types() -> dict[str, TaskType]:
+def _types() -> dict[str, TaskType[Any]]:
     found = [
         importlib.import_module(f"{_PACKAGE}.{module.name}").TASK_TYPE
         for module in pkgutil.iter_modules([str(Path(__file__).parent)])
@@ -31,12 +32,12 @@ def names() -> tuple[str, ...]:
     return tuple(_types())
 
 
-def every() -> tuple[TaskType, ...]:
+def every() -> tuple[TaskType[Any], ...]:
     """All types of task."""
     return tuple(_types().values())
 
 
-def task_type(name: str) -> TaskType:
+def task_type(name: str) -> TaskType[Any]:
     """Return the task type called `name`.
 
     Raises:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["TASK_TYPE", "Classification"]
 
 
-class Classification(TaskType):
+class Classification(TaskType[str]):
     """A target is a label's name; a split stores its id."""
 
     name = "classification"

@@ -24,7 +24,7 @@ _ASKING = ("instruction+input", "instruction", "prompt")
 """Columns that say what is asked for: their texts need no instruction in front."""
 
 
-class Generation(TaskType):
+class Generation(TaskType[str]):
     """A target is a text. What is asked for stands in the task's prompt."""
 
     name = "generation"

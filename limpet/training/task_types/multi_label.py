@@ -55,7 +55,7 @@ SUBSET_ACCURACY = Metric(
 )
 
 
-class MultiLabel(TaskType):
+class MultiLabel(TaskType[tuple[str, ...]]):
     """A target is a set of label names; a split stores their ids, sorted."""
 
     name = "multi-label"

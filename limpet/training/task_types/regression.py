@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["TASK_TYPE", "Regression"]
 
 
-class Regression(TaskType):
+class Regression(TaskType[float]):
     """A target is a number, in whatever unit the data has; predictions are in the same."""
 
     name = "regression"

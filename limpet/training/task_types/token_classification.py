@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["TASK_TYPE", "TokenClassification"]
 
 
-class TokenClassification(TaskType):
+class TokenClassification(TaskType[tuple[str, ...]]):
     """A target is the tags of a text's words, by name, as splits and predictions have them."""
 
     name = "token-classification"

@@ -428,16 +428,9 @@ def test_an_example_without_a_label_is_refused_by_row(build) -> None:
 def test_a_text_column_of_numbers_and_a_label_column_of_fractions_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"text": f"t{at}", "n": at, "score": at / 7}) + "\n" for at in range(9)))
-    refused(
-        DataError,
-        "column 'n' holds int, not text",
-        build_task,
-        "t",
-        f"jsonl:{path}",
-        text_column="n",
-        target_column="text",
-    )
-    error = refused(DataError, "is a fraction", build_task, "t", f"jsonl:{path}", target_column="score")
+    of_numbers = TaskRequest("t", f"jsonl:{path}", text_column="n", target_column="text")
+    refused(DataError, "column 'n' holds int, not text", build_task, of_numbers)
+    error = refused(DataError, "is a fraction", build_task, TaskRequest("t", f"jsonl:{path}", target_column="score"))
     assert f"{path}, row 2, column 'score'" in error.message
 
 
@@ -461,7 +454,7 @@ def test_arguments_out_of_range_are_usage_errors(build, options: dict[str, objec
 
 def test_a_name_off_the_allow_list_is_a_usage_error(tmp_path: Path) -> None:
     spec = f"csv:{write(tmp_path / 'rows.csv', made_up({'a': 20, 'b': 20}))}"
-    refused(UsageError, "not a task name", build_task, "../reviews", spec)
+    refused(UsageError, "not a task name", build_task, TaskRequest("../reviews", spec))
 
 
 def test_every_task_type_names_a_default_among_its_metrics() -> None:

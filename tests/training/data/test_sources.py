@@ -138,7 +138,8 @@ def test_nothing_is_left_in_the_cache(tmp_path: Path) -> None:
 
 def test_reading_writes_nothing_on_stdout_or_a_piped_stderr(tmp_path: Path) -> None:
     spec = f"csv:{write_csv(tmp_path / 'data.csv')}"
-    code = f"from limpet.training.data.sources import read_source; read_source({spec!r}, None, None, ('label',))"
+    call = f"read_source({spec!r}, None, None, target_columns=('label',))"
+    code = f"from limpet.training.data.sources import read_source; {call}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 
@@ -344,7 +345,7 @@ import sys
 from limpet.errors import LimpetError
 from limpet.training.data.sources import read_source
 try:
-    source = read_source(sys.argv[1], None, None, ("label",))
+    source = read_source(sys.argv[1], None, None, target_columns=("label",))
     print({part: list(zip(pool.texts, pool.targets)) for part, pool in source.pools.items()})
 except LimpetError as error:
     print(type(error).__name__, error.message, error.hint)
