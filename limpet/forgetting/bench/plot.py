@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from limpet.forgetting.bench.values import Bench, MethodRow
-from limpet.forgetting.render.plots import COLOURS, MARKERS, errors, new_figure
+from limpet.forgetting.render.plots import draw_point, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,14 +61,4 @@ def _point(axes: Axes, row: MethodRow, position: int, *, cost: float | None) -> 
     # no cost at all has no place on a logarithmic axis
     if not cost or row.score is None:
         return
-    axes.errorbar(
-        [cost],
-        [row.score],
-        yerr=errors(row.score, row.interval),
-        color=COLOURS[position % len(COLOURS)],
-        marker=MARKERS[position % len(MARKERS)],
-        linestyle="none",
-        capsize=4,
-        markersize=8,
-        label=row.method,
-    )
+    draw_point(axes, (cost, row.score), row.interval, position=position, name=row.method)

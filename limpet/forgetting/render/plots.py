@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLOURS",
-    "MARKERS",
     "accuracy_cost",
     "curves",
     "draw_matrix",
-    "errors",
+    "draw_point",
     "forgetting_bars",
     "heatmap",
     "is_dark",
@@ -40,7 +39,7 @@ __all__ = [
 
 # Okabe & Ito 2008, the yellow left out: it vanishes on white; Tol's wine as the eighth
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#882255")
-MARKERS = "osD^vPX*<>"
+_MARKERS = "osD^vPX*<>"
 _DASHES = ("-", "--", "-.", ":")
 _MOST_NUMBERS = 12  # tasks up to which the numbers fit into the cells of a heat map
 _MOST_NAMES = 20
@@ -125,7 +124,7 @@ def curves(report: Report, index: int) -> Figure:
             steps,
             scores,
             color=colour,
-            marker=MARKERS[position % len(MARKERS)],
+            marker=_MARKERS[position % len(_MARKERS)],
             linestyle=_DASHES[position % len(_DASHES)],
             label=name,
         )
@@ -133,7 +132,7 @@ def curves(report: Report, index: int) -> Figure:
             lowest, highest = [min(found) for _, found in points], [max(found) for _, found in points]
             axes.fill_between(steps, lowest, highest, color=colour, alpha=0.12, linewidth=0)
         elif interval := runs[0].intervals.get(f"score:{task}"):
-            axes.errorbar(steps[-1], scores[-1], yerr=errors(scores[-1], interval), color=colour, capsize=4)
+            axes.errorbar(steps[-1], scores[-1], yerr=_errors(scores[-1], interval), color=colour, capsize=4)
     _step_axis(axes, report, index)
     axes.set_title(f"{index + 1} {task}", fontsize=11)
     if axes.get_legend_handles_labels()[1]:
@@ -187,7 +186,7 @@ def forgetting_bars(report: Report) -> Figure:
             alpha=0.85,
         )
         if interval:
-            axes.errorbar(value, position, xerr=errors(value, interval), color="black", capsize=4)
+            axes.errorbar(value, position, xerr=_errors(value, interval), color="black", capsize=4)
         axes.annotate(
             f"{value:.3f}",
             (max(value, interval[1] if interval else value), position),
@@ -242,20 +241,28 @@ def _point(axes: Axes, report: Report, arm: ArmReport, *, cost: float | None) ->
     if cost is None or accuracy is None:
         return
     position = arm_names(report).index(arm.name)
+    interval = arm.intervals.get("average_accuracy")
+    draw_point(axes, (cost, accuracy), interval, position=position, name=arm.name)
+
+
+def draw_point(
+    axes: Axes, point: tuple[float, float], interval: Interval | None, *, position: int, name: str
+) -> None:
+    """Draw a cost and a score with the score's interval, in the colour and marker of its position in the legend."""
     axes.errorbar(
-        [cost],
-        [accuracy],
-        yerr=errors(accuracy, arm.intervals.get("average_accuracy")),
+        [point[0]],
+        [point[1]],
+        yerr=_errors(point[1], interval),
         color=COLOURS[position % len(COLOURS)],
-        marker=MARKERS[position % len(MARKERS)],
+        marker=_MARKERS[position % len(_MARKERS)],
         linestyle="none",
         capsize=4,
         markersize=8,
-        label=arm.name,
+        label=name,
     )
 
 
-def errors(value: float, interval: Interval | None) -> list[list[float]] | None:
+def _errors(value: float, interval: Interval | None) -> list[list[float]] | None:
     """Return the distances down and up from a value to its interval, as matplotlib wants them."""
     return [[max(0.0, value - interval[0])], [max(0.0, interval[1] - value)]] if interval else None
 
