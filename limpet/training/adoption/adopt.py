@@ -85,11 +85,11 @@ def adopt(
         staging.mkdir()
         copies.mkdir()
         peft_folder.copy_files(folder, (*PEFT_FILES, *HEAD_FILES, LABELS_FILE), copies)
-        made = peft_folder.read(folder, copies)
-        method = methods.get_for(_method_of(made.config), backbone.record)
+        peft_files = peft_folder.read(folder, copies)
+        method = methods.get_for(_method_of(peft_files.config), backbone.record)
         order = row_order(task, labels)
-        fitting = _take_over(folder, copies, made, backbone=backbone, task=task)
-        origin = _say(fitting, made, backbone, progress=progress)
+        fitting = _take_over(folder, copies, peft_files, backbone=backbone, task=task)
+        origin = _say(fitting, peft_files, backbone, progress=progress)
         _write_adapter(fitting, staging)
         frozen = base_modules(backbone)
         module: PreTrainedModel = method.load(backbone.model, {path.name: path for path in staging.iterdir()})
@@ -112,7 +112,7 @@ def adopt(
             task=task.name,
             method=method.name,
             config={
-                "method": method.recorded(made.config | fitting.config),
+                "method": method.recorded(peft_files.config | fitting.config),
                 "training": {"source": "registered"} | trained,
                 "max_length": task.definition.max_length,
             },
@@ -153,10 +153,12 @@ def _take_over(folder: Path, copies: Path, made: PeftFolder, *, backbone: Backbo
         raise NotFoundError(f"{folder} has {HEAD_FILES[0]} but no {HEAD_FILES[1]}.", "export the adapter again")
 
     def head_problems(parts: Unwrapped) -> list[str]:
-        found = own_problems(copies, backbone, task) if brings_head else foreign_problems(parts.head, backbone, task)
+        problems = (
+            own_problems(copies, backbone, task) if brings_head else foreign_problems(parts.head, backbone, task)
+        )
         if brings_head and parts.head:
-            found.append(f"it brings two heads: {HEAD_FILES[0]}, and one among its tensors")
-        return found
+            problems.append(f"it brings two heads: {HEAD_FILES[0]}, and one among its tensors")
+        return problems
 
     return peft_folder.check(folder, made, backbone, find=head_problems)
 

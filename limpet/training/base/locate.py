@@ -208,8 +208,8 @@ def find_here(record: BaseRecord) -> Path | None:
 def remembered(record: BaseRecord) -> str | None:
     """Return the digest that a base's files had when they were last read; null where they must be read again."""
     folder = find_here(record)
-    found = None if folder is None else remembered_fingerprint(folder, _fingerprints())
-    return None if found is None else found.digest
+    fingerprint = None if folder is None else remembered_fingerprint(folder, _fingerprints())
+    return None if fingerprint is None else fingerprint.digest
 
 
 def describe(resolved: ResolvedBase, progress: Progress = SILENT) -> BaseRecord:
@@ -288,9 +288,9 @@ def is_called(record: BaseRecord, name: str) -> bool:
     Programs write down a path, a hub id or a shorter name, so the last part decides.
     """
     location = record.location
-    known = [record.name, *(str(location[key]) for key in ("repo", "path", "name") if key in location)]
+    names = [record.name, *(str(location[key]) for key in ("repo", "path", "name") if key in location)]
     folder = find_here(record)
-    return _last(name) in {_last(one) for one in [*known, *([] if folder is None else [str(folder)])]}
+    return _last(name) in {_last(one) for one in [*names, *([] if folder is None else [str(folder)])]}
 
 
 def _last(name: str) -> str:
@@ -313,19 +313,19 @@ def check(store: Store, record: BaseRecord, reread: bool = False) -> Path:
     """
     folder = locate(record)
     try:
-        found = fingerprint_folder(folder, _fingerprints(), reread)
-        damaged = found.digest != record.digest
+        fingerprint = fingerprint_folder(folder, _fingerprints(), reread)
+        damaged = fingerprint.digest != record.digest
     except IntegrityError:
         if record.location["kind"] not in _CACHED:
             raise
         damaged = True
     if damaged and record.location["kind"] in _CACHED:
         folder = locate(record, checked=True)
-        found = fingerprint_folder(folder, _fingerprints())
-    if found.digest != record.digest:
+        fingerprint = fingerprint_folder(folder, _fingerprints())
+    if fingerprint.digest != record.digest:
         raise IntegrityError(
-            f"The base {record.name!r} is not what it was: {_difference(record, found)} in {folder}. "
-            f"Recorded {record.digest}, found {found.digest}.",
+            f"The base {record.name!r} is not what it was: {_difference(record, fingerprint)} in {folder}. "
+            f"Recorded {record.digest}, found {fingerprint.digest}.",
             f"restore the folder from where the model came, then: limpet base verify --home {store.path}",
         )
     return folder

@@ -33,11 +33,11 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_leng
     decided_by = [_digest(tokenizer), tokenizer.truncation_side, max_length, list(texts)]
     key = digest_json(decided_by).removeprefix("sha256:")
     path = cache_folder() / "tokens" / key
-    found = _read(path, len(texts))
-    if found is None:
-        found = _tokenise(tokenizer, texts, max_length)
-        _write(path, found)
-    return found
+    ids = _read(path, len(texts))
+    if ids is None:
+        ids = _tokenise(tokenizer, texts, max_length)
+        _write(path, ids)
+    return ids
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:

@@ -28,12 +28,12 @@ def constant_score(
     Returns:
         The score; null where not answers are scored but the probability of targets.
     """
-    found = metric(scored_by)
-    if found.unit == PERPLEXITY:
+    measure = metric(scored_by)
+    if measure.unit == PERPLEXITY:
         return None
     texts = [example.text for example in evaluation]
     answers = task_type(kind).constant([example.target for example in train], texts)
-    return found.score(answers, [example.target for example in evaluation])
+    return measure.score(answers, [example.target for example in evaluation])
 
 
 def majority_baseline(store: Store, task: TaskRecord) -> float | None:

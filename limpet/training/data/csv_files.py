@@ -40,7 +40,7 @@ def read_csv(path: Path) -> Table:
     """
     with _long_fields():
         header = _header(path, ",")
-        found: _Misfit | None = None
+        first_misfit: _Misfit | None = None
         for separator in _candidates(path):
             names = _header(path, separator)
             rows, misfit = _rows(path, separator, len(names))
@@ -50,10 +50,10 @@ def read_csv(path: Path) -> Table:
                     () if separator == "," else (f"{path.name}: fields are separated by {_SEPARATORS[separator]}",)
                 )
                 return _table(path, names, rows, notes=notes)
-            found = found or misfit
-            header = names if found is misfit else header
-    assert found is not None
-    raise _refusal(path, found, header)
+            first_misfit = first_misfit or misfit
+            header = names if first_misfit is misfit else header
+    assert first_misfit is not None
+    raise _refusal(path, first_misfit, header)
 
 
 def _candidates(path: Path) -> list[str]:

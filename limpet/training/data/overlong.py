@@ -160,13 +160,13 @@ def _shares(found: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int], wh
 
 def _lengths(store: Store, tokenizer: PreTrainedTokenizerBase, task: TaskRecord) -> dict[str, Lengths]:
     """Count once in a process: a stream learns a task under many settings."""
-    kept = _counted.setdefault(tokenizer, {})
-    if task.data_digest not in kept:
+    lengths_of_task = _counted.setdefault(tokenizer, {})
+    if task.data_digest not in lengths_of_task:
         kind, options = task_type(task.definition.type), task.definition.options
-        kept[task.data_digest] = {
+        lengths_of_task[task.data_digest] = {
             name: lengths_of(
                 tokenizer, kind, [(one.text, one.target) for one in read_split(store, task, name)], options=options
             )
             for name in _SPLITS
         }
-    return kept[task.data_digest]
+    return lengths_of_task[task.data_digest]

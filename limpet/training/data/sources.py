@@ -237,12 +237,12 @@ def _load_parquet(path: Path) -> Dataset:
     from pyarrow import ArrowException, parquet
 
     try:
-        found = parquet.read_metadata(path)
+        metadata = parquet.read_metadata(path)
         names = parquet.read_schema(path).names
     except (ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
     check_names(str(path), names)
-    if not found.num_rows:
+    if not metadata.num_rows:
         raise DataError(f"{path} has no rows: there is no example to learn from.", "name a file with examples")
     # `datasets` knows a file in its cache by the time stamp; a folder of our own can't give back old rows
     with scratch_folder(".datasets-") as folder:
@@ -326,11 +326,11 @@ def _quiet_datasets() -> Iterator[None]:
     """Keep the progress bars of `datasets` off a stderr that is not a terminal."""
     import datasets
 
-    drawn = datasets.is_progress_bar_enabled() and not sys.stderr.isatty()
-    if drawn:
+    draws_bars = datasets.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if draws_bars:
         datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if drawn:
+        if draws_bars:
             datasets.enable_progress_bars()

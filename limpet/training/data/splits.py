@@ -66,12 +66,12 @@ def draw(
     # uniform numbers and a sort instead of `permutation`: the plainest part of the generator's stream
     generator = np.random.default_rng(seed)
     keys = generator.random(len(places))
-    wanted = allocate(Counter(strata[place] for place in places), size, keep)
-    drawn = []
+    quotas = allocate(Counter(strata[place] for place in places), size, keep)
+    sample = []
     for at in np.argsort(keys, kind="stable").tolist():
         place = places[at]
-        if wanted[strata[place]]:
-            wanted[strata[place]] -= 1
-            drawn.append(place)
+        if quotas[strata[place]]:
+            quotas[strata[place]] -= 1
+            sample.append(place)
     order = np.argsort(generator.random(size), kind="stable").tolist()
-    return [drawn[at] for at in order]
+    return [sample[at] for at in order]

@@ -93,12 +93,12 @@ class Splitter:
         if overlong == "cut" or not over:
             return
         if overlong == "refuse":
-            found = lengths.over(max_length, max_new_tokens)
+            excess = lengths.over(max_length, max_new_tokens)
             raise DataError(
-                f"{self.where}: {found['texts']} texts are longer than {max_length} tokens, by {found['texts_by']} "
-                f"at most, and {found['targets']} targets longer than the longest answer, by {found['targets_by']} "
+                f"{self.where}: {excess['texts']} texts are longer than {max_length} tokens, by {excess['texts_by']} "
+                f"at most, and {excess['targets']} targets longer than the longest answer, by {excess['targets_by']} "
                 "at most.",
-                f"--max-length {max_length + found['texts_by']}, or --overlong cut",
+                f"--max-length {max_length + excess['texts_by']}, or --overlong cut",
             )
         self._left_out = over
         self.checks["overlong_dropped"] = len(over)
@@ -107,10 +107,10 @@ class Splitter:
         """Find the labels and their order."""
         if not self.kind.labelled:
             return
-        found = self._label_map()
-        self.labels, self.checks["label_order"] = order_labels(found, class_names, given)
-        self.checks["notes"] += look_alikes(found)
-        if without := [name for name in class_names if name not in found]:
+        labels = self._label_map()
+        self.labels, self.checks["label_order"] = order_labels(labels, class_names, given)
+        self.checks["notes"] += look_alikes(labels)
+        if without := [name for name in class_names if name not in labels]:
             self.checks["notes"].append(f"no example has the {_plural('label', without)} of the data's own list")
 
     def _read(self, source: Source) -> list[_Row]:
@@ -149,17 +149,17 @@ class Splitter:
     def _without_duplicates(self, rows: list[_Row]) -> tuple[list[_Row], list[str]]:
         # what was given for evaluation stays there, and its copies elsewhere go
         rows.sort(key=lambda row: _DRAWS[row.part])
-        kept: dict[str, _Row] = {}
+        row_of_text: dict[str, _Row] = {}
         conflicts = set()
         for row in rows:
             key = normalise(flat_text(row.text))
-            first = kept.setdefault(key, row)
+            first = row_of_text.setdefault(key, row)
             if first is not row:
                 self.checks["exact_duplicates"] += 1
                 if first.target != row.target:
                     conflicts.add(key)
         self.checks["conflicting_labels"] = len(conflicts)
-        return list(kept.values()), list(kept)
+        return list(row_of_text.values()), list(row_of_text)
 
     def _label_map(self) -> set[str]:
         by_part: dict[str, set[str]] = {"train": set()}
@@ -167,14 +167,14 @@ class Splitter:
             by_part.setdefault(row.part, set()).update(self.kind.labels_of(row.target))
         if not self.kind.stratified:
             return self._all_labels(set().union(*by_part.values()))
-        known = by_part["train"]
-        if len(known) < 2:
+        train_labels = by_part["train"]
+        if len(train_labels) < 2:
             raise DataError(
-                f"{self.where} has a single label, {min(known)!r}: there is nothing to tell apart.",
+                f"{self.where} has a single label, {min(train_labels)!r}: there is nothing to tell apart.",
                 "name another column with --label COL",
             )
         for part in ("evaluation", "validation"):
-            if unknown := sorted(by_part.get(part, set()) - known):
+            if unknown := sorted(by_part.get(part, set()) - train_labels):
                 raise DataError(
                     f"Only the {part} split has the {_plural('label', unknown)}: no training example does.",
                     "add training examples of it, or take it out of that split",
@@ -185,7 +185,7 @@ class Splitter:
                 f"Every example of {self.where} has a label of its own ({len(counts)} labels).",
                 "name another column with --label COL",
             )
-        return known
+        return train_labels
 
     def _all_labels(self, seen: set[str]) -> set[str]:
         if not seen:

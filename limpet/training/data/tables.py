@@ -50,9 +50,9 @@ def check_names(where: str, names: Sequence[str]) -> None:
 
 def of_dataset(data: Dataset, wanted: Sequence[str]) -> Table:
     """Return some columns of a dataset of the library `datasets`; class labels are there by their names."""
-    found = {name: _class_names(data.features[name]) for name in wanted}
-    cells = {name: _named(list(data[name]), names) for name, names in found.items()}
-    return Table(cells, {name: tuple(names) for name, names in found.items() if names})
+    names_of_column = {name: _class_names(data.features[name]) for name in wanted}
+    cells = {name: _named(list(data[name]), names) for name, names in names_of_column.items()}
+    return Table(cells, {name: tuple(names) for name, names in names_of_column.items() if names})
 
 
 def _class_names(feature: object) -> Sequence[str] | None:

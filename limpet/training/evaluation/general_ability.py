@@ -67,7 +67,7 @@ class AbilityTask:
     @property
     def identity(self) -> dict[str, Any]:
         """All that decides the question, as JSON."""
-        told = {"template": self.template, "words": self.words} if self.kind == "zero-shot" else {}
+        prompt = {"template": self.template, "words": self.words} if self.kind == "zero-shot" else {}
         trained = {"train": self.task.split("train").digest} if self.kind == "features" else {}
         return {
             "kind": self.kind,
@@ -75,7 +75,7 @@ class AbilityTask:
             "evaluation": self.task.split("evaluation").digest,
             "size": self.size,
             "max_length": self.task.definition.max_length,
-            **told,
+            **prompt,
             **trained,
         }
 
@@ -143,8 +143,8 @@ def ask(
         outcome = run_batches(model, encoded, backbone.device, progress=progress, name=name, dtype=dtype)
     # a text that is only read has no right answer
     targets = tuple(None if ability_task.kind == PERPLEXITY else example.target for example in examples)
-    found = score_of(ability_task.metric, outcome.predictions, targets)
-    return Answers(outcome, targets, found, encoded.plan.digest)
+    value = score_of(ability_task.metric, outcome.predictions, targets)
+    return Answers(outcome, targets, value, encoded.plan.digest)
 
 
 def score_of(metric: str, predictions: Sequence[Any], targets: Sequence[Any]) -> float:

@@ -100,12 +100,12 @@ def latency(
 
 
 def _budget() -> float:
-    wanted = os.environ.get("LIMPET_LATENCY_SECONDS", _SECONDS)
+    seconds = os.environ.get("LIMPET_LATENCY_SECONDS", _SECONDS)
     try:
-        return float(wanted)
+        return float(seconds)
     except ValueError:
         raise UsageError(
-            f"LIMPET_LATENCY_SECONDS is {wanted!r}, not a number of seconds.", "unset LIMPET_LATENCY_SECONDS"
+            f"LIMPET_LATENCY_SECONDS is {seconds!r}, not a number of seconds.", "unset LIMPET_LATENCY_SECONDS"
         ) from None
 
 

@@ -118,8 +118,8 @@ class Continuations:
             use_cache=True,
         ).last_hidden_state
         following = torch.tensor(ids[1:], device=mask.device).expand(batch, count)
-        found = log_softmax(self._head(hidden, self._words), dim=-1).gather(2, following.unsqueeze(2))
-        return found.sum(dim=(1, 2))
+        log_probabilities = log_softmax(self._head(hidden, self._words), dim=-1).gather(2, following.unsqueeze(2))
+        return log_probabilities.sum(dim=(1, 2))
 
     def _whole(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         """Read every text with every continuation from its first token on."""

@@ -218,9 +218,9 @@ class Script:
         space = self._tail[len(self._tail.rstrip(" ")) :]
         self._tail = self._tail.rstrip(" ")
         self.words = [self._continuation(space + word) for word in words]
-        known: dict[tuple[int, ...], str] = {}
+        word_of_ids: dict[tuple[int, ...], str] = {}
         for word, ids in zip(words, self.words, strict=True):
-            other = known.setdefault(tuple(ids), word)
+            other = word_of_ids.setdefault(tuple(ids), word)
             if not ids or other != word:
                 raise UsageError(
                     f"The base reads the words {other!r} and {word!r} of two labels as the same tokens."

@@ -74,13 +74,13 @@ def endings(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> End
     named = config.eos_token_id
     more = [] if named is None else list(named) if isinstance(named, Sequence) else [int(named)]
     own = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-    found = [*own, *more]
-    if not found:
+    stop_ids = [*own, *more]
+    if not stop_ids:
         raise UsageError(
             "This base has no token that ends a text, so what it writes would never end.",
             "limpet init --home FOLDER --base sample:smollm2",
         )
-    return Endings(found[0], frozenset(found))
+    return Endings(stop_ids[0], frozenset(stop_ids))
 
 
 def encode_prompts(

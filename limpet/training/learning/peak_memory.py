@@ -97,9 +97,9 @@ def _resident() -> tuple[int | None, int]:
     """Return the resident set of the process in bytes: now, where the system says, and at its highest."""
     if _STATUS.exists():
         lines = (line.partition(":") for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines())
-        found = {name: int(value.split()[0]) * 1024 for name, _, value in lines if name in ("VmRSS", "VmHWM")}
-        if "VmHWM" in found:
-            return found.get("VmRSS"), found["VmHWM"]
+        sizes = {name: int(value.split()[0]) * 1024 for name, _, value in lines if name in ("VmRSS", "VmHWM")}
+        if "VmHWM" in sizes:
+            return sizes.get("VmRSS"), sizes["VmHWM"]
     import resource
 
     # in bytes where there is no /proc

@@ -31,7 +31,7 @@ def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
     Args:
         tags: One for each word.
     """
-    found = set()
+    entities = set()
     kind, begin = "", 0
     for place, tag in enumerate([*tags, OUTSIDE]):
         prefix, dash, rest = tag.partition("-")
@@ -39,10 +39,10 @@ def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
         now = "" if tag == OUTSIDE else rest if schemed else tag
         goes_on = schemed and prefix == "I" and now == kind
         if kind and not goes_on:
-            found.add((kind, begin, place))
+            entities.add((kind, begin, place))
         if not goes_on:
             kind, begin = now, place
-    return found
+    return entities
 
 
 def _count_entities(predictions: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]) -> Array:

@@ -133,9 +133,9 @@ def _parted(text: str) -> list[str]:
 def _answer(text: str) -> list[str]:
     """Return the words that answers are compared by."""
     text = _plain(text).replace("\u2212", "-")
-    kept = "".join(character for at, character in enumerate(text) if _stays(text, at))
+    characters = "".join(character for at, character in enumerate(text) if _stays(text, at))
     # an answer that is nothing but an article, such as "A" of a choice, is an answer
-    return _parted(_ARTICLES.sub(" ", kept)) or _parted(kept)
+    return _parted(_ARTICLES.sub(" ", characters)) or _parted(characters)
 
 
 def _stays(text: str, at: int) -> bool:
@@ -210,8 +210,8 @@ def _likelihoods(predictions: Sequence[Sequence[float]], targets: Sequence[str])
 def _neg_perplexity(sums: Array, examples: int) -> Array:
     import numpy as np
 
-    found: Array = -np.exp(-sums[..., 0] / sums[..., 1])
-    return found
+    perplexity: Array = -np.exp(-sums[..., 0] / sums[..., 1])
+    return perplexity
 
 
 ROUGE_L = Metric(

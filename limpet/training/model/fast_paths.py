@@ -53,9 +53,9 @@ def describe(method: methods.Method, config: Mapping[str, Any], dtype: str, *, w
         "kept-layers": isinstance(method, methods.SupportsFrozenPrefix),
         "fused-attention": dtype == "bfloat16",
     }
-    made = [name for name in CHOICES if possible.get(name, True) and name not in without]
+    chosen = [name for name in CHOICES if possible.get(name, True) and name not in without]
     threads = torch.get_num_threads()
-    return ", ".join([f"products in {dtype}", f"{threads} thread{'s' if threads > 1 else ''}", *made])
+    return ", ".join([f"products in {dtype}", f"{threads} thread{'s' if threads > 1 else ''}", *chosen])
 
 
 @contextmanager
@@ -114,16 +114,16 @@ def _fused_attention(module: PreTrainedModel) -> Iterator[None]:
 def _cast_once(module: nn.Module) -> Iterator[None]:
     from transformers.pytorch_utils import Conv1D
 
-    kept: list[tuple[nn.Module, str, nn.Parameter]] = []
+    replaced: list[tuple[nn.Module, str, nn.Parameter]] = []
     try:
         for layer in module.modules():
             own = dict(layer.named_parameters(recurse=False)) if isinstance(layer, nn.Linear | Conv1D) else {}
             if any(p.requires_grad or p.dtype != torch.float32 for p in own.values()):
                 continue
             for name, parameter in own.items():
-                kept.append((layer, name, parameter))
+                replaced.append((layer, name, parameter))
                 setattr(layer, name, nn.Parameter(parameter.to(torch.bfloat16), requires_grad=False))
         yield
     finally:
-        for layer, name, parameter in kept:
+        for layer, name, parameter in replaced:
             setattr(layer, name, parameter)

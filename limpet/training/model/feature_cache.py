@@ -138,14 +138,14 @@ def extract(
         progress: Receives every batch.
         dtype: What products are computed in, `float32` or `bfloat16`.
     """
-    found = _read(path, len(encoded.ids)) if path else None
-    if found is None:
+    features = _read(path, len(encoded.ids)) if path else None
+    if features is None:
         started = time.perf_counter()
         rows = _compute(model, encoded, device, progress=progress, dtype=dtype)
-        found = rows, time.perf_counter() - started
+        features = rows, time.perf_counter() - started
         if path:
-            _write(path, *found)
-    return Features(tuple(found[0]), encoded, found[1])
+            _write(path, *features)
+    return Features(tuple(features[0]), encoded, features[1])
 
 
 def _compute(

@@ -83,11 +83,11 @@ def load_again(model: PreTrainedModel, method: methods.Method, files: Mapping[st
 
 def try_all(model: PreTrainedModel) -> dict[str, str]:
     """Return for every method why it does not work on `model`; an empty reason where it does."""
-    found = {}
+    reasons = {}
     for name in methods.names():
         with tempfile.TemporaryDirectory(prefix="limpet-try-") as folder:
-            found[name] = try_method(model, methods.get(name), Path(folder)).reason
-    return found
+            reasons[name] = try_method(model, methods.get(name), Path(folder)).reason
+    return reasons
 
 
 def tiny_model(config: PretrainedConfig) -> PreTrainedModel:

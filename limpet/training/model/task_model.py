@@ -64,8 +64,8 @@ class TaskModel(nn.Module):
         self._other_heads = tuple(others)
         self.lower: LowerLayers | None = None
         # a head that stays as it is has no dropout either
-        kept = [one for one in others if not any(p.requires_grad for p in one.parameters())]
-        self._frozen = frozen | {id(part) for one in kept for part in one.modules()}
+        frozen_heads = [one for one in others if not any(p.requires_grad for p in one.parameters())]
+        self._frozen = frozen | {id(part) for one in frozen_heads for part in one.modules()}
         for one in (head, *others):
             one.stand_behind(module)
 

@@ -68,13 +68,13 @@ class TaskType(Generic[Plain]):
         """
         if name is None:
             return self.default_metric
-        known = [one.name for one in self.metrics]
-        newest = {metric_family(one): one for one in known}
+        names = [one.name for one in self.metrics]
+        newest = {metric_family(one): one for one in names}
         if name in newest:
             return newest[name]
-        if name not in known:
+        if name not in names:
             raise UsageError(
-                f"{name!r} is not a metric of {self.name} tasks: those are {', '.join(known)}.",
+                f"{name!r} is not a metric of {self.name} tasks: those are {', '.join(names)}.",
                 f"--metric {self.default_metric}",
             )
         return name

@@ -18,13 +18,13 @@ _PACKAGE = __name__.rpartition(".")[0]
 
 @cache
 def _types() -> dict[str, TaskType[Any]]:
-    found = [
+    kinds = [
         importlib.import_module(f"{_PACKAGE}.{module.name}").TASK_TYPE
         for module in pkgutil.iter_modules([str(Path(__file__).parent)])
         if not module.name.startswith("_")
     ]
     # the commonest first
-    return {kind.name: kind for kind in sorted(found, key=lambda kind: (kind.name != "classification", kind.name))}
+    return {kind.name: kind for kind in sorted(kinds, key=lambda kind: (kind.name != "classification", kind.name))}
 
 
 def names() -> tuple[str, ...]:

@@ -18,10 +18,10 @@ def metric(name: str) -> Metric:
     Raises:
         UsageError: There is no such metric.
     """
-    known = {one.name: one for kind in every() for one in (*kind.metrics, *kind.former_metrics)}
-    if name not in known:
-        raise UsageError(f"There is no metric {name!r}.", f"choose one of {', '.join(sorted(known))}")
-    return known[name]
+    metrics = {one.name: one for kind in every() for one in (*kind.metrics, *kind.former_metrics)}
+    if name not in metrics:
+        raise UsageError(f"There is no metric {name!r}.", f"choose one of {', '.join(sorted(metrics))}")
+    return metrics[name]
 
 
 def score(name: str, predictions: Sequence[Any], targets: Sequence[Any]) -> float:
