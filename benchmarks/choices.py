@@ -40,7 +40,7 @@ class Job:
     method: str
     epochs: int
     seed: int
-    without: Sequence[str] = ()
+    disable: Sequence[str] = ()
     short: bool = False
 
 
@@ -56,7 +56,7 @@ def train(job: Job) -> tuple[float, float]:
         job.method,
         epochs=job.epochs,
         seed=job.seed,
-        without=tuple(job.without),
+        disable=tuple(job.disable),
         max_seconds=1.0 if job.short else None,
     )
     task = home.task.show(job.task)

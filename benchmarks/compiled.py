@@ -26,7 +26,7 @@ from limpet.cli.terminal.quiet_libraries import silence
 from limpet.home import Home, init
 from limpet.training import methods
 from limpet.training.base.precision import autocast, resolve_dtype
-from limpet.training.model.fast_paths import computing
+from limpet.training.model.fast_paths import fast_paths
 
 BATCH_SIZE = 16
 
@@ -59,7 +59,7 @@ def measure(home: Home, name: str, tokens: int, *, repetitions: int) -> tuple[fl
         optimizer.zero_grad()
 
     plain, compiled = [], []
-    with computing(method, module, dtype):
+    with fast_paths(method, module, dtype):
         step()
         for layer in base.encoder.layer:
             layer.compile()

@@ -23,7 +23,7 @@ from limpet.cli.terminal.quiet_libraries import silence
 from limpet.home import init
 from limpet.training import methods
 from limpet.training.base.precision import autocast, resolve_dtype
-from limpet.training.model.fast_paths import computing
+from limpet.training.model.fast_paths import fast_paths
 
 
 def evaluate(module: Any, ids: Any) -> None:
@@ -69,7 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = init(Path(folder) / "home", base="sample:minilm", mlflow="off").backbone().model
     module = method.attach(model, method.resolve(model, {})).eval()
-    with computing(method, module, dtype), autocast("cpu", dtype):
+    with fast_paths(method, module, dtype), autocast("cpu", dtype):
         for name, work in (("evaluation", evaluate), ("learning", learn)):
             for length in map(int, given.lengths.split(",")):
                 found = rates(work, module, length, sizes=sizes, repetitions=given.repetitions)

@@ -11,10 +11,40 @@ from dataclasses import dataclass
 
 from limpet.errors import UsageError
 
-__all__ = ["LATEST", "Reference", "case_twins", "check_alias", "check_name", "parse_reference"]
+__all__ = [
+    "LATEST",
+    "Reference",
+    "case_twins",
+    "check_alias",
+    "check_name",
+    "parse_reference",
+    "recorded_method",
+    "renamed_method",
+    "shown_method",
+]
 
 LATEST = "latest"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+_RECORDED_METHODS = {"linear-probe": "probe"}
+"""What people call a method, and what records call it: digests are made of the latter, so it stays."""
+
+
+def recorded_method(name: str) -> str:
+    """Return what records call the method that somebody named; other names are their own."""
+    return _RECORDED_METHODS.get(name, name)
+
+
+def shown_method(recorded: str) -> str:
+    """Return what people call a method of a record."""
+    return next((name for name, own in _RECORDED_METHODS.items() if own == recorded), recorded)
+
+
+def renamed_method(name: str) -> str:
+    """Return a note about a method that somebody named as it was called before; empty where nobody did."""
+    shown = shown_method(name)
+    return "" if shown == name else f"method {name} is called {shown} now"
 
 
 def check_name(kind: str, name: str) -> str:

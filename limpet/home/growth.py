@@ -109,7 +109,7 @@ def train(
     method = methods.get(settings.method)
     if not isinstance(method, methods.TrainingFree):
         config = staged.draft.config["method"]
-        progress.note(describe(method, config, resolve_dtype(settings.dtype), without=settings.without))
+        progress.note(describe(method, config, resolve_dtype(settings.dtype), disable=settings.disable))
     added = measure_and_register(context.store, backbone, staged.draft, files=staged.files, progress=progress)
     discard(staged)
     return _join(context, added, terms, rules=rules, progress=progress)

@@ -299,14 +299,6 @@ def test_the_methods_page_runs(shell: Shell) -> None:
     assert "bottleneck" in (shell.folder / "methods.txt").read_text(encoding="utf-8")
 
 
-def test_every_setting_of_every_method_has_its_line() -> None:
-    sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", prose(METHODS), re.MULTILINE | re.DOTALL))
-    for name in methods.names():
-        if ":" not in name:
-            listed = re.findall(r"^\| `(\w+)` \|", sections[name], re.MULTILINE)
-            assert sorted(listed) == sorted(methods.get(name).settings), name
-
-
 def test_the_methods_page_says_what_works_where() -> None:
     text, own = prose(METHODS), [name for name in methods.names() if ":" not in name]
     table = json.loads(methods.TABLE.read_text(encoding="utf-8"))

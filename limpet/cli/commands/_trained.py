@@ -11,6 +11,7 @@ import click
 from limpet.cli.options.invocation import Invocation
 from limpet.cli.terminal.sanitize import plain
 from limpet.errors import GateError
+from limpet.names import shown_method
 
 if TYPE_CHECKING:
     from limpet.home import Home, Trained
@@ -59,7 +60,9 @@ def show_trained(invocation: Invocation, trained: Trained) -> None:
     score = output.digits(version.metrics.get("score"))
     if trained.majority_baseline is not None:
         score = f"{score}, majority baseline {output.digits(trained.majority_baseline)}"
-    click.echo(f"{state} {version.reference} ({version.method}, score {score}, {output.short(version.digest)})")
+    click.echo(
+        f"{state} {version.reference} ({shown_method(version.method)}, score {score}, {output.short(version.digest)})"
+    )
     if trained.promoted:
         click.echo(f"{version.task}@{trained.promoted.alias} is now {version.reference}")
     if trained.replaced:

@@ -67,13 +67,15 @@ def methods(
     for path in out:
         if path.suffix not in _FORMS:
             raise UsageError(f"{path} ends in none of {', '.join(_FORMS)}.", "--out bench.html")
+    settings = _settings(pairs)
+    invocation.note_renamed(*(names.split(",") if names else ()), *settings)
     with invocation.progress() as progress:
         bench = invocation.open().bench.methods(
             task,
             names.split(",") if names else None,
             seeds=_seeds(seeds),
             epochs=epochs,
-            settings=_settings(pairs),
+            settings=settings,
             register=register,
             resume=resume,
             progress=progress,

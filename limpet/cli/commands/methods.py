@@ -6,6 +6,7 @@ import click
 
 from limpet.cli.options.command import Command
 from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.names import shown_method
 
 __all__ = ["command"]
 
@@ -27,11 +28,12 @@ def command(invocation: Invocation, name: str | None) -> None:
 def _one_method(invocation: Invocation, name: str) -> None:
     from limpet.cli.terminal import output
 
+    invocation.note_renamed(name)
     method = invocation.open().method(name)
     if invocation.json:
         output.emit(method=method)
         return
-    click.echo(f"{method.name}: {method.summary}; lr {method.learning_rate:g}")
+    click.echo(f"{shown_method(method.name)}: {method.summary}; lr {method.learning_rate:g}")
     if not method.settings:
         click.echo("It has no settings.")
         return
@@ -58,9 +60,9 @@ def _all_methods(invocation: Invocation) -> None:
     words = {True: "yes", False: "no", None: None}
     rows = [
         (
-            method.name,
+            shown_method(method.name),
             method.reason or words[method.works],
-            method.nearest,
+            method.nearest and shown_method(method.nearest),
             method.task_types,
             f"{method.learning_rate:g}",
             words[method.mergeable],

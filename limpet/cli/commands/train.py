@@ -28,7 +28,8 @@ __all__ = ["command"]
 @click.option("--seed", type=int, metavar="S", help="Seeds initial values, order and dropout. [0]")
 @click.option("--max-length", type=int, metavar="L", help="Longest text in tokens. [the task's own]")
 @click.option("--dtype", metavar="T", help="auto, bfloat16 or float32. [auto]")
-@click.option("--without", multiple=True, metavar="NAME", help="Something that makes training faster; repeatable.")
+@click.option("--disable", multiple=True, metavar="NAME", help="An optimization to leave out; repeatable.")
+@click.option("--without", multiple=True, hidden=True)
 @click.option("--max-seconds", type=float, metavar="S", help="End training after this long.")
 @click.option("--from", "start_from", metavar="VERSION", help="Begin with the tensors of a version.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of an interrupted run.")
@@ -49,9 +50,15 @@ def command(
     no_monitor: bool,
     promote: str | None,
     max_forgetting: float | None,
+    without: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Learn a task, register the version and evaluate every earlier task again."""
+    if without:
+        invocation.note("--without is called --disable now")
+        options["disable"] += without
+    if options["method"]:
+        invocation.note_renamed(options["method"])
     given = {name: value for name, value in options.items() if value not in (None, ())}
     if pairs:
         given["method_settings"] = parse_settings(pairs)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from limpet.loading import loading
+from limpet.names import renamed_method
 
 if TYPE_CHECKING:
     from limpet.cli.terminal.progress import TerminalProgress
@@ -46,6 +47,17 @@ class Invocation:
             from limpet.cli.terminal.quiet_libraries import silence
 
             silence()
+
+    def note(self, text: str) -> None:
+        """Say something beside the output, where notes are wanted."""
+        if not (self.quiet or self.json):
+            click.echo(text, err=True)
+
+    def note_renamed(self, *methods: str) -> None:
+        """Say of methods that were named as they were called before what they are called now."""
+        for method in methods:
+            if note := renamed_method(method):
+                self.note(note)
 
     def progress(self) -> AbstractContextManager[TerminalProgress]:
         """Return the progress to hand to a home, as a context: whatever happens, the terminal is left clean."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from limpet.forgetting.bench.values import Bench, MethodRow
 from limpet.forgetting.render.plots import draw_point, new_figure
+from limpet.names import shown_method
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,4 +62,4 @@ def _point(axes: Axes, row: MethodRow, position: int, *, cost: float | None) -> 
     # no cost at all has no place on a logarithmic axis
     if not cost or row.score is None:
         return
-    draw_point(axes, (cost, row.score), row.interval, position=position, name=row.method)
+    draw_point(axes, (cost, row.score), row.interval, position=position, name=shown_method(row.method))

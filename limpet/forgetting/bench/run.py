@@ -198,7 +198,7 @@ def _key(run: _Run, settings: TrainingSettings) -> str:
         "task": run.task.name,
         "data": run.task.data_digest,
         "base": run.backbone.record.digest,
-        "settings": asdict(settings),
+        "settings": settings.recorded(),
         "environment": asdict(current_environment("auto")),
     }
     return digest_json(conditions).removeprefix("sha256:")[:32]

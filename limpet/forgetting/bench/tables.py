@@ -15,6 +15,7 @@ from limpet.forgetting.render.tables import (
     times,
     with_interval,
 )
+from limpet.names import shown_method
 from limpet.registry.versions.costs import COMPARED
 
 __all__ = ["against_full_table", "bench_table", "definition_table", "failure_table"]
@@ -48,7 +49,7 @@ def against_full_table(bench: Bench) -> Table:
     """Return what each method's training cost, divided by that of full fine-tuning; empty if that is not there."""
     compared = [(row, bench.against_full(row)) for row in bench.rows if row.runs]
     rows = [
-        (row.method, *(times(ratios[key]) for key in COMPARED))
+        (shown_method(row.method), *(times(ratios[key]) for key in COMPARED))
         for row, ratios in compared
         if any(value is not None for value in ratios.values())
     ]
@@ -75,7 +76,7 @@ def definition_table() -> Table:
 def _row(row: MethodRow) -> tuple[str, ...]:
     cost = row.cost
     return (
-        row.method,
+        shown_method(row.method),
         with_interval(row.score, row.interval),
         count(cost["trainable_parameters"]),
         percent(cost["trainable_share"]),

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from limpet.forgetting.metrics.forgetting import DEFINITIONS
 from limpet.forgetting.render.tables import UNDEFINED, Table, label, number, size
 from limpet.forgetting.report.values import Report
+from limpet.names import shown_method
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.values import Environment
 from limpet.registry.versions.costs import COSTS, LATENCY
@@ -93,7 +94,7 @@ def version_table(report: Report) -> Table:
         (
             version.reference,
             label(report, arm),
-            version.method,
+            shown_method(version.method),
             size(version.size),
             version.created_at,
             version.digest,

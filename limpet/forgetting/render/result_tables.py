@@ -24,6 +24,7 @@ from limpet.forgetting.render.tables import (
 from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.conclusion import arm_names, mean_with_interval, runs_of
 from limpet.forgetting.report.values import Report
+from limpet.names import shown_method
 from limpet.registry.versions.costs import COMPARED
 
 __all__ = [
@@ -151,7 +152,7 @@ def cost_table(report: Report) -> Table:
     rows = [
         (
             label(report, arm),
-            arm.method,
+            shown_method(arm.method),
             count(arm.cost.trainable_parameters),
             percent(arm.cost.trainable_share),
             size(arm.cost.bytes_per_task),

@@ -17,6 +17,7 @@ from limpet.forgetting.monitor.monitor import Part, measure
 from limpet.forgetting.strategies import Context, Strategy
 from limpet.forgetting.stream import forward_transfer, general_ability
 from limpet.forgetting.stream.spec import ArmSpec, StreamSpec, TaskSpec
+from limpet.names import shown_method
 from limpet.registry import versions
 from limpet.registry.records import streams, tasks
 from limpet.registry.store import Store
@@ -140,8 +141,8 @@ def _check_shareable(backbone: Backbone, arm: ArmSpec, method: methods.Method, *
         method.detach(module)
     if not trained:
         raise UsageError(
-            f"Arm {arm.name!r}: {method.name!r} trains no weights that tasks could share, so the strategy "
-            f"{arm.strategy!r} has nothing to work on.",
+            f"Arm {arm.name!r}: {shown_method(method.name)!r} trains no weights that tasks could share, so the "
+            f"strategy {arm.strategy!r} has nothing to work on.",
             "choose another method, or strategy: isolated",
         )
 

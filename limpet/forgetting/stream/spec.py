@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import yaml
 from limpet.errors import NotFoundError, UsageError
 from limpet.forgetting import strategies
 from limpet.forgetting.stream.published_figures import published_figures
-from limpet.names import check_name
+from limpet.names import check_name, recorded_method, renamed_method, shown_method
 from limpet.registry.formats.json_values import JsonObject, JsonValue
 from limpet.registry.records.streams import HOME_STREAM
 
@@ -42,7 +42,8 @@ _STREAM_KEYS = {
     "published",
 }
 _READY = Path(__file__).with_name("ready")
-_TRAINING_KEYS = {"epochs": int, "max_length": int, "batch_size": int, "lr": float, "dtype": str, "without": list}
+_RENAMED = "without is called disable now"
+_TRAINING_KEYS = {"epochs": int, "max_length": int, "batch_size": int, "lr": float, "dtype": str, "disable": list}
 _ARM_KEYS = {"name", "strategy", "method", "set", "sweep"}
 _TASK_KEYS = {
     "name": str,
@@ -103,7 +104,9 @@ class StreamSpec:
     """A stream file, checked. `source` is its content, as it is kept with the stream.
 
     `orders` is how many orders of the tasks are learned, the file's own first; with `evaluate_future`, every task is
-    also scored before it is learned. `ability` is asked before anything is learned, and after every step.
+    also scored before it is learned. `ability` is asked before anything is learned, and after every step. `notes` say
+    what the file names as it was called before. `training` and the arms' `settings` have `disable` as it is
+    recorded, as `without`.
     """
 
     name: str
@@ -116,6 +119,7 @@ class StreamSpec:
     orders: int = 1
     evaluate_future: bool = False
     ability: tuple[AbilitySpec, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def in_order(self, number: int) -> StreamSpec:
         """Return the stream with its tasks in another order, under the first seed alone; number 1 is the file's own.
@@ -202,7 +206,8 @@ def parse_stream(content: JsonValue) -> StreamSpec:
         raise _wrong(f"seeds must be whole numbers from 0, not {listed}.", "seeds: [0, 1, 2]")
     if len(set(seeds)) < len(seeds):
         raise _wrong(f"a seed stands twice in {seeds}.", "seeds: [0, 1, 2]")
-    training = _typed("training", top.get("training") or {}, _TRAINING_KEYS)
+    training, notes = _training(top.get("training") or {})
+    notes += [note for item in _list("arms", top["arms"]) if isinstance(item, dict) for note in _arm_notes(item)]
     base = top.get("base")
     orders, future = _orders_wanted(name, top, len(tasks)), top.get("evaluate_future", False)
     if not isinstance(future, bool):
@@ -219,7 +224,27 @@ def parse_stream(content: JsonValue) -> StreamSpec:
         orders=orders,
         evaluate_future=future,
         ability=_ability(top, tasks),
+        notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _training(content: JsonValue) -> tuple[JsonObject, list[str]]:
+    """Return the stream's `training` as it is recorded, with notes about names of before."""
+    renamed = isinstance(content, dict) and "without" in content
+    kinds = _TRAINING_KEYS | ({"without": list} if renamed else {})
+    return _recorded(_typed("training", content, kinds)), [_RENAMED] if renamed else []
+
+
+def _arm_notes(content: JsonObject) -> Iterator[str]:
+    if note := renamed_method(str(content.get("method"))):
+        yield note
+    if any("without" in (content.get(key) or ()) for key in ("set", "sweep")):
+        yield _RENAMED
+
+
+def _recorded(settings: JsonObject) -> JsonObject:
+    """Return settings with the key by which streams were recorded before it had its name of now."""
+    return {"without" if key == "disable" else key: value for key, value in settings.items()}
 
 
 def _ability(top: JsonObject, tasks: tuple[TaskSpec, ...]) -> tuple[AbilitySpec, ...]:
@@ -279,22 +304,29 @@ def _arm(item: JsonValue) -> ArmSpec:
     content = _mapping("an arm", item, _ARM_KEYS)
     name = check_name("arm", str(_required("an arm", content, "name")))
     strategy = str(_required(f"arm {name!r}", content, "strategy"))
-    method = strategies.get(strategy).method or str(_required(f"arm {name!r}", content, "method"))
-    if content.get("method") not in (None, method):
+    given = None if content.get("method") is None else recorded_method(str(content["method"]))
+    method = strategies.get(strategy).method or given or str(_required(f"arm {name!r}", content, "method"))
+    if given not in (None, method):
+        only = shown_method(method)
         raise _wrong(
-            f"arm {name!r} has the method {content['method']!r}; its strategy {strategy!r} knows only {method!r}.",
-            f"method: {method}",
+            f"arm {name!r} has the method {content['method']!r}; its strategy {strategy!r} knows only {only!r}.",
+            f"method: {only}",
         )
     sweep = _mapping(f"sweep of arm {name!r}", content.get("sweep") or {}, None)
     return ArmSpec(
         name,
         strategy,
         method,
+        _recorded(
+            {
+                key: _number(value)
+                for key, value in _mapping(f"set of arm {name!r}", content.get("set") or {}, None).items()
+            }
+        ),
         {
-            key: _number(value)
-            for key, value in _mapping(f"set of arm {name!r}", content.get("set") or {}, None).items()
+            key: tuple(_number(value) for value in _list(f"sweep {key}", values))
+            for key, values in _recorded(sweep).items()
         },
-        {key: tuple(_number(value) for value in _list(f"sweep {key}", values)) for key, values in sweep.items()},
     )
 
 

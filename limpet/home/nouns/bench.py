@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from limpet.errors import InterruptedRunError, UsageError
+from limpet.names import recorded_method
 from limpet.registry.records import tasks
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ class Benches:
             methods=tuple(methods) if methods else None,
             seeds=tuple(options.get("seeds", (0,))),
             epochs=options.get("epochs", 3),
-            settings={name: _numbers(name, values) for name, values in (options.get("settings") or {}).items()},
+            settings={
+                recorded_method(name): _numbers(name, values)
+                for name, values in (options.get("settings") or {}).items()
+            },
             register=options.get("register", False),
         )
         # before the base is loaded: a name mistyped is answered at once

@@ -45,6 +45,8 @@ class Streams:
 
         context, progress = self._context, progress or SILENT
         spec = read_stream(Path(file))
+        for note in spec.notes:
+            progress.note(note)
         if spec.base and spec.base != (context.store.settings.base or DEFAULT_BASE):
             raise UsageError(
                 f"The stream is for the base {spec.base!r}, but this home's is {context.store.settings.base!r}.",

@@ -19,7 +19,7 @@ from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.data.stored_splits import read_split
 from limpet.training.heads.classification import ClassificationHead
-from limpet.training.model.fast_paths import computing
+from limpet.training.model.fast_paths import fast_paths
 from limpet.training.model.feature_cache import cache_path, extract
 from limpet.training.model.head_files import build_head
 from limpet.training.model.task_model import TaskModel, base_modules
@@ -71,7 +71,7 @@ def class_means(
     try:
         model = TaskModel(module, head, base_modules(backbone)).eval()
         encoded = model.encode(backbone.tokenizer, examples, max_length)
-        with computing(method, module, dtype):
+        with fast_paths(method, module, dtype):
             path = cache_path(backbone, model, encoded, dtype=dtype)
             features = torch.stack(
                 extract(model, encoded, backbone.device, path=path, progress=progress, dtype=dtype).rows

@@ -25,7 +25,7 @@ from limpet.training.heads import Head
 from limpet.training.heads.in_context import InContextHead, room
 from limpet.training.heads.plain_text import PlainTextHead
 from limpet.training.metrics.text import NEG_PERPLEXITY
-from limpet.training.model.fast_paths import computing
+from limpet.training.model.fast_paths import fast_paths
 from limpet.training.model.task_model import active_behind
 from limpet.training.progress import SILENT, Progress
 from limpet.training.task_types import score
@@ -137,7 +137,7 @@ def ask(
     dtype, name = backbone.evaluation_dtype, f"{ability_task.kind} on {ability_task.task.name}"
     with (
         active_behind(backbone, method, files, head=head) as model,
-        computing(methods.get(method), model.module, dtype),
+        fast_paths(methods.get(method), model.module, dtype),
     ):
         encoded = model.encode(backbone.tokenizer, examples, ability_task.task.definition.max_length)
         outcome = run_batches(model, encoded, backbone.device, progress=progress, name=name, dtype=dtype)

@@ -15,7 +15,7 @@ from limpet.training.base.precision import SERVED_DTYPE
 from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.inference import Outcome, run_batches
 from limpet.training.model import feature_cache
-from limpet.training.model.fast_paths import computing
+from limpet.training.model.fast_paths import fast_paths
 from limpet.training.model.frozen_layer_cache import add_frozen_states
 from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import SILENT, Progress
@@ -59,8 +59,8 @@ def predict_split(
     """
     model, device, dtype = attached.model, attached.backbone.device, attached.backbone.evaluation_dtype
     # in float32 by the very graph that answers are served by; in bfloat16 by the quickest
-    without = ("quick-layers",) if dtype == SERVED_DTYPE else ()
-    with computing(attached.method, model.module, dtype, without=without):
+    disable = ("quick-layers",) if dtype == SERVED_DTYPE else ()
+    with fast_paths(attached.method, model.module, dtype, disable=disable):
         if not bypass_cache and attached.reads_features:
             if path := feature_path(attached, texts, dtype):
                 return feature_cache.answer(model, texts, device, path=path, progress=progress, dtype=dtype)

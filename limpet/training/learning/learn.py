@@ -35,7 +35,7 @@ from limpet.training.learning.run_folder import (
     write_record,
 )
 from limpet.training.learning.run_lock import alone_in
-from limpet.training.model.fast_paths import computing
+from limpet.training.model.fast_paths import fast_paths
 from limpet.training.model.head_files import build_head, load_head, save_head, write_labels
 from limpet.training.model.task_model import OtherHead, TaskModel, base_modules
 
@@ -84,10 +84,10 @@ def _train(run: TrainingRun) -> Staged:
     try:
         head, *others = (one.to(run.backbone.device) for one in _heads(run))
         model = TaskModel(module, head, frozen, others=others)
-        if isinstance(method, methods.SupportsFrozenPrefix) and "kept-layers" not in run.settings.without:
+        if isinstance(method, methods.SupportsFrozenPrefix) and "kept-layers" not in run.settings.disable:
             model.lower = method.lower_layers(module)
         dtype = run.config["training"].get("dtype", "float32")
-        with computing(method, module, dtype, without=run.settings.without):
+        with fast_paths(method, module, dtype, disable=run.settings.disable):
             fitted = _fit(run, model)
         cost = _cost(run, model, fitted, peak=peak_memory.peak(mark))
         staging = run.folder / "staging"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limpet.errors import UsageError
+from limpet.names import shown_method
 from limpet.registry.formats.canonical import digest_json
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.store import Store
@@ -114,12 +115,12 @@ class TrainingRun:
     @property
     def use_cache(self) -> bool:
         """Whether what the frozen base gives is kept for later runs: only where it is computed in the default way."""
-        return not self.settings.without
+        return not self.settings.disable
 
     @property
     def loop(self) -> LoopSettings:
         """The settings of the loop, where something is trained."""
-        training, without = self.config["training"], self.settings.without
+        training, disabled = self.config["training"], self.settings.disable
         limit = max_tokens_per_microbatch(self.backbone.device.type)
         return LoopSettings(
             epochs=training["epochs"],
@@ -129,23 +130,23 @@ class TrainingRun:
             dtype=training["dtype"],
             max_seconds=training["max_seconds"],
             weight_decay=training["weight_decay"],
-            fused="fused-optimizer" not in without,
-            max_tokens_per_microbatch=None if "token-budget" in without else limit,
+            fused="fused-optimizer" not in disabled,
+            max_tokens_per_microbatch=None if "token-budget" in disabled else limit,
         )
 
     def _check_start(self) -> None:
         if self.start is None:
             return
+        name = shown_method(self.method.name)
         if self.start.method != self.method.name:
             raise UsageError(
-                f"{self.start.reference} was learned by {self.start.method!r}, so {self.method.name!r} can't go on "
+                f"{self.start.reference} was learned by {shown_method(self.start.method)!r}, so {name!r} can't go on "
                 "from it.",
-                f"--method {self.start.method}",
+                f"--method {shown_method(self.start.method)}",
             )
         if isinstance(self.method, methods.TrainingFree):
             raise UsageError(
-                f"{self.method.name!r} trains nothing, so it can't go on from {self.start.reference}.",
-                f"--method {self.method.name}",
+                f"{name!r} trains nothing, so it can't go on from {self.start.reference}.", f"--method {name}"
             )
 
     def _loop_config(self) -> dict[str, Any]:
@@ -159,8 +160,9 @@ class TrainingRun:
             # versions without it were made when every parameter was decayed by 0.01, norms and factors too
             "weight_decay": settings.weight_decay,
         }
-        # what is done by default is no part of a version's identity: it gives the same adapter, up to rounding
-        return training | ({"without": sorted(settings.without)} if settings.without else {})
+        # what is done by default is no part of a version's identity: it gives the same adapter, up to rounding.
+        # what is disabled was recorded as `without` before it had this name, and digests stay
+        return training | ({"without": sorted(settings.disable)} if settings.disable else {})
 
     def _longest_text(self, method_config: Mapping[str, Any]) -> int:
         """Return for how many tokens there is room, beside the method's virtual ones, in the base's positions."""

@@ -103,7 +103,7 @@ def discard(staged: Staged) -> None:
 
 def write_record(folder: Path, task: str, settings: TrainingSettings, *, parent: str | None) -> None:
     """Write what `unfinished_run` reads."""
-    record = {"task": task, "settings": asdict(settings), "parent": parent}
+    record = {"task": task, "settings": settings.recorded(), "parent": parent}
     write_file(folder / _RECORD, canonical_json(record))
 
 
@@ -118,8 +118,7 @@ def unfinished_run(store: Store, task: str) -> tuple[TrainingSettings, str | Non
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["task"] == task:
-                settings = content["settings"] | {"without": tuple(content["settings"].get("without", ()))}
-                return TrainingSettings(**settings), content["parent"]
+                return TrainingSettings.from_record(content["settings"]), content["parent"]
         except (OSError, ValueError, KeyError, TypeError):
             # what a power cut has left of a run is none
             continue

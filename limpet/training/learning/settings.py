@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, asdict, dataclass, field
 from typing import Any
 
 from limpet.errors import UsageError
+from limpet.names import recorded_method
 from limpet.training import methods
 from limpet.training.base.precision import check_dtype
-from limpet.training.model.fast_paths import check_choices
+from limpet.training.model.fast_paths import check_optimizations
 
 __all__ = ["TrainingSettings"]
 
@@ -20,7 +22,9 @@ _LOOP_KEYS = {
     "max_length": "max_length",
     "weight_decay": "weight_decay",
     "dtype": "dtype",
-    "without": "without",
+    "disable": "disable",
+    # as stream files had it, and as streams and versions are recorded
+    "without": "disable",
 }
 
 
@@ -30,8 +34,8 @@ class TrainingSettings:
 
     `learning_rate` None means the method's own; `max_length` (tokens) None means the task's; `dtype` is `auto`,
     `bfloat16` or `float32`; `max_seconds` ends training early; `weight_decay` pulls matrices towards 0, and no
-    norm, bias, scale or factor (see `limpet.training.learning.weight_decay`); `without` names what is not to be done
-    although it is faster (see `limpet.training.model.fast_paths.CHOICES`).
+    norm, bias, scale or factor (see `limpet.training.learning.weight_decay`); `disable` names optimizations to leave
+    out (see `limpet.training.model.fast_paths.OPTIMIZATIONS`), and was called `without`.
     """
 
     method: str = methods.DEFAULT
@@ -44,7 +48,8 @@ class TrainingSettings:
     dtype: str = "auto"
     max_seconds: float | None = None
     weight_decay: float = 0.01
-    without: tuple[str, ...] = ()
+    disable: tuple[str, ...] = ()
+    without: InitVar[tuple[str, ...]] = ()
 
     @classmethod
     def of(cls, method: str, settings: Mapping[str, Any], seed: int) -> TrainingSettings:
@@ -52,15 +57,31 @@ class TrainingSettings:
         own = dict(settings)
         loop = {name: own.pop(key) for key, name in _LOOP_KEYS.items() if key in own}
         # of a file it is a list
-        loop["without"] = tuple(str(name) for name in loop.get("without", ()))
+        loop["disable"] = tuple(str(name) for name in loop.get("disable", ()))
         return cls(method=method, method_settings=own, seed=seed, **loop)
 
-    def __post_init__(self) -> None:
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings as a run's record has them, and every digest of them: with names that never change."""
+        settings = asdict(self)
+        return settings | {"without": settings.pop("disable")}
+
+    @classmethod
+    def from_record(cls, settings: Mapping[str, Any]) -> TrainingSettings:
+        """Return the settings of a run's record."""
+        own = dict(settings)
+        disable = tuple(own.pop("without", ()))
+        return cls(**own, disable=disable)
+
+    def __post_init__(self, without: tuple[str, ...]) -> None:
         """Check ranges.
 
         Raises:
             UsageError: A value makes no sense.
         """
+        object.__setattr__(self, "method", recorded_method(self.method))
+        if without:
+            warnings.warn("TrainingSettings(without=...) is called disable now", DeprecationWarning, stacklevel=3)
+            object.__setattr__(self, "disable", (*self.disable, *without))
         ranges = {
             "epochs": (self.epochs >= 1, "1 or more"),
             "batch_size": (self.batch_size >= 1, "1 or more"),
@@ -70,7 +91,7 @@ class TrainingSettings:
             "weight_decay": (0 <= self.weight_decay < 1, "0 or more and below 1"),
             "max_seconds": (self.max_seconds is None or self.max_seconds > 0, "above 0"),
         }
-        check_choices(self.without)
+        check_optimizations(self.disable)
         check_dtype(self.dtype)
         for name, (fine, allowed) in ranges.items():
             if not fine:

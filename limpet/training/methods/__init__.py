@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from limpet.errors import UsageError
+from limpet.names import recorded_method, shown_method
 from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.methods._protocol import (
     ALL_HEADED,
@@ -60,7 +61,7 @@ TABLE = Path(__file__).with_name("works.json")
 DEFAULT = "lora"
 """The method of a training that asks for none."""
 NO_ADAPTER = "probe"
-"""The method that leaves the base as it is: a head alone."""
+"""What records call the method that leaves the base as it is: a head alone, or a linear probe."""
 
 
 @cache
@@ -90,23 +91,23 @@ def _tried() -> dict[str, dict[str, str]]:
 
 
 def names() -> tuple[str, ...]:
-    """The names of all methods, sorted; those of peft that have no module of their own come last."""
+    """What records call all methods, sorted; those of peft that have no module of their own come last."""
     return tuple(sorted(_methods(), key=lambda name: (":" in name, name)))
 
 
 def get(name: str) -> Method:
-    """Return the method of that name; `peft:LOHA` is `peft:loha`.
+    """Return the method that people or records call so; `peft:LOHA` is `peft:loha`.
 
     Raises:
         UsageError: There is no such method.
     """
-    if name in _own():
-        return _own()[name]
+    if recorded_method(name) in _own():
+        return _own()[recorded_method(name)]
     known = name.lower() if name.lower().startswith("peft:") else name
     if known not in _methods():
         own = for_peft_type(known.removeprefix("peft:").upper())
-        close = [own.name] if own else difflib.get_close_matches(known, _methods(), n=1)
-        short = [own for own in names() if ":" not in own]
+        close = [own.name] if own else difflib.get_close_matches(known, map(shown_method, _methods()), n=1)
+        short = sorted(shown_method(own) for own in names() if ":" not in own)
         meant = f" Did you mean {close[0]}?" if close else ""
         raise UsageError(
             f"There is no method {name!r}; there are {', '.join(short)} and peft:<NAME>.{meant}", "limpet methods"
@@ -125,8 +126,9 @@ def get_for(name: str, base: BaseRecord) -> Method:
     if reason:
         other = nearest(method, base)
         raise UsageError(
-            f"Method {method.name!r} does not work on {base.architecture} models such as {base.name!r}: {reason}.",
-            f"--method {other}" if other else "limpet methods",
+            f"Method {shown_method(method.name)!r} does not work on {base.architecture} models such as "
+            f"{base.name!r}: {reason}.",
+            f"--method {shown_method(other)}" if other else "limpet methods",
         )
     return method
 
@@ -141,9 +143,9 @@ def check_task_type(method: Method, task: TaskRecord, base: BaseRecord) -> None:
     if kind not in method.capabilities.task_types:
         other = nearest(method, base, kind)
         raise UsageError(
-            f"Method {method.name!r} can't learn task {task.name!r} of type {kind!r}; it learns "
+            f"Method {shown_method(method.name)!r} can't learn task {task.name!r} of type {kind!r}; it learns "
             f"{', '.join(sorted(method.capabilities.task_types))}.",
-            f"--method {other}" if other else "limpet methods",
+            f"--method {shown_method(other)}" if other else "limpet methods",
         )
 
 

@@ -78,7 +78,7 @@ class InContextLearning(Untouched):
     def resolve(self, backbone: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return shots, order, template, words and budget; see `Method.resolve`."""
         if family(backbone.config, "the base") != "decoder":
-            raise UsageError("demonstrations need a decoder, which reads from left to right", "--method probe")
+            raise UsageError("demonstrations need a decoder, which reads from left to right", "--method linear-probe")
         chosen = read_settings(self.name, InContextSettings, settings)
         check_template(chosen.template)
         return asdict(chosen) | {"budget": room(backbone, chosen.budget)}

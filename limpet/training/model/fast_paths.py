@@ -1,8 +1,8 @@
 """How a model's numbers are computed: by which of several graphs that amount to the same.
 
 In bfloat16, products are computed by autocast and everything else (norms, sums, softmax) in float32. A frozen weight
-gives the same product whether autocast casts it each time or it was cast once, so it is cast once. What is chosen
-here changes the last bits of results at the most, and each choice can be switched off by its name.
+gives the same product whether autocast casts it each time or it was cast once, so it is cast once. What is done
+here changes the last bits of results at the most, and each optimization is disabled by its name.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from limpet.training import methods
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["CHOICES", "FUSED_FROM", "check_choices", "computing", "describe"]
+__all__ = ["FUSED_FROM", "OPTIMIZATIONS", "check_optimizations", "describe", "fast_paths"]
 
-CHOICES = {
+OPTIMIZATIONS = {
     "cast-once": "frozen weights are kept in bfloat16 while products are computed in it",
     "quick-layers": "methods compute their layers by a cheaper graph, where they have one",
     "kept-layers": "texts pass the frozen layers below the lowest that is trained once, not in every epoch",
@@ -30,22 +30,24 @@ CHOICES = {
     "fused-optimizer": "an optimizer's step is one pass over the weights",
     "token-budget": "a step of many tokens is computed in microbatches, so that memory does not grow with the texts",
 }
-"""What is done by default to be fast or small, by the name that switches it off."""
+"""What is done by default to be fast or small, by the name that disables it."""
 FUSED_FROM = 48
 """Tokens in a row of a batch; shorter ones gain nothing by fused attention."""
 
 
-def check_choices(without: Collection[str]) -> None:
-    """Refuse what is no choice.
+def check_optimizations(disable: Collection[str]) -> None:
+    """Refuse names of no optimization.
 
     Raises:
-        UsageError: There is no choice of that name.
+        UsageError: There is no optimization of that name.
     """
-    if unknown := sorted(set(without) - set(CHOICES)):
-        raise UsageError(f"There is no choice {unknown[0]!r} to do without.", f"there are {', '.join(CHOICES)}")
+    if unknown := sorted(set(disable) - set(OPTIMIZATIONS)):
+        raise UsageError(
+            f"There is no optimization {unknown[0]!r} to disable.", f"there are {', '.join(OPTIMIZATIONS)}"
+        )
 
 
-def describe(method: methods.Method, config: Mapping[str, Any], dtype: str, *, without: Collection[str] = ()) -> str:
+def describe(method: methods.Method, config: Mapping[str, Any], dtype: str, *, disable: Collection[str] = ()) -> str:
     """Say what was chosen for a training by a method's configuration: dtype, threads, and what is done to be fast."""
     possible = {
         "cast-once": dtype == "bfloat16",
@@ -53,14 +55,14 @@ def describe(method: methods.Method, config: Mapping[str, Any], dtype: str, *, w
         "kept-layers": isinstance(method, methods.SupportsFrozenPrefix),
         "fused-attention": dtype == "bfloat16",
     }
-    chosen = [name for name in CHOICES if possible.get(name, True) and name not in without]
+    chosen = [name for name in OPTIMIZATIONS if possible.get(name, True) and name not in disable]
     threads = torch.get_num_threads()
     return ", ".join([f"products in {dtype}", f"{threads} thread{'s' if threads > 1 else ''}", *chosen])
 
 
 @contextmanager
-def computing(
-    method: methods.Method, module: nn.Module, dtype: str, *, without: Collection[str] = ()
+def fast_paths(
+    method: methods.Method, module: nn.Module, dtype: str, *, disable: Collection[str] = ()
 ) -> Iterator[None]:
     """Let a method's module compute quickly in `dtype` for the length of a `with` block.
 
@@ -71,14 +73,14 @@ def computing(
         method: The method.
         module: What it attached to the base.
         dtype: `float32` or `bfloat16`.
-        without: Names of choices that are not to be made.
+        disable: Names of optimizations to leave out.
     """
     with ExitStack() as stack:
-        if isinstance(method, methods.SupportsFastLayers) and "quick-layers" not in without:
+        if isinstance(method, methods.SupportsFastLayers) and "quick-layers" not in disable:
             stack.enter_context(method.fast_layers(module))
-        if dtype == "bfloat16" and "cast-once" not in without:
+        if dtype == "bfloat16" and "cast-once" not in disable:
             stack.enter_context(_cast_once(module))
-        if dtype == "bfloat16" and "fused-attention" not in without:
+        if dtype == "bfloat16" and "fused-attention" not in disable:
             stack.enter_context(_fused_attention(module))
         yield
 

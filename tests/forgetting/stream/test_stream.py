@@ -147,11 +147,11 @@ def test_a_method_without_weights_to_share_is_refused_before_any_training(
     assert not home.adapter.list().items
 
 
-def test_a_stream_does_without_what_its_file_names(home: Home, tmp_path: Path) -> None:
+def test_a_stream_disables_what_its_file_names(home: Home, tmp_path: Path) -> None:
     for wrong in (["magic"], [["cast-once"]], "cast-once", [1]):
-        with pytest.raises(UsageError, match=r"no choice|must be list"):
-            home.stream.run(write(tmp_path, training={**STREAM["training"], "without": wrong}))
-    training = {**STREAM["training"], "without": ["quick-layers"]}
+        with pytest.raises(UsageError, match=r"no optimization|must be list"):
+            home.stream.run(write(tmp_path, training={**STREAM["training"], "disable": wrong}))
+    training = {**STREAM["training"], "disable": ["quick-layers"]}
     home.stream.run(write(tmp_path, training=training, arms=STREAM["arms"][:1]))
     versions = home.adapter.list().items
     assert [version.config["training"]["without"] for version in versions] == [["quick-layers"]] * len(

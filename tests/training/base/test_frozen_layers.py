@@ -145,14 +145,14 @@ def writing_home(tmp_path: Path) -> Home:
 def same_with_and_without(home: Home, task: str) -> None:
     """Learn a task both ways, and compare losses, validation scores and weights."""
     drafts, tensors = [], []
-    for without in ((), ("kept-layers",)):
+    for disable in ((), ("kept-layers",)):
         settings = TrainingSettings(
             "partial",
             {"layers": 1},
             epochs=2,
             batch_size=8,
             dtype="float32",
-            without=without,
+            disable=disable,
         )
         staged = learn(TrainingRun(home.store, home.backbone(), home.task.show(task), settings))
         drafts.append(staged.draft)

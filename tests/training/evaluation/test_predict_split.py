@@ -117,7 +117,7 @@ def test_a_run_that_computes_in_another_way_leaves_nothing_behind(home: Home, tm
 
     task = home.task.show("place")
     for method in ("probe", "partial"):
-        settings = TrainingSettings(method, epochs=1, without=("fused-attention",))
+        settings = TrainingSettings(method, epochs=1, disable=("fused-attention",))
         discard(learn(TrainingRun(home.store, home.backbone(), task, settings)))
     assert not (tmp_path / "cache" / "features").exists()
     assert home.backbone().lower_states._kept == {}

@@ -99,9 +99,9 @@ def test_a_step_beyond_the_budget_needs_less_memory_at_once_and_learns_the_same(
     monkeypatch.setattr(TaskModel, "forward", counted)
     monkeypatch.setattr("limpet.training.batching.batches.MAX_TOKENS_PER_MICROBATCH", 64)
     widest = []
-    for without in ((), ("token-budget",)):
+    for disable in ((), ("token-budget",)):
         seen.clear()
-        settings = TrainingSettings(epochs=1, batch_size=16, without=without)
+        settings = TrainingSettings(epochs=1, batch_size=16, disable=disable)
         home.train("some", settings, monitor=False)
         widest.append(max(seen))
     assert widest[0] <= 64 < widest[1]

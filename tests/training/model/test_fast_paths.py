@@ -19,7 +19,7 @@ from limpet.training import methods
 from limpet.training.base.precision import autocast
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.methods._low_rank import updated_linear
-from limpet.training.model.fast_paths import CHOICES, FUSED_FROM, computing, describe
+from limpet.training.model.fast_paths import FUSED_FROM, OPTIMIZATIONS, describe, fast_paths
 from tests.tiny import KINDS, WORDS, tiny_base
 from tests.training.methods.table import load_tiny
 
@@ -73,7 +73,7 @@ def test_the_gradients_of_an_updated_layer_are_those_of_finite_differences() -> 
 def test_quick_layers_give_what_the_plain_graph_gives(tmp_path: Path, kind: str) -> None:
     module = attached(tmp_path, kind, "lora")
     plain, expected = gradients(module)
-    with computing(methods.get("lora"), module, "float32"):
+    with fast_paths(methods.get("lora"), module, "float32"):
         quick, found = gradients(module)
         with torch.inference_mode():
             merged = outputs(module)
@@ -87,7 +87,7 @@ def test_quick_layers_give_what_the_plain_graph_gives(tmp_path: Path, kind: str)
 
 def test_what_is_kept_for_answers_follows_the_training(tmp_path: Path) -> None:
     module = attached(tmp_path, "bert", "lora")
-    with computing(methods.get("lora"), module, "float32"):
+    with fast_paths(methods.get("lora"), module, "float32"):
         with torch.inference_mode():
             before = outputs(module)
         with torch.no_grad():
@@ -104,7 +104,7 @@ def test_what_is_kept_for_answers_follows_the_training(tmp_path: Path) -> None:
 @pytest.mark.parametrize("settings", [{"dropout": 0.5}, {"dora": True}])
 def test_layers_that_do_more_keep_their_own_graph(tmp_path: Path, settings: dict[str, Any]) -> None:
     module = attached(tmp_path, "bert", "lora", settings)
-    with computing(methods.get("lora"), module, "float32"):
+    with fast_paths(methods.get("lora"), module, "float32"):
         assert not any("forward" in vars(layer) for layer in module.modules())
 
 
@@ -116,7 +116,7 @@ def test_weights_that_are_cast_once_give_the_very_same_bits(tmp_path: Path, kind
     before = dict(module.named_parameters())
     with autocast("cpu", "bfloat16"):
         plain, expected = gradients(module)
-        with computing(methods.get(method), module, "bfloat16"):
+        with fast_paths(methods.get(method), module, "bfloat16"):
             once, found = gradients(module)
             low = [p for p in module.parameters() if p.dtype == torch.bfloat16]
     assert low
@@ -131,28 +131,28 @@ def test_weights_that_are_cast_once_give_the_very_same_bits(tmp_path: Path, kind
 def test_the_weights_are_back_after_an_error(tmp_path: Path) -> None:
     module = attached(tmp_path, "bert", "lora")
     before = [id(parameter) for parameter in module.parameters()]
-    with pytest.raises(KeyError), computing(methods.get("lora"), module, "bfloat16"):
+    with pytest.raises(KeyError), fast_paths(methods.get("lora"), module, "bfloat16"):
         raise KeyError
     assert [id(parameter) for parameter in module.parameters()] == before
 
 
 def test_a_choice_is_left_out_by_its_name(tmp_path: Path) -> None:
     module = attached(tmp_path, "bert", "lora")
-    with computing(methods.get("lora"), module, "bfloat16", without=tuple(CHOICES)):
+    with fast_paths(methods.get("lora"), module, "bfloat16", disable=tuple(OPTIMIZATIONS)):
         assert not any("forward" in vars(layer) for layer in module.modules())
         assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
 
 
 def test_what_was_left_out_is_part_of_the_version(home: Home) -> None:
-    plain = home.train("place", TrainingSettings(epochs=1, without=("quick-layers",)), monitor=False).version
+    plain = home.train("place", TrainingSettings(epochs=1, disable=("quick-layers",)), monitor=False).version
     quick = home.train("place", TrainingSettings(epochs=1), monitor=False).version
     assert plain.config["training"]["without"] == ["quick-layers"]
     assert "without" not in quick.config["training"]
 
 
-def test_an_unknown_choice_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(UsageError, match="no choice 'magic'") as refused:
-        TrainingSettings(without=("magic",))
+def test_an_unknown_optimization_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(UsageError, match="no optimization 'magic' to disable") as refused:
+        TrainingSettings(disable=("magic",))
     assert "quick-layers" in str(refused.value.hint)
 
 
@@ -201,8 +201,8 @@ def test_what_was_chosen_is_said() -> None:
     made = "quick-layers, fused-attention, fused-optimizer, token-budget"
     assert describe(lora, plain, "bfloat16").startswith(f"products in bfloat16, {threads}")
     assert describe(lora, plain, "bfloat16").endswith(f"cast-once, {made}")
-    without = describe(lora, plain, "bfloat16", without=("cast-once",))
-    assert without.endswith(made) and "cast-once" not in without
+    fewer = describe(lora, plain, "bfloat16", disable=("cast-once",))
+    assert fewer.endswith(made) and "cast-once" not in fewer
     assert "cast-once" not in describe(lora, plain, "float32")
     assert "quick-layers" not in describe(full, {}, "bfloat16")
     assert "quick-layers" not in describe(lora, plain | {"dora": True}, "bfloat16")
@@ -248,9 +248,9 @@ def test_fused_attention_answers_what_plain_attention_does(tmp_path: Path, kind:
         inputs["decoder_input_ids"] = LONG
     answers, used = {}, set()
     with torch.inference_mode(), autocast("cpu", "bfloat16"):
-        for without in ((), ("fused-attention",)):
-            with computing(chosen, module, "bfloat16", without=without), seen_attention(module, used):
-                answers[without] = module(**inputs).last_hidden_state.float()
+        for disable in ((), ("fused-attention",)):
+            with fast_paths(chosen, module, "bfloat16", disable=disable), seen_attention(module, used):
+                answers[disable] = module(**inputs).last_hidden_state.float()
     assert used == {"sdpa", "eager"}
     assert module.config._attn_implementation == "eager"
     fused, plain = (answer[:, -LONG.shape[1] :][LONG != 0] for answer in answers.values())
@@ -273,7 +273,7 @@ def test_attention_is_plain_where_gradients_are_computed_or_texts_are_short(tmp_
     module: Any = attached(tmp_path, "bert", "lora")
     used: set[str] = set()
     with (
-        computing(methods.get("lora"), module, "bfloat16"),
+        fast_paths(methods.get("lora"), module, "bfloat16"),
         autocast("cpu", "bfloat16"),
         seen_attention(module, used),
     ):
@@ -285,7 +285,7 @@ def test_attention_is_plain_where_gradients_are_computed_or_texts_are_short(tmp_
             module(input_ids=LONG[:, :FUSED_FROM], attention_mask=(LONG != 0).long()[:, :FUSED_FROM])
         assert used == {"eager", "sdpa"}
     used.clear()
-    with computing(methods.get("lora"), module, "float32"), torch.no_grad(), seen_attention(module, used):
+    with fast_paths(methods.get("lora"), module, "float32"), torch.no_grad(), seen_attention(module, used):
         module(input_ids=LONG, attention_mask=(LONG != 0).long())
     assert used == {"eager"}
 
@@ -307,7 +307,7 @@ def test_inputs_that_several_layers_read_are_cast_once_and_never_kept_for_others
 
 def test_shared_casts_leave_the_bits_of_losses_and_gradients_alone(tmp_path: Path) -> None:
     module = attached(tmp_path, "bert", "lora")
-    with computing(methods.get("lora"), module, "bfloat16"), autocast("cpu", "bfloat16"):
+    with fast_paths(methods.get("lora"), module, "bfloat16"), autocast("cpu", "bfloat16"):
         shared, found = gradients(module)
         layers = [layer for layer in module.modules() if "forward" in vars(layer)]
         for layer in layers:

@@ -10,6 +10,7 @@ from limpet.cli.commands._trained import mirroring_after
 from limpet.cli.options.command import Command
 from limpet.cli.options.invocation import Invocation, pass_invocation
 from limpet.cli.terminal.sanitize import plain
+from limpet.names import shown_method
 
 __all__ = ["export", "import_"]
 
@@ -56,6 +57,6 @@ def import_(invocation: Invocation, file: Path) -> None:
             output.emit(version=version, created=created)
             return
         state = "imported" if created else "the same bytes were registered before as"
-        click.echo(f"{state} {version.reference} ({version.method}, {output.short(version.digest)})")
+        click.echo(f"{state} {version.reference} ({shown_method(version.method)}, {output.short(version.digest)})")
         if created and not invocation.quiet:
             click.echo(f"it was not evaluated here: limpet evaluate {version.reference}", err=True)

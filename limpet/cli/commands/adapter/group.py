@@ -17,6 +17,7 @@ from limpet.cli.options.command import Noun
 from limpet.cli.options.invocation import Invocation, pass_invocation
 from limpet.cli.terminal.cost import cost_lines
 from limpet.cli.terminal.sanitize import plain
+from limpet.names import recorded_method, shown_method
 
 if TYPE_CHECKING:
     from limpet.registry.formats.json_values import JsonObject
@@ -76,7 +77,14 @@ def list_(
     from limpet.cli.terminal import output
 
     page = invocation.open().adapter.list(
-        task, method, alias, where=where, sort=sort, deleted=deleted, limit=limit, cursor=cursor
+        task,
+        method and recorded_method(method),
+        alias,
+        where=where,
+        sort=sort,
+        deleted=deleted,
+        limit=limit,
+        cursor=cursor,
     )
     if invocation.json:
         output.emit(adapters=page.items, cursor=page.cursor)
@@ -84,7 +92,7 @@ def list_(
     rows = [
         (
             version.reference,
-            version.method,
+            shown_method(version.method),
             version.role,
             output.digits(version.metrics.get("score")),
             ", ".join(version.aliases),
@@ -149,7 +157,7 @@ def _lines(record: VersionRecord, cost: JsonObject) -> list[tuple[str, object]]:
         ("digest", record.digest),
         ("aliases", record.aliases or None),
         ("role", record.role),
-        ("method", record.method),
+        ("method", shown_method(record.method)),
         ("config", record.config),
         ("base", record.base_digest),
         ("data", record.data_digest),

@@ -1,4 +1,4 @@
-"""Feature extraction: the base is frozen as it is, and the task's head alone is trained on what it gives.
+"""A linear probe: the base is frozen as it is, and the task's head alone is trained on what it gives.
 
 Nothing is attached, so the features of a text never change: the trainer extracts them once and keeps them.
 """
@@ -16,12 +16,13 @@ from limpet.training.methods._without_peft import Untouched
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["METHODS", "Probe"]
+__all__ = ["METHODS", "LinearProbe"]
 
 
-class Probe(Untouched):
+class LinearProbe(Untouched):
     """No parameters but the head's."""
 
+    # people say linear-probe; versions are recorded under this name, and their digests stay
     name = "probe"
     summary = "a head on frozen features, extracted once"
     capabilities = Capabilities(
@@ -37,8 +38,8 @@ class Probe(Untouched):
     alternatives = ("lora",)
 
     def resolve(self, backbone: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """A probe has no settings of its own; see `Method.resolve`."""
+        """A linear probe has no settings of its own; see `Method.resolve`."""
         return asdict(read_settings(self.name, self.settings, settings))
 
 
-METHODS = (Probe(),)
+METHODS = (LinearProbe(),)
