@@ -26,6 +26,13 @@ def _no_latency() -> None:
     os.environ["LIMPET_LATENCY_SECONDS"] = "0"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _settled_libraries() -> None:
+    """Every training begins with a collection, which need not look through the libraries hundreds of times."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The cache of all that has none of its own; of the user's it shares the downloaded wheels, and nothing else."""
@@ -95,7 +102,7 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import accelerate  # noqa: F401
     import peft  # noqa: F401
 
-    # every training begins with a collection, which need not look through the libraries hundreds of times
+    # these libraries are imported after what is settled before the first module
     gc.collect()
     gc.freeze()
     return made

@@ -24,16 +24,9 @@ from limpet.home import Home
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import alarms, evaluations
 from limpet.registry.values import EvaluationDraft
-from limpet.training.learning.settings import TrainingSettings
+from tests.forgetting.monitor.settings import QUICK
 
-QUICK = TrainingSettings(epochs=3, batch_size=8, dtype="float32", learning_rate=5e-3)
 ALL = {"drift": 1 / 27, "confidence": 0.999999}
-
-
-@pytest.fixture
-def trained(home: Home) -> Home:
-    home.train("place", QUICK)
-    return home
 
 
 @contextmanager

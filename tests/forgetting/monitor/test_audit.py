@@ -19,9 +19,6 @@ from limpet.registry.database.schema import EvaluationRow
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import evaluations, streams
 from limpet.registry.values import EvaluationRecord
-from limpet.training.learning.settings import TrainingSettings
-
-QUICK = TrainingSettings(epochs=1, batch_size=8, dtype="float32")
 
 
 @pytest.mark.parametrize("examples", [1, 27, 200, 500, 2189])
@@ -59,12 +56,6 @@ def forge(home: Home, evaluation: EvaluationRecord, place: int) -> int:
     content["predictions"][place] = (content["predictions"][place] + 1) % 3
     change(home, evaluation, predictions_digest=home.store.blobs.put_bytes(canonical_json(content)))
     return int(content["predictions"][place])
-
-
-@pytest.fixture
-def trained(home: Home) -> Home:
-    home.train("place", QUICK)
-    return home
 
 
 def test_an_audit_re_checks_a_sample_and_is_no_evaluation(trained: Home) -> None:

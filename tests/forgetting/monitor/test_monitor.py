@@ -12,9 +12,9 @@ from limpet.forgetting.gate.rules import GateRules
 from limpet.home import Home, open_home
 from limpet.registry.records import evaluations, gate_refusals, streams
 from limpet.training.learning.settings import TrainingSettings
+from tests.forgetting.monitor.settings import QUICK
 from tests.tiny import tiny_base, tiny_csv
 
-QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")
 AUTO = TrainingSettings(epochs=2, batch_size=8)
 
 
@@ -42,50 +42,47 @@ def test_an_evaluation_keeps_predictions_and_environment(home: Home, auto_dtype:
     assert evaluation.environment.dtype == home.backbone().evaluation_dtype == auto_dtype
 
 
-def test_the_gate_lets_an_isolated_adapter_through(home: Home) -> None:
-    home.train("place", QUICK)
-    added = home.train("wet", QUICK, max_forgetting=0.0, promote="production")
+def test_the_gate_lets_an_isolated_adapter_through(trained: Home) -> None:
+    added = trained.train("wet", QUICK, max_forgetting=0.0, promote="production")
     assert added.promoted is not None
-    assert home.gate("home", GateRules(0.0, 0.0, True)).arms[0].metrics["bwt_gem"] == 0.0
+    assert trained.gate("home", GateRules(0.0, 0.0, True)).arms[0].metrics["bwt_gem"] == 0.0
 
 
-def test_a_crossed_gate_keeps_the_version_and_refuses_its_promotion(home: Home) -> None:
-    home.train("place", QUICK)
+def test_a_crossed_gate_keeps_the_version_and_refuses_its_promotion(trained: Home) -> None:
     with pytest.raises(GateError) as crossed:
-        home.train("wet", QUICK, max_forgetting=-0.5, promote="production")
+        trained.train("wet", QUICK, max_forgetting=-0.5, promote="production")
     assert crossed.value.exit_code == 6
-    assert home.adapter.show("wet@1").aliases == ()
-    assert gate_refusals.for_version(home.store, "wet@1")
+    assert trained.adapter.show("wet@1").aliases == ()
+    assert gate_refusals.for_version(trained.store, "wet@1")
     with pytest.raises(GateError):
-        home.adapter.promote("wet@1", "production")
+        trained.adapter.promote("wet@1", "production")
 
 
-def test_the_gate_judges_a_retrained_task_before_it_is_promoted(home: Home) -> None:
-    home.train("place", QUICK, promote="production")
-    home.train("wet", QUICK)
+def test_the_gate_judges_a_retrained_task_before_it_is_promoted(trained: Home) -> None:
+    trained.adapter.promote("place@1", "production")
+    trained.train("wet", QUICK)
     with pytest.raises(GateError, match="place@2"):
-        home.train("place", TrainingSettings(epochs=1, seed=1, dtype="float32"), max_forgetting=-0.5)
-    assert home.adapter.show("place").reference == "place@1"
+        trained.train("place", TrainingSettings(epochs=1, seed=1, dtype="float32"), max_forgetting=-0.5)
+    assert trained.adapter.show("place").reference == "place@1"
 
 
-def test_a_byte_of_a_head_that_changed_on_disk_is_found_before_it_is_used(home: Home) -> None:
-    version = home.train("place", QUICK).version
+def test_a_byte_of_a_head_that_changed_on_disk_is_found_before_it_is_used(trained: Home) -> None:
+    version = trained.adapter.show("place@1")
     digest = next(file.digest for file in version.files if file.name == "head.safetensors")
-    path = home.store.blobs.path(digest)
+    path = trained.store.blobs.path(digest)
     path.chmod(0o644)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(IntegrityError):
-        home.train("wet", QUICK)
+        trained.train("wet", QUICK)
     with pytest.raises(IntegrityError):
-        home.predict("place", ["old reef"])
+        trained.predict("place", ["old reef"])
 
 
-def test_another_base_is_refused_before_any_training(home: Home, tmp_path: Path) -> None:
-    home.train("place", QUICK)
+def test_another_base_is_refused_before_any_training(trained: Home, tmp_path: Path) -> None:
     other = tiny_base(tmp_path / "other", seed=9)
-    second = open_home(home.path, base=str(other))
+    second = open_home(trained.path, base=str(other))
     second.base.add(str(other))
     with pytest.raises(ConflictError, match="has grown on"):
         second.train("wet", QUICK)
@@ -93,13 +90,12 @@ def test_another_base_is_refused_before_any_training(home: Home, tmp_path: Path)
         second.predict("place", ["old reef"])
 
 
-def test_the_home_can_be_copied_and_goes_on_growing(home: Home, tmp_path: Path) -> None:
-    home.train("place", QUICK)
-    shutil.copytree(home.path, tmp_path / "copy")
+def test_the_home_can_be_copied_and_goes_on_growing(trained: Home, tmp_path: Path) -> None:
+    shutil.copytree(trained.path, tmp_path / "copy")
     copy = open_home(tmp_path / "copy")
     copy.task.add("more", f"csv:{tiny_csv(tmp_path / 'more.csv', seed=5)}", max_length=16)
     assert set(copy.train("more", QUICK).row) == {"place", "more"}
-    assert len(home.adapter.list().items) == 1
+    assert len(trained.adapter.list().items) == 1
 
 
 def test_tasks_that_a_stream_learned_are_watched_like_the_others(home: Home, tmp_path: Path) -> None:

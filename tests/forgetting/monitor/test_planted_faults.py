@@ -24,16 +24,9 @@ from limpet.registry.database.schema import EvaluationRow
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import evaluations, streams
 from limpet.registry.values import EvaluationDraft, EvaluationRecord
-from limpet.training.learning.settings import TrainingSettings
+from tests.forgetting.monitor.settings import QUICK
 
-QUICK = TrainingSettings(epochs=3, batch_size=8, dtype="float32", learning_rate=5e-3)
 Change = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
-
-
-@pytest.fixture
-def trained(home: Home) -> Home:
-    home.train("place", QUICK)
-    return home
 
 
 def learned(home: Home) -> EvaluationRecord:
