@@ -121,11 +121,15 @@ class Warm:
 
     def python(self, *arguments: object, env: Mapping[str, str] | None = None) -> str:
         """Run Python where the libraries are imported and limpet is not, insist on success; return what it prints."""
-        typed = [str(argument) for argument in arguments]
-        process = self._start(self.folder / "libraries", typed, env, (subprocess.PIPE, subprocess.PIPE))
+        process = self.start(*arguments, env=env)
         printed, said = process.communicate()
         assert process.returncode == 0, said
         return printed
+
+    def start(self, *arguments: object, env: Mapping[str, str] | None = None) -> Process:
+        """Start Python where the libraries are imported and limpet is not; its streams are pipes."""
+        typed = [str(argument) for argument in arguments]
+        return self._start(self.folder / "libraries", typed, env, (subprocess.PIPE, subprocess.PIPE))
 
     def script(self, path: Path, tier: str, first: Sequence[str] = (), without: Sequence[str] = ()) -> Path:
         """Write an executable that calls the server as Python with the arguments `first` and its own."""

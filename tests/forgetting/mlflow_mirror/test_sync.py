@@ -27,6 +27,7 @@ from limpet.registry.store import Store, create_store, open_store
 from limpet.registry.values import AbilityDraft, ArmDraft, VersionRecord
 from limpet.registry.versions import aliases, deletion, lineage
 from tests.forgetting.grown_home import ENVIRONMENT, TASKS, add_base, add_step, add_task, add_version, grow
+from tests.warm import Warm
 
 ALL = {"streams": 1, "arms": 3, "steps": 12, "versions": 12, "aliases": 2}
 # something of every kind, drawn and sent in a third of the time
@@ -230,13 +231,13 @@ def test_a_stream_that_went_on_gets_only_its_new_steps(store: Store, tmp_path: P
 
 @pytest.mark.parametrize("items", [4, pytest.param(9, marks=pytest.mark.slow)])
 def test_a_sync_killed_in_the_middle_is_completed_without_doubles(
-    home: Store, empty_database: Path, items: int
+    home: Store, empty_database: Path, warm: Warm, items: int
 ) -> None:
     from sqlalchemy import func, select
 
     from limpet.registry.database.schema import MirrorItemRow
 
-    process = subprocess.Popen([sys.executable, "-c", SYNC, str(home.path)])
+    process = warm.start("-c", SYNC, home.path)
     sent = 0
     while process.poll() is None and sent < items:
         with home.database.read() as session:
@@ -244,6 +245,7 @@ def test_a_sync_killed_in_the_middle_is_completed_without_doubles(
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    process.close()
     sync.sync(home)
     there = mlflow_of(home).everything()
     assert (there["runs"], there["models"], there["registered"]) == (7, 4, 4)
@@ -528,11 +530,11 @@ def test_a_port_that_is_taken_is_said_so_with_one_that_is_free(store: Store) -> 
     assert "limpet ui --port" in caught.value.hint
 
 
-def test_no_second_process_writes_the_mirror_meanwhile(home: Store) -> None:
-    other = subprocess.Popen([sys.executable, "-c", SYNC, str(home.path)])
-    # the other has libraries to import; who comes second waits, and finds nothing left to send
-    time.sleep(2)
+def test_no_second_process_writes_the_mirror_meanwhile(home: Store, warm: Warm) -> None:
+    other = warm.start("-c", SYNC, home.path)
+    # whoever comes second waits, and finds nothing left to send
     sync.sync(home)
     assert other.wait() == 0
+    other.close()
     there = mlflow_of(home).everything()
     assert (there["runs"], there["models"], there["registered"]) == (7, 4, 4)

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +10,8 @@ from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.registry.verification.verify import verify
 from tests.registry.homes import add_version, again
+from tests.warm import Warm
 
-ROOT = Path(__file__).parents[3]
 # what a death may leave: bytes that nothing names, never a name without bytes
 HARMLESS = {"orphan", "stray"}
 SCRIPT = """
@@ -31,24 +28,25 @@ for seed in range({first}, {first} + 10_000):
 """
 
 
-def _kill_a_writer(home: Store, first: int, after: float) -> list[str]:
+def _kill_a_writer(warm: Warm, home: Store, first: int, *, after: float) -> list[str]:
     """Let a process register and promote, kill it after some seconds, return what it said it had registered."""
     script = SCRIPT.format(path=str(home.path), first=first)
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    process = warm.start("-c", script)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     time.sleep(after)
     process.kill()
     said = process.stdout.read().splitlines()
     process.wait()
+    process.close()
     return [line for line in said if "@" in line]
 
 
-def _attack(home: Store, kills: int) -> None:
+def _attack(warm: Warm, home: Store, kills: int) -> None:
     chance = random.Random(0)
     said: set[str] = set()
     for kill in range(kills):
-        said |= set(_kill_a_writer(home, 1_000_000 * (kill + 1), chance.uniform(0, 0.15)))
+        said |= set(_kill_a_writer(warm, home, 1_000_000 * (kill + 1), after=chance.uniform(0, 0.15)))
         store = again(home)
         assert {problem.kind for problem in verify(store)} <= HARMLESS
         # what was reported as registered is there, and the next one gets the next number
@@ -71,10 +69,10 @@ def _all(store: Store) -> list[VersionRecord]:
             return found
 
 
-def test_a_killed_writer_leaves_only_whole_versions(home: Store) -> None:
-    _attack(home, 5)
+def test_a_killed_writer_leaves_only_whole_versions(home: Store, warm: Warm) -> None:
+    _attack(warm, home, 5)
 
 
 @pytest.mark.slow
-def test_a_hundred_killed_writers_leave_only_whole_versions(home: Store) -> None:
-    _attack(home, 100)
+def test_a_hundred_killed_writers_leave_only_whole_versions(home: Store, warm: Warm) -> None:
+    _attack(warm, home, 100)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from limpet.training.batching.examples import Example
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import Answering, version_files
 from tests.tiny import TOPICS, enliven, tiny_base
+from tests.warm import Warm
 
 METHODS = ("lora", "full", "partial", "bottleneck", "prefix", "prompt", "p-tuning", "ia3", "peft:vera")
 EOS = 3
@@ -91,7 +90,7 @@ TEXTS = ["wave tide salt reef 7", "cloud wind", "old stone sand cliff ore iron c
     ],
 )
 def test_every_method_writes_alone_as_in_a_batch_and_the_same_in_a_new_process(
-    tmp_path: Path, some: tuple[str, ...]
+    tmp_path: Path, warm: Warm, some: tuple[str, ...]
 ) -> None:
     home = a_home(tmp_path, "llama", lively=True)
     written = {}
@@ -102,9 +101,8 @@ def test_every_method_writes_alone_as_in_a_batch_and_the_same_in_a_new_process(
         assert [home.predict(reference, [text])[0].answer for text in TEXTS] == written[reference], method
         assert home.adapter.show(reference).labels == ()
     assert len({answer for answers in written.values() for answer in answers}) > len(some)
-    command = [sys.executable, "-c", AGAIN, str(home.path), json.dumps(TEXTS), *written]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == written
+    printed = warm.python("-c", AGAIN, home.path, json.dumps(TEXTS), *written)
+    assert json.loads(printed.splitlines()[-1]) == written
 
 
 def test_a_copy_is_validated_with_the_words_that_it_has_just_learned(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from limpet.training import methods
 from limpet.training.base.tensor_digests import module_digest
 from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import KINDS, tiny_base
+from tests.warm import Warm
 
 BOTTLENECK = methods.get("bottleneck")
 IDS = torch.tensor([[2, 7, 8, 15, 3, 11], [2, 9, 3, 0, 0, 0]])
@@ -165,13 +164,12 @@ with torch.no_grad():
 """
 
 
-def test_peft_reads_an_export_once_the_method_is_registered(home: Home, tmp_path: Path) -> None:
+def test_peft_reads_an_export_once_the_method_is_registered(home: Home, tmp_path: Path, warm: Warm) -> None:
     home.train("place", TrainingSettings("bottleneck", epochs=2, dtype="float32"))
     folder = home.adapter.export("place@1", tmp_path / "out")
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     assert (config["peft_type"], config["reduction_factor"], config["placement"]) == ("BOTTLENECK", 16.0, "houlsby")
-    command = [sys.executable, "-c", PLAIN, str(tmp_path / "base"), str(folder)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    printed = warm.python("-c", PLAIN, tmp_path / "base", folder)
     refused, states = map(json.loads, printed.splitlines())
     assert "BOTTLENECK" in refused
     model = load_model(tmp_path / "base")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from limpet.training.heads.in_context import InContextHead
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import TaskModel, version_files
 from tests.tiny import tiny_base, tiny_csv
+from tests.warm import Warm
 
 # the tiny tokenizer knows no label by its name
 WORDS = {"label_words": "sea=wave,sky=cloud,rock=stone"}
@@ -108,13 +107,12 @@ print(json.dumps([one.logits for one in home.predict("place", json.loads(sys.arg
 """
 
 
-def test_a_new_process_and_another_home_give_the_same_answers(tmp_path: Path) -> None:
+def test_a_new_process_and_another_home_give_the_same_answers(tmp_path: Path, warm: Warm) -> None:
     home = a_home(tmp_path)
     version = learn(home)
     before = [list(one.logits) for one in home.predict("place", TEXTS)]
-    command = [sys.executable, "-c", AGAIN, str(home.path), json.dumps(TEXTS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == before
+    printed = warm.python("-c", AGAIN, home.path, json.dumps(TEXTS))
+    assert json.loads(printed.splitlines()[-1]) == before
     home.adapter.export(version.reference, tmp_path / "place.limpet")
     other = init(tmp_path / "other", base=str(tmp_path / "base"), mlflow="off")
     other.adapter.import_bundle(tmp_path / "place.limpet")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from limpet.home import Home
 from limpet.training import methods
 from limpet.training.base.tensor_digests import module_digest
 from limpet.training.learning.settings import TrainingSettings
+from tests.warm import Warm
 
 QUICK = TrainingSettings(epochs=1, batch_size=8, dtype="float32")
 LORA = methods.get("lora")
@@ -104,12 +103,11 @@ with torch.no_grad():
     ],
 )
 def test_plain_peft_without_limpet_gives_the_same_logits(
-    home: Home, tmp_path: Path, settings: dict[str, object]
+    home: Home, tmp_path: Path, warm: Warm, settings: dict[str, object]
 ) -> None:
     home.train("place", TrainingSettings(epochs=2, batch_size=8, dtype="float32", method_settings=settings))
     folder = home.adapter.export("place@1", tmp_path / "out")
     text = "old reef of salt and wave"
-    arguments = [sys.executable, "-c", PLAIN, str(tmp_path / "base"), str(folder), text]
-    printed = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    printed = warm.python("-c", PLAIN, tmp_path / "base", folder, text)
     ours = torch.tensor(home.predict("place", [text])[0].logits)
     torch.testing.assert_close(ours, torch.tensor(json.loads(printed)), rtol=0, atol=1e-5)

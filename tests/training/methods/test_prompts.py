@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from limpet.training.base.tensor_digests import module_digest
 from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import tiny_base, tiny_csv
 from tests.training.methods.table import load_tiny
+from tests.warm import Warm
 
 PROMPT, PREFIX, P_TUNING = methods.get("prompt"), methods.get("prefix"), methods.get("p-tuning")
 SETTINGS: dict[str, tuple[str, dict[str, object]]] = {
@@ -53,17 +52,15 @@ print(json.dumps(answers))
 """
 
 
-def test_plain_peft_without_limpet_gives_the_same_logits(home: Home, tmp_path: Path) -> None:
+def test_plain_peft_without_limpet_gives_the_same_logits(home: Home, tmp_path: Path, warm: Warm) -> None:
     folders, ours = [], []
     for name, (method, settings) in SETTINGS.items():
         training = TrainingSettings(method, epochs=1, batch_size=8, dtype="float32", method_settings=settings)
         version = home.train("place", training).version
         folders.append(str(home.adapter.export(version.reference, tmp_path / name)))
         ours.append(home.predict(version.reference, [TEXT])[0].logits)
-    command = [sys.executable, "-c", PLAIN, str(tmp_path / "base"), TEXT, *folders]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    for name, mine, plain in zip(SETTINGS, ours, json.loads(done.stdout), strict=True):
+    theirs = json.loads(warm.python("-c", PLAIN, tmp_path / "base", TEXT, *folders))
+    for name, mine, plain in zip(SETTINGS, ours, theirs, strict=True):
         torch.testing.assert_close(torch.tensor(mine), torch.tensor(plain), rtol=0, atol=1e-5, msg=name)
 
 

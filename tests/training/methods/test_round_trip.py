@@ -6,16 +6,12 @@ A quick sample of cells runs always; all that are claimed to work run with the s
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-import limpet
 from limpet.errors import IntegrityError
 from limpet.home import Home, init
 from limpet.registry import versions
@@ -25,6 +21,7 @@ from limpet.training.base.backbone import load_backbone
 from limpet.training.evaluation.predict_texts import predict
 from limpet.training.learning.settings import TrainingSettings
 from tests.tiny import KINDS, tiny_base, tiny_csv
+from tests.warm import Warm
 
 TEXTS = ["old reef of salt and wave", "a cliff", "the storm and the moon"]
 STEPS = 10
@@ -96,14 +93,9 @@ print(json.dumps({one: [p.logits for p in home.predict(one, texts)] for one in j
 """
 
 
-def test_a_new_process_gives_the_same_bits(grown: Grown) -> None:
-    arguments = [str(grown.home.path), json.dumps(list(grown.answers)), json.dumps(TEXTS)]
-    environment = os.environ | {"PYTHONPATH": str(Path(limpet.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, "-c", AGAIN, *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    said = {one: tuple(map(tuple, logits)) for one, logits in json.loads(done.stdout).items()}
+def test_a_new_process_gives_the_same_bits(grown: Grown, warm: Warm) -> None:
+    printed = warm.python("-c", AGAIN, grown.home.path, json.dumps(list(grown.answers)), json.dumps(TEXTS))
+    said = {one: tuple(map(tuple, logits)) for one, logits in json.loads(printed).items()}
     assert [one for one in grown.answers if said[one] != grown.answers[one]] == []
 
 
