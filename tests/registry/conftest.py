@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,6 +18,9 @@ from limpet.registry.store import Store, open_store
 from tests.registry.blobs.s3 import Proxy, point_to, s3_server
 from tests.registry.homes import stock
 from tests.registry.postgres import postgres_server
+
+# what is done in a home before it is copied: a function of a module, by which the copy is known
+Grow = Callable[[Store], object]
 
 
 @pytest.fixture(scope="session")
@@ -51,41 +56,72 @@ def postgres_url(postgres_admin: Connection) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
-def stocked_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of `homes.stock` on SQLite, to copy."""
-    store = stock(tmp_path_factory.mktemp("stocked") / "home")
-    store.database.close()
-    return store.path
+@dataclass(frozen=True)
+class _Template:
+    """A home to copy, and the name of its database where that is on the server."""
+
+    path: Path
+    database: str | None = None
 
 
 @pytest.fixture(scope="session")
-def stocked_postgres(
-    postgres_admin: Connection, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, str]]:
-    """The home of `homes.stock` on PostgreSQL, to copy, and the name of its database."""
-    with _new_database(postgres_admin, "template1") as url:
-        store = stock(tmp_path_factory.mktemp("stocked") / "home", url)
+def templates(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, Grow], _Template]:
+    """Gives the home of `homes.stock` on a kind of database after something was done in it; each is made once."""
+
+    @cache
+    def template(kind: str, grow: Grow) -> _Template:
+        folder, url, database = tmp_path_factory.mktemp("template") / "home", None, None
+        if kind != "sqlite":
+            admin: Connection = request.getfixturevalue("postgres_admin")
+            database = f"limpet_{uuid4().hex}"
+            # it goes with its server
+            admin.execute(text(f"CREATE DATABASE {database}"))
+            url = admin.engine.url.set(database=database).render_as_string(hide_password=False)
+        store = stock(folder, url)
+        grow(store)
         store.database.close()
-        yield store.path, str(store.database.url.database)
+        return _Template(folder, database)
+
+    return template
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+def home_after(
+    request: pytest.FixtureRequest, tmp_path: Path, templates: Callable[[str, Grow], _Template]
+) -> Iterator[Callable[[Grow], Store]]:
+    """Gives a copy of a home in which something was done, once on each database."""
+    with ExitStack() as stack:
+
+        def copied(grow: Grow) -> Store:
+            template, path = templates(request.param, grow), tmp_path / "home"
+            shutil.copytree(template.path, path)
+            if template.database is not None:
+                admin: Connection = request.getfixturevalue("postgres_admin")
+                url = stack.enter_context(_new_database(admin, template.database))
+                write_settings(path, load_settings(path, db=url))
+            store = open_store(path)
+            stack.callback(store.database.close)
+            return store
+
+        yield copied
+
+
+@pytest.fixture
+def home(home_after: Callable[[Grow], Store]) -> Store:
     """A home with the base and the tasks of `homes.stock`, once on each database."""
-    path = tmp_path / "home"
-    if request.param == "sqlite":
-        store = open_store(shutil.copytree(request.getfixturevalue("stocked_sqlite"), path))
-        yield store
-        store.database.close()
-        return
-    stocked, template = request.getfixturevalue("stocked_postgres")
-    shutil.copytree(stocked, path)
-    with _new_database(request.getfixturevalue("postgres_admin"), template) as url:
-        write_settings(path, load_settings(path, db=url))
-        store = open_store(path)
-        yield store
-        store.database.close()
+    return home_after(_nothing)
+
+
+def _nothing(store: Store) -> None:
+    """Leave a home as it is."""
+
+
+@pytest.fixture
+def sqlite_home_after(tmp_path: Path, templates: Callable[[str, Grow], _Template]) -> Callable[[Grow], Store]:
+    """Gives a copy of a home on SQLite in which something was done."""
+    return lambda grow: open_store(shutil.copytree(templates("sqlite", grow).path, tmp_path / "home"))
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from limpet.registry.values import (
     VersionDraft,
     VersionRecord,
 )
+from tests.migrated import with_database
 
 BASE = digest_bytes(b"base")
 ROWS = b'{"label":0,"text":"a"}\n'
@@ -55,6 +56,8 @@ def a_task(store: Store, name: str) -> TaskRecord:
 
 def stock(folder: Path, db: str | None = None, blobs: str | None = None) -> Store:
     """Make a home with one base and the tasks `news` and `films`."""
+    if db is None:
+        with_database(folder)
     store = create_store(folder, Settings(db=db, blobs=blobs, cache=folder.parent / "cache"))
     bases.add(store, a_base())
     for name in ("news", "films"):

@@ -15,6 +15,7 @@ from limpet.errors import UsageError
 from limpet.forgetting.bench.icl_order_study import Orders, spread_by_chance
 from limpet.home import Home, init
 from limpet.training.learning.settings import TrainingSettings
+from tests.migrated import with_database
 from tests.tiny import enliven, tiny_base, tiny_csv
 
 WORDS = {"label_words": "sea=wave,sky=cloud,rock=stone", "shots": 1}
@@ -23,7 +24,7 @@ WORDS = {"label_words": "sea=wave,sky=cloud,rock=stone", "shots": 1}
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     folder = tmp_path_factory.mktemp("study")
-    made = init(folder / "home", base=str(enliven(tiny_base(folder / "base", "llama"))), mlflow="off")
+    made = init(with_database(folder / "home"), base=str(enliven(tiny_base(folder / "base", "llama"))), mlflow="off")
     made.task.add("place", f"csv:{tiny_csv(folder / 'place.csv')}", max_length=16)
     return made
 

@@ -7,18 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from limpet.home import Home, init, open_home
+from limpet.home import Home, open_home
 from tests.forgetting.monitor.settings import QUICK
-from tests.tiny import tiny_csv
+from tests.tiny_home import tiny_home
 
 
 @pytest.fixture(scope="session")
-def learned_once(tmp_path_factory: pytest.TempPathFactory, empty_home: Path, base_folder: Path) -> Path:
+def learned_once(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Path:
     """A home like that of the fixture `home`, with place@1 learned; tests must not change it."""
-    folder = tmp_path_factory.mktemp("learned-once")
-    home = init(shutil.copytree(empty_home, folder / "home"), base=str(base_folder), mlflow="off")
-    home.task.add("place", f"csv:{tiny_csv(folder / 'place.csv')}", max_length=16)
-    home.task.add("wet", f"csv:{tiny_csv(folder / 'wet.csv', labels=('sea', 'rock'), seed=1)}", max_length=16)
+    home = tiny_home(tmp_path_factory.mktemp("learned-once"), base_folder)
     home.train("place", QUICK)
     home.store.database.close()
     return home.path

@@ -19,6 +19,7 @@ from limpet.home import Home, init
 from limpet.registry import versions
 from limpet.registry.records import streams
 from limpet.registry.values import StepRecord
+from tests.migrated import with_database
 from tests.tiny import tiny_csv
 
 LORA = {"method": "lora", "set": {"r": 4, "lr": 5e-3}}
@@ -48,7 +49,7 @@ def grown_home(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> H
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIMPET_CACHE", str(folder / "cache"))
         shutil.copytree(base_folder, folder / "base")
-        home = init(folder / "home", base=str(folder / "base"), mlflow="off")
+        home = init(with_database(folder / "home"), base=str(folder / "base"), mlflow="off")
         for seed, (name, labels) in enumerate(
             {"place": ("sea", "sky", "rock"), "wet": ("sea", "rock"), "high": ("sky", "rock")}.items()
         ):

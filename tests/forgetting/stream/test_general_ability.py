@@ -24,9 +24,11 @@ from limpet.training.base.tensor_digests import module_digest
 from limpet.training.evaluation.general_ability import AbilityTask, ask
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import version_files
+from tests.migrated import with_database
 from tests.tiny import enliven, tiny_base, tiny_csv
 
 WORDS = "sky=cloud,rock=stone"
+TRAINING = {"epochs": 1, "batch_size": 8, "dtype": "float32", "max_length": 16}
 ARMS = [
     {"name": "isolated", "strategy": "isolated", "method": "lora", "set": {"r": 4, "lr": 2e-2}},
     {"name": "sequential-full", "strategy": "sequential", "method": "full", "set": {"lr": 2e-2}},
@@ -36,7 +38,7 @@ ARMS = [
 
 def a_home(folder: Path, kind: str) -> Home:
     base = enliven(tiny_base(folder / "base", kind))
-    home = init(folder / "home", base=str(base), mlflow="off")
+    home = init(with_database(folder / "home"), base=str(base), mlflow="off")
     for seed, (name, labels) in enumerate({"place": ("sea", "sky", "rock"), "wet": ("sea", "rock")}.items()):
         home.task.add(name, f"csv:{tiny_csv(folder / f'{name}.csv', labels=labels, seed=seed)}", max_length=16)
     tiny_csv(folder / "apart.csv", labels=("sky", "rock"), seed=7)
@@ -49,7 +51,7 @@ def stream_file(folder: Path, kinds: list[str], **changes: Any) -> Path:
     content = {
         "name": "asked",
         "tasks": ["place", "wet"],
-        "training": {"epochs": 16, "batch_size": 8, "dtype": "float32", "max_length": 16},
+        "training": TRAINING | {"epochs": 16},
         "arms": ARMS,
         "ability": [{**apart, "kind": kind, **words.get(kind, {})} for kind in kinds],
     }
@@ -136,7 +138,7 @@ def test_a_stream_that_has_ended_asks_nothing_again(asked: tuple[Home, Report]) 
 
 def test_an_encoder_is_asked_by_its_features(tmp_path: Path) -> None:
     home = a_home(tmp_path, "bert")
-    report, _ = home.stream.run(stream_file(tmp_path, ["features"], arms=ARMS[:1]))
+    report, _ = home.stream.run(stream_file(tmp_path, ["features"], arms=ARMS[:1], training=TRAINING))
     found = reported(report, "isolated", "features")
     assert (found.metric, found.identical) == ("accuracy", True)
     assert found.before > 0.5
@@ -144,7 +146,7 @@ def test_an_encoder_is_asked_by_its_features(tmp_path: Path) -> None:
 
 def test_an_encoder_decoder_is_asked_for_the_second_half_of_a_text(tmp_path: Path) -> None:
     home = a_home(tmp_path, "t5")
-    report, _ = home.stream.run(stream_file(tmp_path, ["perplexity"], arms=ARMS[:1]))
+    report, _ = home.stream.run(stream_file(tmp_path, ["perplexity"], arms=ARMS[:1], training=TRAINING))
     found = reported(report, "isolated", "perplexity")
     assert found.before > 1 and found.identical is True
 

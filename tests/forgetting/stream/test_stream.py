@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from limpet.forgetting.report.values import Report
 from limpet.forgetting.stream.spec import parse_stream, read_stream
 from limpet.home import Home, open_home
 from limpet.registry.records import streams
+from tests.tiny_home import tiny_home
 from tests.training.learning.test_learn import StopAt
 
 STREAM: dict[str, Any] = {
@@ -42,9 +44,26 @@ def scores(report: Report) -> list[Any]:
     return [(arm.name, arm.seed, arm.matrix, arm.metrics, arm.versions) for arm in report.arms]
 
 
-def test_isolated_adapters_forget_nothing_and_the_other_arms_are_measured(home: Home, tmp_path: Path) -> None:
-    report, warnings = home.stream.run(write(tmp_path))
-    assert warnings == ()
+@dataclass(frozen=True)
+class Ran:
+    """A home that has run the stream undisturbed, and what came of it."""
+
+    home: Home
+    report: Report
+    warnings: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Ran:
+    """The stream, run once for all tests that change nothing."""
+    folder = tmp_path_factory.mktemp("ran")
+    home = tiny_home(folder, base_folder)
+    return Ran(home, *home.stream.run(write(folder)))
+
+
+def test_isolated_adapters_forget_nothing_and_the_other_arms_are_measured(ran: Ran) -> None:
+    report = ran.report
+    assert ran.warnings == ()
     isolated = arm(report, "isolated")
     assert isolated.metrics["bwt_gem"] == 0.0
     assert isolated.identical_predictions is True
@@ -55,19 +74,16 @@ def test_isolated_adapters_forget_nothing_and_the_other_arms_are_measured(home: 
 
 
 @pytest.mark.parametrize("name", ["sequential-full", "sequential-shared"])
-def test_a_later_task_changes_what_a_sequential_arm_answers_on_an_earlier_one(
-    home: Home, tmp_path: Path, name: str
-) -> None:
-    report, _ = home.stream.run(write(tmp_path))
-    run = next(run for run in streams.arm_runs(home.store, "two") if run.name == name)
-    first, second = streams.steps(home.store, run.id)
+def test_a_later_task_changes_what_a_sequential_arm_answers_on_an_earlier_one(ran: Ran, name: str) -> None:
+    run = next(run for run in streams.arm_runs(ran.home.store, "two") if run.name == name)
+    first, second = streams.steps(ran.home.store, run.id)
     assert second.row["place"].state == second.version
     assert second.row["place"].logits_digest != first.row["place"].logits_digest
-    assert arm(report, name).identical_predictions is False
+    assert arm(ran.report, name).identical_predictions is False
 
 
-def test_a_learning_rate_is_chosen_on_validation_data_and_the_sweep_is_kept(home: Home, tmp_path: Path) -> None:
-    home.stream.run(write(tmp_path))
+def test_a_learning_rate_is_chosen_on_validation_data_and_the_sweep_is_kept(ran: Ran) -> None:
+    home = ran.home
     swept = next(run for run in streams.arm_runs(home.store, "two") if run.name == "sequential-full")
     means = {candidate["settings"]["lr"]: candidate["mean"] for candidate in swept.sweep}
     assert set(means) == {1e-6, 5e-3}
@@ -76,22 +92,21 @@ def test_a_learning_rate_is_chosen_on_validation_data_and_the_sweep_is_kept(home
     assert version.config["training"]["learning_rate"] == swept.chosen["lr"]
 
 
-def test_baselines_are_kept_but_are_never_the_current_version(home: Home, tmp_path: Path) -> None:
-    report, _ = home.stream.run(write(tmp_path))
+def test_baselines_are_kept_but_are_never_the_current_version(ran: Ran) -> None:
+    home, report = ran.home, ran.report
     assert home.adapter.show("place").reference == arm(report, "isolated").versions[0].reference
     baseline = home.adapter.show(arm(report, "sequential-full").versions[0].reference)
     assert baseline.role == "baseline"
     assert baseline.lineage["stream"] == "two"
 
 
-def test_a_stream_that_has_ended_is_not_run_again(home: Home, tmp_path: Path) -> None:
-    report, _ = home.stream.run(write(tmp_path))
-    again, _ = home.stream.run(write(tmp_path))
-    assert scores(again) == scores(report)
+def test_a_stream_that_has_ended_is_not_run_again(ran: Ran, tmp_path: Path) -> None:
+    again, _ = ran.home.stream.run(write(tmp_path))
+    assert scores(again) == scores(ran.report)
 
 
 @pytest.mark.parametrize("step", [1, 30], ids=["in its first step", "further on"])
-def test_an_interrupted_stream_goes_on_to_the_same_scores(home: Home, tmp_path: Path, step: int) -> None:
+def test_an_interrupted_stream_goes_on_to_the_same_scores(home: Home, tmp_path: Path, ran: Ran, step: int) -> None:
     path = write(tmp_path)
 
     class StopLater(StopAt):
@@ -107,8 +122,7 @@ def test_an_interrupted_stream_goes_on_to_the_same_scores(home: Home, tmp_path: 
         home.stream.run(path, progress=StopLater(step))
     assert interrupted.value.hint == f"limpet stream run {path}"
     report, _ = open_home(home.path).stream.run(path)
-    assert len(report.arms) == 3
-    assert all(len(arm.versions) == 2 for arm in report.arms)
+    assert scores(report) == scores(ran.report)
     assert not list((home.path / "runs").glob("*/checkpoint.safetensors"))
 
 

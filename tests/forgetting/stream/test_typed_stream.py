@@ -17,6 +17,7 @@ from limpet.forgetting.render.markdown_report import render_markdown
 from limpet.forgetting.report.conclusion import conclusion
 from limpet.forgetting.report.values import Report
 from limpet.home import Home, init
+from tests.migrated import with_database
 from tests.tiny import tiny_base
 from tests.training.typed_data import write_rows
 
@@ -39,7 +40,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Report]:
 
 def a_home(folder: Path, **changes: Any) -> Home:
     """A home, and beside it a stream file with a task of each type."""
-    home = init(folder / "home", base=str(tiny_base(folder / "base")), mlflow="off")
+    home = init(with_database(folder / "home"), base=str(tiny_base(folder / "base")), mlflow="off")
     tasks: list[dict[str, Any]] = [
         {"name": kind, "data": write_rows(folder / f"{kind}.jsonl", kind, rows=40), "type": kind} for kind in KINDS
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from limpet.registry.verification.log import check_log
 from limpet.registry.verification.records import check_records
 from limpet.registry.verification.verify import verify
 from limpet.registry.versions import aliases, deletion, notes, tags
+from tests.registry.conftest import Grow
 from tests.registry.homes import BASE, ENVIRONMENT, WHEN, add_ability, add_evaluation, add_version, stock
 from tests.registry.verification.test_verify import forge
 
@@ -34,8 +35,12 @@ DECIDES_NOTHING = {
 
 
 @pytest.fixture
-def lived(home: Store) -> Store:
-    """A home in which every table holds something."""
+def lived(home_after: Callable[[Grow], Store]) -> Store:
+    """A home in which every table holds something, once on each database."""
+    return home_after(_live)
+
+
+def _live(home: Store) -> None:
     for seed in (1, 2, 3):
         add_version(home, seed=seed)
     add_version(home, "films", seed=1, parent="news@1")
@@ -65,7 +70,6 @@ def lived(home: Store) -> Store:
                 columns = [column for column in kind.local_table.columns if column.name != "id"]
                 session.add(kind.class_(**{column.name: _sample(column) for column in columns}))
     assert verify(home, deep=True) == ()
-    return home
 
 
 def _sample(column: Any) -> Any:

@@ -15,6 +15,7 @@ from limpet.registry.records import bases, reference_outputs
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
 from limpet.registry.values import FileEntry, VersionRecord
+from tests.migrated import with_database
 from tests.registry.homes import ENVIRONMENT, a_base, draft
 
 CONFIG = {
@@ -78,7 +79,7 @@ def keep_a_probe(store: Store, version: VersionRecord) -> None:
 
 def a_home(folder: Path, *, base: bool = True) -> Store:
     """Make an empty home that knows the base of `homes`, or nothing."""
-    store = create_store(folder, Settings(cache=folder.parent / "cache"))
+    store = create_store(with_database(folder), Settings(cache=folder.parent / "cache"))
     if base:
         bases.add(store, a_base())
     return store

@@ -30,6 +30,7 @@ from limpet.registry.verification.log import check_log
 from limpet.registry.verification.records import check_records
 from limpet.registry.verification.verify import contents, verify
 from limpet.registry.versions import aliases, deletion, tags
+from tests.registry.conftest import Grow
 from tests.registry.homes import (
     ENVIRONMENT,
     PREDICTIONS,
@@ -46,25 +47,24 @@ PROBE = reference_outputs.write(("a wave",), ((0.5, -0.25),), 64, environment=EN
 
 
 @pytest.fixture
-def full(tmp_path: Path) -> Store:
+def full(sqlite_home_after: Callable[[Grow], Store]) -> Store:
     """A home on SQLite with two versions, an alias and an evaluation, all sound."""
-    return _fill(stock(tmp_path / "home"))
+    return sqlite_home_after(_fill)
 
 
 @pytest.fixture
-def filled(home: Store) -> Store:
+def filled(home_after: Callable[[Grow], Store]) -> Store:
     """As `full`, once on each database."""
-    return _fill(home)
+    return home_after(_fill)
 
 
-def _fill(store: Store) -> Store:
+def _fill(store: Store) -> None:
     add_version(store, seed=1)
     add_version(store, "films", seed=2, parent="news@1")
     aliases.promote(store, "news@1", "production")
     add_evaluation(store, "news@1", logits_digest=OTHER, plan_digest=OTHER)
     reference_outputs.keep(store, "news@1", PROBE)
     assert verify(store, deep=True) == ()
-    return store
 
 
 def forge(store: Store, *statements: str) -> None:

@@ -20,6 +20,7 @@ from limpet.registry.values import BaseRecord
 from limpet.training.base.backbone import load_backbone
 from limpet.training.base.locate import describe, resolve
 from limpet.training.base.tensor_digests import module_digest
+from tests.migrated import with_database
 from tests.tiny import WORDS
 from tests.training.adoption.test_adopt import plain_backbone, plain_classifier
 
@@ -178,7 +179,7 @@ def test_a_missing_pooler_is_named_and_drawn_nowhere(store: Store, model: Path) 
 def test_only_what_reads_a_missing_pooler_is_refused(model: Path, tmp_path: Path) -> None:
     from tests.tiny import tiny_csv
 
-    home = init(tmp_path / "home", base=str(without_pooler(model)), mlflow="off")
+    home = init(with_database(tmp_path / "home"), base=str(without_pooler(model)), mlflow="off")
     home.task.add("place", f"csv:{tiny_csv(tmp_path / 'place.csv')}", max_length=16)
     plain_classifier(model, tmp_path / "classifier")
     with pytest.raises(IntegrityError, match="reads the base's pooler, which its files do not have"):

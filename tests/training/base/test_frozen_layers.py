@@ -23,6 +23,7 @@ from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.frozen_layer_cache import add_frozen_states
 from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import SILENT
+from tests.migrated import with_database
 from tests.tiny import KINDS, tiny_base
 from tests.training.methods.table import load_tiny
 from tests.training.typed_data import SPECS, write_rows
@@ -137,7 +138,7 @@ def writing_home(tmp_path: Path) -> Home:
     rows = [{"text": f"the wave {word}", "target": word} for word in ("tide", "salt", "reef", "boat", "shell")] * 12
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    made = init(tmp_path / "home", base=str(tiny_base(tmp_path / "llama", "llama")), mlflow="off")
+    made = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "llama", "llama")), mlflow="off")
     made.task.add("write", f"jsonl:{path}", type="generation", max_length=16, max_new_tokens=2)
     return made
 

@@ -15,6 +15,7 @@ from limpet.home import init
 from limpet.training.base.lm_head import LanguageHead, inner_model, split_head
 from limpet.training.base.pretrained import load_pretrained
 from limpet.training.base.tensor_digests import module_digest
+from tests.migrated import with_database
 from tests.tiny import tiny_base
 
 DECODERS = ("gpt2", "llama", "qwen2", "opt")
@@ -53,7 +54,7 @@ def test_the_head_gives_the_logits_of_the_whole_model_and_leaves_the_base_alone(
 
 
 def test_a_base_without_a_head_says_so_instead_of_drawing_one(tmp_path: Path) -> None:
-    home = init(tmp_path / "home", base=str(without_head(tiny_base(tmp_path / "llama", "llama"))))
+    home = init(with_database(tmp_path / "home"), base=str(without_head(tiny_base(tmp_path / "llama", "llama"))))
     backbone = home.backbone()
     assert backbone.lm_head is None
     with pytest.raises(UsageError, match="without a language-model head"):
@@ -61,13 +62,13 @@ def test_a_base_without_a_head_says_so_instead_of_drawing_one(tmp_path: Path) ->
 
 
 def test_an_encoder_has_no_head(tmp_path: Path) -> None:
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "bert")))
+    home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "bert")))
     with pytest.raises(UsageError, match="is an encoder"):
         home.backbone().language_head()
 
 
 def test_a_changed_head_is_a_changed_base(tmp_path: Path) -> None:
-    backbone = init(tmp_path / "home", base=str(tiny_base(tmp_path / "llama", "llama"))).backbone()
+    backbone = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "llama", "llama"))).backbone()
     head = backbone.language_head()
     assert head.weight is not None
     backbone.check_unchanged()

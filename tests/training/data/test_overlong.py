@@ -16,6 +16,7 @@ from limpet.training.base.pretrained import load_tokenizer
 from limpet.training.data.build_task import build_task
 from limpet.training.data.overlong import LONGEST_ANSWER, room_for
 from limpet.training.data.task_request import TaskRequest
+from tests.migrated import with_database
 from tests.registry.database.released import RELEASED, lay_home
 from tests.tiny import TOPICS, tiny_base
 
@@ -37,7 +38,7 @@ def spec(folder: Path, long: int = 4, rows: int = 40) -> str:
 
 @pytest.fixture
 def home(tmp_path: Path, base_folder: Path) -> Home:
-    return init(tmp_path / "home", base=str(base_folder), mlflow="off")
+    return init(with_database(tmp_path / "home"), base=str(base_folder), mlflow="off")
 
 
 def total(found: Mapping[str, Mapping[str, int]], what: str) -> int:
@@ -132,7 +133,7 @@ def test_the_longest_answer_is_what_the_targets_need(tmp_path: Path, base_folder
 
 
 def test_the_same_command_gives_the_same_task_when_the_base_has_come(tmp_path: Path, base_folder: Path) -> None:
-    init(tmp_path / "home", mlflow="off")
+    init(with_database(tmp_path / "home"), mlflow="off")
     home = open_home(tmp_path / "home", base=str(base_folder))
     path = tmp_path / "long.jsonl"
     rows = [
@@ -161,6 +162,6 @@ def test_tasks_of_released_homes_show_what_can_be_known_without_their_base(tmp_p
 
 
 def test_a_tokenizer_that_can_not_be_read_is_for_training_to_complain_of(tmp_path: Path) -> None:
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base")), mlflow="off")
+    home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "base")), mlflow="off")
     (tmp_path / "base" / "tokenizer.json").write_text("{")
     assert home.task.add("rows", spec(tmp_path)).checks["cut"] is None

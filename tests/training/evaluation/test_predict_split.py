@@ -15,6 +15,7 @@ from limpet.registry import versions
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.frozen_layers import LowerStates
 from limpet.training.learning.settings import TrainingSettings
+from tests.migrated import with_database
 from tests.tiny import tiny_base
 from tests.training.typed_data import SPECS, write_rows
 
@@ -142,7 +143,7 @@ def test_what_was_not_used_for_the_longest_time_is_let_go(monkeypatch: pytest.Mo
 
 def test_a_decoder_s_top_layers_read_what_is_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIMPET_CACHE", str(tmp_path / "cache"))
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "llama", "llama")), mlflow="off")
+    home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "llama", "llama")), mlflow="off")
     home.task.add("typed", write_rows(tmp_path / "rows.jsonl", "classification"), max_length=16)
     version = home.train("typed", TOP).version
     backbone = home.backbone()

@@ -24,6 +24,7 @@ from limpet.training.generation.demonstrations import (
     write,
 )
 from limpet.training.heads.in_context import cut_to_fit
+from tests.migrated import with_database
 from tests.tiny import tiny_base
 
 LABELS = ("sea", "sky", "rock")
@@ -34,7 +35,7 @@ TOLD = Demonstrations("{text} near {label}", LABELS, ("wave", "cloud", "stone"),
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    return init(tmp_path / "home", base=str(tiny_base(tmp_path / "base", "llama")))
+    return init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "base", "llama")))
 
 
 def test_as_many_are_shown_of_every_label_and_the_seed_decides_which() -> None:

@@ -19,6 +19,8 @@ from limpet.home import Home, init
 from limpet.training.batching.examples import Example
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import Answering, version_files
+from limpet.training.task_types import Example
+from tests.migrated import with_database
 from tests.tiny import TOPICS, enliven, tiny_base
 from tests.warm import Warm
 
@@ -43,7 +45,7 @@ def a_home(folder: Path, kind: str, lively: bool = False, **options: Any) -> Hom
     tokenizer = (enliven(base) if lively else base) / "tokenizer_config.json"
     # a tokenizer of a decoder says what ends a text
     tokenizer.write_text(json.dumps(json.loads(tokenizer.read_text()) | {"eos_token": "[SEP]"}))
-    home = init(folder / "home", base=str(folder / "base"), mlflow="off")
+    home = init(with_database(folder / "home"), base=str(folder / "base"), mlflow="off")
     home.task.add(
         "headlines", f"csv:{headlines(folder / 'news.csv')}", type="generation", max_new_tokens=6, **options
     )
@@ -216,7 +218,7 @@ def test_a_version_is_verified_and_goes_to_another_home(tmp_path: Path) -> None:
     answers = [one.answer for one in home.predict("headlines", TEXTS)]
     assert not home.verify(deep=True, probe=True).problems
     home.adapter.export(reference, tmp_path / "one.limpet")
-    other = init(tmp_path / "other", base=str(tmp_path / "base"), mlflow="off")
+    other = init(with_database(tmp_path / "other"), base=str(tmp_path / "base"), mlflow="off")
     other.adapter.import_bundle(tmp_path / "one.limpet")
     assert [one.answer for one in other.predict("headlines", TEXTS)] == answers
     assert other.task.show("headlines").definition.options == home.task.show("headlines").definition.options

@@ -17,6 +17,7 @@ from limpet.training.generation.prompts import (
     encode_prompts,
     endings,
 )
+from tests.migrated import with_database
 from tests.tiny import tiny_base
 
 TEMPLATE = "near the reef {text} old stone"
@@ -28,7 +29,9 @@ CHAT = (
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Any:
-    return init(tmp_path / "home", base=str(tiny_base(tmp_path / "base", "llama"))).backbone().tokenizer
+    return (
+        init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "base", "llama"))).backbone().tokenizer
+    )
 
 
 def test_a_template_has_the_text_once() -> None:

@@ -17,6 +17,8 @@ from limpet.training.learning.objectives import TaskLoss
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.head_files import build_head
 from limpet.training.model.task_model import TaskModel, base_modules
+from limpet.training.task_types import Example
+from tests.migrated import with_database
 from tests.tiny import tiny_base
 from tests.training.generation.test_generation import a_home
 from tests.training.typed_data import SPECS, write_rows
@@ -70,7 +72,7 @@ def hold_equal(model: Any, encoded: Any) -> None:
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_a_batch_in_parts_has_the_gradients_of_the_whole(kind: str, tmp_path: Path) -> None:
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base")), mlflow="off")
+    home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "base")), mlflow="off")
     home.task.add("some", write_rows(tmp_path / "rows.jsonl", kind), type=kind)
     model, encoded = a_model(home, "some", "full")
     hold_equal(model, encoded)
@@ -86,7 +88,7 @@ def test_a_batch_of_answers_to_write_is_weighed_by_their_tokens(tmp_path: Path) 
 def test_a_step_beyond_the_budget_needs_less_memory_at_once_and_learns_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base")), mlflow="off")
+    home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "base")), mlflow="off")
     home.task.add("some", write_rows(tmp_path / "rows.jsonl", "classification"))
     seen: list[int] = []
     forward = TaskModel.forward

@@ -17,6 +17,7 @@ from limpet.training.generation.demonstrations import Script, parse
 from limpet.training.heads.in_context import InContextHead
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import TaskModel, version_files
+from tests.migrated import with_database
 from tests.tiny import tiny_base, tiny_csv
 from tests.warm import Warm
 
@@ -26,7 +27,7 @@ TEXTS = ["old reef of salt and wave", "the far cloud", "a cliff " * 30]
 
 
 def a_home(folder: Path, kind: str = "llama") -> Home:
-    home = init(folder / "home", base=str(tiny_base(folder / "base", kind)), mlflow="off")
+    home = init(with_database(folder / "home"), base=str(tiny_base(folder / "base", kind)), mlflow="off")
     home.task.add("place", f"csv:{tiny_csv(folder / 'place.csv')}", max_length=16)
     return home
 
@@ -114,7 +115,7 @@ def test_a_new_process_and_another_home_give_the_same_answers(tmp_path: Path, wa
     printed = warm.python("-c", AGAIN, home.path, json.dumps(TEXTS))
     assert json.loads(printed.splitlines()[-1]) == before
     home.adapter.export(version.reference, tmp_path / "place.limpet")
-    other = init(tmp_path / "other", base=str(tmp_path / "base"), mlflow="off")
+    other = init(with_database(tmp_path / "other"), base=str(tmp_path / "base"), mlflow="off")
     other.adapter.import_bundle(tmp_path / "place.limpet")
     assert [list(one.logits) for one in other.predict("place", TEXTS)] == before
     for one in home, other:

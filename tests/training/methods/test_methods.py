@@ -20,6 +20,7 @@ from limpet.training.base.tensor_digests import module_digest
 from limpet.training.learning.run_folder import discard
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import version_files
+from tests.migrated import with_database
 from tests.tiny import tiny_base, tiny_csv
 from tests.training.learning.test_learn import StopAt, contents, staged
 
@@ -85,7 +86,7 @@ def test_a_model_with_a_decoder_learns_is_switched_and_leaves_its_base_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, method: str
 ) -> None:
     monkeypatch.setenv("LIMPET_CACHE", str(tmp_path / "cache"))
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / kind, kind)), mlflow="off")
+    home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / kind, kind)), mlflow="off")
     record = bases.get(home.store)
     if reason := methods.obstacle(methods.get(method), record):
         home.task.add("place", f"csv:{tiny_csv(tmp_path / 'place.csv')}")
@@ -96,7 +97,7 @@ def test_a_model_with_a_decoder_learns_is_switched_and_leaves_its_base_alone(
     for task, seed in ("place", 0), ("again", 1):
         home.task.add(task, f"csv:{tiny_csv(tmp_path / f'{task}.csv', seed=seed)}", max_length=16)
         own = SETTINGS.get(method, {})
-        home.train(task, TrainingSettings(method, own, epochs=3, batch_size=8, learning_rate=5e-3, dtype="float32"))
+        home.train(task, TrainingSettings(method, own, epochs=1, batch_size=8, learning_rate=5e-3, dtype="float32"))
     together = home.predict("place", TEXTS)
     home.predict("again", TEXTS)
     assert home.predict("place", TEXTS) == together
@@ -129,13 +130,15 @@ def test_versions_of_all_methods_live_side_by_side_and_none_moves_another(home: 
     assert module_digest(backbone.model) == before
     assert home.verify(deep=True, probe=True).problems == ()
     # they travel as bundles, into a home on the same base
-    elsewhere = init(tmp_path / "elsewhere", base=str(tmp_path / "base"), mlflow="off")
+    elsewhere = init(with_database(tmp_path / "elsewhere"), base=str(tmp_path / "base"), mlflow="off")
     for number, (reference, answer) in enumerate(answers.items(), start=1):
         bundle = home.adapter.export(reference, tmp_path / f"{number}.limpet")
         elsewhere.adapter.import_bundle(bundle)
         assert elsewhere.predict(f"place@{number}", TEXTS) == answer, reference
     # another base with tensors of the same shapes
-    other = init(tmp_path / "other", base=str(tiny_base(tmp_path / "other-base", seed=9)), mlflow="off").backbone()
+    other = init(
+        with_database(tmp_path / "other"), base=str(tiny_base(tmp_path / "other-base", seed=9)), mlflow="off"
+    ).backbone()
     for reference in answers:
         with pytest.raises(IntegrityError, match="was trained on the base"):
             version_files(home.store, other, versions.resolve(home.store, reference))
@@ -152,7 +155,7 @@ def test_an_architecture_that_was_never_tried_is_tried_on_a_small_model(
 
 
 def test_without_a_base_the_table_says_where_methods_work(tmp_path: Path) -> None:
-    infos = {info.name: info for info in init(tmp_path / "home", mlflow="off").methods()}
+    infos = {info.name: info for info in init(with_database(tmp_path / "home"), mlflow="off").methods()}
     assert infos["partial"].works is None
     assert "albert" not in infos["partial"].architectures
     assert len(infos["lora"].architectures) == 13

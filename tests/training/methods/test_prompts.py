@@ -16,6 +16,7 @@ from limpet.training import methods
 from limpet.training.base.backbone import positions
 from limpet.training.base.tensor_digests import module_digest
 from limpet.training.learning.settings import TrainingSettings
+from tests.migrated import with_database
 from tests.tiny import tiny_base, tiny_csv
 from tests.training.methods.table import load_tiny
 from tests.warm import Warm
@@ -123,7 +124,7 @@ def test_virtual_tokens_leave_room_for_themselves(home: Home, tmp_path: Path) ->
 
 
 def test_roberta_counts_its_positions_from_behind_the_padding(tmp_path: Path) -> None:
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "roberta", "roberta")), mlflow="off")
+    home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "roberta", "roberta")), mlflow="off")
     assert positions(home.backbone().model) == 63
     home.task.add("place", f"csv:{tiny_csv(tmp_path / 'place.csv')}", max_length=64)
     version = home.train("place", TrainingSettings("prefix", epochs=1, dtype="float32")).version

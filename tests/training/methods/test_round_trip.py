@@ -20,6 +20,7 @@ from limpet.training.base import locate
 from limpet.training.base.backbone import load_backbone
 from limpet.training.evaluation.predict_texts import predict
 from limpet.training.learning.settings import TrainingSettings
+from tests.migrated import with_database
 from tests.tiny import KINDS, tiny_base, tiny_csv
 from tests.warm import Warm
 
@@ -64,7 +65,7 @@ def grown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp(kind)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIMPET_CACHE", str(folder / "cache"))
-        home = init(folder / "home", base=str(tiny_base(folder / "base", kind)), mlflow="off")
+        home = init(with_database(folder / "home"), base=str(tiny_base(folder / "base", kind)), mlflow="off")
         data = tiny_csv(folder / "place.csv")
         home.task.add("place", f"csv:{data}", train_size=50, max_length=16)
         answers = {}

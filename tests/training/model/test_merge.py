@@ -19,6 +19,7 @@ from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.merge import merged, merged_module
 from limpet.training.model.method_compatibility import INPUTS
 from limpet.training.model.task_model import TaskModel, active
+from tests.migrated import with_database
 from tests.tiny import KINDS, tiny_base
 from tests.training.methods.table import load_tiny
 
@@ -107,7 +108,7 @@ def test_a_learned_version_is_merged_with_its_head(home: Home) -> None:
 def test_a_lora_learned_on_the_sample_base_is_merged(
     sample_wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = init(tmp_path / "home", base="sample:minilm", mlflow="off")
+    home = init(with_database(tmp_path / "home"), base="sample:minilm", mlflow="off")
     home.task.add("bbc-news", "sample:bbc-news", train_size=160, eval_size=50, max_length=64)
     version = home.train("bbc-news", TrainingSettings(epochs=2), monitor=False).version
     backbone, files = home.backbone(), versions.files(home.store, version)

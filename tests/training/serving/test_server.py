@@ -22,6 +22,7 @@ from limpet.training.base.tensor_digests import module_digest
 from limpet.training.evaluation.predict_texts import Prediction
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.serving import Server
+from tests.migrated import with_database
 from tests.tiny import change_one_weight, tiny_base
 from tests.training.generation.test_generation import headlines
 from tests.training.serving.conftest import TEXTS, Make, maker
@@ -207,7 +208,7 @@ def test_training_beside_a_server_changes_nothing_for_it(home: Home, make: Make)
 
 @pytest.mark.parametrize("base", ["bert", "llama"])
 def test_tasks_of_every_type_answer_together(tmp_path: Path, base: str) -> None:
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base", base)), mlflow="off")
+    home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "base", base)), mlflow="off")
     for kind in SPECS:
         home.task.add(kind, write_rows(tmp_path / f"{kind}.jsonl", kind), type=kind, max_length=16)
     make = maker(home, tmp_path)

@@ -19,7 +19,8 @@ from limpet.training.data.build_task import add_task, build_task
 from limpet.training.data.stored_splits import read_split
 from limpet.training.data.task_request import TaskRequest
 from limpet.training.learning.settings import TrainingSettings
-from limpet.training.task_types import task_type
+from limpet.training.task_types import Example, task_type
+from tests.migrated import with_database
 from tests.tiny import tiny_base
 from tests.training.typed_data import write_rows
 
@@ -34,7 +35,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def grown(tmp_path: Path) -> Home:
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base")), mlflow="off")
+    home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "base")), mlflow="off")
     for kind in NEW:
         home.task.add(kind, write_rows(tmp_path / f"{kind}.jsonl", kind), type=kind)
     return home
@@ -56,7 +57,7 @@ def test_each_type_is_learned_reported_verified_and_travels(grown: Home, tmp_pat
         low, high = arm.intervals[f"score:{kind}"]
         assert low <= grown.adapter.show(kind).metrics["score"] <= high
     assert not grown.verify(deep=True, probe=True).problems
-    other = init(tmp_path / "other", base=str(tmp_path / "base"), mlflow="off")
+    other = init(with_database(tmp_path / "other"), base=str(tmp_path / "base"), mlflow="off")
     for kind in NEW:
         bundle = grown.adapter.export(f"{kind}@1", tmp_path / f"{kind}.limpet")
         assert other.adapter.import_bundle(bundle)[1]
@@ -76,7 +77,7 @@ def test_each_type_is_learned_reported_verified_and_travels(grown: Home, tmp_pat
     ],
 )
 def test_words_are_tagged_by_every_kind_of_method(base: str, method: str, tmp_path: Path) -> None:
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base", base)), mlflow="off")
+    home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "base", base)), mlflow="off")
     home.task.add("tags", write_rows(tmp_path / "rows.jsonl", "token-classification", rows=40), type=NEW[2])
     version = home.train("tags", TrainingSettings(method, epochs=1, batch_size=8, dtype="float32")).version
     (answer,) = home.predict("tags", ["a wave under nothing known"])
@@ -85,7 +86,7 @@ def test_words_are_tagged_by_every_kind_of_method(base: str, method: str, tmp_pa
 
 
 def test_words_beyond_the_longest_text_are_outside_and_counted(tmp_path: Path) -> None:
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base")), mlflow="off")
+    home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "base")), mlflow="off")
     home.task.add(
         "tags",
         write_rows(tmp_path / "rows.jsonl", NEW[2], rows=40),
@@ -104,7 +105,7 @@ def test_words_beyond_the_longest_text_are_outside_and_counted(tmp_path: Path) -
 
 
 def test_a_method_that_can_not_learn_a_type_names_the_nearest_that_can(tmp_path: Path) -> None:
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base", "gpt2")), mlflow="off")
+    home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "base", "gpt2")), mlflow="off")
     home.task.add("depth", write_rows(tmp_path / "rows.jsonl", "regression", rows=40), type="regression")
     with pytest.raises(UsageError, match="can't learn task 'depth' of type 'regression'") as refused:
         home.train("depth", TrainingSettings("icl"))
@@ -200,7 +201,7 @@ def test_texts_given_twice_with_other_targets_are_counted(tmp_path: Path) -> Non
 
 
 def test_numbers_are_predicted_in_the_unit_of_the_targets(tmp_path: Path) -> None:
-    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "base")), mlflow="off")
+    home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "base")), mlflow="off")
     home.task.add("depth", write_rows(tmp_path / "rows.jsonl", "regression"), type="regression", metric="neg-rmse")
     version = home.train("depth", TrainingSettings("probe", epochs=2, dtype="float32")).version
     # the targets are 100 and 110; a head on standardised numbers would be off by a hundred
