@@ -6,7 +6,8 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from limpet.registry.database.engine import connect, database_url, upgrade
+from limpet.registry.database.engine import connect, database_url
+from limpet.registry.database.migrate import upgrade
 
 __all__ = ["with_database"]
 

@@ -19,7 +19,6 @@ from limpet.home import Home, init
 from limpet.training.batching.examples import Example
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import Answering, version_files
-from limpet.training.task_types import Example
 from tests.migrated import with_database
 from tests.tiny import TOPICS, enliven, tiny_base
 from tests.warm import Warm

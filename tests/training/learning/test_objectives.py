@@ -17,7 +17,6 @@ from limpet.training.learning.objectives import TaskLoss
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.head_files import build_head
 from limpet.training.model.task_model import TaskModel, base_modules
-from limpet.training.task_types import Example
 from tests.migrated import with_database
 from tests.tiny import tiny_base
 from tests.training.generation.test_generation import a_home

@@ -19,7 +19,7 @@ from limpet.training.data.build_task import add_task, build_task
 from limpet.training.data.stored_splits import read_split
 from limpet.training.data.task_request import TaskRequest
 from limpet.training.learning.settings import TrainingSettings
-from limpet.training.task_types import Example, task_type
+from limpet.training.task_types import task_type
 from tests.migrated import with_database
 from tests.tiny import tiny_base
 from tests.training.typed_data import write_rows
