@@ -21,6 +21,7 @@ from limpet.registry.exchange.document_schemas import (
     wrong_fields,
 )
 from limpet.registry.formats import peft_config
+from limpet.registry.formats.adapter_files import HEAD_FILES, LABELS_FILE, PEFT_FILES
 from limpet.registry.formats.peft_allowed_fields import peft_type_of
 from limpet.registry.formats.safetensors_header import check_header
 from limpet.registry.formats.strict_json import read_json
@@ -38,7 +39,6 @@ from limpet.registry.versions import MANIFEST_FILE, identity
 
 __all__ = [
     "BASE_FILE",
-    "LABELS_FILE",
     "PROBE_FILE",
     "RESERVED_FILES",
     "TASK_FILE",
@@ -48,13 +48,10 @@ __all__ = [
     "split_file",
 ]
 
-LABELS_FILE = "labels.json"
 TASK_FILE = "task.json"
 BASE_FILE = "base.json"
 PROBE_FILE = "probe.json"
 _SPLITS = ("train", "validation", "evaluation")
-_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
-_HEAD = ("head.json", "head.safetensors")
 _LONGEST_LINE = 16 << 20
 
 
@@ -203,34 +200,34 @@ def _base(content: Any) -> IncomingBase:
 
 def _check_adapter(names: set[str], method: str, copies: Mapping[str, Path]) -> None:
     headers = {name: check_header(copies[name], name) for name in sorted(names) if name.endswith(".safetensors")}
-    if len(names & set(_ADAPTER)) == 1:
-        raise _bad(f"of {' and '.join(_ADAPTER)} there is only one")
-    if _ADAPTER[0] not in names:
+    if len(names & set(PEFT_FILES)) == 1:
+        raise _bad(f"of {' and '.join(PEFT_FILES)} there is only one")
+    if PEFT_FILES[0] not in names:
         return
-    config = _read(copies, _ADAPTER[0])
+    config = _read(copies, PEFT_FILES[0])
     if not isinstance(config, dict):
-        raise _bad(f"{_ADAPTER[0]} is not a table")
+        raise _bad(f"{PEFT_FILES[0]} is not a table")
     kind = config.get("peft_type")
     if kind != peft_type_of(method):
-        raise _bad(f"{_ADAPTER[0]} is of peft type {str(kind)[:40]!r}, and {MANIFEST_FILE} says method {method!r}")
+        raise _bad(f"{PEFT_FILES[0]} is of peft type {str(kind)[:40]!r}, and {MANIFEST_FILE} says method {method!r}")
     if wrong := peft_config.problems(config):
-        raise _bad(f"{_ADAPTER[0]}: {'; '.join(f'{name} {what}' for name, what in wrong[:5])}")
-    if peft_config.oversized(config, (shape for _, shape in headers[_ADAPTER[1]].values())):
-        raise _bad(f"{_ADAPTER[0]}: its rank is not that of a tensor")
+        raise _bad(f"{PEFT_FILES[0]}: {'; '.join(f'{name} {what}' for name, what in wrong[:5])}")
+    if peft_config.oversized(config, (shape for _, shape in headers[PEFT_FILES[1]].values())):
+        raise _bad(f"{PEFT_FILES[0]}: its rank is not that of a tensor")
 
 
 def _check_head(names: set[str], copies: Mapping[str, Path], task: TaskRecord) -> None:
-    if _HEAD[0] not in names:
+    if HEAD_FILES[0] not in names:
         return
-    if wrong := head_problem(task.definition.type, _read(copies, _HEAD[0]), task.labels):
-        raise _bad(f"{_HEAD[0]}: {wrong}")
-    if (_HEAD[1] in names) != FORMS[task.definition.type].tensors:
-        raise _bad(f"of {' and '.join(_HEAD)} there is only one")
+    if wrong := head_problem(task.definition.type, _read(copies, HEAD_FILES[0]), task.labels):
+        raise _bad(f"{HEAD_FILES[0]}: {wrong}")
+    if (HEAD_FILES[1] in names) != FORMS[task.definition.type].tensors:
+        raise _bad(f"of {' and '.join(HEAD_FILES)} there is only one")
 
 
 def _check_others(names: set[str], copies: Mapping[str, Path]) -> None:
     """Read the other documents of a version too: they are checked again by what loads them."""
-    for name in sorted(names - {_ADAPTER[0], _HEAD[0], LABELS_FILE}):
+    for name in sorted(names - {PEFT_FILES[0], HEAD_FILES[0], LABELS_FILE}):
         if name.endswith(".json"):
             _read(copies, name)
 

@@ -19,7 +19,6 @@ from limpet.registry import versions
 from limpet.registry.exchange.bundle_format import pack, unpack
 from limpet.registry.exchange.bundle_validation import (
     BASE_FILE,
-    LABELS_FILE,
     PROBE_FILE,
     RESERVED_FILES,
     TASK_FILE,
@@ -27,6 +26,7 @@ from limpet.registry.exchange.bundle_validation import (
     check_entries,
     split_file,
 )
+from limpet.registry.formats.adapter_files import LABELS_FILE
 from limpet.registry.formats.canonical import CHUNK, canonical_json, digest_bytes
 from limpet.registry.records import bases, log, reference_outputs, tasks
 from limpet.registry.records.rows import find_version, version_records
@@ -37,7 +37,7 @@ from limpet.registry.system.failpoints import reach
 from limpet.registry.values import BaseRecord, FileEntry, VersionDraft, VersionRecord
 from limpet.registry.versions import MANIFEST_FILE
 
-__all__ = ["LABELS_FILE", "export", "export_bundle", "import_bundle", "new_folder", "write_files"]
+__all__ = ["export", "export_bundle", "import_bundle", "new_folder", "write_files"]
 
 
 def export(store: Store, ref: str | Reference, folder: Path) -> Path:

@@ -17,6 +17,7 @@ from sqlalchemy.sql.base import ExecutableOption
 from limpet.errors import LimpetError
 from limpet.registry.database.schema import AbilityRow, EvaluationRow, ProbeRow, TaskRow, VersionRow
 from limpet.registry.findings import Problem
+from limpet.registry.formats.adapter_files import DEMONSTRATIONS_FILE, HEAD_FILES, LABELS_FILE, PEFT_FILES
 from limpet.registry.formats.task_documents import head_problem, probe_problem
 from limpet.registry.formats.tensors import first_not_finite
 from limpet.registry.records.reference_outputs import parse
@@ -168,10 +169,10 @@ def _demonstrations(version: VersionRecord, kind: str, content: Any) -> str:
 
 
 _JSON_FILES: dict[str, Callable[[VersionRecord, str, Any], str]] = {
-    "adapter_config.json": _adapter_config,
-    "demonstrations.json": _demonstrations,
-    "head.json": _head,
-    "labels.json": _labels,
+    PEFT_FILES[0]: _adapter_config,
+    DEMONSTRATIONS_FILE: _demonstrations,
+    HEAD_FILES[0]: _head,
+    LABELS_FILE: _labels,
 }
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from limpet.errors import UsageError
 from limpet.names import case_twins, check_name
 from limpet.registry.database.schema import VersionRow
+from limpet.registry.formats.adapter_files import LABELS_FILE
 from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.registry.records import log, reference_outputs
 from limpet.registry.records.reference_outputs import StoredProbe
@@ -139,7 +140,7 @@ def _check_draft(draft: VersionDraft, files: Mapping[str, Path]) -> None:
                 "rename the file",
             )
     # an export lays these two beside them
-    if twins := case_twins({*files, MANIFEST_FILE, "labels.json"}):
+    if twins := case_twins({*files, MANIFEST_FILE, LABELS_FILE}):
         raise UsageError(
             f"A version can't have the files {twins[0]!r} and {twins[1]!r}: on many disks their names are one.",
             "rename one of them",

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from limpet.errors import NotFoundError, UsageError
 from limpet.first_few import first_few
+from limpet.registry.formats.adapter_files import HEAD_FILES, LABELS_FILE, PEFT_FILES
 from limpet.registry.formats.task_documents import has_tensors
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord, VersionDraft
@@ -34,13 +35,11 @@ from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.base.locate import is_called
 from limpet.training.data.stored_splits import read_split
-from limpet.training.heads import HEAD_FILES
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_task import fit_task
 from limpet.training.learning.run import TrainingRun
 from limpet.training.learning.settings import TrainingSettings
-from limpet.training.methods._peft import PEFT_FILES
-from limpet.training.model.head_files import LABELS_FILE, build_head, load_head, save_head, write_labels
+from limpet.training.model.head_files import build_head, load_head, save_head, write_labels
 from limpet.training.model.task_model import TaskModel, base_modules
 from limpet.training.progress import Progress
 

@@ -10,13 +10,14 @@ from typing import Any
 from torch import Tensor
 
 from limpet.errors import IntegrityError, UsageError
+from limpet.registry.formats.adapter_files import HEAD_FILES, LABELS_FILE
 from limpet.registry.formats.strict_json import read_json
 from limpet.registry.values import TaskRecord
 from limpet.training.base.backbone import Backbone
 from limpet.training.batching.examples import Example
-from limpet.training.heads import HEAD_FILES, Head
+from limpet.training.heads import Head
 from limpet.training.heads.regression import RegressionConfig
-from limpet.training.model.head_files import LABELS_FILE, load_head
+from limpet.training.model.head_files import load_head
 from limpet.training.task_types import task_type
 
 __all__ = ["foreign_head", "foreign_problems", "own_problems", "row_order"]

@@ -20,6 +20,7 @@ from torch import Tensor
 from limpet.errors import IntegrityError, LimpetError, NotFoundError, UsageError
 from limpet.first_few import first_few
 from limpet.registry.formats import peft_config
+from limpet.registry.formats.adapter_files import PEFT_FILES
 from limpet.registry.formats.canonical import CHUNK
 from limpet.registry.formats.peft_config import Problem
 from limpet.registry.formats.safetensors_header import check_header
@@ -27,7 +28,6 @@ from limpet.registry.formats.strict_json import read_json
 from limpet.training.adoption.peft_names import in_names_of_the_base
 from limpet.training.adoption.peft_wrapper import PREFIX, Unwrapped, unwrap
 from limpet.training.base.backbone import Backbone
-from limpet.training.methods._peft import PEFT_FILES
 from limpet.training.methods._peft_fields import field_problems, is_of_type, shown_value, take_over
 
 __all__ = ["Fitting", "PeftFolder", "check", "copy_files", "read"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from limpet.registry.formats.adapter_files import HEAD_FILES, LABELS_FILE
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.values import VersionDraft
 from limpet.training.base.backbone import Backbone
@@ -14,7 +15,7 @@ from limpet.training.evaluation.latency import latency
 __all__ = ["efficiency"]
 
 # what a version has of its task, whatever its method
-_OF_THE_TASK = ("head.json", "head.safetensors", "labels.json")
+_OF_THE_TASK = (*HEAD_FILES, LABELS_FILE)
 
 
 def efficiency(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from limpet.errors import IntegrityError, UsageError
+from limpet.registry.formats.adapter_files import DEMONSTRATIONS_FILE
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.formats.strict_json import read_json
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_TEMPLATE",
-    "FILE",
     "Demonstration",
     "Demonstrations",
     "Script",
@@ -36,7 +36,6 @@ __all__ = [
     "write",
 ]
 
-FILE = "demonstrations.json"
 """The file of an adapter that is nothing but demonstrations."""
 DEFAULT_TEMPLATE = "Text: {text}\nLabel: {label}"
 _LABEL = "{label}"
@@ -151,10 +150,10 @@ def parse(data: bytes) -> Demonstrations:
     Raises:
         IntegrityError: It is not, byte for byte, what `write` would write.
     """
-    content = read_json(data.removesuffix(b"\n"), f"The adapter's {FILE}", canonical=True)
+    content = read_json(data.removesuffix(b"\n"), f"The adapter's {DEMONSTRATIONS_FILE}", canonical=True)
     problem = _problem(content)
     if problem:
-        raise IntegrityError(f"The adapter's {FILE} can't be used: {problem}.", "limpet verify")
+        raise IntegrityError(f"The adapter's {DEMONSTRATIONS_FILE} can't be used: {problem}.", "limpet verify")
     return Demonstrations(
         template=content["template"],
         labels=tuple(content["labels"]),

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from limpet.errors import IntegrityError, UsageError
+from limpet.registry.formats.adapter_files import HEAD_FILES
 from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.batching.encoded import Encoded, Field, encode_texts
 from limpet.training.batching.examples import Example, flat_text
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
 
     from limpet.training.base.backbone import Backbone
 
-__all__ = ["HEAD_FILES", "Batch", "Head", "HeadConfig", "pool", "pooling_for"]
+__all__ = ["Batch", "Head", "HeadConfig", "pool", "pooling_for"]
 
-HEAD_FILES = ("head.json", "head.safetensors")
 
 Batch = Mapping[str, Tensor]
 _POOLING = {"encoder": "mean", "decoder": "last", "encoder-decoder": "last"}

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from limpet.errors import IntegrityError, UsageError
+from limpet.registry.formats.adapter_files import DEMONSTRATIONS_FILE
 from limpet.training.base.backbone import positions
 from limpet.training.base.lm_head import LanguageHead, virtual_tokens
 from limpet.training.batching.batches import PAD_TO
 from limpet.training.batching.encoded import Encoded, plan_tokens
 from limpet.training.batching.examples import Example, flat_text
 from limpet.training.generation.continuation_likelihood import Continuations
-from limpet.training.generation.demonstrations import FILE, Demonstration, Demonstrations, Script, parse, write
+from limpet.training.generation.demonstrations import Demonstration, Demonstrations, Script, parse, write
 from limpet.training.heads.base import Batch, HeadConfig
 from limpet.training.heads.classification import ClassificationHead
 
@@ -100,7 +101,7 @@ class InContextHead(ClassificationHead):
 
     def save(self, folder: Path) -> None:
         """Write the demonstrations; see `Head.save`."""
-        (folder / FILE).write_bytes(write(self.demonstrations))
+        (folder / DEMONSTRATIONS_FILE).write_bytes(write(self.demonstrations))
 
     @classmethod
     def of(cls, files: Mapping[str, Path]) -> InContextHead:
@@ -109,9 +110,9 @@ class InContextHead(ClassificationHead):
         Raises:
             IntegrityError: The file of demonstrations is missing or unsound.
         """
-        if FILE not in files:
-            raise IntegrityError(f"The adapter has no {FILE}.", "limpet verify")
-        return cls(parse(files[FILE].read_bytes()))
+        if DEMONSTRATIONS_FILE not in files:
+            raise IntegrityError(f"The adapter has no {DEMONSTRATIONS_FILE}.", "limpet verify")
+        return cls(parse(files[DEMONSTRATIONS_FILE].read_bytes()))
 
     @property
     def _bound(self) -> _Bound:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from limpet.errors import IntegrityError, UsageError
+from limpet.registry.formats.adapter_files import PEFT_FILES
 from limpet.registry.formats.peft_allowed_fields import what_loading_uses
 from limpet.training.methods._detach import remember
 from limpet.training.methods._peft_fields import field_problems
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
 
-__all__ = ["PEFT_FILES", "ThroughPeft", "attach", "canonical", "linear_targets", "load"]
+__all__ = ["ThroughPeft", "attach", "canonical", "linear_targets", "load"]
 
-PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _ADAPTER = "default"
 _BEFORE = "_limpet_before"
 # what peft and the models raise for a configuration that does not suit the model

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from limpet.errors import IntegrityError
+from limpet.registry.formats.adapter_files import MODEL_FILE
 from limpet.training.methods._protocol import ALL_HEADED, Capabilities
 from limpet.training.methods._settings import read_settings
 from limpet.training.methods._without_peft import OutsidePeft
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = ["METHODS", "Full"]
-
-_FILE = "model.safetensors"
 
 
 class Full(OutsidePeft):
@@ -53,15 +52,15 @@ class Full(OutsidePeft):
     def save(self, module: nn.Module, base_name: str, folder: Path) -> None:
         """See `Method.save`."""
         tensors = {name: t.detach().cpu().clone().contiguous() for name, t in sorted(module.state_dict().items())}
-        save_file(tensors, folder / _FILE, metadata={"format": "pt"})
+        save_file(tensors, folder / MODEL_FILE, metadata={"format": "pt"})
 
     def load(self, backbone: PreTrainedModel, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`."""
-        if _FILE not in files:
-            raise IntegrityError(f"The version has no {_FILE}.", "limpet verify")
+        if MODEL_FILE not in files:
+            raise IntegrityError(f"The version has no {MODEL_FILE}.", "limpet verify")
         module = self.attach(backbone, {})
         try:
-            module.load_state_dict(load_file(files[_FILE]))
+            module.load_state_dict(load_file(files[MODEL_FILE]))
         except RuntimeError as error:
             raise IntegrityError(f"The weights do not fit this base: {error}", "limpet base show") from error
         return module

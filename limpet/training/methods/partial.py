@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from limpet.errors import IntegrityError, UsageError
+from limpet.registry.formats.adapter_files import MODEL_FILE
 from limpet.training.base.frozen_layers import LowerLayers
 from limpet.training.methods._protocol import ALL_HEADED, Capabilities
 from limpet.training.methods._settings import about, read_settings
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "Partial", "PartialSettings"]
 
-_FILE = "model.safetensors"
 # what stands between the last layer and the head, by the names that architectures give it
 _LAST_NORMS = ("norm", "ln_f", "final_layer_norm", "final_norm")
 
@@ -72,13 +72,13 @@ class Partial(OutsidePeft):
         """See `Method.save`; what was not trained is not saved."""
         trained = {name: p for name, p in sorted(module.model.named_parameters()) if p.requires_grad}
         tensors = {name: p.detach().cpu().clone().contiguous() for name, p in trained.items()}
-        save_file(tensors, folder / _FILE, metadata={"format": "pt"})
+        save_file(tensors, folder / MODEL_FILE, metadata={"format": "pt"})
 
     def load(self, backbone: PreTrainedModel, files: Mapping[str, Path]) -> nn.Module:
         """See `Method.load`; the saved tensors say which modules were trained."""
-        if _FILE not in files:
-            raise IntegrityError(f"The version has no {_FILE}.", "limpet verify")
-        tensors = load_file(files[_FILE])
+        if MODEL_FILE not in files:
+            raise IntegrityError(f"The version has no {MODEL_FILE}.", "limpet verify")
+        tensors = load_file(files[MODEL_FILE])
         name, _ = _stack(backbone)
         layers = {key.removeprefix(f"{name}.").split(".")[0] for key in tensors if key.startswith(f"{name}.")}
         try:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from limpet.errors import UsageError
 from limpet.registry.exchange.export_import import new_folder, write_files
+from limpet.registry.formats.adapter_files import HEAD_FILES, PEFT_FILES
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
-from limpet.training.heads import HEAD_FILES
-from limpet.training.methods._peft import PEFT_FILES
 from limpet.training.model.merge import check_mergeable, merged_module
 from limpet.training.model.task_model import version_files
 

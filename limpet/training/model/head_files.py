@@ -9,18 +9,15 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from limpet.errors import IntegrityError, UsageError
+from limpet.registry.formats.adapter_files import DEMONSTRATIONS_FILE, HEAD_FILES, LABELS_FILE
 from limpet.registry.formats.task_documents import has_tensors
 from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.batching.examples import Example
-from limpet.training.generation import demonstrations
-from limpet.training.heads import HEAD_FILES, Head
+from limpet.training.heads import Head
 from limpet.training.heads.in_context import InContextHead
 from limpet.training.task_types import task_type
 
-__all__ = ["LABELS_FILE", "build_head", "load_head", "save_head", "write_labels"]
-
-LABELS_FILE = "labels.json"
-"""The label of each id of an adapter's head, in order."""
+__all__ = ["build_head", "load_head", "save_head", "write_labels"]
 
 
 def build_head(task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> Head:
@@ -54,7 +51,7 @@ def load_head(files: Mapping[str, Path]) -> Head:
     Raises:
         IntegrityError: A file is missing, or its tensors do not fit its configuration.
     """
-    if demonstrations.FILE in files:
+    if DEMONSTRATIONS_FILE in files:
         return InContextHead.of(files).eval()
     if HEAD_FILES[0] not in files:
         missing = [name for name in HEAD_FILES if name not in files]

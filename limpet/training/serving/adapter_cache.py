@@ -12,13 +12,14 @@ from typing import Any
 from torch import Tensor
 
 from limpet.errors import IntegrityError
+from limpet.registry.formats.adapter_files import HEAD_FILES, LABELS_FILE, PEFT_FILES
 from limpet.registry.records import tasks
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.shared_copy import shared_copy
-from limpet.training.heads import HEAD_FILES, Head
+from limpet.training.heads import Head
 from limpet.training.model.task_model import TaskModel, bound_head
 from limpet.training.serving.lora_file import LoraFile, layout_of, read_lora
 from limpet.training.serving.lora_slots import Layout
@@ -27,9 +28,9 @@ from limpet.training.task_types import TaskType, task_type
 
 __all__ = ["Ready", "Shelf"]
 
-_CONFIG_FILE, _TENSORS_FILE = "adapter_config.json", "adapter_model.safetensors"
+_CONFIG_FILE, _TENSORS_FILE = PEFT_FILES
 # files of a version that put nothing on the base
-_BESIDE = {*HEAD_FILES, "labels.json"}
+_BESIDE = {*HEAD_FILES, LABELS_FILE}
 # bytes that a version's record and what is known of its files take at most
 _RECORD = 1 << 16
 

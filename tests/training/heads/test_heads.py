@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.training.heads import HEAD_FILES, HeadConfig, pool
+from limpet.registry.formats.adapter_files import HEAD_FILES
+from limpet.training.heads import HeadConfig, pool
 from limpet.training.heads.classification import ClassificationHead
 from limpet.training.model.head_files import load_head, save_head
 
