@@ -52,24 +52,15 @@ def build_report(store: Store, stream_name: str | None = None, added: VersionRec
     """
     stream = streams.get(store, stream_name) if stream_name else streams.latest(store)
     read_kept = read_predictions(store)
-    if stream.name == streams.HOME_STREAM:
-        growth = home_growth(store, stream, added)
-        arm_runs, steps = ([growth.evidence(store, read_kept)], list(growth.additions)) if growth else ([], [])
-    else:
-        growth = None
-        arm_runs, steps = _arms(store, stream, read_kept)
-    arm_runs = with_references(_with_full(store, arm_runs))
+    growth = home_growth(store, stream, added) if stream.name == streams.HOME_STREAM else None
+    arm_runs, steps = _evidence(store, stream, read_kept, growth=growth)
     orders = _orders(store, stream, read_kept, arm_runs=arm_runs)
-    names = arm_runs[0].tasks if arm_runs else stream.tasks
-    base = bases.get(
-        store, arm_runs[0].versions[0].base_digest if arm_runs and arm_runs[0].versions else stream.base_digest
-    )
     arms = [_arm(store, stream, evidence) for evidence in arm_runs]
     arm_drifts = drifts(arm_runs)
     report = Report(
         stream=stream.name,
-        base=BaseReport(base.name, base.digest, _unchanged(steps)),
-        tasks=tuple(_task(store, name) for name in names),
+        base=_base(store, stream, arm_runs, steps=steps),
+        tasks=tuple(_task(store, name) for name in (arm_runs[0].tasks if arm_runs else stream.tasks)),
         arms=tuple(arms),
         comparisons=compare(arm_runs, len(arm_drifts) + tests_of_arms(arms)),
         drifts=arm_drifts,
@@ -83,6 +74,25 @@ def build_report(store: Store, stream_name: str | None = None, added: VersionRec
         alarms=_alarms(store, arm_runs),
     )
     return corrected(report)
+
+
+def _evidence(
+    store: Store, stream: StreamRecord, read: ReadPredictions, *, growth: Growth | None
+) -> tuple[list[ArmRunEvidence], list[StepRecord]]:
+    """What was kept of every arm of a stream, or of a home's growth; and the steps, in order."""
+    if stream.name != streams.HOME_STREAM:
+        arm_runs, steps = _arms(store, stream, read)
+    else:
+        arm_runs, steps = ([growth.evidence(store, read)], list(growth.additions)) if growth else ([], [])
+    return with_references(_with_full(store, arm_runs)), steps
+
+
+def _base(
+    store: Store, stream: StreamRecord, arm_runs: Sequence[ArmRunEvidence], *, steps: Sequence[StepRecord]
+) -> BaseReport:
+    made = arm_runs[0].versions if arm_runs else ()
+    base = bases.get(store, made[0].base_digest if made else stream.base_digest)
+    return BaseReport(base.name, base.digest, _unchanged(steps))
 
 
 def _arm(store: Store, stream: StreamRecord, evidence: ArmRunEvidence) -> ArmReport:

@@ -15,11 +15,14 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from limpet.errors import UsageError
 from limpet.forgetting.strategies._context import Context, stage
 from limpet.registry.values import Role, TaskRecord
+
+if TYPE_CHECKING:
+    from limpet.training.learning.run_folder import Staged, Start
 
 __all__ = ["Context", "Strategy", "check_task_type", "get", "names", "resolve_settings", "stage"]
 
@@ -51,24 +54,25 @@ class Strategy(Protocol):
             UsageError: A value is out of its range.
         """
 
-    def stage(self, context: Context, index: int, learned: Mapping[str, Any]) -> tuple[Any, ...]:
+    def stage(self, context: Context, index: int, learned: Mapping[str, Start]) -> tuple[Staged, ...]:
         """Learn the task at `index`.
 
         Args:
             context: The arm, and what it works with.
             index: The step, from 0.
-            learned: For every earlier task, in order, the `Start` with its head and the weights it was learned with.
+            learned: For every earlier task, in order, what its step left: its head, and the weights it was learned
+                with.
 
         Returns:
-            What was learned, as `Staged`: the task itself first, then any earlier task that was learned anew.
+            What was learned: the task itself first, then any earlier task that was learned anew.
         """
 
 
 @cache
 def _strategies() -> dict[str, Strategy]:
     modules = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
-    found = [importlib.import_module(f"{__name__}.{name}").STRATEGY for name in modules]
-    return {strategy.name: strategy for strategy in found}
+    strategies = [importlib.import_module(f"{__name__}.{name}").STRATEGY for name in modules]
+    return {strategy.name: strategy for strategy in strategies}
 
 
 def names() -> tuple[str, ...]:

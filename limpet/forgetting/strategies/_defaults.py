@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from limpet.registry.values import Role
 
-__all__ = ["Plain"]
+__all__ = ["StrategyDefaults"]
 
 
-class Plain:
+class StrategyDefaults:
     """A strategy for any method, without settings, whose tasks keep their weights and which nothing is measured by.
 
     What it lacks to be a `Strategy` is its name, its summary and its steps.

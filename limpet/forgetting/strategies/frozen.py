@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from limpet.forgetting.strategies._context import Context, run_of
-from limpet.forgetting.strategies._defaults import Plain
+from limpet.forgetting.strategies._defaults import StrategyDefaults
 
 if TYPE_CHECKING:
     from limpet.training.learning.run_folder import Staged, Start
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["STRATEGY", "Frozen"]
 
 
-class Frozen(Plain):
+class Frozen(StrategyDefaults):
     """Nothing is trained, no head either: each task is answered by the nearest class mean of the base's features."""
 
     name = "frozen"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from limpet.forgetting.strategies._context import Context, stage
-from limpet.forgetting.strategies._defaults import Plain
+from limpet.forgetting.strategies._defaults import StrategyDefaults
 from limpet.registry.values import Role
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["STRATEGY", "Isolated"]
 
 
-class Isolated(Plain):
+class Isolated(StrategyDefaults):
     """Nothing is shared but the base, so nothing can be forgotten."""
 
     name = "isolated"

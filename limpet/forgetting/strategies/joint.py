@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from limpet.forgetting.strategies._context import Context, stage
-from limpet.forgetting.strategies._defaults import Plain
+from limpet.forgetting.strategies._defaults import StrategyDefaults
 
 if TYPE_CHECKING:
     from limpet.training.learning.run_folder import Staged, Start
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["STRATEGY", "Joint"]
 
 
-class Joint(Plain):
+class Joint(StrategyDefaults):
     """Step k learns tasks 1 to k anew, with one set of weights and a head for each (multi-task learning).
 
     Every epoch has every example of every task once. The best epoch is that with the best mean validation score, or

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from limpet.forgetting.strategies._context import Context, stage
-from limpet.forgetting.strategies._defaults import Plain
+from limpet.forgetting.strategies._defaults import StrategyDefaults
 
 if TYPE_CHECKING:
     from limpet.training.learning.run_folder import Staged, Start
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["STRATEGY", "Sequential"]
 
 
-class Sequential(Plain):
+class Sequential(StrategyDefaults):
     """Each task begins with what the one before it left: the whole model, or one shared adapter."""
 
     name = "sequential"
