@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from limpet.errors import IntegrityError, NotFoundError
 from limpet.registry.cache import keep, recall
 from limpet.registry.formats.canonical import CHUNK, canonical_json, digest_file, digest_json
+from limpet.registry.formats.json_values import JsonObject, JsonValue
 from limpet.registry.formats.safetensors_header import read_header
 from limpet.registry.formats.tensors import are_finite
 
@@ -147,18 +148,19 @@ def _read(folder: Path) -> tuple[Fingerprint, list[list[Any]]]:
     return fingerprint, tensors
 
 
-def _config(path: Path) -> Any:
+def _config(path: Path) -> JsonObject:
     content = _parse(path)
     if not isinstance(content, dict):
         raise IntegrityError(f"{path} is not a JSON object.", "restore the file from where the model came")
     return {key: value for key, value in content.items() if key not in _PROVENANCE}
 
 
-def _parse(path: Path) -> Any:
+def _parse(path: Path) -> JsonValue:
     try:
-        return json.loads(path.read_bytes())
+        content: JsonValue = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is not JSON: {error}.", "restore the file from where the model came") from error
+    return content
 
 
 # tensors

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError, UnavailableError, UsageError
@@ -19,6 +19,9 @@ from limpet.registry.blobs.local import LocalBlobs
 from limpet.registry.blobs.protocol import MARK_FILE, Blob, blob_key, check_stray, digest_of_key
 from limpet.registry.cache import HANDED_OUT_SECONDS, make_room, touch
 from limpet.registry.formats.canonical import CHUNK, digest_file
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 __all__ = ["RemoteBlobs", "open_remote"]
 
@@ -69,7 +72,7 @@ def _s3_options() -> dict[str, Any]:
 class RemoteBlobs:
     """Blobs behind an fsspec file system; an object store makes an upload visible whole or not at all."""
 
-    system: Any
+    system: AbstractFileSystem
     root: str
     cache: LocalBlobs
     has_folders: bool = True

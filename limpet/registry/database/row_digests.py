@@ -12,13 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     Boolean,
     ColumnElement,
     Connection,
+    Engine,
     Integer,
+    Row,
     Select,
     Table,
     TypeDecorator,
@@ -30,6 +32,7 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.orm import ORMExecuteState, Session
+from sqlalchemy.types import TypeEngine
 
 from limpet.registry.database.schema import TableBase
 from limpet.registry.formats.canonical import canonical_json, digest_bytes
@@ -74,8 +77,8 @@ class WrittenRow:
 class WritingSession(Session):
     """A session that knows which rows of covered tables it wrote since the last event of the log."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, bind: Engine | Connection, *, expire_on_commit: bool = True) -> None:
+        super().__init__(bind, expire_on_commit=expire_on_commit)
         # a dict, because it keeps the order
         self.written: dict[tuple[str, Key], None] = {}
 
@@ -85,7 +88,7 @@ def _note_flushed(session: WritingSession, _: object) -> None:
     changed = (row for row in session.dirty if session.is_modified(row))
     for row in (*session.new, *changed, *session.deleted):
         mapper = inspect(row).mapper
-        note_written(session, mapper.local_table, mapper.primary_key_from_instance(row))
+        note_written(session, cast(Table, mapper.local_table), mapper.primary_key_from_instance(row))
 
 
 @event.listens_for(WritingSession, "do_orm_execute")
@@ -98,7 +101,7 @@ def _refuse_unseen(state: ORMExecuteState) -> None:
         raise TypeError(f"rows of {table} are written as objects of the session, or named with note_written")
 
 
-def note_written(session: Session, table: Any, key: Sequence[Any]) -> None:
+def note_written(session: Session, table: Table, key: Sequence[object]) -> None:
     """Remember a row that was written past the session's own objects, for the next event of the log."""
     if isinstance(session, WritingSession) and table.name not in UNCOVERED:
         session.written[table.name, tuple(key)] = None
@@ -173,13 +176,13 @@ def _rows(table: Table) -> Select[Any]:
     return select(*(type_coerce(column, _stored(column.type)).label(column.name) for column in table.columns))
 
 
-def _stored(kind: Any) -> Any:
+def _stored(kind: TypeEngine[Any]) -> TypeEngine[Any] | type[TypeEngine[Any]]:
     if isinstance(kind, Boolean):
         return Integer()
     return kind.impl if isinstance(kind, TypeDecorator) else kind
 
 
-def _digest(table: Table, row: Any) -> tuple[Key, str]:
+def _digest(table: Table, row: Row[Any]) -> tuple[Key, str]:
     # what is null is left away: a column that a later schema adds changes no digest of before
     content = {column.name: value for column, value in zip(table.columns, row, strict=True) if value is not None}
     key = tuple(content.get(column.name) for column in table.primary_key.columns)

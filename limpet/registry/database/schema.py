@@ -22,6 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.formats.json_values import JsonValue
 
 __all__ = [
     "APPEND_ONLY",
@@ -62,19 +63,20 @@ NAME = String(64)
 TIME = String(27)
 
 
-class CanonicalJson(TypeDecorator[Any]):
+class CanonicalJson(TypeDecorator[JsonValue]):
     """A JSON value kept as canonical text, so that equal values are equal bytes on every database."""
 
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+    def process_bind_param(self, value: JsonValue, dialect: Dialect) -> str:
         """Return the text to store."""
         return canonical_json(value).decode("utf-8")
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+    def process_result_value(self, value: str | None, dialect: Dialect) -> JsonValue:
         """Return the value that the stored text stands for."""
-        return json.loads(value)
+        content: JsonValue = json.loads(value or "null")
+        return content
 
 
 class TableBase(DeclarativeBase):

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError, UsageError
 from limpet.names import case_twins, check_name
@@ -239,7 +239,7 @@ def _read_index(file: IO[bytes], size: int) -> Index:
     return index
 
 
-def _parse_index(content: Any) -> Index:
+def _parse_index(content: object) -> Index:
     if not isinstance(content, dict) or set(content) != {"schema", "format", "version", "entries"}:
         raise _bad(f"{INDEX_FILE} has not exactly schema, format, version and entries")
     if type(content["schema"]) is not int or content["schema"] != 1 or content["format"] != FORMAT:
@@ -258,7 +258,7 @@ def _parse_index(content: Any) -> Index:
     return Index(version["task"], check_digest(version["digest"]), tuple(_parse_entry(entry) for entry in entries))
 
 
-def _parse_entry(entry: Any) -> FileEntry:
+def _parse_entry(entry: object) -> FileEntry:
     if not isinstance(entry, dict) or set(entry) != {"name", "digest", "size"}:
         raise _bad("an entry has not exactly name, digest and size")
     name, digest, size = entry["name"], entry["digest"], entry["size"]

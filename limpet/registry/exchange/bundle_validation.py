@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from limpet.errors import IntegrityError
 from limpet.first_few import first_few
@@ -22,6 +21,7 @@ from limpet.registry.exchange.document_schemas import (
 )
 from limpet.registry.formats import peft_config
 from limpet.registry.formats.adapter_files import HEAD_FILES, LABELS_FILE, PEFT_FILES
+from limpet.registry.formats.json_values import JsonObject, JsonValue
 from limpet.registry.formats.peft_allowed_fields import peft_type_of
 from limpet.registry.formats.safetensors_header import check_header
 from limpet.registry.formats.strict_json import read_json
@@ -107,8 +107,7 @@ def check_entries(index: Index, copies: Mapping[str, Path]) -> IncomingVersion:
         if name not in copies:
             raise _bad(f"the bundle has no {name}")
     # one document after the other: what is not kept makes room for the next
-    manifest = _read(copies, MANIFEST_FILE)
-    _check_fields(MANIFEST_FILE, manifest, MANIFEST, optional=MANIFEST_SINCE_0004)
+    manifest = _checked(MANIFEST_FILE, _read(copies, MANIFEST_FILE), MANIFEST, optional=MANIFEST_SINCE_0004)
     listed = _check_files(manifest, entries)
     draft, task = _draft(manifest), _task(_read(copies, TASK_FILE))
     base = _base(_read(copies, BASE_FILE))
@@ -136,7 +135,7 @@ def check_entries(index: Index, copies: Mapping[str, Path]) -> IncomingVersion:
     )
 
 
-def _read(copies: Mapping[str, Path], name: str) -> Any:
+def _read(copies: Mapping[str, Path], name: str) -> JsonValue:
     # the documents that limpet writes itself have one form; an adapter's files keep the form they came in
     raw = copies[name].read_bytes()
     if len(raw) > LARGEST_JSON:
@@ -144,7 +143,7 @@ def _read(copies: Mapping[str, Path], name: str) -> Any:
     return read_json(raw, name, canonical=name in RESERVED_FILES)
 
 
-def _check_files(manifest: Mapping[str, Any], entries: Mapping[str, FileEntry]) -> tuple[FileEntry, ...]:
+def _check_files(manifest: JsonObject, entries: Mapping[str, FileEntry]) -> tuple[FileEntry, ...]:
     files = tuple(FileEntry(**file) for file in manifest["files"])
     names = [file.name for file in files]
     if not files or names != sorted(set(names)):
@@ -159,22 +158,21 @@ def _check_files(manifest: Mapping[str, Any], entries: Mapping[str, FileEntry]) 
     return files
 
 
-def _draft(manifest: Mapping[str, Any]) -> VersionDraft:
+def _draft(manifest: JsonObject) -> VersionDraft:
     taken = {field.name: manifest[field.name] for field in fields(VersionDraft) if field.name in manifest}
     return VersionDraft(
         **taken | {"labels": tuple(manifest["labels"]), "environment": Environment(**manifest["environment"])}
     )
 
 
-def _task(content: Any) -> TaskRecord:
-    _check_fields(TASK_FILE, content, TASK)
+def _task(document: JsonValue) -> TaskRecord:
+    content = _checked(TASK_FILE, document, TASK)
     # tasks without options have none in their definition
-    definition = {"options": {}, **content["definition"]}
-    _check_fields(f"the definition of {TASK_FILE}", definition, DEFINITION)
+    definition = _checked(f"the definition of {TASK_FILE}", {"options": {}, **content["definition"]}, DEFINITION)
     if (kind := definition["type"]) not in FORMS:
         raise _bad(f"its task is of type {kind!r}, which is not known here")
     for split in content["splits"]:
-        _check_fields(f"a split of {TASK_FILE}", split, SPLIT)
+        _checked(f"a split of {TASK_FILE}", split, SPLIT)
     record = TaskRecord(
         definition=TaskDefinition(**definition),
         labels=tuple(content["labels"]),
@@ -193,8 +191,8 @@ def _task(content: Any) -> TaskRecord:
     return record
 
 
-def _base(content: Any) -> IncomingBase:
-    _check_fields(BASE_FILE, content, BASE)
+def _base(document: JsonValue) -> IncomingBase:
+    content = _checked(BASE_FILE, document, BASE)
     return IncomingBase(content["name"], content["kind"], content["digest"])
 
 
@@ -254,7 +252,7 @@ def _check_split(path: Path, name: str, split: SplitRecord, *, task: TaskRecord)
             examples += 1
             row = read_json(line.removesuffix(b"\n"), f"line {examples} of {name}", canonical=True)
             wrong = row_problem(kind, row, task.labels) if line.endswith(b"\n") else "is no example"
-            if wrong:
+            if wrong or not isinstance(row, dict):
                 raise _bad(f"line {examples} of {name} {wrong}")
             for label in FORMS[kind].labels(row[FORMS[kind].key], task.labels):
                 counts[label] += 1
@@ -273,11 +271,14 @@ def _probe(draft: VersionDraft, task: TaskRecord, copies: Mapping[str, Path]) ->
     return data
 
 
-def _check_fields(
-    what: str, content: Any, wanted: Mapping[str, Check], *, optional: Mapping[str, Check] | None = None
-) -> None:
-    if wrong := list(wrong_fields(content, wanted, optional)):
+def _checked(
+    what: str, document: JsonValue, wanted: Mapping[str, Check], *, optional: Mapping[str, Check] | None = None
+) -> JsonObject:
+    """Return a document whose fields are those that limpet writes."""
+    wrong = list(wrong_fields(document, wanted, optional))
+    if wrong or not isinstance(document, dict):
         raise _bad(f"{what}: {first_few(wrong, joint='; ')}")
+    return document
 
 
 def _agree(what: str, one: object, other: object) -> None:

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
-from typing import Any
 
 from limpet.errors import UsageError
 from limpet.names import check_name
@@ -15,7 +14,7 @@ from limpet.registry.versions.costs import COSTS, LATENCY
 
 __all__ = ["BASE", "DEFINITION", "MANIFEST", "MANIFEST_SINCE_0004", "SPLIT", "TASK", "Check", "wrong_fields"]
 
-Check = tuple[Callable[[Any], bool], str]
+Check = tuple[Callable[[object], bool], str]
 """A test of a field's value, and how to say what it wants."""
 
 _LARGEST = 2**63 - 1
@@ -30,35 +29,35 @@ _PARENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}@[1-9][0-9]{0,8}")
 _BASE_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/:@-]{0,199}")
 
 
-def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+def _matches(pattern: re.Pattern[str]) -> Callable[[object], bool]:
     return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _whole(least: int = 0, most: int = _LARGEST) -> Callable[[Any], bool]:
+def _whole(least: int = 0, most: int = _LARGEST) -> Callable[[object], bool]:
     # a bool is an int to Python
     return lambda value: type(value) is int and least <= value <= most
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_table(value: Any) -> bool:
+def _is_table(value: object) -> bool:
     return isinstance(value, dict)
 
 
-def _is_name(value: Any) -> bool:
+def _is_name(value: object) -> bool:
     try:
         return isinstance(value, str) and check_name("task", value) == value
     except UsageError:
         return False
 
 
-def _are_labels(value: Any) -> bool:
+def _are_labels(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_text, value)) and len(set(value)) == len(value)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
@@ -67,20 +66,20 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def _is_environment(value: Any) -> bool:
+def _is_environment(value: object) -> bool:
     kinds = {field.name: int if field.name == "threads" else str for field in fields(Environment)}
     return isinstance(value, dict) and {name: type(part) for name, part in value.items()} == kinds
 
 
-def _is_config(value: Any) -> bool:
+def _is_config(value: object) -> bool:
     return isinstance(value, dict) and _whole(1, 2**31)(value.get("max_length"))
 
 
-def _are_metrics(value: Any) -> bool:
+def _are_metrics(value: object) -> bool:
     return isinstance(value, dict) and (value.get("score") is None or _is_number(value["score"]))
 
 
-def _is_cost(value: Any) -> bool:
+def _is_cost(value: object) -> bool:
     if not isinstance(value, dict):
         return False
     latency = value.get("latency")
@@ -97,15 +96,15 @@ def _is_cost(value: Any) -> bool:
     )
 
 
-def _are_options(value: Any) -> bool:
-    checks: dict[str, Callable[[Any], bool]] = {
+def _are_options(value: object) -> bool:
+    checks: dict[str, Callable[[object], bool]] = {
         "prompt": lambda part: isinstance(part, str) and part.count("{text}") == 1,
         "max_new_tokens": _whole(1, 2**20),
     }
     return isinstance(value, dict) and all(name in checks and checks[name](part) for name, part in value.items())
 
 
-def _are_files(value: Any) -> bool:
+def _are_files(value: object) -> bool:
     return isinstance(value, list) and all(
         isinstance(file, dict)
         and set(file) == {"name", "digest", "size"}
@@ -116,15 +115,15 @@ def _are_files(value: Any) -> bool:
     )
 
 
-def _are_counts(value: Any) -> bool:
+def _are_counts(value: object) -> bool:
     return isinstance(value, dict) and all(map(_whole(), value.values()))
 
 
-def _are_inputs(value: Any) -> bool:
+def _are_inputs(value: object) -> bool:
     return isinstance(value, dict) and all(_or_null(_matches(_DIGEST))(part) for part in value.values())
 
 
-def _or_null(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _or_null(test: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: value is None or test(value)
 
 
@@ -195,7 +194,7 @@ BASE: dict[str, Check] = {
 
 
 def wrong_fields(
-    content: Any, wanted: Mapping[str, Check], optional: Mapping[str, Check] | None = None
+    content: object, wanted: Mapping[str, Check], optional: Mapping[str, Check] | None = None
 ) -> Iterator[str]:
     """Yield what is wrong with a document: a field that is missing, unknown, or holds something else.
 

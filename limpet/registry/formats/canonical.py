@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 from limpet.errors import IntegrityError, UsageError
 
@@ -16,7 +15,7 @@ CHUNK = 1 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-def canonical_json(value: Any) -> bytes:
+def canonical_json(value: object) -> bytes:
     """Return the one UTF-8 form of a JSON value: keys sorted, no spaces, finite numbers only.
 
     Raises:
@@ -37,7 +36,7 @@ def digest_bytes(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def digest_json(value: Any) -> str:
+def digest_json(value: object) -> str:
     """Return the digest of a value's canonical JSON."""
     return digest_bytes(canonical_json(value))
 

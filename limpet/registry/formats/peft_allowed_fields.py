@@ -152,7 +152,7 @@ def what_loading_uses(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name in FIELDS[kind]}
 
 
-def is_off(name: str, value: Any) -> bool:
+def is_off(name: str, value: object) -> bool:
     """Tell whether a field says nothing: it is null, false, empty, or what peft writes where nothing was asked."""
     # 0 is equal to false, and says something
     if any(type(value) is type(off) and value == off for off in _OFF):

@@ -46,7 +46,7 @@ Problem = tuple[str, str]
 """A field, and what is wrong with it."""
 
 
-def problems(config: Any) -> tuple[Problem, ...]:
+def problems(config: object) -> tuple[Problem, ...]:
     """Return the fields of an `adapter_config.json` that peft must not act on, each with what is wrong with it."""
     if not isinstance(config, dict):
         return (("it", "is not a table"),)
@@ -103,12 +103,12 @@ def changes_the_base(config: Mapping[str, Any]) -> bool:
     return isinstance(start, list | dict) or start not in _PLAIN_STARTS
 
 
-def is_plain_pattern(pattern: Any) -> bool:
+def is_plain_pattern(pattern: object) -> bool:
     """Tell whether a pattern may stand in a version: whoever matches it is done in no time."""
     return not any(_pattern_problems(pattern))
 
 
-def _pattern_problems(pattern: Any) -> Iterator[str]:
+def _pattern_problems(pattern: object) -> Iterator[str]:
     if pattern is None:
         return
     if not isinstance(pattern, str):

@@ -92,7 +92,7 @@ def _count(digits: str) -> int:
     return int(digits)
 
 
-def _entry(what: str, name: str, value: Any) -> tuple[str, tuple[int, ...], int, int]:
+def _entry(what: str, name: str, value: object) -> tuple[str, tuple[int, ...], int, int]:
     name = name[:100]
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise _bad(what, f"tensor {name!r} has not exactly dtype, shape and data_offsets")
@@ -107,7 +107,7 @@ def _entry(what: str, name: str, value: Any) -> tuple[str, tuple[int, ...], int,
     return dtype, tuple(shape), offsets[0], offsets[1]
 
 
-def _counts(value: Any) -> bool:
+def _counts(value: object) -> bool:
     # a bool is an int to Python
     return isinstance(value, list) and all(type(item) is int and 0 <= item <= _LARGEST_COUNT for item in value)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.formats.json_values import JsonValue
 
 __all__ = ["DEEPEST", "MOST_VALUES", "read_json", "refuse_constant", "without_twins"]
 
@@ -16,7 +17,7 @@ MOST_VALUES = 1_000_000
 """Values that a document may have. An empty list is two bytes of text, and thirty times as many in memory."""
 
 
-def read_json(raw: bytes, what: str, *, canonical: bool = False) -> Any:
+def read_json(raw: bytes, what: str, *, canonical: bool = False) -> JsonValue:
     """Return the value that a document stands for.
 
     Args:
@@ -32,7 +33,8 @@ def read_json(raw: bytes, what: str, *, canonical: bool = False) -> Any:
     if sum(map(raw.count, (b",", b"[", b"{"))) >= MOST_VALUES:
         raise _bad(what, f"may hold more than {MOST_VALUES} values")
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=without_twins, parse_constant=refuse_constant)
+        text = raw.decode("utf-8")
+        value: JsonValue = json.loads(text, object_pairs_hook=without_twins, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise _bad(what, f"is not JSON ({error})") from error
     _check_depth(value, what)
@@ -57,7 +59,7 @@ def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def refuse_constant(text: str) -> Any:
+def refuse_constant(text: str) -> NoReturn:
     """Refuse `NaN`, `Infinity` and `-Infinity`, for `parse_constant`.
 
     Raises:
@@ -66,7 +68,7 @@ def refuse_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
-def _check_depth(value: Any, what: str) -> None:
+def _check_depth(value: object, what: str) -> None:
     level = [value]
     # by levels, not by recursion: a deep document must not reach the interpreter's limit
     for _ in range(DEEPEST + 1):

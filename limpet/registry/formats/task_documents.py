@@ -27,31 +27,31 @@ class Form:
     """
 
     key: str
-    text: Callable[[Any], bool]
+    text: Callable[[object], bool]
     target: Callable[[Any, Any, Sequence[str]], bool]
     labels: Callable[[Any, Sequence[str]], Sequence[str]]
     outputs: Callable[[int], int | None]
     tensors: bool = True
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _are_words(value: Any) -> bool:
+def _are_words(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_text, value))
 
 
-def _is_id(value: Any, labels: Sequence[str]) -> bool:
+def _is_id(value: object, labels: Sequence[str]) -> bool:
     # a bool is an int to Python
     return type(value) is int and 0 <= value < len(labels)
 
 
-def _are_ids(value: Any, labels: Sequence[str]) -> bool:
+def _are_ids(value: object, labels: Sequence[str]) -> bool:
     return isinstance(value, list) and all(_is_id(one, labels) for one in value) and value == sorted(set(value))
 
 
-def _are_tags(value: Any, words: Any, labels: Sequence[str]) -> bool:
+def _are_tags(value: object, words: Sequence[str], labels: Sequence[str]) -> bool:
     return (
         isinstance(value, list)
         and len(value) == len(words)
@@ -105,7 +105,7 @@ def has_tensors(kind: str) -> bool:
     return FORMS[kind].tensors if kind in FORMS else True
 
 
-def row_problem(kind: str, row: Any, labels: Sequence[str]) -> str:
+def row_problem(kind: str, row: object, labels: Sequence[str]) -> str:
     """Say what is wrong with a line of a split: `example`, `label`; nothing where it is sound."""
     known = FORMS[kind]
     if not isinstance(row, dict) or not known.text(row.get("text")):
@@ -115,7 +115,7 @@ def row_problem(kind: str, row: Any, labels: Sequence[str]) -> str:
     return ""
 
 
-def head_problem(kind: str, content: Any, labels: Sequence[str]) -> str:
+def head_problem(kind: str, content: object, labels: Sequence[str]) -> str:
     """Say what is wrong with a head's configuration; nothing where it is that of a head of the task."""
     if not isinstance(content, dict):
         return "it is not a JSON object"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from limpet.errors import IntegrityError
 from limpet.registry.formats.safetensors_header import read_header
 
 if TYPE_CHECKING:
-    from numpy import float32
+    from numpy import float32, number
     from numpy.typing import NDArray
+
+    _Numbers = NDArray[number]
 
 __all__ = ["are_finite", "first_not_finite", "is_readable", "read_tensor"]
 
@@ -87,7 +89,7 @@ def are_finite(raw: bytes, dtype: str) -> bool:
     return dtype not in _TYPES or not _has_special(np.frombuffer(raw, np.dtype(_TYPES[dtype])), dtype)
 
 
-def _pieces(file: BinaryIO, dtype: str, start: int, *, stop: int) -> Iterator[Any]:
+def _pieces(file: BinaryIO, dtype: str, start: int, *, stop: int) -> Iterator[_Numbers]:
     import numpy as np
 
     if dtype not in _TYPES:
@@ -103,10 +105,10 @@ def _pieces(file: BinaryIO, dtype: str, start: int, *, stop: int) -> Iterator[An
         yield np.frombuffer(raw, kind)
 
 
-def _has_special(piece: Any, dtype: str) -> bool:
+def _has_special(piece: _Numbers, dtype: str) -> bool:
     import numpy as np
 
     if dtype in _SPECIAL:
         mask, pattern = _SPECIAL[dtype]
-        return bool(((piece & mask) == pattern).any())
+        return bool((np.bitwise_and(piece, mask) == pattern).any())
     return piece.dtype.kind == "f" and not bool(np.isfinite(piece).all())

@@ -10,7 +10,6 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -18,6 +17,7 @@ from limpet.errors import ConflictError, IntegrityError
 from limpet.names import Reference
 from limpet.registry.database.schema import ProbeRow
 from limpet.registry.formats.canonical import canonical_json, digest_bytes
+from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.formats.strict_json import read_json
 from limpet.registry.records import log
 from limpet.registry.records.rows import environment_id, find_version, references
@@ -77,8 +77,7 @@ def write(
         "max_length": max_length,
         "environment": asdict(environment),
     }
-    _check(content)
-    return canonical_json(content)
+    return canonical_json(_checked(content))
 
 
 def parse(data: bytes) -> Probe:
@@ -89,8 +88,7 @@ def parse(data: bytes) -> Probe:
     """
     if len(data) > LARGEST_PROBE:
         raise _bad(f"it has {len(data)} bytes, more than {LARGEST_PROBE}")
-    content = read_json(data, "The probe", canonical=True)
-    _check(content)
+    content = _checked(read_json(data, "The probe", canonical=True))
     return Probe(
         inputs=tuple(content["inputs"]),
         logits=tuple(tuple(row) for row in content["logits"]),
@@ -184,7 +182,7 @@ def of(store: Store, version: str | Reference) -> Probe | None:
     return None if kept is None else parse(store.blobs.read(kept.digest))
 
 
-def _check(content: Any) -> None:
+def _checked(content: object) -> JsonObject:
     if not isinstance(content, dict) or set(content) != _KEYS or content["schema"] != 1:
         raise _bad(f"it has not exactly {', '.join(sorted(_KEYS))}, of schema 1")
     inputs, logits, length = content["inputs"], content["logits"], content["max_length"]
@@ -196,9 +194,10 @@ def _check(content: Any) -> None:
         raise _bad("its max_length is not a count of tokens")
     _check_logits(logits, len(inputs))
     _check_environment(content["environment"])
+    return content
 
 
-def _check_logits(logits: Any, inputs: int) -> None:
+def _check_logits(logits: object, inputs: int) -> None:
     if not isinstance(logits, list) or len(logits) != inputs or not all(isinstance(row, list) for row in logits):
         raise _bad("its logits are not one row for each input")
     if not logits[0] or any(len(row) != len(logits[0]) for row in logits):
@@ -207,7 +206,7 @@ def _check_logits(logits: Any, inputs: int) -> None:
         raise _bad("a logit is not a finite float32 number")
 
 
-def _check_environment(content: Any) -> None:
+def _check_environment(content: object) -> None:
     names = {field.name for field in fields(Environment)}
     if not isinstance(content, dict) or set(content) != names or type(content["threads"]) is not int:
         raise _bad("its environment is not one")
@@ -215,7 +214,7 @@ def _check_environment(content: Any) -> None:
         raise _bad("a part of its environment is not a text")
 
 
-def _is_float32(value: Any) -> bool:
+def _is_float32(value: object) -> bool:
     # an int or a bool would come back as another byte form
     if type(value) is not float or not math.isfinite(value):
         return False

@@ -134,7 +134,7 @@ def _tensors(checked: _Checked, entry: FileEntry) -> str:
     return checked.tensors[entry.digest]
 
 
-def _adapter_config(version: VersionRecord, kind: str, content: Any) -> str:
+def _adapter_config(version: VersionRecord, kind: str, content: object) -> str:
     if not isinstance(content, dict):
         return "it is not a JSON object"
     settings = version.config.get("method")
@@ -154,15 +154,15 @@ def _names(kind: str, method: str) -> bool:
     return said in (own, f"{own}-tuning")
 
 
-def _head(version: VersionRecord, kind: str, content: Any) -> str:
+def _head(version: VersionRecord, kind: str, content: object) -> str:
     return head_problem(kind, content, version.labels)
 
 
-def _labels(version: VersionRecord, kind: str, content: Any) -> str:
+def _labels(version: VersionRecord, kind: str, content: object) -> str:
     return "" if content == list(version.labels) else "its labels are not those of the manifest"
 
 
-def _demonstrations(version: VersionRecord, kind: str, content: Any) -> str:
+def _demonstrations(version: VersionRecord, kind: str, content: object) -> str:
     if not isinstance(content, dict):
         return "it is not a JSON object"
     return "" if content.get("labels") == list(version.labels) else "its labels are not those of the manifest"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from sqlalchemy import Column, func, select, text
 from sqlalchemy.orm import Session
@@ -103,7 +102,7 @@ def _postgresql_triggers(session: Session) -> dict[str, str]:
     }
 
 
-def _said(enabled: Any, definition: str, source: str) -> str:
+def _said(enabled: object, definition: str, source: str) -> str:
     # the driver gives PostgreSQL's "char" as bytes or as text
     is_on = (enabled.decode() if isinstance(enabled, bytes) else enabled) == "O"
     return f"{definition}; {'on' if is_on else 'off'}; {' '.join(source.split())}"

@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from limpet.names import Reference
+from limpet.registry.formats.json_values import JsonObject, JsonValue
 from limpet.registry.formats.safetensors_header import read_header
 from limpet.registry.formats.tensors import is_readable, read_tensor
 from limpet.registry.records import tasks
@@ -36,8 +37,8 @@ class FieldDifference:
     """A field of the record that is not the same, such as `config.method.r`; null where a version lacks it."""
 
     name: str
-    a: Any
-    b: Any
+    a: JsonValue
+    b: JsonValue
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ def _basis(matrix: NDArray[float64]) -> NDArray[float64]:
     return vectors[:, values > smallest]
 
 
-def _described(store: Store, version: VersionRecord) -> dict[str, Any]:
-    splits = {split.name: split.examples for split in tasks.get(store, version.task).splits}
+def _described(store: Store, version: VersionRecord) -> dict[str, JsonValue]:
+    splits: JsonObject = {split.name: split.examples for split in tasks.get(store, version.task).splits}
     return {
         "task": version.task,
         "method": version.method,
@@ -164,7 +165,7 @@ def _described(store: Store, version: VersionRecord) -> dict[str, Any]:
     }
 
 
-def _flat(prefix: str, value: Any) -> dict[str, Any]:
+def _flat(prefix: str, value: JsonValue) -> dict[str, JsonValue]:
     if prefix == _LEFT_OUT:
         return {}
     if not isinstance(value, Mapping):
@@ -172,7 +173,7 @@ def _flat(prefix: str, value: Any) -> dict[str, Any]:
     return {name: item for key in sorted(value) for name, item in _flat(f"{prefix}.{key}", value[key]).items()}
 
 
-def _fields(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[FieldDifference, ...]:
+def _fields(a: Mapping[str, JsonValue], b: Mapping[str, JsonValue]) -> tuple[FieldDifference, ...]:
     names = [*a, *(name for name in b if name not in a)]
     return tuple(FieldDifference(name, a.get(name), b.get(name)) for name in names if a.get(name) != b.get(name))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, bindparam, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from limpet.names import LATEST, Reference
 from limpet.registry.database.schema import AliasRow, TaskRow, VersionRow
@@ -21,7 +21,7 @@ __all__ = ["files", "look_up", "newest_adapter", "resolve", "resolve_in"]
 _TASKS, _VERSIONS, _ALIASES = TaskRow.__table__, VersionRow.__table__, AliasRow.__table__
 
 
-def newest_adapter(task_id: Any) -> ColumnElement[int]:
+def newest_adapter(task_id: ColumnElement[int] | InstrumentedAttribute[int]) -> ColumnElement[int]:
     """Return the expression for the id of a task's newest adapter, null if it has none.
 
     Args:

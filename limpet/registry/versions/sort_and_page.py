@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from limpet.errors import UsageError
 from limpet.registry.database.schema import VersionRow
 
 __all__ = ["SORTS", "Order", "fetch_page", "parse_order"]
 
-_COLUMNS: dict[str, Any] = {
+_COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
     name: getattr(VersionRow, name)
     for name in ("score", "number", "size", "created_at", "seed", "trainable_parameters")
 }
@@ -33,7 +33,7 @@ class Order:
     """An order of versions: by a column, then by id in the same direction; rows without a value come last."""
 
     name: str
-    column: Any
+    column: InstrumentedAttribute[Any]
     descending: bool
 
     def parts(self, query: Select[Any], after: tuple[Any, int] | None) -> Iterator[Select[Any]]:
@@ -63,10 +63,10 @@ class Order:
             started = after is not None and value is None
             yield self._ordered(nulls.where(self._beyond(VersionRow.id, id_)) if started else nulls, VersionRow.id)
 
-    def _ordered(self, query: Select[Any], *keys: Any) -> Select[Any]:
+    def _ordered(self, query: Select[Any], *keys: InstrumentedAttribute[Any]) -> Select[Any]:
         return query.order_by(*(key.desc() if self.descending else key.asc() for key in keys))
 
-    def _beyond(self, column: Any, value: Any) -> ColumnElement[bool]:
+    def _beyond(self, column: InstrumentedAttribute[Any], value: object) -> ColumnElement[bool]:
         beyond: ColumnElement[bool] = column < value if self.descending else column > value
         return beyond
 
@@ -127,7 +127,7 @@ def _is_id(value: object) -> bool:
     return type(value) is int and abs(value) < 2**63
 
 
-def _fits(value: object, column: Any) -> bool:
+def _fits(value: object, column: InstrumentedAttribute[Any]) -> bool:
     """Say whether a column can hold a value: nobody but limpet makes cursors, but anybody may type one."""
     if value is None:
         return bool(column.nullable)

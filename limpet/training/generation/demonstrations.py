@@ -15,7 +15,7 @@ import numpy as np
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.formats.adapter_files import DEMONSTRATIONS_FILE
 from limpet.registry.formats.canonical import canonical_json
-from limpet.registry.formats.json_values import JsonValue
+from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.formats.strict_json import read_json
 from limpet.training.generation.prompts import PLACE, fit
 
@@ -150,10 +150,11 @@ def parse(data: bytes) -> Demonstrations:
     Raises:
         IntegrityError: It is not, byte for byte, what `write` would write.
     """
-    content = read_json(data.removesuffix(b"\n"), f"The adapter's {DEMONSTRATIONS_FILE}", canonical=True)
-    problem = _problem(content)
-    if problem:
+    document = read_json(data.removesuffix(b"\n"), f"The adapter's {DEMONSTRATIONS_FILE}", canonical=True)
+    problem = _problem(document)
+    if problem or not isinstance(document, dict):
         raise IntegrityError(f"The adapter's {DEMONSTRATIONS_FILE} can't be used: {problem}.", "limpet verify")
+    content: JsonObject = document
     return Demonstrations(
         template=content["template"],
         labels=tuple(content["labels"]),
@@ -163,7 +164,7 @@ def parse(data: bytes) -> Demonstrations:
     )
 
 
-def _problem(content: JsonValue) -> str:
+def _problem(content: object) -> str:
     if not isinstance(content, dict) or set(content) != _FIELDS or content["schema"] != 1:
         return f"it has not exactly {', '.join(sorted(_FIELDS))}, of schema 1"
     labels, words, shown = content["labels"], content["words"], content["demonstrations"]
