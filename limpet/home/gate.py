@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from limpet.errors import GateError, LimpetError, NotFoundError
 from limpet.first_few import first_few
+from limpet.forgetting.gate.parse import has_rule
 from limpet.forgetting.gate.rules import Crossing, GateRules, check, check_replacement, check_version, unjudged
 from limpet.forgetting.monitor.kept_predictions import read_predictions
 from limpet.forgetting.monitor.replacement import comparable, compare_versions, predecessor
@@ -82,17 +83,8 @@ def judge_addition(
 ) -> Judgement:
     """Judge a version that was just added and monitored: what it did to the others, and to what it replaces."""
     stands = standing(context, version.task, alias) if alias else None
-    from limpet.forgetting.report.build import build_report
-
-    made = build_report(context.store, streams.HOME_STREAM, added=version)
-    # what an earlier task scores and cost by itself is no fault of this addition, nor what replaced it before
-    own = ("score", "bytes", "seconds")
-    crossings = [
-        crossing
-        for arm in made.arms
-        for crossing in check(arm, rules, _since(arm, set(arm.tasks)))
-        if crossing.rule not in own or crossing.task == version.task
-    ]
+    # a report is thousands of resamples, and nothing is held against no rules
+    crossings = _crossed_by_addition(context, version, rules) if has_rule(rules) else []
     # an alias that is not set yet replaces nothing: then what answers for the task is the measure
     names = (alias, PRODUCTION) if alias else (PRODUCTION,)
     known = (_replacement(context, version, rules, alias=name, progress=progress) for name in names)
@@ -101,6 +93,21 @@ def judge_addition(
         crossings += check_replacement(replaced, rules)
     found = () if replaced is None else (replaced,)
     return Judgement(tuple(crossings), found, _notes(found, rules), stands)
+
+
+def _crossed_by_addition(context: HomeContext, version: VersionRecord, rules: GateRules) -> list[Crossing]:
+    """Return the rules that a home's growth crosses by its newest addition."""
+    from limpet.forgetting.report.build import build_report
+
+    made = build_report(context.store, streams.HOME_STREAM, added=version)
+    # what an earlier task scores and cost by itself is no fault of this addition, nor what replaced it before
+    own = ("score", "bytes", "seconds")
+    return [
+        crossing
+        for arm in made.arms
+        for crossing in check(arm, rules, _since(arm, set(arm.tasks)))
+        if crossing.rule not in own or crossing.task == version.task
+    ]
 
 
 def judge_move(

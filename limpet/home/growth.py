@@ -84,6 +84,7 @@ def train(
         from limpet.forgetting.monitor.growth import check_growth, measure_and_register
         from limpet.training import methods
         from limpet.training.base.precision import resolve_dtype
+        from limpet.training.data.stored_splits import read_once
         from limpet.training.learning.learn import learn
         from limpet.training.learning.run import TrainingRun
         from limpet.training.learning.run_folder import Start, discard
@@ -100,19 +101,20 @@ def train(
     check_growth(context.store, backbone)
     parent = Start.from_version(context.store, backbone, start.version) if start.version else None
     settings = settings or TrainingSettings()
-    try:
-        run = TrainingRun(context.store, backbone, record, settings, start=parent, progress=progress)
-        staged = learn(run, resume=start.resume)
-    except InterruptedRunError as error:
-        error.hint = f"limpet train {task} --resume"
-        raise
-    method = methods.get(settings.method)
-    if not isinstance(method, methods.TrainingFree):
-        config = staged.draft.config["method"]
-        progress.note(describe(method, config, resolve_dtype(settings.dtype), disable=settings.disable))
-    added = measure_and_register(context.store, backbone, staged.draft, files=staged.files, progress=progress)
-    discard(staged)
-    return _join(context, added, terms, rules=rules, progress=progress)
+    with read_once(record):
+        try:
+            run = TrainingRun(context.store, backbone, record, settings, start=parent, progress=progress)
+            staged = learn(run, resume=start.resume)
+        except InterruptedRunError as error:
+            error.hint = f"limpet train {task} --resume"
+            raise
+        method = methods.get(settings.method)
+        if not isinstance(method, methods.TrainingFree):
+            config = staged.draft.config["method"]
+            progress.note(describe(method, config, resolve_dtype(settings.dtype), disable=settings.disable))
+        added = measure_and_register(context.store, backbone, staged.draft, files=staged.files, progress=progress)
+        discard(staged)
+        return _join(context, added, terms, rules=rules, progress=progress)
 
 
 def register_adopted(
@@ -127,6 +129,7 @@ def register_adopted(
     """Let an adapter that was learned elsewhere join the home; see `limpet.home.nouns.adapter.Adapters.register`."""
     from limpet.forgetting.monitor.growth import check_growth, measure_and_register
     from limpet.training.adoption.adopt import adopt
+    from limpet.training.data.stored_splits import read_once
 
     rules = terms.rules(context.path)
     _check_unprotected(context, task, terms)
@@ -134,7 +137,7 @@ def register_adopted(
     backbone = context.backbone(progress)
     check_growth(context.store, backbone)
     adopted = adopt(context.store, backbone, record, folder=folder, labels=labels, progress=progress)
-    with adopted as (draft, files):
+    with read_once(record), adopted as (draft, files):
         added = measure_and_register(context.store, backbone, draft, files=files, progress=progress)
     return _join(context, added, terms, rules=rules, progress=progress)
 

@@ -22,6 +22,7 @@ from limpet.registry.versions.costs import figures
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
+from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.inference import Outcome
 from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation import reference_outputs
@@ -92,17 +93,30 @@ def measure(
     examples = read_split(store, task, part.split)
     if part.indices is not None:
         examples = [examples[index] for index in part.indices]
-    targets = tuple(example.target for example in examples)
     bypass_cache = part.bypass_cache or part.indices is not None
     with active(backbone, answering.method, answering.state, head=answering.head) as model:
-        encoded = model.encode(backbone.tokenizer, examples, answering.max_length)
-        name = f"evaluate {task.name}"
         attached = AttachedModel(backbone, methods.get(answering.method), model)
-        outcome = predict_split(attached, encoded, progress=progress, name=name, bypass_cache=bypass_cache)
-        loaded = model.loaded()
-        inputs = describe_inputs(backbone.tokenizer, backbone.model, model.head, encoded=encoded)
+        texts = model.encode(backbone.tokenizer, examples, answering.max_length)
+        targets = tuple(example.target for example in examples)
+        return _measure(attached, task, texts, targets=targets, bypass_cache=bypass_cache, progress=progress)
+
+
+def _measure(
+    attached: AttachedModel,
+    task: TaskRecord,
+    texts: Encoded,
+    *,
+    targets: tuple[Any, ...],
+    bypass_cache: bool,
+    progress: Progress,
+) -> Measured:
+    """Score what is attached on texts that were encoded for it."""
+    backbone, model, name = attached.backbone, attached.model, f"evaluate {task.name}"
+    outcome = predict_split(attached, texts, progress=progress, name=name, bypass_cache=bypass_cache)
+    loaded = model.loaded()
+    inputs = describe_inputs(backbone.tokenizer, backbone.model, model.head, encoded=texts)
     value = score(task.definition.metric, outcome.predictions, targets)
-    return Measured(outcome, value, targets, encoded.plan.digest, encoded.counts, loaded, inputs)
+    return Measured(outcome, value, targets, texts.plan.digest, texts.counts, loaded, inputs)
 
 
 def evaluate(
@@ -195,10 +209,15 @@ def measure_candidate(
     """
     task = tasks.get(store, draft.task)
     length = int(draft.config["max_length"])
-    answering = Answering(draft.method, files, files, length)
-    measured = measure(store, backbone, task, answering=answering, part=Part(), progress=progress)
     examples = read_split(store, task, "evaluation")
-    agreed = agreement(backbone, answering, examples, outcome=measured.outcome, progress=progress)
+    targets = tuple(example.target for example in examples)
+    with active(backbone, draft.method, files, head=files) as model:
+        attached = AttachedModel(backbone, methods.get(draft.method), model)
+        texts = model.encode(backbone.tokenizer, examples, length)
+        measured = _measure(attached, task, texts, targets=targets, bypass_cache=False, progress=progress)
+        # the layers that the evaluation has skipped are asked again: what is served skips none
+        model.lower = None
+        agreed = agreement(attached, texts, outcome=measured.outcome, progress=progress)
     cost = {**draft.cost, **efficiency(backbone, draft, files, texts=reference_outputs.reference_inputs(store, task))}
     backbone.check_untouched()
     scores = {"score": measured.score, task.definition.metric: measured.score}

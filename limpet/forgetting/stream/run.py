@@ -26,6 +26,7 @@ from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.data.build_task import add_task
 from limpet.training.data.sample_corpora import CORPORA
+from limpet.training.data.stored_splits import read_once
 from limpet.training.data.task_request import TaskRequest
 from limpet.training.evaluation.general_ability import AbilityTask
 from limpet.training.learning.run_folder import Staged, Start, discard
@@ -181,8 +182,9 @@ def _run_arm(run: _Run, arm: ArmSpec, seed: int) -> None:
     growing = _Growing(record, strategy, heads)
     for index in range(len(steps), len(run.tasks)):
         _say(context, f"learns {run.tasks[index].name}", chosen)
-        staged = strategy.stage(context, index, _learned(run, heads))
-        step = _grow(run, growing, staged, index=index, settings=context.training)
+        with read_once(run.tasks[index]):
+            staged = strategy.stage(context, index, _learned(run, heads))
+            step = _grow(run, growing, staged, index=index, settings=context.training)
         discard(staged[0])
         scores = "  ".join(f"{task} {step.row[task].score:.3f}" for task in step.row)
         run.progress.note(f"{arm.name} (seed {seed}) learned {step.version}:  {scores}")

@@ -7,19 +7,16 @@ labels are nearly as good, the two can differ; so both are computed when a versi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from limpet.registry.formats.json_values import JsonObject
-from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.precision import SERVED_DTYPE
 from limpet.training.batching.encoded import Encoded
-from limpet.training.batching.examples import Example
 from limpet.training.batching.inference import Outcome, run_batches
 from limpet.training.evaluation.predict_split import AttachedModel, feature_path
 from limpet.training.model import feature_cache
-from limpet.training.model.task_model import Answering, TaskModel, active
+from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import SILENT, Progress
 
 __all__ = ["Agreement", "OtherAnswer", "agreement", "serve"]
@@ -61,9 +58,8 @@ def serve(backbone: Backbone, model: TaskModel, texts: Encoded, *, progress: Pro
 
 
 def agreement(
-    backbone: Backbone,
-    answering: Answering,
-    examples: Sequence[Example],
+    attached: AttachedModel,
+    texts: Encoded,
     *,
     outcome: Outcome,
     progress: Progress = SILENT,
@@ -73,39 +69,32 @@ def agreement(
     Where evaluations are in float32, they are the served answers, bit by bit, and nothing is computed again.
 
     Args:
-        backbone: The base in memory.
-        answering: The version's method and files.
-        examples: What was evaluated.
+        attached: The version on the base.
+        texts: What was evaluated.
         outcome: What the evaluation gave.
         progress: Receives every batch.
 
     Returns:
         Null where nothing that could be served was measured: targets were scored, and no answer was written.
-
-    Raises:
-        IntegrityError: A file does not fit the base.
     """
-    with active(backbone, answering.method, answering.state, head=answering.head) as model:
-        if not model.head.answers_texts:
-            return None
-        if backbone.evaluation_dtype == SERVED_DTYPE:
-            return Agreement(len(examples), ())
-        texts = model.encode(backbone.tokenizer, examples, answering.max_length)
-        attached = AttachedModel(backbone, methods.get(answering.method), model)
+    backbone, model = attached.backbone, attached.model
+    if not model.head.answers_texts:
+        return None
+    examples = len(outcome.predictions)
+    if backbone.evaluation_dtype == SERVED_DTYPE:
+        return Agreement(examples, ())
 
-        def answer(some: Encoded) -> Outcome:
-            # the base's own features are the same bits whichever head reads them, and computed once
-            path = feature_path(attached, some, SERVED_DTYPE)
-            if path is None:
-                return serve(backbone, model, some, progress=progress)
-            return feature_cache.answer(
-                model, some, attached.backbone.device, path=path, progress=progress, dtype=SERVED_DTYPE
-            )
+    def answer(some: Encoded) -> Outcome:
+        # the base's own features are the same bits whichever head reads them, and computed once
+        path = feature_path(attached, some, SERVED_DTYPE)
+        if path is None:
+            return serve(backbone, model, some, progress=progress)
+        return feature_cache.answer(model, some, attached.backbone.device, path=path, progress=progress, dtype=SERVED_DTYPE)
 
-        served = model.head.served(answer, model, texts, measured=outcome)
-        differing = tuple(
-            OtherAnswer(at, before, now)
-            for at, (before, now) in enumerate(zip(outcome.predictions, served, strict=True))
-            if not model.head.same_answer(before, now)
-        )
-    return Agreement(len(examples), differing)
+    served = model.head.served(answer, model, texts, measured=outcome)
+    differing = tuple(
+        OtherAnswer(at, before, now)
+        for at, (before, now) in enumerate(zip(outcome.predictions, served, strict=True))
+        if not model.head.same_answer(before, now)
+    )
+    return Agreement(examples, differing)

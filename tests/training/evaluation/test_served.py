@@ -23,7 +23,7 @@ from limpet.training.evaluation.predict_split import AttachedModel, predict_spli
 from limpet.training.evaluation.served import Agreement, OtherAnswer, agreement, serve
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.merge import merged
-from limpet.training.model.task_model import Answering, active, version_files
+from limpet.training.model.task_model import active, version_files
 from tests.tiny import enliven, tiny_base
 from tests.training.generation.test_generation import headlines
 from tests.training.typed_data import SPECS, write_rows
@@ -101,15 +101,16 @@ def test_an_answer_that_is_served_otherwise_is_named(home: Home) -> None:
     files = version_files(home.store, backbone, version)
     examples = read_split(home.store, home.task.show("place"), "evaluation")
     with active(backbone, version.method, files, head=files) as model:
-        outcome = serve(backbone, model, model.encode(backbone.tokenizer, examples, 16))
-    planted = list(outcome.predictions)
-    planted[5] = (planted[5] + 1) % 3
-    other = replace(outcome, predictions=tuple(planted))
-    answering = Answering(version.method, files, files, 16)
-    found = agreement(backbone, answering, examples, outcome=other)
-    assert found == Agreement(27, (OtherAnswer(5, planted[5], outcome.predictions[5]),))
-    assert found.share == pytest.approx(26 / 27)
-    assert agreement(backbone, answering, examples, outcome=outcome) == Agreement(27, ())
+        texts = model.encode(backbone.tokenizer, examples, 16)
+        outcome = serve(backbone, model, texts)
+        planted = list(outcome.predictions)
+        planted[5] = (planted[5] + 1) % 3
+        other = replace(outcome, predictions=tuple(planted))
+        attached = AttachedModel(backbone, methods.get(version.method), model)
+        found = agreement(attached, texts, outcome=other)
+        assert found == Agreement(27, (OtherAnswer(5, planted[5], outcome.predictions[5]),))
+        assert found.share == pytest.approx(26 / 27)
+        assert agreement(attached, texts, outcome=outcome) == Agreement(27, ())
 
 
 @pytest.mark.parametrize("kind", ["llama", "t5"])
