@@ -89,7 +89,9 @@ def agreement(
         path = feature_path(attached, some, SERVED_DTYPE)
         if path is None:
             return serve(backbone, model, some, progress=progress)
-        return feature_cache.answer(model, some, attached.backbone.device, path=path, progress=progress, dtype=SERVED_DTYPE)
+        return feature_cache.answer(
+            model, some, attached.backbone.device, path=path, progress=progress, dtype=SERVED_DTYPE
+        )
 
     served = model.head.served(answer, model, texts, measured=outcome)
     differing = tuple(
