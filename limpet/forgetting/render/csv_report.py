@@ -19,47 +19,51 @@ HEADER = ("stream", "arm", "seed", "kind", "key", "step", "task", "value")
 
 _Value = str | int | float | bool | None
 _Entry = tuple[str, str, int | None, str | None, _Value]
+_Line = tuple[str, str, int | None, str, str, int | None, str | None, _Value]
 
 
 def render_csv(report: Report) -> str:
     """Return the report as CSV with the columns of `HEADER`; steps count from 1, undefined values are empty.
 
     A comparison stands under the arm `A - B`, with no seed, as means over seeds do, and a replaced version under
-    `NEW for OLD`. Of a sweep, the key is what was
-    tried, and `sweep_chosen` tells whether it was taken.
+    `NEW for OLD`. Of a sweep, the key is what was tried, and `sweep_chosen` tells whether it was taken.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
+    writer.writerows([_text(value) for value in line] for line in (*_of_arms(report), *_beside_arms(report)))
+    return text.getvalue()
+
+
+def _of_arms(report: Report) -> Iterator[_Line]:
     metrics = {task.name: task.metric for task in report.tasks}
     names = [task.name for task in report.tasks]
     for arm in report.arms:
-        for kind, key, step, task, value in _arm(arm, names, metrics):
-            writer.writerow(_text(report.stream, arm.name, arm.seed, kind, key, step, task, value))
+        for entry in _arm(arm, names, metrics):
+            yield report.stream, arm.name, arm.seed, *entry
     for over_seeds in report.seeds:
         low, high = over_seeds.interval or (None, None)
         for kind, value in (("mean", over_seeds.mean), ("mean_low", low), ("mean_high", high)):
-            writer.writerow(_text(report.stream, over_seeds.arm, None, kind, over_seeds.metric, None, None, value))
+            yield report.stream, over_seeds.arm, None, kind, over_seeds.metric, None, None, value
     for summary in report.over_orders:
         for order, measured in zip(summary.streams, summary.values, strict=True):
-            writer.writerow(_text(order, summary.arm, None, "order", summary.metric, None, None, measured))
+            yield order, summary.arm, None, "order", summary.metric, None, None, measured
+
+
+def _beside_arms(report: Report) -> Iterator[_Line]:
     for figure in report.published:
-        arm_of_others = f"{figure.arm} ({figure.base})"
-        writer.writerow(
-            _text(figure.source, arm_of_others, None, "published", figure.metric, None, None, figure.value)
-        )
+        arm = f"{figure.arm} ({figure.base})"
+        yield figure.source, arm, None, "published", figure.metric, None, None, figure.value
     for replacement in report.replaced:
+        label = f"{replacement.new} for {replacement.old}"
         for key, change in _replacement(replacement):
-            label = f"{replacement.new} for {replacement.old}"
-            writer.writerow(_text(report.stream, label, None, "replaced", key, None, replacement.task, change))
+            yield report.stream, label, None, "replaced", key, None, replacement.task, change
     for drift in report.drifts:
         for key in ("p_value", "p_holm", "seeds_p_value", "seeds_p_holm"):
-            writer.writerow(_text(report.stream, drift.arm, None, key, "bwt_gem", None, None, getattr(drift, key)))
+            yield report.stream, drift.arm, None, key, "bwt_gem", None, None, getattr(drift, key)
     for comparison in report.comparisons:
-        label = f"{comparison.a} - {comparison.b}"
-        for kind, key, step, task, value in _comparison(comparison):
-            writer.writerow(_text(report.stream, label, None, kind, key, step, task, value))
-    return text.getvalue()
+        for entry in _comparison(comparison):
+            yield report.stream, f"{comparison.a} - {comparison.b}", None, *entry
 
 
 def _arm(arm: ArmReport, names: list[str], metrics: dict[str, str]) -> Iterator[_Entry]:
@@ -154,7 +158,7 @@ def _comparison(comparison: Comparison) -> Iterator[_Entry]:
         yield key, comparison.metric, None, None, getattr(comparison, key)
 
 
-def _text(*values: _Value) -> list[str]:
-    return [
-        "" if value is None else str(value).lower() if isinstance(value, bool) else str(value) for value in values
-    ]
+def _text(value: _Value) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
