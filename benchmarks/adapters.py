@@ -36,7 +36,7 @@ from limpet.training import methods
 from limpet.training.base import locate
 from limpet.training.base.environment import current_environment
 from limpet.training.model.head_files import build_head, save_head
-from limpet.training.serving.lora_slots import Place
+from limpet.training.serving.lora_slots import CacheSlot
 
 ROWS, TOKENS = 64, 32
 PEFT_ADAPTERS = 100
@@ -122,14 +122,14 @@ def switching(home: Home, count: int, runs: int, *, peft: Any, folder: Path) -> 
         ours, peers = (iter(random.Random(size).choices(range(size), k=runs + 1)) for _ in range(2))
 
         def switch(turns: Iterator[int] = ours) -> None:
-            server.place(versions.resolve(home.store, f"films@{next(turns) + 1}"))
+            server.put(versions.resolve(home.store, f"films@{next(turns) + 1}"))
 
         def switch_peft(turns: Iterator[int] = peers) -> None:
             peft.set_adapter(f"a{next(turns)}")
 
         for number in range(size):
-            server.place(versions.resolve(home.store, f"films@{number + 1}"))
-        calls: dict[str, Callable[[], object]] = {"limpet: look up, put in place": switch}
+            server.put(versions.resolve(home.store, f"films@{number + 1}"))
+        calls: dict[str, Callable[[], object]] = {"limpet: look up, put in a slot": switch}
         if size <= PEFT_ADAPTERS:
             for number in range(loaded, size):
                 loads.append(milliseconds(partial(peft.load_adapter, folder / "adapter", f"a{number}")))
@@ -148,13 +148,16 @@ def copying(home: Home, count: int, runs: int) -> None:
     """Print how long the copy into a slot takes, and what a version costs that was not used before."""
     server = home.serve()
     records = [versions.resolve(home.store, f"films@{number + 1}") for number in range(min(count, 50))]
-    first = [milliseconds(partial(server.shelf.get, record)) for record in records]
-    place = server.place(records[0])
-    if place is None:
+    first = [milliseconds(partial(server.adapter_cache.get, record)) for record in records]
+    cache_slot = server.put(records[0])
+    if cache_slot is None:
         raise SystemExit("the adapters are none that slots can hold")
-    slot = place.slots.buffer[0]
+    slot = cache_slot.slots.buffer[0]
     # once uncounted: a file's pages are read when they are first touched
-    copies = [[milliseconds(partial(server.shelf.fill, record, slot)) for record in records] for _ in range(runs)]
+    copies = [
+        [milliseconds(partial(server.adapter_cache.copy_into, record, slot)) for record in records]
+        for _ in range(runs)
+    ]
     print(f"{'':8}  {'limpet: hash and read, first time':34} {spread(first)}")
     print(
         f"{'':8}  {'limpet: map and copy into a slot':34} {spread([value for turn in copies[1:] for value in turn])}"
@@ -164,13 +167,13 @@ def copying(home: Home, count: int, runs: int) -> None:
 def mixed(home: Home, runs: int, peft: Any) -> None:
     """Print what a batch of 64 rows costs that belong to 64 adapters, and how far its rows are from one task's."""
     server = home.serve()
-    places = [server.place(versions.resolve(home.store, f"films@{number + 1}")) for number in range(ROWS)]
+    cache_slots = [server.put(versions.resolve(home.store, f"films@{number + 1}")) for number in range(ROWS)]
     torch.manual_seed(0)
     ids = torch.randint(1000, 20000, (ROWS, TOKENS))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     names = [f"a{number}" for number in range(ROWS)]
 
-    def ours(chosen: Sequence[Place | None]) -> Tensor:
+    def ours(chosen: Sequence[CacheSlot | None]) -> Tensor:
         with torch.inference_mode():
             hidden: Tensor = server.slotted.run(chosen, **batch).last_hidden_state
         return hidden
@@ -185,9 +188,9 @@ def mixed(home: Home, runs: int, peft: Any) -> None:
         runs,
         {
             "base alone": lambda: ours([None] * ROWS),
-            "limpet, one adapter": lambda: ours([places[0]] * ROWS),
-            "limpet, 64 adapters": lambda: ours(places),
-            "limpet, 64, 2 each": lambda: ours([place for place in places[::2] for _ in range(2)]),
+            "limpet, one adapter": lambda: ours([cache_slots[0]] * ROWS),
+            "limpet, 64 adapters": lambda: ours(cache_slots),
+            "limpet, 64, 2 each": lambda: ours([cache_slot for cache_slot in cache_slots[::2] for _ in range(2)]),
             "peft, one adapter": peers,
             "peft, 64 adapters": lambda: peers(adapter_names=names),
         },
@@ -198,9 +201,9 @@ def mixed(home: Home, runs: int, peft: Any) -> None:
     print(f"limpet, 64 adapters to one: {ratio(times, 'limpet, 64 adapters', 'limpet, one adapter'):.3f}")
     print(f"peft, 64 adapters to one: {ratio(times, 'peft, 64 adapters', 'peft, one adapter'):.3f}")
     print(f"peft's 64 to limpet's 64: {ratio(times, 'peft, 64 adapters', 'limpet, 64 adapters'):.3f}")
-    together = ours(places)
+    together = ours(cache_slots)
     chosen = random.Random(0).sample(range(ROWS), 8)
-    apart = max(float((together[row] - ours([places[row]] * ROWS)[row]).abs().max()) for row in chosen)
+    apart = max(float((together[row] - ours([cache_slots[row]] * ROWS)[row]).abs().max()) for row in chosen)
     print(f"largest difference to the row in a batch of one task: {apart:.1e} of {float(together.abs().max()):.1f}")
 
 
@@ -240,7 +243,7 @@ def memory_of_limpet(folder: Path, count: int) -> None:
     home = open_home(folder / "home")
     home.predict("films@1", [TEXT])
     server, before = home.serve(), resident()
-    print(f"limpet, nothing in place: {before:.0f} MiB")
+    print(f"limpet, nothing in a slot: {before:.0f} MiB")
     asked, now = 0, before
     for size in [size for size in (1, 10, 100, 1000) if size <= count]:
         for number in range(asked, size):

@@ -332,7 +332,7 @@ def answer_untaught(home: Home, name: str) -> dict[str, Any]:
     started, task, backbone = time.time(), home.task.show(name), home.backbone()
     examples = read_split(home.store, task, "evaluation")
     head = build_head(task, backbone.record, [])
-    head.bind(backbone)
+    head.bind_base(backbone)
     model = TaskModel(backbone.model, head, frozenset())
     encoded = model.encode(backbone.tokenizer, examples, task.definition.max_length)
     written = run_batches(model, encoded, backbone.device).predictions

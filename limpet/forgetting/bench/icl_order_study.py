@@ -230,7 +230,7 @@ class _Study:
     def _predict(self, prompt: Demonstrations, length: int) -> tuple[int, ...]:
         backbone = self.backbone
         head = InContextHead(prompt)
-        head.bind(backbone)
+        head.bind_base(backbone)
         model = TaskModel(backbone.model, head, frozenset())
         return run_batches(
             model, model.encode(backbone.tokenizer, self.examples, length), backbone.device

@@ -25,11 +25,11 @@ _TOLERANCE = 1e-4
 
 
 class LanguageHead(nn.Module):
-    """Hidden states (..., hidden) to logits (..., words) in float32: one linear layer.
+    """Hidden states (..., hidden) to logits (..., vocab) in float32: one linear layer.
 
     Args:
-        weight: (words, hidden); null where the head reads the word embeddings of the model in front of it.
-        bias: (words,), or null.
+        weight: (vocab, hidden); null where the head reads the word embeddings of the model in front of it.
+        bias: (vocab,), or null.
         scale: What hidden states are multiplied with first, as T5 does where embeddings are shared.
     """
 
@@ -44,7 +44,7 @@ class LanguageHead(nn.Module):
         self._cast: tuple[weakref.ref[Tensor], Any, Tensor] | None = None
 
     def forward(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
-        """Return logits (..., words); `embeddings` are those of the words, (words, hidden), of the model in front."""
+        """Return logits (..., vocab); `embeddings` are those of the words, (vocab, hidden), of the model in front."""
         weight = embeddings if self.weight is None else self.weight
         if self.scale != 1.0:
             hidden = hidden * self.scale

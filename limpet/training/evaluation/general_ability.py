@@ -106,7 +106,7 @@ def check(backbone: Backbone, ability_task: AbilityTask) -> None:
     if ability_task.kind != PERPLEXITY and not has_class_means(ability_task.task):
         raise _refused(ability_task, f"{name!r} is no classification", "kind: perplexity")
     if ability_task.kind == "zero-shot":
-        _zero_shot(backbone, ability_task).bind(backbone)
+        _zero_shot(backbone, ability_task).bind_base(backbone)
 
 
 def ask(
@@ -133,7 +133,7 @@ def ask(
     # a split is in random order
     examples = read_split(store, ability_task.task, "evaluation")[: ability_task.size]
     head = _HEADS[ability_task.kind](store, backbone, ability_task, weights=weights).to(backbone.device)
-    head.bind(backbone)
+    head.bind_base(backbone)
     dtype, name = backbone.evaluation_dtype, f"{ability_task.kind} on {ability_task.task.name}"
     with (
         active_behind(backbone, method, files, head=head) as model,

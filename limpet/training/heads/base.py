@@ -79,7 +79,7 @@ class Head(nn.Module):
         """
         return HeadConfig(task.definition.type, pooling_for(base), base.hidden_size, len(task.labels))
 
-    def bind(self, backbone: Backbone) -> None:
+    def bind_base(self, backbone: Backbone) -> None:
         """Take what the head needs of the base beside its hidden states; most heads need nothing.
 
         Raises:
@@ -92,7 +92,7 @@ class Head(nn.Module):
                 "limpet train TASK, whose heads read the hidden states",
             )
 
-    def stand_behind(self, module: nn.Module) -> None:
+    def attach_module(self, module: nn.Module) -> None:
         """Take what the head needs of the method's module in front of it; most heads need nothing."""
 
     def encode(

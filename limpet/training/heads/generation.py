@@ -69,7 +69,7 @@ class GenerationConfig(HeadConfig):
 class _Bound:
     """What the head takes of the base, in a plain value so that nothing of the base is taken for the head's own."""
 
-    words: LanguageHead
+    lm_head: LanguageHead
     tokenizer: PreTrainedTokenizerBase
     endings: Endings
     start: int | None
@@ -77,7 +77,7 @@ class _Bound:
 
 
 class GenerationHead(Head):
-    """Hidden states (batch, length, hidden) to logits (batch, target tokens, words) in training, and answers."""
+    """Hidden states (batch, length, hidden) to logits (batch, target tokens, vocab) in training, and answers."""
 
     config_class = GenerationConfig
     config: GenerationConfig
@@ -103,7 +103,7 @@ class GenerationHead(Head):
             scores_targets=task.definition.metric == NEG_PERPLEXITY.name,
         )
 
-    def bind(self, backbone: Backbone) -> None:
+    def bind_base(self, backbone: Backbone) -> None:
         """Take the base's language-model head, tokenizer and the tokens that end a text.
 
         Raises:
@@ -113,12 +113,12 @@ class GenerationHead(Head):
 
         config = backbone.model.config
         start = config.decoder_start_token_id if config.is_encoder_decoder else None
-        words = backbone.language_head()
+        lm_head = backbone.language_head()
         ends = endings(backbone.tokenizer, config)
-        self._base = _Bound(words, backbone.tokenizer, ends, start, positions(backbone.model))
+        self._base = _Bound(lm_head, backbone.tokenizer, ends, start, positions(backbone.model))
 
-    def stand_behind(self, module: nn.Module) -> None:
-        """See `Head.stand_behind`: a copy of the base has word embeddings of its own, and a tied head reads them."""
+    def attach_module(self, module: nn.Module) -> None:
+        """See `Head.attach_module`: a copy of the base has word embeddings of its own, and a tied head reads them."""
         self._front = (module,)
 
     def encode(
@@ -186,9 +186,9 @@ class GenerationHead(Head):
         return hidden.gather(1, batch["places"].unsqueeze(2).expand(-1, -1, hidden.shape[2]))
 
     def score(self, features: Tensor) -> Tensor:
-        """Return logits (..., words) in float32."""
+        """Return logits (..., vocab) in float32."""
         (front,) = self._front
-        logits: Tensor = self._bound.words(features, inner_model(front).get_input_embeddings().weight)
+        logits: Tensor = self._bound.lm_head(features, inner_model(front).get_input_embeddings().weight)
         return logits
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -209,7 +209,7 @@ class GenerationHead(Head):
         bound = self._bound
         written, first = greedy(
             model.module,
-            bound.words,
+            bound.lm_head,
             batch["input_ids"],
             attention_mask=batch["attention_mask"],
             stops=bound.endings.known,
@@ -226,7 +226,7 @@ class GenerationHead(Head):
         ids, mask = batch["input_ids"], batch["attention_mask"]
         greedy(
             model.module,
-            self._bound.words,
+            self._bound.lm_head,
             ids,
             attention_mask=mask,
             stops=self._bound.endings.known,
@@ -323,7 +323,7 @@ class GenerationHead(Head):
 
 
 def _spread(logits: Tensor) -> Tensor:
-    """Return some of the logits (batch, words), the same ones for every base of that size: (batch, `_PROBED`)."""
+    """Return some of the logits (batch, vocab), the same ones for every base of that size: (batch, `_PROBED`)."""
     words = logits.shape[-1]
     chosen = torch.arange(_PROBED, device=logits.device) * words // _PROBED
     return logits[:, chosen].cpu()

@@ -42,7 +42,7 @@ class _Bound:
     """What the head takes of the base, in a plain value so that nothing of the base is taken for the head's own."""
 
     script: Script
-    words: LanguageHead
+    lm_head: LanguageHead
     beginning: list[int]
     room: int
 
@@ -63,7 +63,7 @@ class InContextHead(ClassificationHead):
         self._base: _Bound | None = None
         self._continuations: Continuations | None = None
 
-    def bind(self, backbone: Backbone) -> None:
+    def bind_base(self, backbone: Backbone) -> None:
         """Make tokens of the demonstrations.
 
         Raises:
@@ -76,12 +76,12 @@ class InContextHead(ClassificationHead):
         left = (room(backbone.model, told.budget) - len(beginning) - longest) // PAD_TO * PAD_TO
         self._base = _Bound(script, backbone.language_head(), beginning, left)
 
-    def stand_behind(self, module: nn.Module) -> None:
-        """See `Head.stand_behind`: the likelihoods are those under the module's weights."""
+    def attach_module(self, module: nn.Module) -> None:
+        """See `Head.attach_module`: the likelihoods are those under the module's weights."""
         bound = self._bound
         self._base = replace(bound, room=(bound.room - virtual_tokens(module)) // PAD_TO * PAD_TO)
         self._continuations = Continuations(
-            module, bound.words, bound.beginning, continuations=bound.script.words, reuse=self._reuse
+            module, bound.lm_head, bound.beginning, continuations=bound.script.words, reuse=self._reuse
         )
 
     def encode(
@@ -96,7 +96,7 @@ class InContextHead(ClassificationHead):
         """Return log-likelihoods (labels) for each text of a batch."""
         parts = zip(torch.split(batch["input_ids"], _ROWS), torch.split(batch["attention_mask"], _ROWS), strict=True)
         if self._continuations is None:
-            raise RuntimeError("the head stands behind no module")
+            raise RuntimeError("the head has no module in front of it")
         return [row for ids, mask in parts for row in self._continuations.scores(ids, mask)]
 
     def save(self, folder: Path) -> None:

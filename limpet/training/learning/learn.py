@@ -117,7 +117,7 @@ def _heads(run: TrainingRun) -> Iterator[Head]:
     yield _own_head(run)
     for joint in run.joint.tasks:
         head = _new_head(run, joint.task) if joint.head is None else load_head(joint.head).requires_grad_(False)
-        head.bind(run.backbone)
+        head.bind_base(run.backbone)
         yield head
 
 
@@ -137,7 +137,7 @@ def _own_head(run: TrainingRun) -> Head:
         head = load_head(start.files)
     else:
         head = _new_head(run, task)
-    head.bind(run.backbone)
+    head.bind_base(run.backbone)
     return head
 
 

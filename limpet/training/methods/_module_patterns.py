@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["PLACES", "Places", "find"]
+__all__ = ["MODULE_PATTERNS", "ModulePatterns", "find_patterns"]
 
 
 @dataclass(frozen=True)
-class Places:
+class ModulePatterns:
     """Patterns of modules: the last projection of attention, that of the feed-forward block, keys and values.
 
     `last_norm` is the normalisation that takes the sum of the feed-forward block and its residual; null where blocks
@@ -25,53 +25,55 @@ class Places:
     last_norm: str | None = None
 
 
-_BERT = Places(
+_BERT = ModulePatterns(
     r".*layer\.\d+\.attention\.output\.dense",
     r".*layer\.\d+\.output\.dense",
     r".*attention\.self\.(key|value)",
     r".*layer\.\d+\.output\.LayerNorm",
 )
-_LLAMA = Places(
+_LLAMA = ModulePatterns(
     r".*layers\.\d+\.self_attn\.o_proj", r".*layers\.\d+\.mlp\.down_proj", r".*self_attn\.(k_proj|v_proj)"
 )
-_OPT = Places(r".*layers\.\d+\.self_attn\.out_proj", r".*layers\.\d+\.fc2", r".*_attn\.(k_proj|v_proj)")
+_OPT = ModulePatterns(r".*layers\.\d+\.self_attn\.out_proj", r".*layers\.\d+\.fc2", r".*_attn\.(k_proj|v_proj)")
 
-PLACES: dict[str, Places] = {
+MODULE_PATTERNS: dict[str, ModulePatterns] = {
     "bert": _BERT,
     "roberta": _BERT,
     "electra": _BERT,
     "deberta-v2": replace(_BERT, keys_and_values=r".*attention\.self\.(key_proj|value_proj)"),
-    "distilbert": Places(
+    "distilbert": ModulePatterns(
         r".*layer\.\d+\.attention\.out_lin",
         r".*layer\.\d+\.ffn\.lin2",
         r".*attention\.(k_lin|v_lin)",
         r".*layer\.\d+\.output_layer_norm",
     ),
     # keys and values share a projection with the queries here and in GPT-2
-    "modernbert": Places(r".*layers\.\d+\.attn\.Wo", r".*layers\.\d+\.mlp\.Wo", r".*attn\.Wqkv"),
+    "modernbert": ModulePatterns(r".*layers\.\d+\.attn\.Wo", r".*layers\.\d+\.mlp\.Wo", r".*attn\.Wqkv"),
     # one layer is used again and again, and so is what is added to it
-    "albert": Places(
+    "albert": ModulePatterns(
         r".*albert_layers\.\d+\.attention\.dense",
         r".*albert_layers\.\d+\.ffn_output",
         r".*attention\.(key|value)",
         r".*albert_layers\.\d+\.full_layer_layer_norm",
     ),
-    "gpt2": Places(r".*h\.\d+\.attn\.c_proj", r".*h\.\d+\.mlp\.c_proj", r".*attn\.c_attn"),
+    "gpt2": ModulePatterns(r".*h\.\d+\.attn\.c_proj", r".*h\.\d+\.mlp\.c_proj", r".*attn\.c_attn"),
     "llama": _LLAMA,
     "qwen2": _LLAMA,
     "opt": _OPT,
-    "t5": Places(r".*layer\.\d+\.SelfAttention\.o", r".*layer\.\d+\.DenseReluDense\.wo", r".*Attention\.(k|v)"),
+    "t5": ModulePatterns(
+        r".*layer\.\d+\.SelfAttention\.o", r".*layer\.\d+\.DenseReluDense\.wo", r".*Attention\.(k|v)"
+    ),
     "bart": replace(_OPT, last_norm=r".*layers\.\d+\.final_layer_norm"),
 }
-"""Architecture to its places."""
+"""Architecture to its patterns."""
 
 
-def find(architecture: str) -> Places:
-    """Return the places of an architecture.
+def find_patterns(architecture: str) -> ModulePatterns:
+    """Return the patterns of an architecture.
 
     Raises:
         ValueError: The table has no such architecture.
     """
-    if architecture not in PLACES:
-        raise ValueError(f"places are known for {', '.join(PLACES)}, not for {architecture}")
-    return PLACES[architecture]
+    if architecture not in MODULE_PATTERNS:
+        raise ValueError(f"places are known for {', '.join(MODULE_PATTERNS)}, not for {architecture}")
+    return MODULE_PATTERNS[architecture]

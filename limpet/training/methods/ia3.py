@@ -46,13 +46,13 @@ class Ia3(ThroughPeft):
         """Return the modules that take factors; see `Method.resolve`."""
         read_settings(self.name, self.settings, settings)
         try:
-            places = _module_patterns.find(backbone.config.model_type)
+            patterns = _module_patterns.find_patterns(backbone.config.model_type)
         except ValueError as error:
             raise UsageError(f"IA3's {error}.", "--method lora") from error
         return {
-            "target_modules": f"({places.keys_and_values})|({places.feed_forward})",
+            "target_modules": f"({patterns.keys_and_values})|({patterns.feed_forward})",
             # those whose input is scaled, not their output
-            "feedforward_modules": places.feed_forward,
+            "feedforward_modules": patterns.feed_forward,
         }
 
     def attach(self, backbone: PreTrainedModel, config: Mapping[str, Any]) -> nn.Module:

@@ -67,7 +67,7 @@ class TaskModel(nn.Module):
         frozen_heads = [one for one in others if not any(p.requires_grad for p in one.parameters())]
         self._frozen = frozen | {id(part) for one in frozen_heads for part in one.modules()}
         for one in (head, *others):
-            one.stand_behind(module)
+            one.attach_module(module)
 
     def forward(self, head_index: int | None = None, **batch: Tensor) -> Tensor:
         """Return outputs in float32 for a batch: token ids and mask, both (batch, length), and the head's fields.
@@ -234,7 +234,7 @@ def bound_head(backbone: Backbone, files: Mapping[str, Path]) -> Head:
         UsageError: The base lacks what the head needs.
     """
     head = load_head(files).to(backbone.device)
-    head.bind(backbone)
+    head.bind_base(backbone)
     return head
 
 

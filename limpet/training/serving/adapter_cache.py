@@ -1,4 +1,4 @@
-"""Versions that are ready to answer: their files verified, the one that was used longest ago let go."""
+"""The adapter cache: versions loaded to answer, their files verified; the one used longest ago is let go."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from limpet.training.serving.lora_slots import Layout
 from limpet.training.serving.verified_files import VerifiedFiles
 from limpet.training.task_types import TaskType, task_type
 
-__all__ = ["Ready", "Shelf"]
+__all__ = ["LoadedVersion", "AdapterCache"]
 
 _CONFIG_FILE, _TENSORS_FILE = PEFT_FILES
 # files of a version that put nothing on the base
@@ -36,8 +36,8 @@ _RECORD = 1 << 16
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A version that can answer.
+class LoadedVersion:
+    """A version that can answer, in memory.
 
     `shares_batches` says whether its texts can pass the base with those of others: its head reads one pass, and what
     it adds to the base, if anything, is a LoRA that slots can hold. Then `model` is the head on the bare base; else
@@ -52,13 +52,13 @@ class Ready:
     size: int
 
 
-class Shelf:
-    """What is ready, by the versions' digests.
+class AdapterCache:
+    """What is loaded, by the versions' digests.
 
     Args:
         store: The home's registry.
         backbone: The base in memory; nothing is attached to it.
-        memory: Bytes that may be kept ready; the version that was asked for last always is.
+        memory: Bytes that may be kept loaded; the version that was asked for last always is.
     """
 
     def __init__(self, store: Store, backbone: Backbone, memory: int) -> None:
@@ -66,34 +66,34 @@ class Shelf:
         self._files = VerifiedFiles(store.blobs)
         self._backbone = backbone
         self._memory = memory
-        self._ready: OrderedDict[str, Ready] = OrderedDict()
+        self._loaded: OrderedDict[str, LoadedVersion] = OrderedDict()
         self._layouts: dict[str, Layout | None] = {}
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self._loaded)
 
     @property
     def size(self) -> int:
-        """Bytes of all that is ready."""
-        return sum(ready.size for ready in self._ready.values())
+        """Bytes of all that is loaded."""
+        return sum(loaded.size for loaded in self._loaded.values())
 
-    def get(self, version: VersionRecord) -> Ready:
-        """Return a version ready to answer.
+    def get(self, version: VersionRecord) -> LoadedVersion:
+        """Return a version loaded to answer.
 
         Raises:
             IntegrityError: A file is missing, corrupt, or does not fit this base.
         """
-        if version.digest in self._ready:
-            self._ready.move_to_end(version.digest)
-            return self._ready[version.digest]
+        if version.digest in self._loaded:
+            self._loaded.move_to_end(version.digest)
+            return self._loaded[version.digest]
         made = self._make(version)
-        self._ready[version.digest] = made
+        self._loaded[version.digest] = made
         size = self.size
-        while size > self._memory and len(self._ready) > 1:
-            size -= self._ready.popitem(last=False)[1].size
+        while size > self._memory and len(self._loaded) > 1:
+            size -= self._loaded.popitem(last=False)[1].size
         return made
 
-    def fill(self, version: VersionRecord, slot: Tensor) -> None:
+    def copy_into(self, version: VersionRecord, slot: Tensor) -> None:
         """Copy a LoRA version's tensors into a slot (width), out of bytes that were hashed.
 
         Raises:
@@ -103,16 +103,16 @@ class Shelf:
         for _ in range(2):
             lora = self.get(version).lora
             if lora is not None and self._files.unchanged(digest):
-                lora.fill(slot)
+                lora.copy_into(slot)
                 # a write that came meanwhile has changed the file's times
                 if self._files.unchanged(digest):
                     return
-            self._ready.pop(version.digest, None)
+            self._loaded.pop(version.digest, None)
         raise IntegrityError(
             f"The file {digest} of {version.reference} is changed while it is read.", "limpet verify"
         )
 
-    def _make(self, version: VersionRecord) -> Ready:
+    def _make(self, version: VersionRecord) -> LoadedVersion:
         files = {file.name: self._files.path(file.digest) for file in version.files}
         kind = task_type(tasks.get(self._store, version.task).definition.type)
         size = _RECORD + sum(file.size for file in version.files if file.name in HEAD_FILES)
@@ -121,12 +121,12 @@ class Shelf:
             lora = self._lora(files)
             if lora or files.keys() <= _BESIDE:
                 model = TaskModel(self._backbone.model, head, frozenset()).eval()
-                return Ready(kind, model, lora, True, size)
+                return LoadedVersion(kind, model, lora, True, size)
         # on a copy of the modules, so that others can stay attached beside it
         beside = replace(self._backbone, model=shared_copy(self._backbone.model))
         module = methods.get(version.method).load(beside.model, files)
         model = TaskModel(module, bound_head(beside, files), frozenset()).eval()
-        return Ready(kind, model, None, False, size + self._own_size(model))
+        return LoadedVersion(kind, model, None, False, size + self._own_size(model))
 
     def _lora(self, files: Mapping[str, Path]) -> LoraFile | None:
         if _CONFIG_FILE not in files or _TENSORS_FILE not in files:
@@ -146,4 +146,4 @@ class Shelf:
 
 def _reads_one_pass(head: Head) -> bool:
     """Say whether a head reads what one pass of the base gives, and has no way of its own to answer."""
-    return type(head).answer is Head.answer and type(head).stand_behind is Head.stand_behind
+    return type(head).answer is Head.answer and type(head).attach_module is Head.attach_module

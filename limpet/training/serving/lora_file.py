@@ -54,7 +54,7 @@ class LoraFile:
     count: int
     runs: tuple[tuple[int, int, int], ...]
 
-    def fill(self, slot: Tensor) -> None:
+    def copy_into(self, slot: Tensor) -> None:
         """Copy the tensors into a slot (width), as float32."""
         # mapped for the length of the copy, so that no page of the file stays resident beside it; mapped privately,
         # so that nothing is ever written to it
@@ -133,8 +133,8 @@ def read_lora(path: Path, config: Mapping[str, Any], layout: Layout) -> LoraFile
 
 def _runs(layout: Layout, header: Mapping[str, Any], itemsize: int) -> tuple[tuple[int, int, int], ...]:
     runs: list[tuple[int, int, int]] = []
-    for target, places in zip(layout.targets, layout.starts, strict=True):
-        for letter, to in zip("AB", places, strict=True):
+    for target, starts in zip(layout.targets, layout.starts, strict=True):
+        for letter, to in zip("AB", starts, strict=True):
             _, _, start, stop = header[_tensor(target, letter)]
             first, count = start // itemsize, (stop - start) // itemsize
             last_first, last_to, last_count = runs[-1] if runs else (0, 0, 0)

@@ -1,7 +1,7 @@
 """Many LoRA adapters on one base in memory: slots for their tensors, and linear layers that read them row by row.
 
 A slot is a stretch of a buffer that was allocated beforehand. It holds all tensors of one adapter, so that putting an
-adapter in its place is one copy. Adapters whose tensors have the same names and shapes have slots of one width, and a
+adapter into a slot is one copy. Adapters whose tensors have the same names and shapes have slots of one width, and a
 batch may mix adapters of any widths: every linear layer adds to each row what that row's adapter adds
 (Hu et al. 2021, arXiv 2106.09685; per-row products as in Punica, Chen et al. 2023, arXiv 2310.18547).
 """
@@ -21,7 +21,7 @@ from torch.nn.functional import linear
 
 from limpet.training.base.shared_copy import shared_copy
 
-__all__ = ["Layout", "Place", "SlotBuffer", "SlottedBackbone", "Slots", "Target"]
+__all__ = ["Layout", "CacheSlot", "SlotBuffer", "SlottedBackbone", "Slots", "Target"]
 
 # tensors begin where a cache line does, as those that torch allocates
 _ALIGNED = 16
@@ -71,7 +71,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Place:
+class CacheSlot:
     """Where an adapter's tensors are: a layout's slots, and one of them."""
 
     slots: Slots
@@ -114,9 +114,9 @@ class Slots:
 
 
 class _Held(NamedTuple):
-    """An adapter in place, and the numbers of the buffer that are its own, from `start` to `stop`."""
+    """An adapter in a slot, and the numbers of the buffer that are its own, from `start` to `stop`."""
 
-    place: Place
+    cache_slot: CacheSlot
     start: int
     stop: int
 
@@ -125,7 +125,7 @@ class SlotBuffer:
     """One buffer for adapters of all layouts together; those that were used longest ago give way.
 
     A slot of a layout is a stretch of the buffer that begins at a multiple of the layout's width. Whoever takes it
-    takes it from all adapters, of whatever layout, that lie in it. What is in place stands in one table alone: an
+    takes it from all adapters, of whatever layout, that lie in it. What is in a slot stands in one table alone: an
     adapter leaves it before a number of its slot is touched, and enters it when its slot is whole. So whatever
     interrupts a copy, wherever, no adapter is found where another was written.
 
@@ -152,7 +152,7 @@ class SlotBuffer:
         return key in self._held
 
     def held(self) -> tuple[str, ...]:
-        """The keys of the adapters in place, the one that was used longest ago first."""
+        """The keys of the adapters in a slot, the one that was used longest ago first."""
         return tuple(self._held)
 
     def slots(self, layout: Layout) -> Slots:
@@ -166,22 +166,22 @@ class SlotBuffer:
             self._slots[layout] = Slots(layout, self._buffer)
         return self._slots[layout]
 
-    def place(
+    def put(
         self,
         key: str,
         layout: Layout,
         scale: float,
         *,
-        fill: Callable[[Tensor], None],
+        copy_into: Callable[[Tensor], None],
         staying: Set[str] = frozenset(),
-    ) -> Place | None:
-        """Return where an adapter is; `fill` writes its tensors into a slot (width) unless it is in place.
+    ) -> CacheSlot | None:
+        """Return where an adapter is; `copy_into` writes its tensors into a slot (width) unless it is in a slot.
 
         Args:
             key: The adapter.
             layout: What it has.
             scale: The factor of its product.
-            fill: Writes it.
+            copy_into: Writes it.
             staying: Keys of adapters that may not give way.
 
         Returns:
@@ -189,7 +189,7 @@ class SlotBuffer:
         """
         if key in self._held:
             self._held.move_to_end(key)
-            return self._held[key].place
+            return self._held[key].cache_slot
         if self._buffer is not None and len(self._buffer) < layout.width and staying:
             return None
         slots, width = self.slots(layout), layout.width
@@ -203,13 +203,13 @@ class SlotBuffer:
         for other in giving_way:
             held = self._held.pop(other)
             taken -= held.stop - held.start
-        fill(slots.slot(index))
+        copy_into(slots.slot(index))
         slots.scales[index] = scale
         slots.scale_of[index] = scale
-        place = Place(slots, index)
-        self._held[key] = _Held(place, index * width, (index + 1) * width)
+        cache_slot = CacheSlot(slots, index)
+        self._held[key] = _Held(cache_slot, index * width, (index + 1) * width)
         self._taken = taken + width
-        return place
+        return cache_slot
 
     def _free(self, slots: Slots) -> int | None:
         """Return the first slot in which no adapter lies; null if there is none."""
@@ -314,45 +314,45 @@ class SlottedBackbone:
         self.buffer = SlotBuffer(memory, self.module.device)
         self._rows = Rows()
 
-    def place(
+    def put(
         self,
         key: str,
         layout: Layout,
         scale: float,
         *,
-        fill: Callable[[Tensor], None],
+        copy_into: Callable[[Tensor], None],
         staying: Set[str] = frozenset(),
-    ) -> Place | None:
-        """Put an adapter in place, as `SlotBuffer.place` does, and let the layers that it changes read it."""
-        # beforehand: what is in place has all its layers reading it, whatever interrupts this
+    ) -> CacheSlot | None:
+        """Put an adapter in a slot, as `SlotBuffer.put` does, and let the layers that it changes read it."""
+        # beforehand: what is in a slot has all its layers reading it, whatever interrupts this
         if key not in self.buffer:
             for target in layout.targets:
-                self._watch(target.module)
-        return self.buffer.place(key, layout, scale, fill=fill, staying=staying)
+                self._attach_slots(target.module)
+        return self.buffer.put(key, layout, scale, copy_into=copy_into, staying=staying)
 
-    def run(self, places: Sequence[Place | None], **inputs: Any) -> Any:
-        """Return the base's output for a batch whose rows belong to the adapters at `places`; null is none.
+    def run(self, cache_slots: Sequence[CacheSlot | None], **inputs: Any) -> Any:
+        """Return the base's output for a batch whose rows belong to the adapters at `cache_slots`; null is none.
 
-        Rows whose places are equal stand together, and so do those of one layout.
+        Rows whose slots are equal stand together, and so do those of one layout.
         """
-        self._rows.size = len(places)
-        self._rows.segments = tuple(_segments(places))
+        self._rows.size = len(cache_slots)
+        self._rows.segments = tuple(_segments(cache_slots))
         return self.module(**inputs)
 
-    def _watch(self, name: str) -> None:
+    def _attach_slots(self, name: str) -> None:
         layer = self.module.get_submodule(name)
         # the layer itself knows, so that an interrupt leaves none without its hook and none with two
         if not any(isinstance(hook, _Beside) for hook in layer._forward_hooks.values()):
-            # a hook, and no layer in its place: models read the weights of their layers too
+            # a hook, and no layer in its stead: models read the weights of their layers too
             layer.register_forward_hook(_Beside(name, self._rows))
 
 
-def _segments(places: Sequence[Place | None]) -> list[Segment]:
+def _segments(cache_slots: Sequence[CacheSlot | None]) -> list[Segment]:
     found, at = [], 0
-    for slots, rows in groupby(places, key=lambda place: place.slots if place else None):
+    for slots, rows in groupby(cache_slots, key=lambda cache_slot: cache_slot.slots if cache_slot else None):
         held = list(rows)
         if slots is not None:
-            found += _cut(slots, at, [place.index for place in held if place])
+            found += _cut(slots, at, [cache_slot.index for cache_slot in held if cache_slot])
         at += len(held)
     return found
 

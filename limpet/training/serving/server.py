@@ -24,14 +24,14 @@ from limpet.training.batching.examples import Example
 from limpet.training.evaluation.predict_texts import Answer
 from limpet.training.evaluation.served import serve
 from limpet.training.model.task_model import TaskModel, backbone_inputs, check_base
-from limpet.training.serving.adapter_cache import Ready, Shelf
+from limpet.training.serving.adapter_cache import AdapterCache, LoadedVersion
 from limpet.training.serving.lora_file import LoraFile
-from limpet.training.serving.lora_slots import Place, SlottedBackbone
+from limpet.training.serving.lora_slots import CacheSlot, SlottedBackbone
 
 __all__ = ["MEMORY", "Served", "Server"]
 
 MEMORY = 256 * 2**20
-"""Bytes of adapters that are kept ready where nothing else is said."""
+"""Bytes of adapters that are kept loaded where nothing else is said."""
 
 Request = tuple[str, str | Sequence[str]]
 
@@ -79,7 +79,7 @@ class Server:
     def __init__(self, store: Store, backbone: Backbone, memory: int = MEMORY) -> None:
         self._store = store
         self._backbone = backbone
-        self.shelf = Shelf(store, backbone, memory)
+        self.adapter_cache = AdapterCache(store, backbone, memory)
         self.slotted = SlottedBackbone(backbone.model, memory)
         self._lock = Lock()
 
@@ -107,33 +107,33 @@ class Server:
         with self._lock:
             together: list[_Row] = []
             for version, indices in self._resolve(requests):
-                ready = self.shelf.get(version)
-                texts = self._encode(version, ready, indices, texts=[requests[index][1] for index in indices])
-                if ready.shares_batches:
+                loaded = self.adapter_cache.get(version)
+                texts = self._encode(version, loaded, indices, texts=[requests[index][1] for index in indices])
+                if loaded.shares_batches:
                     together += [_Row(texts, number) for number in range(len(indices))]
                 else:
-                    outcome = serve(self._backbone, ready.model, texts.encoded)
+                    outcome = serve(self._backbone, loaded.model, texts.encoded)
                     served.update(
                         _explained(
-                            ready, texts, range(len(indices)), predictions=outcome.predictions, outputs=outcome.rows
+                            loaded, texts, range(len(indices)), predictions=outcome.predictions, outputs=outcome.rows
                         )
                     )
             served.update(self._answer_together(together))
         return tuple(served[index] for index in range(len(requests)))
 
-    def place(self, version: VersionRecord) -> Place | None:
-        """Put a version's adapter in place and return where; null if it has none that slots can hold.
+    def put(self, version: VersionRecord) -> CacheSlot | None:
+        """Put a version's adapter in a slot and return where; null if it has none that slots can hold.
 
         Raises:
             IntegrityError: A file is missing, corrupt, or does not fit this base.
         """
-        lora = self.shelf.get(version).lora
-        return self._place(version, lora) if lora else None
+        lora = self.adapter_cache.get(version).lora
+        return self._put(version, lora) if lora else None
 
-    def _place(self, version: VersionRecord, lora: LoraFile, staying: Set[str] = frozenset()) -> Place | None:
-        """Put an adapter in place; null if there is no room beside those that stay."""
-        fill = partial(self.shelf.fill, version)
-        return self.slotted.place(version.digest, lora.layout, lora.scale, fill=fill, staying=staying)
+    def _put(self, version: VersionRecord, lora: LoraFile, staying: Set[str] = frozenset()) -> CacheSlot | None:
+        """Put an adapter in a slot; null if there is no room beside those that stay."""
+        copy_into = partial(self.adapter_cache.copy_into, version)
+        return self.slotted.put(version.digest, lora.layout, lora.scale, copy_into=copy_into, staying=staying)
 
     def _resolve(self, requests: Sequence[Request]) -> list[tuple[VersionRecord, list[int]]]:
         """Return each version that is asked for, with the indices of its requests; aliases may have moved."""
@@ -148,10 +148,15 @@ class Server:
         return [(records[reference], rows) for reference, rows in indices.items()]
 
     def _encode(
-        self, version: VersionRecord, ready: Ready, indices: Sequence[int], *, texts: Sequence[str | Sequence[str]]
+        self,
+        version: VersionRecord,
+        loaded: LoadedVersion,
+        indices: Sequence[int],
+        *,
+        texts: Sequence[str | Sequence[str]],
     ) -> _Texts:
-        examples = [Example(ready.kind.read_input(text)) for text in texts]
-        encoded = ready.model.encode(self._backbone.tokenizer, examples, int(version.config["max_length"]))
+        examples = [Example(loaded.kind.read_input(text)) for text in texts]
+        encoded = loaded.model.encode(self._backbone.tokenizer, examples, int(version.config["max_length"]))
         return _Texts(version, indices, examples, encoded)
 
     # all in one pass
@@ -163,24 +168,26 @@ class Server:
             for part in self._cut([rows[index] for index in batch]):
                 yield from self._answer_batch(part, length)
 
-    def _cut(self, rows: Sequence[_Row]) -> Iterator[list[tuple[_Row, Place | None]]]:
-        """Put the rows' adapters in place, in as many parts as it takes; rows of one slot stand together."""
-        part: list[tuple[_Row, Place | None]] = []
+    def _cut(self, rows: Sequence[_Row]) -> Iterator[list[tuple[_Row, CacheSlot | None]]]:
+        """Put the rows' adapters in a slot, in as many parts as it takes; rows of one slot stand together."""
+        part: list[tuple[_Row, CacheSlot | None]] = []
         staying: set[str] = set()
         # by their references too: the same bytes may have two numbers
         for row in sorted(rows, key=lambda row: (row.texts.version.digest, row.texts.version.reference)):
-            version, place = row.texts.version, None
-            if lora := self.shelf.get(version).lora:
-                place = self._place(version, lora, staying)
-                if place is None:
+            version, cache_slot = row.texts.version, None
+            if lora := self.adapter_cache.get(version).lora:
+                cache_slot = self._put(version, lora, staying)
+                if cache_slot is None:
                     yield _ordered(part)
                     part, staying = [], set()
-                    place = self._place(version, lora)
+                    cache_slot = self._put(version, lora)
                 staying.add(version.digest)
-            part.append((row, place))
+            part.append((row, cache_slot))
         yield _ordered(part)
 
-    def _answer_batch(self, part: Sequence[tuple[_Row, Place | None]], length: int) -> Iterator[tuple[int, Served]]:
+    def _answer_batch(
+        self, part: Sequence[tuple[_Row, CacheSlot | None]], length: int
+    ) -> Iterator[tuple[int, Served]]:
         device, groups = self._backbone.device, []
         for _, same in groupby((row for row, _ in part), key=lambda row: row.texts.version.reference):
             rows = list(same)
@@ -190,16 +197,16 @@ class Server:
         config = self.slotted.module.config
         whole = {name: torch.cat([batch[name] for _, _, batch in groups]) for name in ("input_ids", "attention_mask")}
         with torch.inference_mode():
-            output = self.slotted.run([place for _, place in part], **backbone_inputs(config, whole))
+            output = self.slotted.run([cache_slot for _, cache_slot in part], **backbone_inputs(config, whole))
         at = 0
         for texts, numbers, batch in groups:
-            ready = self.shelf.get(texts.version)
+            loaded = self.adapter_cache.get(texts.version)
             given = _Given(config, _rows_of(output, slice(at, at + len(numbers))))
             at += len(numbers)
             with torch.inference_mode():
-                answers = TaskModel(given, ready.model.head, frozenset()).eval().answer(batch)
+                answers = TaskModel(given, loaded.model.head, frozenset()).eval().answer(batch)
             outputs = [answer.cpu().contiguous() for answer in answers]
-            yield from _explained(ready, texts, numbers, predictions=ready.model.predict(outputs), outputs=outputs)
+            yield from _explained(loaded, texts, numbers, predictions=loaded.model.predict(outputs), outputs=outputs)
 
 
 class _Given(nn.Module):
@@ -223,14 +230,19 @@ def _rows_of(output: Any, rows: slice) -> Any:
 
 
 def _explained(
-    ready: Ready, texts: _Texts, numbers: Sequence[int], *, predictions: Sequence[Any], outputs: Sequence[Tensor]
+    loaded: LoadedVersion,
+    texts: _Texts,
+    numbers: Sequence[int],
+    *,
+    predictions: Sequence[Any],
+    outputs: Sequence[Tensor],
 ) -> Iterator[tuple[int, Served]]:
     """Yield what some of a version's texts came to, each with its index in the request."""
     for number, prediction, row in zip(numbers, predictions, outputs, strict=True):
-        answer = ready.model.head.explain(texts.examples[number], prediction, row, labels=texts.version.labels)
+        answer = loaded.model.head.explain(texts.examples[number], prediction, row, labels=texts.version.labels)
         yield texts.indices[number], Served(texts.version.reference, answer)
 
 
-def _ordered(part: Sequence[tuple[_Row, Place | None]]) -> list[tuple[_Row, Place | None]]:
+def _ordered(part: Sequence[tuple[_Row, CacheSlot | None]]) -> list[tuple[_Row, CacheSlot | None]]:
     """Rows of one slot stand together, and slots of one layout; rows without an adapter come first."""
     return sorted(part, key=lambda item: (id(item[1].slots), item[1].index) if item[1] else (0, 0))

@@ -138,7 +138,7 @@ def head_and_model(tmp_path: Path) -> tuple[Any, Any, Any]:
     home = a_home(tmp_path, "llama")
     backbone = home.backbone()
     head = build_head(home.task.show("headlines"), backbone.record, [])
-    head.bind(backbone)
+    head.bind_base(backbone)
     return head, TaskModel(backbone.model, head, frozenset()), backbone
 
 

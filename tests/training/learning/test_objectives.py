@@ -33,7 +33,7 @@ def a_model(home: Any, name: str, method: str) -> tuple[Any, Any]:
     torch.manual_seed(0)
     module = chosen.attach(backbone.model, chosen.resolve(backbone.model, {}))
     head = build_head(task, backbone.record, train)
-    head.bind(backbone)
+    head.bind_base(backbone)
     model = TaskModel(module, head, base_modules(backbone)).eval()
     examples = [cut(example, size) for example, size in zip(train, SIZES, strict=False)]
     return model, model.encode(backbone.tokenizer, examples, 24, learning=True)

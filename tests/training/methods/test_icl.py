@@ -72,7 +72,7 @@ def test_reading_the_demonstrations_once_changes_nothing(tmp_path: Path) -> None
     rows = []
     for reuse in (True, False):
         head = InContextHead(told, reuse)
-        head.bind(backbone)
+        head.bind_base(backbone)
         model = TaskModel(backbone.model, head, frozenset())
         examples = read_split(home.store, home.task.show("place"), "evaluation")
         encoded = model.encode(backbone.tokenizer, examples, 16)

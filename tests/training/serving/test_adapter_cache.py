@@ -1,4 +1,4 @@
-"""The shelf: bytes are hashed before they are used, once for each file, and again when the file may have changed."""
+"""The adapter cache: bytes are hashed before they are used, once a file, and again if the file may have changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from limpet.registry.blobs.protocol import blob_key
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training.model.task_model import version_files
-from limpet.training.serving.adapter_cache import Shelf
+from limpet.training.serving.adapter_cache import AdapterCache
 from limpet.training.serving.lora_file import layout_of, read_lora
 from limpet.training.serving.verified_files import VerifiedFiles
 from tests.training.serving.conftest import Make
@@ -103,35 +103,35 @@ def test_a_bit_that_flips_under_the_same_time_of_writing_is_found(counting: Stor
 @pytest.mark.parametrize("damage", [overwrite_in_place, Path.unlink])
 def test_a_known_file_that_changes_is_not_copied_into_a_slot(home: Home, make: Make, damage: object) -> None:
     version = make()
-    shelf = Shelf(home.store, home.backbone(), ROOMY)
-    lora = shelf.get(version).lora
+    adapter_cache = AdapterCache(home.store, home.backbone(), ROOMY)
+    lora = adapter_cache.get(version).lora
     assert lora is not None and callable(damage)
     damage(tensors_file(home.store, version)[1])
     with pytest.raises(IntegrityError, match=r"hash to|missing"):
-        shelf.fill(version, torch.empty(lora.layout.width))
-    assert len(shelf) == 0 and shelf.size == 0
+        adapter_cache.copy_into(version, torch.empty(lora.layout.width))
+    assert len(adapter_cache) == 0 and adapter_cache.size == 0
 
 
 def test_a_known_file_whose_times_alone_change_is_hashed_again_and_used(home: Home, make: Make) -> None:
     version = make()
-    shelf = Shelf(home.store, home.backbone(), ROOMY)
-    lora = shelf.get(version).lora
+    adapter_cache = AdapterCache(home.store, home.backbone(), ROOMY)
+    lora = adapter_cache.get(version).lora
     assert lora is not None
     os.utime(tensors_file(home.store, version)[1])
     slot = torch.zeros(lora.layout.width)
-    shelf.fill(version, slot)
+    adapter_cache.copy_into(version, slot)
     assert slot.abs().sum() > 0
 
 
 def test_a_slot_holds_the_tensors_of_the_file(home: Home, make: Make) -> None:
     version = make(r=3, target_modules="query,dense")
-    lora = Shelf(home.store, home.backbone(), ROOMY).get(version).lora
+    lora = AdapterCache(home.store, home.backbone(), ROOMY).get(version).lora
     assert lora is not None
     tensors = load_file(version_files(home.store, home.backbone(), version)["adapter_model.safetensors"])
     slot = torch.zeros(lora.layout.width)
-    lora.fill(slot)
-    for target, places in zip(lora.layout.targets, lora.layout.starts, strict=True):
-        for letter, start in zip("AB", places, strict=True):
+    lora.copy_into(slot)
+    for target, starts in zip(lora.layout.targets, lora.layout.starts, strict=True):
+        for letter, start in zip("AB", starts, strict=True):
             tensor = tensors[f"base_model.model.{target.module}.lora_{letter}.weight"]
             assert torch.equal(slot[start : start + tensor.numel()].view(tensor.shape), tensor)
     assert len(tensors) == 2 * len(lora.layout.targets)
@@ -141,7 +141,7 @@ def test_a_slot_holds_the_tensors_of_the_file(home: Home, make: Make) -> None:
 def test_the_factor_is_that_of_lora_or_of_rslora(
     home: Home, make: Make, settings: dict[str, object], scale: float
 ) -> None:
-    lora = Shelf(home.store, home.backbone(), ROOMY).get(make(**settings)).lora
+    lora = AdapterCache(home.store, home.backbone(), ROOMY).get(make(**settings)).lora
     assert lora is not None and lora.scale == scale
 
 
@@ -182,7 +182,7 @@ def test_what_slots_cannot_hold_is_left_to_peft(home: Home, make: Make, tmp_path
     half = read_lora(path, config, layout)
     assert half is not None
     slot = torch.zeros(layout.width)
-    half.fill(slot)
+    half.copy_into(slot)
     start = layout.starts[0][0]
     assert torch.equal(
         slot[start : start + tensors[first].numel()].view_as(tensors[first]), tensors[first].bfloat16().float()

@@ -20,7 +20,7 @@ from torch import Tensor
 from limpet.training.base.tensor_digests import module_digest
 from limpet.training.methods.lora import Lora
 from limpet.training.serving.lora_file import layout_of, read_lora
-from limpet.training.serving.lora_slots import Layout, Place, SlotBuffer, Slots, SlottedBackbone, Target
+from limpet.training.serving.lora_slots import CacheSlot, Layout, SlotBuffer, Slots, SlottedBackbone, Target
 from tests.tiny import tiny_base
 
 # another order of additions in float32: about a hundred roundings of numbers near 1
@@ -66,19 +66,19 @@ class Adapters:
         finally:
             self.method.detach(module)
 
-    def place(self, name: str, files: dict[str, Path]) -> Place:
+    def put(self, name: str, files: dict[str, Path]) -> CacheSlot:
         config = json.loads(files["adapter_config.json"].read_text(encoding="utf-8"))
         layout = layout_of(self.model, config)
         assert layout is not None
         lora = read_lora(files["adapter_model.safetensors"], config, layout)
         assert lora is not None
-        place = self.slotted.place(name, lora.layout, lora.scale, fill=lora.fill)
-        assert place is not None
-        return place
+        cache_slot = self.slotted.put(name, lora.layout, lora.scale, copy_into=lora.copy_into)
+        assert cache_slot is not None
+        return cache_slot
 
-    def slotted_rows(self, places: list[Place | None], batch: dict[str, Tensor]) -> Tensor:
+    def slotted_rows(self, cache_slots: list[CacheSlot | None], batch: dict[str, Tensor]) -> Tensor:
         with torch.inference_mode():
-            return self.hidden(self.slotted.run(places, **batch))
+            return self.hidden(self.slotted.run(cache_slots, **batch))
 
     @staticmethod
     def hidden(output: Any) -> Tensor:
@@ -105,7 +105,7 @@ def test_one_adapter_gives_the_bits_of_peft_there_and_back(adapters: Adapters) -
     a, b = adapters.plain(first, batch), adapters.plain(second, batch)
     assert not torch.equal(a, b)
     for name, files, expected in (("first", first, a), ("second", second, b), ("first", first, a)):
-        assert torch.equal(adapters.slotted_rows([adapters.place(name, files)] * 3, batch), expected)
+        assert torch.equal(adapters.slotted_rows([adapters.put(name, files)] * 3, batch), expected)
     assert torch.equal(adapters.slotted_rows([None] * 3, batch), adapters.hidden(adapters.model(**batch)))
     assert module_digest(adapters.model) == digest
     assert [id(module) for module in adapters.model.modules()] == modules
@@ -115,7 +115,7 @@ def test_each_row_of_a_mixed_batch_gets_its_own_adapter(adapters: Adapters) -> N
     kind = adapters.model.config.model_type
     targets = str(adapters.method.resolve(adapters.model, {})["target_modules"][0])
     files = [adapters.make(seed, r=4) for seed in range(4)] + [adapters.make(4, r=3, target_modules=targets)]
-    places = [adapters.place(str(number), one) for number, one in enumerate(files)]
+    cache_slots = [adapters.put(str(number), one) for number, one in enumerate(files)]
     for rows in (
         (0, 1, 2, 3),  # a slot a row, side by side
         (0, 0, 2, 2, 3, 3),  # groups of one size, with a slot between them
@@ -123,7 +123,7 @@ def test_each_row_of_a_mixed_batch_gets_its_own_adapter(adapters: Adapters) -> N
         (0, 0, 0, 0, 0, 1, 1, 1, 1, 4, 4),  # groups that are worth a product of their own
     ):
         batch = batch_of(kind, len(rows))
-        got = adapters.slotted_rows([None if row is None else places[row] for row in rows], batch)
+        got = adapters.slotted_rows([None if row is None else cache_slots[row] for row in rows], batch)
         for at, row in enumerate(rows):
             expected = adapters.hidden(adapters.model(**batch)) if row is None else adapters.plain(files[row], batch)
             assert (got[at] - expected[at]).abs().max() < CLOSE * expected.abs().max()
@@ -134,29 +134,29 @@ def room(count: int, layout: Layout = LAYOUT) -> SlotBuffer:
     return SlotBuffer(4 * layout.width * count, "cpu")
 
 
-def put(buffer: SlotBuffer, key: str, layout: Layout = LAYOUT, staying: Set[str] = frozenset()) -> Place | None:
-    """Place an adapter all of whose numbers, and whose factor, are the code of its name."""
+def put(buffer: SlotBuffer, key: str, layout: Layout = LAYOUT, staying: Set[str] = frozenset()) -> CacheSlot | None:
+    """CacheSlot an adapter all of whose numbers, and whose factor, are the code of its name."""
 
-    def fill(slot: Tensor) -> None:
+    def copy_into(slot: Tensor) -> None:
         slot.fill_(ord(key))
 
-    return buffer.place(key, layout, ord(key), fill=fill, staying=staying)
+    return buffer.put(key, layout, ord(key), copy_into=copy_into, staying=staying)
 
 
-def holds(buffer: SlotBuffer, layouts: Mapping[str, Layout]) -> dict[str, Place]:
-    """Insist that every adapter in place has its own numbers and factor, and return where they are."""
+def holds(buffer: SlotBuffer, layouts: Mapping[str, Layout]) -> dict[str, CacheSlot]:
+    """Insist that every adapter in a slot has its own numbers and factor, and return where they are."""
 
     def fail(slot: Tensor) -> None:
-        raise AssertionError("it was in place")
+        raise AssertionError("it was in a slot")
 
-    places = {}
+    cache_slots = {}
     for key in buffer.held():
-        place = buffer.place(key, layouts[key], 0.0, fill=fail)
-        assert place is not None
-        assert (place.slots.slot(place.index) == ord(key)).all()
-        assert place.slots.scales[place.index] == place.slots.scale_of[place.index] == ord(key)
-        places[key] = place
-    return places
+        cache_slot = buffer.put(key, layouts[key], 0.0, copy_into=fail)
+        assert cache_slot is not None
+        assert (cache_slot.slots.slot(cache_slot.index) == ord(key)).all()
+        assert cache_slot.slots.scales[cache_slot.index] == cache_slot.slots.scale_of[cache_slot.index] == ord(key)
+        cache_slots[key] = cache_slot
+    return cache_slots
 
 
 def test_slots_are_bounded_and_the_longest_unused_gives_way() -> None:
@@ -178,10 +178,10 @@ def test_an_adapter_that_could_not_be_copied_is_not_in_place() -> None:
 
     for _ in range(3):
         with pytest.raises(OSError):
-            buffer.place("b", LAYOUT, 1.0, fill=fail)
+            buffer.put("b", LAYOUT, 1.0, copy_into=fail)
         assert buffer.held() == ("a",)
-    place = put(buffer, "b")
-    assert place is not None and place.index == 1
+    cache_slot = put(buffer, "b")
+    assert cache_slot is not None and cache_slot.index == 1
     assert holds(buffer, dict.fromkeys("ab", LAYOUT)).keys() == {"a", "b"}
 
 
@@ -198,8 +198,8 @@ def test_adapters_of_several_layouts_share_one_limit_and_never_a_number(
     for number, others in steps:
         key, staying = chr(97 + number), {chr(97 + other) for other in others}
         before = buffer.held()
-        place = put(buffer, key, layouts[key], staying)
-        if place is None:
+        cache_slot = put(buffer, key, layouts[key], staying)
+        if cache_slot is None:
             assert staying and buffer.held() == before
         else:
             assert buffer.held()[-1] == key
@@ -270,8 +270,8 @@ def test_an_interrupt_while_layers_begin_to_listen_leaves_none_deaf_and_none_dou
     functions = ("_watch", "register_forward_hook")
     for step in itertools.count(1, 3):
         adapters.slotted = SlottedBackbone(adapters.model, 1 << 20)
-        ended = not interrupted(step, functions, partial(adapters.place, "a", files))
-        assert torch.equal(adapters.slotted_rows([adapters.place("a", files)] * 2, batch), expected)
+        ended = not interrupted(step, functions, partial(adapters.put, "a", files))
+        assert torch.equal(adapters.slotted_rows([adapters.put("a", files)] * 2, batch), expected)
         if ended:
             break
     assert step > 100
@@ -279,7 +279,7 @@ def test_an_interrupt_while_layers_begin_to_listen_leaves_none_deaf_and_none_dou
 
 def test_tensors_in_a_slot_begin_where_a_cache_line_does() -> None:
     layout = Layout((Target("x", 3, 5, 7), Target("y", 1, 2, 3)))
-    assert all(start % 16 == 0 for places in layout.starts for start in places)
+    assert all(start % 16 == 0 for starts in layout.starts for start in starts)
     buffer = torch.zeros(3 * layout.width)
     stacks = Slots(layout, buffer).stacks("y")
     assert stacks is not None

@@ -94,7 +94,7 @@ def test_little_memory_makes_it_slower_and_nothing_else(home: Home, make: Make) 
     requests = [(version.reference, text) for text in TEXTS for version in made]
     roomy, tight = home.serve(), home.serve(memory=1)
     assert apart(ask(tight, requests), ask(roomy, requests)) < CLOSE
-    assert len(tight.shelf) == 1 and len(roomy.shelf) == 5
+    assert len(tight.adapter_cache) == 1 and len(roomy.adapter_cache) == 5
     assert set(roomy.slotted.buffer.held()) == {version.digest for version in made}
     assert len(tight.slotted.buffer.held()) == 1
 
@@ -105,7 +105,7 @@ def test_adapters_of_every_layout_together_keep_to_the_memory(home: Home, make: 
     roomy = home.serve()
     expected = ask(roomy, requests)
     assert len(roomy.slotted.buffer.held()) == len(made)
-    largest = roomy.shelf.get(made[-1]).lora
+    largest = roomy.adapter_cache.get(made[-1]).lora
     assert largest is not None
     for memory in (4 * largest.layout.width, 6 * largest.layout.width):
         tight = home.serve(memory=memory)

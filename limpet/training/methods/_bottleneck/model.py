@@ -9,7 +9,7 @@ from torch import nn
 
 from limpet.training.methods._bottleneck.config import BottleneckConfig
 from limpet.training.methods._bottleneck.layer import BottleneckLayer
-from limpet.training.methods._module_patterns import find
+from limpet.training.methods._module_patterns import find_patterns
 
 __all__ = ["BottleneckModel", "pattern"]
 
@@ -18,12 +18,12 @@ def pattern(architecture: str, placement: str) -> str:
     """Return the pattern of all projections that take an adapter.
 
     Raises:
-        ValueError: The places of this architecture are not known.
+        ValueError: The modules of this architecture are not known.
     """
-    places = find(architecture)
+    patterns = find_patterns(architecture)
     if placement == "houlsby":
-        return f"({places.attention})|({places.feed_forward})"
-    return places.last_norm or places.feed_forward
+        return f"({patterns.attention})|({patterns.feed_forward})"
+    return patterns.last_norm or patterns.feed_forward
 
 
 class BottleneckModel(BaseTuner):  # type: ignore[misc]
