@@ -130,7 +130,7 @@ def test_a_method_that_fails_gives_its_reason_and_the_others_go_on(home: Home) -
     settings = {"lora": {"r": 0}, "partial": {"layers": 9}, "probe": {"lr": 0.05}}
     bench = home.bench.methods("place", ["lora", "partial", "probe", "peft:xlora"], epochs=1, settings=settings)
     assert [row.reason for row in bench.rows] == [
-        "LoRA's rank must be at least 1, not 0.",
+        "Setting 'r' of method 'lora' must be at least 1, not 0.",
         "This base has 2 layers, so the top 9 can't be trained.",
         "",
         bench.rows[3].reason,

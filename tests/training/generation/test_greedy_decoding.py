@@ -131,7 +131,9 @@ def test_virtual_tokens_count_and_no_method_needs_to_go_without_the_cache(
 ) -> None:
     model, head = lively(tmp_path / kind, kind)
     method = methods.get(name)
-    module = trained(model, name, {"virtual_tokens": 5} if "virtual_tokens" in method.settings else {})
+    module = trained(
+        model, name, {"virtual_tokens": 5} if "virtual_tokens" in methods.default_settings(method.settings) else {}
+    )
     expected = [step_by_step(module, head, prompt) for prompt in PROMPTS]
     assert ours(module, head, PROMPTS, frozenset()) == expected
     method.detach(module)

@@ -241,7 +241,7 @@ CELLS = [
 def test_fused_attention_answers_what_plain_attention_does(tmp_path: Path, kind: str, method: str) -> None:
     chosen = methods.get(method)
     # as few virtual tokens as fit into a tiny model's positions beside the text
-    few = {"virtual_tokens": 4} if "virtual_tokens" in chosen.settings else {}
+    few = {"virtual_tokens": 4} if "virtual_tokens" in methods.default_settings(chosen.settings) else {}
     module: Any = attached(tmp_path, kind, method, few)
     inputs = {"input_ids": LONG, "attention_mask": (LONG != 0).long()}
     if module.config.is_encoder_decoder:

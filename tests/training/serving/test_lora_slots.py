@@ -267,7 +267,7 @@ def test_an_interrupt_while_layers_begin_to_listen_leaves_none_deaf_and_none_dou
     adapters = Adapters("bert", tmp_path)
     files, batch = adapters.make(1, target_modules="query"), batch_of("bert", 2)
     expected = adapters.plain(files, batch)
-    functions = ("_watch", "register_forward_hook")
+    functions = ("_attach_slots", "register_forward_hook")
     for step in itertools.count(1, 3):
         adapters.slotted = SlottedBackbone(adapters.model, 1 << 20)
         ended = not interrupted(step, functions, partial(adapters.put, "a", files))
