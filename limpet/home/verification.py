@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from limpet.errors import LimpetError
 from limpet.first_few import first_few
 from limpet.registry import versions
-from limpet.registry.findings import Problem
+from limpet.registry.findings import Finding
 from limpet.registry.records import bases, log, reference_outputs
 from limpet.registry.records.alarms import open_alarms
 from limpet.registry.verification.verify import contents, verify
 
 if TYPE_CHECKING:
     from limpet.home.context import HomeContext
-    from limpet.registry.records.reference_outputs import Probe
+    from limpet.registry.records.reference_outputs import ReferenceOutputs
     from limpet.registry.store import Store
     from limpet.registry.values import BaseRecord, VersionRecord
     from limpet.training.base.backbone import Backbone
@@ -38,7 +38,7 @@ class Verification:
     the digest of the log's newest event, which covers the log and every row that it tells of; null for an empty log.
     """
 
-    problems: tuple[Problem, ...]
+    problems: tuple[Finding, ...]
     checked: Mapping[str, int]
     notes: tuple[str, ...] = ()
     log_head: str | None = None
@@ -48,7 +48,7 @@ class Verification:
 class _Replays:
     """What replaying the probes gave, one version after the other."""
 
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Finding] = field(default_factory=list)
     without: list[str] = field(default_factory=list)
     on_unsound_bases: list[str] = field(default_factory=list)
     identical: int = 0
@@ -67,7 +67,7 @@ def verify_home(context: HomeContext, *, deep: bool, probe: bool, progress: Prog
 
     problems += verify(context.store, deep, tell)
     progress.finish()
-    problems += [Problem("alarm", alarm.version, alarm.sentence()) for alarm in open_alarms(context.store)]
+    problems += [Finding("alarm", alarm.version, alarm.sentence()) for alarm in open_alarms(context.store)]
     checked, head = contents(context.store), log.head(context.store)
     if not probe:
         return Verification(tuple(problems), checked, log_head=head)
@@ -90,9 +90,9 @@ def verify_base(store: Store, name: str | None = None) -> BaseRecord:
     return record
 
 
-def _check_bases(context: HomeContext, progress: Progress) -> tuple[list[Problem], dict[str, BaseRecord]]:
+def _check_bases(context: HomeContext, progress: Progress) -> tuple[list[Finding], dict[str, BaseRecord]]:
     """Return what is wrong with the bases, and those that are sound by their digests."""
-    problems: list[Problem] = []
+    problems: list[Finding] = []
     sound: dict[str, BaseRecord] = {}
     records = bases.list_all(context.store)
     progress.start("verify bases", len(records))
@@ -100,7 +100,7 @@ def _check_bases(context: HomeContext, progress: Progress) -> tuple[list[Problem
         try:
             sound[record.digest] = verify_base(context.store, record.name)
         except LimpetError as error:
-            problems.append(Problem("base", record.name, error.message))
+            problems.append(Finding("base", record.name, error.message))
         progress.advance(index + 1, record.name)
     progress.finish()
     return problems, sound
@@ -108,12 +108,12 @@ def _check_bases(context: HomeContext, progress: Progress) -> tuple[list[Problem
 
 def _replay_all(context: HomeContext, sound: Mapping[str, BaseRecord], progress: Progress) -> _Replays:
     replays = _Replays()
-    by_base: dict[str, list[tuple[VersionRecord, Probe]]] = {}
+    by_base: dict[str, list[tuple[VersionRecord, ReferenceOutputs]]] = {}
     for version in _live(context):
         try:
             probe = reference_outputs.of(context.store, version.reference)
         except LimpetError as error:
-            replays.problems.append(Problem("probe", version.reference, f"it can't be replayed: {error.message}"))
+            replays.problems.append(Finding("probe", version.reference, f"it can't be replayed: {error.message}"))
             continue
         if probe is None:
             replays.without.append(version.reference)
@@ -151,17 +151,17 @@ def _backbone(context: HomeContext, record: BaseRecord) -> Backbone:
 
 
 def _replay(
-    context: HomeContext, backbone: Backbone, version: VersionRecord, *, probe: Probe, replays: _Replays
+    context: HomeContext, backbone: Backbone, version: VersionRecord, *, probe: ReferenceOutputs, replays: _Replays
 ) -> None:
     from limpet.training.evaluation.reference_outputs import replay
 
     try:
         found = replay(context.store, backbone, version, recorded=probe)
     except LimpetError as error:
-        replays.problems.append(Problem("probe", version.reference, f"it can't be replayed: {error.message}"))
+        replays.problems.append(Finding("probe", version.reference, f"it can't be replayed: {error.message}"))
         return
     if not found.sound:
-        replays.problems.append(Problem("probe", version.reference, _detail(found)))
+        replays.problems.append(Finding("probe", version.reference, _detail(found)))
     elif found.identical:
         replays.identical += 1
     else:

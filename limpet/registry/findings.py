@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["HARMLESS", "Problem"]
+__all__ = ["HARMLESS", "Finding"]
 
 HARMLESS = frozenset({"orphan", "stray"})
 """Kinds of problems that harm nothing recorded: files that a process which died has left."""
 
 
 @dataclass(frozen=True)
-class Problem:
+class Finding:
     """One thing that is not as it was recorded.
 
     `where` names the version, task, alias, base or file; `detail` says what was found. `kind` is one of:

@@ -193,11 +193,11 @@ def _shards(folder: Path) -> dict[str, set[str]] | None:
             "restore the folder from where the model came",
         )
     content = _parse(index)
-    places = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(places, dict) or not places:
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
         raise IntegrityError(f"{index} has no weight_map.", "restore the file from where the model came")
     shards: dict[str, set[str]] = {}
-    for name, file in places.items():
+    for name, file in weight_map.items():
         if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
             raise IntegrityError(
                 f"{index} places {name!r} in {file!r}, which is no file beside it.", "limpet base add"

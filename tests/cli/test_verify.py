@@ -13,7 +13,7 @@ from transformers import AutoModel
 from limpet.home import Home
 from limpet.registry import versions
 from limpet.registry.blobs.local import LocalBlobs
-from limpet.registry.database.schema import ProbeRow
+from limpet.registry.database.schema import ReferenceOutputsRow
 from limpet.registry.formats.canonical import digest_bytes
 from limpet.registry.records import reference_outputs
 from limpet.registry.store import open_store
@@ -107,7 +107,7 @@ def test_another_library_with_the_same_numbers_is_a_note_and_no_problem(
 def test_versions_from_before_there_were_probes_are_a_note(copy: Limpet) -> None:
     store = open_store(copy.home)
     with store.database.write() as session:
-        session.delete(session.get_one(ProbeRow, 1))
+        session.delete(session.get_one(ReferenceOutputsRow, 1))
     store.database.close()
     outcome = copy("verify", "--probe")
     assert outcome.code == 0
@@ -122,7 +122,7 @@ def test_an_answer_that_no_environment_explains_is_named(home: Home) -> None:
     forged = reference_outputs.write(probe.inputs, [[0.5] * 3] * 5, probe.max_length, environment=probe.environment)
     home.store.blobs.put_bytes(forged)
     with home.store.database.write() as session:
-        session.get_one(ProbeRow, 1).digest = digest_bytes(forged)
+        session.get_one(ReferenceOutputsRow, 1).digest = digest_bytes(forged)
     (problem,) = [problem for problem in home.verify(probe=True).problems if problem.kind == "probe"]
     assert problem.where == versions.resolve(home.store, "place@1").reference
     assert "the recorded environment is this one" in problem.detail

@@ -11,7 +11,7 @@ from limpet.cli.options.invocation import Invocation, pass_invocation
 from limpet.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from limpet.registry.findings import Problem
+    from limpet.registry.findings import Finding
 
 __all__ = ["command"]
 
@@ -48,7 +48,7 @@ def command(invocation: Invocation, deep: bool, probe: bool) -> None:
 _OF_ROWS = frozenset({"row", "trigger", "log", "alias", "number", "manifest"})
 
 
-def _hint(problems: tuple[Problem, ...]) -> str:
+def _hint(problems: tuple[Finding, ...]) -> str:
     from limpet.registry.findings import HARMLESS
 
     kinds = {problem.kind for problem in problems}

@@ -96,7 +96,7 @@ def register_measured(
         backbone, draft.method, files, inputs=inputs, max_length=int(draft.config["max_length"])
     )
     backbone.check_untouched()
-    version, created = versions.register(store, draft, files, probe=outputs)
+    version, created = versions.register(store, draft, files, outputs=outputs)
     return Added(version, created, record_evaluation(store, backbone, version, state=version, measured=measured))
 
 

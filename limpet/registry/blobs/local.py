@@ -45,7 +45,7 @@ class LocalBlobs:
         blobs: list[Blob] = []
         for path in paths:
             with _opened(path) as source, _typed_os_errors(self.root):
-                blobs.append(self._place(source))
+                blobs.append(self._write(source))
         self._sync_folders(blobs)
         return tuple(blobs)
 
@@ -56,7 +56,7 @@ class LocalBlobs:
             LimpetError: The store can't be written.
         """
         with _typed_os_errors(self.root):
-            blob = self._place(io.BytesIO(data))
+            blob = self._write(io.BytesIO(data))
         self._sync_folders([blob])
         return blob.digest
 
@@ -120,10 +120,10 @@ class LocalBlobs:
             IntegrityError: A folder on the way to them is a link: what is behind it may be another's.
             LimpetError: The file can't be removed.
         """
-        place = Path(blob_key(digest))
-        if (self.root / place.parent).resolve() != self.root.resolve() / place.parent:
-            raise IntegrityError(f"{self.root / place.parent} leads out of the blob store.", "limpet verify")
-        _remove(self.root / place)
+        key = Path(blob_key(digest))
+        if (self.root / key.parent).resolve() != self.root.resolve() / key.parent:
+            raise IntegrityError(f"{self.root / key.parent} leads out of the blob store.", "limpet verify")
+        _remove(self.root / key)
 
     def strays(self) -> Iterator[str]:
         """Yield every file that is not a blob in its place, as a path inside the store."""
@@ -200,10 +200,10 @@ class LocalBlobs:
         return self
 
     def _names(self, folder: str) -> Iterator[str]:
-        place = self.root / folder
-        if not place.is_dir():
+        path = self.root / folder
+        if not path.is_dir():
             return
-        with os.scandir(place) as found:
+        with os.scandir(path) as found:
             entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
             # a link is never followed: what it points at is not the store's
@@ -229,7 +229,7 @@ class LocalBlobs:
             raise IntegrityError(f"{name!r} is no stray file of the blob store.", "limpet verify")
         return file
 
-    def _place(self, source: IO[bytes]) -> Blob:
+    def _write(self, source: IO[bytes]) -> Blob:
         """Put a source's bytes in their place, durable but for the folder's entry."""
         _make_folder(self.root / "tmp")
         temporary = self.root / "tmp" / secrets.token_hex(16)

@@ -107,8 +107,8 @@ def check_stray(name: str) -> str:
     Raises:
         IntegrityError: It lies outside.
     """
-    place = PurePosixPath(name)
-    if not name or place.is_absolute() or ".." in place.parts:
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts:
         raise IntegrityError(f"{name!r} is no file of the blob store.", "limpet verify")
     return name
 

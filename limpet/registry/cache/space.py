@@ -41,7 +41,7 @@ _TEMPORARY = (
     r"|[0-9a-f]{64}\.[0-9]+\.tmp|\.(\w+-[0-9.]+|[0-9a-f]{64})-[a-z0-9_]{8}"
 )
 _TEMPORARY_FINGERPRINT = rf"tmp[a-z0-9_]{{8}}|{_TEMPORARY}"
-_PLACES = (
+_WHERE = (
     ("token ids", "tokens", _KEY),
     ("features", "features", _KEY),
     ("fingerprints", "fingerprints/folders", _KEY),
@@ -171,9 +171,9 @@ def _remove(item: _Item, dry_run: bool = False) -> bool:
 
 def _items(cache: Path) -> Iterator[_Item]:
     """Everything in the cache that is limpet's own, by its place and name."""
-    for kind, place, name in _PLACES:
+    for kind, folder, name in _WHERE:
         pattern = re.compile(name)
-        for entry in _entries(cache, place):
+        for entry in _entries(cache, folder):
             if pattern.fullmatch(entry.name):
                 if kind != "sample bases" or (Path(entry.path) / MARK).is_file():
                     yield from _item(kind, entry)
@@ -223,9 +223,9 @@ def _size(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
-def _entries(folder: Path, place: str) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, below: str) -> list[os.DirEntry[str]]:
     """The entries of a folder below another; none where a part of the way is a link, no folder, or can't be read."""
-    for part in Path(place).parts:
+    for part in Path(below).parts:
         folder = folder / part
         if folder.is_symlink():
             return []

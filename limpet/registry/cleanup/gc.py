@@ -22,7 +22,7 @@ from limpet.registry.database.schema import TaskRow
 from limpet.registry.records import log
 from limpet.registry.store import Store, ownership
 from limpet.registry.store.blob_removal import announce, removing
-from limpet.registry.store.referenced_blobs import mentioned_digests, needed_blobs
+from limpet.registry.store.referenced_blobs import mentioned_digests, referenced_blobs
 from limpet.registry.system.clock import seconds_of, utc_ago
 from limpet.registry.system.failpoints import reach
 
@@ -174,14 +174,18 @@ def collect(
 
 
 def _mark(store: Store, rules: _Rules, without: set[int]) -> _Marked:
-    # listed before the records are read: what is stored and recorded in between is then never taken for unneeded
+    # listed before the records are read: what is stored and recorded in between is then never taken for unreferenced
     stored, others = list(store.blobs.digests()), list(store.blobs.strays())
     with store.database.read() as session:
-        needed = needed_blobs(session, deleted_since=rules.since, without=without)
-        named = mentioned_digests(session) | (needed_blobs(session).keys() if without else set())
+        referenced = referenced_blobs(session, deleted_since=rules.since, without=without)
+        named = mentioned_digests(session) | (referenced_blobs(session).keys() if without else set())
         task = session.scalar(select(func.max(TaskRow.id))) or 0
-    unneeded = {digest: "deleted" if digest in named else "orphans" for digest in stored if digest not in needed}
-    blobs = {digest: kind for digest, kind in unneeded.items() if rules.may_go(store.blobs.modified(digest), kind)}
+    unreferenced = {
+        digest: "deleted" if digest in named else "orphans" for digest in stored if digest not in referenced
+    }
+    blobs = {
+        digest: kind for digest, kind in unreferenced.items() if rules.may_go(store.blobs.modified(digest), kind)
+    }
     temporary = [name for name in others if _TEMPORARY.fullmatch(name)]
     # a process that stores a file has it under a temporary name for as long as the disk takes
     grace = max(rules.grace, _HOUR)
@@ -231,13 +235,13 @@ def _batches(digests: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _remove(store: Store, batch: dict[str, str], task: int, *, rules: _Rules) -> dict[str, Tally]:
-    """Remove those of a few blobs that are still unneeded and old; asked while no other gc is at work."""
+    """Remove those of a few blobs that are still unreferenced and old; asked while no other gc is at work."""
     old = {digest for digest, kind in batch.items() if rules.may_go(store.blobs.modified(digest), kind)}
     sizes = {digest: store.blobs.size(digest) for digest in old}
     removed: dict[str, Tally] = {}
     with store.database.write("gc") as session:
         # a record made since the marking needs its bytes; one that is made from now on looks for them
-        going = sorted(old - needed_blobs(session, deleted_since=rules.since, among=old, after_task=task).keys())
+        going = sorted(old - referenced_blobs(session, deleted_since=rules.since, among=old, after_task=task).keys())
         for digest in going:
             _count(removed, batch[digest], sizes[digest])
         announce(session, going)

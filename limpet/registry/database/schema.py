@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    Dialect,
     Float,
     ForeignKey,
     Index,
     Integer,
-    MetaData,
-    String,
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.orm import Mapped, mapped_column
 
-from limpet.registry.formats.canonical import canonical_json
-from limpet.registry.formats.json_values import JsonValue
+from limpet.registry.database.columns import DIGEST, NAME, TIME, CanonicalJson, TableBase
 
 __all__ = [
     "APPEND_ONLY",
@@ -39,12 +33,11 @@ __all__ = [
     "LogEventRow",
     "MirrorItemRow",
     "PolicyRow",
-    "ProbeRow",
+    "ReferenceOutputsRow",
     "RemovedBlobRow",
     "StepCellRow",
     "StepRow",
     "StreamRow",
-    "TableBase",
     "TaskRow",
     "VersionFileRow",
     "VersionNoteRow",
@@ -57,39 +50,6 @@ HEAD = "0004"
 
 APPEND_ONLY = ("alias_events", "log_events", "version_notes")
 """The tables whose rows the database itself refuses to change or to delete, by triggers that the migrations make."""
-
-DIGEST = String(71)
-NAME = String(64)
-TIME = String(27)
-
-
-class CanonicalJson(TypeDecorator[JsonValue]):
-    """A JSON value kept as canonical text, so that equal values are equal bytes on every database."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: JsonValue, dialect: Dialect) -> str:
-        """Return the text to store."""
-        return canonical_json(value).decode("utf-8")
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> JsonValue:
-        """Return the value that the stored text stands for."""
-        content: JsonValue = json.loads(value or "null")
-        return content
-
-
-class TableBase(DeclarativeBase):
-    """What all tables share: names for constraints that do not depend on the database."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
 
 
 class BaseRow(TableBase):
@@ -221,7 +181,7 @@ class VersionNoteRow(TableBase):
     created_at: Mapped[str] = mapped_column(TIME)
 
 
-class ProbeRow(TableBase):
+class ReferenceOutputsRow(TableBase):
     """A version's probe: the blob with a few fixed inputs and the logits that they gave when it was registered."""
 
     __tablename__ = "probes"

@@ -25,7 +25,7 @@ from limpet.registry.formats.json_values import JsonObject, JsonValue
 from limpet.registry.formats.peft_allowed_fields import peft_type_of
 from limpet.registry.formats.safetensors_header import check_header
 from limpet.registry.formats.strict_json import read_json
-from limpet.registry.formats.task_documents import FORMS, head_problem, probe_problem, row_problem
+from limpet.registry.formats.task_documents import FORMS, head_problem, outputs_problem, row_problem
 from limpet.registry.records import reference_outputs, tasks
 from limpet.registry.values import (
     Environment,
@@ -39,18 +39,18 @@ from limpet.registry.versions import MANIFEST_FILE, identity
 
 __all__ = [
     "BASE_FILE",
-    "PROBE_FILE",
+    "OUTPUTS_FILE",
     "RESERVED_FILES",
     "TASK_FILE",
-    "IncomingBase",
-    "IncomingVersion",
+    "BundledBase",
+    "BundledVersion",
     "check_entries",
     "split_file",
 ]
 
 TASK_FILE = "task.json"
 BASE_FILE = "base.json"
-PROBE_FILE = "probe.json"
+OUTPUTS_FILE = "probe.json"
 _SPLITS = ("train", "validation", "evaluation")
 _LONGEST_LINE = 16 << 20
 
@@ -60,12 +60,12 @@ def split_file(split: str) -> str:
     return f"data-{split}.jsonl"
 
 
-RESERVED_FILES = frozenset({MANIFEST_FILE, TASK_FILE, BASE_FILE, PROBE_FILE, *map(split_file, _SPLITS)})
+RESERVED_FILES = frozenset({MANIFEST_FILE, TASK_FILE, BASE_FILE, OUTPUTS_FILE, *map(split_file, _SPLITS)})
 """Names of a bundle's own documents; `labels.json` may be one of the version's files too."""
 
 
 @dataclass(frozen=True)
-class IncomingBase:
+class BundledBase:
     """The base that a bundle's version was trained on: what to call it, and its fingerprint."""
 
     name: str
@@ -74,11 +74,11 @@ class IncomingBase:
 
 
 @dataclass(frozen=True)
-class IncomingVersion:
+class BundledVersion:
     """A bundle whose every document was found sound: a version about to be registered.
 
-    `splits` has a local file for each split by its name, and is empty where the bundle has no data; `probe` is the
-    blob of the version's probe, null where it has none.
+    `splits` has a local file for each split by its name, and is empty where the bundle has no data; `outputs` is the
+    blob of the version's reference outputs, null where it has none.
     """
 
     draft: VersionDraft
@@ -87,12 +87,12 @@ class IncomingVersion:
     manifest_digest: str
     files: Mapping[str, Path]
     task: TaskRecord
-    base: IncomingBase
+    base: BundledBase
     splits: Mapping[str, Path]
-    probe: bytes | None
+    outputs: bytes | None
 
 
-def check_entries(index: Index, copies: Mapping[str, Path]) -> IncomingVersion:
+def check_entries(index: Index, copies: Mapping[str, Path]) -> BundledVersion:
     """Read the documents among a bundle's entries and hold them against each other.
 
     Args:
@@ -122,7 +122,7 @@ def check_entries(index: Index, copies: Mapping[str, Path]) -> IncomingVersion:
     _check_adapter({file.name for file in listed}, draft.method, copies)
     _check_head({file.name for file in listed}, copies, task)
     _check_others({file.name for file in listed}, copies)
-    return IncomingVersion(
+    return BundledVersion(
         draft=draft,
         digest=digest,
         created_at=manifest["created_at"],
@@ -131,7 +131,7 @@ def check_entries(index: Index, copies: Mapping[str, Path]) -> IncomingVersion:
         task=task,
         base=base,
         splits=_splits(task, entries, copies),
-        probe=_probe(draft, task, copies),
+        outputs=_outputs(draft, task, copies),
     )
 
 
@@ -191,9 +191,9 @@ def _task(document: JsonValue) -> TaskRecord:
     return record
 
 
-def _base(document: JsonValue) -> IncomingBase:
+def _base(document: JsonValue) -> BundledBase:
     content = _checked(BASE_FILE, document, BASE)
-    return IncomingBase(content["name"], content["kind"], content["digest"])
+    return BundledBase(content["name"], content["kind"], content["digest"])
 
 
 def _check_adapter(names: set[str], method: str, copies: Mapping[str, Path]) -> None:
@@ -261,13 +261,13 @@ def _check_split(path: Path, name: str, split: SplitRecord, *, task: TaskRecord)
     _agree(f"labels of {name} and in {TASK_FILE}", {k: v for k, v in counts.items() if v}, told)
 
 
-def _probe(draft: VersionDraft, task: TaskRecord, copies: Mapping[str, Path]) -> bytes | None:
-    if PROBE_FILE not in copies:
+def _outputs(draft: VersionDraft, task: TaskRecord, copies: Mapping[str, Path]) -> bytes | None:
+    if OUTPUTS_FILE not in copies:
         return None
-    data = copies[PROBE_FILE].read_bytes()
-    probe = reference_outputs.parse(data)
-    if wrong := probe_problem(task.definition.type, probe.logits, draft.labels):
-        raise _bad(f"{PROBE_FILE}: {wrong}")
+    data = copies[OUTPUTS_FILE].read_bytes()
+    outputs = reference_outputs.parse(data)
+    if wrong := outputs_problem(task.definition.type, outputs.logits, draft.labels):
+        raise _bad(f"{OUTPUTS_FILE}: {wrong}")
     return data
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
@@ -19,14 +18,14 @@ from limpet.registry import versions
 from limpet.registry.exchange.bundle_format import pack, unpack
 from limpet.registry.exchange.bundle_validation import (
     BASE_FILE,
-    PROBE_FILE,
+    OUTPUTS_FILE,
     RESERVED_FILES,
     TASK_FILE,
-    IncomingVersion,
+    BundledVersion,
     check_entries,
     split_file,
 )
-from limpet.registry.formats.adapter_files import LABELS_FILE
+from limpet.registry.formats.adapter_files import LABELS_FILE, labels_document
 from limpet.registry.formats.canonical import CHUNK, canonical_json, digest_bytes
 from limpet.registry.records import bases, log, reference_outputs, tasks
 from limpet.registry.records.rows import find_version, version_records
@@ -79,7 +78,7 @@ def write_files(store: Store, version: VersionRecord, folder: Path, *, names: It
         with store.blobs.path(digests[name]).open("rb") as source, (folder / name).open("xb") as copy:
             shutil.copyfileobj(source, copy, CHUNK)
     if not (folder / LABELS_FILE).exists():
-        (folder / LABELS_FILE).write_bytes(_labels(version))
+        (folder / LABELS_FILE).write_bytes(labels_document(version.labels))
 
 
 @contextmanager
@@ -139,10 +138,10 @@ def export_bundle(store: Store, ref: str | Reference, path: Path, *, data: bool 
         TASK_FILE: canonical_json(tasks.content(task)),
         BASE_FILE: canonical_json(_portable(bases.get(store, version.base_digest))),
     }
-    if (probe := reference_outputs.of(store, version.reference)) is not None:
-        documents[PROBE_FILE] = store.blobs.read(probe.digest)
+    if (outputs := reference_outputs.of(store, version.reference)) is not None:
+        documents[OUTPUTS_FILE] = store.blobs.read(outputs.digest)
     if LABELS_FILE not in {file.name for file in version.files}:
-        documents[LABELS_FILE] = _labels(version)
+        documents[LABELS_FILE] = labels_document(version.labels)
     contents: dict[FileEntry, Path | bytes] = {
         FileEntry(name, digest_bytes(content), len(content)): content for name, content in documents.items()
     }
@@ -173,31 +172,31 @@ def import_bundle(store: Store, path: Path) -> tuple[VersionRecord, bool]:
         LimpetError: The home can't be written.
     """
     with _temporary_folder() as folder:
-        incoming = check_entries(*unpack(path, folder))
-        _check_base(store, incoming)
-        known = tasks.check_new(store, incoming.task) is not None
-        if not known and not incoming.splits:
+        bundled = check_entries(*unpack(path, folder))
+        _check_base(store, bundled)
+        known = tasks.check_new(store, bundled.task) is not None
+        if not known and not bundled.splits:
             raise NotFoundError(
-                f"There is no task {incoming.task.name!r} in this home, and the bundle does not bring its data.",
-                f"limpet task add {incoming.task.name} --data SPEC, or export without --without-data",
+                f"There is no task {bundled.task.name!r} in this home, and the bundle does not bring its data.",
+                f"limpet task add {bundled.task.name} --data SPEC, or export without --without-data",
             )
         reach("import.checked")
-        draft = _as_imported(incoming)
+        draft = _as_imported(bundled)
 
         def store_all() -> versions.StoredVersion:
             # also the splits of a task that is known here: its own bytes may have rotted
-            store.blobs.put_all(list(incoming.splits.values()))
-            return versions.store_version(store, draft, incoming.files, probe=incoming.probe)
+            store.blobs.put_all(list(bundled.splits.values()))
+            return versions.store_version(store, draft, bundled.files, outputs=bundled.outputs)
 
         stored = store_all()
         reach("import.unpacked")
-        splits = [] if known else [split.digest for split in incoming.task.splits]
+        splits = [] if known else [split.digest for split in bundled.task.splits]
         # task, version, probe and the log's event come in together, or none of them
         with recording(store, "import", [*stored.digests, *splits], again=store_all) as session:
-            tasks.enter_task(session, incoming.task)
+            tasks.enter_task(session, bundled.task)
             version, created = versions.enter_version(session, draft, stored)
             if created:
-                detail = {"digest": incoming.digest, "manifest_digest": incoming.manifest_digest}
+                detail = {"digest": bundled.digest, "manifest_digest": bundled.manifest_digest}
                 log.record(session, "import", version.reference, detail=detail)
     return version, created
 
@@ -206,10 +205,6 @@ def _version(store: Store, ref: str | Reference) -> tuple[VersionRecord, str]:
     with store.database.read() as session:
         row = find_version(session, ref)
         return version_records(session, [row])[0], row.manifest
-
-
-def _labels(version: VersionRecord) -> bytes:
-    return json.dumps(list(version.labels), ensure_ascii=False).encode("utf-8")
 
 
 def _portable(base: BaseRecord) -> dict[str, Any]:
@@ -243,24 +238,24 @@ def _temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_base(store: Store, incoming: IncomingVersion) -> None:
-    if any(base.digest == incoming.base.digest for base in bases.list_all(store)):
+def _check_base(store: Store, bundled: BundledVersion) -> None:
+    if any(base.digest == bundled.base.digest for base in bases.list_all(store)):
         return
-    name = incoming.base.name
-    spec = name if incoming.base.kind in ("sample", "hub") else f"PATH, where PATH is a copy of {name!r}"
+    name = bundled.base.name
+    spec = name if bundled.base.kind in ("sample", "hub") else f"PATH, where PATH is a copy of {name!r}"
     raise NotFoundError(
-        f"The bundle's version was trained on the base {name!r} ({incoming.base.digest}), which this home does not "
+        f"The bundle's version was trained on the base {name!r} ({bundled.base.digest}), which this home does not "
         "know.",
         f"limpet base add {spec}",
     )
 
 
-def _as_imported(incoming: IncomingVersion) -> VersionDraft:
-    draft = incoming.draft
+def _as_imported(bundled: BundledVersion) -> VersionDraft:
+    draft = bundled.draft
     origin = {
         "parent": draft.parent,
-        "manifest_digest": incoming.manifest_digest,
-        "created_at": incoming.created_at,
+        "manifest_digest": bundled.manifest_digest,
+        "created_at": bundled.created_at,
         # streams and runs belong to their home as numbers do; of what was imported there, this home knows nothing
         "lineage": {name: value for name, value in draft.lineage.items() if name != "imported"},
     }

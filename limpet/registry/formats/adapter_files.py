@@ -1,8 +1,11 @@
-"""The names of an adapter's files: its own, those of its head, and those that say what they mean."""
+"""An adapter's files: the names of its own, those of its head, and those that say what they mean."""
 
 from __future__ import annotations
 
-__all__ = ["DEMONSTRATIONS_FILE", "HEAD_FILES", "LABELS_FILE", "MODEL_FILE", "PEFT_FILES"]
+import json
+from collections.abc import Sequence
+
+__all__ = ["DEMONSTRATIONS_FILE", "HEAD_FILES", "LABELS_FILE", "MODEL_FILE", "PEFT_FILES", "labels_document"]
 
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 """What peft writes for an adapter: its configuration and its tensors."""
@@ -14,3 +17,8 @@ LABELS_FILE = "labels.json"
 """The label of each id of a head, in order."""
 DEMONSTRATIONS_FILE = "demonstrations.json"
 """The solved examples of an adapter that was made of examples alone."""
+
+
+def labels_document(labels: Sequence[str]) -> bytes:
+    """Return the bytes of a `labels.json`: versions have it among their files, so its form is part of their digest."""
+    return (json.dumps(list(labels), indent=2) + "\n").encode()

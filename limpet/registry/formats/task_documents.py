@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FORMS", "Form", "has_tensors", "head_problem", "probe_problem", "row_problem"]
+__all__ = ["FORMS", "Form", "has_tensors", "head_problem", "outputs_problem", "row_problem"]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def head_problem(kind: str, content: object, labels: Sequence[str]) -> str:
     return ""
 
 
-def probe_problem(kind: str, logits: Sequence[Sequence[float]], labels: Sequence[str]) -> str:
+def outputs_problem(kind: str, logits: Sequence[Sequence[float]], labels: Sequence[str]) -> str:
     """Say what is wrong with the width of a probe's rows; nothing where it is that of the task."""
     known = FORMS.get(kind)
     wanted = known.outputs(len(labels)) if known else len(labels)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import ConflictError, IntegrityError
 from limpet.names import Reference
-from limpet.registry.database.schema import ProbeRow
+from limpet.registry.database.schema import ReferenceOutputsRow
 from limpet.registry.formats.canonical import canonical_json, digest_bytes
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.formats.strict_json import read_json
@@ -27,20 +27,20 @@ from limpet.registry.system.clock import utc_now
 from limpet.registry.values import Environment
 
 __all__ = [
-    "LARGEST_PROBE",
-    "KeptProbe",
-    "Probe",
-    "StoredProbe",
-    "enter_probe",
+    "LARGEST_OUTPUTS",
+    "RecordedOutputs",
+    "ReferenceOutputs",
+    "StoredOutputs",
+    "enter_outputs",
     "keep",
-    "log_probe",
+    "log_outputs",
     "of",
     "parse",
-    "store_probe",
+    "store_outputs",
     "write",
 ]
 
-LARGEST_PROBE = 1_000_000
+LARGEST_OUTPUTS = 1_000_000
 """Bytes that a probe's blob may have."""
 
 _KEYS = {"schema", "inputs", "logits", "max_length", "environment"}
@@ -48,7 +48,7 @@ _MOST_INPUTS = 64
 
 
 @dataclass(frozen=True)
-class Probe:
+class ReferenceOutputs:
     """What a version answered when it was registered.
 
     `logits` has one row for each input, of as many float32 values as the task has labels; `max_length` counts tokens;
@@ -80,16 +80,16 @@ def write(
     return canonical_json(_checked(content))
 
 
-def parse(data: bytes) -> Probe:
+def parse(data: bytes) -> ReferenceOutputs:
     """Read a probe, trusting nothing about it.
 
     Raises:
         IntegrityError: It is not, byte for byte, what `write` would write.
     """
-    if len(data) > LARGEST_PROBE:
-        raise _bad(f"it has {len(data)} bytes, more than {LARGEST_PROBE}")
+    if len(data) > LARGEST_OUTPUTS:
+        raise _bad(f"it has {len(data)} bytes, more than {LARGEST_OUTPUTS}")
     content = _checked(read_json(data, "The probe", canonical=True))
-    return Probe(
+    return ReferenceOutputs(
         inputs=tuple(content["inputs"]),
         logits=tuple(tuple(row) for row in content["logits"]),
         max_length=content["max_length"],
@@ -99,14 +99,14 @@ def parse(data: bytes) -> Probe:
 
 
 @dataclass(frozen=True)
-class StoredProbe:
+class StoredOutputs:
     """A probe that is durable in the blob store, and not recorded yet."""
 
     digest: str
     environment: Environment
 
 
-def store_probe(store: Store, data: bytes) -> StoredProbe:
+def store_outputs(store: Store, data: bytes) -> StoredOutputs:
     """Store what `write` returned.
 
     Raises:
@@ -114,33 +114,33 @@ def store_probe(store: Store, data: bytes) -> StoredProbe:
         LimpetError: The store can't be written.
     """
     environment = parse(data).environment
-    return StoredProbe(store.blobs.put_bytes(data), environment)
+    return StoredOutputs(store.blobs.put_bytes(data), environment)
 
 
 @dataclass(frozen=True)
-class KeptProbe:
+class RecordedOutputs:
     """The probe that a version has, by its digest; `is_new` if it was recorded just now."""
 
     digest: str
     is_new: bool
 
 
-def enter_probe(session: Session, version_id: int, probe: StoredProbe) -> KeptProbe:
+def enter_outputs(session: Session, version_id: int, stored: StoredOutputs) -> RecordedOutputs:
     """Record a probe in the caller's write transaction, and log nothing; a version keeps its first one."""
-    known = session.get(ProbeRow, version_id)
+    known = session.get(ReferenceOutputsRow, version_id)
     if known is not None:
-        return KeptProbe(known.digest, is_new=False)
-    row = ProbeRow(
+        return RecordedOutputs(known.digest, is_new=False)
+    row = ReferenceOutputsRow(
         version_id=version_id,
-        digest=probe.digest,
-        environment_id=environment_id(session, probe.environment),
+        digest=stored.digest,
+        environment_id=environment_id(session, stored.environment),
         created_at=utc_now(),
     )
     session.add(row)
-    return KeptProbe(row.digest, is_new=True)
+    return RecordedOutputs(row.digest, is_new=True)
 
 
-def log_probe(session: Session, reference: str, kept: KeptProbe) -> None:
+def log_outputs(session: Session, reference: str, kept: RecordedOutputs) -> None:
     """Log that a version that was there already has a probe now, if it is new."""
     if kept.is_new:
         log.record(session, "probe", reference, detail={"digest": kept.digest})
@@ -159,18 +159,18 @@ def keep(store: Store, version: str | Reference, data: bytes) -> None:
         IntegrityError: `data` is no probe.
         NotFoundError: There is no such version.
     """
-    probe = store_probe(store, data)
-    with recording(store, "probe", [probe.digest], again=lambda: store_probe(store, data)) as session:
+    stored = store_outputs(store, data)
+    with recording(store, "probe", [stored.digest], again=lambda: store_outputs(store, data)) as session:
         row = find_version(session, version)
-        kept = enter_probe(session, row.id, probe)
-        if kept.digest != probe.digest:
+        kept = enter_outputs(session, row.id, stored)
+        if kept.digest != stored.digest:
             raise ConflictError(
                 f"{version} has another probe already, and a probe never changes.", "limpet verify --probe"
             )
-        log_probe(session, references(session, [row.id])[row.id], kept)
+        log_outputs(session, references(session, [row.id])[row.id], kept)
 
 
-def of(store: Store, version: str | Reference) -> Probe | None:
+def of(store: Store, version: str | Reference) -> ReferenceOutputs | None:
     """Return a version's probe; null where none was recorded.
 
     Raises:
@@ -178,7 +178,7 @@ def of(store: Store, version: str | Reference) -> Probe | None:
         NotFoundError: There is no such version.
     """
     with store.database.read() as session:
-        kept = session.get(ProbeRow, find_version(session, version).id)
+        kept = session.get(ReferenceOutputsRow, find_version(session, version).id)
     return None if kept is None else parse(store.blobs.read(kept.digest))
 
 

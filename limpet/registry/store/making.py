@@ -107,7 +107,7 @@ def _remove_empty(file: Path) -> None:
 
 def _missing(folder: Path) -> list[Path]:
     """Return the folders that have to be made for this one, the deepest first."""
-    return [place for place in (folder, *folder.parents) if not place.exists()]
+    return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def _remove_folders(made: list[Path]) -> None:

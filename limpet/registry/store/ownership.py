@@ -23,15 +23,15 @@ from limpet.registry.blobs.protocol import MARK_FILE
 from limpet.registry.database.engine import Database
 from limpet.registry.database.event_log import record
 from limpet.registry.database.schema import HomeRow
-from limpet.registry.findings import Problem
+from limpet.registry.findings import Finding
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.store.blob_removal import removing
-from limpet.registry.store.referenced_blobs import mentioned_digests, needed_blobs
+from limpet.registry.store.referenced_blobs import mentioned_digests, referenced_blobs
 from limpet.registry.store.store import Store
 from limpet.registry.system.clock import utc_now
 from limpet.registry.system.failpoints import reach
 
-__all__ = ["Mark", "adopt", "check", "check_collectable", "claim", "find_problem"]
+__all__ = ["Mark", "adopt", "check", "check_collectable", "claim", "examine_mark"]
 
 _ADOPT = "limpet init --adopt"
 
@@ -77,7 +77,7 @@ def claim(store: Store, undo: ExitStack, *, new: bool = False) -> None:
             with another store.
     """
     with removing(store.database):
-        mark, home, database = _read(store), _home(store), _place(store.database)
+        mark, home, database = _read(store), _home(store), _database_identity(store.database)
         if mark is None:
             _check_unmarked(store, home, new)
         elif home != mark.home and not (home is None and _is_half_made(store, mark, database)):
@@ -103,7 +103,7 @@ def adopt(store: Store, undo: ExitStack) -> None:
     """
     with removing(store.database):
         home = _home(store)
-        mark = Mark(home or secrets.token_hex(16), _place(store.database), utc_now())
+        mark = Mark(home or secrets.token_hex(16), _database_identity(store.database), utc_now())
         undo.callback(_restore, store, store.blobs.read_mark(), home)
         store.blobs.write_mark(_bytes(mark), over=True)
         reach("claim.marked")
@@ -139,7 +139,7 @@ def check_collectable(store: Store) -> Mark | None:
     if mark is None or mark.home != home:
         raise _foreign(store)
     # a folder inside the home is copied with it; any other place has then two homes of one id
-    if store.settings.blobs is not None and mark.database != _place(store.database):
+    if store.settings.blobs is not None and mark.database != _database_identity(store.database):
         raise ConflictError(
             f"The blob store {_name(store)} was marked by this home at another database: the home was moved, copied "
             "or restored since. If another copy is in use, a collection here takes away what that one registers.",
@@ -148,18 +148,18 @@ def check_collectable(store: Store) -> Mark | None:
     return mark
 
 
-def find_problem(store: Store) -> Problem | None:
+def examine_mark(store: Store) -> Finding | None:
     """Return what is wrong with the mark of an open home's store, null if nothing is; nothing is changed."""
     try:
         mark, home = _read(store), _home(store)
     except IntegrityError as error:
-        return Problem("owner", MARK_FILE, error.message)
+        return Finding("owner", MARK_FILE, error.message)
     if mark is None and home is None:
         return None
     if mark is None:
-        return Problem("owner", MARK_FILE, "is not in the blob store")
+        return Finding("owner", MARK_FILE, "is not in the blob store")
     if mark.home != home:
-        return Problem("owner", MARK_FILE, f"names the home {mark.home}, and the database {home or 'none'}")
+        return Finding("owner", MARK_FILE, f"names the home {mark.home}, and the database {home or 'none'}")
     return None
 
 
@@ -214,23 +214,23 @@ def _is_empty(store: Store) -> bool:
 def _holds_others(store: Store) -> bool:
     stored = set(store.blobs.digests())
     with store.database.read() as session:
-        return bool(stored - needed_blobs(session).keys() - mentioned_digests(session))
+        return bool(stored - referenced_blobs(session).keys() - mentioned_digests(session))
 
 
-def _place(database: Database) -> str:
+def _database_identity(database: Database) -> str:
     """Return which database this is: a copy of it is another one, and a renamed file is the same."""
     if database.url.get_backend_name() == "sqlite":
         return f"sqlite:{Path(str(database.url.database)).stat().st_ino}"
     with database.read() as session:
         query = "SELECT oid::text FROM pg_database WHERE datname = current_database()"
-        place = f"postgresql:{session.connection().exec_driver_sql(query).scalar_one()}"
+        identity = f"postgresql:{session.connection().exec_driver_sql(query).scalar_one()}"
     try:
         with database.reader.connect() as connection:
             query = "SELECT system_identifier::text FROM pg_control_system()"
-            return f"{place}:{connection.exec_driver_sql(query).scalar_one()}"
+            return f"{identity}:{connection.exec_driver_sql(query).scalar_one()}"
     except DatabaseError:
         # not every server lets everybody know its own id
-        return place
+        return identity
 
 
 def _read(store: Store) -> Mark | None:

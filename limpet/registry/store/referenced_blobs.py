@@ -8,30 +8,37 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
-from limpet.registry.database.schema import AbilityRow, EvaluationRow, ProbeRow, TaskRow, VersionFileRow, VersionRow
+from limpet.registry.database.schema import (
+    AbilityRow,
+    EvaluationRow,
+    ReferenceOutputsRow,
+    TaskRow,
+    VersionFileRow,
+    VersionRow,
+)
 
-__all__ = ["NeededBlob", "mentioned_digests", "needed_blobs"]
+__all__ = ["ReferencedBlob", "mentioned_digests", "referenced_blobs"]
 
 # columns, not objects: there may be half a million
 _FILE = (VersionFileRow.name, VersionFileRow.digest, VersionFileRow.size)
 
 
 @dataclass(frozen=True)
-class NeededBlob:
+class ReferencedBlob:
     """A blob that a record needs: which record, for people; `size` is null where only the digest was recorded."""
 
     where: str
     size: int | None
 
 
-def needed_blobs(
+def referenced_blobs(
     session: Session,
     *,
     deleted_since: str | None = None,
     without: Collection[int] = (),
     among: Collection[str] | None = None,
     after_task: int = 0,
-) -> dict[str, NeededBlob]:
+) -> dict[str, ReferencedBlob]:
     """Return the blobs that the records need, by digest.
 
     These are the files and probes of versions that are not deleted, the splits of tasks and the predictions of
@@ -45,7 +52,7 @@ def needed_blobs(
         after_task: Leave out the splits of the tasks up to this row id: a task never changes, and no index finds one
             by its splits.
     """
-    found: dict[str, NeededBlob] = {}
+    found: dict[str, ReferencedBlob] = {}
     for digest, blob in (*_splits(session, after_task), *_predictions(session, among)):
         if among is None or digest in among:
             found.setdefault(digest, blob)
@@ -65,31 +72,31 @@ def mentioned_digests(session: Session) -> set[str]:
     for kept in (EvaluationRow, AbilityRow):
         for logits, plan in session.execute(select(kept.logits_digest, kept.plan_digest)):
             digests |= {logits, plan}
-    for rows in (VersionFileRow, ProbeRow):
+    for rows in (VersionFileRow, ReferenceOutputsRow):
         gone = select(rows.digest).join(VersionRow, VersionRow.id == rows.version_id)
         digests.update(session.scalars(gone.where(VersionRow.deleted_at.is_not(None))))
     return digests
 
 
-def _splits(session: Session, after_task: int) -> Iterator[tuple[str, NeededBlob]]:
+def _splits(session: Session, after_task: int) -> Iterator[tuple[str, ReferencedBlob]]:
     query = select(TaskRow.name, TaskRow.splits).where(TaskRow.id > after_task).order_by(TaskRow.id)
     for name, splits in session.execute(query):
         for split in splits:
-            yield split["digest"], NeededBlob(f"{name}, split {split['name']}", None)
+            yield split["digest"], ReferencedBlob(f"{name}, split {split['name']}", None)
 
 
-def _predictions(session: Session, among: Collection[str] | None) -> Iterator[tuple[str, NeededBlob]]:
+def _predictions(session: Session, among: Collection[str] | None) -> Iterator[tuple[str, ReferencedBlob]]:
     for name, kept in (("evaluation", EvaluationRow), ("ability", AbilityRow)):
         query = select(kept.id, kept.predictions_digest).order_by(kept.id)
         if among is not None:
             query = query.where(kept.predictions_digest.in_(among))
         for id_, digest in session.execute(query):
-            yield digest, NeededBlob(f"{name} {id_}", None)
+            yield digest, ReferencedBlob(f"{name} {id_}", None)
 
 
 def _files(
     session: Session, deleted_since: str | None, among: Collection[str] | None
-) -> Iterator[tuple[int, str, NeededBlob]]:
+) -> Iterator[tuple[int, str, ReferencedBlob]]:
     query = (
         select(VersionRow.id, TaskRow.name, VersionRow.number, *_FILE)
         .join(VersionRow, VersionRow.id == VersionFileRow.version_id)
@@ -100,23 +107,23 @@ def _files(
     if among is not None:
         query = query.where(VersionFileRow.digest.in_(among))
     for version_id, task, number, name, digest, size in session.execute(query):
-        yield version_id, digest, NeededBlob(f"{task}@{number}, {name}", size)
+        yield version_id, digest, ReferencedBlob(f"{task}@{number}, {name}", size)
 
 
 def _probes(
     session: Session, deleted_since: str | None, among: Collection[str] | None
-) -> Iterator[tuple[int, str, NeededBlob]]:
+) -> Iterator[tuple[int, str, ReferencedBlob]]:
     query = (
-        select(VersionRow.id, TaskRow.name, VersionRow.number, ProbeRow.digest)
-        .join(VersionRow, VersionRow.id == ProbeRow.version_id)
+        select(VersionRow.id, TaskRow.name, VersionRow.number, ReferenceOutputsRow.digest)
+        .join(VersionRow, VersionRow.id == ReferenceOutputsRow.version_id)
         .join(TaskRow, TaskRow.id == VersionRow.task_id)
         .where(_kept(deleted_since))
-        .order_by(ProbeRow.version_id)
+        .order_by(ReferenceOutputsRow.version_id)
     )
     if among is not None:
-        query = query.where(ProbeRow.digest.in_(among))
+        query = query.where(ReferenceOutputsRow.digest.in_(among))
     for version_id, task, number, digest in session.execute(query):
-        yield version_id, digest, NeededBlob(f"{task}@{number}, probe", None)
+        yield version_id, digest, ReferencedBlob(f"{task}@{number}, probe", None)
 
 
 def _kept(deleted_since: str | None) -> ColumnElement[bool]:

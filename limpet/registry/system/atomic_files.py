@@ -42,10 +42,10 @@ def place_folder(folder: Path, target: Path) -> None:
     Raises:
         OSError: The disk could not take it, or there is something at `target` that is no empty folder.
     """
-    for place, _, names in os.walk(folder, topdown=False):
+    for path, _, names in os.walk(folder, topdown=False):
         for name in names:
-            sync_file(Path(place, name))
-        sync_file(Path(place))
+            sync_file(Path(path, name))
+        sync_file(Path(path))
     folder.rename(target)
     sync_file(target.parent)
 

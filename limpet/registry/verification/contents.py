@@ -15,10 +15,10 @@ from sqlalchemy.orm import defer
 from sqlalchemy.sql.base import ExecutableOption
 
 from limpet.errors import LimpetError
-from limpet.registry.database.schema import AbilityRow, EvaluationRow, ProbeRow, TaskRow, VersionRow
-from limpet.registry.findings import Problem
+from limpet.registry.database.schema import AbilityRow, EvaluationRow, ReferenceOutputsRow, TaskRow, VersionRow
+from limpet.registry.findings import Finding
 from limpet.registry.formats.adapter_files import DEMONSTRATIONS_FILE, HEAD_FILES, LABELS_FILE, PEFT_FILES
-from limpet.registry.formats.task_documents import head_problem, probe_problem
+from limpet.registry.formats.task_documents import head_problem, outputs_problem
 from limpet.registry.formats.tensors import first_not_finite
 from limpet.registry.records.reference_outputs import parse
 from limpet.registry.records.rows import references, version_record
@@ -41,7 +41,7 @@ class _Checked:
     tensors: dict[str, str] = field(default_factory=dict)
 
 
-def check_contents(store: Store, broken: Collection[str] = ()) -> Iterator[Problem]:
+def check_contents(store: Store, broken: Collection[str] = ()) -> Iterator[Finding]:
     """Yield what the files of versions, the predictions and the probes say wrong.
 
     Args:
@@ -59,9 +59,9 @@ def check_contents(store: Store, broken: Collection[str] = ()) -> Iterator[Probl
 def _paged(
     store: Store,
     table: type[_Row],
-    check: Callable[[Sequence[_Row]], Iterator[Problem]],
+    check: Callable[[Sequence[_Row]], Iterator[Finding]],
     *options: ExecutableOption,
-) -> Iterator[Problem]:
+) -> Iterator[Finding]:
     last = 0
     while True:
         with store.database.read() as session:
@@ -74,15 +74,17 @@ def _paged(
         yield from check(rows)
 
 
-def _check_versions(checked: _Checked, rows: Sequence[VersionRow]) -> Iterator[Problem]:
+def _check_versions(checked: _Checked, rows: Sequence[VersionRow]) -> Iterator[Finding]:
     alive = {row.id for row in rows if row.deleted_at is None}
     with checked.store.database.read() as session:
-        of_page = ProbeRow.version_id.between(rows[0].id, rows[-1].id)
-        probes = dict(session.execute(select(ProbeRow.version_id, ProbeRow.digest).where(of_page)).all())
+        of_page = ReferenceOutputsRow.version_id.between(rows[0].id, rows[-1].id)
+        outputs = dict(
+            session.execute(select(ReferenceOutputsRow.version_id, ReferenceOutputsRow.digest).where(of_page)).all()
+        )
         definitions = session.execute(select(TaskRow.name, type_coerce(TaskRow.definition, Text))).all()
     kinds = {name: _kind(definition) for name, definition in definitions}
     for row in rows:
-        if row.id in alive and (problems := list(_check_version(checked, row, kinds, probe=probes.get(row.id)))):
+        if row.id in alive and (problems := list(_check_version(checked, row, kinds, outputs=outputs.get(row.id)))):
             # deleted and collected meanwhile, it has no files that could be wrong
             with checked.store.database.read() as session:
                 is_deleted = session.scalar(select(VersionRow.deleted_at).where(VersionRow.id == row.id)) is not None
@@ -90,8 +92,8 @@ def _check_versions(checked: _Checked, rows: Sequence[VersionRow]) -> Iterator[P
 
 
 def _check_version(
-    checked: _Checked, row: VersionRow, kinds: dict[str, str], *, probe: str | None
-) -> Iterator[Problem]:
+    checked: _Checked, row: VersionRow, kinds: dict[str, str], *, outputs: str | None
+) -> Iterator[Finding]:
     try:
         version = version_record(row, ())
     except (LimpetError, KeyError, TypeError, ValueError):
@@ -99,9 +101,11 @@ def _check_version(
     kind = kinds.get(version.task, "")
     for entry in version.files:
         if entry.digest not in checked.broken and (detail := _file(checked, version, kind, entry=entry)):
-            yield Problem("content", f"{version.reference}, {entry.name}", detail)
-    if probe is not None and probe not in checked.broken and (detail := _probe(checked, version, kind, digest=probe)):
-        yield Problem("content", f"{version.reference}, probe", detail)
+            yield Finding("content", f"{version.reference}, {entry.name}", detail)
+    if outputs is None or outputs in checked.broken:
+        return
+    if detail := _outputs(checked, version, kind, digest=outputs):
+        yield Finding("content", f"{version.reference}, probe", detail)
 
 
 def _kind(text: str) -> str:
@@ -176,26 +180,26 @@ _JSON_FILES: dict[str, Callable[[VersionRecord, str, Any], str]] = {
 }
 
 
-def _probe(checked: _Checked, version: VersionRecord, kind: str, *, digest: str) -> str:
+def _outputs(checked: _Checked, version: VersionRecord, kind: str, *, digest: str) -> str:
     try:
-        probe = parse(checked.store.blobs.read(digest))
+        outputs = parse(checked.store.blobs.read(digest))
     except LimpetError as error:
         return error.message
-    return probe_problem(kind, probe.logits, version.labels)
+    return outputs_problem(kind, outputs.logits, version.labels)
 
 
-def _check_evaluations(checked: _Checked, rows: Sequence[EvaluationRow]) -> Iterator[Problem]:
+def _check_evaluations(checked: _Checked, rows: Sequence[EvaluationRow]) -> Iterator[Finding]:
     with checked.store.database.read() as session:
         named = references(session, [row.version_id for row in rows])
     for row in rows:
         if row.predictions_digest not in checked.broken and (detail := _evaluation(checked.store, row)):
-            yield Problem("content", f"evaluation {row.id} of {named.get(row.version_id)}", detail)
+            yield Finding("content", f"evaluation {row.id} of {named.get(row.version_id)}", detail)
 
 
-def _check_abilities(checked: _Checked, rows: Sequence[AbilityRow]) -> Iterator[Problem]:
+def _check_abilities(checked: _Checked, rows: Sequence[AbilityRow]) -> Iterator[Finding]:
     for row in rows:
         if row.predictions_digest not in checked.broken and (detail := _evaluation(checked.store, row)):
-            yield Problem("content", f"ability {row.id}", detail)
+            yield Finding("content", f"ability {row.id}", detail)
 
 
 def _evaluation(store: Store, evaluation: EvaluationRow | AbilityRow) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from sqlalchemy import Column, func, select, text
 from sqlalchemy.orm import Session
 
-from limpet.registry.database.schema import APPEND_ONLY, TableBase
-from limpet.registry.findings import Problem
+from limpet.registry.database.columns import TableBase
+from limpet.registry.database.schema import APPEND_ONLY
+from limpet.registry.findings import Finding
 from limpet.registry.verification.log import Read
 
 __all__ = ["check_database", "check_triggers"]
@@ -16,12 +17,12 @@ __all__ = ["check_database", "check_triggers"]
 _MOST_LINES = 10
 
 
-def check_database(read: Read) -> Iterator[Problem]:
+def check_database(read: Read) -> Iterator[Finding]:
     """Yield what is wrong with the database itself: damaged pages or indexes (SQLite), references that dangle."""
     with read() as session:
         if _is_sqlite(session):
             rows = session.connection().exec_driver_sql(f"PRAGMA integrity_check({_MOST_LINES})")
-            yield from [Problem("database", "limpet.db", line) for (line,) in rows if line != "ok"]
+            yield from [Finding("database", "limpet.db", line) for (line,) in rows if line != "ok"]
     # by queries, on both databases: who turned the constraints off for a moment has left no other trace
     for table in TableBase.metadata.sorted_tables:
         for key in sorted(table.foreign_keys, key=lambda key: str(key.parent.name)):
@@ -38,12 +39,12 @@ def check_database(read: Read) -> Iterator[Problem]:
                 count = session.scalar(query)
             if count:
                 where = f"{table.name}.{column.name}"
-                yield Problem(
+                yield Finding(
                     "database", where, f"{count} rows name rows of {key.column.table.name} that are not there"
                 )
 
 
-def check_triggers(read: Read) -> Iterator[Problem]:
+def check_triggers(read: Read) -> Iterator[Finding]:
     """Yield every trigger of the migrations that is gone, off or another one now, and every foreign one."""
     with read() as session:
         is_sqlite = _is_sqlite(session)
@@ -51,11 +52,11 @@ def check_triggers(read: Read) -> Iterator[Problem]:
     expected = _expected_sqlite() if is_sqlite else _expected_postgresql()
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
-            yield Problem("trigger", name, "is gone: with it, the database refuses to change or delete history")
+            yield Finding("trigger", name, "is gone: with it, the database refuses to change or delete history")
         elif name not in expected:
-            yield Problem("trigger", name, "is not one of limpet's: it may change what is written")
+            yield Finding("trigger", name, "is not one of limpet's: it may change what is written")
         elif found[name] != expected[name]:
-            yield Problem("trigger", name, f"is not as limpet made it: {found[name]}")
+            yield Finding("trigger", name, f"is not as limpet made it: {found[name]}")
 
 
 def _is_sqlite(session: Session) -> bool:

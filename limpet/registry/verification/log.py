@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, aliased
 from limpet.registry.database.event_log import StoredEvent, event_page, is_linked
 from limpet.registry.database.row_digests import covered_tables, digests_of, pages, read_rows
 from limpet.registry.database.schema import AliasEventRow, LogEventRow, TaskRow, VersionRow
-from limpet.registry.findings import Problem
+from limpet.registry.findings import Finding
 
 __all__ = ["Read", "check_log"]
 
@@ -51,7 +51,7 @@ class _Log:
     moves: Counter[Move] = field(default_factory=Counter)
 
 
-def check_log(read: Read) -> Iterator[Problem]:
+def check_log(read: Read) -> Iterator[Finding]:
     """Yield every event that is not linked to the one before, every unlogged move, every row that is not as told."""
     with read() as session:
         newest_event = session.scalar(select(func.max(LogEventRow.id))) or 0
@@ -81,7 +81,7 @@ class _Opened(AbstractContextManager[Session]):
         return
 
 
-def _follow(read: Read, log: _Log, until: int | None) -> Iterator[Problem]:
+def _follow(read: Read, log: _Log, until: int | None) -> Iterator[Finding]:
     """Read on in the log, and yield its broken links."""
     while True:
         with read() as session:
@@ -90,7 +90,7 @@ def _follow(read: Read, log: _Log, until: int | None) -> Iterator[Problem]:
             return
         for event in events:
             if not is_linked(log.digest, event):
-                yield Problem(
+                yield Finding(
                     "log", f"event {event.id}", "was changed, or an event before it was taken out or put in"
                 )
             _take(log, event)
@@ -135,7 +135,7 @@ def _suspects(read: Read, log: _Log) -> list[Row]:
     return sorted([*suspects, *(row for row in unseen if row[0] in tables)], key=repr, reverse=True)
 
 
-def _judge(session: Session, log: _Log, rows: list[Row]) -> Iterator[Problem]:
+def _judge(session: Session, log: _Log, rows: list[Row]) -> Iterator[Finding]:
     by_table: dict[str, list[tuple[Any, ...]]] = {}
     for name, key in rows:
         by_table.setdefault(name, []).append(key)
@@ -145,7 +145,7 @@ def _judge(session: Session, log: _Log, rows: list[Row]) -> Iterator[Problem]:
             expected = log.rows.get((name, key))
             if found.get(key) != (expected.digest if expected else None):
                 where = f"{name} {', '.join(map(str, key))}"
-                yield Problem("row", where, _what(session, found.get(key), expected))
+                yield Finding("row", where, _what(session, found.get(key), expected))
 
 
 def _what(session: Session, found: str | None, expected: _Expected | None) -> str:
@@ -166,7 +166,7 @@ def _what(session: Session, found: str | None, expected: _Expected | None) -> st
     return f"is not as {told} left it"
 
 
-def _check_moves(read: Read, log: _Log, newest: int) -> Iterator[Problem]:
+def _check_moves(read: Read, log: _Log, newest: int) -> Iterator[Finding]:
     """Compare the history of aliases with the events that tell of it; the rows of old homes have no other."""
     made: Counter[Move] = Counter()
     unlogged: Counter[Move] = Counter()
@@ -179,10 +179,10 @@ def _check_moves(read: Read, log: _Log, newest: int) -> Iterator[Problem]:
     unlogged -= log.moves
     for (where, action, _, number, actor), count in unlogged.items():
         for _ in range(count):
-            yield Problem("log", where, f"the {action} to version {number} by {actor} has no event in the log")
+            yield Finding("log", where, f"the {action} to version {number} by {actor} has no event in the log")
     for (where, action, _, number, actor), count in (log.moves - made).items():
         for _ in range(count):
-            yield Problem("log", where, f"the log has a {action} to version {number} by {actor} that never was")
+            yield Finding("log", where, f"the log has a {action} to version {number} by {actor} that never was")
 
 
 def _moves(read: Read, newest: int) -> Iterator[tuple[str, Move]]:

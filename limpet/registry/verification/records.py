@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from limpet.registry.database.schema import AliasEventRow, AliasRow, BaseRow, TaskRow, VersionFileRow, VersionRow
-from limpet.registry.findings import Problem
+from limpet.registry.findings import Finding
 from limpet.registry.formats.canonical import digest_bytes
 from limpet.registry.records.rows import version_record
 from limpet.registry.values import FileEntry
@@ -22,7 +22,7 @@ _COPIED = ("method", "role", "seed", "size", "base_digest", "data_digest", "crea
 _PAGE = 500
 
 
-def check_records(read: Read) -> Iterator[Problem]:
+def check_records(read: Read) -> Iterator[Finding]:
     """Yield everything in which the records contradict each other; each page is read in a transaction of its own."""
     last: int | None = 0
     while last is not None:
@@ -34,7 +34,7 @@ def check_records(read: Read) -> Iterator[Problem]:
         yield from list(_check_aliases(session))
 
 
-def _check_versions(session: Session, after: int) -> tuple[int | None, list[Problem]]:
+def _check_versions(session: Session, after: int) -> tuple[int | None, list[Finding]]:
     """Return the id of the last version of a page, null after the last page, and what is wrong with them."""
     rows = session.scalars(select(VersionRow).where(VersionRow.id > after).order_by(VersionRow.id).limit(_PAGE)).all()
     if not rows:
@@ -55,16 +55,16 @@ def _check_versions(session: Session, after: int) -> tuple[int | None, list[Prob
 
 def _version(
     row: VersionRow, task: str | None, bases: set[str], *, files: tuple[FileEntry, ...]
-) -> Iterator[Problem]:
+) -> Iterator[Finding]:
     where = f"{task}@{row.number}"
     if task is None:
-        yield Problem("manifest", f"version {row.digest}", "belongs to no task")
+        yield Finding("manifest", f"version {row.digest}", "belongs to no task")
     if row.base_digest not in bases:
-        yield Problem("base", where, f"was trained on {row.base_digest}, a base that this home does not know")
+        yield Finding("base", where, f"was trained on {row.base_digest}, a base that this home does not know")
     if digest_bytes(row.manifest.encode("utf-8", "surrogatepass")) != row.manifest_digest:
-        yield Problem("manifest", where, f"its manifest no longer hashes to {row.manifest_digest}")
+        yield Finding("manifest", where, f"its manifest no longer hashes to {row.manifest_digest}")
     elif detail := _contradiction(row, task, files):
-        yield Problem("manifest", where, detail)
+        yield Finding("manifest", where, detail)
 
 
 def _contradiction(row: VersionRow, task: str | None, files: tuple[FileEntry, ...]) -> str:
@@ -93,7 +93,7 @@ def _contradiction(row: VersionRow, task: str | None, files: tuple[FileEntry, ..
     return f"its columns {', '.join(wrong)} are not those of its manifest" if wrong else ""
 
 
-def _check_numbers(session: Session) -> Iterator[Problem]:
+def _check_numbers(session: Session) -> Iterator[Finding]:
     counted = (
         select(VersionRow.task_id, func.max(VersionRow.number).label("newest"))
         .group_by(VersionRow.task_id)
@@ -108,10 +108,10 @@ def _check_numbers(session: Session) -> Iterator[Problem]:
         # a deleted version keeps its row, so a number that is missing was taken out by force
         if missing := sorted(set(range(1, newest + 1)) - found):
             shown = ", ".join(str(number) for number in missing[:5]) + (", ..." if len(missing) > 5 else "")
-            yield Problem("number", str(name), f"has no version {shown}, below its newest {newest}")
+            yield Finding("number", str(name), f"has no version {shown}, below its newest {newest}")
 
 
-def _check_aliases(session: Session) -> Iterator[Problem]:
+def _check_aliases(session: Session) -> Iterator[Finding]:
     tasks = dict(session.execute(select(TaskRow.id, TaskRow.name)).all())
     # one step in an index for each alias, however often it was moved
     newest = select(func.max(AliasEventRow.id)).group_by(AliasEventRow.task_id, AliasEventRow.alias)
@@ -126,10 +126,10 @@ def _check_aliases(session: Session) -> Iterator[Problem]:
         where = f"{tasks.get(alias.task_id)}@{alias.name}"
         last = moved.pop((alias.task_id, alias.name), None)
         if task_id != alias.task_id or alias.task_id not in tasks:
-            yield Problem("alias", where, "stands at a version that is not there, or is another task's")
+            yield Finding("alias", where, "stands at a version that is not there, or is another task's")
         elif last != alias.version_id:
-            yield Problem("alias", where, "stands where no move in its history has brought it")
+            yield Finding("alias", where, "stands where no move in its history has brought it")
         elif deleted_at is not None:
-            yield Problem("alias", where, f"stands at version {number}, which was deleted on {deleted_at[:10]}")
+            yield Finding("alias", where, f"stands at version {number}, which was deleted on {deleted_at[:10]}")
     for task_id, name in moved:
-        yield Problem("alias", f"{tasks.get(task_id)}@{name}", "was moved by its history, but is not set")
+        yield Finding("alias", f"{tasks.get(task_id)}@{name}", "was moved by its history, but is not set")

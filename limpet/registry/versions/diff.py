@@ -184,8 +184,8 @@ def _tensors(files: Mapping[str, Path]) -> dict[str, Tensor]:
     for file, path in sorted(files.items()):
         if file.endswith(_SAFETENSORS):
             prefix = f"{file.removesuffix(_SAFETENSORS)}: " if file.startswith("head") else ""
-            for name, place in sorted(read_header(path).items()):
-                found[f"{prefix}{name}"] = (path, *place)
+            for name, location in sorted(read_header(path).items()):
+                found[f"{prefix}{name}"] = (path, *location)
     return found
 
 

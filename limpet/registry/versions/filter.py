@@ -52,19 +52,19 @@ def parse_where(text: str) -> ColumnElement[bool]:
         UsageError: A field, operator or value is not known.
     """
     terms: list[ColumnElement[bool]] = []
-    place = 0
+    position = 0
     while True:
-        match = _TERM.match(text, place)
+        match = _TERM.match(text, position)
         if match is None:
-            raise UsageError(f"{text[place:]!r} is not a comparison such as `score >= 0.9`.", _HINT)
+            raise UsageError(f"{text[position:]!r} is not a comparison such as `score >= 0.9`.", _HINT)
         terms.append(_term(match["name"], match["sign"], next(v for v in match.group(3, 4, 5) if v is not None)))
-        place = match.end()
-        if place == len(text):
+        position = match.end()
+        if position == len(text):
             return and_(*terms)
-        joined = _AND.match(text, place)
+        joined = _AND.match(text, position)
         if joined is None:
-            raise UsageError(f"{text[place:]!r} does not go on with `and` after a comparison.", _HINT)
-        place = joined.end()
+            raise UsageError(f"{text[position:]!r} does not go on with `and` after a comparison.", _HINT)
+        position = joined.end()
 
 
 def _term(name: str, sign: str, value: str) -> ColumnElement[bool]:

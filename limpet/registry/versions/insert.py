@@ -17,12 +17,12 @@ from limpet.registry.records.rows import environment_id, find_version, reference
 from limpet.registry.system.clock import utc_now
 from limpet.registry.values import FileEntry, VersionDraft, VersionRecord
 
-__all__ = ["Place", "find_place", "insert_version", "plain"]
+__all__ = ["InsertionPoint", "find_insertion_point", "insert_version", "plain"]
 
 _TASKS, _VERSIONS = TaskRow.__table__, cast(Table, VersionRow.__table__)
 _BASES, _ENVIRONMENTS = BaseRow.__table__, EnvironmentRow.__table__
 # all that has to be known before, in one statement
-_PLACE = select(
+_INSERTION_POINT = select(
     _TASKS.c.id.label("task_id"),
     select(_VERSIONS.c.id)
     .where(
@@ -61,7 +61,7 @@ class _Inserted:
 
 
 @dataclass(frozen=True)
-class Place:
+class InsertionPoint:
     """Where a version will stand: its task, the number before its own; `same_id` is the row of the version it is."""
 
     task_id: int
@@ -71,7 +71,7 @@ class Place:
     environment_id: int | None
 
 
-def find_place(session: Session, draft: VersionDraft, digest: str) -> Place:
+def find_insertion_point(session: Session, draft: VersionDraft, digest: str) -> InsertionPoint:
     """Return where a version of this identity stands or will stand.
 
     Raises:
@@ -79,14 +79,14 @@ def find_place(session: Session, draft: VersionDraft, digest: str) -> Place:
     """
     environment = digest_json(vars(draft.environment))
     parameters = {"task": draft.task, "digest": digest, "base": draft.base_digest, "environment": environment}
-    row = session.connection().execute(_PLACE, parameters).one_or_none()
+    row = session.connection().execute(_INSERTION_POINT, parameters).one_or_none()
     if row is None:
         raise unknown_task(session, draft.task)
-    return Place(*row)
+    return InsertionPoint(*row)
 
 
 def insert_version(
-    session: Session, place: Place, draft: VersionDraft, *, entries: Sequence[FileEntry], digest: str
+    session: Session, point: InsertionPoint, draft: VersionDraft, *, entries: Sequence[FileEntry], digest: str
 ) -> tuple[int, VersionRecord]:
     """Write the rows of a version that is not there yet; its event in the log is the caller's.
 
@@ -96,7 +96,7 @@ def insert_version(
     Raises:
         NotFoundError: The base or the parent is unknown.
     """
-    if place.base_id is None:
+    if point.base_id is None:
         raise NotFoundError(
             f"This home knows no base with the fingerprint {draft.base_digest}.", "limpet base add SPEC"
         )
@@ -107,8 +107,8 @@ def insert_version(
     manifest |= {"digest": digest, "created_at": utc_now(), "files": [vars(entry) for entry in entries]}
     text = canonical_json(manifest)
     columns: dict[str, Any] = {
-        "task_id": place.task_id,
-        "number": (place.newest_number or 0) + 1,
+        "task_id": point.task_id,
+        "number": (point.newest_number or 0) + 1,
         "digest": digest,
         "manifest": text.decode("utf-8"),
         "manifest_digest": digest_bytes(text),
@@ -121,7 +121,7 @@ def insert_version(
         "base_digest": draft.base_digest,
         "data_digest": draft.data_digest,
         "parent_id": None if parent is None else parent.id,
-        "environment_id": place.environment_id or environment_id(session, draft.environment),
+        "environment_id": point.environment_id or environment_id(session, draft.environment),
         "created_at": manifest["created_at"],
     }
     connection = session.connection()

@@ -16,13 +16,13 @@ from limpet.registry.database.schema import VersionRow
 from limpet.registry.formats.adapter_files import LABELS_FILE
 from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.registry.records import log, reference_outputs
-from limpet.registry.records.reference_outputs import StoredProbe
+from limpet.registry.records.reference_outputs import StoredOutputs
 from limpet.registry.records.rows import version_records
 from limpet.registry.store import Store
 from limpet.registry.store.blob_removal import recording
 from limpet.registry.system.failpoints import reach
 from limpet.registry.values import FileEntry, VersionDraft, VersionRecord
-from limpet.registry.versions.insert import find_place, insert_version, plain
+from limpet.registry.versions.insert import find_insertion_point, insert_version, plain
 
 __all__ = [
     "MANIFEST_FILE",
@@ -40,20 +40,20 @@ _IDENTITY = ("task", "method", "config", "base_digest", "data_digest", "labels",
 
 @dataclass(frozen=True)
 class StoredVersion:
-    """The files of a version that is about to be recorded, durable in the blob store, and its probe if it has one."""
+    """The files of a version that is about to be recorded, durable in the blob store, and its reference outputs."""
 
     entries: tuple[FileEntry, ...]
-    probe: StoredProbe | None
+    outputs: StoredOutputs | None
 
     @property
     def digests(self) -> tuple[str, ...]:
         """The blobs that recording it needs."""
-        probe = () if self.probe is None else (self.probe.digest,)
-        return (*(entry.digest for entry in self.entries), *probe)
+        outputs = () if self.outputs is None else (self.outputs.digest,)
+        return (*(entry.digest for entry in self.entries), *outputs)
 
 
 def register(
-    store: Store, draft: VersionDraft, files: Mapping[str, Path], *, probe: bytes | None = None
+    store: Store, draft: VersionDraft, files: Mapping[str, Path], *, outputs: bytes | None = None
 ) -> tuple[VersionRecord, bool]:
     """Keep an adapter as the next version of its task, durably, whole or not at all.
 
@@ -61,7 +61,7 @@ def register(
         store: The open home.
         draft: What the version is and where it comes from.
         files: Its files by flat name, such as `adapter_model.safetensors`.
-        probe: What `probes.write` returned; a version that is there already keeps the probe that it has.
+        outputs: What `reference_outputs.write` returned; a version that is there already keeps those that it has.
 
     Returns:
         The version, and whether it was made now: the same identity again gives the version there is.
@@ -69,12 +69,12 @@ def register(
     Raises:
         NotFoundError: The task, base, parent or one of the files is unknown.
         UsageError: A file name, the role or a value can't be kept.
-        IntegrityError: `probe` is no probe.
+        IntegrityError: `outputs` are no reference outputs.
         LimpetError: The disk is full or can't be written.
     """
 
     def store_all() -> StoredVersion:
-        return store_version(store, draft, files, probe=probe)
+        return store_version(store, draft, files, outputs=outputs)
 
     # files are durable before the database speaks of them: a kill in between leaves blobs that nothing names
     stored = store_all()
@@ -84,17 +84,17 @@ def register(
 
 
 def store_version(
-    store: Store, draft: VersionDraft, files: Mapping[str, Path], *, probe: bytes | None = None
+    store: Store, draft: VersionDraft, files: Mapping[str, Path], *, outputs: bytes | None = None
 ) -> StoredVersion:
-    """Check a draft, and store its files and its probe durably; arguments and errors as in `register`."""
+    """Check a draft, and store its files and its reference outputs durably; arguments and errors as in `register`."""
     _check_draft(draft, files)
     return StoredVersion(
-        _store_files(store, files), None if probe is None else reference_outputs.store_probe(store, probe)
+        _store_files(store, files), None if outputs is None else reference_outputs.store_outputs(store, outputs)
     )
 
 
 def enter_version(session: Session, draft: VersionDraft, stored: StoredVersion) -> tuple[VersionRecord, bool]:
-    """Record a stored version, with its probe, in a transaction of `removal.recording`.
+    """Record a stored version, with its reference outputs, in a transaction of `blob_removal.recording`.
 
     Returns:
         The version, and whether it was made now.
@@ -103,17 +103,17 @@ def enter_version(session: Session, draft: VersionDraft, stored: StoredVersion) 
         NotFoundError: The task, base or parent is unknown.
     """
     digest = identity(draft, stored.entries)
-    place = find_place(session, draft, digest)
-    if created := place.same_id is None:
-        id_, version = insert_version(session, place, draft, entries=stored.entries, digest=digest)
+    point = find_insertion_point(session, draft, digest)
+    if created := point.same_id is None:
+        id_, version = insert_version(session, point, draft, entries=stored.entries, digest=digest)
     else:
-        row = session.get_one(VersionRow, place.same_id)
+        row = session.get_one(VersionRow, point.same_id)
         id_, version = row.id, version_records(session, [row])[0]
-    kept = None if stored.probe is None else reference_outputs.enter_probe(session, id_, stored.probe)
+    kept = None if stored.outputs is None else reference_outputs.enter_outputs(session, id_, stored.outputs)
     if created:
         log.record(session, "register", version.reference, detail={"digest": digest, "method": draft.method})
     elif kept is not None:
-        reference_outputs.log_probe(session, version.reference, kept)
+        reference_outputs.log_outputs(session, version.reference, kept)
     return version, created
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from limpet.errors import IntegrityError
 from limpet.registry.records import reference_outputs
-from limpet.registry.records.reference_outputs import Probe
+from limpet.registry.records.reference_outputs import ReferenceOutputs
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, TaskRecord, VersionRecord
 from limpet.training.base.backbone import Backbone
@@ -85,7 +85,7 @@ def compute(
     return reference_outputs.write(inputs, logits, max_length, environment=_environment(backbone))
 
 
-def replay(store: Store, backbone: Backbone, version: VersionRecord, *, recorded: Probe) -> Replay:
+def replay(store: Store, backbone: Backbone, version: VersionRecord, *, recorded: ReferenceOutputs) -> Replay:
     """Answer the texts of a version's reference outputs again, and compare.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from limpet.errors import IntegrityError, UsageError
-from limpet.registry.formats.adapter_files import DEMONSTRATIONS_FILE, HEAD_FILES, LABELS_FILE
+from limpet.registry.formats.adapter_files import DEMONSTRATIONS_FILE, HEAD_FILES, LABELS_FILE, labels_document
 from limpet.registry.formats.task_documents import has_tensors
 from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.batching.examples import Example
@@ -42,7 +42,7 @@ def save_head(head: Head, folder: Path) -> None:
 
 def write_labels(folder: Path, labels: Sequence[str]) -> None:
     """Write the labels of a head's ids beside its files."""
-    (folder / LABELS_FILE).write_text(json.dumps(list(labels), indent=2) + "\n", encoding="utf-8")
+    (folder / LABELS_FILE).write_bytes(labels_document(labels))
 
 
 def load_head(files: Mapping[str, Path]) -> Head:

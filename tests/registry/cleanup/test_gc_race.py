@@ -60,15 +60,15 @@ def test_a_probe_that_was_taken_away_is_stored_again(home: Store, monkeypatch: p
     probe = reference_outputs.write(["a text"], [[0.5, -0.5]], 64, environment=ENVIRONMENT)
     home.blobs.put_bytes(probe)
     collect(home, grace_seconds=0, dry_run=False)
-    stored = reference_outputs.store_probe
+    stored = reference_outputs.store_outputs
 
-    def store_and_lose(store: Store, data: bytes) -> reference_outputs.StoredProbe:
+    def store_and_lose(store: Store, data: bytes) -> reference_outputs.StoredOutputs:
         made = stored(store, data)
-        monkeypatch.setattr(reference_outputs, "store_probe", stored)
+        monkeypatch.setattr(reference_outputs, "store_outputs", stored)
         assert collect(store, grace_seconds=0, dry_run=False).orphans.count == 1
         return made
 
-    monkeypatch.setattr(reference_outputs, "store_probe", store_and_lose)
+    monkeypatch.setattr(reference_outputs, "store_outputs", store_and_lose)
     reference_outputs.keep(home, version.reference, probe)
     assert verify(home) == ()
 

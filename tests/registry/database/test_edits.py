@@ -13,9 +13,10 @@ from sqlalchemy import Connection, MetaData, PrimaryKeyConstraint, Table, Unique
 from sqlalchemy.orm import Session
 
 from limpet.registry.cleanup.gc import collect
+from limpet.registry.database.columns import TableBase
 from limpet.registry.database.row_digests import UNCOVERED
-from limpet.registry.database.schema import APPEND_ONLY, AliasRow, PolicyRow, TableBase
-from limpet.registry.findings import Problem
+from limpet.registry.database.schema import APPEND_ONLY, AliasRow, PolicyRow
+from limpet.registry.findings import Finding
 from limpet.registry.records import gate_refusals, log, policy, reference_outputs, streams
 from limpet.registry.store import Store
 from limpet.registry.values import ArmDraft
@@ -101,12 +102,12 @@ def _opened(home: Store) -> Iterator[Connection]:
             driver.execute("PRAGMA foreign_keys = ON")
 
 
-def _named(connection: Connection) -> list[Problem]:
+def _named(connection: Connection) -> list[Finding]:
     with Session(connection) as session:
         return [problem for check in (check_records, check_log) for problem in check(lambda: nullcontext(session))]
 
 
-def _is_named(table: str, problems: list[Problem]) -> bool:
+def _is_named(table: str, problems: list[Finding]) -> bool:
     if table == "log_events":
         return any(problem.kind == "log" for problem in problems)
     if table == "version_files":

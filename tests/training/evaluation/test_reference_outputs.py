@@ -11,7 +11,7 @@ from limpet.forgetting.monitor.growth import measure_and_register
 from limpet.home import Home
 from limpet.registry import versions
 from limpet.registry.records import reference_outputs, tasks
-from limpet.registry.records.reference_outputs import Probe
+from limpet.registry.records.reference_outputs import ReferenceOutputs
 from limpet.training.base.backbone import Backbone
 from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation.reference_outputs import TOLERANCE, Replay, reference_inputs, replay
@@ -22,7 +22,7 @@ from limpet.training.learning.settings import TrainingSettings
 QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")
 
 
-def replayed(home: Home, backbone: Backbone | None = None, probe: Probe | None = None) -> Replay:
+def replayed(home: Home, backbone: Backbone | None = None, probe: ReferenceOutputs | None = None) -> Replay:
     version = versions.resolve(home.store, "place@1")
     probe = probe or reference_outputs.of(home.store, "place@1")
     assert probe is not None
@@ -83,7 +83,7 @@ def test_other_bits_in_another_environment_are_sound_up_to_the_tolerance(home: H
     assert not replayed(home, probe=replace(probe, logits=scaled(probe, 1 + TOLERANCE / 2))).sound
 
 
-def scaled(probe: Probe, factor: float) -> tuple[tuple[float, ...], ...]:
+def scaled(probe: ReferenceOutputs, factor: float) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(value * factor for value in row) for row in probe.logits)
 
 

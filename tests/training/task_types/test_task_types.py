@@ -11,7 +11,7 @@ import pytest
 
 from limpet.errors import DataError, LimpetError, UsageError
 from limpet.home import Home, init
-from limpet.registry.formats.task_documents import FORMS, head_problem, probe_problem, row_problem
+from limpet.registry.formats.task_documents import FORMS, head_problem, outputs_problem, row_problem
 from limpet.registry.records import tasks
 from limpet.training import task_types
 from limpet.training.batching.examples import Example
@@ -124,7 +124,7 @@ def test_the_registry_knows_the_form_of_each_type(kind: str, tmp_path: Path) -> 
     assert head_problem(kind, {"type": "another", "labels": len(record.labels)}, record.labels)
     assert head_problem(kind, {"type": kind, "labels": len(record.labels) + 1}, record.labels)
     assert not head_problem(kind, {"type": kind, "labels": len(record.labels)}, record.labels)
-    assert probe_problem(kind, [[0.0] * 7], record.labels)
+    assert outputs_problem(kind, [[0.0] * 7], record.labels)
 
 
 # data
