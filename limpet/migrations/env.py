@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from limpet.registry.database.columns import TableBase
+from limpet.registry.database.schema import TableBase
 
 # the caller's transaction is open: tables and revision number are committed together, or not at all
 context.configure(connection=context.config.attributes["connection"], target_metadata=TableBase.metadata)

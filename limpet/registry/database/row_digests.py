@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import ORMExecuteState, Session
 from sqlalchemy.types import TypeEngine
 
-from limpet.registry.database.columns import TableBase
+from limpet.registry.database.schema import TableBase
 from limpet.registry.formats.canonical import canonical_json, digest_bytes
 
 __all__ = [

@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    String,
     Text,
     UniqueConstraint,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "StepCellRow",
     "StepRow",
     "StreamRow",
+    "TableBase",
     "TaskRow",
     "VersionFileRow",
     "VersionNoteRow",

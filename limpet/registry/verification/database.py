@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from sqlalchemy import Column, func, select, text
 from sqlalchemy.orm import Session
 
-from limpet.registry.database.columns import TableBase
-from limpet.registry.database.schema import APPEND_ONLY
+from limpet.registry.database.schema import APPEND_ONLY, TableBase
 from limpet.registry.findings import Finding
 from limpet.registry.verification.log import Read
 

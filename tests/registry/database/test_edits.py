@@ -13,9 +13,8 @@ from sqlalchemy import Connection, MetaData, PrimaryKeyConstraint, Table, Unique
 from sqlalchemy.orm import Session
 
 from limpet.registry.cleanup.gc import collect
-from limpet.registry.database.columns import TableBase
 from limpet.registry.database.row_digests import UNCOVERED
-from limpet.registry.database.schema import APPEND_ONLY, AliasRow, PolicyRow
+from limpet.registry.database.schema import APPEND_ONLY, AliasRow, PolicyRow, TableBase
 from limpet.registry.findings import Finding
 from limpet.registry.records import gate_refusals, log, policy, reference_outputs, streams
 from limpet.registry.store import Store

@@ -12,9 +12,9 @@ from sqlalchemy import inspect, text
 
 from limpet.errors import ConflictError
 from limpet.registry.database import migrate
-from limpet.registry.database.columns import TableBase
 from limpet.registry.database.engine import Database, connect, database_url
 from limpet.registry.database.migrate import _alembic_config
+from limpet.registry.database.schema import TableBase
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
 

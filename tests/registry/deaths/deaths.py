@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, create_engine, text
 
-from limpet.registry.database.columns import TableBase
+from limpet.registry.database.schema import TableBase
 from limpet.registry.settings import Settings, write_settings
 from limpet.registry.store import Store, open_store
 from limpet.registry.system.failpoints import VARIABLE
