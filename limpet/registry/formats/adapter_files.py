@@ -20,5 +20,5 @@ DEMONSTRATIONS_FILE = "demonstrations.json"
 
 
 def labels_document(labels: Sequence[str]) -> bytes:
-    """Return the bytes of a `labels.json`: versions have it among their files, so its form is part of their digest."""
+    """Return the bytes of a `labels.json`: it is among a version's files, so its form is part of a digest."""
     return (json.dumps(list(labels), indent=2) + "\n").encode()
