@@ -28,6 +28,11 @@ def of_group(rows: Iterable[Row], base: str, tasks: Iterable[str], *, dtype: str
     return [row for row, key in keys if (key["base"], key["dtype"]) == (base, dtype) and key["task"] in wanted]
 
 
+def title(arm: str) -> str:
+    """Return an arm's name as tables show it; the results of `linear-probe` were kept under its older name."""
+    return "`linear-probe`" if arm == "probe" else f"`{arm}`"
+
+
 def of_kind(rows: Iterable[Row], kind: str, arm: str) -> list[Row]:
     """The results of one kind, the oldest first."""
     return [row for row in rows if (row["key"]["kind"], row["key"]["arm"]) == (kind, arm)]
@@ -124,7 +129,7 @@ def score_table(rows: Sequence[Row], arms: Arms, tasks: Sequence[str]) -> str:
         if not found:
             continue
         rate = best_rate(rows, arm, rates)
-        cells = [f"`{arm}`", "" if rate is None else f"{rate:g}", *(_score(found.get(task, {})) for task in tasks)]
+        cells = [title(arm), "" if rate is None else f"{rate:g}", *(_score(found.get(task, {})) for task in tasks)]
         if len(tasks) > 1:
             means = [np.mean([score(row) for row in found[task].values()]) for task in tasks if task in found]
             cells.append(f"{100 * float(np.mean(means)):.1f}" if len(means) == len(tasks) else "")
@@ -176,7 +181,7 @@ def cost_table(rows: Sequence[Row], arms: Arms, task: str, *, steps: int, batch_
         last = runs[-1]
         cells = [f"{last['trainable_parameters']:,}", f"{last['trainable_share']:.2%}", f"{last['bytes']:,}"]
         found = cells_of(of_kind(rows, "cost", arm), runs, steps, batch_size=batch_size)
-        table.append([f"`{arm}`", *cells, *(found or [""] * len(names))])
+        table.append([title(arm), *cells, *(found or [""] * len(names))])
     return _markdown(table)
 
 
@@ -220,5 +225,5 @@ def sweep_table(rows: Sequence[Row], arms: Arms) -> str:
         shown = [f"{rate:g}: {100 * mean:.1f}" for rate, mean in means.items()]
         cells = [f"**{text}**" if rate == best else text for rate, text in zip(means, shown, strict=True)]
         if cells:
-            lines.append(f"| `{arm}` | {', '.join(cells)} |")
+            lines.append(f"| {title(arm)} | {', '.join(cells)} |")
     return "\n".join(lines)
