@@ -66,8 +66,8 @@ class LocalBlobs:
         Raises:
             IntegrityError: The file is missing, or its bytes are not those of the digest.
         """
-        if (found := self.rehash(digest)) != digest:
-            raise _differs(digest, found)
+        if (actual := self.rehash(digest)) != digest:
+            raise _differs(digest, actual)
         return self.root / blob_key(digest)
 
     def read(self, digest: str) -> bytes:
@@ -80,8 +80,8 @@ class LocalBlobs:
             data = self._file(digest).read_bytes()
         except OSError as error:
             raise _unreadable(digest, error) from error
-        if (found := digest_bytes(data)) != digest:
-            raise _differs(digest, found)
+        if (actual := digest_bytes(data)) != digest:
+            raise _differs(digest, actual)
         return data
 
     def exists(self, digest: str) -> bool:
@@ -110,8 +110,8 @@ class LocalBlobs:
 
     def modified(self, digest: str) -> float | None:
         """Return when the bytes were last stored, in seconds since the epoch; null if nothing is there."""
-        found = _status(self.root / blob_key(digest))
-        return None if found is None else found.st_mtime
+        status = _status(self.root / blob_key(digest))
+        return None if status is None else status.st_mtime
 
     def remove(self, digest: str) -> None:
         """Remove the bytes under the digest, if they are there.
@@ -131,13 +131,13 @@ class LocalBlobs:
 
     def stray_size(self, name: str) -> int | None:
         """Return how many bytes a stray file has, null if it is not there."""
-        found = _status(self._stray(name))
-        return None if found is None else found.st_size
+        status = _status(self._stray(name))
+        return None if status is None else status.st_size
 
     def stray_modified(self, name: str) -> float | None:
         """Return when a stray file was last written, in seconds since the epoch; null if nothing is there."""
-        found = _status(self._stray(name))
-        return None if found is None else found.st_mtime
+        status = _status(self._stray(name))
+        return None if status is None else status.st_mtime
 
     def remove_stray(self, name: str) -> None:
         """Remove a file that `strays` named, if it is still there; of a link, the link itself.
@@ -254,9 +254,9 @@ class LocalBlobs:
     def _renew(self, blob: Blob) -> bool:
         """Say whether the very bytes are there already, hashed just now; if so, they count as stored now."""
         file = self.root / blob_key(blob.digest)
-        found = _status(file)
+        status = _status(file)
         # neither the name nor the size says that the bytes are still good; a link or a pipe is not even read
-        if found is None or not stat.S_ISREG(found.st_mode) or found.st_size != blob.size:
+        if status is None or not stat.S_ISREG(status.st_mode) or status.st_size != blob.size:
             return False
         try:
             if digest_file(file) != blob.digest:
@@ -353,8 +353,8 @@ def _unreadable(digest: str, error: OSError) -> IntegrityError:
     return IntegrityError(f"The file {digest} is {why}, though the registry has it.", "limpet verify")
 
 
-def _differs(digest: str, found: str) -> IntegrityError:
+def _differs(digest: str, actual: str) -> IntegrityError:
     return IntegrityError(
-        f"The bytes stored as {digest} hash to {found}: the file was changed or the disk is failing.",
+        f"The bytes stored as {digest} hash to {actual}: the file was changed or the disk is failing.",
         "limpet verify",
     )

@@ -260,16 +260,16 @@ class RemoteBlobs:
                 self.system.get_file(self._key(digest), str(copy))
             except FileNotFoundError as error:
                 raise _missing(digest) from error
-            found = digest_file(copy)
-            if found != digest:
-                raise IntegrityError(f"The bytes stored as {digest} hash to {found}.", "limpet verify")
+            actual = digest_file(copy)
+            if actual != digest:
+                raise IntegrityError(f"The bytes stored as {digest} hash to {actual}.", "limpet verify")
             make_room(self.cache.put(copy).size)
 
     def _names(self) -> list[str]:
         with self._reached():
-            found = self.system.find(self.root)
+            names = self.system.find(self.root)
         prefix = self.system._strip_protocol(self.root).rstrip("/") + "/"
-        return sorted(str(name).removeprefix(prefix) for name in found)
+        return sorted(str(name).removeprefix(prefix) for name in names)
 
     @contextmanager
     def _reached(self) -> Iterator[None]:

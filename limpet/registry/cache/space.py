@@ -215,8 +215,8 @@ def _item(kind: str, entry: os.DirEntry[str]) -> Iterator[_Item]:
         yield _Item(kind, Path(entry.path), is_folder, size, used)
 
 
-def _last_used(found: os.stat_result) -> float:
-    return max(found.st_atime, found.st_mtime)
+def _last_used(status: os.stat_result) -> float:
+    return max(status.st_atime, status.st_mtime)
 
 
 def _size(folder: Path) -> int:

@@ -33,14 +33,14 @@ def expired(session: Session) -> list[int]:
     if policy.keep_last is None and policy.keep_days is None:
         return []
     spared = rollback_targets(session)
-    found = {id_ for id_ in session.scalars(_beyond(policy)) if id_ not in spared}
+    version_ids = {id_ for id_ in session.scalars(_beyond(policy)) if id_ not in spared}
     parents = select(VersionRow.id, VersionRow.parent_id).where(
         VersionRow.parent_id.is_not(None), VersionRow.deleted_at.is_(None)
     )
     lineage = session.execute(parents).all()
-    while needed := {parent for child, parent in lineage if child not in found and parent in found}:
-        found -= needed
-    return sorted(found)
+    while needed := {parent for child, parent in lineage if child not in version_ids and parent in version_ids}:
+        version_ids -= needed
+    return sorted(version_ids)
 
 
 def describe(session: Session, ids: Sequence[int]) -> dict[str, int]:

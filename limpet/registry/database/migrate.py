@@ -49,15 +49,15 @@ def check_schema(database: Database) -> None:
         NotFoundError: The database is empty.
         ConflictError: Its schema is older, or newer than this program.
     """
-    found = current(database)
-    if found == HEAD:
+    revision = current(database)
+    if revision == HEAD:
         return
     name = database.url.render_as_string(hide_password=True)
-    if found is None:
+    if revision is None:
         raise NotFoundError(f"The database {name} holds no limpet registry.", "limpet init")
-    _refuse_newer(found, name)
+    _refuse_newer(revision, name)
     raise ConflictError(
-        f"The database {name} has the older schema {found}; this limpet needs {HEAD}.", "limpet db upgrade"
+        f"The database {name} has the older schema {revision}; this limpet needs {HEAD}.", "limpet db upgrade"
     )
 
 
@@ -91,23 +91,23 @@ def upgrade(database: Database) -> Upgrade:
             _sqlite(connection).execute("PRAGMA foreign_keys = OFF")
         try:
             with connection.begin():
-                found = _revision(connection)
-                _refuse_newer(found, database.url.render_as_string(hide_password=True))
-                if found == HEAD:
-                    return Upgrade(found, HEAD)
-                backup = _back_up(database.url, found) if found is not None and is_sqlite else None
+                before = _revision(connection)
+                _refuse_newer(before, database.url.render_as_string(hide_password=True))
+                if before == HEAD:
+                    return Upgrade(before, HEAD)
+                backup = _back_up(database.url, before) if before is not None and is_sqlite else None
                 reach("migrate.begun")
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
                 if is_sqlite:
                     _check_references(connection, database.url)
-                _cover(connection, found)
+                _cover(connection, before)
                 reach("migrate.written")
             reach("migrate.committed")
         finally:
             if is_sqlite:
                 _sqlite(connection).execute("PRAGMA foreign_keys = ON")
-    return Upgrade(found, HEAD, backup)
+    return Upgrade(before, HEAD, backup)
 
 
 def remove_schema(database: Database) -> None:
@@ -181,15 +181,15 @@ def _revision(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
-def _refuse_newer(found: str | None, name: str) -> None:
-    if found is None or found == HEAD:
+def _refuse_newer(revision: str | None, name: str) -> None:
+    if revision is None or revision == HEAD:
         return
     from alembic.script import ScriptDirectory
 
-    known = {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
-    if found not in known:
+    revisions = {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
+    if revision not in revisions:
         raise ConflictError(
-            f"The database {name} has schema {found}, which is newer than this limpet knows ({HEAD}).",
+            f"The database {name} has schema {revision}, which is newer than this limpet knows ({HEAD}).",
             "pip install --upgrade limpet",
         )
 

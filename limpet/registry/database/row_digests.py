@@ -117,8 +117,8 @@ def take_written(session: Session) -> list[WrittenRow]:
         keys.setdefault(table, []).append(key)
     session.written = {}
     connection = session.connection()
-    found = {name: digests_of(connection, covered_tables()[name], keys[name]) for name in keys}
-    return [WrittenRow(name, key, found[name].get(key)) for name in keys for key in keys[name]]
+    digests = {name: digests_of(connection, covered_tables()[name], keys[name]) for name in keys}
+    return [WrittenRow(name, key, digests[name].get(key)) for name in keys for key in keys[name]]
 
 
 @cache
@@ -129,11 +129,11 @@ def covered_tables() -> dict[str, Table]:
 
 def digests_of(connection: Connection, table: Table, keys: Iterable[Key]) -> dict[Key, str]:
     """Return the digests of the rows with these primary keys; those that are not there are left out."""
-    rest, found = iter(keys), dict[Key, str]()
+    rest, digests = iter(keys), dict[Key, str]()
     while batch := list(islice(rest, _BATCH)):
         parameters = {"keys": batch if len(table.primary_key.columns) > 1 else [key for (key,) in batch]}
-        found.update(_digest(table, row) for row in connection.execute(_by_key(table), parameters))
-    return found
+        digests.update(_digest(table, row) for row in connection.execute(_by_key(table), parameters))
+    return digests
 
 
 def pages(connection: Connection, table: Table, after: Key | None) -> list[tuple[Key, str]]:

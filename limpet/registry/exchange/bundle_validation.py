@@ -281,8 +281,8 @@ def _checked(
     return document
 
 
-def _agree(what: str, one: object, other: object) -> None:
-    if one != other:
+def _agree(what: str, first: object, second: object) -> None:
+    if first != second:
         raise _bad(f"the {what} differ")
 
 

@@ -207,9 +207,9 @@ def wrong_fields(
         yield "it is not a table"
         return
     yield from (f"{name} is missing" for name in sorted(wanted.keys() - content.keys()))
-    known = {**wanted, **(optional or {})}
-    yield from (f"{name[:60]!r} is unknown" for name in sorted(content.keys() - known.keys()))
-    for name in sorted(known.keys() & content.keys()):
-        test, kind = known[name]
+    checks = {**wanted, **(optional or {})}
+    yield from (f"{name[:60]!r} is unknown" for name in sorted(content.keys() - checks.keys()))
+    for name in sorted(checks.keys() & content.keys()):
+        test, kind = checks[name]
         if not test(content[name]):
             yield f"{name} is not {kind}"

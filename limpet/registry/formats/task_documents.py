@@ -107,11 +107,11 @@ def has_tensors(kind: str) -> bool:
 
 def row_problem(kind: str, row: object, labels: Sequence[str]) -> str:
     """Say what is wrong with a line of a split: `example`, `label`; nothing where it is sound."""
-    known = FORMS[kind]
-    if not isinstance(row, dict) or not known.text(row.get("text")):
+    form = FORMS[kind]
+    if not isinstance(row, dict) or not form.text(row.get("text")):
         return "is no example"
-    if set(row) != {"text", known.key} or not known.target(row[known.key], row["text"], labels):
-        return f"has no {'label' if known.key == 'label' else 'target'} of the task"
+    if set(row) != {"text", form.key} or not form.target(row[form.key], row["text"], labels):
+        return f"has no {'label' if form.key == 'label' else 'target'} of the task"
     return ""
 
 
@@ -128,8 +128,8 @@ def head_problem(kind: str, content: object, labels: Sequence[str]) -> str:
 
 def outputs_problem(kind: str, logits: Sequence[Sequence[float]], labels: Sequence[str]) -> str:
     """Say what is wrong with the width of a probe's rows; nothing where it is that of the task."""
-    known = FORMS.get(kind)
-    wanted = known.outputs(len(labels)) if known else len(labels)
+    form = FORMS.get(kind)
+    wanted = form.outputs(len(labels)) if form else len(labels)
     width = len(logits[0])
     if wanted is None or width == wanted:
         return ""

@@ -69,12 +69,12 @@ def sound(store: Store, version: str, *, evaluation: int, reference: int, detail
     """
     with store.database.write("alarm") as session:
         find_version(session, version, deleted=True)
-        if (known := _open(session, version)) is None:
+        if (alarm := _open(session, version)) is None:
             content = {"evaluation": evaluation, "reference": reference, "detail": detail}
             log.record(session, _ALARM, version, detail=content)
-            known = _open(session, version)
-        assert known is not None
-        return known
+            alarm = _open(session, version)
+        assert alarm is not None
+        return alarm
 
 
 def accept(store: Store, version: str, *, evaluation: int, reason: str) -> None:

@@ -45,9 +45,11 @@ def add(store: Store, draft: AbilityDraft) -> AbilityRecord:
         raise IntegrityError("The answers of an ability task are not stored.", "run the stream again")
     probe_digest = digest_json(draft.probe)
     with recording(store, "ability", [draft.predictions_digest]) as session:
-        known = _find(session, probe_digest, draft.base_digest, head=draft.head, state=draft.state, after=draft.after)
-        if known is not None:
-            return _records(session, [known])[0]
+        earlier = _find(
+            session, probe_digest, draft.base_digest, head=draft.head, state=draft.state, after=draft.after
+        )
+        if earlier is not None:
+            return _records(session, [earlier])[0]
         row = AbilityRow(
             **measurement_columns(session, draft),
             probe=draft.probe,

@@ -127,9 +127,9 @@ class RecordedOutputs:
 
 def enter_outputs(session: Session, version_id: int, stored: StoredOutputs) -> RecordedOutputs:
     """Record a probe in the caller's write transaction, and log nothing; a version keeps its first one."""
-    known = session.get(ReferenceOutputsRow, version_id)
-    if known is not None:
-        return RecordedOutputs(known.digest, is_new=False)
+    earlier = session.get(ReferenceOutputsRow, version_id)
+    if earlier is not None:
+        return RecordedOutputs(earlier.digest, is_new=False)
     row = ReferenceOutputsRow(
         version_id=version_id,
         digest=stored.digest,

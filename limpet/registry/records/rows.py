@@ -169,9 +169,9 @@ def environment_id(session: Session, environment: Environment) -> int:
     """Return the id of an environment's row, inserted if it is new."""
     content = asdict(environment)
     digest = digest_json(content)
-    found = session.scalar(select(EnvironmentRow.id).where(EnvironmentRow.digest == digest))
-    if found is not None:
-        return found
+    id_ = session.scalar(select(EnvironmentRow.id).where(EnvironmentRow.digest == digest))
+    if id_ is not None:
+        return id_
     row = EnvironmentRow(digest=digest, content=content)
     session.add(row)
     session.flush()
@@ -182,8 +182,8 @@ def environments_of(session: Session, rows: Iterable[EvaluationRow | AbilityRow]
     """Return the environments that rows name, by their ids."""
     named: dict[int, Environment] = {}
     for ids in batched({row.environment_id for row in rows}):
-        found = session.scalars(select(EnvironmentRow).where(EnvironmentRow.id.in_(ids)))
-        named |= {row.id: Environment(**row.content) for row in found}
+        rows_of_ids = session.scalars(select(EnvironmentRow).where(EnvironmentRow.id.in_(ids)))
+        named |= {row.id: Environment(**row.content) for row in rows_of_ids}
     return named
 
 
@@ -240,8 +240,8 @@ def version_records(session: Session, rows: Sequence[KeptVersion]) -> tuple[Vers
     """Return the values of version rows, in their order, with one query for the aliases of many."""
     aliases: dict[int, list[str]] = {row.id: [] for row in rows}
     for ids in batched(aliases):
-        found = select(AliasRow.version_id, AliasRow.name).where(AliasRow.version_id.in_(ids))
-        for version_id, name in session.execute(found.order_by(AliasRow.name)):
+        query = select(AliasRow.version_id, AliasRow.name).where(AliasRow.version_id.in_(ids))
+        for version_id, name in session.execute(query.order_by(AliasRow.name)):
             aliases[version_id].append(name)
     return tuple(version_record(row, tuple(aliases[row.id])) for row in rows)
 

@@ -240,7 +240,7 @@ def add_step(
         UsageError: An evaluation is an audit.
     """
     with store.database.write("stream") as session:
-        made = find_version(session, version)
+        version_row = find_version(session, version)
         if index is None:
             index = session.scalar(select(func.count()).where(StepRow.arm_run_id == arm_run_id)) or 0
         step = session.scalar(select(StepRow).where(StepRow.arm_run_id == arm_run_id, StepRow.position == index))
@@ -249,8 +249,8 @@ def add_step(
             step = StepRow(
                 arm_run_id=arm_run_id,
                 position=index,
-                task_id=made.task_id,
-                version_id=made.id,
+                task_id=version_row.task_id,
+                version_id=version_row.id,
                 base_unchanged=base_unchanged,
                 created_at=utc_now(),
             )
@@ -259,7 +259,7 @@ def add_step(
             session.add_all(_cell(session, step.id, name, evaluation_id=id_) for name, id_ in row.items())
             detail = {"arm": arm.name, "seed": arm.seed, "step": index, "version": version}
             log.record(session, "step", stream.name, detail=detail)
-        elif step.version_id != made.id:
+        elif step.version_id != version_row.id:
             there = references(session, [step.version_id])[step.version_id]
             raise ConflictError(
                 f"Step {index} of this arm made {there} already, not {version}.", "limpet stream list"

@@ -64,8 +64,8 @@ def recording(
 
 def announce(session: Session, digests: Collection[str]) -> None:
     """Record that blobs are about to be taken away, before they are; `removing` must be held."""
-    known = set(_removed(session, digests))
-    session.add_all(RemovedBlobRow(digest=digest) for digest in digests if digest not in known)
+    announced = set(_removed(session, digests))
+    session.add_all(RemovedBlobRow(digest=digest) for digest in digests if digest not in announced)
 
 
 @contextmanager

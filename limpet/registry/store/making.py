@@ -110,8 +110,8 @@ def _missing(folder: Path) -> list[Path]:
     return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
-def _remove_folders(made: list[Path]) -> None:
-    for folder in made:
+def _remove_folders(folders: list[Path]) -> None:
+    for folder in folders:
         # what somebody has put there meanwhile stays
         with suppress(OSError):
             folder.rmdir()

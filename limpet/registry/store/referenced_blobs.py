@@ -52,18 +52,18 @@ def referenced_blobs(
         after_task: Leave out the splits of the tasks up to this row id: a task never changes, and no index finds one
             by its splits.
     """
-    found: dict[str, ReferencedBlob] = {}
+    blobs: dict[str, ReferencedBlob] = {}
     for digest, blob in (*_splits(session, after_task), *_predictions(session, among)):
         if among is None or digest in among:
-            found.setdefault(digest, blob)
+            blobs.setdefault(digest, blob)
     for version_id, digest, blob in (
         *_files(session, deleted_since, among),
         *_probes(session, deleted_since, among),
     ):
         # a size says more than none
-        if version_id not in without and (digest not in found or found[digest].size is None):
-            found[digest] = blob
-    return found
+        if version_id not in without and (digest not in blobs or blobs[digest].size is None):
+            blobs[digest] = blob
+    return blobs
 
 
 def mentioned_digests(session: Session) -> set[str]:

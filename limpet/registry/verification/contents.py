@@ -216,7 +216,7 @@ def _evaluation(store: Store, evaluation: EvaluationRow | AbilityRow) -> str:
     if not len(predictions) == len(targets) == evaluation.examples:
         return f"it has {len(predictions)} predictions and {len(targets)} targets for {evaluation.examples} examples"
     if evaluation.metric == "accuracy" and predictions:
-        found = sum(a == b for a, b in zip(predictions, targets, strict=True)) / len(targets)
-        if found != evaluation.score:
-            return f"its accuracy is recorded as {evaluation.score!r}, and its predictions give {found!r}"
+        accuracy = sum(a == b for a, b in zip(predictions, targets, strict=True)) / len(targets)
+        if accuracy != evaluation.score:
+            return f"its accuracy is recorded as {evaluation.score!r}, and its predictions give {accuracy!r}"
     return ""

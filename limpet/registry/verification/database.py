@@ -47,15 +47,15 @@ def check_triggers(read: Read) -> Iterator[Finding]:
     """Yield every trigger of the migrations that is gone, off or another one now, and every foreign one."""
     with read() as session:
         is_sqlite = _is_sqlite(session)
-        found = _sqlite_triggers(session) if is_sqlite else _postgresql_triggers(session)
+        triggers = _sqlite_triggers(session) if is_sqlite else _postgresql_triggers(session)
     expected = _expected_sqlite() if is_sqlite else _expected_postgresql()
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
+    for name in sorted(expected.keys() | triggers.keys()):
+        if name not in triggers:
             yield Finding("trigger", name, "is gone: with it, the database refuses to change or delete history")
         elif name not in expected:
             yield Finding("trigger", name, "is not one of limpet's: it may change what is written")
-        elif found[name] != expected[name]:
-            yield Finding("trigger", name, f"is not as limpet made it: {found[name]}")
+        elif triggers[name] != expected[name]:
+            yield Finding("trigger", name, f"is not as limpet made it: {triggers[name]}")
 
 
 def _is_sqlite(session: Session) -> bool:

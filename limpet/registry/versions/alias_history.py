@@ -61,9 +61,9 @@ def moves_page(
         query = _moves(row).where(AliasEventRow.id > int(cursor or 0)).order_by(AliasEventRow.id).limit(limit + 1)
         if alias is not None:
             query = query.where(AliasEventRow.alias == alias)
-        found = session.execute(query).all()
-    more = len(found) > limit
-    return Page(tuple(_event(row, move) for move in found[:limit]), str(found[limit - 1].id) if more else None)
+        rows = session.execute(query).all()
+    more = len(rows) > limit
+    return Page(tuple(_event(row, move) for move in rows[:limit]), str(rows[limit - 1].id) if more else None)
 
 
 def newest_move(session: Session, task: TaskRow, alias: str) -> AliasEvent:

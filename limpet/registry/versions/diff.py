@@ -180,13 +180,13 @@ def _fields(a: Mapping[str, JsonValue], b: Mapping[str, JsonValue]) -> tuple[Fie
 
 def _tensors(files: Mapping[str, Path]) -> dict[str, Tensor]:
     """Return where each tensor of a version is; a tensor outside the adapter itself is named with its file."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for file, path in sorted(files.items()):
         if file.endswith(_SAFETENSORS):
             prefix = f"{file.removesuffix(_SAFETENSORS)}: " if file.startswith("head") else ""
             for name, location in sorted(read_header(path).items()):
-                found[f"{prefix}{name}"] = (path, *location)
-    return found
+                tensors[f"{prefix}{name}"] = (path, *location)
+    return tensors
 
 
 def _comparable(a: Tensor, b: Tensor) -> bool:
