@@ -16,6 +16,7 @@ from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
 from limpet.training.base import precision
 from limpet.training.base.sample_wheels import WHEELS
+from tests.migrated import with_database
 from tests.tiny import tiny_base, tiny_csv
 from tests.warm import Warm, warm_server
 
@@ -74,19 +75,10 @@ def auto_dtype(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     return dtype
 
 
-@pytest.fixture(scope="session")
-def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home but for its settings. Its migrations take longer than many a test; tests of their own run them."""
-    made = create_store(tmp_path_factory.mktemp("empty") / "home", Settings())
-    made.database.close()
-    (made.path / "limpet.toml").unlink()
-    return made.path
-
-
 @pytest.fixture
-def home_folder(tmp_path: Path, empty_home: Path) -> Path:
-    """A folder in which a home is completed from a copy of that one."""
-    return Path(shutil.copytree(empty_home, tmp_path / "home"))
+def home_folder(tmp_path: Path) -> Path:
+    """A folder with an empty database, in which a home can be made."""
+    return with_database(tmp_path / "home")
 
 
 @pytest.fixture
