@@ -12,7 +12,7 @@ from limpet.registry.formats.json_values import JsonObject
 from limpet.training.base.environment import arithmetic
 from limpet.training.batching.encoded import Encoded
 from limpet.training.generation import chat_templates
-from limpet.training.heads import Head
+from limpet.training.heads import AnsweringHead
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,7 +24,7 @@ _EACH = 8
 
 
 def describe_inputs(
-    tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel, head: Head, *, encoded: Encoded
+    tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel, head: AnsweringHead, *, encoded: Encoded
 ) -> JsonObject:
     """Return what is kept of an evaluation's inputs, as JSON.
 

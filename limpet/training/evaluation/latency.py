@@ -25,6 +25,7 @@ from limpet.training.base.environment import current_environment
 from limpet.training.base.shared_copy import shared_copy
 from limpet.training.batching.batches import on_device
 from limpet.training.batching.examples import Example
+from limpet.training.heads import AnsweringHead
 from limpet.training.model.merge import merged
 from limpet.training.model.task_model import TaskModel, active, bound_head
 
@@ -149,7 +150,8 @@ def time_in_turn(
 
 def answers(model: TaskModel) -> Callable[[Mapping[str, Tensor]], object]:
     """Return what a model does for an answer, up to the first word where it writes."""
-    return lambda batch: model.head.first_pass(model, batch)
+    head: AnsweringHead = model.head
+    return lambda batch: head.first_pass(model, batch)
 
 
 def reads(model: TaskModel) -> Callable[[Mapping[str, Tensor]], object]:

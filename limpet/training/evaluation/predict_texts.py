@@ -12,6 +12,7 @@ from limpet.registry.values import VersionRecord
 from limpet.training.base.backbone import Backbone
 from limpet.training.batching.examples import Example
 from limpet.training.evaluation.served import serve
+from limpet.training.heads import AnsweringHead
 from limpet.training.heads.classification import Prediction
 from limpet.training.model.task_model import active, version_files
 from limpet.training.task_types import task_type
@@ -54,8 +55,8 @@ def predict(
     with active(backbone, version.method, files, head=files) as model:
         encoded = model.encode(backbone.tokenizer, examples, int(version.config["max_length"]))
         outcome = serve(backbone, model, encoded)
-        explain = model.head.explain
+        head: AnsweringHead = model.head
         return tuple(
-            explain(example, prediction, row, labels=version.labels)
+            head.explain(example, prediction, row, labels=version.labels)
             for example, prediction, row in zip(examples, outcome.predictions, outcome.rows, strict=True)
         )

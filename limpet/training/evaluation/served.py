@@ -15,6 +15,7 @@ from limpet.training.base.precision import SERVED_DTYPE
 from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.inference import Outcome, run_batches
 from limpet.training.evaluation.predict_split import AttachedModel, feature_path
+from limpet.training.heads import AnsweringHead
 from limpet.training.model import feature_cache
 from limpet.training.model.task_model import TaskModel
 from limpet.training.progress import SILENT, Progress
@@ -78,7 +79,8 @@ def agreement(
         Null where nothing that could be served was measured: targets were scored, and no answer was written.
     """
     backbone, model = attached.backbone, attached.model
-    if not model.head.answers_texts:
+    head: AnsweringHead = model.head
+    if not head.answers_texts:
         return None
     examples = len(outcome.predictions)
     if backbone.evaluation_dtype == SERVED_DTYPE:
@@ -93,10 +95,10 @@ def agreement(
             model, some, attached.backbone.device, path=path, progress=progress, dtype=SERVED_DTYPE
         )
 
-    served = model.head.served(answer, model, texts, measured=outcome)
+    served = head.served(answer, model, texts, measured=outcome)
     differing = tuple(
         OtherAnswer(at, before, now)
         for at, (before, now) in enumerate(zip(outcome.predictions, served, strict=True))
-        if not model.head.same_answer(before, now)
+        if not head.same_answer(before, now)
     )
     return Agreement(examples, differing)

@@ -5,6 +5,7 @@ On disk a head is `head.json` (how it is built) and `head.safetensors` (its tens
 adapter. Each type of task has a head of its own, one module each.
 """
 
-from limpet.training.heads.base import Batch, Head, HeadConfig, pool
+from limpet.training.heads.base import Head, HeadConfig, pool
+from limpet.training.heads.protocols import AnsweringHead, Batch, StoredHead, TrainableHead
 
-__all__ = ["Batch", "Head", "HeadConfig", "pool"]
+__all__ = ["AnsweringHead", "Batch", "Head", "HeadConfig", "StoredHead", "TrainableHead", "pool"]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from safetensors.torch import save_file
@@ -18,6 +18,7 @@ from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.batching.encoded import Encoded, Field, encode_texts
 from limpet.training.batching.examples import Example, flat_text
 from limpet.training.batching.inference import Outcome
+from limpet.training.heads.protocols import Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Head", "HeadConfig", "pool", "pooling_for"]
 
 
-Batch = Mapping[str, Tensor]
 _POOLING = {"encoder": "mean", "decoder": "last", "encoder-decoder": "last"}
 
 
@@ -54,7 +54,8 @@ class HeadConfig:
 class Head(nn.Module):
     """Pooling, dropout and one linear layer; what stands here suits heads that answer once for each text.
 
-    A head is asked in this order: `encode` makes batches of examples; `read` takes features out of the backbone's
+    Training, answering and files each ask for a part of it: `TrainableHead`, `AnsweringHead` and `StoredHead`. A head
+    is asked in this order: `encode` makes batches of examples; `read` takes features out of the backbone's
     hidden states; `score` turns them into outputs. In training `loss` holds outputs against targets; in evaluation
     `answer` gives the outputs of every example, and `predict` what they mean.
     """
@@ -70,13 +71,7 @@ class Head(nn.Module):
 
     @classmethod
     def configure(cls, task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> HeadConfig:
-        """Return how a new head for a task is built.
-
-        Args:
-            task: The task.
-            base: The base that the head reads.
-            train: The task's training examples.
-        """
+        """See `StoredHead.configure`."""
         return HeadConfig(task.definition.type, pooling_for(base), base.hidden_size, len(task.labels))
 
     def bind_base(self, backbone: Backbone) -> None:
@@ -98,23 +93,16 @@ class Head(nn.Module):
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, *, learning: bool
     ) -> Encoded:
-        """Turn examples into token ids and what else a batch has, cut at `max_length` tokens.
-
-        Args:
-            tokenizer: The base's.
-            examples: The examples; their targets may be unknown where nothing is learned.
-            max_length: Longest text in tokens.
-            learning: Whether batches need `targets`, as `loss` takes them.
-        """
+        """See `TrainableHead.encode`."""
         encoded = encode_texts(tokenizer, [flat_text(example.text) for example in examples], max_length)
         return encoded.having(targets=self.targets([e.target for e in examples])) if learning else encoded
 
     def prompt(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """Return what is rendered around every text, with `{text}` where that goes; null where nothing is."""
+        """See `AnsweringHead.prompt`."""
         return None
 
     def targets(self, targets: Sequence[Any]) -> Field:
-        """Return targets as `loss` takes them, one tensor for each example."""
+        """See `TrainableHead.targets`."""
         raise NotImplementedError
 
     def read(self, hidden: Tensor, pooler_output: Tensor | None, batch: Batch) -> Tensor:
@@ -122,7 +110,7 @@ class Head(nn.Module):
         return pool(self.config.pooling, hidden, pooler_output, attention_mask=batch["attention_mask"])
 
     def trim(self, values: Tensor, batch: Batch) -> list[Tensor]:
-        """Return features or outputs of a batch example by example, without what was padded."""
+        """See `AnsweringHead.trim`."""
         return list(values)
 
     def score(self, features: Tensor) -> Tensor:
@@ -137,86 +125,67 @@ class Head(nn.Module):
         return self.score(self.read(hidden, pooler_output, {"attention_mask": attention_mask}))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss of a batch's outputs against its targets."""
+        """See `TrainableHead.loss`."""
         raise NotImplementedError
 
     def loss_of(self, rows: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
-        """Return the mean loss of the outputs that `answer` gave of each example, against its targets."""
+        """See `TrainableHead.loss_of`."""
         with torch.no_grad():
             return float(self.loss(torch.stack(list(rows)), torch.stack(list(targets))))
 
     def terms(self, targets: Tensor) -> int:
-        """Return over how many terms `loss` takes its mean, for these targets."""
+        """See `TrainableHead.terms`."""
         return len(targets)
 
     def answer(self, model: nn.Module, batch: Batch) -> list[Tensor]:
-        """Return the outputs of each example of a batch.
-
-        Args:
-            model: Turns a batch into outputs, as in training.
-            batch: As `encode` made it.
-        """
+        """See `AnsweringHead.answer`."""
         return self.trim(model(**batch), batch)
 
     def first_pass(self, model: nn.Module, batch: Batch) -> None:
-        """Do what an answer takes at the least, to be timed; a head that writes stops after the first word."""
+        """See `AnsweringHead.first_pass`."""
         self.answer(model, batch)
 
     def predict(self, rows: Sequence[Tensor]) -> list[Any]:
-        """Return what `answer` gave as predictions: JSON values that metrics hold against targets."""
+        """See `AnsweringHead.predict`."""
         raise NotImplementedError
 
     def explain(self, example: Example, prediction: Any, row: Tensor, *, labels: tuple[str, ...]) -> Any:
-        """Return a prediction as people read it: a frozen dataclass with a `shown` property.
-
-        Args:
-            example: What was answered.
-            prediction: As `predict` gave it.
-            row: The outputs.
-            labels: The task's label map.
-        """
+        """See `AnsweringHead.explain`."""
         raise NotImplementedError
 
     @property
     def answers_texts(self) -> bool:
-        """Whether what an evaluation gave are answers that could be served."""
+        """See `AnsweringHead.answers_texts`."""
         return True
 
     def served(
         self, serve: Callable[[Encoded], Outcome], model: nn.Module, texts: Encoded, *, measured: Outcome
     ) -> Sequence[Any]:
-        """Return the predictions that texts would get where they are served.
-
-        Args:
-            serve: Answers texts as they are answered where they are served.
-            model: What answers them, a `TaskModel`.
-            texts: The texts, as `encode` made them.
-            measured: What an evaluation of these texts gave.
-        """
+        """See `AnsweringHead.served`."""
         return serve(texts).predictions
 
     def same_answer(self, measured: Any, served: Any) -> bool:
-        """Tell whether two predictions are the same answer to who reads them."""
+        """See `AnsweringHead.same_answer`."""
         return bool(measured == served)
 
     def summary(self, row: Tensor) -> list[float]:
-        """Return the numbers by which a probe knows an example's outputs: as many for every example."""
+        """See `AnsweringHead.summary`."""
         numbers: list[float] = row.flatten().tolist()
         return numbers
 
     def save(self, folder: Path) -> None:
-        """Write `head.json` into `folder`, and `head.safetensors` where the head has tensors of its own."""
+        """See `StoredHead.save`."""
         text = json.dumps(self.content(), indent=2, sort_keys=True)
         (folder / HEAD_FILES[0]).write_text(text + "\n", encoding="utf-8")
         if tensors := self.tensors():
             save_file(tensors, folder / HEAD_FILES[1], metadata={"format": "pt"})
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what is saved."""
+        """See `StoredHead.tensors`."""
         return {name: tensor.detach().cpu().contiguous() for name, tensor in self.linear.state_dict().items()}
 
     @classmethod
-    def restore(cls, content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Head:
+    def restore(cls, content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """Return the head of what was saved.
 
         Raises:
@@ -232,7 +201,7 @@ class Head(nn.Module):
         return head
 
     def content(self) -> dict[str, Any]:
-        """Return what `head.json` says."""
+        """See `StoredHead.content`."""
         return asdict(self.config)
 
 

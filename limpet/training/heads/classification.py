@@ -48,7 +48,7 @@ class ClassificationHead(Head):
         return [int(row.argmax()) for row in rows]
 
     def explain(self, example: Example, prediction: int, row: Tensor, *, labels: tuple[str, ...]) -> Prediction:
-        """See `Head.explain`."""
+        """See `AnsweringHead.explain`."""
         probability = float(torch.softmax(row, dim=-1)[prediction])
         return Prediction(
             flat_text(example.text), labels[prediction], probability, tuple(float(value) for value in row)

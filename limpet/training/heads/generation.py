@@ -26,7 +26,8 @@ from limpet.training.generation.prompts import (
     endings,
     render_prompt,
 )
-from limpet.training.heads.base import Batch, Head, HeadConfig
+from limpet.training.heads.base import Head, HeadConfig
+from limpet.training.heads.protocols import Batch
 from limpet.training.metrics.text import NEG_PERPLEXITY
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class GenerationHead(Head):
 
     @classmethod
     def configure(cls, task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> GenerationConfig:
-        """See `Head.configure`."""
+        """See `StoredHead.configure`."""
         options = task.definition.options
         return GenerationConfig(
             type=task.definition.type,
@@ -118,7 +119,7 @@ class GenerationHead(Head):
         self._base = _Bound(lm_head, backbone.tokenizer, ends, start, positions(backbone.model))
 
     def attach_module(self, module: nn.Module) -> None:
-        """See `Head.attach_module`: a copy of the base has word embeddings of its own, and a tied head reads them."""
+        """See `AnsweringHead.attach_module`: a copy of the base has word embeddings of its own, and a tied head reads them."""
         self._front = (module,)
 
     def encode(
@@ -126,7 +127,7 @@ class GenerationHead(Head):
     ) -> Encoded:
         """Turn texts into prompts, and targets into answers where they are read and not written.
 
-        See `Head.encode`; `max_length` counts the prompt's tokens, template and all.
+        See `TrainableHead.encode`; `max_length` counts the prompt's tokens, template and all.
         """
         room = self._room(max_length, 0 if learning or self.config.scores_targets else self.config.max_new_tokens)
         texts = [flat_text(example.text) for example in examples]
@@ -141,7 +142,7 @@ class GenerationHead(Head):
         return self._with_answers(tokenizer, prompts, answers)
 
     def prompt(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """See `Head.prompt`."""
+        """See `AnsweringHead.prompt`."""
         return render_prompt(tokenizer, self.config.prompt)
 
     def _with_answers(
@@ -196,7 +197,7 @@ class GenerationHead(Head):
         return cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=_NOTHING)
 
     def terms(self, targets: Tensor) -> int:
-        """See `Head.terms`: the tokens of the targets."""
+        """See `TrainableHead.terms`: the tokens of the targets."""
         return int((targets != _NOTHING).sum())
 
     def answer(self, model: nn.Module, batch: Batch) -> list[Tensor]:
@@ -219,7 +220,7 @@ class GenerationHead(Head):
         return [torch.cat([row, torch.tensor(ids, dtype=row.dtype)]) for row, ids in zip(kept, written, strict=True)]
 
     def first_pass(self, model: nn.Module, batch: Batch) -> None:
-        """See `Head.first_pass`: answers of two models may differ in length."""
+        """See `AnsweringHead.first_pass`: answers of two models may differ in length."""
         if "targets" in batch:
             self.answer(model, batch)
             return
@@ -251,13 +252,13 @@ class GenerationHead(Head):
 
     @property
     def answers_texts(self) -> bool:
-        """See `Head.answers_texts`: a likelihood of targets is no answer."""
+        """See `AnsweringHead.answers_texts`: a likelihood of targets is no answer."""
         return not self.config.scores_targets
 
     def served(
         self, serve: Callable[[Encoded], Outcome], model: nn.Module, texts: Encoded, *, measured: Outcome
     ) -> list[Any]:
-        """See `Head.served`; only answers that may differ are written again.
+        """See `AnsweringHead.served`; only answers that may differ are written again.
 
         Greedy decoding gives a text where, after all words before it, every word of that text is the most probable.
         So one pass over prompts and answers says whether it would be written, with no need to write it word by word.
@@ -288,11 +289,11 @@ class GenerationHead(Head):
         return sorted(found)
 
     def explain(self, example: Example, prediction: str, row: Tensor, *, labels: tuple[str, ...]) -> Written:
-        """See `Head.explain`."""
+        """See `AnsweringHead.explain`."""
         return Written(flat_text(example.text), prediction)
 
     def summary(self, row: Tensor) -> list[float]:
-        """See `Head.summary`: some logits of the first word."""
+        """See `AnsweringHead.summary`: some logits of the first word."""
         numbers: list[float] = row[:_PROBED].tolist()
         return numbers
 
@@ -302,7 +303,7 @@ class GenerationHead(Head):
 
     @classmethod
     def restore(cls, content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> GenerationHead:
-        """See `Head.restore`.
+        """See `StoredHead.restore`.
 
         Raises:
             TypeError: The content is not this head's configuration.

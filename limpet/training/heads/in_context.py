@@ -77,7 +77,7 @@ class InContextHead(ClassificationHead):
         self._base = _Bound(script, backbone.language_head(), beginning, left)
 
     def attach_module(self, module: nn.Module) -> None:
-        """See `Head.attach_module`: the likelihoods are those under the module's weights."""
+        """See `AnsweringHead.attach_module`: the likelihoods are those under the module's weights."""
         bound = self._bound
         self._base = replace(bound, room=(bound.room - virtual_tokens(module)) // PAD_TO * PAD_TO)
         self._continuations = Continuations(
@@ -87,7 +87,7 @@ class InContextHead(ClassificationHead):
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, *, learning: bool
     ) -> Encoded:
-        """Turn texts into questions of at most `max_length` tokens, template included; see `Head.encode`."""
+        """Turn texts into questions of at most `max_length` tokens, template included; see `TrainableHead.encode`."""
         script, length = self._bound.script, min(max_length, self._bound.room)
         encoded = plan_tokens(tokenizer, [script.question(flat_text(example.text), length) for example in examples])
         return replace(encoded, shared=(tuple(self._bound.beginning), *map(tuple, script.words)))
@@ -100,7 +100,7 @@ class InContextHead(ClassificationHead):
         return [row for ids, mask in parts for row in self._continuations.scores(ids, mask)]
 
     def save(self, folder: Path) -> None:
-        """Write the demonstrations; see `Head.save`."""
+        """Write the demonstrations; see `StoredHead.save`."""
         (folder / DEMONSTRATIONS_FILE).write_bytes(write(self.demonstrations))
 
     @classmethod

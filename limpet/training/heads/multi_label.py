@@ -54,6 +54,6 @@ class MultiLabelHead(Head):
     def explain(
         self, example: Example, prediction: tuple[int, ...], row: Tensor, *, labels: tuple[str, ...]
     ) -> LabelsPrediction:
-        """See `Head.explain`."""
+        """See `AnsweringHead.explain`."""
         probabilities = tuple(float(value) for value in torch.sigmoid(row))
         return LabelsPrediction(flat_text(example.text), tuple(labels[label] for label in prediction), probabilities)

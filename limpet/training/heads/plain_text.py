@@ -33,7 +33,7 @@ class PlainTextHead(GenerationHead):
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, *, learning: bool
     ) -> Encoded:
-        """Turn texts into what is read and what is asked for; see `Head.encode`."""
+        """Turn texts into what is read and what is asked for; see `TrainableHead.encode`."""
         texts = [flat_text(example.text) for example in examples]
         limit = self._room(max_length, 0)
         pair = self._bound.start is not None

@@ -66,7 +66,7 @@ class RegressionHead(Head):
 
     @classmethod
     def configure(cls, task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> HeadConfig:
-        """See `Head.configure`."""
+        """See `StoredHead.configure`."""
         targets = [example.target for example in train]
         return RegressionConfig(
             task.definition.type,
@@ -101,11 +101,11 @@ class RegressionHead(Head):
         return numbers
 
     def same_answer(self, measured: float, served: float) -> bool:
-        """See `Head.same_answer`: numbers within a hundredth of the targets' standard deviation of each other."""
+        """See `AnsweringHead.same_answer`: numbers within a hundredth of the targets' standard deviation of each other."""
         return abs(measured - served) <= _SAME * self.config.deviation
 
     def explain(
         self, example: Example, prediction: float, row: Tensor, *, labels: tuple[str, ...]
     ) -> NumberPrediction:
-        """See `Head.explain`."""
+        """See `AnsweringHead.explain`."""
         return NumberPrediction(flat_text(example.text), prediction)

@@ -15,7 +15,8 @@ from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.batching.encoded import Encoded, Field, plan_tokens
 from limpet.training.batching.examples import Example
-from limpet.training.heads.base import Batch, Head, HeadConfig
+from limpet.training.heads.base import Head, HeadConfig
+from limpet.training.heads.protocols import Batch
 from limpet.training.metrics.entities import OUTSIDE
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class TokenHead(Head):
 
     @classmethod
     def configure(cls, task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> HeadConfig:
-        """See `Head.configure`; words that are not seen are outside, or as most training words are."""
+        """See `StoredHead.configure`; words that are not seen are outside, or as most training words are."""
         commonest = Counter(tag for example in train for tag in example.target).most_common(1)[0][0]
         return TokenConfig(
             task.definition.type,
@@ -86,7 +87,7 @@ class TokenHead(Head):
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, *, learning: bool
     ) -> Encoded:
-        """See `Head.encode`; `counts` has the words that are not seen."""
+        """See `TrainableHead.encode`; `counts` has the words that are not seen."""
         words = [example.text.split() if isinstance(example.text, str) else example.text for example in examples]
         if not getattr(tokenizer, "is_fast", False):
             raise UsageError(
@@ -119,11 +120,11 @@ class TokenHead(Head):
         return hidden.gather(1, places)
 
     def trim(self, values: Tensor, batch: Batch) -> list[Tensor]:
-        """See `Head.trim`."""
+        """See `AnsweringHead.trim`."""
         return [row[words != _PADDING] for row, words in zip(values, batch["words"], strict=True)]
 
     def answer(self, model: torch.nn.Module, batch: Batch) -> list[Tensor]:
-        """See `Head.answer`; words that are not seen have nan."""
+        """See `AnsweringHead.answer`; words that are not seen have nan."""
         outputs = model(**batch)
         return self.trim(outputs.masked_fill((batch["words"] == _UNSEEN).unsqueeze(-1), float("nan")), batch)
 
@@ -135,12 +136,12 @@ class TokenHead(Head):
         return cross_entropy(outputs[known], targets[known])
 
     def loss_of(self, rows: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
-        """See `Head.loss_of`: over the words seen."""
+        """See `TrainableHead.loss_of`: over the words seen."""
         with torch.no_grad():
             return float(self.loss(torch.cat(list(rows)), torch.cat(list(targets))))
 
     def terms(self, targets: Tensor) -> int:
-        """See `Head.terms`: the words seen."""
+        """See `TrainableHead.terms`: the words seen."""
         return int((targets != _IGNORED).sum())
 
     def predict(self, rows: Sequence[Tensor]) -> list[tuple[str, ...]]:
@@ -157,7 +158,7 @@ class TokenHead(Head):
     def explain(
         self, example: Example, prediction: tuple[str, ...], row: Tensor, *, labels: tuple[str, ...]
     ) -> TagsPrediction:
-        """See `Head.explain`."""
+        """See `AnsweringHead.explain`."""
         words = example.text.split() if isinstance(example.text, str) else example.text
         likely = torch.softmax(row, dim=-1).amax(dim=-1).tolist()
         return TagsPrediction(tuple(words), prediction, tuple(None if one != one else one for one in likely))

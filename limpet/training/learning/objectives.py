@@ -17,7 +17,7 @@ from limpet.training.batching.batches import (
     on_device,
     training_batches,
 )
-from limpet.training.heads import Head
+from limpet.training.heads import TrainableHead
 from limpet.training.learning.joint_training import Penalty
 
 __all__ = ["Mixture", "TaskLoss", "TrainingData"]
@@ -48,7 +48,7 @@ class TaskLoss:
     """
 
     data: TrainingData
-    head: Head
+    head: TrainableHead
     device: torch.device | str
     head_index: int | None = None
     max_tokens_per_microbatch: int | None = MAX_TOKENS_PER_MICROBATCH

@@ -84,7 +84,7 @@ def _peft() -> str:
     return f"peft {__version__}"
 
 
-def _is_newer(version: Any) -> bool:
+def _is_newer(version: object) -> bool:
     """Tell whether a file says that it was written by a newer peft than the installed one."""
     from packaging.version import InvalidVersion, Version
     from peft import __version__
@@ -95,7 +95,7 @@ def _is_newer(version: Any) -> bool:
         return False
 
 
-def is_of_type(value: Any, hint: Any) -> bool:
+def is_of_type(value: object, hint: object) -> bool:
     """Say whether a JSON value is one of a type, such as `list[str] | None`."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -131,7 +131,7 @@ def _type_name(hint: Any) -> str:
     return plain.get(hint, "a table")
 
 
-def shown_value(value: Any) -> str:
+def shown_value(value: object) -> str:
     """Return a value for a message, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -195,7 +195,7 @@ def _targets(peft_type: str, backbone: PreTrainedModel, fields: set[str]) -> dic
     return {"target_modules": full}
 
 
-def _shapes(backbone: PreTrainedModel, targets: Any) -> list[tuple[int, int]]:
+def _shapes(backbone: PreTrainedModel, targets: str | list[str] | None) -> list[tuple[int, int]]:
     """Return the shapes of the targeted layers' weights."""
     shapes = []
     for name, module in backbone.named_modules():

@@ -13,7 +13,7 @@ from limpet.registry.formats.adapter_files import DEMONSTRATIONS_FILE, HEAD_FILE
 from limpet.registry.formats.task_documents import has_tensors
 from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.batching.examples import Example
-from limpet.training.heads import Head
+from limpet.training.heads import Head, StoredHead
 from limpet.training.heads.in_context import InContextHead
 from limpet.training.task_types import task_type
 
@@ -35,7 +35,7 @@ def build_head(task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> 
     return kind(kind.configure(task, base, train))
 
 
-def save_head(head: Head, folder: Path) -> None:
+def save_head(head: StoredHead, folder: Path) -> None:
     """Write a head's files into `folder`."""
     head.save(folder)
 

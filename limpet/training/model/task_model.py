@@ -108,7 +108,7 @@ class TaskModel(nn.Module):
         *,
         learning: bool = False,
     ) -> Encoded:
-        """Turn examples into batches of this model; see `Head.encode`."""
+        """Turn examples into batches of this model; see `TrainableHead.encode`."""
         return self.head.encode(tokenizer, examples, max_length, learning=learning).planned_for(self._device_type())
 
     def _device_type(self) -> str:

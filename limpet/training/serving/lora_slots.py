@@ -13,13 +13,17 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from limpet.training.base.shared_copy import shared_copy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.utils import ModelOutput
 
 __all__ = ["Layout", "CacheSlot", "SlotBuffer", "SlottedBackbone", "Slots", "Target"]
 
@@ -134,7 +138,7 @@ class SlotBuffer:
         device: Where the base is.
     """
 
-    def __init__(self, memory: int, device: Any) -> None:
+    def __init__(self, memory: int, device: torch.device) -> None:
         self._count = memory // 4
         self._device = device
         self._buffer: Tensor | None = None
@@ -309,8 +313,8 @@ class SlottedBackbone:
         memory: Bytes that the slots of all layouts may take together; there is always room for one adapter.
     """
 
-    def __init__(self, model: Any, memory: int) -> None:
-        self.module: Any = shared_copy(model)
+    def __init__(self, model: PreTrainedModel, memory: int) -> None:
+        self.module = shared_copy(model)
         self.buffer = SlotBuffer(memory, self.module.device)
         self._rows = Rows()
 
@@ -330,7 +334,7 @@ class SlottedBackbone:
                 self._attach_slots(target.module)
         return self.buffer.put(key, layout, scale, copy_into=copy_into, staying=staying)
 
-    def run(self, cache_slots: Sequence[CacheSlot | None], **inputs: Any) -> Any:
+    def run(self, cache_slots: Sequence[CacheSlot | None], **inputs: Tensor) -> ModelOutput:
         """Return the base's output for a batch whose rows belong to the adapters at `cache_slots`; null is none.
 
         Rows whose slots are equal stand together, and so do those of one layout.

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import groupby
 from threading import Lock
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,15 @@ from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.examples import Example
 from limpet.training.evaluation.predict_texts import Answer
 from limpet.training.evaluation.served import serve
+from limpet.training.heads import AnsweringHead
 from limpet.training.model.task_model import TaskModel, backbone_inputs, check_base
 from limpet.training.serving.adapter_cache import AdapterCache, LoadedVersion
 from limpet.training.serving.lora_file import LoraFile
 from limpet.training.serving.lora_slots import CacheSlot, SlottedBackbone
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+    from transformers.utils import ModelOutput
 
 __all__ = ["MEMORY", "Served", "Server"]
 
@@ -212,17 +217,17 @@ class Server:
 class _Given(nn.Module):
     """Stands for a backbone whose output is known: a head reads its rows as it would read a batch of its own."""
 
-    def __init__(self, config: Any, output: Any) -> None:
+    def __init__(self, config: PreTrainedConfig, output: ModelOutput) -> None:
         super().__init__()
         self.config = config
         self._output = output
 
-    def forward(self, **_: Tensor) -> Any:
+    def forward(self, **_: Tensor) -> ModelOutput:
         """Return the output."""
         return self._output
 
 
-def _rows_of(output: Any, rows: slice) -> Any:
+def _rows_of(output: ModelOutput, rows: slice) -> ModelOutput:
     pooled = getattr(output, "pooler_output", None)
     return SimpleNamespace(
         last_hidden_state=output.last_hidden_state[rows], pooler_output=None if pooled is None else pooled[rows]
@@ -239,7 +244,8 @@ def _explained(
 ) -> Iterator[tuple[int, Served]]:
     """Yield what some of a version's texts came to, each with its index in the request."""
     for number, prediction, row in zip(numbers, predictions, outputs, strict=True):
-        answer = loaded.model.head.explain(texts.examples[number], prediction, row, labels=texts.version.labels)
+        head: AnsweringHead = loaded.model.head
+        answer = head.explain(texts.examples[number], prediction, row, labels=texts.version.labels)
         yield texts.indices[number], Served(texts.version.reference, answer)
 
 

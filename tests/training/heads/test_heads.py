@@ -9,7 +9,7 @@ import torch
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.formats.adapter_files import HEAD_FILES
-from limpet.training.heads import HeadConfig, pool
+from limpet.training.heads import AnsweringHead, Head, HeadConfig, StoredHead, TrainableHead, pool
 from limpet.training.heads.classification import ClassificationHead
 from limpet.training.model.head_files import load_head, save_head
 
@@ -57,3 +57,11 @@ def test_a_head_whose_tensors_do_not_fit_its_configuration_is_refused(tmp_path: 
         load_head({name: tmp_path / name for name in HEAD_FILES})
     with pytest.raises(IntegrityError, match=r"head\.json"):
         load_head({})
+
+
+def test_what_is_asked_of_a_head_is_asked_by_training_by_who_answers_or_by_files() -> None:
+    kinds = (TrainableHead, AnsweringHead, StoredHead)
+    asked = [{name for name in vars(kind) if not name.startswith("_")} for kind in kinds]
+    own = {name for name, value in vars(Head).items() if callable(value) or isinstance(value, property | classmethod)}
+    assert set().union(*asked) == {name for name in own if not name.startswith("_")} - {"forward", "config_class"}
+    assert sum(map(len, asked)) == len(set().union(*asked))
