@@ -119,7 +119,7 @@ class GenerationHead(Head):
         self._base = _Bound(lm_head, backbone.tokenizer, ends, start, positions(backbone.model))
 
     def attach_module(self, module: nn.Module) -> None:
-        """See `AnsweringHead.attach_module`: a copy of the base has word embeddings of its own, and a tied head reads them."""
+        """See `AnsweringHead.attach_module`: a tied head reads the word embeddings of a copy of the base."""
         self._front = (module,)
 
     def encode(

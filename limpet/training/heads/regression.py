@@ -101,7 +101,7 @@ class RegressionHead(Head):
         return numbers
 
     def same_answer(self, measured: float, served: float) -> bool:
-        """See `AnsweringHead.same_answer`: numbers within a hundredth of the targets' standard deviation of each other."""
+        """See `AnsweringHead.same_answer`: numbers within a hundredth of the targets' standard deviation."""
         return abs(measured - served) <= _SAME * self.config.deviation
 
     def explain(
