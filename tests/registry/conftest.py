@@ -16,11 +16,8 @@ from sqlalchemy import Connection, create_engine, text
 from limpet.registry.settings import load_settings, write_settings
 from limpet.registry.store import Store, open_store
 from tests.registry.blobs.s3 import Proxy, point_to, s3_server
-from tests.registry.homes import stock
+from tests.registry.homes import Grow, stock
 from tests.registry.postgres import postgres_server
-
-# what is done in a home before it is copied: a function of a module, by which the copy is known
-Grow = Callable[[Store], object]
 
 
 @pytest.fixture(scope="session")

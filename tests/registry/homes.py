@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ LABELS = ("x", "y")
 SPLITS = tuple(SplitRecord(split, digest_bytes(ROWS), 1, {"x": 1}) for split in ("train", "validation", "evaluation"))
 WHEN = "2026-01-02T03:04:05.000006Z"
 PREDICTIONS = b'{"predictions":[0,1],"targets":[0,0]}'
+# what is done in a home before it is copied: a function of a module, by which the copy is known
+Grow = Callable[[Store], object]
 ENVIRONMENT = Environment("3.11", "2.13", "5.0", "0.21", "0.1", "cpu", "float32", 1)
 
 

@@ -30,10 +30,10 @@ from limpet.registry.verification.log import check_log
 from limpet.registry.verification.records import check_records
 from limpet.registry.verification.verify import contents, verify
 from limpet.registry.versions import aliases, deletion, tags
-from tests.registry.conftest import Grow
 from tests.registry.homes import (
     ENVIRONMENT,
     PREDICTIONS,
+    Grow,
     adapter_bytes,
     add_evaluation,
     add_version,
