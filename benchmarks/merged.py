@@ -30,7 +30,7 @@ from limpet.training.batching.encoded import encode_texts
 from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation.latency import answers, paired_ratio, time_in_turn
 from limpet.training.learning.settings import TrainingSettings
-from limpet.training.model.merge import merged
+from limpet.training.merging.merge import merged
 from limpet.training.model.task_model import TaskModel, active, bound_head
 
 TASK = "bbc-news"

@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
-from limpet.cli.options.command import GlobalOptions
-from limpet.cli.options.errors import run
-from limpet.cli.options.invocation import Invocation
+from limpet.cli.invocation.command import GlobalOptions
+from limpet.cli.invocation.exit_codes import run
+from limpet.cli.invocation.invocation import Invocation
 from limpet.cli.terminal.standard_streams import prepare
 from limpet.errors import UsageError
 from limpet.loading import keep_what_is_loaded, leave_it_loaded

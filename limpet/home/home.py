@@ -95,11 +95,11 @@ class Home:
             InterruptedRunError: A signal came; `resume` goes on from the checkpoint.
             IntegrityError: The base is not the one on record, or was changed.
         """
-        from limpet.home.growth import Beginning, Terms, train
+        from limpet.home.additions import AdditionTerms, Beginning, train
         from limpet.training.progress import SILENT
 
         start = Beginning(options.get("start_from"), options.get("resume", False))
-        terms = Terms(
+        terms = AdditionTerms(
             monitor=options.get("monitor", True),
             promote=options.get("promote"),
             max_forgetting=options.get("max_forgetting"),
@@ -246,7 +246,7 @@ class Home:
             NotFoundError: There is no such stream, or no task that a rule names: a misspelt one would let all pass.
         """
         from limpet.forgetting.gate.parse import read_rules
-        from limpet.home.gate import judge_stream, refusal
+        from limpet.home.judgements import judge_stream, refusal
 
         rules = read_rules(self.path) if rules is None else rules
         for task in rules.tasks:
@@ -326,7 +326,7 @@ class Home:
         Returns:
             Warnings about what could not be done; the next time catches up. It takes a minute at the most.
         """
-        from limpet.home.growth import mirror
+        from limpet.home.additions import mirror
 
         return mirror(self.store)
 

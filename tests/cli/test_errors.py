@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from limpet.cli import cli
-from limpet.cli.options.errors import run
+from limpet.cli.invocation.exit_codes import run
 from limpet.errors import LimpetError
 from tests.cli.conftest import Limpet
 from tests.tiny import change_one_weight, tiny_csv

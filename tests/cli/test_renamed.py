@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from limpet.forgetting.stream.spec import parse_stream
+from limpet.forgetting.stream.stream_file import parse_stream
 from limpet.training.learning.settings import TrainingSettings
 from tests.cli.conftest import Limpet
 

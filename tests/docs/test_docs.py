@@ -22,7 +22,7 @@ from limpet.forgetting import strategies
 from limpet.forgetting.gate.parse import OF_ALL, parse_rules
 from limpet.forgetting.metrics.forgetting import DEFINITIONS
 from limpet.forgetting.stream.published_figures import published_figures
-from limpet.forgetting.stream.spec import parse_stream, ready_streams
+from limpet.forgetting.stream.stream_file import parse_stream, ready_streams
 from limpet.registry.settings import load_settings
 from limpet.registry.versions.costs import COSTS, LATENCY
 from limpet.training import methods

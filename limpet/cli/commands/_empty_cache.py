@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from limpet.cli.options.confirm import confirm
-from limpet.cli.options.invocation import Invocation
+from limpet.cli.invocation.confirm import confirm
+from limpet.cli.invocation.invocation import Invocation
 
 if TYPE_CHECKING:
     from limpet.registry.cache import Emptied

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from limpet.cli.options.invocation import Invocation
+from limpet.cli.invocation.invocation import Invocation
 from limpet.cli.terminal.sanitize import plain
 from limpet.errors import GateError
 from limpet.names import shown_method

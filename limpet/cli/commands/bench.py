@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from limpet.cli.options.command import Noun
-from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.command import Noun
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from limpet.cli.options.command import Noun
-from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.command import Noun
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
 
 if TYPE_CHECKING:
     from limpet.registry.database.engine import Database

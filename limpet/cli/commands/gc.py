@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from limpet.cli.commands._empty_cache import empty_cache
-from limpet.cli.options.command import Command
-from limpet.cli.options.confirm import confirm
-from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.command import Command
+from limpet.cli.invocation.confirm import confirm
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.errors import UsageError
 from limpet.first_few import first_few
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from limpet.cli.options.command import Command
-from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.command import Command
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.redaction import hide_secrets
 
 __all__ = ["command"]

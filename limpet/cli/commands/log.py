@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from limpet.cli.options.command import Command
-from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.command import Command
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
 
 __all__ = ["command"]
 

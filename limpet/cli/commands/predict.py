@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from limpet.cli.options.command import Command
-from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.command import Command
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.cli.terminal.sanitize import plain
 from limpet.errors import NotFoundError, UsageError
 from limpet.registry.system.lines import split_lines

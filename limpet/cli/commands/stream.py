@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from limpet.cli.commands._trained import mirroring_after
-from limpet.cli.options.command import Noun
-from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.command import Noun
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
 
 __all__ = ["command"]
 
@@ -62,7 +62,7 @@ def list_(invocation: Invocation) -> None:
 def ready(invocation: Invocation) -> None:
     """List the ready streams, which limpet brings along."""
     from limpet.cli.terminal import output
-    from limpet.forgetting.stream.spec import read_stream, ready_streams
+    from limpet.forgetting.stream.stream_file import read_stream, ready_streams
 
     specs = [read_stream(Path(name)) for name in ready_streams()]
     if invocation.json:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from limpet.cli.options.command import Noun
-from limpet.cli.options.invocation import Invocation, pass_invocation
-from limpet.cli.options.key_values import parse_settings
+from limpet.cli.invocation.command import Noun
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.key_values import parse_settings
 
 if TYPE_CHECKING:
     from limpet.forgetting.bench.icl_order_study import IclStudy, PromptScore

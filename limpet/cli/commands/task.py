@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from limpet.cli.options.command import Noun
-from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.command import Noun
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.errors import UsageError
 from limpet.names import check_name
 

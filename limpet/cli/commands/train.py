@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from limpet.cli.commands._trained import mirroring_after, show_trained
-from limpet.cli.options.command import Command
-from limpet.cli.options.invocation import Invocation, pass_invocation
-from limpet.cli.options.key_values import parse_settings
+from limpet.cli.invocation.command import Command
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.key_values import parse_settings
 
 if TYPE_CHECKING:
     from limpet.training.learning.settings import TrainingSettings

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import click
 
-from limpet.cli.options.command import Command
-from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.command import Command
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.errors import LimpetError
 
 __all__ = ["command"]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from limpet.cli.options.command import Command
-from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.command import Command
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.errors import IntegrityError
 
 if TYPE_CHECKING:

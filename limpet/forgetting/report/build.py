@@ -21,7 +21,7 @@ from limpet.forgetting.report.home_growth import Growth, home_growth
 from limpet.forgetting.report.seeds_and_orders import over_orders, over_seeds
 from limpet.forgetting.report.values import BaseReport, Report, TaskReport
 from limpet.forgetting.stream.published_figures import published_figures
-from limpet.forgetting.stream.spec import order_name
+from limpet.forgetting.stream.stream_file import order_name
 from limpet.registry import versions
 from limpet.registry.records import bases, streams, tasks
 from limpet.registry.records.alarms import Alarm, open_alarms

@@ -16,7 +16,7 @@ from typing import Any
 
 from limpet.errors import UsageError
 from limpet.forgetting.monitor.monitor import Measured, Part, measure
-from limpet.forgetting.stream.spec import AbilitySpec, parse_stream
+from limpet.forgetting.stream.stream_file import AbilitySpec, parse_stream
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import general_ability, tasks
 from limpet.registry.store import Store

@@ -16,7 +16,7 @@ from limpet.forgetting.monitor.growth import Answers, Row, keep_row, measure_and
 from limpet.forgetting.monitor.monitor import Part, measure
 from limpet.forgetting.strategies import Context, Strategy
 from limpet.forgetting.stream import forward_transfer, general_ability
-from limpet.forgetting.stream.spec import ArmSpec, StreamSpec, TaskSpec
+from limpet.forgetting.stream.stream_file import ArmSpec, StreamSpec, TaskSpec
 from limpet.names import shown_method
 from limpet.registry import versions
 from limpet.registry.records import streams, tasks

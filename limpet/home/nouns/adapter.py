@@ -57,10 +57,10 @@ class Adapters:
         progress: Progress | None = None,
     ) -> Trained:
         """Register an adapter that was trained elsewhere, in peft's format; see `limpet.training.adoption.adopt`."""
-        from limpet.home.growth import Terms, register_adopted
+        from limpet.home.additions import AdditionTerms, register_adopted
         from limpet.training.progress import SILENT
 
-        terms = Terms(promote=promote, mirror=mirror)
+        terms = AdditionTerms(promote=promote, mirror=mirror)
         return register_adopted(
             self._context, task, Path(folder), labels=labels, terms=terms, progress=progress or SILENT
         )
@@ -163,9 +163,9 @@ class Adapters:
             GateError: By taking the place of the version under the alias, it crosses a rule of `[gate]`.
             UsageError: `accept` without a reason.
         """
-        from limpet.home.alias_moves import Terms, promote
+        from limpet.home.judged_alias_moves import MoveTerms, promote
 
-        return promote(self._context, reference, alias, terms=Terms(expect, reason, accept), progress=progress)
+        return promote(self._context, reference, alias, terms=MoveTerms(expect, reason, accept), progress=progress)
 
     def rollback(
         self,
@@ -185,9 +185,9 @@ class Adapters:
             NotFoundError: There is no such alias.
             UsageError: `accept` without a reason.
         """
-        from limpet.home.alias_moves import Terms, rollback
+        from limpet.home.judged_alias_moves import MoveTerms, rollback
 
-        return rollback(self._context, task, alias, terms=Terms(expect, reason, accept), progress=progress)
+        return rollback(self._context, task, alias, terms=MoveTerms(expect, reason, accept), progress=progress)
 
     def history(
         self, task: str, alias: str | None = None, limit: int = 50, *, cursor: str | None = None
@@ -203,7 +203,7 @@ class Adapters:
             path: The folder; a path that ends in `.limpet` is a bundle.
             data: Whether a bundle brings the task's examples.
             merged: Write the base with the update merged in instead, for plain transformers; see
-                `limpet.training.model.export_merged`.
+                `limpet.training.merging.export_merged`.
 
         Raises:
             UsageError: `data` is false for a folder, which never has them; or what is to be merged can't be, or is
@@ -226,8 +226,8 @@ class Adapters:
 
     def _export_merged(self, reference: str, target: Path, data: bool) -> Path:
         from limpet.registry.exchange.bundle_format import SUFFIX
-        from limpet.training.model.export_merged import export_merged
-        from limpet.training.model.merge import check_mergeable
+        from limpet.training.merging.export_merged import export_merged
+        from limpet.training.merging.merge import check_mergeable
 
         if target.suffix == SUFFIX or not data:
             raise UsageError(
@@ -243,8 +243,8 @@ class Adapters:
 
         With `mirror`, the MLflow mirror is brought up to date at the end.
         """
-        from limpet.home.growth import Terms, import_bundle
+        from limpet.home.additions import AdditionTerms, import_bundle
         from limpet.training.progress import SILENT
 
-        joined = import_bundle(self._context, Path(path), terms=Terms(mirror=mirror), progress=SILENT)
+        joined = import_bundle(self._context, Path(path), terms=AdditionTerms(mirror=mirror), progress=SILENT)
         return joined.version, joined.created

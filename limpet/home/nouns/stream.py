@@ -39,8 +39,8 @@ class Streams:
         """
         from limpet.forgetting.report.build import build_report
         from limpet.forgetting.stream.run import run_stream
-        from limpet.forgetting.stream.spec import read_stream
-        from limpet.home import growth
+        from limpet.forgetting.stream.stream_file import read_stream
+        from limpet.home import additions
         from limpet.training.progress import SILENT
 
         context, progress = self._context, progress or SILENT
@@ -57,7 +57,7 @@ class Streams:
         except InterruptedRunError as error:
             error.hint = f"limpet stream run {file}"
             raise
-        return build_report(context.store, spec.name), growth.mirror(context.store) if mirror else ()
+        return build_report(context.store, spec.name), additions.mirror(context.store) if mirror else ()
 
     def list(self) -> tuple[StreamRecord, ...]:
         """All streams, oldest first."""

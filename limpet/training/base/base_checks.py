@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from limpet.errors import IntegrityError, UsageError
 from limpet.first_few import first_few
-from limpet.registry.fingerprint import WEIGHTS_FILE, Fingerprint, fingerprinted_files
+from limpet.registry.base_fingerprint import WEIGHTS_FILE, Fingerprint, fingerprinted_files
 from limpet.registry.formats.safetensors_header import check_header
 from limpet.training.base.pretrained import Pretrained, load_pretrained, load_tokenizer
 

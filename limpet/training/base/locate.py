@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from limpet.errors import IntegrityError, NotFoundError, UnavailableError, UsageError
 from limpet.first_few import first_few
-from limpet.registry.cache import cache_folder, open_folder
-from limpet.registry.fingerprint import (
+from limpet.registry.base_fingerprint import (
     TOKENIZER_FILES,
     WEIGHTS_FILE,
     WEIGHTS_INDEX,
@@ -22,6 +21,7 @@ from limpet.registry.fingerprint import (
     known_tensors,
     remembered_fingerprint,
 )
+from limpet.registry.cache import cache_folder, open_folder
 from limpet.registry.formats.canonical import digest_file
 from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now

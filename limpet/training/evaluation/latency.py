@@ -26,7 +26,7 @@ from limpet.training.base.shared_copy import shared_copy
 from limpet.training.batching.batches import on_device
 from limpet.training.batching.examples import Example
 from limpet.training.heads import AnsweringHead
-from limpet.training.model.merge import merged
+from limpet.training.merging.merge import merged
 from limpet.training.model.task_model import TaskModel, active, bound_head
 
 __all__ = ["Latency", "answers", "latency", "paired_ratio", "reads", "time_in_turn"]

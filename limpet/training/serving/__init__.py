@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from limpet.training.serving.server import MEMORY, Served, Server
+from limpet.training.serving.mixed_batches import MEMORY, Served, Server
 
 __all__ = ["MEMORY", "Served", "Server"]

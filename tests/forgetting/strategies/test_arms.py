@@ -14,7 +14,7 @@ from limpet.errors import UsageError
 from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.values import Report
 from limpet.forgetting.stream.run import run_stream
-from limpet.forgetting.stream.spec import parse_stream
+from limpet.forgetting.stream.stream_file import parse_stream
 from limpet.home import Home, init
 from limpet.registry import versions
 from limpet.registry.records import streams

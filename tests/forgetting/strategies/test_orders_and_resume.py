@@ -16,7 +16,7 @@ from limpet.forgetting.render.markdown_report import render_markdown
 from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.values import Report
 from limpet.forgetting.stream.run import run_stream
-from limpet.forgetting.stream.spec import read_stream
+from limpet.forgetting.stream.stream_file import read_stream
 from limpet.home import Home, open_home
 from limpet.registry import versions
 from limpet.registry.records import streams

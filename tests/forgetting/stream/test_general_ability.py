@@ -18,7 +18,7 @@ from limpet.forgetting.render.markdown_report import render_markdown
 from limpet.forgetting.report.arm_values import AbilityReport, ArmReport
 from limpet.forgetting.report.conclusion import conclusion
 from limpet.forgetting.report.values import Report
-from limpet.forgetting.stream.spec import parse_stream
+from limpet.forgetting.stream.stream_file import parse_stream
 from limpet.home import Home, init
 from limpet.training.base.tensor_digests import module_digest
 from limpet.training.evaluation.general_ability import AbilityTask, ask

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from limpet.forgetting.stream.spec import read_stream
+from limpet.forgetting.stream.stream_file import read_stream
 from limpet.home import Home
 
 

@@ -12,7 +12,7 @@ import yaml
 from limpet.errors import ConflictError, InterruptedRunError, NotFoundError, UsageError
 from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.values import Report
-from limpet.forgetting.stream.spec import parse_stream, read_stream
+from limpet.forgetting.stream.stream_file import parse_stream, read_stream
 from limpet.home import Home, open_home
 from limpet.registry.records import streams
 from tests.tiny_home import tiny_home

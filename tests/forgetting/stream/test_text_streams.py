@@ -11,7 +11,7 @@ import pytest
 import yaml
 from datasets import ClassLabel, Dataset, Features, Value
 
-from limpet.forgetting.stream.spec import read_stream
+from limpet.forgetting.stream.stream_file import read_stream
 from limpet.home import Home
 from limpet.training.data import sources
 from limpet.training.data.build_task import build_task

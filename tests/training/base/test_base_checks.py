@@ -94,8 +94,8 @@ def test_a_base_whose_files_lost_weights_after_it_was_kept_is_refused_at_load(st
     good = describe(resolve(str(model)))
     edit(model, lambda tensors: {name: t for name, t in tensors.items() if "layer.1" not in name})
     # a home of an earlier release, which kept such a base
+    from limpet.registry.base_fingerprint import fingerprint_folder
     from limpet.registry.cache import cache_folder
-    from limpet.registry.fingerprint import fingerprint_folder
 
     found = fingerprint_folder(model, cache_folder() / "fingerprints")
     record = kept.add(store, BaseRecord(**{**vars(good), "digest": found.digest, "weights_digest": found.weights}))

@@ -115,7 +115,7 @@ def test_a_weight_put_back_passes_again(store: Store, record: BaseRecord, model:
 def test_rereading_finds_what_a_stale_memory_hides(
     store: Store, record: BaseRecord, model: Path, tmp_path: Path
 ) -> None:
-    from limpet.registry.fingerprint import fingerprint_folder
+    from limpet.registry.base_fingerprint import fingerprint_folder
 
     memory = tmp_path / "cache" / "fingerprints"
     change_a_weight(model)

@@ -22,7 +22,7 @@ from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation.predict_split import AttachedModel, predict_split
 from limpet.training.evaluation.served import Agreement, OtherAnswer, agreement, serve
 from limpet.training.learning.settings import TrainingSettings
-from limpet.training.model.merge import merged
+from limpet.training.merging.merge import merged
 from limpet.training.model.task_model import active, version_files
 from tests.tiny import enliven, tiny_base
 from tests.training.generation.test_generation import headlines

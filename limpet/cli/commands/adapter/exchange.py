@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from limpet.cli.commands._trained import mirroring_after
-from limpet.cli.options.command import Command
-from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.command import Command
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.cli.terminal.sanitize import plain
 from limpet.names import shown_method
 

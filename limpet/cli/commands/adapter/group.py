@@ -13,8 +13,8 @@ from limpet.cli.commands.adapter.aliases import history, promote, rollback
 from limpet.cli.commands.adapter.diff import diff
 from limpet.cli.commands.adapter.exchange import export, import_
 from limpet.cli.commands.adapter.life import delete, note, tag
-from limpet.cli.options.command import Noun
-from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.command import Noun
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.cli.terminal.cost import cost_lines
 from limpet.cli.terminal.sanitize import plain
 from limpet.names import recorded_method, shown_method

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import click
 
-from limpet.cli.options.command import Command
-from limpet.cli.options.confirm import confirm, destructive
-from limpet.cli.options.invocation import Invocation, pass_invocation
+from limpet.cli.invocation.command import Command
+from limpet.cli.invocation.confirm import confirm, destructive
+from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.cli.terminal.sanitize import plain
 from limpet.errors import UsageError
 

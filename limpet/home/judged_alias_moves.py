@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
 from limpet.forgetting.gate.parse import read_rules
-from limpet.home.gate import Judgement, judge_move, refusal, standing
+from limpet.home.judgements import Judgement, judge_move, refusal, standing
 from limpet.home.results import Move
 from limpet.names import check_alias
 from limpet.registry import versions
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from limpet.registry.values import AliasEvent, VersionRecord
     from limpet.training.progress import Progress
 
-__all__ = ["Terms", "promote", "rollback"]
+__all__ = ["MoveTerms", "promote", "rollback"]
 
 
 @dataclass(frozen=True)
-class Terms:
+class MoveTerms:
     """On which terms an alias moves: where it must stand, why, and whether a crossed rule is accepted."""
 
     expect: str | None = None
@@ -40,12 +40,12 @@ class _Request:
     """A move that was asked for: of which alias, on which terms, how to ask again, and what moves it."""
 
     alias: str
-    terms: Terms
+    terms: MoveTerms
     again: str
     move: Callable[[aliases.Judged], AliasEvent]
 
 
-def promote(context: HomeContext, reference: str, alias: str, *, terms: Terms, progress: Progress | None) -> Move:
+def promote(context: HomeContext, reference: str, alias: str, *, terms: MoveTerms, progress: Progress | None) -> Move:
     """Move an alias to a version; see `limpet.home.nouns.adapter.Adapters.promote`."""
     check_alias(alias)
     version = versions.resolve(context.store, reference)
@@ -59,7 +59,7 @@ def promote(context: HomeContext, reference: str, alias: str, *, terms: Terms, p
     return _move(context, version, request, progress=progress or SILENT)
 
 
-def rollback(context: HomeContext, task: str, alias: str, *, terms: Terms, progress: Progress | None) -> Move:
+def rollback(context: HomeContext, task: str, alias: str, *, terms: MoveTerms, progress: Progress | None) -> Move:
     """Move an alias back to the version before; see `limpet.home.nouns.adapter.Adapters.rollback`."""
     check_alias(alias)
 
@@ -104,7 +104,7 @@ def _accepted(context: HomeContext, version: VersionRecord, judgement: Judgement
 
 
 def _judge(
-    context: HomeContext, version: VersionRecord, alias: str, *, terms: Terms, progress: Progress
+    context: HomeContext, version: VersionRecord, alias: str, *, terms: MoveTerms, progress: Progress
 ) -> Judgement:
     """Judge a move; not one that is refused anyway: the alias stands elsewhere than expected, or need not move."""
     stands = standing(context, version.task, alias)

@@ -11,7 +11,7 @@ from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
-from limpet.training.model.merge import check_mergeable, merged_module
+from limpet.training.merging.merge import check_mergeable, merged_module
 from limpet.training.model.task_model import version_files
 
 __all__ = ["export_merged"]

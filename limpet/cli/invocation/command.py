@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from limpet.cli.options.invocation import Invocation
+from limpet.cli.invocation.invocation import Invocation
 
 __all__ = ["Command", "GlobalOptions", "Noun"]
 

@@ -10,7 +10,7 @@ import pytest
 from limpet.errors import NotFoundError, UsageError
 from limpet.forgetting import strategies
 from limpet.forgetting.stream.published_figures import published_figures
-from limpet.forgetting.stream.spec import parse_stream, read_stream, ready_streams
+from limpet.forgetting.stream.stream_file import parse_stream, read_stream, ready_streams
 from limpet.training import methods
 
 FILE: dict[str, Any] = {

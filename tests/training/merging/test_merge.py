@@ -16,7 +16,7 @@ from limpet.training import methods
 from limpet.training.base.shared_copy import shared_copy
 from limpet.training.base.tensor_digests import module_digest
 from limpet.training.learning.settings import TrainingSettings
-from limpet.training.model.merge import merged, merged_module
+from limpet.training.merging.merge import merged, merged_module
 from limpet.training.model.method_compatibility import INPUTS
 from limpet.training.model.task_model import TaskModel, active
 from tests.migrated import with_database

@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from limpet.errors import IntegrityError, NotFoundError
+from limpet.registry.base_fingerprint import Fingerprint, fingerprint_folder, known_tensors, remembered_fingerprint
 from limpet.registry.cache import keep, recall
-from limpet.registry.fingerprint import Fingerprint, fingerprint_folder, known_tensors, remembered_fingerprint
 
 TENSORS = {
     "embedding.weight": np.arange(12, dtype=np.float32).reshape(4, 3),

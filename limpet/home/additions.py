@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from limpet.errors import InterruptedRunError, NotFoundError, UsageError
 from limpet.forgetting.gate.parse import has_rule, read_rules
 from limpet.forgetting.gate.rules import GateRules
-from limpet.home.gate import Judgement, judge_addition, judge_move, refusal
+from limpet.home.judgements import Judgement, judge_addition, judge_move, refusal
 from limpet.home.results import Trained
 from limpet.loading import loading
 from limpet.registry import versions
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from limpet.training.learning.settings import TrainingSettings
     from limpet.training.progress import Progress
 
-__all__ = ["Beginning", "Terms", "import_bundle", "mirror", "register_adopted", "train"]
+__all__ = ["Beginning", "AdditionTerms", "import_bundle", "mirror", "register_adopted", "train"]
 
 
 @dataclass(frozen=True)
-class Terms:
+class AdditionTerms:
     """On which terms a version joins a home.
 
     With `monitor`, the other tasks' current versions are evaluated again, and the row is kept. `promote` is the alias
@@ -76,7 +76,7 @@ def train(
     settings: TrainingSettings | None,
     *,
     start: Beginning,
-    terms: Terms,
+    terms: AdditionTerms,
     progress: Progress,
 ) -> Trained:
     """Learn a task, and let the version join the home; see `limpet.home.Home.train`."""
@@ -123,7 +123,7 @@ def register_adopted(
     folder: Path,
     *,
     labels: Sequence[str] | None,
-    terms: Terms,
+    terms: AdditionTerms,
     progress: Progress,
 ) -> Trained:
     """Let an adapter that was learned elsewhere join the home; see `limpet.home.nouns.adapter.Adapters.register`."""
@@ -142,7 +142,7 @@ def register_adopted(
     return _join(context, added, terms, rules=rules, progress=progress)
 
 
-def import_bundle(context: HomeContext, path: Path, *, terms: Terms, progress: Progress) -> Trained:
+def import_bundle(context: HomeContext, path: Path, *, terms: AdditionTerms, progress: Progress) -> Trained:
     """Let a version out of a bundle join the home; nothing is evaluated.
 
     See `limpet.home.nouns.adapter.Adapters.import_bundle`.
@@ -151,7 +151,7 @@ def import_bundle(context: HomeContext, path: Path, *, terms: Terms, progress: P
 
     version, created = export_import.import_bundle(context.store, path)
     judgement = judge_move(context, version, GateRules(), alias=PRODUCTION, progress=progress)
-    return _settle(context, Trained(version, created), judgement, terms=replace(terms, monitor=False))
+    return _promote_and_mirror(context, Trained(version, created), judgement, terms=replace(terms, monitor=False))
 
 
 def mirror(store: Store) -> tuple[str, ...]:
@@ -162,7 +162,9 @@ def mirror(store: Store) -> tuple[str, ...]:
     return (warning,) if warning else ()
 
 
-def _join(context: HomeContext, added: Added, terms: Terms, *, rules: GateRules, progress: Progress) -> Trained:
+def _join(
+    context: HomeContext, added: Added, terms: AdditionTerms, *, rules: GateRules, progress: Progress
+) -> Trained:
     """Evaluate the others again, keep the row and judge it, if the terms say so; then settle."""
     from limpet.forgetting.monitor.growth import home_row, keep_row
 
@@ -176,10 +178,12 @@ def _join(context: HomeContext, added: Added, terms: Terms, *, rules: GateRules,
     else:
         alias = terms.promote or PRODUCTION
         judgement = judge_move(context, version, GateRules(), alias=alias, progress=progress)
-    return _settle(context, Trained(version, added.created, row), judgement, terms=terms)
+    return _promote_and_mirror(context, Trained(version, added.created, row), judgement, terms=terms)
 
 
-def _settle(context: HomeContext, trained: Trained, judgement: Judgement, *, terms: Terms) -> Trained:
+def _promote_and_mirror(
+    context: HomeContext, trained: Trained, judgement: Judgement, *, terms: AdditionTerms
+) -> Trained:
     """Promote what may be promoted, mirror, and say what came of it: the end of every addition."""
     from limpet.training.data.baseline import majority_baseline
 
@@ -214,7 +218,7 @@ def _cut_warnings(store: Store, version: VersionRecord) -> list[str]:
     return describe(version.metrics.get("cut") or {}, sizes, int(version.config["max_length"]))
 
 
-def _check_unprotected(context: HomeContext, task: str, terms: Terms) -> None:
+def _check_unprotected(context: HomeContext, task: str, terms: AdditionTerms) -> None:
     if terms.promote is not None:
         aliases.check_unprotected(context.store, task, terms.promote)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from limpet.cli.options.invocation import Invocation
+from limpet.cli.invocation.invocation import Invocation
 from limpet.cli.terminal.sanitize import json_text, plain
 from limpet.cli.terminal.standard_streams import check_output_is_open, check_words, failure_of_output
 from limpet.cli.terminal.style import paint
