@@ -1,6 +1,8 @@
 """The server of `tests.warm`: it imports what takes seconds once, and forks a process for every call.
 
 One process has the libraries, and its child has limpet too; each listens at a socket of its own, which it inherits.
+Neither has begun to compute, so that each has one thread, and beside it only that of pyarrow's allocator, which
+expects to be forked.
 Both end within a second of the test run that they serve.
 """
 

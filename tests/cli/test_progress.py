@@ -5,30 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
 from limpet.cli.terminal.progress import TerminalProgress
 from tests.cli.conftest import Limpet
-from tests.warm import Process, Warm
+from tests.warm import Warm
 
 
-def cold(
-    *words: object, env: dict[str, str], stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
-) -> subprocess.Popen[str]:
-    """Start `limpet WORDS` as a user does, where nothing is imported yet."""
-    command = [sys.executable, "-m", "limpet", *(str(word) for word in words)]
-    return subprocess.Popen(command, env=env, stdout=stdout, stderr=stderr, text=True)
-
-
-def on_terminal(
-    start: Callable[..., Process | subprocess.Popen[str]], limpet: Limpet, *words: str
-) -> tuple[str, str]:
+def on_terminal(warm: Warm, limpet: Limpet, *words: str) -> tuple[str, str]:
     """Call with a terminal as stderr; return what was drawn there, and stdout."""
     controller, terminal = os.openpty()
     environment = {**limpet.environment, "TERM": "xterm-256color", "COLUMNS": "100"}
-    process = start(*words, "--home", limpet.home, env=environment, stderr=terminal)
+    process = warm.limpet(*words, "--home", limpet.home, env=environment, stderr=terminal)
     os.close(terminal)
     drawn = b""
     while True:
@@ -45,9 +34,8 @@ def on_terminal(
     return drawn.decode(), stdout
 
 
-def test_a_terminal_gets_bars_and_stdout_stays_clean(copy: Limpet) -> None:
-    # a process that starts cold: its libraries are imported, and load weights, while a terminal looks on
-    drawn, stdout = on_terminal(cold, copy, "evaluate", "place@1")
+def test_a_terminal_gets_bars_and_stdout_stays_clean(copy: Limpet, warm: Warm) -> None:
+    drawn, stdout = on_terminal(warm, copy, "evaluate", "place@1")
     assert "evaluate place" in drawn
     assert "27/27" in drawn
     assert stdout.splitlines()[1].startswith("place@1")
@@ -56,7 +44,7 @@ def test_a_terminal_gets_bars_and_stdout_stays_clean(copy: Limpet) -> None:
 
 @pytest.mark.parametrize("option", ["--quiet", "--json"])
 def test_quiet_and_json_draw_nothing(copy: Limpet, warm: Warm, option: str) -> None:
-    drawn, _ = on_terminal(warm.limpet, copy, "evaluate", "place@1", option)
+    drawn, _ = on_terminal(warm, copy, "evaluate", "place@1", option)
     assert drawn == ""
 
 
@@ -79,8 +67,10 @@ def test_silence_is_silence(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_training_says_nothing_of_its_libraries(copy: Limpet) -> None:
-    process = cold("train", "wet", "--epochs", 1, "--seed", 9, "--home", copy.home, env=copy.environment)
-    stdout, stderr = process.communicate()
-    (line,) = stderr.splitlines()
+    # a process that starts cold, as a user's does: the libraries are imported, and load weights, in it
+    words = ["train", "wet", "--epochs", "1", "--seed", "9", "--home", str(copy.home)]
+    command = [sys.executable, "-m", "limpet", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=copy.environment)
+    (line,) = done.stderr.splitlines()
     assert line.startswith("products in ")
-    assert stdout.startswith("registered wet@2 (lora, score 0.")
+    assert done.stdout.startswith("registered wet@2 (lora, score 0.")

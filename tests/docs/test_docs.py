@@ -94,6 +94,7 @@ def shell(commands: Path, base_folder: Path, tmp_path: Path) -> Shell:
         "PATH": f"{commands}:{os.environ['PATH']}",
         "LIMPET_BASE": str(base_folder),
         "LIMPET_CACHE": str(tmp_path / "cache"),
+        "LIMPET_LATENCY_SECONDS": "0",
         "LIMPET_MLFLOW": "off",
         "LOGNAME": "ada",
         "OMP_NUM_THREADS": "1",
@@ -315,6 +316,7 @@ def test_the_methods_page_says_what_works_where() -> None:
 
 def test_the_page_of_costs_runs_and_has_every_figure_with_its_definition(shell: Shell) -> None:
     page = GUIDES / "cost.md"
+    del shell.environment["LIMPET_LATENCY_SECONDS"]
     follow(page, shell)
     lines = prose(page).splitlines()
     assert all(f"| `{key}` | {definition} |" in lines for key, definition in (COSTS | LATENCY).items())
