@@ -10,6 +10,7 @@ from limpet.cli.commands._trained import mirroring_after, show_trained
 from limpet.cli.invocation.command import Command
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.cli.invocation.key_values import parse_settings
+from limpet.loading import loading
 
 if TYPE_CHECKING:
     from limpet.training.learning.settings import TrainingSettings
@@ -85,6 +86,7 @@ def _settings(given: dict[str, Any], resume: bool) -> TrainingSettings | None:
     """With `--resume` alone, the settings are those of the interrupted run."""
     if resume and not given:
         return None
-    from limpet.training.learning.settings import TrainingSettings
+    with loading():
+        from limpet.training.learning.settings import TrainingSettings
 
     return TrainingSettings(**given)
