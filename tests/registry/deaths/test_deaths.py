@@ -96,9 +96,9 @@ LATER = [("postgresql", name) for name in OPERATIONS if name not in ("register",
 
 
 @pytest.mark.parametrize(
-    ("home", "name"),
+    ("home_after", "name"),
     [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in LATER)],
-    indirect=["home"],
+    indirect=["home_after"],
 )
 def test_a_death_at_any_failpoint_is_survived(attack: Attack, name: str) -> None:
     attack.prepare(name)
