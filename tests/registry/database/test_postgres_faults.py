@@ -95,7 +95,7 @@ def strict(home: Store, postgres_admin: Connection) -> Store:
     return home
 
 
-@pytest.mark.parametrize("home", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("home_after", ["postgresql"], indirect=True)
 def test_writers_need_not_know_the_isolation_that_the_server_has_by_default(strict: Store) -> None:
     add_version(strict, seed=0)
 
@@ -113,7 +113,7 @@ def test_writers_need_not_know_the_isolation_that_the_server_has_by_default(stri
     assert verify(strict) == ()
 
 
-@pytest.mark.parametrize("home", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("home_after", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("lock", ["writers", "removers"])
 def test_who_waits_for_a_writer_that_hangs_gives_up(home: Store, lock: str, monkeypatch: pytest.MonkeyPatch) -> None:
     add_version(home, seed=1)
@@ -154,7 +154,7 @@ def frozen(home: Store, postgres_admin: Connection, request: pytest.FixtureReque
     return home
 
 
-@pytest.mark.parametrize("home", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("home_after", ["postgresql"], indirect=True)
 def test_a_read_only_server_can_be_read_and_refuses_to_write(frozen: Store) -> None:
     assert references(frozen) == ["news@1"]
     for act in (lambda: add_version(frozen, seed=2), lambda: aliases.promote(frozen, "news@1", "production")):
@@ -163,7 +163,7 @@ def test_a_read_only_server_can_be_read_and_refuses_to_write(frozen: Store) -> N
         assert caught.value.exit_code == 1
 
 
-@pytest.mark.parametrize("home", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("home_after", ["postgresql"], indirect=True)
 def test_a_user_without_the_right_to_write_gets_a_typed_error(home: Store, postgres_admin: Connection) -> None:
     add_version(home, seed=1)
     with home.database.writer.begin() as connection:
