@@ -46,12 +46,12 @@ class Capabilities:
     """
 
     task_types: frozenset[str]
-    families: frozenset[str]
-    mergeable: bool
-    mixed_batches: bool
-    servable: bool
-    quantised_base: bool
-    trains_base_copy: bool
+    families: frozenset[str] = frozenset({"encoder", "decoder", "encoder-decoder"})
+    mergeable: bool = False
+    mixed_batches: bool = False
+    servable: bool = False
+    quantised_base: bool = False
+    trains_base_copy: bool = False
 
 
 class Method(Protocol):

@@ -46,15 +46,7 @@ class Bottleneck(ThroughPeft):
 
     name = "bottleneck"
     summary = "small layers inside every block (Houlsby et al. 2019, Pfeiffer et al. 2021)"
-    capabilities = Capabilities(
-        task_types=ALL_HEADED,
-        families=frozenset({"encoder", "decoder", "encoder-decoder"}),
-        mergeable=False,
-        mixed_batches=False,
-        servable=False,
-        quantised_base=False,
-        trains_base_copy=False,
-    )
+    capabilities = Capabilities(task_types=ALL_HEADED)
     learning_rate = 6e-3
     settings = BottleneckSettings
     peft_type = "BOTTLENECK"

@@ -30,11 +30,6 @@ class Full(OutsidePeft):
     summary = "every weight of a copy of the base: the baseline"
     capabilities = Capabilities(
         task_types=ALL_HEADED,
-        families=frozenset({"encoder", "decoder", "encoder-decoder"}),
-        mergeable=False,
-        mixed_batches=False,
-        servable=False,
-        quantised_base=False,
         trains_base_copy=True,
     )
     learning_rate = 1e-4

@@ -26,12 +26,8 @@ class Ia3(ThroughPeft):
     summary = "factors on keys, values and inner activations (Liu et al. 2022)"
     capabilities = Capabilities(
         task_types=ALL_HEADED,
-        families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=True,
-        mixed_batches=False,
-        servable=False,
         quantised_base=True,
-        trains_base_copy=False,
     )
     learning_rate = 3e-2
     peft_type = "IA3"

@@ -65,11 +65,7 @@ class InContextLearning(Untouched):
     capabilities = Capabilities(
         task_types=frozenset({"classification"}),
         families=frozenset({"decoder"}),
-        mergeable=False,
-        mixed_batches=False,
-        servable=False,
         quantised_base=True,
-        trains_base_copy=False,
     )
     learning_rate = 0.0
     settings = InContextSettings

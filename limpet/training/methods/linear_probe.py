@@ -27,12 +27,8 @@ class LinearProbe(Untouched):
     summary = "a head on frozen features, extracted once"
     capabilities = Capabilities(
         task_types=NON_GENERATIVE,
-        families=frozenset({"encoder", "decoder", "encoder-decoder"}),
-        mergeable=False,
         mixed_batches=True,
-        servable=False,
         quantised_base=True,
-        trains_base_copy=False,
     )
     learning_rate = 1e-2
     alternatives = ("lora",)

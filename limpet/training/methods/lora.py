@@ -45,12 +45,10 @@ class Lora(ThroughPeft):
     summary = "low-rank update of linear layers (Hu et al. 2021)"
     capabilities = Capabilities(
         task_types=ALL_HEADED,
-        families=frozenset({"encoder", "decoder", "encoder-decoder"}),
         mergeable=True,
         mixed_batches=True,
         servable=True,
         quantised_base=True,
-        trains_base_copy=False,
     )
     learning_rate = 2e-3
     settings = LoraSettings

@@ -64,15 +64,7 @@ class OtherPeft(_peft.ThroughPeft):
         unfit: Why no adapter of this kind can be used here; empty where one can.
     """
 
-    capabilities = Capabilities(
-        task_types=ALL_HEADED,
-        families=frozenset({"encoder", "decoder", "encoder-decoder"}),
-        mergeable=False,
-        mixed_batches=False,
-        servable=False,
-        quantised_base=False,
-        trains_base_copy=False,
-    )
+    capabilities = Capabilities(task_types=ALL_HEADED)
     learning_rate = 1e-3
     alternatives = ("lora", "bottleneck", "ia3")
 

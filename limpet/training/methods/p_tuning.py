@@ -41,12 +41,7 @@ class PTuning(_prompts.VirtualTokens):
     summary = "word vectors before the text, computed by a network (Liu et al. 2021)"
     capabilities = Capabilities(
         task_types=ALL_HEADED,
-        families=frozenset({"encoder", "decoder", "encoder-decoder"}),
-        mergeable=False,
-        mixed_batches=False,
-        servable=False,
         quantised_base=True,
-        trains_base_copy=False,
     )
     learning_rate = 1e-2
     settings = PTuningSettings

@@ -42,11 +42,6 @@ class Partial(OutsidePeft):
     summary = "the top layers of a copy of the base, and the head"
     capabilities = Capabilities(
         task_types=ALL_HEADED,
-        families=frozenset({"encoder", "decoder", "encoder-decoder"}),
-        mergeable=False,
-        mixed_batches=False,
-        servable=False,
-        quantised_base=False,
         trains_base_copy=True,
     )
     learning_rate = 1e-3

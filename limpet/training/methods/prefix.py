@@ -45,11 +45,7 @@ class Prefix(_prompts.VirtualTokens):
     capabilities = Capabilities(
         task_types=ALL_HEADED,
         families=frozenset({"encoder", "decoder"}),
-        mergeable=False,
-        mixed_batches=False,
-        servable=False,
         quantised_base=True,
-        trains_base_copy=False,
     )
     learning_rate = 3e-2
     settings = PrefixSettings

@@ -46,12 +46,7 @@ class Prompt(_prompts.VirtualTokens):
     summary = "trained word vectors before the text (Lester et al. 2021)"
     capabilities = Capabilities(
         task_types=ALL_HEADED,
-        families=frozenset({"encoder", "decoder", "encoder-decoder"}),
-        mergeable=False,
-        mixed_batches=False,
-        servable=False,
         quantised_base=True,
-        trains_base_copy=False,
     )
     learning_rate = 3e-2
     settings = PromptSettings
