@@ -29,7 +29,7 @@ COSTS: dict[str, str] = {
     "examples_seen": "training examples seen in all epochs, those of other tasks that were learned along included",
     "optimiser_steps": "optimizer steps of all epochs",
     "latency": "milliseconds to answer one example, with the version and with the base alone, measured in turn",
-    "base_unchanged": "the base had the same digest, buffers included, after training and after evaluation",
+    "base_unchanged": "the base had the same digest after training, buffers too, and evaluation wrote nothing to it",
 }
 """Every figure of `VersionRecord.cost` with its definition."""
 
