@@ -89,7 +89,7 @@ def test_another_homes_store_is_refused_until_it_is_adopted_and_then_is_that_hom
     first = stock(tmp_path / "a" / "home", blobs=url)
     version = add_version(first, seed=1)
     with pytest.raises(ConflictError, match="belongs to another home"):
-        stock(tmp_path / "b" / "home", blobs=url)
+        init(tmp_path / "b" / "home", blobs=url, mlflow="off")
     assert not (tmp_path / "b" / "home").exists()
     assert verify(again(first)) == ()
     second = init(tmp_path / "b" / "home", blobs=url, adopt=True, mlflow="off").store
