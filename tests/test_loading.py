@@ -23,8 +23,8 @@ def test_the_collector_rests_inside_and_works_afterwards() -> None:
             pass
         assert not gc.isenabled()
     assert gc.isenabled()
-    # somebody else's process: nothing of theirs is kept for ever
-    assert gc.get_freeze_count() == frozen
+    # somebody else's process: nothing of theirs is kept for ever; what was frozen before may have gone meanwhile
+    assert gc.get_freeze_count() <= frozen
 
 
 def test_it_wakes_up_after_an_error_and_stays_asleep_where_it_slept() -> None:
