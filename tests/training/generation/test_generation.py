@@ -121,7 +121,7 @@ def test_a_copy_is_validated_with_the_words_that_it_has_just_learned(tmp_path: P
 
 
 def test_features_alone_can_not_write(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'probe' can't learn task 'headlines' of type 'generation'"):
+    with pytest.raises(UsageError, match="'linear-probe' can't learn task 'headlines' of type 'generation'"):
         learn(a_home(tmp_path, "llama"), "probe")
 
 
