@@ -53,7 +53,7 @@ def test_every_method_of_peft_is_known_once() -> None:
 
 
 def test_an_unknown_method_is_answered_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match="bottleneck, full, ia3, icl, lora"):
+    with pytest.raises(UsageError, match="bottleneck, full, ia3, icl, linear-probe, lora"):
         methods.get("magic")
     with pytest.raises(UsageError, match="Did you mean bottleneck"):
         methods.get("botleneck")
@@ -92,7 +92,8 @@ def test_a_model_with_a_decoder_learns_is_switched_and_leaves_its_base_alone(
         home.task.add("place", f"csv:{tiny_csv(tmp_path / 'place.csv')}")
         with pytest.raises(UsageError, match=re.escape(reason)) as refused:
             home.train("place", TrainingSettings(method))
-        assert refused.value.hint == f"--method {methods.nearest(methods.get(method), record)}"
+        nearest = methods.nearest(methods.get(method), record)
+        assert nearest and refused.value.hint == f"--method {shown_method(nearest)}"
         return
     for task, seed in ("place", 0), ("again", 1):
         home.task.add(task, f"csv:{tiny_csv(tmp_path / f'{task}.csv', seed=seed)}", max_length=16)

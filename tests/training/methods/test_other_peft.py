@@ -38,7 +38,7 @@ def test_settings_are_read_by_the_types_of_peft_s_fields(
     ("method", "settings", "said"),
     [
         ("peft:loha", {"rnk": "3"}, "has no setting 'rnk'"),
-        ("peft:loha", {"module_dropot": "0.1"}, "did you mean module_dropout"),
+        ("peft:loha", {"module_dropot": "0.1"}, "Did you mean module_dropout"),
         ("peft:loha", {"r": "four"}, "must be int"),
         ("peft:loha", {"r": True}, "must be int"),
         ("peft:oft", {"coft": "perhaps"}, "must be bool"),
