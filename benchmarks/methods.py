@@ -280,8 +280,8 @@ def learn_once(home: Home, plan: Plan, task: str, *, arm: Arm, rate: float, seed
     """Learn without registering; what validation said, epoch by epoch."""
     from limpet.errors import TrainingError
     from limpet.training.learning.learn import learn as learn_task
-    from limpet.training.learning.run import TrainingRun
     from limpet.training.learning.run_folder import discard
+    from limpet.training.learning.training_run import TrainingRun
 
     started, record = time.time(), home.task.show(task)
     try:
@@ -426,8 +426,8 @@ def cost_once(plan: Plan, group: Group, arm: Arm) -> None:
 
     from limpet.training import methods
     from limpet.training.learning.learn import learn as learn_task
-    from limpet.training.learning.run import TrainingRun
     from limpet.training.learning.settings import TrainingSettings
+    from limpet.training.learning.training_run import TrainingRun
 
     task, clock = group.first, StepClock()
     options = group.tasks[task]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from limpet.errors import InterruptedRunError, NotFoundError, UsageError
 from limpet.forgetting.gate.parse import has_rule, read_rules
 from limpet.forgetting.gate.rules import GateRules
-from limpet.home.judgements import Judgement, judge_addition, judge_move, refusal
+from limpet.home.judging import Judgement, judge_addition, judge_move, refusal
 from limpet.home.results import Trained
 from limpet.loading import loading
 from limpet.registry import versions
@@ -86,9 +86,9 @@ def train(
         from limpet.training.base.precision import resolve_dtype
         from limpet.training.data.stored_splits import read_once
         from limpet.training.learning.learn import learn
-        from limpet.training.learning.run import TrainingRun
         from limpet.training.learning.run_folder import Start, discard
         from limpet.training.learning.settings import TrainingSettings
+        from limpet.training.learning.training_run import TrainingRun
         from limpet.training.model.fast_paths import describe
 
     rules = terms.rules(context.path)

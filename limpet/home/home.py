@@ -246,7 +246,7 @@ class Home:
             NotFoundError: There is no such stream, or no task that a rule names: a misspelt one would let all pass.
         """
         from limpet.forgetting.gate.parse import read_rules
-        from limpet.home.judgements import judge_stream, refusal
+        from limpet.home.judging import judge_stream, refusal
 
         rules = read_rules(self.path) if rules is None else rules
         for task in rules.tasks:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
 from limpet.forgetting.gate.parse import read_rules
-from limpet.home.judgements import Judgement, judge_move, refusal, standing
+from limpet.home.judging import Judgement, judge_move, refusal, standing
 from limpet.home.results import Move
 from limpet.names import check_alias
 from limpet.registry import versions

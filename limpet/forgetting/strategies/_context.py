@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from limpet.registry.values import TaskRecord
     from limpet.training.base.backbone import Backbone
     from limpet.training.learning.joint_training import JointTraining
-    from limpet.training.learning.run import TrainingRun
     from limpet.training.learning.run_folder import Staged, Start
     from limpet.training.learning.settings import TrainingSettings
+    from limpet.training.learning.training_run import TrainingRun
     from limpet.training.progress import Progress
 
 __all__ = ["Context", "run_of", "stage"]
@@ -49,7 +49,7 @@ def run_of(
 ) -> TrainingRun:
     """Return how a step learns the task at `index`."""
     from limpet.training.learning.joint_training import NO_JOINT
-    from limpet.training.learning.run import TrainingRun
+    from limpet.training.learning.training_run import TrainingRun
 
     return TrainingRun(
         context.store,

@@ -7,7 +7,7 @@ from limpet.training.batching.inference import run_batches
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.loop import Fitted, Validation, fit
 from limpet.training.learning.objectives import TaskLoss
-from limpet.training.learning.run import TrainingRun
+from limpet.training.learning.training_run import TrainingRun
 from limpet.training.learning.validation import ValidationSplit
 from limpet.training.model.feature_cache import Features, HeadModel, cache_path, extract
 from limpet.training.model.task_model import TaskModel

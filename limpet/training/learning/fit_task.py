@@ -16,7 +16,7 @@ from limpet.training.learning.fit_head import fit_head
 from limpet.training.learning.joint_training import NO_JOINT, JointTask
 from limpet.training.learning.loop import Fitted, Validation, fit
 from limpet.training.learning.objectives import Mixture, TaskLoss
-from limpet.training.learning.run import TrainingRun
+from limpet.training.learning.training_run import TrainingRun
 from limpet.training.learning.validation import ValidationSplit
 from limpet.training.model.frozen_layer_cache import add_frozen_states
 from limpet.training.model.task_model import OtherHead, TaskModel

@@ -25,7 +25,6 @@ from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_task import fit_task, measure_untrained
 from limpet.training.learning.loop import Fitted
 from limpet.training.learning.peak_memory import PeakMemory
-from limpet.training.learning.run import TrainingRun
 from limpet.training.learning.run_folder import (
     Staged,
     find_staged,
@@ -35,6 +34,7 @@ from limpet.training.learning.run_folder import (
     write_record,
 )
 from limpet.training.learning.run_lock import alone_in
+from limpet.training.learning.training_run import TrainingRun
 from limpet.training.model.fast_paths import fast_paths
 from limpet.training.model.head_files import build_head, load_head, save_head, write_labels
 from limpet.training.model.task_model import OtherHead, TaskModel, base_modules

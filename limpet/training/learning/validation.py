@@ -18,7 +18,7 @@ from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.inference import Outcome, in_batches, run_batches
 from limpet.training.data.stored_splits import read_split
 from limpet.training.learning.loop import Validation
-from limpet.training.learning.run import TrainingRun
+from limpet.training.learning.training_run import TrainingRun
 from limpet.training.model.task_model import OtherHead, TaskModel
 from limpet.training.task_types import score
 

@@ -16,8 +16,8 @@ from limpet.training.base.backbone import Backbone
 from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation.reference_outputs import TOLERANCE, Replay, reference_inputs, replay
 from limpet.training.learning.learn import learn
-from limpet.training.learning.run import TrainingRun
 from limpet.training.learning.settings import TrainingSettings
+from limpet.training.learning.training_run import TrainingRun
 
 QUICK = TrainingSettings(epochs=2, batch_size=8, dtype="float32")
 

@@ -20,9 +20,9 @@ from limpet.training.learning.fit_task import fit_task
 from limpet.training.learning.learn import learn
 from limpet.training.learning.loop import LoopSettings, Validation, fit
 from limpet.training.learning.objectives import TaskLoss
-from limpet.training.learning.run import TrainingRun
 from limpet.training.learning.run_folder import discard
 from limpet.training.learning.settings import TrainingSettings
+from limpet.training.learning.training_run import TrainingRun
 from limpet.training.model import feature_cache
 from limpet.training.model.head_files import build_head
 from limpet.training.model.task_model import TaskModel, base_modules

@@ -11,9 +11,9 @@ from torch import Tensor
 from limpet.home import Home
 from limpet.registry.formats.canonical import digest_json
 from limpet.training.learning.joint_training import JointTask, JointTraining
-from limpet.training.learning.run import TrainingRun
 from limpet.training.learning.run_folder import Start
 from limpet.training.learning.settings import TrainingSettings
+from limpet.training.learning.training_run import TrainingRun
 
 SETTINGS = TrainingSettings("probe", epochs=2, batch_size=8, learning_rate=0.01, dtype="float32", seed=7)
 
