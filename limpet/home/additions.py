@@ -1,6 +1,6 @@
 """How a home grows: by a task learned here, an adapter learned elsewhere, or a version out of a bundle.
 
-All three are judged, promoted if they may be, and mirrored.
+What was evaluated is judged and promoted if it may be; all three are mirrored.
 """
 
 from __future__ import annotations
@@ -142,16 +142,16 @@ def register_adopted(
     return _join(context, added, terms, rules=rules, progress=progress)
 
 
-def import_bundle(context: HomeContext, path: Path, *, terms: AdditionTerms, progress: Progress) -> Trained:
-    """Let a version out of a bundle join the home; nothing is evaluated.
+def import_bundle(context: HomeContext, path: Path, *, terms: AdditionTerms) -> Trained:
+    """Let a version out of a bundle join the home.
 
-    See `limpet.home.nouns.adapter.Adapters.import_bundle`.
+    Nothing is evaluated and no alias moves, so that there is nothing to judge yet; see
+    `limpet.home.nouns.adapter.Adapters.import_bundle`.
     """
     from limpet.registry.exchange import export_import
 
     version, created = export_import.import_bundle(context.store, path)
-    judgement = judge_move(context, version, GateRules(), alias=PRODUCTION, progress=progress)
-    return _promote_and_mirror(context, Trained(version, created), judgement, terms=replace(terms, monitor=False))
+    return Trained(version, created, warnings=mirror(context.store) if terms.mirror else ())
 
 
 def mirror(store: Store) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ def mirror(store: Store) -> tuple[str, ...]:
 def _join(
     context: HomeContext, added: Added, terms: AdditionTerms, *, rules: GateRules, progress: Progress
 ) -> Trained:
-    """Evaluate the others again, keep the row and judge it, if the terms say so; then settle."""
+    """Evaluate the others again, keep the row and judge it, if the terms say so; then promote and mirror."""
     from limpet.forgetting.monitor.growth import home_row, keep_row
 
     version, row = added.version, {added.version.task: added.evaluation.score}

@@ -244,7 +244,6 @@ class Adapters:
         With `mirror`, the MLflow mirror is brought up to date at the end.
         """
         from limpet.home.additions import AdditionTerms, import_bundle
-        from limpet.training.progress import SILENT
 
-        joined = import_bundle(self._context, Path(path), terms=AdditionTerms(mirror=mirror), progress=SILENT)
+        joined = import_bundle(self._context, Path(path), terms=AdditionTerms(mirror=mirror))
         return joined.version, joined.created

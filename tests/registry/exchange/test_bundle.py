@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError, UsageError
+from limpet.home import Home
 from limpet.registry import versions
 from limpet.registry.blobs.local import LocalBlobs
 from limpet.registry.blobs.protocol import blob_key
@@ -181,6 +182,15 @@ def test_a_folder_that_cannot_be_written_is_a_typed_error(source: Store, tmp_pat
 
 
 # the way in
+
+
+def test_a_baseline_joins_a_home_that_has_nothing_to_answer_with(
+    source: Store, target: Store, tmp_path: Path
+) -> None:
+    made = add_sound_version(source, seed=4, role="baseline")
+    bundle = exported(source, tmp_path / "baseline.limpet", made.reference)
+    version, created = Home(target).adapter.import_bundle(bundle, mirror=False)
+    assert (version.digest, version.role, created) == (made.digest, "baseline", True)
 
 
 def test_a_version_comes_in_with_its_identity_its_task_and_its_probe(source: Store, made: Path, home: Store) -> None:
