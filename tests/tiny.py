@@ -113,7 +113,9 @@ def _sizes(kind: str, hidden: int) -> dict[str, object]:
         }
         return {**words, **places, **sides, "d_model": hidden, "decoder_start_token_id": 3}
     if kind in ("llama", "qwen2"):
-        return {**words, **usual, **places, "num_key_value_heads": 1}
+        # Qwen2's tokenizer adds a word of its own
+        own = {"vocab_size": len(WORDS) + 1} if kind == "qwen2" else {}
+        return {**words, **usual, **places, **own, "num_key_value_heads": 1}
     return {**words, **usual, **places}
 
 

@@ -83,7 +83,6 @@ def train(
     with loading():
         from limpet.forgetting.monitor.growth import check_growth, measure_and_register
         from limpet.training import methods
-        from limpet.training.base.precision import resolve_dtype
         from limpet.training.data.stored_splits import read_once
         from limpet.training.learning.learn import learn
         from limpet.training.learning.run_folder import Start, discard
@@ -111,7 +110,7 @@ def train(
         method = methods.get(settings.method)
         if not isinstance(method, methods.TrainingFree):
             config = staged.draft.config["method"]
-            progress.note(describe(method, config, resolve_dtype(settings.dtype), disable=settings.disable))
+            progress.note(describe(method, config, run.dtype, disable=settings.disable))
         added = measure_and_register(context.store, backbone, staged.draft, files=staged.files, progress=progress)
         discard(staged)
         return _join(context, added, terms, rules=rules, progress=progress)

@@ -141,7 +141,7 @@ def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "aut
         digests,
         untouched,
         lm_head=lm_head,
-        evaluation_dtype=resolve_dtype(evaluation_dtype),
+        evaluation_dtype=resolve_dtype(evaluation_dtype, record.architecture),
         pooled=not pooler,
     )
 

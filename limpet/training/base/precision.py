@@ -11,6 +11,8 @@ __all__ = ["EMULATED", "SERVED_DTYPE", "autocast", "check_dtype", "is_emulated",
 
 SERVED_DTYPE = "float32"
 """What every answer that goes out is computed in."""
+_OVERFLOWING = frozenset({"deberta", "deberta-v2"})
+"""Transformers masks their scores, which are in bfloat16 then, with the lowest number of float32."""
 EMULATED = "bfloat16 is not multiplied in hardware here and takes many times as long; dtype auto takes float32"
 
 
@@ -24,15 +26,22 @@ def check_dtype(wanted: str) -> None:
         raise UsageError(f"The dtype can't be {wanted!r}.", "it must be auto, bfloat16 or float32")
 
 
-def resolve_dtype(wanted: str) -> str:
+def resolve_dtype(wanted: str, architecture: str | None = None) -> str:
     """Return `bfloat16` or `float32` for `auto`: the former where it is multiplied in hardware.
 
+    Args:
+        wanted: `auto`, `bfloat16` or `float32`.
+        architecture: The base's; one that can't be computed in bfloat16 is computed in float32.
+
     Raises:
-        UsageError: There is no such dtype here.
+        UsageError: There is no such dtype here, or not for this architecture.
     """
     check_dtype(wanted)
+    overflows = architecture in _OVERFLOWING
+    if wanted == "bfloat16" and overflows:
+        raise UsageError(f"{architecture} models overflow in bfloat16.", "--dtype float32, or auto, which takes it")
     if wanted == "auto":
-        return "bfloat16" if bf16_is_fast() else "float32"
+        return "bfloat16" if bf16_is_fast() and not overflows else "float32"
     return wanted
 
 

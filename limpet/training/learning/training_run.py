@@ -155,7 +155,7 @@ class TrainingRun:
             "epochs": settings.epochs,
             "learning_rate": settings.learning_rate or self.method.learning_rate,
             "batch_size": settings.batch_size,
-            "dtype": resolve_dtype(settings.dtype),
+            "dtype": resolve_dtype(settings.dtype, self.backbone.record.architecture),
             "max_seconds": settings.max_seconds,
             # versions without it were made when every parameter was decayed by 0.01, norms and factors too
             "weight_decay": settings.weight_decay,
