@@ -107,10 +107,9 @@ def train(
         except InterruptedRunError as error:
             error.hint = f"limpet train {task} --resume"
             raise
-        method = methods.get(settings.method)
-        if not isinstance(method, methods.TrainingFree):
+        if not isinstance(run.method, methods.TrainingFree):
             config = staged.draft.config["method"]
-            progress.note(describe(method, config, run.dtype, disable=settings.disable))
+            progress.note(describe(run.method, config, run.dtype, disable=settings.disable))
         added = measure_and_register(context.store, backbone, staged.draft, files=staged.files, progress=progress)
         discard(staged)
         return _join(context, added, terms, rules=rules, progress=progress)

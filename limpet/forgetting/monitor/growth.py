@@ -54,12 +54,13 @@ class Answers:
 class Row:
     """A row of a score matrix, beside the cells of what was added.
 
-    `arm` is the id of the arm's run; `index` is the step, null for the next one. `others` answer for the other tasks.
+    `arm` is the id of the arm's run, null for the home's own growth; `index` is the step, null for the next one.
+    `others` answer for the other tasks.
     `cells` are evaluations of other tasks that were made already, by task. `base_unchanged` is null where the arm
     trains a copy of the base.
     """
 
-    arm: int
+    arm: int | None
     index: int | None
     others: Sequence[Answers]
     cells: Mapping[str, int] = field(default_factory=dict)
@@ -122,9 +123,11 @@ def keep_row(
     cells |= {one.version.task: one.evaluation.id for one in added}
     backbone.check_untouched()
     newest = added[-1].version
+    # the home's growth goes on only with a row that is whole
+    arm = _home_arm(store, backbone, newest.task) if row.arm is None else row.arm
     return streams.add_step(
         store,
-        row.arm,
+        arm,
         index=row.index,
         version=newest.reference,
         base_unchanged=row.base_unchanged,
@@ -142,11 +145,14 @@ def home_row(store: Store, backbone: Backbone, new: VersionRecord) -> Row:
         for version in versions.current(store)
         if version.reference != new.reference and version.base_digest == backbone.record.digest
     ]
-    streams.extend(store, streams.HOME_STREAM, new.task, base_digest=backbone.record.digest)
-    arm = streams.arm_run(
-        store, streams.HOME_STREAM, ArmDraft("isolated", strategy="isolated", method="any", seed=0, settings={})
-    )
-    return Row(arm.id, None, others)
+    return Row(None, None, others)
+
+
+def _home_arm(store: Store, backbone: Backbone, task: str) -> int:
+    """Return the id of the arm of the home's own growth, with this task among its stream's."""
+    streams.extend(store, streams.HOME_STREAM, task, base_digest=backbone.record.digest)
+    draft = ArmDraft("isolated", strategy="isolated", method="any", seed=0, settings={})
+    return streams.arm_run(store, streams.HOME_STREAM, draft).id
 
 
 def check_growth(store: Store, backbone: Backbone) -> None:

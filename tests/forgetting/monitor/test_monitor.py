@@ -42,6 +42,28 @@ def test_an_evaluation_keeps_predictions_and_environment(home: Home, auto_dtype:
     assert evaluation.environment.dtype == home.backbone().evaluation_dtype == auto_dtype
 
 
+class StopsLookingBack:
+    """A reader who presses Ctrl-C while an earlier task is evaluated again."""
+
+    def start(self, description: str, total: int) -> None:
+        if description == "evaluate place":
+            raise KeyboardInterrupt
+
+    def advance(self, done: int, detail: str = "") -> None: ...
+
+    def finish(self) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+def test_a_row_that_was_interrupted_leaves_the_growth_as_it_was(trained: Home) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        trained.train("wet", QUICK, progress=StopsLookingBack())
+    assert trained.stream.show("home").tasks == ("place",)
+    trained.train("wet", QUICK)
+    assert trained.stream.show("home").tasks == ("place", "wet")
+
+
 def test_the_gate_lets_an_isolated_adapter_through(trained: Home) -> None:
     added = trained.train("wet", QUICK, max_forgetting=0.0, promote="production")
     assert added.promoted is not None
