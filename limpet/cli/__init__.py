@@ -16,8 +16,8 @@ import click
 from limpet.cli.invocation.command import GlobalOptions
 from limpet.cli.invocation.exit_codes import run
 from limpet.cli.invocation.invocation import Invocation
+from limpet.cli.invocation.suggestions import Suggesting
 from limpet.cli.terminal.standard_streams import prepare
-from limpet.errors import UsageError
 from limpet.loading import keep_what_is_loaded, leave_it_loaded
 
 __all__ = ["COMMANDS", "cli", "main"]
@@ -48,7 +48,7 @@ COMMANDS = {
 """Every command with its one line of help; each is the attribute `command` of the module of its name."""
 
 
-class _Cli(GlobalOptions, click.Group):
+class _Cli(GlobalOptions, Suggesting):
     """The root: knows all commands by name, and imports the one that is typed."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
@@ -63,23 +63,9 @@ class _Cli(GlobalOptions, click.Group):
         command: click.Command = importlib.import_module(f"limpet.cli.commands.{cmd_name}").command
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise UsageError(f"There is no command {args[0]!r}.", _nearest(args[0]))
-        return super().resolve_command(ctx, args)
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
-
-
-def _nearest(typed: str) -> str:
-    from difflib import get_close_matches
-
-    matches = get_close_matches(typed, COMMANDS, n=1)
-    return f"limpet {matches[0] if matches else '--help'}"
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

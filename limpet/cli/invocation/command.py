@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from limpet.cli.invocation.invocation import Invocation
+from limpet.cli.invocation.suggestions import Suggesting
 
 __all__ = ["Command", "GlobalOptions", "Noun"]
 
@@ -68,7 +69,7 @@ class Command(GlobalOptions):
     """A command with the global options."""
 
 
-class Noun(GlobalOptions, click.Group):
+class Noun(GlobalOptions, Suggesting):
     """A group of verbs, such as `limpet adapter`, with the global options."""
 
     command_class = Command

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from limpet.cli.invocation.invocation import Invocation
+from limpet.cli.invocation.suggestions import hint_for_usage
 from limpet.cli.terminal.sanitize import json_text, plain
 from limpet.cli.terminal.standard_streams import check_output_is_open, check_words, failure_of_output
 from limpet.cli.terminal.style import paint
@@ -72,9 +73,8 @@ def _describe(error: Exception) -> tuple[str, str, str, int]:
         click.echo(error.ctx.get_help(), err=True)
         return "UsageError", f"{path!r} needs a command.", f"{path} --help", error.exit_code
     if isinstance(error, click.UsageError):
-        path = error.ctx.command_path if error.ctx else "limpet"
-        message = error.format_message()
-        return "UsageError", message[:1].lower() + message[1:], f"{path} --help", error.exit_code
+        message = error.message if isinstance(error, click.NoSuchOption) else error.format_message()
+        return "UsageError", message[:1].lower() + message[1:], hint_for_usage(error), error.exit_code
     if isinstance(error, click.ClickException):
         return type(error).__name__, error.format_message(), "", error.exit_code
     if isinstance(error, click.Abort):
