@@ -1,4 +1,4 @@
-"""What serves: for each task the version that answers, how good it is, how it came to answer, and the gate's last word.
+"""What serves: for each task the version that answers, its score, how it came to answer, and the gate's last word.
 
 It is read from the database alone, in a handful of queries however many tasks there are. The report of a home, its
 dashboard and its status all open on it.
@@ -58,7 +58,7 @@ class Change:
 
 @dataclass(frozen=True)
 class GateOutcome:
-    """The last rule that a version of a task crossed; `accepted` is the reason of whoever promoted it all the same."""
+    """The last rule that a version of a task crossed; `accepted` is why it was promoted all the same, empty if not."""
 
     version: str
     rule: str
