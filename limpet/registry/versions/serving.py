@@ -58,7 +58,7 @@ class Change:
 
 @dataclass(frozen=True)
 class GateOutcome:
-    """The last rule that a version of a task crossed; `accepted` is why it was promoted all the same, empty if not."""
+    """The last rule that a version of a task crossed; `accepted` is why it was promoted all the same, if it was."""
 
     version: str
     rule: str
