@@ -70,10 +70,10 @@ def open_home(path: str | Path | None = None, **settings: Unpack[HomeSettings]) 
     """Open a home: the one at `path`, else at `LIMPET_HOME`, else the nearest `.limpet/` upward.
 
     Args:
-        path: The home's folder.
+        path: The home's folder, or the one in which its `.limpet/` lies.
         **settings: See `HomeSettings`.
 
     Raises:
         NotFoundError: There is no home.
     """
-    return Home(open_store(Path(path) if path else find_home(Path.cwd()), **settings))
+    return Home(open_store(find_home(Path.cwd(), Path(path) if path else None), **settings))

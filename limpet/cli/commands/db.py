@@ -86,7 +86,7 @@ def _database(invocation: Invocation) -> Database:
     from limpet.registry.settings import SETTINGS_FILE, load_settings
     from limpet.registry.store import find_home
 
-    folder = (invocation.home or find_home(Path.cwd())).absolute()
+    folder = find_home(Path.cwd(), invocation.home)
     if not (folder / SETTINGS_FILE).is_file():
         raise NotFoundError(f"There is no limpet home in {folder}.", f"limpet init --home {folder}")
     return connect(database_url(load_settings(folder).db, folder))

@@ -30,7 +30,7 @@ def _options() -> list[click.Parameter]:
         ["--home"],
         type=click.Path(path_type=Path),
         metavar="PATH",
-        help="The home; by default LIMPET_HOME, else the nearest .limpet/ upward.",
+        help="The home, or the folder above its .limpet/; by default LIMPET_HOME, else the nearest .limpet/ upward.",
         expose_value=False,
         is_eager=True,
         callback=_keep,

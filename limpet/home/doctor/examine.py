@@ -36,14 +36,12 @@ def examine(path: Path | None = None) -> Iterator[Finding]:
 
 def _find(path: Path | None) -> tuple[Path | None, Finding]:
     """Return the home, and why it is this one."""
-    if path is not None:
-        home, why = path.absolute(), "by --home"
-    else:
-        why = "by LIMPET_HOME" if os.environ.get("LIMPET_HOME") else "the nearest .limpet/ upward"
-        try:
-            home = find_home(Path.cwd())
-        except NotFoundError as error:
-            return None, Finding("home", "warn", error.message, error.hint)
+    variable = os.environ.get("LIMPET_HOME")
+    why = "by --home" if path is not None else "by LIMPET_HOME" if variable else "the nearest .limpet/ upward"
+    try:
+        home = find_home(Path.cwd(), path)
+    except NotFoundError as error:
+        return None, Finding("home", "warn", error.message, error.hint)
     if not (home / SETTINGS_FILE).is_file():
         return None, Finding("home", "fail", f"there is none in {home} ({why})", f"limpet init --home {home}")
     return home, Finding("home", "ok", f"{home} ({why})")

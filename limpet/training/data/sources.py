@@ -1,7 +1,7 @@
 """Where a task's data comes from: a data SPEC read into texts and targets, split as its authors split it.
 
 SPEC is `sample:NAME`, `hub:org/name[:config][@revision]`, or `csv:`, `jsonl:` or `parquet:` with one path or
-with `train=PATH,eval=PATH` (and `validation=PATH`).
+with `train=PATH,eval=PATH` (and `validation=PATH`); the kind of files may be left out where their names say it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from limpet.errors import DataError, NotFoundError, UnavailableError, UsageError
 from limpet.registry.cache import scratch_folder
 from limpet.training.data.csv_files import read_csv
+from limpet.training.data.data_spec import complete, split_paths
 from limpet.training.data.encodings import fault_of_file
 from limpet.training.data.json_lines import read_json_lines
 from limpet.training.data.sample_corpora import corpus
@@ -28,13 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "Source", "read_source"]
 
-_FILE_KINDS = ("csv", "jsonl", "parquet")
-_PARTS = {"train": "train", "eval": "evaluation", "validation": "validation"}
-_PART = re.compile(r",(?=(?:train|eval|validation)=)")
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<config>[^@]+))?(?:@(?P<revision>\S+))?")
 _CHATS = ("messages", "conversations")
 """Columns that hold a list of turns."""
-_FORMS = "sample:NAME, hub:org/name[:config][@revision], csv:PATH, jsonl:PATH or parquet:PATH"
+_WORDS = ("words", "tokens")
+"""Columns that hold a list of words."""
 
 
 @dataclass(frozen=True)
@@ -105,18 +104,14 @@ def read_source(
         DataError: A file can't be read, or lacks the columns.
         UnavailableError: The hub or the package index can't be reached.
     """
-    kind, colon, rest = spec.partition(":")
+    kind, _, rest = complete(spec).partition(":")
     wanted = _Columns(text_column, target_column, text_columns, target_columns, noun)
-    if not colon or not rest:
-        raise UsageError(f"{spec!r} names no data: it is none of {_FORMS}.", "--data csv:train.csv")
     if kind == "sample":
         return _source(*_sample(rest), wanted)
     if kind == "hub":
         with _quiet_datasets():
             return _source(_read_hub(rest), (), wanted)
-    if kind in _FILE_KINDS:
-        return _source(_read_files(kind, rest), (), wanted)
-    raise UsageError(f"{kind!r} is no kind of data: a SPEC is {_FORMS}.", "--data csv:train.csv")
+    return _source(_read_files(kind, rest), (), wanted)
 
 
 def _source(parts: Mapping[str, _Part], notes: tuple[str, ...], wanted: _Columns) -> Source:
@@ -175,9 +170,10 @@ def _no_column(part: _Part, asked: str | None, known: Sequence[str], *, what: st
             'write each turn to be learned as a row: {"prompt": "all before it", "completion": "the turn"}',
         )
     named = f"no column {asked!r}" if asked else f"no {what} column (none of {', '.join(known)})"
+    words = [name for name in _WORDS if name in part.columns] if what == "text" and not asked else []
     return DataError(
         f"{part.where} has {named}; its columns are: {', '.join(map(repr, part.columns))}.",
-        f"--text COL --{noun} COL",
+        f"--type token-classification, if {words[0]!r} holds words" if words else f"--text COL --{noun} COL",
     )
 
 
@@ -200,7 +196,7 @@ def _texts(cells: Mapping[str, Sequence[Any]], text: str) -> Sequence[Any]:
 
 def _read_files(kind: str, paths: str) -> dict[str, _Part]:
     parts = {}
-    for name, path in _split_paths(kind, paths).items():
+    for name, path in split_paths(paths).items():
         if not path.is_file():
             raise NotFoundError(f"There is no file {path}.", f"ls {path.parent}")
         if path.stat().st_size == 0:
@@ -212,23 +208,6 @@ def _read_files(kind: str, paths: str) -> dict[str, _Part]:
         if fault := fault_of_file(path):
             raise DataError(f"{path} {fault.message}.", fault.hint)
         parts[name] = _whole(str(path), read_csv(path) if kind == "csv" else read_json_lines(path))
-    return parts
-
-
-def _split_paths(kind: str, paths: str) -> dict[str, Path]:
-    if not re.match(r"(train|eval|validation)=", paths):
-        return {"train": Path(paths).expanduser()}
-    parts: dict[str, Path] = {}
-    for piece in _PART.split(paths):
-        key, _, path = piece.partition("=")
-        if not path or _PARTS[key] in parts:
-            raise UsageError(
-                f"{kind}:{paths} names {key!r} twice or without a path.",
-                f"--data {kind}:train=PATH,eval=PATH",
-            )
-        parts[_PARTS[key]] = Path(path).expanduser()
-    if "train" not in parts:
-        raise UsageError(f"{kind}:{paths} has no train=PATH.", f"--data {kind}:train=PATH,eval=PATH")
     return parts
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from limpet.errors import UsageError
 from limpet.names import check_name
+from limpet.training.data.data_spec import complete
 from limpet.training.data.overlong import Overlong
 from limpet.training.data.splitter import NearDuplicates
 from limpet.training.task_types import TaskType, task_type
@@ -30,7 +31,7 @@ class TaskRequest:
 
     Args:
         name: The task's name.
-        data: The data SPEC.
+        data: The data SPEC; a path alone gets its kind in front, by which it is recorded.
         type: The type of task, one of `task_types.names()`.
         text_column: The column of the texts; null finds it.
         target_column: The column of the targets; null finds it.
@@ -61,6 +62,10 @@ class TaskRequest:
     labels: Sequence[str] | None = None
     near_duplicates: NearDuplicates = "drop"
     overlong: Overlong = "cut"
+
+    def __post_init__(self) -> None:
+        # what is recorded has one form, however it was typed
+        object.__setattr__(self, "data", complete(self.data))
 
     @property
     def kind(self) -> TaskType[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from limpet.errors import DataError, UsageError
@@ -22,6 +23,7 @@ __all__ = ["TaskType", "metric_family"]
 Plain = TypeVar("Plain")
 """A target as a cell says it: hashable, and without the task's label map."""
 
+_WORD = re.compile(r"[a-z0-9]+")
 _DEFINITION = re.compile(r"-v[0-9]+$")
 
 
@@ -75,7 +77,7 @@ class TaskType(Generic[Plain]):
         if name not in names:
             raise UsageError(
                 f"{name!r} is not a metric of {self.name} tasks: those are {', '.join(names)}.",
-                f"--metric {self.default_metric}",
+                f"--metric {_nearest(name, names)}",
             )
         return name
 
@@ -127,6 +129,8 @@ class TaskType(Generic[Plain]):
         Raises:
             DataError: The cell holds something else.
         """
+        if isinstance(cell, list | tuple) and all(isinstance(word, str) for word in cell):
+            raise DataError("holds a list of words, not text", "--type token-classification, or --text COL")
         if cell is not None and not isinstance(cell, str):
             raise DataError(f"holds {type(cell).__name__}, not text", "--text COL")
         return cell if cell is not None and cell.strip() else None
@@ -183,6 +187,15 @@ class TaskType(Generic[Plain]):
         """Return the example of a line."""
         text = row["text"]
         return Example(text if isinstance(text, str) else tuple(text), self.decode(row[self.key]))
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    """Return the metric that was meant: one that shares a word with what was typed, else one spelt alike."""
+    words = set(_WORD.findall(name.casefold()))
+    shared = {one: len(words & set(_WORD.findall(one))) for one in names}
+    if best := max(shared.values()):
+        return next(one for one, count in shared.items() if count == best)
+    return next(iter(get_close_matches(name.casefold(), names, n=1, cutoff=0.5)), names[0])
 
 
 def metric_family(name: str) -> str:

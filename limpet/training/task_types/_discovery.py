@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,17 @@ from limpet.training.task_types._base import TaskType
 
 __all__ = ["every", "names", "task_type"]
 
+_MEANT = {
+    "entities": "token-classification",
+    "multilabel": "multi-label",
+    "ner": "token-classification",
+    "pos": "token-classification",
+    "seq2seq": "generation",
+    "sft": "generation",
+    "summarization": "generation",
+    "tagging": "token-classification",
+}
+"""What others call a type of task."""
 _PACKAGE = __name__.rpartition(".")[0]
 
 
@@ -46,6 +58,11 @@ def task_type(name: str) -> TaskType[Any]:
     if name not in _types():
         raise UsageError(
             f"Tasks of type {name!r} are not available; the types that work are: {', '.join(names())}.",
-            f"--type {names()[0]}",
+            f"--type {_nearest(name)}",
         )
     return _types()[name]
+
+
+def _nearest(name: str) -> str:
+    typed = name.casefold()
+    return _MEANT.get(typed) or next(iter(get_close_matches(typed, names(), n=1)), names()[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from limpet.errors import DataError
 from limpet.training.metrics.metric import ACCURACY, MACRO_F1
 from limpet.training.task_types._base import TaskType
 from limpet.training.task_types._labels import read_label
@@ -36,6 +37,11 @@ class Classification(TaskType[str]):
 
     def read(self, cell: object) -> str | None:
         """See `TaskType.read`."""
+        if isinstance(cell, list | tuple):
+            raise DataError(
+                f"It holds a list of labels ({str(cell)[:60]}), and a text of a {self.name} task has one.",
+                "--type multi-label",
+            )
         return read_label(cell)
 
     def labels_of(self, target: str) -> Sequence[str]:

@@ -24,6 +24,8 @@ class TokenClassification(TaskType[tuple[str, ...]]):
     name = "token-classification"
     summary = "a tag for each word of a text"
     metrics = (ENTITY_F1, TOKEN_ACCURACY)
+    # where a row has its words and its text, tags belong to the words
+    text_columns = ("words", "tokens", *TaskType.text_columns)
     target_columns = ("tags", "ner_tags", "labels", "target")
     key = "tags"
     labelled = True

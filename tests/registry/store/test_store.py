@@ -161,6 +161,26 @@ def test_home_is_the_nearest_one_upward(tmp_path: Path, monkeypatch: pytest.Monk
     assert find_home(below) == tmp_path / "other"
 
 
+def test_the_folder_above_a_home_names_it_unless_it_is_one_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LIMPET_HOME", raising=False)
+    inside = create_store(tmp_path / "project" / ".limpet", Settings(cache=tmp_path / "cache")).path
+    assert find_home(tmp_path, inside.parent) == inside
+    assert find_home(tmp_path, inside) == inside
+    monkeypatch.setenv("LIMPET_HOME", str(inside.parent))
+    assert find_home(tmp_path) == inside
+    outside = create_store(inside.parent, Settings(cache=tmp_path / "cache")).path
+    assert find_home(tmp_path, outside) == outside
+    # a folder in which anybody may write is named, and the home that somebody laid there is not
+    (outside / "limpet.toml").unlink()
+    mine = inside.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    monkeypatch.setattr("limpet.registry.store.opening._ROOT", mine + 2)
+    with pytest.raises(ConflictError):
+        find_home(tmp_path, outside)
+
+
 def test_another_users_home_above_is_only_used_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LIMPET_HOME", raising=False)
     monkeypatch.delenv("SUDO_UID", raising=False)

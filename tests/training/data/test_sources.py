@@ -319,7 +319,7 @@ def test_a_missing_file_is_not_found(tmp_path: Path, kind: str) -> None:
     "spec",
     [
         "",
-        "data.csv",
+        "data",
         "csv:",
         "xml:data.xml",
         "hub:imdb@",
