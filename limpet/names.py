@@ -18,6 +18,7 @@ __all__ = [
     "check_alias",
     "check_name",
     "parse_reference",
+    "parse_task",
     "recorded_method",
     "renamed_method",
     "shown_method",
@@ -25,6 +26,7 @@ __all__ = [
 
 LATEST = "latest"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_REVISION = re.compile(r"r[1-9][0-9]{0,5}", re.ASCII)
 
 
 _RECORDED_METHODS = {"linear-probe": "probe"}
@@ -117,6 +119,24 @@ def parse_reference(text: str) -> Reference:
             )
         return Reference(task, number=int(rest))
     return Reference(task, alias=check_name("alias", rest))
+
+
+def parse_task(text: str) -> tuple[str, int | None]:
+    """Parse `task`, which means its newest revision, or `task@r2`; return the name and the revision or null.
+
+    Raises:
+        UsageError: The text has another form.
+    """
+    task, at, revision = text.partition("@")
+    check_name("task", task)
+    if not at:
+        return task, None
+    if not _REVISION.fullmatch(revision):
+        raise UsageError(
+            f"{text!r} names no revision of a task: those are written {task}@r1, {task}@r2.",
+            f"limpet task show {task} --revisions",
+        )
+    return task, int(revision[1:])
 
 
 def case_twins(names: Iterable[str]) -> tuple[str, str] | None:

@@ -21,6 +21,7 @@ __all__ = [
     "BaseRecord",
     "Environment",
     "EvaluationDraft",
+    "EvaluationKind",
     "EvaluationRecord",
     "FileEntry",
     "LogEvent",
@@ -40,6 +41,8 @@ __all__ = [
 SERVED_AGREEMENT = "served_agreement"
 """Among a version's metrics: the share of its evaluation examples whose served answer is the measured one."""
 Role = Literal["adapter", "baseline"]
+EvaluationKind = Literal["full", "audit", "elsewhere"]
+"""Of all examples of a task's split, of a sample of them, or of data that are not the version's own task."""
 Item = TypeVar("Item")
 
 
@@ -98,9 +101,13 @@ class TaskDefinition:
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """One split of a task's data, a blob of JSON lines: its digest and how many examples of each label."""
+    """One split of a task's data, a blob of JSON lines: its digest and how many examples of each label.
 
-    name: Literal["train", "validation", "evaluation"]
+    `name` is `train`, `validation` or `evaluation`; a revision that adds rows has them for evaluation in a split of
+    their own, such as `evaluation-r2`.
+    """
+
+    name: str
     digest: str
     examples: int
     label_counts: Mapping[str, int]
@@ -108,10 +115,12 @@ class SplitRecord:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task: its definition, its label map (index = label id), its splits and the digest over all of them.
+    """A task, in one of its revisions: its definition, its label map (index = label id), its splits and the digest
+    over all of them.
 
     `checks` holds what was found and removed while splitting: `{"exact_duplicates": n, "near_duplicates": n,
-    "examples_read": n, "notes": [...]}`.
+    "examples_read": n, "notes": [...]}`. `revision` counts from 1; `previous` is the data digest of the revision
+    before.
     """
 
     definition: TaskDefinition
@@ -120,6 +129,8 @@ class TaskRecord:
     data_digest: str
     checks: JsonObject
     created_at: str
+    revision: int = 1
+    previous: str | None = None
 
     @property
     def name(self) -> str:
@@ -129,6 +140,16 @@ class TaskRecord:
     def split(self, name: str) -> SplitRecord:
         """Return the split called `name`: `train`, `validation` or `evaluation`."""
         return next(split for split in self.splits if split.name == name)
+
+    @property
+    def reference(self) -> str:
+        """`name@r2`: the task in this revision."""
+        return f"{self.name}@r{self.revision}"
+
+    @property
+    def evaluation_parts(self) -> tuple[SplitRecord, ...]:
+        """What is evaluated, oldest first: the rows that always were, and those that each revision added."""
+        return tuple(split for split in self.splits if split.name.startswith("evaluation"))
 
 
 @dataclass(frozen=True)
@@ -276,9 +297,10 @@ class EvaluationDraft(Measurement):
 
     version: str
     state: str
-    kind: Literal["full", "audit"]
-    split: Literal["validation", "evaluation"]
+    kind: EvaluationKind
+    split: str
     data_digest: str
+    rescored_from: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,14 +320,16 @@ class EvaluationRecord:
     `version` gives the head and label map; `state` gives the method's tensors. They differ only for arms
     whose later tasks change an earlier task's backbone. `predictions_digest` names the blob with the
     predictions, `plan_digest` the batch plan, `logits_digest` the bytes of all logits in plan order.
+    `rescored_from` is the id of the evaluation whose kept predictions were held against corrected labels; null
+    where the model was asked.
     """
 
     id: int
     task: str
     version: str
     state: str
-    kind: Literal["full", "audit"]
-    split: Literal["validation", "evaluation"]
+    kind: EvaluationKind
+    split: str
     metric: str
     score: float
     examples: int
@@ -317,6 +341,7 @@ class EvaluationRecord:
     environment: Environment
     seconds: float
     created_at: str
+    rescored_from: int | None = None
 
 
 @dataclass(frozen=True)

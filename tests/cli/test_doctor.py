@@ -30,7 +30,7 @@ def test_a_sound_home_has_nothing_that_fails(grown: Limpet) -> None:
     code, found = findings(grown)
     assert code == 0
     assert {one["status"] for one in found.values()} <= {"ok", "warn"}
-    assert found["schema"]["detail"] == "0004, that of this limpet"
+    assert found["schema"]["detail"] == "0005, that of this limpet"
     assert "journal delete, synchronous" in found["database"]["detail"]
     assert "a durable write takes" in found["blobs"]["detail"]
     assert found["home"]["detail"].endswith("(by --home)")

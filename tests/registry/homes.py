@@ -57,6 +57,29 @@ def a_task(store: Store, name: str) -> TaskRecord:
     return TaskRecord(a_definition(name), LABELS, SPLITS, DATA, {"notes": []}, WHEN)
 
 
+def revise(store: Store, name: str = "news", text: str = "b") -> TaskRecord:
+    """Add a revision of a task that has a row more for training and one for evaluation."""
+    known = tasks.get(store, name)
+    added = b'{"label":1,"text":"%s"}\n' % text.encode()
+    train = store.blobs.put_bytes(ROWS + added)
+    part = f"evaluation-r{known.revision + 1}"
+    splits = (
+        SplitRecord("train", train, 2, {"x": 1, "y": 1}),
+        *known.splits[1:],
+        SplitRecord(part, store.blobs.put_bytes(added), 1, {"y": 1}),
+    )
+    return tasks.add(
+        store,
+        replace(
+            known,
+            splits=splits,
+            data_digest=tasks.data_digest(known.definition, LABELS, splits),
+            revision=known.revision + 1,
+            previous=known.data_digest,
+        ),
+    )
+
+
 def stock(folder: Path, db: str | None = None, blobs: str | None = None) -> Store:
     """Make a home with one base and the tasks `news` and `films`."""
     if db is None:

@@ -65,19 +65,24 @@ def dataset_inputs(task: TaskRecord) -> list[DatasetInput]:
     """Return a task's splits as MLflow dataset inputs, each with its whole digest as a tag."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    contexts = {"train": "training", "validation": "validation", "evaluation": "evaluation"}
+    contexts = {"train": "training", "validation": "validation"}
+    # a task that was never revised keeps the name that it had before there were revisions
+    name = task.name if task.revision == 1 else task.reference
     schema = {"mlflow_colspec": [{"name": "text", "type": "string"}, {"name": "label", "type": "long"}]}
     return [
         DatasetInput(
             Dataset(
-                name=f"{task.name}/{split.name}",
+                name=f"{name}/{split.name}",
                 digest=short_digest(split.digest),
                 source_type="limpet",
                 source=json.dumps({"uri": task.definition.data, "digest": split.digest}),
                 schema=json.dumps(schema),
                 profile=json.dumps({"num_rows": split.examples, "labels": dict(split.label_counts)})[:10_000],
             ),
-            [InputTag("mlflow.data.context", contexts[split.name]), InputTag("limpet.digest", split.digest)],
+            [
+                InputTag("mlflow.data.context", contexts.get(split.name, "evaluation")),
+                InputTag("limpet.digest", split.digest),
+            ],
         )
         for split in task.splits
     ]

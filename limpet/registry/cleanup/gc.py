@@ -12,17 +12,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from limpet.errors import UsageError
 from limpet.registry.cleanup import retention
 from limpet.registry.database.clock_check import check_clock, check_today, clock_doubt
-from limpet.registry.database.schema import TaskRow
 from limpet.registry.records import log
 from limpet.registry.store import Store, ownership
 from limpet.registry.store.blob_removal import announce, removing
-from limpet.registry.store.referenced_blobs import mentioned_digests, referenced_blobs
+from limpet.registry.store.referenced_blobs import mentioned_digests, newest_splits, referenced_blobs
 from limpet.registry.system.clock import seconds_of, utc_ago
 from limpet.registry.system.failpoints import reach
 
@@ -80,12 +78,12 @@ class Collection:
 
 @dataclass(frozen=True)
 class _Marked:
-    """What may go, blobs by kind and temporary files; what is only named; the newest task by its row id."""
+    """What may go, blobs by kind and temporary files; what is only named; the newest splits then."""
 
     blobs: dict[str, str]
     temporary: tuple[str, ...]
     strays: tuple[str, ...]
-    task: int
+    newest: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ def _mark(store: Store, rules: _Rules, without: set[int]) -> _Marked:
     with store.database.read() as session:
         referenced = referenced_blobs(session, deleted_since=rules.since, without=without)
         named = mentioned_digests(session) | (referenced_blobs(session).keys() if without else set())
-        task = session.scalar(select(func.max(TaskRow.id))) or 0
+        newest = newest_splits(session)
     unreferenced = {
         digest: "deleted" if digest in named else "orphans" for digest in stored if digest not in referenced
     }
@@ -190,7 +188,7 @@ def _mark(store: Store, rules: _Rules, without: set[int]) -> _Marked:
     # a process that stores a file has it under a temporary name for as long as the disk takes
     grace = max(rules.grace, _HOUR)
     old = tuple(name for name in temporary if _is_old(store.blobs.stray_modified(name), grace))
-    return _Marked(blobs, old, tuple(sorted(set(others) - set(temporary))), task)
+    return _Marked(blobs, old, tuple(sorted(set(others) - set(temporary))), newest)
 
 
 def _is_old(modified: float | None, grace: int) -> bool:
@@ -215,9 +213,8 @@ def _sweep(store: Store, marked: _Marked, rules: _Rules, *, progress: Progress |
             progress(done, len(marked.blobs))
         done += len(batch)
         with removing(store.database):
-            _add(
-                tallies, _remove(store, {digest: marked.blobs[digest] for digest in batch}, marked.task, rules=rules)
-            )
+            going = {digest: marked.blobs[digest] for digest in batch}
+            _add(tallies, _remove(store, going, marked.newest, rules=rules))
     removed: dict[str, Tally] = {}
     for name in marked.temporary:
         _count(removed, "temporary", store.blobs.stray_size(name))
@@ -234,14 +231,14 @@ def _batches(digests: Sequence[str]) -> Iterator[Sequence[str]]:
         yield digests[start : start + _BATCH]
 
 
-def _remove(store: Store, batch: dict[str, str], task: int, *, rules: _Rules) -> dict[str, Tally]:
+def _remove(store: Store, batch: dict[str, str], newest: tuple[int, int], *, rules: _Rules) -> dict[str, Tally]:
     """Remove those of a few blobs that are still unreferenced and old; asked while no other gc is at work."""
     old = {digest for digest, kind in batch.items() if rules.may_go(store.blobs.modified(digest), kind)}
     sizes = {digest: store.blobs.size(digest) for digest in old}
     removed: dict[str, Tally] = {}
     with store.database.write("gc") as session:
         # a record made since the marking needs its bytes; one that is made from now on looks for them
-        going = sorted(old - referenced_blobs(session, deleted_since=rules.since, among=old, after_task=task).keys())
+        going = sorted(old - referenced_blobs(session, deleted_since=rules.since, among=old, after=newest).keys())
         for digest in going:
             _count(removed, batch[digest], sizes[digest])
         announce(session, going)

@@ -40,6 +40,7 @@ __all__ = [
     "StepRow",
     "StreamRow",
     "TableBase",
+    "TaskRevisionRow",
     "TaskRow",
     "VersionFileRow",
     "VersionNoteRow",
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 # the newest Alembic revision, here so that opening a home need not import Alembic; a test compares them
-HEAD = "0004"
+HEAD = "0005"
 
 APPEND_ONLY = ("alias_events", "log_events", "version_notes")
 """The tables whose rows the database itself refuses to change or to delete, by triggers that the migrations make."""
@@ -74,7 +75,11 @@ class BaseRow(TableBase):
 
 
 class TaskRow(TableBase):
-    """A task with its splits; immutable."""
+    """A task with its splits, in the first revision that this home has; its content never changes.
+
+    What a task of before revisions has not is null: `revision` is then 1. `former_names`, with blanks between them,
+    are those that it was called by, which stay its own; a task that was removed keeps its row.
+    """
 
     __tablename__ = "tasks"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
@@ -85,6 +90,29 @@ class TaskRow(TableBase):
     data_digest: Mapped[str] = mapped_column(DIGEST)
     checks: Mapped[Any] = mapped_column(CanonicalJson)
     created_at: Mapped[str] = mapped_column(TIME)
+    revision: Mapped[int | None] = mapped_column(Integer)
+    previous: Mapped[str | None] = mapped_column(DIGEST)
+    former_names: Mapped[str | None] = mapped_column(Text)
+    removed_at: Mapped[str | None] = mapped_column(TIME)
+    removed_by: Mapped[str | None] = mapped_column(Text)
+    removed_because: Mapped[str | None] = mapped_column(Text)
+
+
+class TaskRevisionRow(TableBase):
+    """Another revision of a task; immutable. `previous` is the data digest of the revision before."""
+
+    __tablename__ = "task_revisions"
+    __table_args__ = (UniqueConstraint("task_id", "revision"),)
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
+    revision: Mapped[int] = mapped_column(Integer)
+    definition: Mapped[Any] = mapped_column(CanonicalJson)
+    labels: Mapped[Any] = mapped_column(CanonicalJson)
+    splits: Mapped[Any] = mapped_column(CanonicalJson)
+    data_digest: Mapped[str] = mapped_column(DIGEST)
+    checks: Mapped[Any] = mapped_column(CanonicalJson)
+    created_at: Mapped[str] = mapped_column(TIME)
+    previous: Mapped[str | None] = mapped_column(DIGEST)
 
 
 class EnvironmentRow(TableBase):
@@ -292,6 +320,7 @@ class EvaluationRow(TableBase):
     environment_id: Mapped[int] = mapped_column(ForeignKey("environments.id"))
     seconds: Mapped[float] = mapped_column(Float)
     created_at: Mapped[str] = mapped_column(TIME)
+    rescored_from_id: Mapped[int | None] = mapped_column(Integer)
 
 
 class AbilityRow(TableBase):

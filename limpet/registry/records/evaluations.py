@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -23,11 +23,9 @@ from limpet.registry.records.rows import (
 )
 from limpet.registry.store import Store
 from limpet.registry.store.blob_removal import recording
-from limpet.registry.values import AbilityRecord, EvaluationDraft, EvaluationRecord
+from limpet.registry.values import AbilityRecord, EvaluationDraft, EvaluationKind, EvaluationRecord
 
 __all__ = ["add", "evaluation_records", "full", "get", "predictions"]
-
-Split = Literal["validation", "evaluation"]
 
 
 def add(store: Store, draft: EvaluationDraft) -> EvaluationRecord:
@@ -57,6 +55,7 @@ def add(store: Store, draft: EvaluationDraft) -> EvaluationRecord:
             kind=draft.kind,
             split=draft.split,
             data_digest=draft.data_digest,
+            rescored_from_id=draft.rescored_from,
         )
         session.add(row)
         session.flush()
@@ -79,7 +78,7 @@ def get(store: Store, evaluation_id: int) -> EvaluationRecord | None:
         return None if row is None else evaluation_records(session, [row])[0]
 
 
-def full(store: Store, version: str, state: str, *, split: Split = "evaluation") -> tuple[EvaluationRecord, ...]:
+def full(store: Store, version: str, state: str, *, split: str = "evaluation") -> tuple[EvaluationRecord, ...]:
     """Return every full evaluation of a version on a backbone state, the newest first."""
     with store.database.read() as session:
         # the evidence of a deleted version stays
@@ -118,9 +117,10 @@ def evaluation_records(session: Session, rows: Sequence[EvaluationRow]) -> tuple
             task=tasks[row.task_id],
             version=named[row.version_id],
             state=named[row.state_version_id],
-            kind="full" if row.kind == "full" else "audit",
-            split="evaluation" if row.split == "evaluation" else "validation",
+            kind=cast(EvaluationKind, row.kind),
+            split=row.split,
             data_digest=row.data_digest,
+            rescored_from=row.rescored_from_id,
         )
         for row in rows
     )

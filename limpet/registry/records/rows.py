@@ -24,6 +24,7 @@ __all__ = [
     "PRODUCTION",
     "KeptVersion",
     "batched",
+    "current_name",
     "environment_id",
     "environments_of",
     "find_task",
@@ -87,8 +88,8 @@ def parse(ref: str | Reference) -> Reference:
     return ref if isinstance(ref, Reference) else parse_reference(ref)
 
 
-def find_task(session: Session, name: str) -> TaskRow:
-    """Return the row of a task.
+def find_task(session: Session, name: str, *, removed: bool = False) -> TaskRow:
+    """Return the row of a task; with `removed`, also of one that was removed.
 
     Raises:
         NotFoundError: There is none; the hint has the nearest names.
@@ -96,12 +97,26 @@ def find_task(session: Session, name: str) -> TaskRow:
     row = session.scalar(select(TaskRow).where(TaskRow.name == name))
     if row is None:
         raise unknown_task(session, name)
+    if row.removed_at is not None and not removed:
+        raise NotFoundError(
+            f"The task {name!r} was removed by {row.removed_by} on {row.removed_at[:10]}: {row.removed_because}.",
+            "limpet task list",
+        )
     return row
+
+
+def current_name(session: Session, former: str) -> str | None:
+    """Return what a task is called that had this name before; null where none had it."""
+    rows = session.execute(select(TaskRow.name, TaskRow.former_names).where(TaskRow.former_names.is_not(None)))
+    return next((name for name, names in rows if former in (names or "").split()), None)
 
 
 def unknown_task(session: Session, name: str) -> NotFoundError:
     """Return the error for a task that is not there; its hint has the nearest names."""
-    near = difflib.get_close_matches(name, session.scalars(select(TaskRow.name)).all(), n=3, cutoff=0.5)
+    if (current := current_name(session, name)) is not None:
+        return NotFoundError(f"The task {name!r} is called {current!r} now.", f"limpet task show {current}")
+    names = session.scalars(select(TaskRow.name).where(TaskRow.removed_at.is_(None))).all()
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? limpet task list" if near else f"limpet task add {name} --data SPEC"
     return NotFoundError(f"There is no task {name!r} in this home.", hint)
 
@@ -237,17 +252,28 @@ def load_manifest(row: KeptVersion) -> dict[str, Any]:
 
 
 def version_records(session: Session, rows: Sequence[KeptVersion]) -> tuple[VersionRecord, ...]:
-    """Return the values of version rows, in their order, with one query for the aliases of many."""
+    """Return the values of version rows, in their order, with one query for the names and aliases of many."""
     aliases: dict[int, list[str]] = {row.id: [] for row in rows}
+    tasks: dict[int, str] = {}
+    named = (
+        select(VersionRow.id, TaskRow.name, AliasRow.name)
+        .join(TaskRow, TaskRow.id == VersionRow.task_id)
+        .outerjoin(AliasRow, AliasRow.version_id == VersionRow.id)
+    )
     for ids in batched(aliases):
-        query = select(AliasRow.version_id, AliasRow.name).where(AliasRow.version_id.in_(ids))
-        for version_id, name in session.execute(query.order_by(AliasRow.name)):
-            aliases[version_id].append(name)
-    return tuple(version_record(row, tuple(aliases[row.id])) for row in rows)
+        for version_id, task, alias in session.execute(named.where(VersionRow.id.in_(ids))):
+            tasks[version_id] = task
+            aliases[version_id] += [] if alias is None else [alias]
+    return tuple(version_record(row, tuple(sorted(aliases[row.id])), task=tasks.get(row.id)) for row in rows)
 
 
-def version_record(row: KeptVersion, aliases: tuple[str, ...]) -> VersionRecord:
+def version_record(row: KeptVersion, aliases: tuple[str, ...], *, task: str | None = None) -> VersionRecord:
     """Return the value of one version row.
+
+    Args:
+        row: The row.
+        aliases: What stands at it.
+        task: What its task is called now; null gives the name that it had when the version was registered.
 
     Raises:
         IntegrityError: The manifest is not the one that was registered.
@@ -256,6 +282,7 @@ def version_record(row: KeptVersion, aliases: tuple[str, ...]) -> VersionRecord:
     return VersionRecord(
         **{
             **manifest,
+            "task": task or manifest["task"],
             "labels": tuple(manifest["labels"]),
             "files": tuple(FileEntry(**file) for file in manifest["files"]),
             "environment": Environment(**manifest["environment"]),

@@ -1,30 +1,40 @@
-"""The tasks of a home: immutable definitions with their splits."""
+"""The tasks of a home: definitions with their splits, in revisions that never change."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from limpet.errors import ConflictError, IntegrityError
-from limpet.names import check_name
-from limpet.registry.database.schema import TaskRow
+from limpet.errors import ConflictError, IntegrityError, NotFoundError
+from limpet.names import check_name, parse_task
+from limpet.registry.database.schema import TaskRevisionRow, TaskRow
 from limpet.registry.formats.canonical import digest_json
+from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records import log
-from limpet.registry.records.rows import find_task
+from limpet.registry.records.rows import current_name, find_task
 from limpet.registry.store import Store
 from limpet.registry.store.blob_removal import recording
-from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
+from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord, VersionDraft, VersionRecord
 
-__all__ = ["add", "check_new", "content", "data_digest", "enter_task", "get", "list_all"]
+__all__ = [
+    "add",
+    "check_new",
+    "content",
+    "data_digest",
+    "enter_task",
+    "get",
+    "list_all",
+    "of_version",
+    "revisions",
+]
 
 
 def data_digest(definition: TaskDefinition, labels: Sequence[str], splits: Iterable[SplitRecord]) -> str:
     """Return the digest of what scores on a task depend on: type, options, metric, labels, bytes of every split."""
-    decisive: dict[str, Any] = {
+    decisive: JsonObject = {
         "type": definition.type,
         "metric": definition.metric,
         "labels": list(labels),
@@ -34,11 +44,15 @@ def data_digest(definition: TaskDefinition, labels: Sequence[str], splits: Itera
     return digest_json(decisive | ({"options": definition.options} if definition.options else {}))
 
 
-def content(record: TaskRecord) -> dict[str, Any]:
-    """Return a task as JSON; options that it has none of are left away, as before there were any."""
+def content(record: TaskRecord) -> JsonObject:
+    """Return a task as JSON; options that it has none of are left away, and what a first revision has not."""
     plain = asdict(record)
     if not record.definition.options:
         del plain["definition"]["options"]
+    if record.previous is None:
+        del plain["previous"]
+        if record.revision == 1:
+            del plain["revision"]
     return plain
 
 
@@ -72,60 +86,151 @@ def add(store: Store, record: TaskRecord) -> TaskRecord:
 
 
 def enter_task(session: Session, record: TaskRecord) -> TaskRecord:
-    """Record a task in a transaction of `removal.recording`; errors as in `add`."""
+    """Record a task, or another revision of one, in a transaction of `removal.recording`; errors as in `add`."""
     if same := _same(session, record):
         return same
-    row = TaskRow(name=record.name, **content(record))
+    task = _row_of(session, record.name)
+    if task is None:
+        row: TaskRow | TaskRevisionRow = TaskRow(name=record.name, **content(record))
+    else:
+        row = TaskRevisionRow(task_id=task.id, **{"revision": record.revision, **content(record)})
     session.add(row)
     session.flush()
-    log.record(session, "task add", row.name, detail={"data_digest": row.data_digest})
-    return _record(row)
+    if task is None:
+        log.record(session, "task add", record.name, detail={"data_digest": row.data_digest})
+    else:
+        detail = {"revision": record.revision, "data_digest": row.data_digest}
+        log.record(session, "task revise", record.name, detail=detail)
+    return _record(row, record.name)
 
 
 def _same(session: Session, record: TaskRecord) -> TaskRecord | None:
-    row = session.scalar(select(TaskRow).where(TaskRow.name == record.name))
+    """Return the revision that a record is, if it is there; null where it can be recorded.
+
+    Raises:
+        ConflictError: The task has another such revision, or another before it or after it, or was removed.
+    """
+    row = _row_of(session, record.name)
     if row is None:
         return None
-    if difference := _difference(row, record):
+    known = {revision.revision: revision for revision in _revisions(session, row)}
+    same = next((revision for revision in known.values() if revision.data_digest == record.data_digest), None)
+    here = same or known.get(record.revision)
+    if here is None:
+        before, after = known.get(record.revision - 1), known.get(record.revision + 1)
+        if (before is None or before.data_digest == record.previous) and (
+            after is None or after.previous == record.data_digest
+        ):
+            return None
+        here = before or after
+    assert here is not None
+    if difference := _difference(here, record):
         raise ConflictError(
-            f"There is a task {record.name!r} already, and it differs in {difference}; a task never changes.",
-            f"limpet task show {record.name}, or choose another name",
+            f"There is a task {record.name!r} already, and it differs in {difference}; a revision never changes.",
+            f"limpet task revise {record.name} --data SPEC adds and corrects rows; or choose another name",
         )
-    return _record(row)
+    return here
 
 
 def get(store: Store, name: str) -> TaskRecord:
-    """Return a task.
+    """Return a task in its newest revision, or in the one of `name@r2`.
 
     Raises:
         NotFoundError: There is none; the hint has the nearest names.
+        UsageError: The name has another form.
+    """
+    task, number = parse_task(name)
+    known = revisions(store, task)
+    if number is None:
+        return known[-1]
+    for record in known:
+        if record.revision == number:
+            return record
+    there = ", ".join(f"r{record.revision}" for record in known)
+    raise NotFoundError(
+        f"The task {task!r} has no revision {number} here, but {there}.", f"limpet task show {task} --revisions"
+    )
+
+
+def revisions(store: Store, name: str) -> tuple[TaskRecord, ...]:
+    """Return every revision of a task, the oldest first.
+
+    Raises:
+        NotFoundError: There is no such task.
     """
     with store.database.read() as session:
-        return _record(find_task(session, name))
+        return _revisions(session, find_task(session, name))
+
+
+def of_version(store: Store, version: VersionRecord | VersionDraft) -> TaskRecord:
+    """Return the revision of its task that a version was learned on; of one that this home lacks, the first.
+
+    Raises:
+        NotFoundError: There is no such task.
+    """
+    with store.database.read() as session:
+        known = _revisions(session, find_task(session, version.task, removed=True))
+    return next((record for record in known if record.data_digest == version.data_digest), known[0])
 
 
 def list_all(store: Store) -> tuple[TaskRecord, ...]:
-    """Return every task, in the order they were added."""
+    """Return every task in its newest revision, in the order they were added; without those that were removed."""
     with store.database.read() as session:
-        return tuple(_record(row) for row in session.scalars(select(TaskRow).order_by(TaskRow.id)))
+        rows = session.scalars(select(TaskRow).where(TaskRow.removed_at.is_(None)).order_by(TaskRow.id)).all()
+        newest = {row.id: _record(row, row.name) for row in rows}
+        names = {row.id: row.name for row in rows}
+        later = select(TaskRevisionRow).order_by(TaskRevisionRow.revision)
+        for revision in session.scalars(later):
+            known = newest.get(revision.task_id)
+            if known is not None and revision.revision > known.revision:
+                newest[revision.task_id] = _record(revision, names[revision.task_id])
+        return tuple(newest.values())
 
 
-def _difference(row: TaskRow, record: TaskRecord) -> str:
-    ours, theirs = asdict(TaskDefinition(**row.definition)), asdict(record.definition)
-    for name, value in theirs.items():
-        if ours[name] != value:
-            return f"{name} ({ours[name]!r}, not {value!r})"
-    if row.data_digest != record.data_digest:
-        return f"its data digest ({row.data_digest}): the data behind it changed"
-    return "" if digest_json(row.labels) == digest_json(record.labels) else "its label map"
+def _row_of(session: Session, name: str) -> TaskRow | None:
+    """Return the row of a task that may be recorded under a name; null where the name is free.
+
+    Raises:
+        ConflictError: The name was a task's that is called otherwise now, or was removed.
+    """
+    row = session.scalar(select(TaskRow).where(TaskRow.name == name))
+    if row is not None and row.removed_at is not None:
+        raise ConflictError(
+            f"The task {name!r} was removed by {row.removed_by} on {row.removed_at[:10]}, and its name stays taken.",
+            "choose another name",
+        )
+    if row is None and (current := current_name(session, name)) is not None:
+        raise ConflictError(
+            f"The task that was called {name!r} is called {current!r} now, and its former name stays its own.",
+            f"limpet task show {current}, or choose another name",
+        )
+    return row
 
 
-def _record(row: TaskRow) -> TaskRecord:
+def _revisions(session: Session, row: TaskRow) -> tuple[TaskRecord, ...]:
+    later = session.scalars(select(TaskRevisionRow).where(TaskRevisionRow.task_id == row.id))
+    records = [_record(row, row.name), *(_record(revision, row.name) for revision in later)]
+    return tuple(sorted(records, key=lambda record: record.revision))
+
+
+def _difference(ours: TaskRecord, theirs: TaskRecord) -> str:
+    mine = asdict(ours.definition)
+    for name, value in asdict(theirs.definition).items():
+        if mine[name] != value:
+            return f"{name} ({mine[name]!r}, not {value!r})"
+    if ours.data_digest != theirs.data_digest:
+        return f"its data digest ({ours.data_digest}): the data behind it changed"
+    return "" if digest_json(list(ours.labels)) == digest_json(list(theirs.labels)) else "its label map"
+
+
+def _record(row: TaskRow | TaskRevisionRow, name: str) -> TaskRecord:
     return TaskRecord(
-        definition=TaskDefinition(**row.definition),
+        definition=TaskDefinition(**{**row.definition, "name": name}),
         labels=tuple(row.labels),
         splits=tuple(SplitRecord(**split) for split in row.splits),
         data_digest=row.data_digest,
         checks=row.checks,
         created_at=row.created_at,
+        revision=row.revision or 1,
+        previous=row.previous,
     )

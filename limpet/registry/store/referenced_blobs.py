@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from limpet.registry.database.schema import (
     AbilityRow,
     EvaluationRow,
     ReferenceOutputsRow,
+    TaskRevisionRow,
     TaskRow,
     VersionFileRow,
     VersionRow,
 )
 
-__all__ = ["ReferencedBlob", "mentioned_digests", "referenced_blobs"]
+__all__ = ["ReferencedBlob", "mentioned_digests", "newest_splits", "referenced_blobs"]
 
 # columns, not objects: there may be half a million
 _FILE = (VersionFileRow.name, VersionFileRow.digest, VersionFileRow.size)
@@ -37,23 +38,23 @@ def referenced_blobs(
     deleted_since: str | None = None,
     without: Collection[int] = (),
     among: Collection[str] | None = None,
-    after_task: int = 0,
+    after: tuple[int, int] = (0, 0),
 ) -> dict[str, ReferencedBlob]:
     """Return the blobs that the records need, by digest.
 
-    These are the files and probes of versions that are not deleted, the splits of tasks and the predictions of
-    evaluations and of ability tasks, which stay when their version goes: they are the evidence.
+    These are the files and probes of versions that are not deleted, the splits of tasks that were not removed, and
+    the predictions of evaluations and of ability tasks, which stay when their version goes: they are the evidence.
 
     Args:
         session: A session that reads.
-        deleted_since: Also the files and probes of versions that were deleted after this time.
+        deleted_since: Also those of versions that were deleted, and of tasks that were removed, after this time.
         without: Row ids of versions to take as deleted long ago.
         among: Ask for these digests alone; null means all.
-        after_task: Leave out the splits of the tasks up to this row id: a task never changes, and no index finds one
-            by its splits.
+        after: Leave out the splits of the tasks and of the other revisions up to these row ids: they never change,
+            and no index finds one by its splits.
     """
     blobs: dict[str, ReferencedBlob] = {}
-    for digest, blob in (*_splits(session, after_task), *_predictions(session, among)):
+    for digest, blob in (*_splits(session, deleted_since, after), *_predictions(session, among)):
         if among is None or digest in among:
             blobs.setdefault(digest, blob)
     for version_id, digest, blob in (
@@ -67,22 +68,44 @@ def referenced_blobs(
 
 
 def mentioned_digests(session: Session) -> set[str]:
-    """Return the digests that records name without a need for the bytes: of logits, of plans, of deleted versions."""
+    """Return the digests that records name without a need for the bytes: of logits, of plans, of what was deleted."""
     digests: set[str] = set()
+    gone = TaskRow.removed_at.is_not(None)
+    later = select(TaskRevisionRow.splits).join(TaskRow, TaskRow.id == TaskRevisionRow.task_id).where(gone)
+    for query in (select(TaskRow.splits).where(gone), later):
+        digests.update(split["digest"] for splits in session.scalars(query) for split in splits)
     for kept in (EvaluationRow, AbilityRow):
         for logits, plan in session.execute(select(kept.logits_digest, kept.plan_digest)):
             digests |= {logits, plan}
     for rows in (VersionFileRow, ReferenceOutputsRow):
-        gone = select(rows.digest).join(VersionRow, VersionRow.id == rows.version_id)
-        digests.update(session.scalars(gone.where(VersionRow.deleted_at.is_not(None))))
+        of_versions = select(rows.digest).join(VersionRow, VersionRow.id == rows.version_id)
+        digests.update(session.scalars(of_versions.where(VersionRow.deleted_at.is_not(None))))
     return digests
 
 
-def _splits(session: Session, after_task: int) -> Iterator[tuple[str, ReferencedBlob]]:
-    query = select(TaskRow.name, TaskRow.splits).where(TaskRow.id > after_task).order_by(TaskRow.id)
-    for name, splits in session.execute(query):
-        for split in splits:
-            yield split["digest"], ReferencedBlob(f"{name}, split {split['name']}", None)
+def newest_splits(session: Session) -> tuple[int, int]:
+    """Return the row ids of the newest task and of the newest other revision: what `after` takes."""
+    task, revision = (session.scalar(select(func.max(rows.id))) or 0 for rows in (TaskRow, TaskRevisionRow))
+    return task, revision
+
+
+def _splits(
+    session: Session, removed_since: str | None, after: tuple[int, int]
+) -> Iterator[tuple[str, ReferencedBlob]]:
+    kept: ColumnElement[bool] = TaskRow.removed_at.is_(None)
+    if removed_since is not None:
+        kept = or_(kept, TaskRow.removed_at > removed_since)
+    first = select(TaskRow.name, TaskRow.splits).where(TaskRow.id > after[0], kept).order_by(TaskRow.id)
+    later = (
+        select(TaskRow.name, TaskRevisionRow.splits)
+        .join(TaskRow, TaskRow.id == TaskRevisionRow.task_id)
+        .where(TaskRevisionRow.id > after[1], kept)
+        .order_by(TaskRevisionRow.id)
+    )
+    for query in (first, later):
+        for name, splits in session.execute(query):
+            for split in splits:
+                yield split["digest"], ReferencedBlob(f"{name}, split {split['name']}", None)
 
 
 def _predictions(session: Session, among: Collection[str] | None) -> Iterator[tuple[str, ReferencedBlob]]:

@@ -81,8 +81,14 @@ def _check_versions(checked: _Checked, rows: Sequence[VersionRow]) -> Iterator[F
         outputs = dict(
             session.execute(select(ReferenceOutputsRow.version_id, ReferenceOutputsRow.digest).where(of_page)).all()
         )
-        definitions = session.execute(select(TaskRow.name, type_coerce(TaskRow.definition, Text))).all()
-    kinds = {name: _kind(definition) for name, definition in definitions}
+        columns = (TaskRow.name, TaskRow.former_names, type_coerce(TaskRow.definition, Text))
+        definitions = session.execute(select(*columns)).all()
+    # a version keeps the name that its task had
+    kinds = {
+        name: _kind(definition)
+        for current, former, definition in definitions
+        for name in (current, *(former or "").split())
+    }
     for row in rows:
         if row.id in alive and (problems := list(_check_version(checked, row, kinds, outputs=outputs.get(row.id)))):
             # deleted and collected meanwhile, it has no files that could be wrong

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -40,7 +40,8 @@ def _check_versions(session: Session, after: int) -> tuple[int | None, list[Find
     if not rows:
         return None, []
     # a version that was registered since the page before may be of a new task, on a new base
-    tasks = dict(session.execute(select(TaskRow.id, TaskRow.name)).all())
+    named = session.execute(select(TaskRow.id, TaskRow.name, TaskRow.former_names)).all()
+    tasks = {id_: (name, *(former or "").split()) for id_, name, former in named}
     bases = set(session.scalars(select(BaseRow.digest)))
     files: dict[int, list[FileEntry]] = {}
     entries = select(VersionFileRow.version_id, VersionFileRow.name, VersionFileRow.digest, VersionFileRow.size)
@@ -48,26 +49,29 @@ def _check_versions(session: Session, after: int) -> tuple[int | None, list[Find
     for version_id, name, digest, size in session.execute(of_page.order_by(VersionFileRow.name)):
         files.setdefault(version_id, []).append(FileEntry(name, digest, size))
     problems = [
-        p for row in rows for p in _version(row, tasks.get(row.task_id), bases, files=tuple(files.get(row.id, ())))
+        problem
+        for row in rows
+        for problem in _version(row, tasks.get(row.task_id, ()), bases, files=tuple(files.get(row.id, ())))
     ]
     return rows[-1].id, problems
 
 
 def _version(
-    row: VersionRow, task: str | None, bases: set[str], *, files: tuple[FileEntry, ...]
+    row: VersionRow, names: Sequence[str], bases: set[str], *, files: tuple[FileEntry, ...]
 ) -> Iterator[Finding]:
-    where = f"{task}@{row.number}"
-    if task is None:
+    """Yield what is wrong with a version; `names` are what its task is called, now first, and was called."""
+    where = f"{names[0] if names else None}@{row.number}"
+    if not names:
         yield Finding("manifest", f"version {row.digest}", "belongs to no task")
     if row.base_digest not in bases:
         yield Finding("base", where, f"was trained on {row.base_digest}, a base that this home does not know")
     if digest_bytes(row.manifest.encode("utf-8", "surrogatepass")) != row.manifest_digest:
         yield Finding("manifest", where, f"its manifest no longer hashes to {row.manifest_digest}")
-    elif detail := _contradiction(row, task, files):
+    elif detail := _contradiction(row, names, files):
         yield Finding("manifest", where, detail)
 
 
-def _contradiction(row: VersionRow, task: str | None, files: tuple[FileEntry, ...]) -> str:
+def _contradiction(row: VersionRow, names: Sequence[str], files: tuple[FileEntry, ...]) -> str:
     """Say where a manifest that hashes as recorded differs from its identity or from its columns."""
     try:
         version = version_record(row, ())
@@ -78,7 +82,8 @@ def _contradiction(row: VersionRow, task: str | None, files: tuple[FileEntry, ..
     if tuple(sorted(version.files, key=lambda file: file.name)) != files:
         return "its list of files is not that of its manifest"
     columns = {
-        "task": task,
+        # it keeps the name that its task had
+        "task": version.task if version.task in names else names[:1],
         "score": row.score,
         "trainable_parameters": row.trainable_parameters,
         **{name: getattr(row, name) for name in _COPIED},

@@ -13,7 +13,14 @@ from limpet.errors import NotFoundError
 from limpet.registry.database.row_digests import note_written
 from limpet.registry.database.schema import BaseRow, EnvironmentRow, TaskRow, VersionFileRow, VersionRow
 from limpet.registry.formats.canonical import canonical_json, digest_bytes, digest_json
-from limpet.registry.records.rows import environment_id, find_version, references, unknown_task, version_record
+from limpet.registry.records.rows import (
+    environment_id,
+    find_task,
+    find_version,
+    references,
+    unknown_task,
+    version_record,
+)
 from limpet.registry.system.clock import utc_now
 from limpet.registry.values import FileEntry, VersionDraft, VersionRecord
 
@@ -41,7 +48,7 @@ _INSERTION_POINT = select(
     .where(_ENVIRONMENTS.c.digest == bindparam("environment"))
     .scalar_subquery()
     .label("environment_id"),
-).where(_TASKS.c.name == bindparam("task"))
+).where(_TASKS.c.name == bindparam("task"), _TASKS.c.removed_at.is_(None))
 _INSERT = insert(_VERSIONS).returning(_VERSIONS.c.id)
 _INSERT_FILES = insert(cast(Table, VersionFileRow.__table__))
 
@@ -81,7 +88,7 @@ def find_insertion_point(session: Session, draft: VersionDraft, digest: str) -> 
     parameters = {"task": draft.task, "digest": digest, "base": draft.base_digest, "environment": environment}
     row = session.connection().execute(_INSERTION_POINT, parameters).one_or_none()
     if row is None:
-        raise unknown_task(session, draft.task)
+        raise unknown_task(session, find_task(session, draft.task).name)
     return InsertionPoint(*row)
 
 

@@ -112,7 +112,9 @@ def resolve_in(session: Session, ref: str | Reference, *, deleted: bool = False)
     for statement, parameters in _ways(reference):
         rows = session.connection().execute(statement, {"task": reference.task, **parameters}).all()
         if rows and (deleted or rows[0].deleted_at is None):
-            return version_record(rows[0], tuple(row.alias for row in rows if row.alias is not None))
+            named = tuple(row.alias for row in rows if row.alias is not None)
+            # the name that was asked for is the task's own, whatever it was called when this was registered
+            return version_record(rows[0], named, task=reference.task)
     # not there: this says what is missing, and what there is instead
     return version_records(session, [find_version(session, reference, deleted=deleted)])[0]
 

@@ -23,7 +23,7 @@ from limpet.registry.verification.log import check_log
 from limpet.registry.verification.records import check_records
 from limpet.registry.verification.verify import verify
 from limpet.registry.versions import aliases, deletion, notes, tags
-from tests.registry.homes import BASE, ENVIRONMENT, WHEN, Grow, add_ability, add_evaluation, add_version, stock
+from tests.registry.homes import BASE, ENVIRONMENT, WHEN, Grow, add_ability, add_evaluation, add_version, revise, stock
 from tests.registry.verification.test_verify import forge
 
 # what may be edited unseen, with the reason: it decides nothing
@@ -56,6 +56,7 @@ def _live(home: Store) -> None:
     policy.change(home, protect=["release"], keep_last=3)
     deletion.delete(home, "news@3", "not wanted")
     add_ability(home)
+    revise(home)
     streams.create(home, "two", {"name": "two"}, base_digest=BASE, tasks=["news", "films"])
     arm = streams.arm_run(
         home, "two", ArmDraft("isolated", strategy="isolated", method="lora", seed=0, settings={"r": 8})
