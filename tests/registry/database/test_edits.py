@@ -23,7 +23,17 @@ from limpet.registry.verification.log import check_log
 from limpet.registry.verification.records import check_records
 from limpet.registry.verification.verify import verify
 from limpet.registry.versions import aliases, deletion, notes, tags
-from tests.registry.homes import BASE, ENVIRONMENT, WHEN, Grow, add_ability, add_evaluation, add_version, revise, stock
+from tests.registry.homes import (
+    BASE,
+    ENVIRONMENT,
+    WHEN,
+    Grow,
+    add_ability,
+    add_evaluation,
+    add_version,
+    revise,
+    stock,
+)
 from tests.registry.verification.test_verify import forge
 
 # what may be edited unseen, with the reason: it decides nothing
