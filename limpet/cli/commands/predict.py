@@ -15,7 +15,7 @@ from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.cli.terminal.sanitize import plain
 from limpet.errors import NotFoundError, UsageError
 from limpet.registry.system.lines import split_lines
-from limpet.training.data.encodings import fault_of_bytes
+from limpet.training.data.reading.encodings import fault_of_bytes
 
 __all__ = ["command"]
 

@@ -25,7 +25,7 @@ from limpet.registry.values import ArmDraft, ArmRun, StepRecord, StreamRecord, T
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.data.build_task import add_task
-from limpet.training.data.sample_corpora import CORPORA
+from limpet.training.data.reading.sample_corpora import CORPORA
 from limpet.training.data.stored_splits import read_once
 from limpet.training.data.task_request import TaskRequest
 from limpet.training.evaluation.general_ability import AbilityTask

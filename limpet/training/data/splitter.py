@@ -13,7 +13,7 @@ from limpet.training.batching.examples import Text, flat_text
 from limpet.training.data.duplicates import Shingles, normalise
 from limpet.training.data.label_order import look_alikes, order_labels
 from limpet.training.data.overlong import Lengths, Overlong, describe, lengths_of
-from limpet.training.data.sources import Source
+from limpet.training.data.reading.sources import Source
 from limpet.training.data.splits import draw, room
 from limpet.training.task_types import TaskType
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from limpet.errors import UsageError
 from limpet.names import check_name
-from limpet.training.data.data_spec import complete
 from limpet.training.data.overlong import Overlong
+from limpet.training.data.reading.data_spec import complete
 from limpet.training.data.splitter import NearDuplicates
 from limpet.training.task_types import TaskType, task_type
 

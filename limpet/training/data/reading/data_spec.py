@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from limpet.errors import UsageError
-from limpet.training.data.sample_corpora import CORPORA
+from limpet.training.data.reading.sample_corpora import CORPORA
 
 __all__ = ["DATA_FORMS", "FILE_KINDS", "complete", "split_paths"]
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from limpet.errors import DataError, LimpetError, NotFoundError, UsageError
-from limpet.training.data.sources import Source, read_source
+from limpet.training.data.reading.sources import Source, read_source
 from limpet.training.task_types import task_type
 
 ROWS = [("good film", "pos"), ("bad film", "neg"), ("NA", "None"), ("", "pos"), ("comma, and\nline", "neg")]
@@ -139,7 +139,7 @@ def test_nothing_is_left_in_the_cache(tmp_path: Path) -> None:
 def test_reading_writes_nothing_on_stdout_or_a_piped_stderr(tmp_path: Path) -> None:
     spec = f"csv:{write_csv(tmp_path / 'data.csv')}"
     call = f"read_source({spec!r}, None, None, target_columns=('label',))"
-    code = f"from limpet.training.data.sources import read_source; {call}"
+    code = f"from limpet.training.data.reading.sources import read_source; {call}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 
@@ -343,7 +343,7 @@ def test_an_unknown_sample_is_answered_with_the_samples_there_are() -> None:
 HUB = """
 import sys
 from limpet.errors import LimpetError
-from limpet.training.data.sources import read_source
+from limpet.training.data.reading.sources import read_source
 try:
     source = read_source(sys.argv[1], None, None, target_columns=("label",))
     print({part: list(zip(pool.texts, pool.targets)) for part, pool in source.pools.items()})

@@ -9,7 +9,7 @@ import pytest
 
 from limpet.errors import DataError, UsageError
 from limpet.home import Home
-from limpet.training.data.data_spec import complete
+from limpet.training.data.reading.data_spec import complete
 from limpet.training.data.task_request import TaskRequest
 from limpet.training.task_types import task_type
 from tests.tiny import tiny_csv

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError, NotFoundError, UnavailableError, UsageError
 from limpet.registry.cache import scratch_folder
-from limpet.training.data.csv_files import read_csv
-from limpet.training.data.data_spec import complete, split_paths
-from limpet.training.data.encodings import fault_of_file
-from limpet.training.data.json_lines import read_json_lines
-from limpet.training.data.sample_corpora import corpus
-from limpet.training.data.tables import Table, check_names, of_dataset
+from limpet.training.data.reading.csv_files import read_csv
+from limpet.training.data.reading.data_spec import complete, split_paths
+from limpet.training.data.reading.encodings import fault_of_file
+from limpet.training.data.reading.json_lines import read_json_lines
+from limpet.training.data.reading.sample_corpora import corpus
+from limpet.training.data.reading.tables import Table, check_names, of_dataset
 from limpet.training.task_types import TaskType
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 from limpet.errors import DataError
 from limpet.registry.system.lines import split_lines
-from limpet.training.data.tables import Table
+from limpet.training.data.reading.tables import Table
 
 __all__ = ["read_json_lines"]
 
