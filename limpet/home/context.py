@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from limpet.training.base.backbone import Backbone
     from limpet.training.progress import Progress
 
-__all__ = ["HomeContext", "describe_base"]
+__all__ = ["HomeContext", "base_is_here", "describe_base"]
 
 
 def describe_base(spec: str, progress: Progress | None = None) -> BaseRecord:
@@ -26,6 +26,13 @@ def describe_base(spec: str, progress: Progress | None = None) -> BaseRecord:
 
     with loading():
         return locate.describe(locate.resolve(spec), progress or SILENT)
+
+
+def base_is_here(spec: str) -> bool:
+    """Tell whether a base can be described without fetching anything."""
+    from limpet.training.base.locate import is_here
+
+    return is_here(spec)
 
 
 class HomeContext:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from limpet.home.context import describe_base
+from limpet.home.context import base_is_here, describe_base
 from limpet.home.home import Home
 from limpet.registry.records import bases
 from limpet.registry.settings import DEFAULT_BASE, SETTINGS_FILE, load_settings
@@ -45,7 +45,8 @@ def init(
             there is already, if nothing else is given.
         progress: Receives what goes on.
         **settings: See `HomeSettings`. A `base` is fetched and fingerprinted at once; by default it is
-            `sample:minilm`, fetched when first needed. `db` is by default SQLite in the home, `blobs` a folder in
+            `sample:minilm`, which is fingerprinted at once if it is on this machine, and else fetched when first
+            needed. `db` is by default SQLite in the home, `blobs` a folder in
             it, `mlflow` SQLite in it.
 
     Raises:
@@ -57,10 +58,11 @@ def init(
     if adopt and not any(value is not None for value in settings.values()) and (folder / SETTINGS_FILE).is_file():
         return Home(adopt_store(folder))
     check_free(folder)
-    base = settings.get("base")
+    base = loaded.base or DEFAULT_BASE
     # before a home is made for it: a base that can't be one leaves nothing
-    record = None if base is None else describe_base(base, progress)
-    with new_store(folder, replace(loaded, base=loaded.base or DEFAULT_BASE), adopt=adopt) as store:
+    known = settings.get("base") is not None or base_is_here(base)
+    record = describe_base(base, progress) if known else None
+    with new_store(folder, replace(loaded, base=base), adopt=adopt) as store:
         if record is not None:
             bases.add(store, record)
     return Home(store)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from limpet.cli.invocation.command import Command
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
+from limpet.errors import NotFoundError
 from limpet.redaction import hide_secrets
+
+if TYPE_CHECKING:
+    from limpet.home import Home
+    from limpet.registry.values import BaseRecord
 
 __all__ = ["command"]
 
@@ -41,14 +47,31 @@ def command(
             progress.note(f"fetching and fingerprinting {base}")
         home = init(folder, base=base, db=db, blobs=blobs, mlflow=mlflow, adopt=adopt, progress=progress)
     settings = home.store.settings
+    record, size = _base(home)
     if invocation.json:
         urls = {name: getattr(settings, name) for name in ("db", "blobs", "mlflow")}
         shown = {name: None if url is None else hide_secrets(url) for name, url in urls.items()}
-        output.emit(home=home.path, base=settings.base, **shown)
+        output.emit(home=home.path, base=settings.base, base_digest=record and record.digest, **shown)
         return
     click.echo(f"made the home {home.path}, on the base {settings.base}")
+    if record is None:
+        fetched = f", {output.size(size)}" if size else ""
+        invocation.note(
+            f"the base is not on this machine yet: the first training fetches it{fetched}; to have it now: "
+            f"limpet base add {settings.base}"
+        )
     if not invocation.quiet:
         click.echo("next: limpet task add NAME --data SPEC, such as --data sample:bbc-news", err=True)
+
+
+def _base(home: Home) -> tuple[BaseRecord | None, int | None]:
+    """Return the home's base if it is known, else how many bytes it takes to fetch it, where that is known."""
+    from limpet.training.base.locate import download_size
+
+    try:
+        return home.base.show(), None
+    except NotFoundError:
+        return None, download_size(str(home.store.settings.base))
 
 
 def _folder_of_environment() -> Path | None:

@@ -56,6 +56,11 @@ def get(store: Store, name_or_digest: str | None = None) -> BaseRecord:
             rows = session.scalars(select(BaseRow).where(column == wanted).order_by(BaseRow.id).limit(1)).all()
         else:
             rows = session.scalars(select(BaseRow).order_by(BaseRow.id).limit(2)).all()
+    if not rows and wanted and not name_or_digest:
+        raise NotFoundError(
+            f"The base {wanted!r} of this home was not fetched yet; the first training does it.",
+            f"to have it now: limpet base add {wanted}",
+        )
     if not rows:
         name = repr(wanted) if wanted else "yet"
         raise NotFoundError(f"There is no base {name} in this home.", f"limpet base add {wanted or 'sample:minilm'}")

