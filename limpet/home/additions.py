@@ -183,7 +183,7 @@ def _promote_and_mirror(
     context: HomeContext, trained: Trained, judgement: Judgement, *, terms: AdditionTerms
 ) -> Trained:
     """Promote what may be promoted, mirror, and say what came of it: the end of every addition."""
-    from limpet.training.data.baseline import majority_baseline
+    from limpet.training.data.description.baseline import majority_baseline
 
     store, version, promoted = context.store, trained.version, None
     for crossing in judgement.crossings:

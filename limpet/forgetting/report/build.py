@@ -28,7 +28,7 @@ from limpet.registry.records.alarms import Alarm, open_alarms
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, StepRecord, StreamRecord, VersionRecord
 from limpet.registry.versions.costs import find_full, full_versions
-from limpet.training.data.baseline import majority_baseline
+from limpet.training.data.description.baseline import majority_baseline
 from limpet.training.task_types import metric
 
 __all__ = ["build_report"]

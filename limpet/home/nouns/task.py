@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpet.registry.records import tasks
@@ -38,8 +38,8 @@ class Tasks:
 
     def majority_baseline(self, name: str) -> float | None:
         """Return the score of the same answer to every text; see
-        `limpet.training.data.baseline.majority_baseline`."""
-        from limpet.training.data.baseline import majority_baseline
+        `limpet.training.data.description.baseline.majority_baseline`."""
+        from limpet.training.data.description.baseline import majority_baseline
 
         return majority_baseline(self._context.store, self.show(name))
 
@@ -58,3 +58,17 @@ class Tasks:
         if tokenizer is None:
             return None
         return cut(self._context.store, tokenizer, record, max_length=record.definition.max_length)
+
+    def left_out(self, name: str) -> Sequence[str]:
+        """Say what of a task's data is in no split and why, a sentence for each reason; see
+        `limpet.training.data.description.removed`."""
+        from limpet.training.data.description.removed import left_out
+
+        return left_out(self.show(name))
+
+    def label_notes(self, name: str) -> Sequence[str]:
+        """Say what is to be looked at among a task's labels: which may be misspelt, are rare or outweigh others; see
+        `limpet.training.data.description.label_notes`."""
+        from limpet.training.data.description.label_notes import label_notes
+
+        return label_notes(self.show(name))

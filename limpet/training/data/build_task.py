@@ -15,7 +15,7 @@ from limpet.registry.records import tasks
 from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now
 from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
-from limpet.training.data.baseline import constant_score
+from limpet.training.data.description.baseline import constant_score
 from limpet.training.data.overlong import find_tokenizer, room_for
 from limpet.training.data.reading.sources import Source, read_source
 from limpet.training.data.splitter import SplitName, Splitter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -11,9 +12,21 @@ from limpet.cli.invocation.invocation import Invocation, pass_invocation
 
 if TYPE_CHECKING:
     from limpet.home import Home
+    from limpet.registry.formats.json_values import JsonObject
     from limpet.registry.values import TaskRecord
 
 __all__ = ["show", "show_task"]
+
+_LEFT_OUT = (
+    "examples_read",
+    "empty_texts",
+    "exact_duplicates",
+    "conflicting_labels",
+    "near_duplicates",
+    "overlong_dropped",
+)
+"""What was counted of the data, and is said in sentences."""
+_USUAL = {"near_duplicates_rule": "drop", "overlong_rule": "cut"}
 
 
 @click.command(cls=Command)
@@ -26,23 +39,18 @@ def show(invocation: Invocation, name: str) -> None:
 
 
 def show_task(invocation: Invocation, home: Home, record: TaskRecord) -> None:
-    """Print a task in full."""
+    """Print a task in full: what it is, what was left out of its data and why, and its labels in each split."""
     from limpet.cli.terminal import output
 
     baseline = home.task.majority_baseline(record.name)
+    left_out, label_notes = home.task.left_out(record.name), home.task.label_notes(record.name)
     if invocation.json:
         cut = home.task.cut(record.name)
-        output.emit(**output.to_json(record), cut=cut, majority_baseline=baseline)
+        more = {"cut": cut, "majority_baseline": baseline, "left_out": left_out, "label_notes": label_notes}
+        output.emit(**output.to_json(record), **more)
         return
-    definition, checks = record.definition, dict(record.checks)
-    # the notes tell what there is to tell of it
-    if checks.pop("cut", "unknown") is None:
-        checks["cut"] = "counted at training, as the base is not on this machine yet"
-    checks.pop("majority_baseline", None)
-    notes, label_order = checks.pop("notes", []), checks.pop("label_order", None)
-    for rule, usual in (("near_duplicates_rule", "drop"), ("overlong_rule", "cut")):
-        if checks.get(rule) == usual:
-            del checks[rule]
+    definition, checks = record.definition, record.checks
+    said = _LEFT_OUT if left_out else ()
     output.fields_table(
         [
             ("task", record.name),
@@ -51,15 +59,39 @@ def show_task(invocation: Invocation, home: Home, record: TaskRecord) -> None:
             ("data", f"{definition.data}, {definition.text_column} -> {definition.target_column}"),
             ("digest", record.data_digest),
             ("labels", record.labels),
-            *((("label order", label_order),) if label_order else ()),
+            *((("label order", checks["label_order"]),) if "label_order" in checks else ()),
             ("longest text", f"{definition.max_length} tokens"),
             *((key.replace("_", " "), value) for key, value in definition.options.items()),
             ("split seed", definition.split_seed),
-            *((key.replace("_", " "), value) for key, value in checks.items()),
-            *(("note", note) for note in notes),
+            *((key.replace("_", " "), value) for key, value in _other_checks(checks) if key not in said),
+            *(("rows", sentence) for sentence in left_out),
+            *(("note", note) for note in (*checks.get("notes", []), *label_notes)),
             ("created", record.created_at),
         ]
     )
     click.echo()
     rows = [(split.name, split.examples, split.digest) for split in record.splits]
     output.table(("split", "examples", "digest"), rows)
+    if record.labels:
+        click.echo()
+        _show_labels(record)
+
+
+def _other_checks(checks: JsonObject) -> Iterator[tuple[str, object]]:
+    """Give what was checked of the data and has no place of its own; what is as usual is not worth a line."""
+    for key, value in checks.items():
+        if key in ("label_order", "majority_baseline", "notes") or _USUAL.get(key) == value:
+            continue
+        if key != "cut":
+            yield key, value
+        elif value is None:
+            # the notes tell what there is to tell of it
+            yield key, "counted at training, as the base is not on this machine yet"
+
+
+def _show_labels(record: TaskRecord) -> None:
+    """Print how many examples each label has in each split; of several labels of one text, each counts."""
+    from limpet.cli.terminal import output
+
+    rows = [(label, *(split.label_counts.get(label, 0) for split in record.splits)) for label in record.labels]
+    output.table(("label", *(split.name for split in record.splits)), rows)

@@ -8,8 +8,8 @@ import pytest
 
 from limpet.training import task_types
 from limpet.training.batching.examples import Example
-from limpet.training.data.baseline import constant_score
 from limpet.training.data.build_task import build_task
+from limpet.training.data.description.baseline import constant_score
 from limpet.training.data.task_request import TaskRequest
 from tests.training.typed_data import SPECS, write_rows
 
