@@ -26,7 +26,9 @@ _LEFT_OUT = (
     "overlong_dropped",
 )
 """What was counted of the data, and is said in sentences."""
-_USUAL = {"near_duplicates_rule": "drop", "overlong_rule": "cut"}
+_ELSEWHERE = ("label_order", "majority_baseline", "notes")
+"""What has a line of its own."""
+_USUAL = (("near_duplicates_rule", "drop"), ("overlong_rule", "cut"))
 
 
 @click.command(cls=Command)
@@ -78,15 +80,14 @@ def show_task(invocation: Invocation, home: Home, record: TaskRecord) -> None:
 
 
 def _other_checks(checks: JsonObject) -> Iterator[tuple[str, object]]:
-    """Give what was checked of the data and has no place of its own; what is as usual is not worth a line."""
+    """Give what was checked of the data and has no line of its own; what is as usual is not worth a line."""
     for key, value in checks.items():
-        if key in ("label_order", "majority_baseline", "notes") or _USUAL.get(key) == value:
-            continue
-        if key != "cut":
-            yield key, value
-        elif value is None:
+        if key == "cut":
             # the notes tell what there is to tell of it
-            yield key, "counted at training, as the base is not on this machine yet"
+            if value is None:
+                yield key, "counted at training, as the base is not on this machine yet"
+        elif key not in _ELSEWHERE and (key, value) not in _USUAL:
+            yield key, value
 
 
 def _show_labels(record: TaskRecord) -> None:
