@@ -24,6 +24,7 @@ __all__ = ["COMMANDS", "cli", "main"]
 
 COMMANDS = {
     "init": "Make a home, the place where limpet keeps its registry.",
+    "status": "Show a home at a glance: base, what serves each task, the last additions, and what is due.",
     "base": "The frozen pretrained model, known by its fingerprint.",
     "task": "Datasets with their type, labels, metric and splits.",
     "train": "Learn a task, register the version and evaluate every earlier task again.",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from limpet.forgetting.mlflow_mirror.sync import MirrorReport
     from limpet.forgetting.report.values import Report
     from limpet.home.results import MethodInfo, MethodSettings, Trained
+    from limpet.home.status import HomeStatus
     from limpet.home.verification import Verification
     from limpet.registry.cleanup.gc import Collection
     from limpet.registry.values import EvaluationRecord, LogEvent, Page
@@ -315,6 +316,12 @@ class Home:
         report = collect(self.store, grace_seconds, dry_run, progress=tell, today=today)
         told.finish()
         return report
+
+    def status(self) -> HomeStatus:
+        """Return this home at a glance: base, what serves each task, the newest versions, and what is due."""
+        from limpet.home.status import read_status
+
+        return read_status(self.store)
 
     def log(self, subject: str | None = None, limit: int = 50, cursor: str | None = None) -> Page[LogEvent]:
         """One page of the home's log, newest first: who did what to what."""

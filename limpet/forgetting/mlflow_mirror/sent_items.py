@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from limpet.registry.database.schema import MirrorItemRow
+from sqlalchemy import select
+
+from limpet.registry.database.schema import MirrorItemRow, TaskRow, VersionRow
 from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now
 
-__all__ = ["find", "forget_all", "keep"]
+__all__ = ["REGISTERED", "find", "forget_all", "keep", "unsent_versions"]
+
+REGISTERED = "registered:"
+"""What stands before a version's reference in the key of its entry in MLflow's model registry."""
 
 
 def find(store: Store, key: str) -> tuple[str, str] | None:
@@ -26,3 +31,17 @@ def forget_all(store: Store, but: str) -> None:
     """Forget everything except the item `but`: the mirror is elsewhere now, or is to be checked whole."""
     with store.database.write() as session:
         session.query(MirrorItemRow).filter(MirrorItemRow.key != but).delete()
+
+
+def unsent_versions(store: Store) -> list[str]:
+    """Return the references of the versions that were never sent, oldest first; a deleted one is not due."""
+    versions = (
+        select(TaskRow.name, VersionRow.number)
+        .join(VersionRow, VersionRow.task_id == TaskRow.id)
+        .where(VersionRow.deleted_at.is_(None), TaskRow.removed_at.is_(None))
+        .order_by(VersionRow.id)
+    )
+    with store.database.read() as session:
+        sent = set(session.scalars(select(MirrorItemRow.key).where(MirrorItemRow.key.startswith(REGISTERED))))
+        references = [f"{task}@{number}" for task, number in session.execute(versions)]
+    return [reference for reference in references if f"{REGISTERED}{reference}" not in sent]

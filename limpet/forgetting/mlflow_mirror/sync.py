@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from limpet.errors import LimpetError, UsageError
 from limpet.forgetting.mlflow_mirror.evidence import FORGETTING
 from limpet.forgetting.mlflow_mirror.notes import Served, home_note
+from limpet.forgetting.mlflow_mirror.sent_items import REGISTERED
 from limpet.forgetting.mlflow_mirror.streams import push_stream
 from limpet.forgetting.mlflow_mirror.tracking import NOTE, OFF, Tracking, connect, home_name, tracking_uri
 from limpet.forgetting.mlflow_mirror.versions import (
@@ -111,7 +112,7 @@ def _forgetting(tracking: Tracking) -> list[str]:
 
 
 def _served(tracking: Tracking, version: VersionRecord, alias: str) -> Served:
-    number, name = tracking.known(f"registered:{version.reference}"), tracking.known(f"task:{version.task}")
+    number, name = tracking.known(f"{REGISTERED}{version.reference}"), tracking.known(f"task:{version.task}")
     run = tracking.client.get_logged_model(logged_model(tracking, version.reference, None)).source_run_id
     return Served(
         alias=alias,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limpet.forgetting.mlflow_mirror.sent_items import REGISTERED
 from limpet.forgetting.mlflow_mirror.tracking import HOME, KEY, Tracking, milliseconds
 from limpet.registry import versions
 from limpet.registry.formats.json_values import JsonValue
@@ -198,7 +199,7 @@ def _run_tags(tags: Mapping[str, str]) -> list[RunTag]:
 
 def push_registered(tracking: Tracking, version: VersionRecord) -> bool:
     """Make a version of the task's registered model for this version; False if it is there already."""
-    key = f"registered:{version.reference}"
+    key = f"{REGISTERED}{version.reference}"
     if tracking.known(key):
         return False
     name = _registered_model(tracking, version.task)
@@ -217,7 +218,7 @@ def push_deletion(tracking: Tracking, version: VersionRecord) -> bool:
     said = f"{version.deleted.created_at} by {version.deleted.actor}: {version.deleted.reason}"
     model = logged_model(tracking, version.reference, None)
     tracking.client.set_logged_model_tags(model, {_DELETED: said})
-    number = tracking.known(f"registered:{version.reference}")
+    number = tracking.known(f"{REGISTERED}{version.reference}")
     tracking.client.set_model_version_tag(_registered_model(tracking, version.task), number, _DELETED, said)
     tracking.keep(key, model, said)
     return True
@@ -275,7 +276,7 @@ def push_aliases(tracking: Tracking, task: str, records: list[VersionRecord]) ->
             shown = _legal_alias(alias)
             if shown != alias:
                 notes.append(f"{task}@{alias} is {shown} in MLflow, where {alias} is not a legal alias")
-            registered = tracking.known(f"registered:{version.reference}")
+            registered = tracking.known(f"{REGISTERED}{version.reference}")
             assert registered is not None
             wanted[shown] = registered
     key = f"aliases:{task}"

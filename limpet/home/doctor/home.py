@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from limpet.home.doctor.findings import Finding, guarded
+from limpet.home.status import unfinished_runs
 from limpet.redaction import hide_secrets
 from limpet.registry.blobs.opening import open_blobs
 from limpet.registry.cleanup.gc import collect
@@ -132,15 +132,12 @@ def mirror(store: Store) -> Iterator[Finding]:
 
 def unfinished(path: Path) -> Iterator[Finding]:
     """Name the tasks whose training was interrupted."""
-    tasks = set()
-    for file in sorted((path / "runs").glob("*/run.json")):
-        try:
-            tasks.add(str(json.loads(file.read_text(encoding="utf-8"))["task"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            yield Finding("runs", "warn", f"{file} can't be read", f"rm -r {file.parent}")
-    if tasks:
-        detail = f"training of {', '.join(sorted(tasks))} is unfinished, or goes on now"
-        yield Finding("runs", "warn", detail, f"limpet train {min(tasks)} --resume")
+    runs = unfinished_runs(path)
+    for file in runs.unreadable:
+        yield Finding("runs", "warn", f"{file} can't be read", f"rm -r {file.parent}")
+    if runs.tasks:
+        detail = f"training of {', '.join(runs.tasks)} is unfinished, or goes on now"
+        yield Finding("runs", "warn", detail, f"limpet train {runs.tasks[0]} --resume")
     else:
         yield Finding("runs", "ok", "none unfinished")
 
