@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limpet.errors import InterruptedRunError, NotFoundError, UsageError
+from limpet.errors import GateError, InterruptedRunError, NotFoundError, UsageError
 from limpet.forgetting.gate.parse import has_rule, read_rules
 from limpet.forgetting.gate.rules import GateRules
 from limpet.home.judging import Judgement, judge_addition, judge_move, refusal
@@ -20,6 +20,7 @@ from limpet.registry import versions
 from limpet.registry.records import alarms, gate_refusals, streams, tasks
 from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.versions import aliases
+from limpet.training.progress import SILENT
 
 if TYPE_CHECKING:
     from limpet.forgetting.monitor.growth import Added
@@ -186,8 +187,8 @@ def _promote_and_mirror(
     from limpet.training.data.description.baseline import majority_baseline
 
     store, version, promoted = context.store, trained.version, None
-    for crossing in judgement.crossings:
-        gate_refusals.record(store, version.reference, crossing.rule, detail=crossing.detail)
+    if judgement.crossings:
+        _keep_refusals(context, version, judgement, terms=terms)
     if terms.promote and not judgement.crossings:
         judged = aliases.Judged(judgement.stands)
         promoted = aliases.promote(store, version.reference, terms.promote, reason="train --promote", judged=judged)
@@ -195,8 +196,7 @@ def _promote_and_mirror(
     standing = [alarm.sentence() for alarm in alarms.open_alarms(store)] if terms.monitor else []
     warnings = (*judgement.notes, *standing, *(mirror(store) if terms.mirror else ()))
     if judgement.crossings:
-        hint = f"limpet report {streams.HOME_STREAM}"
-        raise refusal(f"{version.reference} is kept, but may not be promoted", judgement, hint)
+        raise _refused(context, version, judgement, terms=terms)
     answers = versions.resolve(store, version.task).reference == version.reference
     return replace(
         trained,
@@ -205,6 +205,43 @@ def _promote_and_mirror(
         warnings=(*_cut_warnings(store, version), *warnings),
         replaced=judgement.outcome(promoted is not None or (terms.promote is None and answers)),
         majority_baseline=majority_baseline(store, tasks.get(store, version.task)),
+    )
+
+
+def _keep_refusals(
+    context: HomeContext, version: VersionRecord, judgement: Judgement, *, terms: AdditionTerms
+) -> None:
+    """Record the rules that an addition crossed, and which of them bar its promotion.
+
+    Those that its promotion was asked for under do, and those of the home; a limit that was set for an experiment
+    does not.
+    """
+    barring = judgement
+    if terms.promote is None and terms.max_forgetting is not None:
+        rules = read_rules(context.path)
+        barring = judge_addition(context, version, rules, alias=None, progress=SILENT)
+    bars = {(crossing.rule, crossing.task) for crossing in barring.crossings}
+    for crossing in judgement.crossings:
+        gate_refusals.record(
+            context.store,
+            version.reference,
+            crossing.rule,
+            detail=crossing.detail,
+            bars=(crossing.rule, crossing.task) in bars,
+            max_forgetting=None if terms.promote is None else terms.max_forgetting,
+        )
+
+
+def _refused(
+    context: HomeContext, version: VersionRecord, judgement: Judgement, *, terms: AdditionTerms
+) -> GateError:
+    """Return the error of an addition that crossed a rule: what that means for its promotion, and how to go on."""
+    reference, report = version.reference, f"limpet report {streams.HOME_STREAM}"
+    if not gate_refusals.bars(context.store, reference):
+        return refusal(f"{reference} is kept, and may be promoted, but it crosses a limit", judgement, report)
+    promote = f"limpet adapter promote {reference} {terms.promote or 'ALIAS'} --accept --reason TEXT"
+    return refusal(
+        f"{reference} is kept, but may not be promoted", judgement, f"{report}; to promote it on purpose: {promote}"
     )
 
 

@@ -1,4 +1,7 @@
-"""Moves of an alias, judged before: what takes a version's place is held against it by the rules of the home."""
+"""Moves of an alias, judged before: what takes a version's place is held against it by the rules of the home.
+
+An alias that is taken off is not judged: nothing is promoted by it.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
 from limpet.forgetting.gate.parse import read_rules
-from limpet.home.judging import Judgement, judge_move, refusal, standing
+from limpet.forgetting.monitor.kept_predictions import read_predictions
+from limpet.forgetting.monitor.replacement import compare_versions
+from limpet.home.judging import Judgement, answering, judge_move, judge_promotion, refusal, standing
 from limpet.home.results import Move
 from limpet.names import check_alias
 from limpet.registry import versions
 from limpet.registry.records import gate_refusals
 from limpet.registry.records.alarms import check_no_alarm
+from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.system.text_checks import check_reason
 from limpet.registry.versions import aliases
 from limpet.training.progress import SILENT
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
     from limpet.registry.values import AliasEvent, VersionRecord
     from limpet.training.progress import Progress
 
-__all__ = ["MoveTerms", "promote", "rollback"]
+__all__ = ["MoveTerms", "promote", "rollback", "unpromote"]
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,12 @@ class MoveTerms:
 
 @dataclass(frozen=True)
 class _Request:
-    """A move that was asked for: of which alias, on which terms, how to ask again, and what moves it."""
+    """A move that was asked for: of which alias, on which terms, how to ask again, what judges and what moves it."""
 
     alias: str
     terms: MoveTerms
     again: str
+    judge: Callable[..., Judgement]
     move: Callable[[aliases.Judged], AliasEvent]
 
 
@@ -55,7 +62,7 @@ def promote(context: HomeContext, reference: str, alias: str, *, terms: MoveTerm
             context.store, version.reference, alias, expect=terms.expect, reason=terms.reason, judged=judged
         )
 
-    request = _Request(alias, terms, f"limpet adapter promote {version.reference} {alias}", move)
+    request = _Request(alias, terms, f"limpet adapter promote {version.reference} {alias}", judge_promotion, move)
     return _move(context, version, request, progress=progress or SILENT)
 
 
@@ -69,10 +76,25 @@ def rollback(context: HomeContext, task: str, alias: str, *, terms: MoveTerms, p
     stands = standing(context, task, alias)
     if not _as_expected(terms.expect, task, stands):
         # where it stands is said before anything else
-        return Move(**vars(move(aliases.Judged(stands))))
+        return _done(context, move(aliases.Judged(stands)))
     version = versions.resolve(context.store, aliases.rollback_to(context.store, task, alias))
-    request = _Request(alias, terms, f"limpet adapter rollback {task} {alias}", move)
+    request = _Request(alias, terms, f"limpet adapter rollback {task} {alias}", judge_move, move)
     return _move(context, version, request, progress=progress or SILENT)
+
+
+def unpromote(context: HomeContext, task: str, alias: str, *, terms: MoveTerms) -> Move:
+    """Take an alias off; see `limpet.home.nouns.adapter.Adapters.unpromote`."""
+    event = aliases.unpromote(context.store, task, alias, reason=terms.reason, expect=terms.expect)
+    move = _done(context, event)
+    old = f"{task}@{event.from_number}"
+    if alias != PRODUCTION or move.answers in (None, old):
+        return move
+    compared = compare_versions(context.store, old, str(move.answers), read=read_predictions(context.store))
+    return replace(move, replaced=compared)
+
+
+def _done(context: HomeContext, event: AliasEvent) -> Move:
+    return Move(**vars(event), answers=answering(context, event.task))
 
 
 def _move(context: HomeContext, version: VersionRecord, request: _Request, *, progress: Progress) -> Move:
@@ -83,7 +105,7 @@ def _move(context: HomeContext, version: VersionRecord, request: _Request, *, pr
             "A loss is accepted only with a reason, which the log keeps.", f"{again} --accept --reason TEXT"
         )
     check_no_alarm(context.store, [version.reference])
-    judgement = _judge(context, version, alias, terms=terms, progress=progress)
+    judgement = _judge(context, version, request, progress=progress)
     refused = bool(judgement.crossings)
     if refused and not terms.accept:
         what = f"{version.reference} may not take the place of what answers under {alias}"
@@ -94,23 +116,22 @@ def _move(context: HomeContext, version: VersionRecord, request: _Request, *, pr
     event = request.move(aliases.Judged(judgement.stands, old, accepted))
     if replaced is not None and terms.accept:
         replaced = replace(replaced, accepted=event.reason)
-    return Move(**vars(event), replaced=replaced, warnings=judgement.notes)
+    moved = judgement.stands != version.number
+    return replace(_done(context, event), replaced=replaced, warnings=judgement.notes, moved=moved)
 
 
 def _accepted(context: HomeContext, version: VersionRecord, judgement: Judgement) -> tuple[str, ...]:
-    """The rules that are crossed now, and those that the version crossed when it was added."""
-    refused = gate_refusals.for_version(context.store, version.reference)
-    return tuple(dict.fromkeys([*(found.rule for found in judgement.crossings), *(kept.rule for kept in refused)]))
+    """The rules that are crossed now, and those that bar the version since it was added."""
+    bars = gate_refusals.bars(context.store, version.reference)
+    return tuple(dict.fromkeys([*(found.rule for found in judgement.crossings), *(bar.rule for bar in bars)]))
 
 
-def _judge(
-    context: HomeContext, version: VersionRecord, alias: str, *, terms: MoveTerms, progress: Progress
-) -> Judgement:
+def _judge(context: HomeContext, version: VersionRecord, request: _Request, *, progress: Progress) -> Judgement:
     """Judge a move; not one that is refused anyway: the alias stands elsewhere than expected, or need not move."""
-    stands = standing(context, version.task, alias)
-    if stands == version.number or not _as_expected(terms.expect, version.task, stands):
+    stands = standing(context, version.task, request.alias)
+    if stands == version.number or not _as_expected(request.terms.expect, version.task, stands):
         return Judgement((), stands=stands)
-    return judge_move(context, version, read_rules(context.path), alias=alias, progress=progress)
+    return request.judge(context, version, read_rules(context.path), alias=request.alias, progress=progress)
 
 
 def _as_expected(expect: str | None, task: str, stands: int | None) -> bool:

@@ -17,7 +17,7 @@ from limpet.forgetting.monitor.kept_predictions import read_predictions
 from limpet.forgetting.monitor.replacement import comparable, compare_versions, predecessor
 from limpet.forgetting.monitor.replacement_values import Replacement, latest
 from limpet.registry import versions
-from limpet.registry.records import streams
+from limpet.registry.records import gate_refusals, streams
 from limpet.registry.records.rows import PRODUCTION
 
 if TYPE_CHECKING:
@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from limpet.registry.values import VersionRecord
     from limpet.training.progress import Progress
 
-__all__ = ["Judgement", "judge_addition", "judge_move", "judge_stream", "refusal", "standing"]
+__all__ = [
+    "Judgement",
+    "answering",
+    "judge_addition",
+    "judge_move",
+    "judge_promotion",
+    "judge_stream",
+    "refusal",
+    "standing",
+]
 
 _NAMED = 10  # examples that a message names
 
@@ -122,10 +131,34 @@ def judge_move(
     return Judgement(tuple(crossings), found, _notes(found, rules), stands)
 
 
+def judge_promotion(
+    context: HomeContext, version: VersionRecord, rules: GateRules, *, alias: str, progress: Progress
+) -> Judgement:
+    """Judge a version that an alias is about to be promoted to.
+
+    One that the gate bars is judged anew as when it was added, in the home as it is now, also by the limit that its
+    promotion was asked for under then.
+    """
+    bars = gate_refusals.bars(context.store, version.reference)
+    if not bars:
+        return judge_move(context, version, rules, alias=alias, progress=progress)
+    limits = [limit for limit in (rules.max_forgetting, *(bar.max_forgetting for bar in bars)) if limit is not None]
+    held = replace(rules, max_forgetting=min(limits, default=None))
+    return judge_addition(context, version, held, alias=alias, progress=progress)
+
+
 def standing(context: HomeContext, task: str, alias: str) -> int | None:
     """Return the number of the version under an alias; null where it is not set."""
     try:
         return versions.resolve(context.store, f"{task}@{alias}").number
+    except NotFoundError:
+        return None
+
+
+def answering(context: HomeContext, task: str) -> str | None:
+    """Return the version that a task's bare name means now, as `task@3`; null where it has none."""
+    try:
+        return versions.resolve(context.store, task).reference
     except NotFoundError:
         return None
 

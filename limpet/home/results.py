@@ -39,11 +39,14 @@ class Trained:
 class Move(AliasEvent):
     """A move of an alias, with the version beside the one that it took the place of.
 
-    `warnings` are sentences about rules that could not be judged.
+    `warnings` are sentences about rules that could not be judged. `answers` is the version that the task's bare name
+    means after the move, as `task@3`; null where there is none. `moved` is false where the alias stood there already.
     """
 
     replaced: Replacement | None = None
     warnings: tuple[str, ...] = ()
+    answers: str | None = None
+    moved: bool = True
 
 
 @dataclass(frozen=True)

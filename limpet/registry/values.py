@@ -244,13 +244,16 @@ class VersionRecord:
 
 @dataclass(frozen=True)
 class AliasEvent:
-    """One move of an alias: who, when, from which version to which, and why. Never changed, never deleted."""
+    """One move of an alias: who, when, from which version to which, and why. Never changed, never deleted.
+
+    `from_number` is null where the alias was not set before, `to_number` where it was taken off.
+    """
 
     task: str
     alias: str
-    action: Literal["promote", "rollback"]
+    action: Literal["promote", "rollback", "unpromote"]
     from_number: int | None
-    to_number: int
+    to_number: int | None
     actor: str
     reason: str
     created_at: str

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from limpet.home import Home
+from limpet.registry.database.migrate import head
 from tests.cli.conftest import Limpet
 from tests.tiny import change_one_weight
 
@@ -30,7 +31,7 @@ def test_a_sound_home_has_nothing_that_fails(grown: Limpet) -> None:
     code, found = findings(grown)
     assert code == 0
     assert {one["status"] for one in found.values()} <= {"ok", "warn"}
-    assert found["schema"]["detail"] == "0005, that of this limpet"
+    assert found["schema"]["detail"] == f"{head()}, that of this limpet"
     assert "journal delete, synchronous" in found["database"]["detail"]
     assert "a durable write takes" in found["blobs"]["detail"]
     assert found["home"]["detail"].endswith("(by --home)")

@@ -135,6 +135,12 @@ OPERATIONS = {
         ),
         Operation("rollback", _transaction("rollback"), _promoted_twice, _roll_back),
         Operation(
+            "unpromote",
+            _transaction("unpromote"),
+            _promoted_twice,
+            lambda store: aliases.unpromote(store, "news", "live", reason="it was worse"),
+        ),
+        Operation(
             "delete",
             _transaction("delete"),
             _two_versions,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from limpet.cli.invocation.invocation import Invocation
+from limpet.cli.terminal.aliases import alias_line
 from limpet.cli.terminal.sanitize import plain
 from limpet.errors import GateError
 from limpet.names import shown_method
@@ -64,7 +65,7 @@ def show_trained(invocation: Invocation, trained: Trained) -> None:
         f"{state} {version.reference} ({shown_method(version.method)}, score {score}, {output.short(version.digest)})"
     )
     if trained.promoted:
-        click.echo(f"{version.task}@{trained.promoted.alias} is now {version.reference}")
+        click.echo(alias_line(trained.promoted))
     if trained.replaced:
         click.echo(plain(trained.replaced.sentence()))
     if len(trained.row) > 1:

@@ -147,7 +147,7 @@ def _additions(
     own = {run.id for run in streams.arm_runs(store, stream.name)}
     every = [step for arm in _isolated(store, stream) for step in streams.steps(store, arm.id)]
     evaluated = {cell.version for step in every if step.arm_run in own for cell in step.row.values()}
-    promoted = {f"{task}@{move.to_number}" for task, events in moves.items() for move in events}
+    promoted = {f"{task}@{move.to_number}" for task, events in moves.items() for move in events if move.to_number}
     answered = evaluated | promoted | set(now.values())
     first: dict[str, StepRecord] = {}
     for step in sorted(every, key=lambda step: step.created_at):
@@ -166,33 +166,43 @@ def _answering(
     """For each addition what answered for each task so far, just before the next addition; at the end, now."""
     rows: list[Mapping[str, str]] = []
     answers: dict[str, str] = {}
+    newest: dict[str, str] = {}
     for step, following in zip(additions, (*additions[1:], None), strict=True):
         # the monitor evaluated what answered then; a stream evaluates its own versions, whatever the home answers
         seen = {task: cell.version for task, cell in step.row.items()} if step.arm_run in own else {}
         answers |= {task: version for task, version in seen.items() if task in answers} | {step.task: step.version}
+        newest[step.task] = step.version
         for task in answers:
-            if following is not None and (stood := _stood(task, moves.get(task, ()), following.created_at)):
-                answers[task] = stood
+            if following is not None and (last := _last_move(moves.get(task, ()), following.created_at)):
+                # an alias that was taken off leaves the answers to the newest
+                answers[task] = newest[task] if last.to_number is None else f"{task}@{last.to_number}"
         rows.append(dict(answers))
     return (*rows[:-1], {task: now[task] for task in answers})
 
 
-def _stood(task: str, moves: Iterable[AliasEvent], before: str) -> str | None:
-    """The version under `production` at a time; null where it was not set."""
-    made = [move.to_number for move in moves if move.created_at < before]
-    return f"{task}@{made[-1]}" if made else None
+def _last_move(moves: Iterable[AliasEvent], before: str) -> AliasEvent | None:
+    """The last move of `production` before a time; null where it was not set yet."""
+    made = [move for move in moves if move.created_at < before]
+    return made[-1] if made else None
 
 
 def _chain(additions: Sequence[StepRecord], task: str, moves: Sequence[AliasEvent], *, now: str) -> list[str]:
-    """Every version that has answered for a task, in time: the newest until `production` is set, then what it is."""
-    first = moves[0].created_at if moves else None
-    unpromoted = [
-        (step.created_at, step.version)
-        for step in additions
-        if step.task == task and (first is None or step.created_at < first)
-    ]
-    promoted = [(move.created_at, f"{task}@{move.to_number}") for move in moves]
-    return [*(version for _, version in (*unpromoted, *promoted)), now]
+    """Every version that has answered for a task, in time: the one under `production`, without it the newest."""
+    chain: list[str] = []
+    newest, is_set = None, False
+    moments: list[tuple[str, AliasEvent | StepRecord]] = [(move.created_at, move) for move in moves]
+    moments += [(step.created_at, step) for step in additions if step.task == task]
+    # of a move and an addition in the same moment, the move comes first
+    for _, moment in sorted(moments, key=lambda timed: timed[0]):
+        if isinstance(moment, StepRecord):
+            newest = moment.version
+            answering = None if is_set else newest
+        else:
+            is_set = moment.to_number is not None
+            answering = f"{task}@{moment.to_number}" if is_set else newest
+        if answering is not None:
+            chain.append(answering)
+    return [*chain, now]
 
 
 def _pairs(chain: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -179,6 +179,8 @@ class Adapters:
     ) -> Move:
         """Move an alias back to the version before, if it stands at `expect` (`task@2`), judged as in `promote`.
 
+        One that was taken off is set again.
+
         Raises:
             ConflictError: There is nothing before it, or as in `promote`.
             GateError: As in `promote`.
@@ -188,6 +190,27 @@ class Adapters:
         from limpet.home.judged_alias_moves import MoveTerms, rollback
 
         return rollback(self._context, task, alias, terms=MoveTerms(expect, reason, accept), progress=progress)
+
+    def unpromote(self, task: str, alias: str, *, reason: str, expect: str | None = None) -> Move:
+        """Take an alias off, if it stands at `expect` (`task@2`): it is not set from then on.
+
+        A rollback sets it again. Without `production`, the newest adapter answers for the task; `replaced` holds it
+        against the one before.
+
+        Args:
+            task: The task.
+            alias: The alias.
+            reason: Why, for the history.
+            expect: Where it must stand now.
+
+        Raises:
+            ConflictError: The alias stands elsewhere, or is protected and there is no `expect`.
+            NotFoundError: There is no such task, or the alias is not set.
+            UsageError: There is no reason.
+        """
+        from limpet.home.judged_alias_moves import MoveTerms, unpromote
+
+        return unpromote(self._context, task, alias, terms=MoveTerms(expect, reason))
 
     def history(
         self, task: str, alias: str | None = None, limit: int = 50, *, cursor: str | None = None

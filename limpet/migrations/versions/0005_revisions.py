@@ -1,4 +1,4 @@
-"""Tasks in revisions, renamed and removed; evaluations that were scored anew from their kept predictions."""
+"""Tasks in revisions, renamed and removed; evaluations scored anew; aliases taken off; versions judged anew."""
 
 from __future__ import annotations
 
@@ -41,10 +41,40 @@ def upgrade() -> None:
         sa.UniqueConstraint("task_id", "revision", name=op.f("uq_task_revisions_task_id_revision")),
     )
     op.add_column("evaluations", sa.Column("rescored_from_id", sa.Integer(), nullable=True))
+    _let_moves_lead_nowhere(True)
+    op.add_column("gate_refusals", sa.Column("bars", sa.Boolean(), nullable=True))
+    op.add_column("gate_refusals", sa.Column("max_forgetting", sa.Float(), nullable=True))
+    op.add_column("gate_refusals", sa.Column("lifted_at", sa.String(length=27), nullable=True))
 
 
 def downgrade() -> None:
+    for name in ("lifted_at", "max_forgetting", "bars"):
+        op.drop_column("gate_refusals", name)
+    _let_moves_lead_nowhere(False)
     op.drop_column("evaluations", "rescored_from_id")
     op.drop_table("task_revisions")
     for name in _OF_TASKS:
         op.drop_column("tasks", name)
+
+
+def _let_moves_lead_nowhere(nullable: bool) -> None:
+    """Let a move take an alias off, or take out the moves that the older schema can't hold."""
+    if op.get_bind().dialect.name != "sqlite":
+        if not nullable:
+            op.execute("ALTER TABLE alias_events DISABLE TRIGGER USER")
+            op.execute("DELETE FROM alias_events WHERE to_version_id IS NULL")
+            op.execute("ALTER TABLE alias_events ENABLE TRIGGER USER")
+        op.alter_column("alias_events", "to_version_id", nullable=nullable)
+        return
+    # the table is made anew, and its triggers go with the old one
+    for verb in ("update", "delete"):
+        op.execute(f"DROP TRIGGER alias_events_no_{verb}")
+    if not nullable:
+        op.execute("DELETE FROM alias_events WHERE to_version_id IS NULL")
+    with op.batch_alter_table("alias_events") as events:
+        events.alter_column("to_version_id", existing_type=sa.Integer(), nullable=nullable)
+    for verb in ("UPDATE", "DELETE"):
+        op.execute(
+            f"CREATE TRIGGER alias_events_no_{verb.lower()} BEFORE {verb} ON alias_events "
+            f"BEGIN SELECT RAISE(ABORT, 'alias_events is only ever added to'); END"
+        )

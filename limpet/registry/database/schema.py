@@ -232,7 +232,7 @@ class AliasRow(TableBase):
 
 
 class AliasEventRow(TableBase):
-    """One move of an alias; only ever inserted."""
+    """One move of an alias, to nowhere where it was taken off; only ever inserted."""
 
     __tablename__ = "alias_events"
     __table_args__ = (Index(None, "task_id", "alias"),)
@@ -241,14 +241,19 @@ class AliasEventRow(TableBase):
     alias: Mapped[str] = mapped_column(NAME)
     action: Mapped[str] = mapped_column(String(16))
     from_version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
-    to_version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    to_version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
     actor: Mapped[str] = mapped_column(Text)
     reason: Mapped[str] = mapped_column(Text)
     created_at: Mapped[str] = mapped_column(TIME)
 
 
 class GateRefusalRow(TableBase):
-    """A gate rule that a version crossed: it may not be promoted."""
+    """A gate rule that a version crossed.
+
+    `bars` says whether the version may not be promoted until it was judged anew, null for yes: so it was for every
+    rule before schema 0005. `lifted_at` is when it was judged anew and passed, `max_forgetting` the limit that its
+    promotion was asked for under, where it is not the home's own.
+    """
 
     __tablename__ = "gate_refusals"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
@@ -256,6 +261,9 @@ class GateRefusalRow(TableBase):
     rule: Mapped[str] = mapped_column(Text)
     detail: Mapped[str] = mapped_column(Text)
     created_at: Mapped[str] = mapped_column(TIME)
+    bars: Mapped[bool | None] = mapped_column(Boolean)
+    max_forgetting: Mapped[float | None] = mapped_column(Float)
+    lifted_at: Mapped[str | None] = mapped_column(TIME)
 
 
 class PolicyRow(TableBase):

@@ -18,6 +18,7 @@ from limpet.registry.database.schema import AbilityRow, AliasRow, EnvironmentRow
 from limpet.registry.formats.canonical import digest_bytes, digest_json
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.system.clock import utc_now
+from limpet.registry.system.text_checks import without_stop
 from limpet.registry.values import Environment, FileEntry, Measurement, Tombstone, VersionRecord
 
 __all__ = [
@@ -151,7 +152,8 @@ def find_version(session: Session, ref: str | Reference, *, deleted: bool = Fals
         raise NotFoundError(_missing(reference), f"limpet adapter list --task {reference.task}")
     if (tombstone := tombstone_of(row)) and not deleted:
         raise NotFoundError(
-            f"{reference} was deleted by {tombstone.actor} on {tombstone.created_at[:10]}: {tombstone.reason}.",
+            f"{reference} was deleted by {tombstone.actor} on {tombstone.created_at[:10]}: "
+            f"{without_stop(tombstone.reason)}.",
             f"limpet adapter list --task {reference.task}",
         )
     return row

@@ -23,6 +23,7 @@ _OPERATIONS = (
     "register",
     "promote",
     "rollback",
+    "unpromote",
     "delete",
     "tag",
     "note",

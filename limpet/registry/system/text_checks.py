@@ -6,7 +6,7 @@ import unicodedata
 
 from limpet.errors import UsageError
 
-__all__ = ["check_reason", "check_text"]
+__all__ = ["check_reason", "check_text", "without_stop"]
 
 _LONGEST_REASON = 1000
 
@@ -40,3 +40,8 @@ def check_text(kind: str, text: str, longest: int, *, lines: bool = False) -> st
         if unicodedata.category(character) in ("Cc", "Cs") and character not in allowed:
             raise UsageError(f"The {kind} holds the control character {character!r}.", "leave it out")
     return text
+
+
+def without_stop(text: str) -> str:
+    """Return what somebody wrote without the full stop at its end, for a sentence that has its own."""
+    return text.rstrip().rstrip(".")

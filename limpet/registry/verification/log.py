@@ -23,7 +23,7 @@ from limpet.registry.findings import Finding
 
 __all__ = ["Read", "check_log"]
 
-_MOVES = ("promote", "rollback")
+_MOVES = ("promote", "rollback", "unpromote")
 _PAGE = 1000
 
 Read = Callable[[], AbstractContextManager[Session]]
@@ -179,10 +179,14 @@ def _check_moves(read: Read, log: _Log, newest: int) -> Iterator[Finding]:
     unlogged -= log.moves
     for (where, action, _, number, actor), count in unlogged.items():
         for _ in range(count):
-            yield Finding("log", where, f"the {action} to version {number} by {actor} has no event in the log")
+            yield Finding("log", where, f"the {_told(action, number)} by {actor} has no event in the log")
     for (where, action, _, number, actor), count in (log.moves - made).items():
         for _ in range(count):
-            yield Finding("log", where, f"the log has a {action} to version {number} by {actor} that never was")
+            yield Finding("log", where, f"the log has the {_told(action, number)} by {actor}, which never was")
+
+
+def _told(action: str, number: int | None) -> str:
+    return action if number is None else f"{action} to version {number}"
 
 
 def _moves(read: Read, newest: int) -> Iterator[tuple[str, Move]]:

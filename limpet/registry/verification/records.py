@@ -121,7 +121,8 @@ def _check_aliases(session: Session) -> Iterator[Finding]:
     # one step in an index for each alias, however often it was moved
     newest = select(func.max(AliasEventRow.id)).group_by(AliasEventRow.task_id, AliasEventRow.alias)
     events = session.scalars(select(AliasEventRow).where(AliasEventRow.id.in_(newest)).order_by(AliasEventRow.id))
-    moved = {(event.task_id, event.alias): event.to_version_id for event in events}
+    # one that was taken off last leads nowhere, and is not set
+    moved = {(event.task_id, event.alias): event.to_version_id for event in events if event.to_version_id is not None}
     standing = (
         select(AliasRow, VersionRow.task_id, VersionRow.number, VersionRow.deleted_at)
         .outerjoin(VersionRow, VersionRow.id == AliasRow.version_id)

@@ -74,9 +74,9 @@ def newest_move(session: Session, task: TaskRow, alias: str) -> AliasEvent:
 
 
 def undone(session: Session, task_id: int, alias: str) -> int | None:
-    """Return the row id of the version that the last promote came from, of those that no rollback has undone.
+    """Return the row id of the version that the last promote or unpromote came from that no rollback has undone.
 
-    Each rollback undoes one promote before it, so from the newest move back few are read of a long history.
+    Each rollback undoes one move before it, so from the newest move back few are read of a long history.
     """
     query = (
         select(AliasEventRow.action, AliasEventRow.from_version_id)
@@ -87,7 +87,7 @@ def undone(session: Session, task_id: int, alias: str) -> int | None:
     rollbacks = 0
     with closing(session.execute(query)) as newest_first:
         for action, before in newest_first:
-            if action != "promote":
+            if action == "rollback":
                 rollbacks += 1
             elif rollbacks:
                 rollbacks -= 1
@@ -105,7 +105,7 @@ def _moves(task: TaskRow) -> Select[Any]:
     return (
         select(*columns, *numbers)
         .outerjoin(before, before.id == row.from_version_id)
-        .join(after, after.id == row.to_version_id)
+        .outerjoin(after, after.id == row.to_version_id)
         .where(row.task_id == task.id)
     )
 
@@ -114,7 +114,7 @@ def _event(task: TaskRow, move: Row[Any]) -> AliasEvent:
     return AliasEvent(
         task=task.name,
         alias=move.alias,
-        action="rollback" if move.action == "rollback" else "promote",
+        action=move.action,
         from_number=move.from_number,
         to_number=move.to_number,
         actor=move.actor,

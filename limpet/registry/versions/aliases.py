@@ -1,4 +1,4 @@
-"""Aliases: movable names on versions, moved by compare-and-set, with a history that is never lost."""
+"""Aliases: movable names on versions, moved and taken off by compare-and-set; their history is never lost."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from limpet.errors import ConflictError, GateError, NotFoundError, UsageError
 from limpet.names import Reference, check_alias
 from limpet.registry.database.schema import AliasEventRow, AliasRow, TaskRow, VersionRow
 from limpet.registry.records import log
-from limpet.registry.records.gate_refusals import refusals_of
+from limpet.registry.records.gate_refusals import bars_of, lift_bars
 from limpet.registry.records.policy import policy_of
 from limpet.registry.records.rows import find_task, find_version, parse, tombstone_of
 from limpet.registry.store import Store
 from limpet.registry.system.actor import current_actor
 from limpet.registry.system.clock import utc_now
-from limpet.registry.system.text_checks import check_reason
+from limpet.registry.system.text_checks import check_reason, without_stop
 from limpet.registry.values import AliasEvent
 from limpet.registry.versions.alias_history import newest_move, undone
 
@@ -29,6 +29,7 @@ __all__ = [
     "rollback",
     "rollback_targets",
     "rollback_to",
+    "unpromote",
 ]
 
 
@@ -93,7 +94,7 @@ def promote(
     Raises:
         ConflictError: The alias stands elsewhere than expected or than when the gate judged, the version is a
             baseline, or the alias is protected and moves only with an expectation and a reason.
-        GateError: The version crossed a rule of the gate.
+        GateError: The version crossed a rule of the gate, and was not judged anew.
         NotFoundError: There is no such version.
         UsageError: The alias is `latest` or a number, `expect` has another form, or the reason can't be shown.
     """
@@ -105,9 +106,13 @@ def promote(
         version = find_version(session, reference)
         pointer = _pointer(session, task, alias)
         _check_where_it_stands(pointer, terms, expected)
-        _refuse(session, task, version, accepted=judged is not None and judged.accepted is not None)
+        _refuse_baseline(task, version)
         if pointer.number == version.number:
             return newest_move(session, task, alias)
+        if judged is None:
+            _refuse_barred(session, task, version)
+        elif judged.accepted is None:
+            lift_bars(session, version.id)
         _check_protection(session, pointer, terms, move=f"promote {task.name}@{version.number}")
         return _move(session, pointer, version, action="promote", terms=terms)
 
@@ -121,7 +126,7 @@ def rollback(
     expect: str | None = None,
     judged: Judged | None = None,
 ) -> AliasEvent:
-    """Move an alias back to where it stood before the last promote that is not rolled back yet.
+    """Move an alias back to where it stood before the last promote or unpromote that is not rolled back yet.
 
     Args:
         store: The open home.
@@ -140,7 +145,7 @@ def rollback(
     terms, expected = _Terms(expect, check_reason(reason), judged), _parse_expect(expect, task)
     with store.database.write("rollback") as session:
         pointer = _pointer(session, find_task(session, task), alias)
-        _check_is_set(pointer)
+        _check_was_set(session, pointer)
         _check_where_it_stands(pointer, terms, expected)
         version = _before(session, pointer)
         _check_protection(session, pointer, terms, move=f"rollback {task}")
@@ -157,8 +162,44 @@ def rollback_to(store: Store, task: str, alias: str) -> str:
     check_alias(alias)
     with store.database.read() as session:
         pointer = _pointer(session, find_task(session, task), alias)
-        _check_is_set(pointer)
+        _check_was_set(session, pointer)
         return f"{task}@{_before(session, pointer).number}"
+
+
+def unpromote(store: Store, task: str, alias: str, *, reason: str, expect: str | None = None) -> AliasEvent:
+    """Take an alias off its version: it is not set from then on, and a rollback sets it again.
+
+    Taken off once more for the same reason, the move that did it is returned.
+
+    Args:
+        store: The open home.
+        task: The task.
+        alias: The alias.
+        reason: Why, for the history.
+        expect: Where the alias must stand now, as `task@2`; null means anywhere.
+
+    Raises:
+        ConflictError: The alias stands elsewhere than expected, or it is protected and there is no expectation.
+        NotFoundError: There is no such task, or the alias is not set.
+        UsageError: There is no reason, or `expect` has another form.
+    """
+    check_alias(alias)
+    terms, expected = _Terms(expect, check_reason(reason, needed=True), None), _parse_expect(expect, task)
+    with store.database.write("unpromote") as session:
+        pointer = _pointer(session, find_task(session, task), alias)
+        if pointer.stands is None:
+            _check_was_set(session, pointer)
+            last = newest_move(session, pointer.task, alias)
+            # a command that died after its commit is typed again
+            if last.reason == terms.reason:
+                return last
+            raise NotFoundError(
+                f"The alias {pointer} is not set: {last.actor} took it off on {last.created_at[:10]}.",
+                f"limpet adapter history {task} {alias}",
+            )
+        _check_where_it_stands(pointer, terms, expected)
+        _check_protection(session, pointer, terms, move=f"unpromote {task}")
+        return _move(session, pointer, None, action="unpromote", terms=terms)
 
 
 def _pointer(session: Session, task: TaskRow, alias: str) -> _Pointer:
@@ -166,8 +207,12 @@ def _pointer(session: Session, task: TaskRow, alias: str) -> _Pointer:
     return _Pointer(task, alias, None if row is None else session.get_one(VersionRow, row.version_id))
 
 
-def _check_is_set(pointer: _Pointer) -> None:
-    if pointer.stands is None:
+def _check_was_set(session: Session, pointer: _Pointer) -> None:
+    """Refuse an alias that was never set; one that was taken off has a history."""
+    known = select(AliasEventRow.id).where(
+        AliasEventRow.task_id == pointer.task.id, AliasEventRow.alias == pointer.name
+    )
+    if pointer.stands is None and session.scalar(known.limit(1)) is None:
         raise NotFoundError(
             f"The task {pointer.task.name!r} has no alias {pointer.name!r}.",
             f"limpet adapter history {pointer.task.name}",
@@ -187,16 +232,16 @@ def _before(session: Session, pointer: _Pointer) -> VersionRow:
     if tombstone := tombstone_of(version):
         raise ConflictError(
             f"The alias {pointer} can't go back to {task}@{version.number}, which was deleted by "
-            f"{tombstone.actor} on {tombstone.created_at[:10]}: {tombstone.reason}.",
+            f"{tombstone.actor} on {tombstone.created_at[:10]}: {without_stop(tombstone.reason)}.",
             f"limpet adapter promote {task}@N {pointer.name}",
         )
     return version
 
 
 def rollback_targets(session: Session) -> set[int]:
-    """Return the row ids of the versions that a rollback of some alias would go to."""
-    standing = session.execute(select(AliasRow.task_id, AliasRow.name)).all()
-    return {before for task_id, alias in standing if (before := undone(session, task_id, alias)) is not None}
+    """Return the row ids of the versions that a rollback of some alias would go to, set or taken off."""
+    moved = session.execute(select(AliasEventRow.task_id, AliasEventRow.alias).distinct()).all()
+    return {before for task_id, alias in moved if (before := undone(session, task_id, alias)) is not None}
 
 
 def _parse_expect(expect: str | None, task: str) -> int | None:
@@ -249,15 +294,18 @@ def _check_protection(session: Session, pointer: _Pointer, terms: _Terms, *, mov
     )
 
 
-def _refuse(session: Session, task: TaskRow, version: VersionRow, *, accepted: bool) -> None:
+def _refuse_baseline(task: TaskRow, version: VersionRow) -> None:
     if version.role != "adapter":
         raise ConflictError(
             f"{task.name}@{version.number} is a baseline of a comparison, not an adapter to promote.",
             f"limpet adapter list --task {task.name} --where 'role = adapter'",
         )
-    if not accepted and (refusals := refusals_of(session, version.id)):
+
+
+def _refuse_barred(session: Session, task: TaskRow, version: VersionRow) -> None:
+    if bars := bars_of(session, version.id):
         raise GateError(
-            f"{task.name}@{version.number} crossed the gate's rule {refusals[0].rule}: {refusals[0].detail}",
+            f"{task.name}@{version.number} crossed the gate's rule {bars[0].rule}: {bars[0].detail}",
             "train another version, or on purpose: "
             f"limpet adapter promote {task.name}@{version.number} ALIAS --accept --reason TEXT",
         )
@@ -266,19 +314,23 @@ def _refuse(session: Session, task: TaskRow, version: VersionRow, *, accepted: b
 def _move(
     session: Session,
     pointer: _Pointer,
-    version: VersionRow,
+    version: VersionRow | None,
     *,
-    action: Literal["promote", "rollback"],
+    action: Literal["promote", "rollback", "unpromote"],
     terms: _Terms,
 ) -> AliasEvent:
-    session.merge(AliasRow(task_id=pointer.task.id, name=pointer.name, version_id=version.id))
+    """Let an alias stand at a version, or nowhere."""
+    if version is None:
+        session.delete(session.get_one(AliasRow, (pointer.task.id, pointer.name)))
+    else:
+        session.merge(AliasRow(task_id=pointer.task.id, name=pointer.name, version_id=version.id))
     session.add(
         AliasEventRow(
             task_id=pointer.task.id,
             alias=pointer.name,
             action=action,
             from_version_id=None if pointer.stands is None else pointer.stands.id,
-            to_version_id=version.id,
+            to_version_id=None if version is None else version.id,
             actor=current_actor(),
             reason=terms.reason,
             created_at=utc_now(),

@@ -60,6 +60,8 @@ def _live(home: Store) -> None:
     add_evaluation(home, "news@1", metric="f1_macro", score=0.4)
     aliases.promote(home, "news@2", "production")
     aliases.promote(home, "news@1", "production", reason="better")
+    aliases.promote(home, "news@2", "staging")
+    aliases.unpromote(home, "news", "staging", reason="worse")
     gate_refusals.record(home, "news@2", "max_forgetting", detail="0.3 > 0.1")
     tags.change(home, "news@1", {"owner": "ana"})
     notes.add(home, "news@1", "weak on capitals")

@@ -88,6 +88,13 @@ def test_a_protected_alias_moves_with_an_expectation_and_a_reason_only(
     assert versions.resolve(guarded, "news@production").number != 2
 
 
+def test_a_protected_alias_is_taken_off_with_an_expectation_only(guarded: Store) -> None:
+    with pytest.raises(ConflictError, match="is protected") as refused:
+        aliases.unpromote(guarded, "news", "production", reason="worse")
+    assert "limpet adapter unpromote news production --expect news@2 --reason TEXT" in refused.value.hint
+    assert aliases.unpromote(guarded, "news", "production", reason="worse", expect="news@2").to_number is None
+
+
 def test_a_protected_alias_is_set_for_the_first_time_in_the_same_way(guarded: Store) -> None:
     add_version(guarded, "films")
     with pytest.raises(ConflictError, match="is protected") as refused:

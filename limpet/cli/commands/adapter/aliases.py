@@ -1,4 +1,4 @@
-"""`limpet adapter history|promote|rollback`."""
+"""`limpet adapter history|promote|rollback|unpromote`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import click
 
 from limpet.cli.invocation.command import Command
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
+from limpet.cli.terminal.aliases import alias_line
 from limpet.cli.terminal.sanitize import plain
 
 if TYPE_CHECKING:
     from limpet.home import Move
     from limpet.registry.values import AliasEvent, Page
 
-__all__ = ["history", "promote", "rollback"]
+__all__ = ["history", "promote", "rollback", "unpromote"]
 
 _ACCEPT = click.option(
     "--accept", is_flag=True, help="What is lost is known: cross the gate's rules on purpose. Needs --reason."
@@ -75,6 +76,21 @@ def rollback(
     _show_move(invocation, move)
 
 
+@click.command(cls=Command)
+@click.argument("task")
+@click.argument("alias")
+@click.option("--expect", metavar="TASK@V", help="Only if the alias stands here now; exit code 4 otherwise.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why, for the history.")
+@pass_invocation
+def unpromote(invocation: Invocation, task: str, alias: str, *, expect: str | None, reason: str) -> None:
+    """Take an alias off: it is not set from then on.
+
+    adapter rollback sets it again. Without production, the newest adapter answers for the task.
+    """
+    move = invocation.open().adapter.unpromote(task, alias, reason=reason, expect=expect)
+    _show_move(invocation, move)
+
+
 def _show_move(invocation: Invocation, move: Move) -> None:
     from limpet.cli.terminal import output
 
@@ -82,11 +98,19 @@ def _show_move(invocation: Invocation, move: Move) -> None:
         replaced = None if move.replaced is None else move.replaced.to_json()
         output.emit(**output.to_json(move) | {"replaced": replaced})
         return
-    before = f" (was {move.task}@{move.from_number})" if move.from_number is not None else ""
-    click.echo(f"{move.task}@{move.alias} is {move.task}@{move.to_number}{before}")
+    click.echo(alias_line(move, move.moved))
+    if move.to_number is None:
+        click.echo(_without_alias(move))
     if move.replaced:
         click.echo(plain(move.replaced.sentence()))
     output.warn(move.warnings)
+
+
+def _without_alias(move: Move) -> str:
+    """Say what a task's bare name means after an alias was taken off."""
+    if move.answers is None:
+        return f"nothing answers for {move.task} now"
+    return f"{move.answers} answers for {move.task} now"
 
 
 def _show_events(invocation: Invocation, page: Page[AliasEvent]) -> None:
@@ -101,7 +125,7 @@ def _show_events(invocation: Invocation, page: Page[AliasEvent]) -> None:
             f"{event.task}@{event.alias}",
             event.action,
             None if event.from_number is None else f"{event.task}@{event.from_number}",
-            f"{event.task}@{event.to_number}",
+            None if event.to_number is None else f"{event.task}@{event.to_number}",
             event.actor,
             event.reason,
         )

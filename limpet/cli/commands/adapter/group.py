@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from limpet.cli.commands._trained import mirroring_after, show_trained
-from limpet.cli.commands.adapter.aliases import history, promote, rollback
+from limpet.cli.commands.adapter.aliases import history, promote, rollback, unpromote
 from limpet.cli.commands.adapter.diff import diff
 from limpet.cli.commands.adapter.exchange import export, import_
 from limpet.cli.commands.adapter.life import delete, note, tag
@@ -185,9 +185,17 @@ def _served_otherwise(served: JsonObject | None) -> list[str]:
 
 
 def _origin(lineage: Lineage) -> list[tuple[str, object]]:
-    steps = [f"step {step.step} of {step.stream}, arm {step.arm}, seed {step.seed}" for step in lineage.steps]
+    from limpet.registry.records.streams import HOME_STREAM
+
+    # a home grows without arms and seeds
+    steps = [
+        f"addition {step.step + 1} of this home"
+        if step.stream == HOME_STREAM
+        else f"step {step.step} of {step.stream}, arm {step.arm}, seed {step.seed}"
+        for step in lineage.steps
+    ]
     return [("made by", "; ".join(steps) or None), ("mlflow run", lineage.mlflow_run)]
 
 
-for _verb in (diff, history, promote, rollback, delete, tag, note, export, import_):
+for _verb in (diff, history, promote, rollback, unpromote, delete, tag, note, export, import_):
     command.add_command(_verb)
