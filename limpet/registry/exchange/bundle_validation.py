@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from limpet.registry.exchange.document_schemas import (
     MANIFEST_SINCE_0004,
     SPLIT,
     TASK,
+    TASK_REVISED,
     Check,
     wrong_fields,
 )
@@ -24,8 +26,9 @@ from limpet.registry.formats.adapter_files import HEAD_FILES, LABELS_FILE, PEFT_
 from limpet.registry.formats.json_values import JsonObject, JsonValue
 from limpet.registry.formats.peft_allowed_fields import peft_type_of
 from limpet.registry.formats.safetensors_header import check_header
+from limpet.registry.formats.split_lines import split_problem
 from limpet.registry.formats.strict_json import read_json
-from limpet.registry.formats.task_documents import FORMS, head_problem, outputs_problem, row_problem
+from limpet.registry.formats.task_documents import FORMS, head_problem, outputs_problem
 from limpet.registry.records import reference_outputs, tasks
 from limpet.registry.values import (
     Environment,
@@ -40,11 +43,11 @@ from limpet.registry.versions import MANIFEST_FILE, identity
 __all__ = [
     "BASE_FILE",
     "OUTPUTS_FILE",
-    "RESERVED_FILES",
     "TASK_FILE",
     "BundledBase",
     "BundledVersion",
     "check_entries",
+    "is_reserved",
     "split_file",
 ]
 
@@ -52,7 +55,10 @@ TASK_FILE = "task.json"
 BASE_FILE = "base.json"
 OUTPUTS_FILE = "probe.json"
 _SPLITS = ("train", "validation", "evaluation")
-_LONGEST_LINE = 16 << 20
+_MOST_SPLITS = 1000
+# what a revision adds for evaluation is a split of its own
+_ADDED_SPLIT = re.compile(r"evaluation-r([1-9][0-9]{0,3})", re.ASCII)
+_ADDED_FILE = re.compile(rf"data-{_ADDED_SPLIT.pattern}\.jsonl", re.ASCII)
 
 
 def split_file(split: str) -> str:
@@ -60,8 +66,12 @@ def split_file(split: str) -> str:
     return f"data-{split}.jsonl"
 
 
-RESERVED_FILES = frozenset({MANIFEST_FILE, TASK_FILE, BASE_FILE, OUTPUTS_FILE, *map(split_file, _SPLITS)})
-"""Names of a bundle's own documents; `labels.json` may be one of the version's files too."""
+_RESERVED = frozenset({MANIFEST_FILE, TASK_FILE, BASE_FILE, OUTPUTS_FILE, *map(split_file, _SPLITS)})
+
+
+def is_reserved(name: str) -> bool:
+    """Tell whether an entry is one of a bundle's own; `labels.json` may be one of the version's files too."""
+    return name in _RESERVED or _ADDED_FILE.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,7 @@ def _read(copies: Mapping[str, Path], name: str) -> JsonValue:
     raw = copies[name].read_bytes()
     if len(raw) > LARGEST_JSON:
         raise _bad(f"{name} has {len(raw)} bytes, more than {LARGEST_JSON}")
-    return read_json(raw, name, canonical=name in RESERVED_FILES)
+    return read_json(raw, name, canonical=is_reserved(name))
 
 
 def _check_files(manifest: JsonObject, entries: Mapping[str, FileEntry]) -> tuple[FileEntry, ...]:
@@ -149,11 +159,11 @@ def _check_files(manifest: JsonObject, entries: Mapping[str, FileEntry]) -> tupl
     if not files or names != sorted(set(names)):
         raise _bad(f"the files of {MANIFEST_FILE} are not in the order of their names, each once")
     for file in files:
-        if file.name in RESERVED_FILES:
+        if is_reserved(file.name):
             raise _bad(f"{file.name} can't be a file of a version in a bundle")
         if entries.get(file.name) != file:
             raise _bad(f"the entry {file.name[:100]!r} is not the file that {MANIFEST_FILE} lists")
-    if unknown := entries.keys() - set(names) - RESERVED_FILES - {LABELS_FILE}:
+    if unknown := {name for name in entries.keys() - set(names) - {LABELS_FILE} if not is_reserved(name)}:
         raise _bad(f"the entry {min(unknown)!r} is not listed in {MANIFEST_FILE}")
     return files
 
@@ -166,7 +176,8 @@ def _draft(manifest: JsonObject) -> VersionDraft:
 
 
 def _task(document: JsonValue) -> TaskRecord:
-    content = _checked(TASK_FILE, document, TASK)
+    revised = isinstance(document, dict) and not TASK_REVISED.keys().isdisjoint(document)
+    content = _checked(TASK_FILE, document, TASK | TASK_REVISED if revised else TASK)
     # tasks without options have none in their definition
     definition = _checked(f"the definition of {TASK_FILE}", {"options": {}, **content["definition"]}, DEFINITION)
     if (kind := definition["type"]) not in FORMS:
@@ -180,15 +191,30 @@ def _task(document: JsonValue) -> TaskRecord:
         data_digest=content["data_digest"],
         checks=content["checks"],
         created_at=content["created_at"],
+        **{name: content[name] for name in TASK_REVISED if revised},
     )
-    if tuple(split.name for split in record.splits) != _SPLITS:
-        raise _bad(f"the splits of {TASK_FILE} are not {', '.join(_SPLITS)}")
+    _check_split_names([split.name for split in record.splits], record.revision)
     _agree(
         f"data_digest of {TASK_FILE} and of its splits",
         record.data_digest,
         tasks.data_digest(record.definition, record.labels, record.splits),
     )
+    if record.previous == record.data_digest:
+        raise _bad(f"the task of {TASK_FILE} is the revision before itself")
     return record
+
+
+def _check_split_names(names: Sequence[str], revision: int) -> None:
+    if tuple(names[: len(_SPLITS)]) != _SPLITS:
+        raise _bad(f"the splits of {TASK_FILE} are not {', '.join(_SPLITS)}")
+    if len(names) > _MOST_SPLITS:
+        raise _bad(f"{TASK_FILE} has {len(names)} splits, more than {_MOST_SPLITS}")
+    last = 1
+    for name in names[len(_SPLITS) :]:
+        added = _ADDED_SPLIT.fullmatch(name)
+        if added is None or not last < int(added[1]) <= revision:
+            raise _bad(f"the split {name[:60]!r} of {TASK_FILE} is not one that a revision up to {revision} adds")
+        last = int(added[1])
 
 
 def _base(document: JsonValue) -> BundledBase:
@@ -231,6 +257,9 @@ def _check_others(names: set[str], copies: Mapping[str, Path]) -> None:
 
 
 def _splits(task: TaskRecord, entries: Mapping[str, FileEntry], copies: Mapping[str, Path]) -> dict[str, Path]:
+    files = {split_file(split.name) for split in task.splits}
+    if unknown := {name for name in entries if _ADDED_FILE.fullmatch(name)} - files:
+        raise _bad(f"the entry {min(unknown)!r} is no split of {TASK_FILE}")
     present = [split for split in task.splits if split_file(split.name) in entries]
     if not present:
         return {}
@@ -239,26 +268,17 @@ def _splits(task: TaskRecord, entries: Mapping[str, FileEntry], copies: Mapping[
     for split in present:
         name = split_file(split.name)
         _agree(f"digest of {name} and in {TASK_FILE}", entries[name].digest, split.digest)
-        _check_split(copies[name], name, split, task=task)
+        problem = split_problem(
+            copies[name],
+            name,
+            task.definition.type,
+            labels=task.labels,
+            examples=split.examples,
+            label_counts=split.label_counts,
+        )
+        if problem:
+            raise _bad(problem)
     return {split.name: copies[split_file(split.name)] for split in present}
-
-
-def _check_split(path: Path, name: str, split: SplitRecord, *, task: TaskRecord) -> None:
-    kind = task.definition.type
-    counts = dict.fromkeys(task.labels, 0)
-    examples = 0
-    with path.open("rb") as file:
-        while line := file.readline(_LONGEST_LINE):
-            examples += 1
-            row = read_json(line.removesuffix(b"\n"), f"line {examples} of {name}", canonical=True)
-            wrong = row_problem(kind, row, task.labels) if line.endswith(b"\n") else "is no example"
-            if wrong or not isinstance(row, dict):
-                raise _bad(f"line {examples} of {name} {wrong}")
-            for label in FORMS[kind].labels(row[FORMS[kind].key], task.labels):
-                counts[label] += 1
-    _agree(f"examples of {name} and in {TASK_FILE}", examples, split.examples)
-    told = {label: count for label, count in split.label_counts.items() if count}
-    _agree(f"labels of {name} and in {TASK_FILE}", {k: v for k, v in counts.items() if v}, told)
 
 
 def _outputs(draft: VersionDraft, task: TaskRecord, copies: Mapping[str, Path]) -> bytes | None:

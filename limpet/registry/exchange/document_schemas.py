@@ -12,7 +12,17 @@ from limpet.names import check_name
 from limpet.registry.values import Environment
 from limpet.registry.versions.costs import COSTS, LATENCY
 
-__all__ = ["BASE", "DEFINITION", "MANIFEST", "MANIFEST_SINCE_0004", "SPLIT", "TASK", "Check", "wrong_fields"]
+__all__ = [
+    "BASE",
+    "DEFINITION",
+    "MANIFEST",
+    "MANIFEST_SINCE_0004",
+    "SPLIT",
+    "TASK",
+    "TASK_REVISED",
+    "Check",
+    "wrong_fields",
+]
 
 Check = tuple[Callable[[object], bool], str]
 """A test of a field's value, and how to say what it wants."""
@@ -163,6 +173,12 @@ TASK: dict[str, Check] = {
     "checks": _TABLE_FIELD,
     "created_at": _TIME_FIELD,
 }
+TASK_REVISED: dict[str, Check] = {
+    # an evaluation's split has sixteen signs, which is evaluation-r and four digits
+    "revision": (_whole(2, 9999), "the number of a revision after the first"),
+    "previous": _DIGEST_FIELD,
+}
+"""Fields of a task that is not in its first revision."""
 DEFINITION: dict[str, Check] = {
     "name": _NAME_FIELD,
     "type": (_matches(_WORD), "a type of task"),

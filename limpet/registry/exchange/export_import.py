@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shutil
@@ -12,17 +13,17 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from limpet.errors import ConflictError, LimpetError, NotFoundError, UsageError
+from limpet.errors import ConflictError, IntegrityError, LimpetError, NotFoundError, UsageError
 from limpet.names import Reference
 from limpet.registry import versions
 from limpet.registry.exchange.bundle_format import pack, unpack
 from limpet.registry.exchange.bundle_validation import (
     BASE_FILE,
     OUTPUTS_FILE,
-    RESERVED_FILES,
     TASK_FILE,
     BundledVersion,
     check_entries,
+    is_reserved,
     split_file,
 )
 from limpet.registry.formats.adapter_files import LABELS_FILE, labels_document
@@ -33,7 +34,7 @@ from limpet.registry.store import Store
 from limpet.registry.store.blob_removal import recording
 from limpet.registry.system.atomic_files import place_folder
 from limpet.registry.system.failpoints import reach
-from limpet.registry.values import BaseRecord, FileEntry, VersionDraft, VersionRecord
+from limpet.registry.values import BaseRecord, FileEntry, TaskRecord, VersionDraft, VersionRecord
 from limpet.registry.versions import MANIFEST_FILE
 
 __all__ = ["export", "export_bundle", "import_bundle", "new_folder", "write_files"]
@@ -127,12 +128,12 @@ def export_bundle(store: Store, ref: str | Reference, path: Path, *, data: bool 
         LimpetError: The file can't be written.
     """
     version, manifest = _version(store, ref)
-    if taken := sorted(RESERVED_FILES & {file.name for file in version.files}):
+    if taken := next((file.name for file in version.files if is_reserved(file.name)), None):
         raise UsageError(
-            f"{version.reference} has a file {taken[0]}, a name that bundles use themselves.",
+            f"{version.reference} has a file {taken}, a name that bundles use themselves.",
             f"limpet adapter export {version.reference} FOLDER",
         )
-    task = tasks.get(store, version.task)
+    task = _revision_of(store, version, manifest)
     documents = {
         MANIFEST_FILE: manifest.encode("utf-8"),
         TASK_FILE: canonical_json(tasks.content(task)),
@@ -149,7 +150,7 @@ def export_bundle(store: Store, ref: str | Reference, path: Path, *, data: bool 
     for split in task.splits if data else ():
         file = store.blobs.path(split.digest)
         contents[FileEntry(split_file(split.name), split.digest, file.stat().st_size)] = file
-    return pack(path, version.task, version.digest, contents=contents)
+    return pack(path, task.name, version.digest, contents=contents)
 
 
 def import_bundle(store: Store, path: Path) -> tuple[VersionRecord, bool]:
@@ -176,8 +177,9 @@ def import_bundle(store: Store, path: Path) -> tuple[VersionRecord, bool]:
         _check_base(store, bundled)
         known = tasks.check_new(store, bundled.task) is not None
         if not known and not bundled.splits:
+            missing = f"revision {bundled.task.revision} of the task" if bundled.task.previous else "task"
             raise NotFoundError(
-                f"There is no task {bundled.task.name!r} in this home, and the bundle does not bring its data.",
+                f"There is no {missing} {bundled.task.name!r} in this home, and the bundle does not bring its data.",
                 f"limpet task add {bundled.task.name} --data SPEC, or export without --without-data",
             )
         reach("import.checked")
@@ -205,6 +207,18 @@ def _version(store: Store, ref: str | Reference) -> tuple[VersionRecord, str]:
     with store.database.read() as session:
         row = find_version(session, ref)
         return version_records(session, [row])[0], row.manifest
+
+
+def _revision_of(store: Store, version: VersionRecord, manifest: str) -> TaskRecord:
+    """Return the revision that a version was learned on, under the name that its identity has for the task."""
+    task = tasks.of_version(store, version)
+    if task.data_digest != version.data_digest:
+        raise IntegrityError(
+            f"This home has no revision of the task {task.name!r} with the data of {version.reference} "
+            f"({version.data_digest}).",
+            "limpet verify",
+        )
+    return replace(task, definition=replace(task.definition, name=json.loads(manifest)["task"]))
 
 
 def _portable(base: BaseRecord) -> dict[str, Any]:

@@ -118,12 +118,11 @@ def _same(session: Session, record: TaskRecord) -> TaskRecord | None:
     here = same or known.get(record.revision)
     if here is None:
         before, after = known.get(record.revision - 1), known.get(record.revision + 1)
-        if (before is None or before.data_digest == record.previous) and (
-            after is None or after.previous == record.data_digest
-        ):
-            return None
-        here = before or after
-    assert here is not None
+        if before is not None and before.data_digest != record.previous:
+            raise _other_chain(before, record, record.previous)
+        if after is not None and after.previous != record.data_digest:
+            raise _other_chain(after, record, record.data_digest)
+        return None
     if difference := _difference(here, record):
         raise ConflictError(
             f"There is a task {record.name!r} already, and it differs in {difference}; a revision never changes.",
@@ -211,6 +210,16 @@ def _revisions(session: Session, row: TaskRow) -> tuple[TaskRecord, ...]:
     later = session.scalars(select(TaskRevisionRow).where(TaskRevisionRow.task_id == row.id))
     records = [_record(row, row.name), *(_record(revision, row.name) for revision in later)]
     return tuple(sorted(records, key=lambda record: record.revision))
+
+
+def _other_chain(ours: TaskRecord, theirs: TaskRecord, digest: str | None) -> ConflictError:
+    """Return the error of a revision beside one that has no such data digest before it or after it."""
+    fits = ours.data_digest if ours.revision < theirs.revision else ours.previous
+    return ConflictError(
+        f"The revision {theirs.revision} of the task {ours.name!r} does not fit the revision {ours.revision} of this "
+        f"home: the data digest between them is {digest} there and {fits} here, so their data went different ways.",
+        f"limpet task show {ours.name} --revisions; or take it into another home",
+    )
 
 
 def _difference(ours: TaskRecord, theirs: TaskRecord) -> str:
