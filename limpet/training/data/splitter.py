@@ -20,7 +20,7 @@ from limpet.training.task_types import TaskType
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["NearDuplicates", "SplitName", "Splitter"]
+__all__ = ["NearDuplicates", "Row", "SplitName", "Splitter"]
 
 _EVALUATION_SHARE = 0.3
 _VALIDATION_SHARE = 0.2
@@ -35,7 +35,9 @@ NearDuplicates = Literal["drop", "report", "keep"]
 SplitName = Literal["train", "validation", "evaluation"]
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """A row of a source: its text, its plain target, and the part of the source that it came from."""
+
     text: Text
     target: Hashable
     part: str
@@ -103,6 +105,10 @@ class Splitter:
         self._left_out = over
         self.checks["overlong_dropped"] = len(over)
 
+    def usable(self) -> list[Row]:
+        """Return the rows, each text once, without those that are longer than the limits and left out."""
+        return [row for at, row in enumerate(self.rows) if at not in self._left_out]
+
     def make_labels(self, class_names: Sequence[str], given: Sequence[str] | None) -> None:
         """Find the labels and their order."""
         if not self.kind.labelled:
@@ -113,7 +119,7 @@ class Splitter:
         if without := [name for name in class_names if name not in labels]:
             self.checks["notes"].append(f"no example has the {_plural('label', without)} of the data's own list")
 
-    def _read(self, source: Source) -> list[_Row]:
+    def _read(self, source: Source) -> list[Row]:
         rows = []
         self._read_target, note = self.kind.reader([cell for pool in source.pools.values() for cell in pool.targets])
         self.checks["notes"] += [note] if note else []
@@ -143,13 +149,13 @@ class Splitter:
                         f"{pool.where}: row {number} has no {noun} in column {source.target_column!r}.",
                         f"fill it in or take the row out, or name another column with --{noun} COL",
                     )
-                rows.append(_Row(text, target, part))
+                rows.append(Row(text, target, part))
         return rows
 
-    def _without_duplicates(self, rows: list[_Row]) -> tuple[list[_Row], list[str]]:
+    def _without_duplicates(self, rows: list[Row]) -> tuple[list[Row], list[str]]:
         # what was given for evaluation stays there, and its copies elsewhere go
         rows.sort(key=lambda row: _DRAWS[row.part])
-        row_of_text: dict[str, _Row] = {}
+        row_of_text: dict[str, Row] = {}
         conflicts = set()
         for row in rows:
             key = normalise(flat_text(row.text))

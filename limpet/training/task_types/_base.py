@@ -172,6 +172,20 @@ class TaskType(Generic[Plain]):
         """Return an example's target, from what a split stores."""
         return value
 
+    def plain(self, value: Any, labels: tuple[str, ...]) -> Any:
+        """Return the plain target of what a split stores: the reverse of `encode`."""
+        return self.decode(value)
+
+    def relabelled(self, prediction: Any, own: tuple[str, ...], wanted: tuple[str, ...]) -> Any:
+        """Return a prediction made under a label map as one under another; a label that is not there keeps its name.
+
+        Args:
+            prediction: What a head of this type answered.
+            own: The label map that it answered under.
+            wanted: The label map to say it in.
+        """
+        return prediction
+
     def check_training(self, targets: Sequence[Any]) -> None:
         """Refuse plain targets of a training split that nothing can be learned from.
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from limpet.errors import DataError
+from limpet.registry.formats.json_values import JsonValue
 
-__all__ = ["read_label"]
+__all__ = ["read_label", "relabelled"]
+
+
+def relabelled(label: JsonValue, own: tuple[str, ...], wanted: tuple[str, ...]) -> JsonValue:
+    """Return the id under another label map of a label that is an id under its own; else its name."""
+    if not isinstance(label, int) or not 0 <= label < len(own):
+        return label
+    return wanted.index(own[label]) if own[label] in wanted else own[label]
 
 
 def read_label(value: object) -> str | None:

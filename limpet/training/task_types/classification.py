@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from limpet.errors import DataError
+from limpet.registry.formats.json_values import JsonValue
 from limpet.training.metrics.metric import ACCURACY, MACRO_F1
 from limpet.training.task_types._base import TaskType
-from limpet.training.task_types._labels import read_label
+from limpet.training.task_types._labels import read_label, relabelled
 
 if TYPE_CHECKING:
     from limpet.training.heads.base import Head
@@ -51,6 +52,14 @@ class Classification(TaskType[str]):
     def encode(self, target: str, labels: tuple[str, ...]) -> int:
         """Return the label's id."""
         return labels.index(target)
+
+    def plain(self, value: int, labels: tuple[str, ...]) -> str:
+        """Return the label's name."""
+        return labels[value]
+
+    def relabelled(self, prediction: JsonValue, own: tuple[str, ...], wanted: tuple[str, ...]) -> JsonValue:
+        """See `TaskType.relabelled`."""
+        return relabelled(prediction, own, wanted)
 
 
 TASK_TYPE = Classification()

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from limpet.registry.formats.json_values import JsonValue
 from limpet.training.metrics.metric import MACRO_F1, Metric, equal, exact, f1, mean
 from limpet.training.metrics.units import SHARE
 from limpet.training.task_types._base import TaskType
-from limpet.training.task_types._labels import read_label
+from limpet.training.task_types._labels import read_label, relabelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +103,20 @@ class MultiLabel(TaskType[tuple[str, ...]]):
     def decode(self, value: list[int]) -> tuple[int, ...]:
         """Return the ids."""
         return tuple(value)
+
+    def plain(self, value: list[int], labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the labels' names, sorted."""
+        return tuple(sorted(labels[one] for one in value))
+
+    def relabelled(
+        self, prediction: Sequence[JsonValue], own: tuple[str, ...], wanted: tuple[str, ...]
+    ) -> tuple[JsonValue, ...]:
+        """See `TaskType.relabelled`; ids in their order, then names."""
+        return tuple(sorted((relabelled(one, own, wanted) for one in prediction), key=_order))
+
+
+def _order(label: JsonValue) -> tuple[bool, JsonValue]:
+    return not isinstance(label, int), label
 
 
 def _labels_of(cell: object, separator: str) -> tuple[str, ...] | None:
