@@ -149,16 +149,17 @@ class Home:
         backbone = self.backbone(progress)
         told = progress or SILENT
         wanted = (audits.DRIFT if drift is None else drift, audits.CONFIDENCE if confidence is None else confidence)
-        found = []
+        found, anew = [], monitor.Part(bypass_cache=True)
         for version in chosen:
             if audit:
                 found.append(
                     audits.audit(self.store, backbone, version, drift=wanted[0], confidence=wanted[1], progress=told)
                 )
                 continue
-            found.append(monitor.evaluate(self.store, backbone, version, progress=told, bypass_cache=True))
-            if note := hold_against_reference(self.store, found[-1], read_contents(self.store)):
-                told.note(note)
+            for evaluation in monitor.evaluate_parts(self.store, backbone, version, part=anew, progress=told):
+                found.append(evaluation)
+                if note := hold_against_reference(self.store, evaluation, read_contents(self.store)):
+                    told.note(note)
         # after the last one, so that no alarm hides another
         check_no_alarm(self.store, [version.reference for version in chosen])
         return tuple(found)
@@ -185,9 +186,12 @@ class Home:
             from limpet.training.progress import SILENT
 
             backbone = self.backbone(progress)
-        now = monitor.evaluate(self.store, backbone, version, progress=progress or SILENT, bypass_cache=True)
-        alarms.accept(self.store, version.reference, evaluation=now.id, reason=reason)
-        return now
+        parts = monitor.evaluate_parts(
+            self.store, backbone, version, part=monitor.Part(bypass_cache=True), progress=progress or SILENT
+        )
+        ids = [evaluation.id for evaluation in parts]
+        alarms.accept(self.store, version.reference, evaluations=ids, reason=reason)
+        return parts[0]
 
     def predict(self, task: str, texts: Sequence[str]) -> tuple[Prediction, ...]:
         """Classify texts with a version of a task: `task`, `task@3` or `task@alias`.

@@ -17,7 +17,7 @@ from limpet.forgetting.monitor.kept_predictions import read_predictions
 from limpet.forgetting.monitor.replacement import comparable, compare_versions, predecessor
 from limpet.forgetting.monitor.replacement_values import Replacement, latest
 from limpet.registry import versions
-from limpet.registry.records import gate_refusals, streams
+from limpet.registry.records import gate_refusals, streams, tasks
 from limpet.registry.records.rows import PRODUCTION
 
 if TYPE_CHECKING:
@@ -180,10 +180,16 @@ def _replacement(
         return found
     from limpet.forgetting.monitor import monitor
 
+    task = tasks.get(context.store, version.task)
+    lacking = [
+        (one, monitor.Part(split.name, bypass_cache=True, task=task))
+        for one in (old, version)
+        for split in task.evaluation_parts
+        if comparable(context.store, one.reference, split) is None
+    ]
     try:
-        for one in (old, version):
-            if comparable(context.store, one.reference) is None:
-                monitor.evaluate(context.store, context.backbone(progress), one, progress=progress, bypass_cache=True)
+        for one, part in lacking:
+            monitor.evaluate(context.store, context.backbone(progress), one, part=part, progress=progress)
     except LimpetError as error:
         return replace(found, reason=f"it can't be evaluated: {error.message.rstrip('.')}")
     return compare_versions(context.store, old.reference, version.reference, read=read, answers=False)

@@ -19,7 +19,7 @@ from limpet.errors import IntegrityError, InterruptedRunError, LimpetError, Usag
 from limpet.forgetting.bench.values import Bench, MethodRow, MethodRun
 from limpet.forgetting.metrics.intervals import score_interval
 from limpet.forgetting.monitor.growth import register_measured
-from limpet.forgetting.monitor.monitor import measure_candidate
+from limpet.forgetting.monitor.monitor import measure_candidate, pooled
 from limpet.registry.formats.canonical import digest_json
 from limpet.registry.store import Store
 from limpet.registry.system.atomic_files import whole_file
@@ -176,12 +176,12 @@ def _measure(run: _Run, name: str, seed: int) -> MethodRun:
         version = register_measured(
             run.store, run.backbone, draft, files=staged.files, measured=measured
         ).version.reference
-    outcome, metric = measured.outcome, run.task.definition.metric
+    metric = run.task.definition.metric
     result = MethodRun(
         method=name,
         seed=seed,
-        score=measured.score,
-        interval=score_interval(metric, outcome.predictions, measured.targets),
+        score=draft.metrics["score"],
+        interval=score_interval(metric, *pooled(measured)),
         cost=draft.cost,
         config=draft.config,
         environment=draft.environment,

@@ -109,17 +109,22 @@ def check_replacement(replacement: Replacement, rules: GateRules) -> tuple[Cross
             return ()
         return (Crossing("replaced-unknown", replacement.sentence(), replacement.task),)
     lost, pair = -replacement.change, f"{replacement.new} in the place of {replacement.old}"
+    # what is lost on the old rows is not thinned out by new ones, nor the other way round
+    flips = [
+        (
+            "replaced-flips",
+            f"replaced_negative_flip_rate{f' on the {rows.rows} rows' if rows.rows else ''}",
+            rows.negative_flip_rate,
+            own.max_negative_flips,
+        )
+        for rows in (replacement, *replacement.parts)
+    ]
     return tuple(
         Crossing(rule, f"{pair}: {key} is {value:.4f}, above the limit of {limit:g}.", replacement.task)
         for rule, key, value, limit in (
             ("replaced-forgetting", f"the {replacement.metric} lost", lost, forgetting),
             ("replaced-worst", f"the {replacement.metric} lost", lost, rules.max_worst),
-            (
-                "replaced-flips",
-                "replaced_negative_flip_rate",
-                replacement.negative_flip_rate,
-                own.max_negative_flips,
-            ),
+            *flips,
         )
         if limit is not None and value is not None and value > limit + _ROUNDING
     )

@@ -88,7 +88,7 @@ def audit(
             for at, place in enumerate(drawn)
         ):
             return audited
-    now = monitor.evaluate(store, backbone, version, progress=progress, bypass_cache=True)
+    now = monitor.evaluate(store, backbone, version, part=monitor.Part(bypass_cache=True), progress=progress)
     if note := hold_against_reference(store, now, read):
         progress.note(note)
     return now
@@ -98,7 +98,7 @@ def _reference(store: Store, backbone: Backbone, version: VersionRecord) -> Eval
     """The version's reference, where it is of this very base, data and environment."""
     data = tasks.get(store, version.task).split("evaluation").digest
     wanted = (backbone.record.digest, data, current_environment(backbone.evaluation_dtype))
-    reference = reference_evaluation(store, version.reference)
+    reference = reference_evaluation(store, version.reference, data)
     if reference is None or (reference.base_digest, reference.data_digest, reference.environment) != wanted:
         return None
     return reference

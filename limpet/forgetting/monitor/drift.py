@@ -39,10 +39,8 @@ def hold_against_reference(store: Store, now: EvaluationRecord, read: ReadConten
     Raises:
         IntegrityError: Kept predictions are missing or corrupt.
     """
-    reference = reference_evaluation(store, now.version)
+    reference = reference_evaluation(store, now.version, now.data_digest)
     if reference is None or reference.id == now.id or now.state != now.version:
-        return ""
-    if reference.data_digest != now.data_digest:
         return ""
     if all(read(reference)[key] == read(now)[key] for key in ("predictions", "targets")):
         return ""

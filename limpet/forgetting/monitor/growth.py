@@ -12,7 +12,7 @@ from pathlib import Path
 from limpet.errors import ConflictError
 from limpet.forgetting.monitor.drift import hold_against_reference
 from limpet.forgetting.monitor.kept_predictions import read_contents
-from limpet.forgetting.monitor.monitor import Measured, evaluate, measure_candidate, record_evaluation
+from limpet.forgetting.monitor.monitor import Measured, Part, evaluate_parts, measure_candidate, record_evaluation
 from limpet.registry import versions
 from limpet.registry.records import streams, tasks
 from limpet.registry.store import Store
@@ -35,11 +35,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Added:
-    """A version with its own evaluation; `created` is false where identical bytes were registered before."""
+    """A version with its own evaluations; `created` is false where identical bytes were registered before.
+
+    `evaluation` is of the rows that the task was evaluated on from the beginning, `others` of those that its
+    revisions added.
+    """
 
     version: VersionRecord
     created: bool
     evaluation: EvaluationRecord
+    others: tuple[EvaluationRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,20 +90,21 @@ def measure_and_register(
 
 
 def register_measured(
-    store: Store, backbone: Backbone, draft: VersionDraft, *, files: Mapping[str, Path], measured: Measured
+    store: Store, backbone: Backbone, draft: VersionDraft, *, files: Mapping[str, Path], measured: Sequence[Measured]
 ) -> Added:
     """Register what `measure_candidate` has measured, and keep the evaluation and a probe.
 
     Raises:
         IntegrityError: A file does not fit the base, an answer is not finite, or the base was changed.
     """
-    inputs = reference_outputs.reference_inputs(store, tasks.get(store, draft.task))
+    inputs = reference_outputs.reference_inputs(store, tasks.of_version(store, draft))
     outputs = reference_outputs.compute(
         backbone, draft.method, files, inputs=inputs, max_length=int(draft.config["max_length"])
     )
     backbone.check_untouched()
     version, created = versions.register(store, draft, files, outputs=outputs)
-    return Added(version, created, record_evaluation(store, backbone, version, state=version, measured=measured))
+    first, *others = (record_evaluation(store, backbone, version, state=version, measured=part) for part in measured)
+    return Added(version, created, first, tuple(others))
 
 
 def keep_row(
@@ -111,13 +117,17 @@ def keep_row(
     Raises:
         IntegrityError: A file is corrupt, or the base was changed.
     """
-    evaluations = [
-        evaluate(store, backbone, answers.version, state=answers.state, progress=progress) for answers in row.others
-    ]
+    evaluations = []
     contents = read_contents(store)
-    for evaluation in evaluations:
-        if note := hold_against_reference(store, evaluation, contents):
-            progress.note(note)
+    for answers in row.others:
+        version = answers.version
+        # a stream goes on with the data that it began with; a home looks at what its tasks are now
+        task = tasks.get(store, version.task) if row.arm is None else tasks.of_version(store, version)
+        parts = evaluate_parts(store, backbone, version, state=answers.state, part=Part(task=task), progress=progress)
+        evaluations.append(parts[0])
+        for evaluation in parts:
+            if note := hold_against_reference(store, evaluation, contents):
+                progress.note(note)
     # what still answers for a task that was learned again is evaluated too; the row has the new version
     cells = {evaluation.task: evaluation.id for evaluation in evaluations}
     cells |= {one.version.task: one.evaluation.id for one in added}

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from limpet.registry.formats.canonical import canonical_json
+from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import (
     SERVED_AGREEMENT,
     EvaluationDraft,
     EvaluationRecord,
+    SplitRecord,
     TaskRecord,
     VersionDraft,
     VersionRecord,
@@ -32,31 +34,38 @@ from limpet.training.evaluation.predict_split import AttachedModel, predict_spli
 from limpet.training.evaluation.served import agreement
 from limpet.training.model.task_model import Answering, active, version_files
 from limpet.training.progress import SILENT, Progress
-from limpet.training.task_types import score
+from limpet.training.task_types import score, task_type
 
 __all__ = [
+    "EVERYTHING",
     "Answering",
     "Measured",
     "Part",
     "evaluate",
+    "evaluate_parts",
     "evaluate_sample",
     "measure",
     "measure_candidate",
+    "pooled",
     "record_evaluation",
 ]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """An outcome with the score it amounts to, and the digest of the batch plan it was computed by.
+    """An outcome on examples of a split, with the score it amounts to, and the digest of its batch plan.
 
-    `counts` says what the texts lost on their way, such as words beyond the longest text. `loaded` has the digests of
-    what was on the base in memory afterwards: the head, the adapter's weights, and every buffer of the model.
+    The predictions are those of the outcome, under the label map of the task. `counts` says what the texts lost on
+    their way, such as words beyond the longest text. `loaded` has the digests of what was on the base in memory
+    afterwards: the head, the adapter's weights, and every buffer of the model.
     `inputs` is what the model was given; see `limpet.training.evaluation.inputs`. `served` says how the answers that
     are served agree with these, for a version that is to be registered.
     """
 
+    split: SplitRecord
+    metric: str
     outcome: Outcome
+    predictions: Sequence[Any]
     score: float
     targets: tuple[Any, ...]
     plan_digest: str
@@ -68,16 +77,23 @@ class Measured:
 
 @dataclass(frozen=True)
 class Part:
-    """Which examples are answered: a split, or those of its examples at `indices`.
+    """Which examples are answered: a split of a task, or those of its examples at `indices`.
+
+    `task` is the revision that has the split; null takes the newest.
 
     The layers of the frozen base that no method stands before give for the same texts what they gave (see
     `limpet.training.evaluation.predict_split`). Some examples, and whatever has to `bypass_cache`, are
     answered by every layer.
     """
 
-    split: Literal["validation", "evaluation"] = "evaluation"
+    split: str = "evaluation"
     indices: tuple[int, ...] | None = None
     bypass_cache: bool = False
+    task: TaskRecord | None = None
+
+
+EVERYTHING = Part()
+"""All examples of the split that a task was evaluated on from the beginning, in its newest revision."""
 
 
 def measure(
@@ -97,26 +113,47 @@ def measure(
     with active(backbone, answering.method, answering.state, head=answering.head) as model:
         attached = AttachedModel(backbone, methods.get(answering.method), model)
         texts = model.encode(backbone.tokenizer, examples, answering.max_length)
+        asked = _Asked(task, task.split(part.split), answering.labels or task.labels, bypass_cache)
         targets = tuple(example.target for example in examples)
-        return _measure(attached, task, texts, targets=targets, bypass_cache=bypass_cache, progress=progress)
+        return _measure(attached, asked, texts, targets=targets, progress=progress)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked about: a split of a task, and the label map that it is answered under."""
+
+    task: TaskRecord
+    split: SplitRecord
+    labels: tuple[str, ...]
+    bypass_cache: bool = False
 
 
 def _measure(
-    attached: AttachedModel,
-    task: TaskRecord,
-    texts: Encoded,
-    *,
-    targets: tuple[Any, ...],
-    bypass_cache: bool,
-    progress: Progress,
+    attached: AttachedModel, asked: _Asked, texts: Encoded, *, targets: tuple[Any, ...], progress: Progress
 ) -> Measured:
     """Score what is attached on texts that were encoded for it."""
-    backbone, model, name = attached.backbone, attached.model, f"evaluate {task.name}"
-    outcome = predict_split(attached, texts, progress=progress, name=name, bypass_cache=bypass_cache)
+    backbone, model, task = attached.backbone, attached.model, asked.task
+    name = f"evaluate {task.name}"
+    outcome = predict_split(attached, texts, progress=progress, name=name, bypass_cache=asked.bypass_cache)
     loaded = model.loaded()
     inputs = describe_inputs(backbone.tokenizer, backbone.model, model.head, encoded=texts)
-    value = score(task.definition.metric, outcome.predictions, targets)
-    return Measured(outcome, value, targets, texts.plan.digest, texts.counts, loaded, inputs)
+    predictions: Sequence[Any] = outcome.predictions
+    if asked.labels != task.labels:
+        kind = task_type(task.definition.type)
+        predictions = [kind.relabelled(answer, asked.labels, task.labels) for answer in predictions]
+    metric = task.definition.metric
+    return Measured(
+        split=asked.split,
+        metric=metric,
+        outcome=outcome,
+        predictions=predictions,
+        score=score(metric, predictions, targets),
+        targets=targets,
+        plan_digest=texts.plan.digest,
+        counts=texts.counts,
+        loaded=loaded,
+        inputs=inputs,
+    )
 
 
 def evaluate(
@@ -125,18 +162,18 @@ def evaluate(
     version: VersionRecord,
     *,
     state: VersionRecord | None = None,
+    part: Part = EVERYTHING,
     progress: Progress = SILENT,
-    bypass_cache: bool = False,
 ) -> EvaluationRecord:
-    """Evaluate a version on its task's evaluation split, and keep predictions and environment.
+    """Evaluate a version on an evaluation split of its task, and keep predictions and environment.
 
     Args:
         store: The home's registry.
         backbone: The base in memory.
         version: Gives task, head and label map.
         state: Gives the method's tensors; by default the version itself.
+        part: Of which revision, which split, and whether every layer is asked; by default what was always evaluated.
         progress: Receives every batch.
-        bypass_cache: Ask every layer; see `measure`.
 
     Raises:
         IntegrityError: A file is corrupt, or a version belongs to another base.
@@ -147,8 +184,9 @@ def evaluate(
         state=version_files(store, backbone, state),
         head=version_files(store, backbone, version),
         max_length=int(version.config["max_length"]),
+        labels=version.labels,
     )
-    task, part = tasks.get(store, version.task), Part(bypass_cache=bypass_cache)
+    task = part.task or tasks.get(store, version.task)
     measured = measure(store, backbone, task, answering=answering, part=part, progress=progress)
     return record_evaluation(store, backbone, version, state=state, measured=measured)
 
@@ -176,7 +214,7 @@ def evaluate_sample(
         IntegrityError: A file is corrupt, or the version belongs to another base.
     """
     task, files = tasks.get(store, version.task), version_files(store, backbone, version)
-    answering = Answering(version.method, files, files, int(version.config["max_length"]))
+    answering = Answering(version.method, files, files, int(version.config["max_length"]), version.labels)
     part = Part(indices=tuple(indices))
     measured = measure(store, backbone, task, answering=answering, part=part, progress=progress)
     return record_evaluation(
@@ -189,6 +227,34 @@ def evaluate_sample(
     )
 
 
+def evaluate_parts(
+    store: Store,
+    backbone: Backbone,
+    version: VersionRecord,
+    *,
+    state: VersionRecord | None = None,
+    part: Part = EVERYTHING,
+    progress: Progress = SILENT,
+) -> tuple[EvaluationRecord, ...]:
+    """Evaluate a version on every evaluation split of its task, or of the revision that `part` names; see `evaluate`.
+
+    Returns:
+        The evaluations in the order of `task.evaluation_parts`.
+    """
+    task = part.task or tasks.get(store, version.task)
+    return tuple(
+        evaluate(
+            store,
+            backbone,
+            version,
+            state=state,
+            part=replace(part, split=split.name, task=task),
+            progress=progress,
+        )
+        for split in task.evaluation_parts
+    )
+
+
 def measure_candidate(
     store: Store,
     backbone: Backbone,
@@ -196,38 +262,62 @@ def measure_candidate(
     *,
     files: Mapping[str, Path],
     progress: Progress = SILENT,
-) -> tuple[VersionDraft, Measured]:
-    """Score a learned adapter on its evaluation split and measure what it costs; nothing is registered.
+) -> tuple[VersionDraft, tuple[Measured, ...]]:
+    """Score a learned adapter on its evaluation splits and measure what it costs; nothing is registered.
 
     Also hold the answers that it would serve against those that the score is made of.
 
     Returns:
-        The draft with its score and all figures of its cost, and what was measured.
+        The draft with its score over all of them and all figures of its cost, and what was measured on each.
 
     Raises:
         IntegrityError: A file does not fit the base, or the base was changed.
     """
-    task = tasks.get(store, draft.task)
-    length = int(draft.config["max_length"])
-    examples = read_split(store, task, "evaluation")
-    targets = tuple(example.target for example in examples)
+    task = tasks.of_version(store, draft)
     with active(backbone, draft.method, files, head=files) as model:
         attached = AttachedModel(backbone, methods.get(draft.method), model)
-        texts = model.encode(backbone.tokenizer, examples, length)
-        measured = _measure(attached, task, texts, targets=targets, bypass_cache=False, progress=progress)
-        # the layers that the evaluation has skipped are asked again: what is served skips none
-        model.lower = None
-        agreed = agreement(attached, texts, outcome=measured.outcome, progress=progress)
+        lower = model.lower
+        measured = []
+        for split in task.evaluation_parts:
+            model.lower = lower
+            asked = _Asked(task, split, draft.labels)
+            examples = read_split(store, task, split.name)
+            texts = model.encode(backbone.tokenizer, examples, int(draft.config["max_length"]))
+            targets = tuple(example.target for example in examples)
+            one = _measure(attached, asked, texts, targets=targets, progress=progress)
+            # the layers that the evaluation has skipped are asked again: what is served skips none
+            model.lower = None
+            agreed = agreement(attached, texts, outcome=one.outcome, progress=progress)
+            measured.append(one if agreed is None else replace(one, served=agreed.content()))
     cost = {**draft.cost, **efficiency(backbone, draft, files, texts=reference_outputs.reference_inputs(store, task))}
     backbone.check_untouched()
-    scores = {"score": measured.score, task.definition.metric: measured.score}
-    if agreed is not None:
-        scores[SERVED_AGREEMENT] = agreed.share
-        measured = replace(measured, served=agreed.content())
-    metrics = {**draft.metrics, **scores, **measured.counts}
-    inputs = {**draft.inputs, "evaluation": measured.inputs["tokens"], "template": measured.inputs["template"]}
+    first = measured[0]
+    metrics = {**draft.metrics, **_scores(measured), **first.counts}
+    inputs = {**draft.inputs, "evaluation": first.inputs["tokens"], "template": first.inputs["template"]}
     cost = figures(cost | {"base_unchanged": True})
-    return replace(draft, metrics=metrics, cost=cost, inputs=inputs), measured
+    return replace(draft, metrics=metrics, cost=cost, inputs=inputs), tuple(measured)
+
+
+def pooled(measured: Sequence[Measured]) -> tuple[list[Any], list[Any]]:
+    """Return the predictions and the targets of several splits together."""
+    predictions = [answer for part in measured for answer in part.predictions]
+    return predictions, [target for part in measured for target in part.targets]
+
+
+def _scores(measured: Sequence[Measured]) -> JsonObject:
+    """Return the score over all rows that were evaluated; of a revised task also that on its old and its new rows."""
+    metric = measured[0].metric
+
+    total = score(metric, *pooled(measured))
+    scores: JsonObject = {"score": total, metric: total}
+    if len(measured) > 1:
+        old, new = (score(metric, *pooled(parts)) for parts in (measured[:-1], measured[-1:]))
+        scores["scores"] = {"old": old, "new": new, "all": total}
+    served = [(len(one.targets), len(one.served["differing"])) for one in measured if one.served]
+    if served:
+        examples, differing = map(sum, zip(*served, strict=True))
+        scores[SERVED_AGREEMENT] = 1 - differing / examples
+    return scores
 
 
 def record_evaluation(
@@ -240,11 +330,10 @@ def record_evaluation(
     audited: Mapping[str, Any] | None = None,
 ) -> EvaluationRecord:
     """Keep what was measured of a version under the weights of `state`; `audited` says what an audit looked at."""
-    task = tasks.get(store, version.task)
     outcome = measured.outcome
     predictions = {
         "schema": 1,
-        "predictions": outcome.predictions,
+        "predictions": measured.predictions,
         "targets": measured.targets,
         "loaded": measured.loaded,
         "inputs": measured.inputs,
@@ -257,14 +346,14 @@ def record_evaluation(
             version=version.reference,
             state=state.reference,
             kind="audit" if audited else "full",
-            split="evaluation",
-            metric=task.definition.metric,
+            split=measured.split.name,
+            metric=measured.metric,
             score=measured.score,
             examples=len(measured.targets),
             predictions_digest=store.blobs.put_bytes(canonical_json(predictions)),
             logits_digest=outcome.logits_digest,
             plan_digest=measured.plan_digest,
-            data_digest=task.split("evaluation").digest,
+            data_digest=measured.split.digest,
             base_digest=backbone.record.digest,
             environment=current_environment(backbone.evaluation_dtype),
             seconds=outcome.seconds,

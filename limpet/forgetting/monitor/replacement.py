@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from limpet.errors import NotFoundError
@@ -17,10 +17,11 @@ from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.records import alarms, evaluations, log, tasks
 from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.store import Store
-from limpet.registry.values import EvaluationRecord, TaskRecord, VersionRecord
+from limpet.registry.values import EvaluationRecord, SplitRecord, TaskRecord, VersionRecord
 from limpet.registry.versions import VersionQuery, alias_history
 from limpet.training.data.stored_splits import read_split
 from limpet.training.task_types import metric as find_metric
+from limpet.training.task_types import score
 
 __all__ = [
     "accepted_losses",
@@ -53,32 +54,50 @@ def predecessor(store: Store, version: VersionRecord, alias: str) -> VersionReco
     return stands if stands.number != version.number else None
 
 
-def reference_evaluation(store: Store, version: str) -> EvaluationRecord | None:
-    """Return the evaluation that a version is held against; null where it was never evaluated.
+def reference_evaluation(store: Store, version: str, data_digest: str | None = None) -> EvaluationRecord | None:
+    """Return the evaluation that a version is held against; null where it was never evaluated on these data.
 
     It is the first one, made when the version was registered, and nothing that a check wrote since; only a person
-    replaces it, by accepting what the version answers now (see `limpet.registry.records.alarms`).
+    replaces it, by accepting what the version answers now (see `limpet.registry.records.alarms`). After labels were
+    corrected it is the same, scored anew.
+
+    Args:
+        store: The open home.
+        version: The version, as `task@1`.
+        data_digest: That of the split; null takes the rows that the version was evaluated on first.
     """
-    if (accepted := alarms.accepted_evaluation(store, version)) is not None:
-        return evaluations.get(store, accepted)
-    of_version = evaluations.full(store, version, version)
-    return of_version[-1] if of_version else None
-
-
-def comparable(store: Store, version: str) -> EvaluationRecord | None:
-    """Return the evaluation by which a version is compared: the first there is of its task's data as they are now."""
-    data = tasks.get(store, version.partition("@")[0]).split("evaluation").digest
-    reference = reference_evaluation(store, version)
-    if reference is not None and reference.data_digest == data:
-        return reference
-    of_this_data = [
-        evaluation for evaluation in evaluations.full(store, version, version) if evaluation.data_digest == data
+    accepted = [
+        evaluation
+        for id_ in alarms.accepted_evaluations(store, version)
+        if (evaluation := evaluations.get(store, id_)) is not None
     ]
-    return of_this_data[-1] if of_this_data else None
+    known = evaluations.of_version(store, version)
+    if data_digest is None:
+        return accepted[0] if accepted else next(iter(known), None)
+    of_data = [evaluation for evaluation in (*accepted, *known) if evaluation.data_digest == data_digest]
+    taken = {evaluation.id for evaluation in accepted}
+    origins = {evaluation.id: evaluation.rescored_from for evaluation in known}
+    return next((one for one in of_data if _comes_from(one.id, taken, origins)), next(iter(of_data), None))
+
+
+def _comes_from(evaluation: int, taken: Collection[int], origins: Mapping[int, int | None]) -> bool:
+    """Tell whether an evaluation is one of these, or was scored anew from one of them."""
+    at: int | None = evaluation
+    while at is not None and at not in taken:
+        at = origins.get(at)
+    return at is not None
+
+
+def comparable(store: Store, version: str, part: SplitRecord) -> EvaluationRecord | None:
+    """Return the evaluation by which a version is compared on a split of its task as it is now; null for none."""
+    return reference_evaluation(store, version, part.digest)
 
 
 def compare_versions(store: Store, old: str, new: str, *, read: ReadPredictions, answers: bool = True) -> Replacement:
     """Compare a version with the one that it replaces, by what both answered to the same examples.
+
+    Where the task has revisions, the comparison is over all its evaluation rows as they are now; `parts` has it for
+    the old rows and for those that the newest revision added.
 
     Args:
         store: The open home.
@@ -91,22 +110,55 @@ def compare_versions(store: Store, old: str, new: str, *, read: ReadPredictions,
         IntegrityError: Kept predictions are missing or corrupt.
     """
     task = tasks.get(store, new.partition("@")[0])
-    before, now = comparable(store, old), comparable(store, new)
     entry = Replacement(task.name, old, new, task.definition.metric, answers=answers)
-    missing = next((name for name, one in ((old, before), (new, now)) if one is None), None)
-    if before is None or now is None:
-        return replace(entry, reason=f"{missing} was not evaluated on the data that the task has now")
-    was, answered = read(before), read(now)
-    if before.metric != now.metric or was.targets != answered.targets:
-        return replace(entry, reason="they were evaluated by other metrics, or on other examples")
+    pairs = []
+    for part in task.evaluation_parts:
+        before, now = comparable(store, old, part), comparable(store, new, part)
+        if before is None or now is None:
+            missing = old if before is None else new
+            return replace(entry, reason=f"{missing} was not evaluated on the data that the task has now")
+        pair = _Pair(part, read(before), read(now))
+        if before.metric != now.metric or pair.was.targets != pair.now.targets:
+            return replace(entry, reason="they were evaluated by other metrics, or on other examples")
+        pairs.append(pair)
+    compared = _compared(store, task, entry, pairs=pairs)
+    if len(pairs) == 1:
+        return compared
+    parts = (
+        _compared(store, task, replace(entry, rows=rows), pairs=some)
+        for rows, some in (("old", pairs[:-1]), ("new", pairs[-1:]))
+    )
+    # one test for each replacement: its parts are counted, and conclude nothing
+    return replace(compared, parts=tuple(replace(part, p_value=None) for part in parts))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What two versions answered to the examples of a split."""
+
+    split: SplitRecord
+    was: KeptPredictions
+    now: KeptPredictions
+
+
+def _compared(store: Store, task: TaskRecord, entry: Replacement, *, pairs: Sequence[_Pair]) -> Replacement:
+    was, now = _pooled([pair.was for pair in pairs]), _pooled([pair.now for pair in pairs])
+    old_score, new_score = (score(entry.metric, one.predictions, one.targets) for one in (was, now))
     return replace(
         entry,
-        old_score=before.score,
-        new_score=now.score,
-        change=now.score - before.score,
-        interval=change_interval(task.name, before.metric, was, now=answered),
+        old_score=old_score,
+        new_score=new_score,
+        change=new_score - old_score,
+        interval=change_interval(task.name, entry.metric, was, now=now),
         examples=len(was.targets),
-        **_flips(store, task, was, now=answered),
+        **_flips(store, task, pairs, was=was, now=now),
+    )
+
+
+def _pooled(parts: Sequence[KeptPredictions]) -> KeptPredictions:
+    return KeptPredictions(
+        tuple(answer for part in parts for answer in part.predictions),
+        tuple(target for part in parts for target in part.targets),
     )
 
 
@@ -129,11 +181,12 @@ def accepted_losses(store: Store, task: str) -> dict[tuple[str, str], str]:
     return reasons
 
 
-def _flips(store: Store, task: TaskRecord, was: KeptPredictions, *, now: KeptPredictions) -> Mapping[str, Any]:
+def _flips(
+    store: Store, task: TaskRecord, pairs: Sequence[_Pair], *, was: KeptPredictions, now: KeptPredictions
+) -> Mapping[str, Any]:
     is_correct = find_metric(task.definition.metric).is_correct
     if is_correct is None:
         return {}
-    triples = list(zip(was.predictions, now.predictions, was.targets, strict=True))
     answers = (was.predictions, now.predictions, was.targets)
     lost, gained = flipped_examples(*answers, is_correct=is_correct)
     return {
@@ -142,16 +195,19 @@ def _flips(store: Store, task: TaskRecord, was: KeptPredictions, *, now: KeptPre
         "p_value": intervals.mcnemar_exact(len(lost), len(gained)),
         "lost_examples": lost,
         "gained_examples": gained,
-        "losses": _losses(store, task, lost[:_LOSSES], triples=triples),
+        "losses": _losses(store, task, lost[:_LOSSES], pairs=pairs),
     }
 
 
-def _losses(
-    store: Store, task: TaskRecord, places: Sequence[int], *, triples: Sequence[tuple[Any, Any, Any]]
-) -> tuple[Loss, ...]:
+def _losses(store: Store, task: TaskRecord, places: Sequence[int], *, pairs: Sequence[_Pair]) -> tuple[Loss, ...]:
     if not places:
         return ()
-    texts = [example.text for example in read_split(store, task, "evaluation")]
+    texts = [example.text for pair in pairs for example in read_split(store, task, pair.split.name)]
+    triples = [
+        triple
+        for pair in pairs
+        for triple in zip(pair.was.predictions, pair.now.predictions, pair.was.targets, strict=True)
+    ]
     return tuple(
         Loss(place, _shown(texts[place]), *(_named(task, answer) for answer in triples[place])) for place in places
     )

@@ -37,6 +37,9 @@ class Replacement:
         reason: Why the two can't be compared, and empty where they can.
         accepted: The reason given by who let the new version take the place although a rule was crossed.
         p_holm: The p-value corrected for all tests of the report; null outside of one, and where no answer changed.
+        rows: `old` or `new` in a part; empty for all rows.
+        parts: The same comparison on the rows that the task had before its newest revision, and on those that it
+            added; empty where there are no such rows.
     """
 
     task: str
@@ -58,6 +61,8 @@ class Replacement:
     reason: str = ""
     accepted: str = ""
     p_holm: float | None = None
+    rows: str = ""
+    parts: tuple[Replacement, ...] = ()
 
     def to_json(self) -> JsonObject:
         """Return the entry as the contract has it."""
@@ -75,6 +80,11 @@ class Replacement:
             said += (
                 f", {lost} of {self.examples} examples lost and {gained} gained (McNemar {in_words.p_value(shown)})"
             )
+        said += "".join(
+            f"; on the {part.rows} rows {part.old_score:.4f} to {part.new_score:.4f}, "
+            f"{len(part.lost_examples)} of {part.examples} lost"
+            for part in self.parts
+        )
         accepted = f"; accepted: {self.accepted}" if self.accepted else ""
         return f"{self.new} {verb} {self.old}: {said}{accepted}."
 

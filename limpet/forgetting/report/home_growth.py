@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from limpet.forgetting.monitor.kept_predictions import ReadPredictions
+from limpet.forgetting.monitor.rescoring import rescored
 from limpet.forgetting.report.arm_runs import ArmRunEvidence
 from limpet.registry import versions
 from limpet.registry.records import evaluations, streams, tasks
@@ -63,7 +64,10 @@ class Growth:
         answering = tuple(versions.look_up(store, self.answering[-1][task]) for task in self.tasks)
         # what was learned by several methods is no arm of one method
         arm = replace(self.arm, method="+".join(sorted({version.method for version in answering})))
-        cells = tuple(self._row(store, index) for index in range(len(self.additions)))
+        # where labels were corrected since, all rows are held against what is right now
+        anew = {task: rescored(store, tasks.get(store, task)) for task in self.tasks}
+        rows = (self._row(store, index) for index in range(len(self.additions)))
+        cells = tuple(tuple(cell and anew[cell.task].get(cell.id, cell) for cell in row) for row in rows)
         since = tuple(map(self.since, self.tasks))
         return ArmRunEvidence(arm, self.tasks, cells, made, read, answering, since)
 

@@ -7,7 +7,7 @@ that somebody accepted last.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -23,7 +23,7 @@ from limpet.registry.system.text_checks import check_reason
 __all__ = [
     "Alarm",
     "accept",
-    "accepted_evaluation",
+    "accepted_evaluations",
     "check_no_alarm",
     "nothing_to_accept",
     "open_alarm",
@@ -77,13 +77,13 @@ def sound(store: Store, version: str, *, evaluation: int, reference: int, detail
         return alarm
 
 
-def accept(store: Store, version: str, *, evaluation: int, reason: str) -> None:
+def accept(store: Store, version: str, *, evaluations: Sequence[int], reason: str) -> None:
     """Resolve the open alarm of a version: what it answers now is what it is held against from here on.
 
     Args:
         store: The open home.
         version: The version, as `task@1`.
-        evaluation: The id of the evaluation that has its answers now.
+        evaluations: The ids of the evaluations that have its answers now, one for each evaluation split of its task.
         reason: Why, for the log.
 
     Raises:
@@ -96,7 +96,9 @@ def accept(store: Store, version: str, *, evaluation: int, reason: str) -> None:
         find_version(session, version)
         if _open(session, version) is None:
             raise nothing_to_accept(version)
-        log.record(session, _ACCEPT, version, detail={"evaluation": evaluation, "reason": reason})
+        first, *others = evaluations
+        detail = {"evaluation": first, "reason": reason} | ({"others": others} if others else {})
+        log.record(session, _ACCEPT, version, detail=detail)
 
 
 def nothing_to_accept(version: str) -> ConflictError:
@@ -120,12 +122,12 @@ def check_no_alarm(store: Store, references: Iterable[str]) -> None:
         )
 
 
-def accepted_evaluation(store: Store, version: str) -> int | None:
-    """Return the id of the evaluation that somebody accepted last for a version; null where nobody did."""
+def accepted_evaluations(store: Store, version: str) -> tuple[int, ...]:
+    """Return the ids of the evaluations that somebody accepted last for a version, one for each split; or none."""
     query = select(LogEventRow).where(LogEventRow.subject == version, LogEventRow.action == _ACCEPT)
     with store.database.read() as session:
         row = session.scalar(query.order_by(_NEWEST_FIRST).limit(1))
-        return None if row is None else int(row.detail["evaluation"])
+        return () if row is None else (int(row.detail["evaluation"]), *map(int, row.detail.get("others", ())))
 
 
 def open_alarm(store: Store, version: str) -> Alarm | None:

@@ -15,6 +15,7 @@ from limpet.registry.database.schema import EvaluationRow
 from limpet.registry.records import log
 from limpet.registry.records.rows import (
     environments_of,
+    find_task,
     find_version,
     measured_fields,
     measurement_columns,
@@ -25,7 +26,7 @@ from limpet.registry.store import Store
 from limpet.registry.store.blob_removal import recording
 from limpet.registry.values import AbilityRecord, EvaluationDraft, EvaluationKind, EvaluationRecord
 
-__all__ = ["add", "evaluation_records", "full", "get", "predictions"]
+__all__ = ["add", "evaluation_records", "full", "get", "of_version", "on_data", "predictions"]
 
 
 def add(store: Store, draft: EvaluationDraft) -> EvaluationRecord:
@@ -46,7 +47,9 @@ def add(store: Store, draft: EvaluationDraft) -> EvaluationRecord:
             f"The predictions of {draft.version} are not stored.", f"limpet evaluate {draft.version}"
         )
     with recording(store, "evaluate", [draft.predictions_digest]) as session:
-        head, backbone = find_version(session, draft.version), find_version(session, draft.state)
+        # what is scored anew was evaluated before, maybe of a version that was deleted since
+        deleted = draft.rescored_from is not None
+        head, backbone = (find_version(session, name, deleted=deleted) for name in (draft.version, draft.state))
         row = EvaluationRow(
             **measurement_columns(session, draft),
             task_id=head.task_id,
@@ -92,6 +95,39 @@ def full(store: Store, version: str, state: str, *, split: str = "evaluation") -
                 EvaluationRow.split == split,
             )
             .order_by(EvaluationRow.id.desc())
+        )
+        return evaluation_records(session, rows.all())
+
+
+def of_version(store: Store, version: str) -> tuple[EvaluationRecord, ...]:
+    """Return every full evaluation of a version under its own weights, on any evaluation split, the oldest first."""
+    with store.database.read() as session:
+        # the evidence of a deleted version stays
+        row = find_version(session, version, deleted=True)
+        rows = session.scalars(
+            select(EvaluationRow)
+            .where(
+                EvaluationRow.version_id == row.id,
+                EvaluationRow.state_version_id == row.id,
+                EvaluationRow.kind == "full",
+                EvaluationRow.split != "validation",
+            )
+            .order_by(EvaluationRow.id)
+        )
+        return evaluation_records(session, rows.all())
+
+
+def on_data(store: Store, task: str, data_digest: str) -> tuple[EvaluationRecord, ...]:
+    """Return every full evaluation of a task on a split, by the split's digest, the oldest first."""
+    with store.database.read() as session:
+        rows = session.scalars(
+            select(EvaluationRow)
+            .where(
+                EvaluationRow.task_id == find_task(session, task).id,
+                EvaluationRow.data_digest == data_digest,
+                EvaluationRow.kind == "full",
+            )
+            .order_by(EvaluationRow.id)
         )
         return evaluation_records(session, rows.all())
 

@@ -9,7 +9,8 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from limpet.errors import UsageError
+from limpet.errors import NotFoundError, UsageError
+from limpet.names import check_name
 from limpet.registry.formats.canonical import canonical_json, digest_bytes
 from limpet.registry.records import tasks
 from limpet.registry.store import Store
@@ -136,10 +137,7 @@ def add_task(store: Store, request: TaskRequest) -> TaskRecord:
     Raises:
         ConflictError: Another task has this name.
     """
-    same = (
-        task for task in tasks.list_all(store) if (task.name, task.definition.data) == (request.name, request.data)
-    )
-    recorded = next(same, None)
+    recorded = _recorded(store, request)
     # what is on record already was counted, or is by training
     counts = recorded is None or request.overlong != "cut"
     tokenizer = find_tokenizer(store) if counts else None
@@ -149,3 +147,13 @@ def add_task(store: Store, request: TaskRequest) -> TaskRecord:
     for content in contents.values():
         store.blobs.put_bytes(content)
     return tasks.add(store, record)
+
+
+def _recorded(store: Store, request: TaskRequest) -> TaskRecord | None:
+    """Return the task as it was added before, if these were its data."""
+    check_name("task", request.name)
+    try:
+        known = tasks.revisions(store, request.name)
+    except NotFoundError:
+        return None
+    return next((task for task in known if task.definition.data == request.data), None)

@@ -22,7 +22,7 @@ from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now
 from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
 from limpet.training.batching.examples import Text, flat_text
-from limpet.training.data.baseline import constant_score
+from limpet.training.data.description.baseline import constant_score
 from limpet.training.data.duplicates import Shingles, normalise
 from limpet.training.data.label_order import look_alikes, order_labels
 from limpet.training.data.overlong import find_tokenizer

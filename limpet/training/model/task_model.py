@@ -194,12 +194,16 @@ def base_modules(backbone: Backbone) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class Answering:
-    """What answers for a task: a method's tensors (`state`) and a head, registered or staged."""
+    """What answers for a task: a method's tensors (`state`) and a head, registered or staged.
+
+    `labels` is the label map that the head answers under; null where it is that of the task that it is asked about.
+    """
 
     method: str
     state: Mapping[str, Path]
     head: Mapping[str, Path]
     max_length: int
+    labels: tuple[str, ...] | None = None
 
 
 def check_base(backbone: Backbone, version: VersionRecord) -> None:

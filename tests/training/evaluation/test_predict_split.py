@@ -58,7 +58,7 @@ def test_evaluations_agree_bit_by_bit(
     backbone, version = Home(home.store).backbone(), versions.resolve(home.store, "typed@1")
     asked, counts, records = Asked(monkeypatch, first_layer(backbone)), [], []
     for bypass_cache in (True, False, False):
-        records.append(monitor.evaluate(home.store, backbone, version, bypass_cache=bypass_cache))
+        records.append(monitor.evaluate(home.store, backbone, version, part=monitor.Part(bypass_cache=bypass_cache)))
         counts.append(asked.texts)
         asked.texts = 0
     examples = task.split("evaluation").examples
@@ -148,6 +148,7 @@ def test_a_decoder_s_top_layers_read_what_is_kept_too(tmp_path: Path, monkeypatc
     version = home.train("typed", TOP).version
     backbone = home.backbone()
     first, second = (
-        monitor.evaluate(home.store, backbone, version, bypass_cache=bypass_cache) for bypass_cache in (True, False)
+        monitor.evaluate(home.store, backbone, version, part=monitor.Part(bypass_cache=bypass_cache))
+        for bypass_cache in (True, False)
     )
     assert first.logits_digest == second.logits_digest
