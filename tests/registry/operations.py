@@ -102,7 +102,7 @@ def _with_an_alarm(store: Store) -> None:
 def _accept(store: Store) -> None:
     # what was accepted has no alarm that could be accepted again
     if alarms.open_alarm(store, "news@1"):
-        alarms.accept(store, "news@1", evaluation=2, reason="a newer library")
+        alarms.accept(store, "news@1", evaluations=[2], reason="a newer library")
 
 
 def _roll_back(store: Store) -> None:
