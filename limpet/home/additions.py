@@ -92,8 +92,9 @@ def train(
         from limpet.training.model.fast_paths import describe
 
     rules = terms.rules(context.path)
-    _check_unprotected(context, task, terms)
     record = tasks.get(context.store, task)
+    task = record.name
+    _check_unprotected(context, task, terms)
     if start.resume:
         settings, interrupted = _resumed(context, task, settings, progress=progress)
         start = interrupted or start
@@ -202,9 +203,9 @@ def _promote_and_mirror(
         trained,
         version=version,
         promoted=promoted,
-        warnings=(*_cut_warnings(store, version), *warnings),
+        warnings=(*_cut_warnings(store, version), *_seen_warnings(version), *warnings),
         replaced=judgement.outcome(promoted is not None or (terms.promote is None and answers)),
-        majority_baseline=majority_baseline(store, tasks.get(store, version.task)),
+        majority_baseline=majority_baseline(store, tasks.of_version(store, version)),
     )
 
 
@@ -249,8 +250,20 @@ def _cut_warnings(store: Store, version: VersionRecord) -> list[str]:
     """Say what of its task's examples a version did not see whole."""
     from limpet.training.data.overlong import describe
 
-    sizes: dict[str, int] = {split.name: split.examples for split in tasks.get(store, version.task).splits}
+    sizes: dict[str, int] = {split.name: split.examples for split in tasks.of_version(store, version).splits}
     return describe(version.metrics.get("cut") or {}, sizes, int(version.config["max_length"]))
+
+
+def _seen_warnings(version: VersionRecord) -> list[str]:
+    """Say which of its evaluation examples the versions that it comes from were trained on."""
+    seen = version.metrics.get("seen_before")
+    if not seen:
+        return []
+    without = "" if seen["score_without"] is None else f"; without them the score is {seen['score_without']:.4f}"
+    return [
+        f"{seen['examples']} evaluation examples are, or resemble, what {seen['from']} or those before it were "
+        f"trained on{without}"
+    ]
 
 
 def _check_unprotected(context: HomeContext, task: str, terms: AdditionTerms) -> None:

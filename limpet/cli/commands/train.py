@@ -9,7 +9,7 @@ import click
 from limpet.cli.commands._trained import mirroring_after, show_trained
 from limpet.cli.invocation.command import Command
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
-from limpet.cli.invocation.key_values import parse_settings
+from limpet.cli.invocation.key_values import parse_settings, whole_number
 from limpet.loading import loading
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ __all__ = ["command"]
 @click.option("--without", multiple=True, hidden=True)
 @click.option("--max-seconds", type=float, metavar="S", help="End training after this long.")
 @click.option("--from", "start_from", metavar="VERSION", help="Begin with the tensors of a version.")
+@click.option(
+    "--replay", metavar="N|all", help="How many of the rows that --from was learned on are learned again. [all]"
+)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of an interrupted run.")
 @click.option("--no-monitor", is_flag=True, help="Do not evaluate the earlier tasks again.")
 @click.option("--promote", metavar="ALIAS", help="Move this alias to the new version, if the gate lets it.")
@@ -61,6 +64,8 @@ def command(
     if options["method"]:
         invocation.note_renamed(options["method"])
     given = {name: value for name, value in options.items() if value not in (None, ())}
+    if (replay := given.pop("replay", None)) not in (None, "all"):
+        given["replay"] = whole_number("--replay", replay, "a number of rows, or all")
     if pairs:
         given["method_settings"] = parse_settings(pairs)
     home = invocation.open()

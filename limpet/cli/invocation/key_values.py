@@ -1,10 +1,10 @@
-"""`--set KEY=VALUE`."""
+"""Values of options that have a form of their own: `--set KEY=VALUE`, numbers beside words."""
 
 from __future__ import annotations
 
 from limpet.errors import UsageError
 
-__all__ = ["parse_settings"]
+__all__ = ["parse_settings", "whole_number"]
 
 
 def parse_settings(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -22,3 +22,19 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, str]:
             raise UsageError(f"--set {key} stands twice.", f"--set {pair}")
         settings[key] = value
     return settings
+
+
+def whole_number(option: str, text: str, wanted: str) -> int:
+    """Return the whole number that an option was given.
+
+    Args:
+        option: The option, such as `--replay`.
+        text: What was typed.
+        wanted: What it takes, for the message.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"{option} takes {wanted}, not {text!r}.", f"{option} 100")
+    return int(text)

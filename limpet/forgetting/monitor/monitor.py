@@ -31,6 +31,7 @@ from limpet.training.evaluation import reference_outputs
 from limpet.training.evaluation.cost import efficiency
 from limpet.training.evaluation.inputs import describe_inputs
 from limpet.training.evaluation.predict_split import AttachedModel, predict_split
+from limpet.training.evaluation.seen_before import seen_before
 from limpet.training.evaluation.served import agreement
 from limpet.training.model.task_model import Answering, active, version_files
 from limpet.training.progress import SILENT, Progress
@@ -292,10 +293,28 @@ def measure_candidate(
     cost = {**draft.cost, **efficiency(backbone, draft, files, texts=reference_outputs.reference_inputs(store, task))}
     backbone.check_untouched()
     first = measured[0]
-    metrics = {**draft.metrics, **_scores(measured), **first.counts}
+    metrics = {**draft.metrics, **_scores(measured), **_unseen(store, draft, task, measured=measured), **first.counts}
     inputs = {**draft.inputs, "evaluation": first.inputs["tokens"], "template": first.inputs["template"]}
     cost = figures(cost | {"base_unchanged": True})
     return replace(draft, metrics=metrics, cost=cost, inputs=inputs), tuple(measured)
+
+
+def _unseen(store: Store, draft: VersionDraft, task: TaskRecord, *, measured: Sequence[Measured]) -> JsonObject:
+    """Return how many rows the parents were trained on for other tasks, and the score without them; or nothing.
+
+    In a stream, tasks follow each other by design, and the matrix says what comes of it.
+    """
+    seen = {} if "stream" in draft.lineage else seen_before(store, task, draft.parent)
+    if not seen:
+        return {}
+    pairs = [
+        pair
+        for part in measured
+        for at, pair in enumerate(zip(part.predictions, part.targets, strict=True))
+        if at not in set(seen.get(part.split.name, ()))
+    ]
+    rest = score(measured[0].metric, *map(list, zip(*pairs, strict=True))) if pairs else None
+    return {"seen_before": {"examples": sum(map(len, seen.values())), "from": draft.parent, "score_without": rest}}
 
 
 def pooled(measured: Sequence[Measured]) -> tuple[list[Any], list[Any]]:

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from limpet.loading import loading
 from limpet.registry.records import tasks
 
 if TYPE_CHECKING:
     from limpet.home.context import HomeContext
     from limpet.registry.values import TaskRecord
+    from limpet.training.data.task_diff import TaskDifference
+    from limpet.training.progress import Progress
 
-__all__ = ["Tasks"]
+__all__ = ["RevisionOptions", "Tasks"]
+
+
+class RevisionOptions(TypedDict, total=False):
+    """What `home.task.revise` takes beside the data; what is left out is as in the revision before.
+
+    `text_column` and `target_column` name columns, `labels` the order of the labels (new ones stand last by default);
+    `train_size` and `eval_size` say how many of the new rows are trained and evaluated on.
+    """
+
+    text_column: str | None
+    target_column: str | None
+    labels: Sequence[str] | None
+    train_size: int | None
+    eval_size: int | None
 
 
 class Tasks:
@@ -28,12 +45,55 @@ class Tasks:
 
         return add_task(self._context.store, TaskRequest(name, data, **options))
 
+    def revise(
+        self, name: str, data: str, *, progress: Progress | None = None, **options: Unpack[RevisionOptions]
+    ) -> TaskRecord:
+        """Make the next revision of a task out of more rows, corrected targets or new labels.
+
+        `data` may have all rows again or only those that are new or corrected: a text that the task has already keeps
+        its place, and takes the target that it has now. What was evaluated on stays; where its targets were
+        corrected, every evaluation that is kept is scored anew. New rows for evaluation are a split of their own.
+
+        Args:
+            name: The task.
+            data: The data SPEC, as in `add`.
+            progress: Receives what could not be scored anew.
+            options: See `RevisionOptions`.
+
+        Returns:
+            The revision; the newest there is where the data change nothing.
+
+        Raises:
+            NotFoundError: There is no such task or data.
+            DataError: The data can't serve as such a task.
+        """
+        with loading():
+            from limpet.forgetting.monitor.rescoring import rescore
+            from limpet.training.data.revise_task import RevisionRequest, revise_task
+            from limpet.training.progress import SILENT
+
+        record = revise_task(self._context.store, RevisionRequest(name, data, **options))
+        # also where nothing changed: it may have been interrupted here before
+        rescore(self._context.store, record, progress or SILENT)
+        return record
+
+    def revisions(self, name: str) -> tuple[TaskRecord, ...]:
+        """Return every revision of a task, the oldest first."""
+        return tasks.revisions(self._context.store, name)
+
+    def diff(self, a: str, b: str) -> TaskDifference:
+        """Return what tells two revisions apart, `name@r1` and `name@r2`; see `limpet.training.data.task_diff`."""
+        from limpet.training.data.task_diff import compare_tasks
+
+        store = self._context.store
+        return compare_tasks(store, tasks.get(store, a), tasks.get(store, b))
+
     def list(self) -> tuple[TaskRecord, ...]:
         """All tasks, oldest first."""
         return tasks.list_all(self._context.store)
 
     def show(self, name: str) -> TaskRecord:
-        """Return one task."""
+        """Return one task in its newest revision, or in the one of `name@r2`."""
         return tasks.get(self._context.store, name)
 
     def majority_baseline(self, name: str) -> float | None:

@@ -30,7 +30,6 @@ Overlong = Literal["cut", "drop", "refuse"]
 LONGEST_ANSWER = 512
 """No task gets a longer answer than this by default, in tokens; what is longer is counted as cut."""
 _TEXTS_PER_CALL = 1000
-_SPLITS = ("train", "validation", "evaluation")
 _counted: WeakKeyDictionary[Any, dict[str, dict[str, Lengths]]] = WeakKeyDictionary()
 
 
@@ -154,7 +153,7 @@ def describe(found: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int], m
 
 
 def _shares(found: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int], what: str) -> str:
-    shares = (f"{found[name][what]} of {sizes[name]} {name} {what}" for name in _SPLITS if name in found)
+    shares = (f"{found[name][what]} of {sizes[name]} {name} {what}" for name in found)
     return ", ".join(shares)
 
 
@@ -164,9 +163,12 @@ def _lengths(store: Store, tokenizer: PreTrainedTokenizerBase, task: TaskRecord)
     if task.data_digest not in lengths_of_task:
         kind, options = task_type(task.definition.type), task.definition.options
         lengths_of_task[task.data_digest] = {
-            name: lengths_of(
-                tokenizer, kind, [(one.text, one.target) for one in read_split(store, task, name)], options=options
+            split.name: lengths_of(
+                tokenizer,
+                kind,
+                [(one.text, one.target) for one in read_split(store, task, split.name)],
+                options=options,
             )
-            for name in _SPLITS
+            for split in task.splits
         }
     return lengths_of_task[task.data_digest]

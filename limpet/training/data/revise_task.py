@@ -25,7 +25,8 @@ from limpet.training.batching.examples import Text, flat_text
 from limpet.training.data.description.baseline import constant_score
 from limpet.training.data.duplicates import Shingles, normalise
 from limpet.training.data.label_order import look_alikes, order_labels
-from limpet.training.data.overlong import find_tokenizer
+from limpet.training.data.overlong import cut, describe, find_tokenizer
+from limpet.training.data.reading.data_spec import complete
 from limpet.training.data.reading.sources import Source, read_source
 from limpet.training.data.splits import draw, room
 from limpet.training.data.splitter import Row, Splitter
@@ -111,6 +112,7 @@ def revise_task(store: Store, request: RevisionRequest) -> TaskRecord:
         DataError: The data can't serve as such a task.
         ConflictError: Somebody else made another revision meanwhile.
     """
+    request = replace(request, data=complete(request.data))
     known = tasks.get(store, request.name)
     if request.name != known.name:
         raise UsageError(
@@ -123,7 +125,18 @@ def revise_task(store: Store, request: RevisionRequest) -> TaskRecord:
     tasks.check_new(store, record)
     for content in contents.values():
         store.blobs.put_bytes(content)
-    return tasks.add(store, record)
+    return tasks.add(store, _with_cut(store, record))
+
+
+def _with_cut(store: Store, record: TaskRecord) -> TaskRecord:
+    """Count what is longer than the task's limits, if the base's tokenizer is here; else training counts it."""
+    tokenizer = find_tokenizer(store)
+    if tokenizer is None:
+        return record
+    limit = record.definition.max_length
+    counts = cut(store, tokenizer, record, max_length=limit)
+    notes = describe(counts, {split.name: split.examples for split in record.splits}, limit)
+    return replace(record, checks={**record.checks, "cut": counts, "notes": [*record.checks["notes"], *notes]})
 
 
 def _build(store: Store, known: TaskRecord, request: RevisionRequest) -> tuple[TaskRecord, dict[str, bytes]]:
@@ -369,7 +382,6 @@ def _record(
         labels=labels,
         splits=tuple(splits),
         data_digest=tasks.data_digest(definition, labels, splits),
-        # what is cut is counted when it is asked for
         checks=checks | {"majority_baseline": baseline, "cut": None},
         created_at=utc_now(),
         revision=known.revision + 1,

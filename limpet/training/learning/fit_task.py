@@ -16,6 +16,7 @@ from limpet.training.learning.fit_head import fit_head
 from limpet.training.learning.joint_training import NO_JOINT, JointTask
 from limpet.training.learning.loop import Fitted, Validation, fit
 from limpet.training.learning.objectives import Mixture, TaskLoss
+from limpet.training.learning.replayed_rows import training_examples
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.learning.validation import ValidationSplit
 from limpet.training.model.frozen_layer_cache import add_frozen_states
@@ -42,7 +43,13 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
         TrainingError: The loss is not finite.
         UsageError: Nothing but heads is trained, and there is something to learn jointly.
     """
-    examples = read_split(run.store, run.task, "train")
+    examples = training_examples(run)
+    if not examples:
+        raise UsageError(
+            f"{run.task.name!r} has no row that is new or corrected since {run.start and run.start.reference}, and "
+            "none is to be replayed.",
+            "--replay 100",
+        )
     train = model.encode(run.backbone.tokenizer, examples, run.max_length, learning=True)
     validation = ValidationSplit.of(run, run.task, model)
     inputs = {"train": train.inputs_digest(targets=True), "validation": validation.encoded.inputs_digest()}

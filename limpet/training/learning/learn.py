@@ -36,7 +36,7 @@ from limpet.training.learning.run_folder import (
 from limpet.training.learning.run_lock import alone_in
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.model.fast_paths import fast_paths
-from limpet.training.model.head_files import build_head, load_head, save_head, write_labels
+from limpet.training.model.head_files import build_head, grow_head, load_head, save_head, write_labels
 from limpet.training.model.task_model import OtherHead, TaskModel, base_modules
 
 __all__ = ["learn"]
@@ -133,8 +133,11 @@ def _own_head(run: TrainingRun) -> Head:
             max_length=run.max_length,
             seed=run.settings.seed,
         )
-    elif start is not None and start.task == task.name and start.labels == task.labels:
+    elif start is not None and start.task == task.name:
         head = load_head(start.files)
+        if start.labels != task.labels:
+            train = read_split(run.store, task, "train")
+            head = grow_head(head, start.labels, build_head(task, run.backbone.record, train), labels=task.labels)
     else:
         head = _new_head(run, task)
     head.bind_base(run.backbone)

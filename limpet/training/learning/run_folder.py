@@ -15,9 +15,10 @@ from pathlib import Path
 from limpet.errors import IntegrityError, NotFoundError
 from limpet.registry import versions
 from limpet.registry.formats.canonical import canonical_json, digest_file, digest_json
+from limpet.registry.records import tasks
 from limpet.registry.store import Store
 from limpet.registry.system.atomic_files import write_file
-from limpet.registry.values import Environment, VersionDraft
+from limpet.registry.values import Environment, TaskRecord, VersionDraft
 from limpet.training.base.backbone import Backbone
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import version_files
@@ -44,7 +45,10 @@ _JOINT = "companions"
 
 @dataclass(frozen=True)
 class Start:
-    """The adapter that training begins with instead of new tensors; `reference` is its version, if it has one."""
+    """The adapter that training begins with instead of new tensors; `reference` is its version, if it has one.
+
+    `data` is the revision of its task that the version was learned on.
+    """
 
     method: str
     task: str
@@ -52,6 +56,7 @@ class Start:
     files: Mapping[str, Path]
     digest: str
     reference: str | None
+    data: TaskRecord | None = None
 
     @classmethod
     def from_version(cls, store: Store, backbone: Backbone, reference: str) -> Start:
@@ -59,7 +64,8 @@ class Start:
         version = versions.resolve(store, reference)
         files = version_files(store, backbone, version)
         digest = digest_json({file.name: file.digest for file in version.files})
-        return cls(version.method, version.task, version.labels, files, digest, version.reference)
+        data = tasks.of_version(store, version)
+        return cls(version.method, version.task, version.labels, files, digest, version.reference, data)
 
     @classmethod
     def from_staged(cls, staged: Staged) -> Start:

@@ -35,7 +35,9 @@ class TrainingSettings:
     `learning_rate` None means the method's own; `max_length` (tokens) None means the task's; `dtype` is `auto`,
     `bfloat16` or `float32`; `max_seconds` ends training early; `weight_decay` pulls matrices towards 0, and no
     norm, bias, scale or factor (see `limpet.training.learning.weight_decay`); `disable` names optimizations to leave
-    out (see `limpet.training.model.fast_paths.OPTIMIZATIONS`), and was called `without`.
+    out (see `limpet.training.model.fast_paths.OPTIMIZATIONS`), and was called `without`. `replay` is how many of the
+    rows that the version to begin with was learned on are learned again, beside those that are new or corrected
+    since; None means all.
     """
 
     method: str = methods.DEFAULT
@@ -49,6 +51,7 @@ class TrainingSettings:
     max_seconds: float | None = None
     weight_decay: float = 0.01
     disable: tuple[str, ...] = ()
+    replay: int | None = None
     without: InitVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -63,6 +66,9 @@ class TrainingSettings:
     def recorded(self) -> dict[str, Any]:
         """Return the settings as a run's record has them, and every digest of them: with names that never change."""
         settings = asdict(self)
+        if self.replay is None:
+            # as before there was such a thing
+            del settings["replay"]
         return settings | {"without": settings.pop("disable")}
 
     @classmethod
@@ -89,6 +95,7 @@ class TrainingSettings:
             "seed": (0 <= self.seed < 2**31, "0 to 2147483647"),
             "max_length": (self.max_length is None or self.max_length >= 2, "2 or more"),
             "weight_decay": (0 <= self.weight_decay < 1, "0 or more and below 1"),
+            "replay": (self.replay is None or self.replay >= 0, "0 or more, or all"),
             "max_seconds": (self.max_seconds is None or self.max_seconds > 0, "above 0"),
         }
         check_optimizations(self.disable)

@@ -135,6 +135,12 @@ class TrainingRun:
         )
 
     def _check_start(self) -> None:
+        if self.settings.replay is not None and (self.start is None or self.start.task != self.task.name):
+            raise UsageError(
+                f"What is replayed are rows that an earlier version of {self.task.name!r} was learned on, and "
+                f"training begins with {'none' if self.start is None else self.start.reference}.",
+                f"limpet train {self.task.name} --from {self.task.name}@V --replay N",
+            )
         if self.start is None:
             return
         name = shown_method(self.method.name)
@@ -162,7 +168,8 @@ class TrainingRun:
         }
         # what is done by default is no part of a version's identity: it gives the same adapter, up to rounding.
         # what is disabled was recorded as `without` before it had this name, and digests stay
-        return training | ({"without": sorted(settings.disable)} if settings.disable else {})
+        training |= {"without": sorted(settings.disable)} if settings.disable else {}
+        return training if settings.replay is None else {**training, "replay": settings.replay}
 
     def _longest_text(self, method_config: Mapping[str, Any]) -> int:
         """Return for how many tokens there is room, beside the method's virtual ones, in the base's positions."""

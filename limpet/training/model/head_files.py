@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 
 from limpet.errors import IntegrityError, UsageError
@@ -17,7 +19,7 @@ from limpet.training.heads import Head, StoredHead
 from limpet.training.heads.in_context import InContextHead
 from limpet.training.task_types import task_type
 
-__all__ = ["build_head", "load_head", "save_head", "write_labels"]
+__all__ = ["build_head", "grow_head", "load_head", "save_head", "write_labels"]
 
 
 def build_head(task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> Head:
@@ -33,6 +35,27 @@ def build_head(task: TaskRecord, base: BaseRecord, train: Sequence[Example]) -> 
     """
     kind = task_type(task.definition.type).head
     return kind(kind.configure(task, base, train))
+
+
+def grow_head(old: Head, labels_before: Sequence[str], new: Head, *, labels: Sequence[str]) -> Head:
+    """Return a head for other labels that answers as before for those that it had: their rows are kept.
+
+    Args:
+        old: The head that there is.
+        labels_before: Its labels, in the order of its rows.
+        new: A new head for the task, which gives the rows of new labels.
+        labels: The labels now.
+    """
+    # how features are read and dropped is the old head's, whatever a new one would do
+    kept = {name: getattr(old.config, name) for name in ("pooling", "dropout", "bias")}
+    head = type(old)(replace(new.config, **kept))
+    with torch.no_grad():
+        for row, label in enumerate(labels):
+            source, at = (old, labels_before.index(label)) if label in labels_before else (new, row)
+            head.linear.weight[row] = source.linear.weight[at]
+            if head.linear.bias is not None:
+                head.linear.bias[row] = 0.0 if source.linear.bias is None else source.linear.bias[at]
+    return head.eval()
 
 
 def save_head(head: StoredHead, folder: Path) -> None:

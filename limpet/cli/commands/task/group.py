@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from typing import Any
 
 import click
 
+from limpet.cli.commands.task.columns import given_columns, listed
+from limpet.cli.commands.task.revise import diff, revise
 from limpet.cli.commands.task.show import show, show_task
 from limpet.cli.invocation.command import Noun
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
-from limpet.errors import UsageError
 from limpet.names import check_name
 
 __all__ = ["command"]
@@ -60,24 +60,15 @@ def add(
     **options: Any,
 ) -> None:
     """Read a dataset, split it and keep it as a task."""
-    if label is not None and target is not None:
-        raise UsageError("--label and --target name the same column.", f"limpet task add {name} --label {label}")
+    given = given_columns(name, label, target, options=options)
     check_name("task", name)
-    given = {key: value for key, value in options.items() if value is not None}
-    if (column := label or target) is not None:
-        given["target_column"] = column
     if labels is not None:
-        given["labels"] = _listed(labels)
+        given["labels"] = listed(labels)
     home = invocation.open()
     with invocation.progress() as progress:
         progress.note(f"reading {data}")
         record = home.task.add(name, data, **given)
     show_task(invocation, home, record)
-
-
-def _listed(labels: str) -> list[str]:
-    """Return labels with commas between them; one that has a comma itself stands between quotes."""
-    return [label.strip() for label in next(csv.reader([labels]), [])]
 
 
 @command.command("list")
@@ -104,5 +95,5 @@ def list_(invocation: Invocation) -> None:
     output.table(("task", "type", "labels", "train", "validation", "evaluation", "metric", "data"), rows)
 
 
-for _verb in (show,):
+for _verb in (show, revise, diff):
     command.add_command(_verb)

@@ -26,7 +26,7 @@ _LEFT_OUT = (
     "overlong_dropped",
 )
 """What was counted of the data, and is said in sentences."""
-_ELSEWHERE = ("label_order", "majority_baseline", "notes")
+_ELSEWHERE = ("label_order", "majority_baseline", "notes", "revision")
 """What has a line of its own."""
 _USUAL = (("near_duplicates_rule", "drop"), ("overlong_rule", "cut"))
 
@@ -55,7 +55,7 @@ def show_task(invocation: Invocation, home: Home, record: TaskRecord) -> None:
     said = _LEFT_OUT if left_out else ()
     output.fields_table(
         [
-            ("task", record.name),
+            ("task", record.name if record.revision == 1 else record.reference),
             ("type", f"{definition.type}, scored by {definition.metric}"),
             ("majority baseline", output.digits(baseline)),
             ("data", f"{definition.data}, {definition.text_column} -> {definition.target_column}"),

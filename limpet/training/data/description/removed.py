@@ -28,22 +28,42 @@ def not_drawn(task: TaskRecord) -> int | None:
 
 def left_out(task: TaskRecord) -> list[str]:
     """Say in sentences how many examples were read, and what became of those that are in no split."""
+    if "revision" in task.checks:
+        return [*_revised(task.checks), *_why(task)]
     undrawn = not_drawn(task)
     if undrawn is None:
         return []
     read, kept = _count(task.checks, "examples_read"), sum(split.examples for split in task.splits)
     whole = "all of them are" if kept == read else "1 of them is" if kept == 1 else f"{kept} of them are"
-    sentences = [f"{_examples(read)} read: {whole} in the splits"]
-    sentences += [
-        f"{_examples(count)} {why}" for key, why in _LEFT_OUT.items() if (count := _count(task.checks, key))
-    ]
+    sentences = [f"{_examples(read)} read: {whole} in the splits", *_why(task)]
+    if undrawn:
+        sentences.append(f"{_examples(undrawn)} not drawn, because the splits are to be smaller than the data")
+    return sentences
+
+
+def _why(task: TaskRecord) -> list[str]:
+    sentences = [f"{_examples(count)} {why}" for key, why in _LEFT_OUT.items() if (count := _count(task.checks, key))]
     if conflicting := _count(task.checks, "conflicting_labels"):
         texts = "1 text has" if conflicting == 1 else f"{conflicting} texts have"
         sentences.append(f"{texts} different labels in different rows: the first is taken, and may be the wrong one")
     if near := _count(task.checks, "near_duplicates"):
         sentences.append(_resembling(near, _drops_near(task)))
-    if undrawn:
-        sentences.append(f"{_examples(undrawn)} not drawn, because the splits are to be smaller than the data")
+    return sentences
+
+
+def _revised(checks: JsonObject) -> list[str]:
+    """Say what a revision changed."""
+    counts = checks["revision"]
+    corrected, added = ({name: n for name, n in counts[key].items() if n} for key in ("corrected", "added"))
+    sentences = [
+        f"{_examples(_count(checks, 'examples_read'))} read: {counts['unchanged']} were there already and stay as "
+        f"they are, {sum(corrected.values())} are corrected, {sum(added.values())} are new"
+    ]
+    for what, by_split in (("corrected", corrected), ("new", added)):
+        if by_split:
+            sentences.append(f"{what}: {', '.join(f'{number} for {name}' for name, number in by_split.items())}")
+    if counts["not_given"]:
+        sentences.append(f"{counts['not_given']} examples that were there before are not among these data, and stay")
     return sentences
 
 
