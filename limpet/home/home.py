@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from limpet.errors import NotFoundError
+from limpet.errors import NotFoundError, UsageError
 from limpet.home.context import HomeContext
 from limpet.home.nouns.adapter import Adapters
 from limpet.home.nouns.base import Bases
@@ -29,6 +29,7 @@ from limpet.registry.system.text_checks import check_reason
 if TYPE_CHECKING:
     from limpet.forgetting.gate.rules import GateRules
     from limpet.forgetting.mlflow_mirror.sync import MirrorReport
+    from limpet.forgetting.monitor.elsewhere import Elsewhere
     from limpet.forgetting.report.values import Report
     from limpet.home.results import MethodInfo, MethodSettings, Trained
     from limpet.home.status import HomeStatus
@@ -163,6 +164,47 @@ class Home:
         # after the last one, so that no alarm hides another
         check_no_alarm(self.store, [version.reference for version in chosen])
         return tuple(found)
+
+    def evaluate_elsewhere(
+        self,
+        reference: str,
+        *,
+        data: str | None = None,
+        task: str | None = None,
+        columns: tuple[str | None, str | None] = (None, None),
+        progress: Progress | None = None,
+    ) -> Elsewhere:
+        """Evaluate a version on data that are not its own task's; the evaluation is kept, and stands in no matrix.
+
+        Args:
+            reference: The version.
+            data: A data SPEC.
+            task: Or another task of the same type, whose evaluation rows are taken.
+            columns: Of the data, those of the texts and of the targets; by default what the task's own are called.
+            progress: Receives every batch.
+
+        Raises:
+            NotFoundError: There is no such version, task or data.
+            UsageError: Neither data nor a task is named, or both; or the task does not suit.
+            DataError: The data can't be read.
+        """
+        version = versions.resolve(self.store, reference)
+        if (data is None) == (task is None):
+            raise UsageError(
+                "A version is evaluated elsewhere on data or on another task.",
+                f"limpet evaluate {reference} --data SPEC, or --task NAME",
+            )
+        with loading():
+            from limpet.forgetting.monitor import elsewhere
+            from limpet.training.progress import SILENT
+
+        if task is not None:
+            rows = elsewhere.rows_of_task(self.store, version, task)
+        else:
+            rows = elsewhere.rows_of_data(self.store, version, str(data), columns=columns)
+        told = progress or SILENT
+        backbone = self.backbone(progress)
+        return elsewhere.evaluate_elsewhere(self.store, backbone, version, rows=rows, progress=told)
 
     def accept(self, reference: str, reason: str, *, progress: Progress | None = None) -> EvaluationRecord:
         """Resolve a version's alarm: evaluate it in full, and hold it against that evaluation from here on.

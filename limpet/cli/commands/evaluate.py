@@ -22,6 +22,10 @@ __all__ = ["command"]
 @click.option("--audit", is_flag=True, help="Check a sample against the evaluation on record, where nothing changed.")
 @click.option("--drift", type=float, metavar="X", help="The share of changed answers that an audit finds. [0.01]")
 @click.option("--confidence", type=float, metavar="X", help="The probability that it finds them. [0.99]")
+@click.option("--data", metavar="SPEC", help="Evaluate one version on these data instead.")
+@click.option("--task", "other_task", metavar="NAME", help="Evaluate one version on another task's rows instead.")
+@click.option("--text", metavar="COL", help="Of --data, the column of the texts. [the task's own]")
+@click.option("--label", metavar="COL", help="Of --data, the column of the labels or targets. [the task's own]")
 @click.option("--accept", is_flag=True, help="Resolve a version's alarm: it is held against what it answers now.")
 @click.option("--reason", default="", metavar="TEXT", help="Why it is accepted, for the log.")
 @pass_invocation
@@ -32,11 +36,15 @@ def command(
     everything: bool,
     *,
     audit: bool,
+    data: str | None,
+    other_task: str | None,
+    text: str | None,
+    label: str | None,
     accept: bool,
     reason: str,
     **precision: float | None,
 ) -> None:
-    """Evaluate versions on their tasks' evaluation splits.
+    """Evaluate versions on their tasks' evaluation splits, or one on other data.
 
     Exit code 5 where a version does not answer as when it was registered: it has an alarm then, until that is
     accepted with a reason.
@@ -50,6 +58,18 @@ def command(
         raise UsageError("An alarm is accepted for one version at a time, in full and with a reason.", hint)
     if reason and not accept:
         raise UsageError("A reason is for what is accepted.", "limpet evaluate TASK@V --accept --reason TEXT")
+    if data is not None or other_task is not None:
+        if len(versions) != 1 or audit or accept or (data is not None and other_task is not None):
+            raise UsageError(
+                "One version at a time is evaluated on other data: those of --data or of --task.",
+                "limpet evaluate TASK@V --data SPEC",
+            )
+        _elsewhere(invocation, versions[0], data=data, task=other_task, columns=(text, label))
+        return
+    if text is not None or label is not None:
+        raise UsageError(
+            "--text and --label are columns of --data.", "limpet evaluate TASK@V --data SPEC --text COL"
+        )
     from limpet.cli.terminal import output
 
     home = invocation.open()
@@ -64,7 +84,7 @@ def command(
     rows = [
         (
             record.version,
-            record.kind,
+            record.kind if record.split == "evaluation" else f"{record.kind}, {record.split}",
             record.metric,
             output.digits(record.score),
             record.examples,
@@ -73,3 +93,34 @@ def command(
         for record in records
     ]
     output.table(("version", "kind", "metric", "score", "examples", "seconds"), rows)
+
+
+def _elsewhere(
+    invocation: Invocation,
+    version: str,
+    *,
+    data: str | None,
+    task: str | None,
+    columns: tuple[str | None, str | None],
+) -> None:
+    from limpet.cli.terminal import output
+
+    home = invocation.open()
+    with invocation.progress() as progress:
+        found = home.evaluate_elsewhere(version, data=data, task=task, columns=columns, progress=progress)
+    record = found.evaluation
+    if invocation.json:
+        output.emit(**output.to_json(found))
+        return
+    (kind, where), interval = next(iter(found.source.items())), found.interval
+    output.fields_table(
+        [
+            ("version", record.version),
+            (kind, where),
+            ("score", f"{record.metric} {output.digits(record.score)} on {record.examples} examples"),
+            *((("95 % interval", f"{interval[0]:.4f} to {interval[1]:.4f}"),) if interval else ()),
+            *((("trained on", f"{found.trained_on} of these texts"),) if found.trained_on else ()),
+            *((("unknown", f"{found.unknown} rows have a label that it does not know"),) if found.unknown else ()),
+            *(("note", note) for note in found.notes),
+        ]
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from limpet.registry.store import Store
 from limpet.registry.values import (
     SERVED_AGREEMENT,
     EvaluationDraft,
+    EvaluationKind,
     EvaluationRecord,
     SplitRecord,
     TaskRecord,
@@ -25,6 +26,7 @@ from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.batching.encoded import Encoded
+from limpet.training.batching.examples import Example
 from limpet.training.batching.inference import Outcome
 from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation import reference_outputs
@@ -39,7 +41,9 @@ from limpet.training.task_types import score, task_type
 
 __all__ = [
     "EVERYTHING",
+    "FULL",
     "Answering",
+    "KeptAs",
     "Measured",
     "Part",
     "evaluate",
@@ -47,6 +51,7 @@ __all__ = [
     "evaluate_sample",
     "measure",
     "measure_candidate",
+    "measure_examples",
     "pooled",
     "record_evaluation",
 ]
@@ -97,6 +102,18 @@ EVERYTHING = Part()
 """All examples of the split that a task was evaluated on from the beginning, in its newest revision."""
 
 
+@dataclass(frozen=True)
+class KeptAs:
+    """As what a measurement is kept: its kind, and what else is said of it beside the predictions."""
+
+    kind: EvaluationKind = "full"
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+FULL = KeptAs()
+"""An evaluation of all examples of a task's split."""
+
+
 def measure(
     store: Store,
     backbone: Backbone,
@@ -110,11 +127,36 @@ def measure(
     examples = read_split(store, task, part.split)
     if part.indices is not None:
         examples = [examples[index] for index in part.indices]
-    bypass_cache = part.bypass_cache or part.indices is not None
+    part = replace(part, task=task, bypass_cache=part.bypass_cache or part.indices is not None)
+    split = task.split(part.split)
+    return measure_examples(backbone, examples, answering=answering, part=part, split=split, progress=progress)
+
+
+def measure_examples(
+    backbone: Backbone,
+    examples: Sequence[Example],
+    *,
+    answering: Answering,
+    part: Part,
+    split: SplitRecord,
+    progress: Progress = SILENT,
+) -> Measured:
+    """Score examples that were read already.
+
+    Args:
+        backbone: The base in memory.
+        examples: The examples, their targets under the label map of `part.task`.
+        answering: What answers.
+        part: The task that says by which metric they are scored, and whether every layer is asked.
+        split: What they are kept as.
+        progress: Receives every batch.
+    """
+    task = part.task
+    assert task is not None
     with active(backbone, answering.method, answering.state, head=answering.head) as model:
         attached = AttachedModel(backbone, methods.get(answering.method), model)
         texts = model.encode(backbone.tokenizer, examples, answering.max_length)
-        asked = _Asked(task, task.split(part.split), answering.labels or task.labels, bypass_cache)
+        asked = _Asked(task, split, answering.labels or task.labels, part.bypass_cache)
         targets = tuple(example.target for example in examples)
         return _measure(attached, asked, texts, targets=targets, progress=progress)
 
@@ -224,7 +266,7 @@ def evaluate_sample(
         version,
         state=version,
         measured=measured,
-        audited={"examples": list(indices), "audit_of": of},
+        kept=KeptAs("audit", {"examples": list(indices), "audit_of": of}),
     )
 
 
@@ -346,9 +388,9 @@ def record_evaluation(
     *,
     state: VersionRecord,
     measured: Measured,
-    audited: Mapping[str, Any] | None = None,
+    kept: KeptAs = FULL,
 ) -> EvaluationRecord:
-    """Keep what was measured of a version under the weights of `state`; `audited` says what an audit looked at."""
+    """Keep what was measured of a version under the weights of `state`."""
     outcome = measured.outcome
     predictions = {
         "schema": 1,
@@ -357,14 +399,14 @@ def record_evaluation(
         "loaded": measured.loaded,
         "inputs": measured.inputs,
         **({"served": measured.served} if measured.served else {}),
-        **(audited or {}),
+        **kept.more,
     }
     return evaluations.add(
         store,
         EvaluationDraft(
             version=version.reference,
             state=state.reference,
-            kind="audit" if audited else "full",
+            kind=kept.kind,
             split=measured.split.name,
             metric=measured.metric,
             score=measured.score,

@@ -26,7 +26,7 @@ from limpet.registry import versions
 from limpet.registry.records import bases, streams, tasks
 from limpet.registry.records.alarms import Alarm, open_alarms
 from limpet.registry.store import Store
-from limpet.registry.values import Environment, StepRecord, StreamRecord, VersionRecord
+from limpet.registry.values import Environment, StepRecord, StreamRecord, TaskRecord, VersionRecord
 from limpet.registry.versions.costs import find_full, full_versions
 from limpet.training.data.description.baseline import majority_baseline
 from limpet.training.task_types import metric
@@ -60,7 +60,7 @@ def build_report(store: Store, stream_name: str | None = None, added: VersionRec
     report = Report(
         stream=stream.name,
         base=_base(store, stream, arm_runs, steps=steps),
-        tasks=tuple(_task(store, name) for name in (arm_runs[0].tasks if arm_runs else stream.tasks)),
+        tasks=_tasks(store, stream, arm_runs),
         arms=tuple(arms),
         comparisons=compare(arm_runs, len(arm_drifts) + tests_of_arms(arms)),
         drifts=arm_drifts,
@@ -177,12 +177,28 @@ def _with_full(store: Store, arm_runs: Sequence[ArmRunEvidence]) -> list[ArmRunE
     return [replace(evidence, fully=tuple(map(find, evidence.serving))) for evidence in arm_runs]
 
 
-def _task(store: Store, name: str) -> TaskReport:
-    record = tasks.get(store, name)
+def _tasks(store: Store, stream: StreamRecord, arm_runs: Sequence[ArmRunEvidence]) -> tuple[TaskReport, ...]:
+    """Describe the tasks: of a stream in the revisions that it learned, of a home as they are now."""
+    names = arm_runs[0].tasks if arm_runs else stream.tasks
+    if stream.name == streams.HOME_STREAM:
+        return tuple(_task(store, tasks.get(store, name)) for name in names)
+    learned = {version.task: version for evidence in arm_runs for version in evidence.versions}
+    return tuple(
+        _task(
+            store,
+            tasks.of_version(store, learned[name])
+            if name in learned
+            else tasks.as_of(store, name, stream.created_at),
+        )
+        for name in names
+    )
+
+
+def _task(store: Store, record: TaskRecord) -> TaskReport:
     examples = record.split("evaluation").examples
     task_metric = metric(record.definition.metric)
     baseline = majority_baseline(store, record)
-    return TaskReport(name, task_metric.name, task_metric.definition, examples, record.data_digest, baseline)
+    return TaskReport(record.name, task_metric.name, task_metric.definition, examples, record.data_digest, baseline)
 
 
 def _unchanged(steps: Sequence[StepRecord]) -> bool | None:

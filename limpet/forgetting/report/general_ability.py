@@ -105,7 +105,7 @@ def _adapter(store: Store, stream: StreamRecord, evidence: ArmRunEvidence, *, pl
     # before the last step, there is no saying which adapter stands for a wrong one
     if cell is None or evidence.steps < len(evidence.tasks):
         return None
-    question = adapter_question(tasks.get(store, name), version)
+    question = adapter_question(tasks.of_version(store, version), version)
 
     def look(state: str | None) -> AbilityRecord | None:
         return recall(store, question, stream.base_digest, where=Where(state=state, head=version.reference))

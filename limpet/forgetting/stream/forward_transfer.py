@@ -51,4 +51,4 @@ def evaluate(
     staged = stage_class_means(TrainingRun(store, backbone, task, settings, start=start, progress=progress))
     version, _ = versions.register(store, staged.draft, staged.files)
     discard(staged)
-    return monitor.evaluate(store, backbone, version, state=state, progress=progress)
+    return monitor.evaluate(store, backbone, version, state=state, part=monitor.Part(task=task), progress=progress)

@@ -86,7 +86,8 @@ def ability_tasks_of(store: Store, stream: StreamRecord) -> tuple[AbilityTask, .
     """
     if "ability" not in stream.spec:
         return ()
-    return tuple(_ability_task(spec, tasks.get(store, spec.task.name)) for spec in parse_stream(stream.spec).ability)
+    specs = parse_stream(stream.spec).ability
+    return tuple(_ability_task(spec, tasks.as_of(store, spec.task.name, stream.created_at)) for spec in specs)
 
 
 def _ability_task(spec: AbilitySpec, task: TaskRecord) -> AbilityTask:
@@ -202,7 +203,8 @@ def compare_adapters(
     for name, version in heads.items():
         wrong = other_adapter(list(heads), name)
         for state in (None, heads[wrong]) if wrong else (None,):
-            _through_own_head(store, backbone, tasks.get(store, name), head=version, state=state, progress=progress)
+            task = tasks.of_version(store, version)
+            _through_own_head(store, backbone, task, head=version, state=state, progress=progress)
 
 
 def _through_own_head(

@@ -92,14 +92,18 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, *, progress: 
     """
     for arm in spec.arms:
         _check_settings(backbone, spec, arm)
-    records = tuple(_task(store, task, spec.training, progress=progress) for task in spec.tasks)
+    begun = next((stream.created_at for stream in streams.list_all(store) if stream.name == spec.name), None)
+    records = tuple(_task(store, task, spec.training, begun=begun, progress=progress) for task in spec.tasks)
     for arm in spec.arms:
         for record in records:
             strategies.check_task_type(strategies.get(arm.strategy), record)
             methods.check_task_type(methods.get(arm.method), record, backbone.record)
     ability_tasks = tuple(
         general_ability.ability_task_of(
-            backbone, ability_task, _task(store, ability_task.task, spec.training, progress=progress), learned=records
+            backbone,
+            ability_task,
+            _task(store, ability_task.task, spec.training, begun=begun, progress=progress),
+            learned=records,
         )
         for ability_task in spec.ability
     )
@@ -148,12 +152,17 @@ def _check_shareable(backbone: Backbone, arm: ArmSpec, method: methods.Method, *
         )
 
 
-def _task(store: Store, task: TaskSpec, training: Mapping[str, Any], *, progress: Progress) -> TaskRecord:
+def _task(
+    store: Store, task: TaskSpec, training: Mapping[str, Any], *, begun: str | None, progress: Progress
+) -> TaskRecord:
+    """Return a task of the stream; one that has begun goes on with the revisions that there were then."""
     if not task.definition:
         try:
-            return tasks.get(store, task.name)
+            if task.revision is not None:
+                return tasks.get(store, f"{task.name}@r{task.revision}")
+            return tasks.get(store, task.name) if begun is None else tasks.as_of(store, task.name, begun)
         except NotFoundError:
-            if task.name not in CORPORA:
+            if task.name not in CORPORA or task.revision is not None:
                 raise
     definition = {"data": f"sample:{task.name}"} | dict(task.definition)
     if "max_length" in training:

@@ -14,7 +14,7 @@ import yaml
 from limpet.errors import NotFoundError, UsageError
 from limpet.forgetting import strategies
 from limpet.forgetting.stream.published_figures import published_figures
-from limpet.names import check_name, recorded_method, renamed_method, shown_method
+from limpet.names import check_name, parse_task, recorded_method, renamed_method, shown_method
 from limpet.registry.formats.json_values import JsonObject, JsonValue
 from limpet.registry.records.streams import HOME_STREAM
 
@@ -64,10 +64,14 @@ _ABILITY_SIZES = {"perplexity": 100, "zero-shot": 200, "features": 200}
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A task of the stream: its name, and its definition where the file gives one."""
+    """A task of the stream: its name, and its definition where the file gives one.
+
+    `revision` is the one that the file names; null takes the newest there is when the stream begins.
+    """
 
     name: str
     definition: Mapping[str, Any]
+    revision: int | None = None
 
 
 @dataclass(frozen=True)
@@ -294,10 +298,16 @@ def _orders_wanted(name: str, top: JsonObject, tasks: int) -> int:
 
 def _task(item: JsonValue) -> TaskSpec:
     if isinstance(item, str):
-        return TaskSpec(check_name("task", item), {})
+        name, revision = parse_task(item)
+        return TaskSpec(name, {}, revision)
     content = _typed("a task", item, _TASK_KEYS)
-    name = check_name("task", str(_required("a task", content, "name")))
-    return TaskSpec(name, {key: value for key, value in content.items() if key != "name"})
+    name, revision = parse_task(str(_required("a task", content, "name")))
+    definition = {key: value for key, value in content.items() if key != "name"}
+    if definition and revision is not None:
+        raise _wrong(
+            f"task {name!r} has a definition, and a revision beside it.", f"name it {name}@r{revision} alone"
+        )
+    return TaskSpec(name, definition, revision)
 
 
 def _arm(item: JsonValue) -> ArmSpec:

@@ -21,6 +21,7 @@ from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord, Vers
 
 __all__ = [
     "add",
+    "as_of",
     "check_new",
     "content",
     "data_digest",
@@ -159,6 +160,18 @@ def revisions(store: Store, name: str) -> tuple[TaskRecord, ...]:
     """
     with store.database.read() as session:
         return _revisions(session, find_task(session, name))
+
+
+def as_of(store: Store, name: str, time: str) -> TaskRecord:
+    """Return the revision of a task that was the newest at a time; the first where there was none yet.
+
+    Raises:
+        NotFoundError: There is no such task.
+    """
+    with store.database.read() as session:
+        known = _revisions(session, find_task(session, name, removed=True))
+    made = [record for record in known if record.created_at <= time]
+    return made[-1] if made else known[0]
 
 
 def of_version(store: Store, version: VersionRecord | VersionDraft) -> TaskRecord:
