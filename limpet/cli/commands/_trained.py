@@ -59,6 +59,10 @@ def show_trained(invocation: Invocation, trained: Trained) -> None:
     version = trained.version
     state = "registered" if trained.created else "the same bytes were registered before as"
     score = output.digits(version.metrics.get("score"))
+    if scores := version.metrics.get("scores"):
+        score = (
+            f"{score} on all rows, {output.digits(scores['old'])} on old and {output.digits(scores['new'])} on new"
+        )
     if trained.majority_baseline is not None:
         score = f"{score}, majority baseline {output.digits(trained.majority_baseline)}"
     click.echo(

@@ -67,9 +67,7 @@ def command(
         _elsewhere(invocation, versions[0], data=data, task=other_task, columns=(text, label))
         return
     if text is not None or label is not None:
-        raise UsageError(
-            "--text and --label are columns of --data.", "limpet evaluate TASK@V --data SPEC --text COL"
-        )
+        raise UsageError("--text and --label are columns of --data.", "limpet evaluate TASK@V --data SPEC --text COL")
     from limpet.cli.terminal import output
 
     home = invocation.open()

@@ -79,7 +79,7 @@ def rows_of_task(store: Store, version: VersionRecord, name: str) -> Rows:
         )
     if task.labels and not set(task.labels) & set(version.labels):
         raise UsageError(
-            f"{version.reference} answers {first_few(map(repr, version.labels))}, and {task.name!r} has other labels: "
+            f"{version.reference} answers {first_few(map(repr, version.labels))}, and {task.name!r} has others: "
             f"{first_few(map(repr, task.labels))}.",
             "name a task that has some of its labels",
         )

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from limpet.loading import loading
+from limpet.registry import versions
 from limpet.registry.records import tasks
+from limpet.registry.versions import VersionQuery
 
 if TYPE_CHECKING:
     from limpet.home.context import HomeContext
@@ -80,6 +82,19 @@ class Tasks:
     def revisions(self, name: str) -> tuple[TaskRecord, ...]:
         """Return every revision of a task, the oldest first."""
         return tasks.revisions(self._context.store, name)
+
+    def learned_on(self, name: str) -> dict[int, list[str]]:
+        """Return, by the number of each revision of a task, the versions that were learned on it."""
+        learned: dict[str, list[str]] = {}
+        cursor = None
+        while True:
+            query = VersionQuery(task=name, sort="number")
+            page = versions.find(self._context.store, query, limit=1000, cursor=cursor)
+            for version in page.items:
+                learned.setdefault(version.data_digest, []).append(version.reference)
+            if (cursor := page.cursor) is None:
+                break
+        return {record.revision: learned.get(record.data_digest, []) for record in self.revisions(name)}
 
     def diff(self, a: str, b: str) -> TaskDifference:
         """Return what tells two revisions apart, `name@r1` and `name@r2`; see `limpet.training.data.task_diff`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from limpet.cli.commands.task.revisions import show_revisions
 from limpet.cli.invocation.command import Command
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
 
@@ -32,11 +33,15 @@ _USUAL = (("near_duplicates_rule", "drop"), ("overlong_rule", "cut"))
 
 
 @click.command(cls=Command)
-@click.argument("name")
+@click.argument("name", metavar="NAME[@rN]")
+@click.option("--revisions", is_flag=True, help="List every revision, and what each changed.")
 @pass_invocation
-def show(invocation: Invocation, name: str) -> None:
+def show(invocation: Invocation, name: str, *, revisions: bool) -> None:
     """Show a task: its definition, splits and labels."""
     home = invocation.open()
+    if revisions:
+        show_revisions(invocation, home, name)
+        return
     show_task(invocation, home, home.task.show(name))
 
 
@@ -44,10 +49,10 @@ def show_task(invocation: Invocation, home: Home, record: TaskRecord) -> None:
     """Print a task in full: what it is, what was left out of its data and why, and its labels in each split."""
     from limpet.cli.terminal import output
 
-    baseline = home.task.majority_baseline(record.name)
-    left_out, label_notes = home.task.left_out(record.name), home.task.label_notes(record.name)
+    baseline = home.task.majority_baseline(record.reference)
+    left_out, label_notes = home.task.left_out(record.reference), home.task.label_notes(record.reference)
     if invocation.json:
-        cut = home.task.cut(record.name)
+        cut = home.task.cut(record.reference)
         more = {"cut": cut, "majority_baseline": baseline, "left_out": left_out, "label_notes": label_notes}
         output.emit(**output.to_json(record), **more)
         return
