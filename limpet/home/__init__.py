@@ -1,6 +1,6 @@
 """A home as people use it: the nouns and verbs of the command line, typed."""
 
-from limpet.home.home import Home, TrainOptions
+from limpet.home.home import Home, PredictFileOptions, TrainOptions
 from limpet.home.opening import HomeSettings, init, open_home
 from limpet.home.results import MethodInfo, MethodSettings, Move, Trained
 
@@ -10,6 +10,7 @@ __all__ = [
     "MethodInfo",
     "MethodSettings",
     "Move",
+    "PredictFileOptions",
     "TrainOptions",
     "Trained",
     "init",

@@ -41,8 +41,10 @@ if TYPE_CHECKING:
     from limpet.training.learning.settings import TrainingSettings
     from limpet.training.progress import Progress
     from limpet.training.serving import Server
+    from limpet.training.serving.bulk import BulkAnswers, ByteSink
+    from limpet.training.serving.bulk.row_chunks import Format
 
-__all__ = ["Home", "TrainOptions"]
+__all__ = ["Home", "PredictFileOptions", "TrainOptions"]
 
 
 class TrainOptions(TypedDict, total=False):
@@ -61,6 +63,24 @@ class TrainOptions(TypedDict, total=False):
     promote: str | None
     max_forgetting: float | None
     mirror: bool
+    progress: Progress | None
+
+
+class PredictFileOptions(TypedDict, total=False):
+    """What `Home.predict_file` takes beside the version and the files.
+
+    `text` is the column of the texts, by default the one that the task learned from or a usual name; `-` says that
+    every line is a text. With `probabilities`, every label has a column of them. `threshold` is the probability that
+    an answer needs: a multi-label answer has every label that reaches it, a classification's answer is empty where
+    none does. `batch_size` texts are computed at once at the most. `format` is that of a stream (`csv`, `tsv` or
+    `jsonl`, by default the file's own). `progress` receives every batch.
+    """
+
+    text: str | None
+    probabilities: bool
+    threshold: float | None
+    batch_size: int | None
+    format: Format | None
     progress: Progress | None
 
 
@@ -248,6 +268,46 @@ class Home:
 
             backbone = self.backbone()
         return predict(self.store, backbone, version, texts=texts)
+
+    def predict_file(
+        self, task: str, path: str | Path, out: str | Path | ByteSink, **options: Unpack[PredictFileOptions]
+    ) -> BulkAnswers:
+        """Answer the rows of a CSV, TSV, JSON lines or Parquet file with a version of a task.
+
+        Every column is carried through unchanged, and the answers stand behind them. Rows are read, answered and
+        written some at a time, so that memory does not grow with the file. A call that was stopped is gone on with by
+        the same call, and gives the same bytes; a file that it did not write is not written over. A record beside
+        `out` says which version answered.
+
+        Args:
+            task: `task`, `task@3` or `task@alias`.
+            path: The file; another suffix than those of tables is a text a line, unless it looks like a table.
+            out: The file to be written, whose suffix says its format; or a stream, which is not gone on with.
+            **options: See `PredictFileOptions`.
+
+        Raises:
+            NotFoundError: There is no such version or file.
+            UsageError: The name of `out` says no format, or the answers have no probabilities or threshold.
+            DataError: The file is not whole, or its column of texts is not known.
+            ConflictError: There is a file at `out` that this call did not write.
+            InterruptedRunError: It was stopped; the same call goes on.
+            IntegrityError: A file of the version is corrupt, or the base is another.
+        """
+        version = versions.resolve(self.store, task)
+        with loading():
+            from limpet.training.progress import SILENT
+            from limpet.training.serving.bulk import BulkRequest, BulkVersion, answer_file, answer_to
+            from limpet.training.task_types import AnswerForm
+
+        progress = options.get("progress") or SILENT
+        form = AnswerForm(options.get("probabilities", False), options.get("threshold"))
+        request = BulkRequest(Path(path), options.get("text"), form, options.get("batch_size"))
+        answering = BulkVersion(
+            self.store, version, tasks.get(self.store, version.task), lambda: self.backbone(progress)
+        )
+        if isinstance(out, str | Path):
+            return answer_file(answering, request, Path(out), progress=progress)
+        return answer_to(answering, request, out, form=options.get("format"), progress=progress)
 
     def serve(self, memory: int | None = None) -> Server:
         """Make a server on the home's base: it answers texts of many tasks at once, and keeps their adapters ready.

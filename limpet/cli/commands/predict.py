@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import click
 
+from limpet.cli.commands._predict_rows import Options, answer_rows, is_table, rows_in
 from limpet.cli.invocation.command import Command
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.cli.terminal.sanitize import plain
@@ -26,27 +26,56 @@ __all__ = ["command"]
 @click.option(
     "--file",
     metavar="F",
-    help="One text a line, - for stdin; empty lines are skipped. Without TASK: JSON lines with task and text.",
+    help="CSV, TSV, JSON lines, Parquet or a text a line; - for stdin. Without TASK: JSON lines with task and text.",
 )
+@click.option("--text", metavar="COL", help="The column of the texts; by default a usual name. -: a line is a text.")
+@click.option("--out", metavar="F2", help="Write rows and answers here: .csv, .tsv, .jsonl or .parquet.")
+@click.option("--probabilities", is_flag=True, help="A column of probabilities for each label.")
+@click.option(
+    "--threshold",
+    type=float,
+    metavar="X",
+    help="Multi-label: every label with this probability; classification: no answer where no label has it.",
+)
+@click.option("--batch", type=int, metavar="N", help="Texts that are computed at once at the most.")
 @pass_invocation
-def command(invocation: Invocation, task: str | None, texts: tuple[str, ...], *, file: str | None) -> None:
-    """Answer texts with a version of a task.
+def command(
+    invocation: Invocation, task: str | None, texts: tuple[str, ...], *, file: str | None, **options: Unpack[Options]
+) -> None:
+    """Answer texts, or the rows of a file, with a version of a task.
 
     TASK is TASK, TASK@3 or TASK@ALIAS. Without it, --file names one for every text, and versions of many tasks answer
-    together.
+    together. A table's columns are carried through, and the answers stand behind them. With --out, a command that was
+    stopped goes on where it stopped when it is typed again.
     """
     if bool(texts) == (file is not None):
         raise UsageError(
             "Predict takes texts or --file, and one of them.", f"limpet predict {task or 'TASK'} 'a text to classify'"
         )
+    asked = [name for name, value in options.items() if value not in (None, False)]
     if task is None:
+        if asked:
+            raise UsageError(
+                f"--{asked[0]} is for the rows of one task, and no task is named.",
+                f"limpet predict TASK --file {file}",
+            )
         _answer_many(invocation, str(file))
         return
+    if texts and {"text", "out"} & set(asked):
+        raise UsageError("--text and --out are for the rows of a file.", f"limpet predict {task} --file rows.csv")
+    with rows_in(texts, file) as path:
+        if asked or (file is not None and is_table(path)):
+            answer_rows(invocation, task, path, file=file, options=options)
+        else:
+            _answer_texts(invocation, task, texts or _read(invocation, str(file), path))
+
+
+def _answer_texts(invocation: Invocation, task: str, texts: Sequence[str]) -> None:
     from limpet.cli.terminal import output
 
     home = invocation.open()
     version = home.adapter.show(task)
-    predictions = home.predict(version.reference, texts or _read(invocation, str(file)))
+    predictions = home.predict(version.reference, texts)
     if invocation.json:
         output.emit(task=version.task, version=version.number, labels=version.labels, predictions=predictions)
         return
@@ -56,7 +85,9 @@ def command(invocation: Invocation, task: str | None, texts: tuple[str, ...], *,
 def _answer_many(invocation: Invocation, file: str) -> None:
     from limpet.cli.terminal import output
 
-    home, requests = invocation.open(), [_request(file, line) for line in _read(invocation, file)]
+    with rows_in((), file) as path:
+        lines = _read(invocation, file, path)
+    home, requests = invocation.open(), [_request(file, line) for line in lines]
     served = home.serve().predict(requests)
     if invocation.json:
         output.emit(answers=served)
@@ -93,9 +124,10 @@ def _request(name: str, line: str) -> tuple[str, str]:
     return task, text
 
 
-def _read(invocation: Invocation, name: str) -> tuple[str, ...]:
+def _read(invocation: Invocation, name: str, path: Path) -> tuple[str, ...]:
+    """Return the lines of a file that is called `name`."""
     try:
-        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         raise NotFoundError(f"There is no file {name!r}.", "ls") from None
     except OSError as error:

@@ -29,6 +29,7 @@ __all__ = [
     "evaluation_plan",
     "on_device",
     "microbatches",
+    "texts_in_batch",
     "training_batches",
 ]
 
@@ -58,21 +59,30 @@ class BatchPlan:
         return digest_json({"batches": self.batches, "lengths": self.lengths})
 
 
-def evaluation_plan(lengths: Sequence[int], batch_size: int | None = None, device: str = "cpu") -> BatchPlan:
+def evaluation_plan(
+    lengths: Sequence[int], batch_size: int | None = None, device: str = "cpu", *, tight: bool = False
+) -> BatchPlan:
     """Sort by length, then by index, and cut into batches: the same lengths always give the same plan on a device.
 
     Args:
         lengths: How many tokens every text has.
         batch_size: How many texts a batch has at the most; by default 64 on a processor, 512 on an accelerator.
         device: The type of device, as torch calls it. It has as many tokens in a batch at the most as in training.
+        tight: Pad to the longest text of a batch, and not on to a multiple of 8.
     """
-    batch_size = batch_size or (_TEXTS if device == "cpu" else _TEXTS_ELSEWHERE)
+    batch_size = batch_size or texts_in_batch(device)
     most = max_tokens_per_microbatch(device)
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     wide = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     batches = tuple(tuple(part) for batch in wide for part in microbatches(lengths, batch, most))
-    padded = tuple(_round_up(max(lengths[index] for index in batch)) for batch in batches)
+    longest = [max(lengths[index] for index in batch) for batch in batches]
+    padded = tuple(longest if tight else map(_round_up, longest))
     return BatchPlan(batches, padded)
+
+
+def texts_in_batch(device: str) -> int:
+    """Return how many texts a batch has at the most on a type of device, where nothing else is said."""
+    return _TEXTS if device == "cpu" else _TEXTS_ELSEWHERE
 
 
 def training_batches(lengths: Sequence[int], batch_size: int, seed: int, *, epoch: int) -> list[list[int]]:

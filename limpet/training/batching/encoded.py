@@ -111,6 +111,17 @@ class Encoded:
         """Return the same texts in the batches that suit a type of device."""
         return self if device == "cpu" else replace(self, plan=evaluation_plan(self.lengths, self.most, device))
 
+    def tightly_planned(self, batch_size: int | None, device: str) -> Encoded:
+        """Return the same texts in batches of at most `batch_size`, padded no further than their longest text."""
+        most = min(filter(None, (batch_size, self.most)), default=None)
+        return replace(self, plan=evaluation_plan(self.lengths, most, device, tight=True))
+
+    def of(self, places: Sequence[int]) -> Encoded:
+        """Return some of the texts, in batches of their own."""
+        fields = {name: replace(one, rows=[one.rows[at] for at in places]) for name, one in self.fields.items()}
+        ids = tuple(self.ids[at] for at in places)
+        return replace(self, ids=ids, fields=fields, plan=evaluation_plan([len(row) for row in ids], self.most))
+
     def having(self, **fields: Field) -> Encoded:
         """Return the same texts with more fields."""
         return replace(self, fields={**self.fields, **fields})

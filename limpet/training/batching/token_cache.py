@@ -7,7 +7,9 @@ addition, and are the same each time. What is kept is found by all that decides 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -18,16 +20,27 @@ from limpet.registry.formats.canonical import digest_json
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["token_ids"]
+__all__ = ["seen_once", "token_ids"]
 
 _FEW = 32
 """So many texts are tokenised faster than they are looked for."""
+_once: ContextVar[bool] = ContextVar("once", default=False)
 _digests: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+
+@contextmanager
+def seen_once() -> Iterator[None]:
+    """Keep nothing of the texts that are tokenised within the block: nobody will ask for them again."""
+    token = _once.set(True)
+    try:
+        yield
+    finally:
+        _once.reset(token)
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
     """Turn texts into token ids, cut at `max_length` tokens, special tokens included, without padding."""
-    if len(texts) <= _FEW or not hasattr(tokenizer, "backend_tokenizer"):
+    if len(texts) <= _FEW or _once.get() or not hasattr(tokenizer, "backend_tokenizer"):
         return _tokenise(tokenizer, texts, max_length)
     # the side that is cut stands in the tokenizer's configuration, not in what the digest covers
     decided_by = [_digest(tokenizer), tokenizer.truncation_side, max_length, list(texts)]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from limpet.training.base.backbone import Backbone
 
-__all__ = ["Batch", "Head", "HeadConfig", "pool", "pooling_for"]
+__all__ = ["Batch", "Head", "HeadConfig", "lead", "pool", "pooling_for"]
 
 
 _POOLING = {"encoder": "mean", "decoder": "last", "encoder-decoder": "last"}
@@ -168,6 +168,15 @@ class Head(nn.Module):
         """See `AnsweringHead.same_answer`."""
         return bool(measured == served)
 
+    @property
+    def decides(self) -> bool:
+        """See `AnsweringHead.decides`."""
+        return False
+
+    def slack(self, row: Tensor, threshold: float | None) -> float:
+        """See `AnsweringHead.slack`: where the outputs are the answer, none."""
+        return 0.0
+
     def summary(self, row: Tensor) -> list[float]:
         """See `AnsweringHead.summary`."""
         numbers: list[float] = row.flatten().tolist()
@@ -208,6 +217,14 @@ class Head(nn.Module):
 def pooling_for(base: BaseRecord) -> str:
     """Return the pooling that suits a base's family."""
     return _POOLING[base.family]
+
+
+def lead(outputs: Tensor) -> Tensor:
+    """Return how far the largest of outputs (..., labels) lies above the next; infinite where it is the only one."""
+    if outputs.shape[-1] < 2:
+        return torch.full(outputs.shape[:-1], torch.inf)
+    best = outputs.topk(2, dim=-1).values
+    return best[..., 0] - best[..., 1]
 
 
 def pool(pooling: str, hidden: Tensor, pooler_output: Tensor | None, *, attention_mask: Tensor) -> Tensor:

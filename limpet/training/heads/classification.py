@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from limpet.training.batching.encoded import Field
 from limpet.training.batching.examples import Example, flat_text
-from limpet.training.heads.base import Head
+from limpet.training.heads.base import Head, lead
 
 __all__ = ["ClassificationHead", "Prediction"]
 
@@ -25,6 +26,12 @@ class Prediction:
     label: str
     probability: float
     logits: tuple[float, ...]
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """The probability of every label, in the order of the label map."""
+        values: list[float] = torch.softmax(torch.tensor(self.logits), dim=-1).tolist()
+        return tuple(values)
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -46,6 +53,22 @@ class ClassificationHead(Head):
     def predict(self, rows: Sequence[Tensor]) -> list[int]:
         """The most probable label id of each row; the lowest id wins a tie."""
         return [int(row.argmax()) for row in rows]
+
+    @property
+    def decides(self) -> bool:
+        """See `AnsweringHead.decides`."""
+        return True
+
+    def slack(self, row: Tensor, threshold: float | None) -> float:
+        """See `AnsweringHead.slack`: two outputs come half as near to each other as each of them moves."""
+        least = float(lead(row)) / 2
+        if threshold is None:
+            return least
+        # the log-odds of the best label move by twice what the outputs do at the most
+        best = int(row.argmax())
+        others = torch.cat([row[:best], row[best + 1 :]])
+        odds = float(row[best] - others.logsumexp(dim=0)) if len(others) else math.inf
+        return min(least, abs(odds - math.log(threshold / (1 - threshold))) / 2)
 
     def explain(self, example: Example, prediction: int, row: Tensor, *, labels: tuple[str, ...]) -> Prediction:
         """See `AnsweringHead.explain`."""

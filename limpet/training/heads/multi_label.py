@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,16 @@ class MultiLabelHead(Head):
     def predict(self, rows: Sequence[Tensor]) -> list[tuple[int, ...]]:
         """The ids of labels with a probability above one half, sorted."""
         return [tuple(torch.nonzero(row > 0).flatten().tolist()) for row in rows]
+
+    @property
+    def decides(self) -> bool:
+        """See `AnsweringHead.decides`."""
+        return True
+
+    def slack(self, row: Tensor, threshold: float | None) -> float:
+        """See `AnsweringHead.slack`: the smallest distance of an output from where its label is decided."""
+        bar = 0.0 if threshold is None else math.log(threshold / (1 - threshold))
+        return float((row - bar).abs().min())
 
     def explain(
         self, example: Example, prediction: tuple[int, ...], row: Tensor, *, labels: tuple[str, ...]

@@ -119,6 +119,18 @@ class AnsweringHead(Protocol):
     def same_answer(self, measured: object, served: object) -> bool:
         """Tell whether two predictions are the same answer to who reads them."""
 
+    @property
+    def decides(self) -> bool:
+        """Whether an answer is a decision, which stays the same where outputs move a little; see `slack`."""
+
+    def slack(self, row: Tensor, threshold: float | None) -> float:
+        """Return by how much each of an example's outputs may move, at the least, before its answer is another.
+
+        Args:
+            row: The outputs.
+            threshold: The probability that an answer asks for; null where nobody said one.
+        """
+
     def summary(self, row: Tensor) -> list[float]:
         """Return the numbers by which reference outputs know an example's outputs: as many for every example."""
 

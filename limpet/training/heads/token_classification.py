@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.batching.encoded import Encoded, Field, plan_tokens
 from limpet.training.batching.examples import Example
-from limpet.training.heads.base import Head, HeadConfig
+from limpet.training.heads.base import Head, HeadConfig, lead
 from limpet.training.heads.protocols import Batch
 from limpet.training.metrics.entities import OUTSIDE
 
@@ -154,6 +155,16 @@ class TokenHead(Head):
         return tuple(
             self.config.tags[at] if known else self.config.unseen for at, known in zip(best, seen, strict=True)
         )
+
+    @property
+    def decides(self) -> bool:
+        """See `AnsweringHead.decides`."""
+        return True
+
+    def slack(self, row: Tensor, threshold: float | None) -> float:
+        """See `AnsweringHead.slack`: that of the word whose tag is decided most closely."""
+        seen = row[~row.isnan().any(dim=-1)]
+        return float(lead(seen).min()) / 2 if len(seen) else math.inf
 
     def explain(
         self, example: Example, prediction: tuple[str, ...], row: Tensor, *, labels: tuple[str, ...]

@@ -12,6 +12,7 @@ from limpet.errors import DataError, UsageError
 from limpet.registry.formats.json_values import JsonObject, JsonValue
 from limpet.training.batching.examples import Example, Text
 from limpet.training.metrics.metric import Metric
+from limpet.training.task_types._answers import ANSWER, AnswerColumn, AnswerForm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -192,6 +193,31 @@ class TaskType(Generic[Plain]):
         Raises:
             DataError: They are all the same, or too few.
         """
+
+    def answer_columns(self, labels: tuple[str, ...], form: AnswerForm) -> tuple[AnswerColumn, ...]:
+        """Return the columns that answers have in a file of rows.
+
+        Args:
+            labels: The version's label map.
+            form: What was asked for.
+
+        Raises:
+            UsageError: Answers of this type have no probabilities, or no threshold.
+        """
+        for option, asked in (("--probabilities", form.probabilities), ("--threshold", form.threshold is not None)):
+            if asked:
+                raise UsageError(f"Answers of {self.name} tasks have no {option}.", f"leave out {option}")
+        return (AnswerColumn(ANSWER),)
+
+    def answer_cells(self, answer: Any, labels: tuple[str, ...], form: AnswerForm) -> tuple[JsonValue, ...]:
+        """Return an answer's cells, one for each of its columns; see `answer_columns`.
+
+        Args:
+            answer: As the type's head explains it.
+            labels: The version's label map.
+            form: What was asked for.
+        """
+        raise NotImplementedError
 
     def row(self, text: Text, target: Plain, labels: tuple[str, ...]) -> JsonObject:
         """Return an example as a line of a split."""

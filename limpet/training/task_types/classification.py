@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 from limpet.errors import DataError
 from limpet.registry.formats.json_values import JsonValue
 from limpet.training.metrics.metric import ACCURACY, MACRO_F1
+from limpet.training.task_types._answers import (
+    ANSWER,
+    AnswerColumn,
+    AnswerForm,
+    probability,
+    probability_columns,
+)
 from limpet.training.task_types._base import TaskType
 from limpet.training.task_types._labels import read_label, relabelled
 
 if TYPE_CHECKING:
     from limpet.training.heads.base import Head
+    from limpet.training.heads.classification import Prediction
 
 __all__ = ["TASK_TYPE", "Classification"]
 
@@ -60,6 +68,16 @@ class Classification(TaskType[str]):
     def relabelled(self, prediction: JsonValue, own: tuple[str, ...], wanted: tuple[str, ...]) -> JsonValue:
         """See `TaskType.relabelled`."""
         return relabelled(prediction, own, wanted)
+
+    def answer_columns(self, labels: tuple[str, ...], form: AnswerForm) -> tuple[AnswerColumn, ...]:
+        """See `TaskType.answer_columns`."""
+        return (AnswerColumn(ANSWER), *(probability_columns(labels) if form.probabilities else ()))
+
+    def answer_cells(self, answer: Prediction, labels: tuple[str, ...], form: AnswerForm) -> tuple[JsonValue, ...]:
+        """See `TaskType.answer_cells`: no label where none is as probable as the threshold asks."""
+        abstains = form.threshold is not None and answer.probability < form.threshold
+        probabilities = map(probability, answer.probabilities) if form.probabilities else ()
+        return (None if abstains else answer.label, *probabilities)
 
 
 TASK_TYPE = Classification()

@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError, UsageError
+from limpet.registry.formats.json_values import JsonValue
 from limpet.training.generation.prompts import PLACE, check_template, default_template, encode_answers, encode_prompts
 from limpet.training.metrics.text import CHRF, EXACT_MATCH, FORMER, NEG_PERPLEXITY, ROUGE_L, TOKEN_F1
+from limpet.training.task_types._answers import AnswerForm
 from limpet.training.task_types._base import TaskType
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from limpet.training.heads.base import Head
+    from limpet.training.heads.generation import Written
 
 __all__ = ["DEFAULT_MAX_NEW_TOKENS", "TASK_TYPE", "Generation"]
 
@@ -92,6 +95,10 @@ class Generation(TaskType[str]):
         if not isinstance(cell, str):
             raise DataError(f"A target is a {type(cell).__name__}, not a text.", "--target COL")
         return cell.strip() or None
+
+    def answer_cells(self, answer: Written, labels: tuple[str, ...], form: AnswerForm) -> tuple[JsonValue, ...]:
+        """See `TaskType.answer_cells`."""
+        return (answer.answer,)
 
 
 TASK_TYPE = Generation()

@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Any
 from limpet.registry.formats.json_values import JsonValue
 from limpet.training.metrics.metric import MACRO_F1, Metric, equal, exact, f1, mean
 from limpet.training.metrics.units import SHARE
+from limpet.training.task_types._answers import (
+    ANSWER,
+    AnswerColumn,
+    AnswerForm,
+    probability,
+    probability_columns,
+)
 from limpet.training.task_types._base import TaskType
 from limpet.training.task_types._labels import read_label, relabelled
 
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from limpet.training.heads.base import Head
+    from limpet.training.heads.multi_label import LabelsPrediction
 
     Array = NDArray[np.float64]
 
@@ -113,6 +121,21 @@ class MultiLabel(TaskType[tuple[str, ...]]):
     ) -> tuple[JsonValue, ...]:
         """See `TaskType.relabelled`; ids in their order, then names."""
         return tuple(sorted((relabelled(one, own, wanted) for one in prediction), key=_order))
+
+    def answer_columns(self, labels: tuple[str, ...], form: AnswerForm) -> tuple[AnswerColumn, ...]:
+        """See `TaskType.answer_columns`."""
+        answers = AnswerColumn(ANSWER, "texts", SEPARATOR)
+        return (answers, *(probability_columns(labels) if form.probabilities else ()))
+
+    def answer_cells(
+        self, answer: LabelsPrediction, labels: tuple[str, ...], form: AnswerForm
+    ) -> tuple[JsonValue, ...]:
+        """See `TaskType.answer_cells`: the labels that are as probable as the threshold asks."""
+        chosen, threshold = answer.labels, form.threshold
+        if threshold is not None:
+            pairs = zip(labels, answer.probabilities, strict=True)
+            chosen = tuple(label for label, value in pairs if value >= threshold)
+        return (chosen, *(map(probability, answer.probabilities) if form.probabilities else ()))
 
 
 def _order(label: JsonValue) -> tuple[bool, JsonValue]:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsFloat
 
 from limpet.errors import DataError
+from limpet.registry.formats.json_values import JsonValue
 from limpet.training.batching.examples import Text
 from limpet.training.metrics.regression import NEG_MAE, NEG_RMSE, PEARSON, R2, SPEARMAN
+from limpet.training.task_types._answers import ANSWER, AnswerColumn, AnswerForm
 from limpet.training.task_types._base import TaskType
 
 if TYPE_CHECKING:
     from limpet.training.heads.base import Head
+    from limpet.training.heads.regression import NumberPrediction
 
 __all__ = ["TASK_TYPE", "Regression"]
 
@@ -61,6 +64,17 @@ class Regression(TaskType[float]):
                 f"Every training example has the target {targets[0]!r}: there is nothing to learn.",
                 "name another column with --target COL",
             )
+
+    def answer_columns(self, labels: tuple[str, ...], form: AnswerForm) -> tuple[AnswerColumn, ...]:
+        """See `TaskType.answer_columns`."""
+        super().answer_columns(labels, form)
+        return (AnswerColumn(ANSWER, "number"),)
+
+    def answer_cells(
+        self, answer: NumberPrediction, labels: tuple[str, ...], form: AnswerForm
+    ) -> tuple[JsonValue, ...]:
+        """See `TaskType.answer_cells`: as many digits as do not depend on the texts beside it."""
+        return (float(f"{answer.value:.6g}"),)
 
 
 TASK_TYPE = Regression()

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from limpet.errors import DataError
+from limpet.registry.formats.json_values import JsonValue
 from limpet.training.batching.examples import Text
 from limpet.training.metrics.entities import ENTITY_F1, TOKEN_ACCURACY
+from limpet.training.task_types._answers import ANSWER, AnswerColumn, AnswerForm, probability
 from limpet.training.task_types._base import TaskType
 from limpet.training.task_types._labels import read_label
 
 if TYPE_CHECKING:
     from limpet.training.heads.base import Head
+    from limpet.training.heads.token_classification import TagsPrediction
 
 __all__ = ["TASK_TYPE", "TokenClassification"]
 
@@ -84,6 +87,19 @@ class TokenClassification(TaskType[tuple[str, ...]]):
     def decode(self, value: list[str]) -> tuple[str, ...]:
         """Return the tags."""
         return tuple(value)
+
+    def answer_columns(self, labels: tuple[str, ...], form: AnswerForm) -> tuple[AnswerColumn, ...]:
+        """See `TaskType.answer_columns`: the tags, and the words that they stand for."""
+        super().answer_columns(labels, AnswerForm(threshold=form.threshold))
+        likely = (AnswerColumn(f"{ANSWER}_probabilities", "numbers"),) if form.probabilities else ()
+        return (AnswerColumn(ANSWER, "texts"), AnswerColumn(f"{ANSWER}_words", "texts"), *likely)
+
+    def answer_cells(
+        self, answer: TagsPrediction, labels: tuple[str, ...], form: AnswerForm
+    ) -> tuple[JsonValue, ...]:
+        """See `TaskType.answer_cells`; a word that was not seen has no probability."""
+        likely = tuple(None if value is None else probability(value) for value in answer.probabilities)
+        return (answer.tags, answer.words, *((likely,) if form.probabilities else ()))
 
 
 TASK_TYPE = TokenClassification()

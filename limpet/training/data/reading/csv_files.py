@@ -15,10 +15,11 @@ from pathlib import Path
 from limpet.errors import DataError
 from limpet.training.data.reading.tables import Table, check_names
 
-__all__ = ["read_csv"]
+__all__ = ["SEPARATORS", "header_of", "long_fields", "possible_separators", "read_csv", "read_rows"]
 
 _LONGEST = 2**31 - 1
-_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What may separate fields, and what it is called."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,15 @@ def read_csv(path: Path) -> Table:
     Raises:
         DataError: A row has another number of fields than the header, quotes are not closed, or there are no rows.
     """
-    with _long_fields():
-        header = _header(path, ",")
+    with long_fields():
+        header = header_of(path, ",")
         first_misfit: _Misfit | None = None
-        for separator in _candidates(path):
-            names = _header(path, separator)
+        for separator in possible_separators(path):
+            names = header_of(path, separator)
             rows, misfit = _rows(path, separator, len(names))
             if misfit is None:
                 check_names(str(path), names)
-                notes = (
-                    () if separator == "," else (f"{path.name}: fields are separated by {_SEPARATORS[separator]}",)
-                )
+                notes = () if separator == "," else (f"{path.name}: fields are separated by {SEPARATORS[separator]}",)
                 return _table(path, names, rows, notes=notes)
             first_misfit = first_misfit or misfit
             header = names if first_misfit is misfit else header
@@ -56,12 +55,17 @@ def read_csv(path: Path) -> Table:
     raise _refusal(path, first_misfit, header)
 
 
-def _candidates(path: Path) -> list[str]:
+def possible_separators(path: Path) -> list[str]:
     """Separators that give the header more than one field, commas first; commas where none does."""
-    return [one for one in _SEPARATORS if len(_header(path, one)) > 1] or [","]
+    return [one for one in SEPARATORS if len(header_of(path, one)) > 1] or [","]
 
 
-def _header(path: Path, separator: str) -> list[str]:
+def header_of(path: Path, separator: str) -> list[str]:
+    """Return the names of a CSV file's columns.
+
+    Raises:
+        DataError: The first row can't be read.
+    """
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             return next((row for row in csv.reader(file, delimiter=separator) if not _blank(row)), [])
@@ -73,14 +77,14 @@ def _rows(path: Path, separator: str, wanted: int) -> tuple[list[list[str]], _Mi
     """Return all rows but the header's; or, where a row does not fit, what is wrong with the first such."""
     rows: list[list[str]] = []
     try:
-        rows = [row for row in _read(path, separator, strict=True) if not _blank(row)][1:]
+        rows = [row for row in read_rows(path, separator, strict=True) if not _blank(row)][1:]
         wrong = [at for at, row in enumerate(rows) if len(row) != wanted]
         if not wrong:
             return rows, None
     except csv.Error:
         pass
     # what a strict reader stops at, a lenient one reads to the end: so the row can be named, with its fields
-    rows = [row for row in _read(path, separator, strict=False) if not _blank(row)][1:]
+    rows = [row for row in read_rows(path, separator, strict=False) if not _blank(row)][1:]
     wrong = [at for at, row in enumerate(rows) if len(row) != wanted]
     first = wrong[0] if wrong else _unquoted(path, separator)
     row = rows[first]
@@ -92,14 +96,15 @@ def _unquoted(path: Path, separator: str) -> int:
     """Return the place of the row that a strict reader stops at."""
     done = -1
     try:
-        for row in _read(path, separator, strict=True):
+        for row in read_rows(path, separator, strict=True):
             done += not _blank(row)
     except csv.Error:
         pass
     return done
 
 
-def _read(path: Path, separator: str, *, strict: bool) -> Iterator[list[str]]:
+def read_rows(path: Path, separator: str, *, strict: bool) -> Iterator[list[str]]:
+    """Yield every row of a CSV file, the header and empty ones among them; a strict reader stops at a wrong quote."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         yield from csv.reader(file, delimiter=separator, strict=strict)
 
@@ -133,7 +138,7 @@ def _refusal(path: Path, misfit: _Misfit, header: Sequence[str]) -> DataError:
 
 
 @contextmanager
-def _long_fields() -> Iterator[None]:
+def long_fields() -> Iterator[None]:
     """Let a field be as long as it is; the reader's own limit is 128 KiB."""
     before = csv.field_size_limit(_LONGEST)
     try:

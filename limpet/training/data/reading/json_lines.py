@@ -12,7 +12,7 @@ from limpet.errors import DataError
 from limpet.registry.system.lines import split_lines
 from limpet.training.data.reading.tables import Table
 
-__all__ = ["read_json_lines"]
+__all__ = ["json_row", "read_json_lines"]
 
 _HINT = "check the file, or name another: --data jsonl:PATH"
 
@@ -48,18 +48,31 @@ def _whole(content: str) -> list[dict[str, Any]] | None:
 def _by_line(path: Path, content: str) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(split_lines(content), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, object_pairs_hook=_object)
-        except _SeveralError as error:
-            raise DataError(f"{path}: line {number} has {error}.", "give each value a key of its own") from error
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} is not JSON lines: line {number}: {error}.", _HINT) from error
-        if not isinstance(row, dict):
-            raise DataError(f"{path}: line {number} is not a JSON object with columns.", _HINT)
-        rows.append(row)
+        if line.strip():
+            rows.append(json_row(path, number, line))
     return rows
+
+
+def json_row(path: Path, number: int, line: str) -> dict[str, Any]:
+    """Return the object of a line.
+
+    Args:
+        path: The file, for messages.
+        number: The line's number.
+        line: The line.
+
+    Raises:
+        DataError: It is no JSON object, or has a key twice.
+    """
+    try:
+        row = json.loads(line, object_pairs_hook=_object)
+    except _SeveralError as error:
+        raise DataError(f"{path}: line {number} has {error}.", "give each value a key of its own") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON lines: line {number}: {error}.", _HINT) from error
+    if not isinstance(row, dict):
+        raise DataError(f"{path}: line {number} is not a JSON object with columns.", _HINT)
+    return row
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
