@@ -34,7 +34,7 @@ TUTORIAL, ADAPTERS = DOCS / "tutorial" / "two-tasks.md", GUIDES / "adapters.md"
 METHODS = REFERENCE / "methods.md"
 # every page with console blocks, each followed by a test below
 TYPED = {ROOT / "README.md", TUTORIAL, ADAPTERS, METHODS, REFERENCE / "errors.md", REFERENCE / "home.md"} | {
-    GUIDES / f"{name}.md" for name in ("cost", "lifecycle", "serving", "verify")
+    GUIDES / f"{name}.md" for name in ("bulk", "cost", "lifecycle", "serving", "verify")
 }
 # the pages speak of this folder, and of the sample base where its wheel is unpacked
 FOLDER, SAMPLE_BASE = "/home/ada/support", "~/.cache/limpet/bases/minilm-0.1.0"
@@ -184,6 +184,17 @@ def test_the_page_of_serving_does_what_it_says(shell: Shell) -> None:
     assert said == [f"{answer['version']} {answer['answer']['label']}" for answer in answers[:2]]
     alone = json.loads("\n".join(shell.ok('limpet predict team@1 "I was charged twice." --json 2> log.txt')))
     assert answers[2]["answer"]["label"] == alone["predictions"][0]["label"]
+
+
+@pytest.mark.slow
+def test_the_page_of_bulk_answers_does_what_it_says(shell: Shell) -> None:
+    follow(GUIDES / "bulk.md", shell)
+    assert shell.ok("python-with-limpet bulk.py 2> log.txt")[1] == "2 {'empty': 1}"
+    summary = json.loads((shell.folder / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["version"], summary["already"], summary["answered"]) == (1, True, 2)
+    answers = (shell.folder / "answers.csv").read_text(encoding="utf-8").splitlines()
+    assert answers[0] == "id,message,received,prediction"
+    assert [line.split(",")[0] for line in answers[1:]] == ["0017", "0018", "0019"]
 
 
 def test_scripts_of_the_pages_cannot_import_limpet(shell: Shell) -> None:

@@ -112,7 +112,7 @@ def _show(invocation: Invocation, answers: BulkAnswers, rows: Sequence[JsonObjec
     from limpet.cli.terminal import output
 
     if invocation.json:
-        output.emit(**_content(answers), rows=rows)
+        output.emit(**_content(answers), answers=rows)
         return
     columns = [*answers.columns, answers.text_column]
     output.table(columns, [[row.get(name) for name in columns] for row in rows])

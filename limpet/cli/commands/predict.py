@@ -52,7 +52,7 @@ def command(
         raise UsageError(
             "Predict takes texts or --file, and one of them.", f"limpet predict {task or 'TASK'} 'a text to classify'"
         )
-    asked = [name for name, value in options.items() if value not in (None, False)]
+    asked = [name for name, value in options.items() if value is not None and value is not False]
     if task is None:
         if asked:
             raise UsageError(

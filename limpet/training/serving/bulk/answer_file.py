@@ -137,9 +137,9 @@ def answer_to(
     Raises:
         UsageError: Parquet can't be written to a stream.
     """
-    form = form or format_of(request.path)
-    if request.text == _LINES or form == "lines":
-        form = "csv"
+    if form is None:
+        own = format_of(request.path)
+        form = "csv" if own == "lines" or request.text == _LINES else own
     if form == "parquet":
         raise UsageError("Parquet can't be written row by row to stdout.", "--out answers.parquet")
     started = time.monotonic()
