@@ -303,7 +303,7 @@ class Home:
         form = AnswerForm(options.get("probabilities", False), options.get("threshold"))
         request = BulkRequest(Path(path), options.get("text"), form, options.get("batch_size"))
         answering = BulkVersion(
-            self.store, version, tasks.get(self.store, version.task), lambda: self.backbone(progress)
+            self.store, version, tasks.of_version(self.store, version), lambda: self.backbone(progress)
         )
         if isinstance(out, str | Path):
             return answer_file(answering, request, Path(out), progress=progress)
