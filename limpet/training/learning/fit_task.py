@@ -9,14 +9,15 @@ from dataclasses import replace
 from limpet.errors import UsageError
 from limpet.training import methods
 from limpet.training.batching.encoded import Encoded
+from limpet.training.batching.examples import Example
 from limpet.training.batching.inference import run_batches
+from limpet.training.data.replayed_rows import replay_rows
 from limpet.training.data.stored_splits import read_split
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_head import fit_head
 from limpet.training.learning.joint_training import NO_JOINT, JointTask
 from limpet.training.learning.loop import Fitted, Validation, fit
 from limpet.training.learning.objectives import Mixture, TaskLoss
-from limpet.training.learning.replayed_rows import training_examples
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.learning.validation import ValidationSplit
 from limpet.training.model.frozen_layer_cache import add_frozen_states
@@ -43,13 +44,7 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
         TrainingError: The loss is not finite.
         UsageError: Nothing but heads is trained, and there is something to learn jointly.
     """
-    examples = training_examples(run)
-    if not examples:
-        raise UsageError(
-            f"{run.task.name!r} has no row that is new or corrected since {run.start and run.start.reference}, and "
-            "none is to be replayed.",
-            "--replay 100",
-        )
+    examples = _examples(run)
     train = model.encode(run.backbone.tokenizer, examples, run.max_length, learning=True)
     validation = ValidationSplit.of(run, run.task, model)
     inputs = {"train": train.inputs_digest(targets=True), "validation": validation.encoded.inputs_digest()}
@@ -79,6 +74,25 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
         progress=run.progress,
     )
     return replace(fitted.after(before), inputs=inputs)
+
+
+def _examples(run: TrainingRun) -> list[Example]:
+    """Return what is learned: the training split, or what is new of it and as many old rows as were asked for."""
+    replay, start = run.settings.replay, run.start
+    if replay is None or start is None or start.data is None:
+        return read_split(run.store, run.task, "train")
+    rows = replay_rows(run.store, run.task, start.data, replay=replay, seed=run.settings.seed)
+    if not rows.examples:
+        raise UsageError(
+            f"{run.task.name!r} has no training row that is new or corrected since {start.reference}, and none is to "
+            "be replayed.",
+            f"limpet train {run.task.name} --from {start.reference} --replay 100",
+        )
+    run.progress.note(
+        f"{rows.new} rows are new or corrected since {start.reference}; {rows.replayed} of the {rows.old} others are "
+        "replayed"
+    )
+    return rows.examples
 
 
 def measure_untrained(run: TrainingRun, model: TaskModel) -> Fitted:

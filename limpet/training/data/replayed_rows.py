@@ -1,0 +1,60 @@
+"""Which rows of a revised task are learned: those that are new or corrected, and some or all of the old ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from limpet.registry.store import Store
+from limpet.registry.values import TaskRecord
+from limpet.training.batching.examples import Example
+from limpet.training.data.revise_task import plain_rows
+from limpet.training.data.splits import draw
+from limpet.training.data.stored_splits import read_split
+from limpet.training.task_types import task_type
+
+__all__ = ["Replayed", "replay_rows"]
+
+# splits are drawn by 0, 1 and 2 and so on under the task's seed; this is drawn under the run's
+_DRAW = 1_000_000
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The examples that are learned, in the order of the training split, and how many of which kind they are.
+
+    `new` are those that are new or corrected; `old` is how many others there are, `replayed` how many of them were
+    drawn.
+    """
+
+    examples: list[Example]
+    new: int
+    old: int
+    replayed: int
+
+
+def replay_rows(store: Store, task: TaskRecord, before: TaskRecord, *, replay: int, seed: int) -> Replayed:
+    """Choose what is learned of a revision by a version that goes on from one of an earlier revision.
+
+    Args:
+        store: The home.
+        task: The revision.
+        before: The revision that the earlier version was learned on. Old rows are those that it has with the same
+            target.
+        replay: How many old rows are learned again, drawn in proportion to their labels; or all there are.
+        seed: Seeds the draw.
+
+    Raises:
+        IntegrityError: A split's bytes are missing or changed.
+    """
+    examples = read_split(store, task, "train")
+    rows = plain_rows(store, task, task.split("train"))
+    known = set(plain_rows(store, before, before.split("train")))
+    old = [at for at, row in enumerate(rows) if row in known]
+    new = len(rows) - len(old)
+    if replay >= len(old):
+        return Replayed(examples, new, len(old), len(old))
+    stratified = task_type(task.definition.type).stratified
+    strata = [str(target) if stratified else "" for _, target in rows]
+    left_out = set(old) - set(draw(strata, old, replay, seed=(seed, _DRAW)))
+    learned = [example for at, example in enumerate(examples) if at not in left_out]
+    return Replayed(learned, new, len(old), replay)
