@@ -72,9 +72,20 @@ class IntegrityError(LimpetError):
 
 
 class GateError(LimpetError):
-    """A rule of the gate was crossed."""
+    """A rule of the gate was crossed.
+
+    Args:
+        message: Which rules, and by how much.
+        hint: The next command to type.
+        outcome: What was measured all the same: of an addition a `limpet.home.Trained`, of `Home.gate` a
+            `limpet.home.gate_report.GateReport`, of an alias that did not move a `limpet.home.Refused`.
+    """
 
     exit_code = 6
+
+    def __init__(self, message: str, hint: str = "", outcome: object = None) -> None:
+        super().__init__(message, hint)
+        self.outcome = outcome
 
 
 class DataError(LimpetError):

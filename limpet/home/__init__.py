@@ -2,7 +2,7 @@
 
 from limpet.home.home import Home, PredictFileOptions, TrainOptions
 from limpet.home.opening import HomeSettings, init, open_home
-from limpet.home.results import MethodInfo, MethodSettings, Move, Trained
+from limpet.home.results import MethodInfo, MethodSettings, Move, Refused, Trained
 
 __all__ = [
     "Home",
@@ -11,6 +11,7 @@ __all__ = [
     "MethodSettings",
     "Move",
     "PredictFileOptions",
+    "Refused",
     "TrainOptions",
     "Trained",
     "init",

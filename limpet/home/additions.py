@@ -196,17 +196,19 @@ def _promote_and_mirror(
         version = versions.resolve(store, version.reference)
     standing = [alarm.sentence() for alarm in alarms.open_alarms(store)] if terms.monitor else []
     warnings = (*judgement.notes, *standing, *(mirror(store) if terms.mirror else ()))
-    if judgement.crossings:
-        raise _refused(context, version, judgement, terms=terms)
     answers = versions.resolve(store, version.task).reference == version.reference
-    return replace(
+    outcome = replace(
         trained,
         version=version,
         promoted=promoted,
         warnings=(*_cut_warnings(store, version), *_seen_warnings(version), *warnings),
         replaced=judgement.outcome(promoted is not None or (terms.promote is None and answers)),
         majority_baseline=majority_baseline(store, tasks.of_version(store, version)),
+        verdicts=judgement.verdicts,
     )
+    if judgement.crossings:
+        raise _refused(context, outcome, judgement, terms=terms)
+    return outcome
 
 
 def _keep_refusals(
@@ -233,17 +235,15 @@ def _keep_refusals(
         )
 
 
-def _refused(
-    context: HomeContext, version: VersionRecord, judgement: Judgement, *, terms: AdditionTerms
-) -> GateError:
+def _refused(context: HomeContext, outcome: Trained, judgement: Judgement, *, terms: AdditionTerms) -> GateError:
     """Return the error of an addition that crossed a rule: what that means for its promotion, and how to go on."""
-    reference, report = version.reference, f"limpet report {streams.HOME_STREAM}"
+    reference, hint = outcome.version.reference, f"limpet report {streams.HOME_STREAM}"
     if not gate_refusals.bars(context.store, reference):
-        return refusal(f"{reference} is kept, and may be promoted, but it crosses a limit", judgement, report)
+        what = f"{reference} is kept, and may be promoted, but it crosses a limit that was set for it"
+        return refusal(what, judgement, hint, outcome=outcome)
     promote = f"limpet adapter promote {reference} {terms.promote or 'ALIAS'} --accept --reason TEXT"
-    return refusal(
-        f"{reference} is kept, but may not be promoted", judgement, f"{report}; to promote it on purpose: {promote}"
-    )
+    hint += f"; to promote it on purpose: {promote}"
+    return refusal(f"{reference} is kept, but may not be promoted", judgement, hint, outcome=outcome)
 
 
 def _cut_warnings(store: Store, version: VersionRecord) -> list[str]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from limpet.forgetting.mlflow_mirror.sync import MirrorReport
     from limpet.forgetting.monitor.elsewhere import Elsewhere
     from limpet.forgetting.report.values import Report
+    from limpet.home.gate_report import GateReport
     from limpet.home.results import MethodInfo, MethodSettings, Trained
     from limpet.home.status import HomeStatus
     from limpet.home.verification import Verification
@@ -113,7 +114,8 @@ class Home:
 
         Raises:
             ConflictError: The alias to move is protected.
-            GateError: The limit was crossed; the version is kept, and its promotion refused.
+            GateError: A rule was crossed; the version is kept, and where the rule speaks of its promotion, that is
+                refused. Its `outcome` is what `train` would have returned.
             InterruptedRunError: A signal came; `resume` goes on from the checkpoint.
             IntegrityError: The base is not the one on record, or was changed.
         """
@@ -336,7 +338,7 @@ class Home:
 
     def gate(
         self, stream: str | None = None, rules: GateRules | None = None, progress: Progress | None = None
-    ) -> Report:
+    ) -> GateReport:
         """Hold a stream's isolated arms against the rules; where it has none, all its arms.
 
         In the home's own growth, each version that answers is held against the one that it replaced, and the newest
@@ -348,7 +350,7 @@ class Home:
             progress: Receives a note of which rule could not be judged.
 
         Raises:
-            GateError: A rule was crossed.
+            GateError: A rule was crossed; its `outcome` is the report.
             IntegrityError: No rule was crossed, but a version that the report is about has an open alarm.
             NotFoundError: There is no such stream, or no task that a rule names: a misspelt one would let all pass.
         """
@@ -363,7 +365,7 @@ class Home:
             for note in judgement.notes:
                 progress.note(note)
         if judgement.crossings:
-            raise refusal("The gate is crossed", judgement, f"limpet report {report.stream}")
+            raise refusal("The gate is crossed", judgement, f"limpet report {report.stream}", outcome=report)
         check_no_alarm(self.store, [alarm.version for alarm in report.alarms])
         return report
 

@@ -14,7 +14,7 @@ from limpet.forgetting.gate.parse import read_rules
 from limpet.forgetting.monitor.kept_predictions import read_predictions
 from limpet.forgetting.monitor.replacement import compare_versions
 from limpet.home.judging import Judgement, answering, judge_move, judge_promotion, refusal, standing
-from limpet.home.results import Move
+from limpet.home.results import Move, Refused
 from limpet.names import check_alias
 from limpet.registry import versions
 from limpet.registry.records import gate_refusals
@@ -109,7 +109,11 @@ def _move(context: HomeContext, version: VersionRecord, request: _Request, *, pr
     refused = bool(judgement.crossings)
     if refused and not terms.accept:
         what = f"{version.reference} may not take the place of what answers under {alias}"
-        raise refusal(what, judgement, f"limpet report home; to go on on purpose: {again} --accept --reason TEXT")
+        outcome = Refused(
+            version.task, alias, judgement.stands, version.number, judgement.outcome(False), judgement.verdicts
+        )
+        hint = f"limpet report home; to go on on purpose: {again} --accept --reason TEXT"
+        raise refusal(what, judgement, hint, outcome=outcome)
     replaced = judgement.outcome(True)
     old = replaced.old if replaced else None
     accepted = _accepted(context, version, judgement) if terms.accept else None
@@ -117,7 +121,13 @@ def _move(context: HomeContext, version: VersionRecord, request: _Request, *, pr
     if replaced is not None and terms.accept:
         replaced = replace(replaced, accepted=event.reason)
     moved = judgement.stands != version.number
-    return replace(_done(context, event), replaced=replaced, warnings=judgement.notes, moved=moved)
+    return replace(
+        _done(context, event),
+        replaced=replaced,
+        warnings=judgement.notes,
+        moved=moved,
+        verdicts=judgement.verdicts,
+    )
 
 
 def _accepted(context: HomeContext, version: VersionRecord, judgement: Judgement) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from limpet.errors import GateError, LimpetError, NotFoundError
 from limpet.first_few import first_few
 from limpet.forgetting.gate.parse import has_rule
-from limpet.forgetting.gate.rules import Crossing, GateRules, check, check_replacement, check_version, unjudged
+from limpet.forgetting.gate.rules import GateRules
+from limpet.forgetting.gate.verdicts import Verdict, check, check_replacement, check_version, crossings, unjudged
 from limpet.forgetting.monitor.kept_predictions import read_predictions
 from limpet.forgetting.monitor.replacement import comparable, compare_versions, predecessor
 from limpet.forgetting.monitor.replacement_values import Replacement, latest
@@ -22,8 +23,8 @@ from limpet.registry.records.rows import PRODUCTION
 
 if TYPE_CHECKING:
     from limpet.forgetting.report.arm_values import ArmReport
-    from limpet.forgetting.report.values import Report
     from limpet.home.context import HomeContext
+    from limpet.home.gate_report import GateReport
     from limpet.registry.values import VersionRecord
     from limpet.training.progress import Progress
 
@@ -43,15 +44,20 @@ _NAMED = 10  # examples that a message names
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the gate found: the rules crossed, the version replaced if there is one, what could not be judged.
+    """What the gate found: each rule with what was measured, the version replaced if there is one, what is unjudged.
 
     `stands` is the number of the version that was under the alias then, null for none.
     """
 
-    crossings: tuple[Crossing, ...]
+    verdicts: tuple[Verdict, ...]
     replaced: tuple[Replacement, ...] = ()
     notes: tuple[str, ...] = ()
     stands: int | None = None
+
+    @property
+    def crossings(self) -> tuple[Verdict, ...]:
+        """The rules crossed."""
+        return crossings(self.verdicts)
 
     def details(self) -> str:
         """Return the rules crossed in sentences, with the examples lost."""
@@ -62,13 +68,14 @@ class Judgement:
         return replace(self.replaced[0], answers=promoted) if self.replaced else None
 
 
-def judge_stream(context: HomeContext, stream: str | None, rules: GateRules) -> tuple[Report, Judgement]:
+def judge_stream(context: HomeContext, stream: str | None, rules: GateRules) -> tuple[GateReport, Judgement]:
     """Hold a stream's isolated arms against the rules, and a home's versions against those that they replaced.
 
     In a home, the newest addition counts as what answers for its task, unless somebody decided otherwise since.
     """
     from limpet.forgetting.report import home_growth
     from limpet.forgetting.report.build import build_report
+    from limpet.home.gate_report import GateReport
 
     known = streams.get(context.store, stream) if stream else streams.latest(context.store)
     is_home = known.name == streams.HOME_STREAM
@@ -78,13 +85,14 @@ def judge_stream(context: HomeContext, stream: str | None, rules: GateRules) -> 
     judged = latest(made.replaced)
     accepted = {one.task for one in judged if one.accepted and one.answers}
     replaced = tuple(one for one in judged if not one.accepted)
-    crossings = [
-        crossing
+    verdicts = [
+        verdict
         for arm in isolated or made.arms
-        for crossing in check(arm, rules, _since(arm, accepted if is_home else set()))
+        for verdict in check(arm, rules, _since(arm, accepted if is_home else set()), of_home=is_home)
     ]
-    crossings += [crossing for one in replaced for crossing in check_replacement(one, rules)]
-    return made, Judgement(tuple(crossings), replaced, _notes(replaced, rules))
+    verdicts += [verdict for one in replaced for verdict in check_replacement(one, rules)]
+    report = GateReport(**vars(made), verdicts=tuple(verdicts))
+    return report, Judgement(tuple(verdicts), replaced, _notes(replaced, rules))
 
 
 def judge_addition(
@@ -93,29 +101,29 @@ def judge_addition(
     """Judge a version that was just added and monitored: what it did to the others, and to what it replaces."""
     stands = standing(context, version.task, alias) if alias else None
     # a report is thousands of resamples, and nothing is held against no rules
-    crossings = _crossed_by_addition(context, version, rules) if has_rule(rules) else []
+    verdicts = _verdicts_on_addition(context, version, rules) if has_rule(rules) else []
     # an alias that is not set yet replaces nothing: then what answers for the task is the measure
     names = (alias, PRODUCTION) if alias else (PRODUCTION,)
     known = (_replacement(context, version, rules, alias=name, progress=progress) for name in names)
     replaced = next((one for one in known if one is not None), None)
     if replaced is not None:
-        crossings += check_replacement(replaced, rules)
+        verdicts += check_replacement(replaced, rules)
     found = () if replaced is None else (replaced,)
-    return Judgement(tuple(crossings), found, _notes(found, rules), stands)
+    return Judgement(tuple(verdicts), found, _notes(found, rules), stands)
 
 
-def _crossed_by_addition(context: HomeContext, version: VersionRecord, rules: GateRules) -> list[Crossing]:
-    """Return the rules that a home's growth crosses by its newest addition."""
+def _verdicts_on_addition(context: HomeContext, version: VersionRecord, rules: GateRules) -> list[Verdict]:
+    """Hold a home's growth by its newest addition against the rules."""
     from limpet.forgetting.report.build import build_report
 
     made = build_report(context.store, streams.HOME_STREAM, added=version)
     # what an earlier task scores and cost by itself is no fault of this addition, nor what replaced it before
     own = ("score", "bytes", "seconds")
     return [
-        crossing
+        verdict
         for arm in made.arms
-        for crossing in check(arm, rules, _since(arm, set(arm.tasks)))
-        if crossing.rule not in own or crossing.task == version.task
+        for verdict in check(arm, rules, _since(arm, set(arm.tasks)), of_home=True)
+        if verdict.rule not in own or verdict.task == version.task
     ]
 
 
@@ -127,8 +135,8 @@ def judge_move(
     replaced = _replacement(context, version, rules, alias=alias, progress=progress)
     found = () if replaced is None else (replaced,)
     score = version.metrics.get("score")
-    crossings = [*check_version(version, score, rules), *(c for one in found for c in check_replacement(one, rules))]
-    return Judgement(tuple(crossings), found, _notes(found, rules), stands)
+    verdicts = (*check_version(version, score, rules), *(v for one in found for v in check_replacement(one, rules)))
+    return Judgement(verdicts, found, _notes(found, rules), stands)
 
 
 def judge_promotion(
@@ -163,9 +171,9 @@ def answering(context: HomeContext, task: str) -> str | None:
         return None
 
 
-def refusal(what: str, judgement: Judgement, hint: str) -> GateError:
+def refusal(what: str, judgement: Judgement, hint: str, *, outcome: object) -> GateError:
     """Return the error of a gate that is crossed: which rules, by how much, and which examples are lost."""
-    return GateError(f"{what}: {judgement.details()}", hint)
+    return GateError(f"{what}: {judgement.details()}", hint, outcome)
 
 
 def _replacement(

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from limpet.registry.values import AliasEvent
 
 if TYPE_CHECKING:
+    from limpet.forgetting.gate.verdicts import Verdict
     from limpet.forgetting.monitor.replacement_values import Replacement
     from limpet.registry.values import VersionRecord
     from limpet.training.methods import Method, Setting
 
-__all__ = ["MethodInfo", "MethodSettings", "Move", "Trained", "method_info"]
+__all__ = ["MethodInfo", "MethodSettings", "Move", "Refused", "Trained", "method_info"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Trained:
     `created` is false where identical bytes were registered before; `row` maps every task that was evaluated to its
     score now; `promoted` is the alias's move; `warnings` are sentences about what could not be done beside it.
     `replaced` is the version beside the one that it took the place of, or would take it of; null where there is none.
-    `majority_baseline` is what the same answer to every text scores.
+    `majority_baseline` is what the same answer to every text scores. `verdicts` are the rules of the gate with what
+    was measured; empty where there are none.
     """
 
     version: VersionRecord
@@ -33,20 +35,39 @@ class Trained:
     warnings: tuple[str, ...] = ()
     replaced: Replacement | None = None
     majority_baseline: float | None = None
+    verdicts: tuple[Verdict, ...] = ()
 
 
 @dataclass(frozen=True)
 class Move(AliasEvent):
     """A move of an alias, with the version beside the one that it took the place of.
 
-    `warnings` are sentences about rules that could not be judged. `answers` is the version that the task's bare name
-    means after the move, as `task@3`; null where there is none. `moved` is false where the alias stood there already.
+    `warnings` are sentences about rules that could not be judged, `verdicts` those that were. `answers` is what the
+    task's bare name means after the move, as `task@3`; null where there is none. `moved` is false where the alias
+    stood there already.
     """
 
     replaced: Replacement | None = None
     warnings: tuple[str, ...] = ()
     answers: str | None = None
     moved: bool = True
+    verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An alias that did not move, because the version crosses a rule of the gate.
+
+    `from_number` is the version under the alias, null where it is not set, and `to_number` the one that was refused.
+    `replaced` holds the two beside each other, null where nothing would be replaced.
+    """
+
+    task: str
+    alias: str
+    from_number: int | None
+    to_number: int
+    replaced: Replacement | None
+    verdicts: tuple[Verdict, ...]
 
 
 @dataclass(frozen=True)

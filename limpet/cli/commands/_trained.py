@@ -17,7 +17,7 @@ from limpet.names import shown_method
 if TYPE_CHECKING:
     from limpet.home import Home, Trained
 
-__all__ = ["mirroring_after", "show_trained"]
+__all__ = ["mirroring_after", "show_trained", "showing_refused"]
 
 
 @contextmanager
@@ -29,6 +29,19 @@ def mirroring_after(home: Home) -> Iterator[None]:
         _mirror(home)
         raise
     _mirror(home)
+
+
+@contextmanager
+def showing_refused(invocation: Invocation) -> Iterator[None]:
+    """Show what an addition came to also where the gate refuses its promotion."""
+    from limpet.home import Trained
+
+    try:
+        yield
+    except GateError as error:
+        if isinstance(error.outcome, Trained):
+            show_trained(invocation, error.outcome)
+        raise
 
 
 def _mirror(home: Home) -> None:
@@ -53,6 +66,7 @@ def show_trained(invocation: Invocation, trained: Trained) -> None:
             promoted=trained.promoted,
             replaced=None if trained.replaced is None else trained.replaced.to_json(),
             majority_baseline=trained.majority_baseline,
+            verdicts=trained.verdicts,
             warnings=trained.warnings,
         )
         return

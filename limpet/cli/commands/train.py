@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from limpet.cli.commands._trained import mirroring_after, show_trained
+from limpet.cli.commands._trained import mirroring_after, show_trained, showing_refused
 from limpet.cli.invocation.command import Command
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.cli.invocation.key_values import parse_settings, whole_number
@@ -71,7 +71,7 @@ def command(
     home = invocation.open()
     # before the base is loaded: a name mistyped is answered at once
     home.task.show(task)
-    with mirroring_after(home), invocation.progress() as progress:
+    with mirroring_after(home), showing_refused(invocation), invocation.progress() as progress:
         trained = home.train(
             task,
             _settings(given, resume),

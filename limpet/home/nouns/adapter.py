@@ -160,7 +160,8 @@ class Adapters:
 
         Raises:
             ConflictError: The alias stands elsewhere, or is protected.
-            GateError: By taking the place of the version under the alias, it crosses a rule of `[gate]`.
+            GateError: By taking the place of the version under the alias, it crosses a rule of `[gate]`; its
+                `outcome` is a `Refused`.
             UsageError: `accept` without a reason.
         """
         from limpet.home.judged_alias_moves import MoveTerms, promote

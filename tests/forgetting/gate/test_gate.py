@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from limpet.forgetting.gate.rules import GateRules, TaskRules, check
+from limpet.forgetting.gate import verdicts
+from limpet.forgetting.gate.rules import GateRules, TaskRules
+from limpet.forgetting.gate.verdicts import Verdict
 from limpet.forgetting.metrics.forgetting import Rows, all_metrics
 from limpet.forgetting.report.arm_values import ArmReport, Cost, VersionReport
 
@@ -32,6 +34,10 @@ def arm(rows: Rows, identical: bool | None = True, flips: tuple[float | None, ..
         chosen={},
         finished=True,
     )
+
+
+def check(of: ArmReport, rules: GateRules) -> tuple[Verdict, ...]:
+    return verdicts.crossings(verdicts.check(of, rules))
 
 
 KEPT: Rows = [[0.9, None], [0.9, 0.8]]

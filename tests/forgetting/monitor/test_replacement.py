@@ -13,7 +13,8 @@ from sqlalchemy import text
 
 from limpet.cli import cli
 from limpet.errors import ConflictError, GateError, UsageError
-from limpet.forgetting.gate.rules import Crossing, GateRules, TaskRules, check_replacement, check_version, unjudged
+from limpet.forgetting.gate.rules import GateRules, TaskRules
+from limpet.forgetting.gate.verdicts import check_replacement, check_version, crossings, unjudged
 from limpet.forgetting.monitor.kept_predictions import read_predictions
 from limpet.forgetting.monitor.replacement import compare_versions
 from limpet.forgetting.monitor.replacement_values import Replacement
@@ -165,7 +166,7 @@ LOST = Replacement("a", "a@1", "a@2", "accuracy", 0.9, 0.8, -0.1, None, 0.15, 0.
     ],
 )
 def test_what_one_task_loses_is_held_against_the_limits_as_it_is(limits: GateRules, crossed: list[str]) -> None:
-    assert [crossing.rule for crossing in check_replacement(LOST, limits)] == crossed
+    assert [crossing.rule for crossing in crossings(check_replacement(LOST, limits))] == crossed
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_versions_that_can_not_be_compared_cross_every_rule_about_losses(limits:
 
 def test_a_rule_about_flips_is_not_passed_over_in_silence_where_answers_are_graded() -> None:
     graded = replace(LOST, metric="neg-rmse", negative_flip_rate=None, p_value=None)
-    assert check_replacement(graded, GateRules(max_negative_flips=0)) == ()
+    assert crossings(check_replacement(graded, GateRules(max_negative_flips=0))) == ()
     assert "neg-rmse knows no right and wrong answers" in unjudged(graded, GateRules(max_negative_flips=0))
     assert unjudged(graded, GateRules(max_worst=0)) == unjudged(LOST, GateRules(max_negative_flips=0)) == ""
 
@@ -189,8 +190,8 @@ def test_a_rule_about_flips_is_not_passed_over_in_silence_where_answers_are_grad
 def test_a_version_is_held_against_its_own_limits_when_it_is_promoted(news: Home) -> None:
     version = news.adapter.show(f"{NEWS}@1")
     limits = GateRules(min_score=0.95, max_bytes=1, max_train_seconds=1, max_share=0.001)
-    crossings: Sequence[Crossing] = check_version(version, 0.9, limits)
-    assert [crossing.rule for crossing in crossings] == ["score", "bytes", "seconds", "share"]
+    held = check_version(version, 0.9, limits)
+    assert [crossing.rule for crossing in crossings(held)] == ["score", "bytes", "seconds", "share"]
 
 
 # -- an alias moves

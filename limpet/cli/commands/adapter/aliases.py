@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +12,7 @@ from limpet.cli.invocation.command import Command
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.cli.terminal.aliases import alias_line
 from limpet.cli.terminal.sanitize import plain
+from limpet.errors import GateError
 
 if TYPE_CHECKING:
     from limpet.home import Move
@@ -51,7 +54,7 @@ def promote(
     one is crossed.
     """
     adapter = invocation.open().adapter
-    with invocation.progress() as progress:
+    with _showing_refused(invocation), invocation.progress() as progress:
         move = adapter.promote(version, alias, expect=expect, reason=reason, accept=accept, progress=progress)
     _show_move(invocation, move)
 
@@ -71,7 +74,7 @@ def rollback(
     It is judged as adapter promote is; exit code 6 where a rule is crossed.
     """
     adapter = invocation.open().adapter
-    with invocation.progress() as progress:
+    with _showing_refused(invocation), invocation.progress() as progress:
         move = adapter.rollback(task, alias, expect=expect, reason=reason, accept=accept, progress=progress)
     _show_move(invocation, move)
 
@@ -89,6 +92,24 @@ def unpromote(invocation: Invocation, task: str, alias: str, *, expect: str | No
     """
     move = invocation.open().adapter.unpromote(task, alias, reason=reason, expect=expect)
     _show_move(invocation, move)
+
+
+@contextmanager
+def _showing_refused(invocation: Invocation) -> Iterator[None]:
+    """Show both scores also where the gate refuses the move."""
+    from limpet.cli.terminal import output
+    from limpet.home import Refused
+
+    try:
+        yield
+    except GateError as error:
+        if isinstance(refused := error.outcome, Refused):
+            if invocation.json:
+                replaced = None if refused.replaced is None else refused.replaced.to_json()
+                output.emit(**output.to_json(refused) | {"replaced": replaced, "moved": False})
+            elif refused.replaced:
+                click.echo(plain(refused.replaced.sentence()))
+        raise
 
 
 def _show_move(invocation: Invocation, move: Move) -> None:

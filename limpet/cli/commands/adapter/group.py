@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from limpet.cli.commands._trained import mirroring_after, show_trained
+from limpet.cli.commands._trained import mirroring_after, show_trained, showing_refused
 from limpet.cli.commands.adapter.aliases import history, promote, rollback, unpromote
 from limpet.cli.commands.adapter.diff import diff
 from limpet.cli.commands.adapter.exchange import export, import_
@@ -43,7 +43,7 @@ def register(invocation: Invocation, task: str, folder: Path, *, labels: str | N
     """Register an adapter that was trained elsewhere, in peft's format."""
     home = invocation.open()
     order = None if labels is None else next(csv.reader([labels]), [])
-    with mirroring_after(home), invocation.progress() as progress:
+    with mirroring_after(home), showing_refused(invocation), invocation.progress() as progress:
         trained = home.adapter.register(task, folder, labels=order, mirror=False, progress=progress)
         progress.finish()
         show_trained(invocation, trained)
