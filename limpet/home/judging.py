@@ -20,6 +20,7 @@ from limpet.forgetting.monitor.replacement_values import Replacement, latest
 from limpet.registry import versions
 from limpet.registry.records import gate_refusals, streams, tasks
 from limpet.registry.records.rows import PRODUCTION
+from limpet.registry.system.text_checks import without_stop
 
 if TYPE_CHECKING:
     from limpet.forgetting.report.arm_values import ArmReport
@@ -61,7 +62,8 @@ class Judgement:
 
     def details(self) -> str:
         """Return the rules crossed in sentences, with the examples lost."""
-        return " ".join([*(crossing.detail for crossing in self.crossings), *_lost(self.replaced)])
+        crossed = "; ".join(without_stop(crossing.detail) for crossing in self.crossings)
+        return " ".join([f"{crossed}.", *_lost(self.replaced)])
 
     def outcome(self, promoted: bool) -> Replacement | None:
         """Return the replacement as it stands after an alias was moved or not; null where nothing is replaced."""

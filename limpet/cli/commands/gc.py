@@ -83,6 +83,19 @@ def _sum(report: Collection) -> str:
     return " and ".join([*sums, f"{_count(files, 'file')} ({output.size(report.bytes)})"])
 
 
+def _waiting(report: Collection) -> str:
+    """Say what waits for the grace period, and until when; nothing where nothing does."""
+    from limpet.cli.terminal import output
+
+    if report.waiting_from is None or report.waiting_until is None:
+        return ""
+    first, last = (when[:16].replace("T", " ") for when in (report.waiting_from, report.waiting_until))
+    until = f"until {last} UTC" if first == last else f"the first until {first} UTC, the last until {last} UTC"
+    files = f"{_count(report.waiting.count, 'file')} ({output.size(report.waiting.bytes)})"
+    waits = "waits" if report.waiting.count == 1 else "wait"
+    return f"{files} that nothing needs {waits} for the grace period, {until}; --grace 0 does not wait"
+
+
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
@@ -103,6 +116,8 @@ def _show(report: Collection) -> None:
     if report.stray_names:
         # a file of somebody else may have any name
         click.echo(f"not limpet's, and left alone: {plain(first_few(report.stray_names, _LISTED))}")
+    if line := _waiting(report):
+        click.echo(line)
     if report.dry_run and report.clock_doubt:
         click.echo(f"{report.clock_doubt} To remove anything needs --today DATE.")
     click.echo(f"would remove {_sum(report)}; --yes does it" if report.dry_run else f"removed {_sum(report)}")

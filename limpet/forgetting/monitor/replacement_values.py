@@ -9,6 +9,7 @@ from limpet.forgetting.json_form import as_json
 from limpet.forgetting.metrics import in_words
 from limpet.forgetting.metrics.intervals import Interval
 from limpet.registry.formats.json_values import JsonObject, JsonValue
+from limpet.registry.system.text_checks import without_stop
 
 __all__ = ["Loss", "Replacement", "latest"]
 
@@ -72,7 +73,7 @@ class Replacement:
         """Return what became of the task, in one sentence."""
         verb = "took the place of" if self.answers else "would take the place of"
         if self.old_score is None or self.new_score is None or self.change is None:
-            return f"{self.new} {verb} {self.old}, and can't be compared with it: {self.reason}."
+            return f"{self.new} {verb} {self.old}, and can't be compared with it: {without_stop(self.reason)}."
         said = f"{self.metric} {self.old_score:.4f} to {self.new_score:.4f} ({self.change:+.4f})"
         if self.p_value is not None:
             lost, gained = len(self.lost_examples), len(self.gained_examples)
@@ -80,12 +81,14 @@ class Replacement:
             said += (
                 f", {lost} of {self.examples} examples lost and {gained} gained (McNemar {in_words.p_value(shown)})"
             )
+        if self.p_value is None and self.interval is not None:
+            said += f", 95 % interval {self.interval[0]:+.4f} to {self.interval[1]:+.4f}"
         said += "".join(
             f"; on the {part.rows} rows {part.old_score:.4f} to {part.new_score:.4f}, "
             f"{len(part.lost_examples)} of {part.examples} lost"
             for part in self.parts
         )
-        accepted = f"; accepted: {self.accepted}" if self.accepted else ""
+        accepted = f"; accepted: {without_stop(self.accepted)}" if self.accepted else ""
         return f"{self.new} {verb} {self.old}: {said}{accepted}."
 
 

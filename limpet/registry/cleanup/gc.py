@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from limpet.errors import UsageError
 from limpet.registry.cleanup import retention
+from limpet.registry.cleanup.waiting import deletions, moment
 from limpet.registry.database.clock_check import check_clock, check_today, clock_doubt
 from limpet.registry.records import log
 from limpet.registry.store import Store, ownership
@@ -56,7 +57,9 @@ class Collection:
     `versions` are those that retention deletes, `retention` their number and bytes, which are freed after the grace
     period. `deleted` counts blobs of deleted versions, `orphans` blobs that nothing names, `temporary` what a process
     that died left half written. `strays` counts what is in the store and is none of limpet's, `stray_names` names it:
-    it stays. `clock_doubt` says why nothing will be removed before a person has typed the date.
+    it stays. `waiting` counts blobs that nothing needs and that are too young to go: the first of them may go at
+    `waiting_from`, all of them at `waiting_until`; null where none waits. `clock_doubt` says why nothing will be
+    removed before a person has typed the date.
     """
 
     dry_run: bool
@@ -69,6 +72,9 @@ class Collection:
     strays: Tally = field(default_factory=Tally)
     stray_names: tuple[str, ...] = ()
     clock_doubt: str = ""
+    waiting: Tally = field(default_factory=Tally)
+    waiting_from: str | None = None
+    waiting_until: str | None = None
 
     @property
     def bytes(self) -> int:
@@ -78,12 +84,16 @@ class Collection:
 
 @dataclass(frozen=True)
 class _Marked:
-    """What may go, blobs by kind and temporary files; what is only named; the newest splits then."""
+    """What may go, blobs by kind and temporary files; what is only named; the newest splits then.
+
+    `waiting` has when each blob may go that is too young, in seconds since the epoch.
+    """
 
     blobs: dict[str, str]
     temporary: tuple[str, ...]
     strays: tuple[str, ...]
     newest: tuple[int, int]
+    waiting: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -99,9 +109,11 @@ class _Rules:
 
     def may_go(self, modified: float | None, kind: str) -> bool:
         """Tell whether what was last stored at this time is old enough, and the home's own."""
-        if self.adopted_at is not None and kind == "orphans" and (modified or 0) < seconds_of(self.adopted_at):
-            return False
-        return _is_old(modified, self.grace)
+        return self.is_own(modified, kind) and _is_old(modified, self.grace)
+
+    def is_own(self, modified: float | None, kind: str) -> bool:
+        """Tell whether what was last stored at this time is the home's own."""
+        return self.adopted_at is None or kind != "orphans" or (modified or 0) >= seconds_of(self.adopted_at)
 
 
 def collect(
@@ -168,6 +180,9 @@ def collect(
         strays=strays,
         stray_names=marked.strays,
         clock_doubt=doubt,
+        waiting=_waiting(store, marked),
+        waiting_from=moment(min(marked.waiting.values())) if marked.waiting else None,
+        waiting_until=moment(max(marked.waiting.values())) if marked.waiting else None,
     )
 
 
@@ -178,17 +193,27 @@ def _mark(store: Store, rules: _Rules, without: set[int]) -> _Marked:
         referenced = referenced_blobs(session, deleted_since=rules.since, without=without)
         named = mentioned_digests(session) | (referenced_blobs(session).keys() if without else set())
         newest = newest_splits(session)
+        deleted = deletions(session, rules.since, stored)
     unreferenced = {
         digest: "deleted" if digest in named else "orphans" for digest in stored if digest not in referenced
     }
-    blobs = {
-        digest: kind for digest, kind in unreferenced.items() if rules.may_go(store.blobs.modified(digest), kind)
+    times = {digest: store.blobs.modified(digest) for digest in (*unreferenced, *deleted)}
+    blobs = {digest: kind for digest, kind in unreferenced.items() if rules.may_go(times[digest], kind)}
+    young = {
+        digest: 0.0
+        for digest, kind in unreferenced.items()
+        if digest not in blobs and times[digest] is not None and rules.is_own(times[digest], kind)
     }
+    waiting = {digest: max(begun, times[digest] or 0.0) + rules.grace for digest, begun in (young | deleted).items()}
     temporary = [name for name in others if _TEMPORARY.fullmatch(name)]
     # a process that stores a file has it under a temporary name for as long as the disk takes
     grace = max(rules.grace, _HOUR)
     old = tuple(name for name in temporary if _is_old(store.blobs.stray_modified(name), grace))
-    return _Marked(blobs, old, tuple(sorted(set(others) - set(temporary))), newest)
+    return _Marked(blobs, old, tuple(sorted(set(others) - set(temporary))), newest, waiting)
+
+
+def _waiting(store: Store, marked: _Marked) -> Tally:
+    return Tally(len(marked.waiting), sum(store.blobs.size(digest) or 0 for digest in marked.waiting))
 
 
 def _is_old(modified: float | None, grace: int) -> bool:

@@ -18,7 +18,7 @@ from limpet.registry.database.schema import LogEventRow
 from limpet.registry.records import log
 from limpet.registry.records.rows import find_version
 from limpet.registry.store import Store
-from limpet.registry.system.text_checks import check_reason
+from limpet.registry.system.text_checks import check_reason, without_stop
 
 __all__ = [
     "Alarm",
@@ -51,7 +51,7 @@ class Alarm:
 
     def sentence(self) -> str:
         """Return what is wrong, and since when."""
-        return f"{self.version} has an open alarm of {self.created_at[:10]}: {self.detail.rstrip('.')}."
+        return f"{self.version} has an open alarm of {self.created_at[:10]}: {without_stop(self.detail)}."
 
 
 def sound(store: Store, version: str, *, evaluation: int, reference: int, detail: str) -> Alarm:

@@ -79,6 +79,7 @@ def _to_delete(session: Session, reference: Reference, reason: str) -> VersionRo
         aliases = ", ".join(f"{reference.task}@{name}" for name in names)
         raise ConflictError(
             f"{reference} can't be deleted: {aliases} {'stands' if len(names) == 1 else 'stand'} there.",
-            f"limpet adapter promote {reference.task}@N {names[0]}",
+            f"limpet adapter promote {reference.task}@N {names[0]}, or to leave it unset: "
+            f"limpet adapter unpromote {reference.task} {names[0]} --reason TEXT",
         )
     return row

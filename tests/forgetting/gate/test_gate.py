@@ -153,3 +153,34 @@ def test_limits_of_single_tasks_and_of_cost(rules: GateRules, crossed: list[tupl
 def test_a_first_task_has_a_score_and_a_cost_already() -> None:
     rules = GateRules(max_forgetting=0, require_identical=True, min_score=0.95, max_train_seconds=1)
     assert rules_crossed(arm([[0.9]], identical=None), rules) == ["score", "seconds"]
+
+
+def test_every_rule_that_is_set_has_what_was_measured_and_the_limit() -> None:
+    rules = GateRules(max_forgetting=0.5, require_identical=True, min_score=0.65, max_bytes=1000)
+    held = verdicts.check(arm(LOST), rules, of_home=True)
+    assert [(one.rule, one.task, one.value, one.limit, one.crossed) for one in held] == [
+        ("forgetting", None, pytest.approx(0.15), 0.5, False),
+        ("identical", None, True, True, False),
+        ("score", "a", 0.6, 0.65, True),
+        ("score", "b", 0.8, 0.65, False),
+        ("score", "c", 0.7, 0.65, False),
+        ("bytes", "a", 1000, 1000, False),
+        ("bytes", "b", 1000, 1000, False),
+        ("bytes", "c", 1000, 1000, False),
+    ]
+    assert held[0].detail == "forgetting_max is 0.1500, within the limit of 0.5."
+    assert verdicts.check(arm(LOST), GateRules(), of_home=True) == ()
+
+
+def test_what_is_undefined_has_a_verdict_that_says_so() -> None:
+    (forgetting, identical) = verdicts.check(arm([[0.9]], identical=None), GateRules(0.0, require_identical=True))
+    assert (forgetting.value, forgetting.crossed, identical.value, identical.crossed) == (None, False, None, False)
+    assert "undefined" in forgetting.detail and "no earlier task" in identical.detail
+
+
+def test_a_home_is_told_of_without_arms_and_seeds_and_a_stream_with_them() -> None:
+    rules = GateRules(max_forgetting=0, max_worst=0, require_identical=True, min_score=1, max_bytes=1, max_share=0)
+    lost = arm(LOST, identical=False)
+    for verdict in verdicts.check(lost, rules, of_home=True):
+        assert verdict.arm is None and "arm" not in verdict.detail and "seed" not in verdict.detail
+    assert {verdict.arm for verdict in verdicts.check(lost, rules)} == {"isolated, seed 0"}

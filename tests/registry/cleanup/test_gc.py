@@ -109,6 +109,25 @@ def test_files_of_deleted_versions_wait_for_the_grace_period(store: Store) -> No
     assert versions.look_up(store, "news@2").files[0].size == SIZE
 
 
+def test_what_waits_for_the_grace_period_is_counted_with_when_it_may_go(store: Store) -> None:
+    assert (collect(store).waiting, collect(store).waiting_until) == (Tally(), None)
+    before = clock.utc_now()
+    deletion.delete(store, "news@2", "wrong")
+    # the same bytes are another version's too
+    add_version(store, "films", seed=9)
+    add_version(store, seed=9)
+    deletion.delete(store, "news@4", "wrong")
+    looked = collect(store, DAY)
+    # the manifests are files too
+    assert looked.waiting.count >= 2 and looked.waiting.bytes >= SIZE
+    assert looked.waiting_from is not None and looked.waiting_until is not None
+    tomorrow = (datetime.fromisoformat(before) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert tomorrow <= looked.waiting_from <= looked.waiting_until
+    assert looked.bytes == 0
+    gone = collect(store, 0, dry_run=False)
+    assert (gone.deleted, gone.waiting) == (looked.waiting, Tally())
+
+
 def test_bytes_that_were_stored_again_wait_for_the_grace_period_again(store: Store) -> None:
     store.blobs.put_bytes(b"left by a killed register")
     _age_all(store, 2 * DAY)

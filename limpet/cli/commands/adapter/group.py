@@ -189,7 +189,7 @@ def _origin(lineage: Lineage) -> list[tuple[str, object]]:
 
     # a home grows without arms and seeds
     steps = [
-        f"addition {step.step + 1} of this home"
+        f"addition {step.step} of this home"
         if step.stream == HOME_STREAM
         else f"step {step.step} of {step.stream}, arm {step.arm}, seed {step.seed}"
         for step in lineage.steps
