@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -376,3 +376,21 @@ def test_of_four_upgrades_at_once_one_does_it(old: Old) -> None:
     assert found == [old.revision] + [head()] * 3
     assert contents(old.database, like=old.rows) == old.rows
     assert len(old.backups) <= 1
+
+
+def test_a_task_of_an_older_home_is_its_first_revision_and_can_have_another(old: Old) -> None:
+    upgrade(old.database)
+    home = open_store(old.path)
+    first = tasks.get(home, "films")
+    assert (first.revision, first.previous) == (1, None)
+    digest = versions.resolve(home, "films@1").digest
+    split = replace(first.splits[0], name="evaluation-r2")
+    splits = (*first.splits, split)
+    content = tasks.data_digest(first.definition, first.labels, splits)
+    made = tasks.add(home, replace(first, splits=splits, data_digest=content, revision=2, previous=first.data_digest))
+    assert tasks.get(home, "films") == made
+    assert tasks.get(home, "films@r1") == first
+    assert tasks.of_version(home, versions.resolve(home, "films@1")).revision == 1
+    assert versions.resolve(home, "films@1").digest == digest
+    assert verify(home) == ()
+    home.database.close()
