@@ -61,6 +61,16 @@ class RevisionRequest:
     train_size: int | None = None
     eval_size: int | None = None
 
+    def check(self) -> None:
+        """Refuse sizes that make no sense, whatever the data are.
+
+        Raises:
+            UsageError: A size is below 0.
+        """
+        for option, size in (("--train-size", self.train_size), ("--eval-size", self.eval_size)):
+            if size is not None and size < 0:
+                raise UsageError(f"{option} is {size}, and it must be 0 or more.", f"{option} 100")
+
 
 @dataclass
 class _Known:
@@ -112,6 +122,7 @@ def revise_task(store: Store, request: RevisionRequest) -> TaskRecord:
         DataError: The data can't serve as such a task.
         ConflictError: Somebody else made another revision meanwhile.
     """
+    request.check()
     request = replace(request, data=complete(request.data))
     known = tasks.get(store, request.name)
     if request.name != known.name:
@@ -240,12 +251,14 @@ class _Draw:
         if pools["evaluation"]:
             evaluation = self._apart(pools["evaluation"], seen)
             if request.eval_size is not None:
-                evaluation = self._sample("evaluation", evaluation, request.eval_size, keep=0)
+                evaluation = self._asked("evaluation", evaluation, request.eval_size, keep=0)
         else:
             # a row that resembles one that was trained on goes on being trained on
             fit = self._apart(pools["train"], seen, count=False)
-            wanted = round(_EVALUATION_SHARE * len(fit)) if request.eval_size is None else request.eval_size
-            evaluation = self._sample("evaluation", fit, wanted, keep=1)
+            if request.eval_size is None:
+                evaluation = self._sample("evaluation", fit, round(_EVALUATION_SHARE * len(fit)), keep=1)
+            else:
+                evaluation = self._asked("evaluation", fit, request.eval_size, keep=1)
         held_out = [*self._old["evaluation"], *evaluation]
         rest = self._apart(_without(pools["train"], evaluation), held_out)
         if pools["validation"]:
@@ -254,7 +267,7 @@ class _Draw:
             validation = self._sample("validation", rest, round(_VALIDATION_SHARE * len(rest)), keep=1)
         train = self._apart(_without(rest, validation), [*self._old["validation"], *validation])
         if request.train_size is not None:
-            train = self._sample("train", train, request.train_size, keep=0)
+            train = self._asked("train", train, request.train_size, keep=0)
         near = None if self._rule == "keep" else len(self._near)
         if near and self._rule == "drop":
             self._notes.append(
@@ -266,6 +279,17 @@ class _Draw:
 
     def _pairs(self, places: Iterable[int]) -> list[tuple[Text, Hashable]]:
         return [(self._rows[place].text, self._rows[place].target) for place in places]
+
+    def _asked(self, split: str, pool: list[int], size: int, *, keep: int) -> list[int]:
+        most = room(self._strata, pool, keep)
+        if size > most:
+            option = {"evaluation": "--eval-size", "train": "--train-size"}[split]
+            raise DataError(
+                f"{size} new rows were asked for in the {split} split, and these data have {most} to give: others "
+                "are known already, stand in another split, or resemble what stands on the other side of one.",
+                f"{option} {most}",
+            )
+        return self._sample(split, pool, size, keep=keep)
 
     def _sample(self, split: str, pool: list[int], size: int, *, keep: int) -> list[int]:
         size = min(size, room(self._strata, pool, keep))
