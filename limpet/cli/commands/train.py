@@ -64,7 +64,9 @@ def command(
     if options["method"]:
         invocation.note_renamed(options["method"])
     given = {name: value for name, value in options.items() if value not in (None, ())}
-    if (replay := given.pop("replay", None)) not in (None, "all"):
+    if (replay := given.pop("replay", None)) is not None and not resume:
+        _check_replay(task, start_from)
+    if replay not in (None, "all"):
         given["replay"] = whole_number("--replay", replay, "a number of rows, or all")
     if pairs:
         given["method_settings"] = parse_settings(pairs)
@@ -85,6 +87,16 @@ def command(
         )
         progress.finish()
         show_trained(invocation, trained)
+
+
+def _check_replay(task: str, start_from: str | None) -> None:
+    """Refuse to replay rows where nothing was learned on them, also where `all` of them are asked for."""
+    name = task.partition("@")[0]
+    if start_from is None or start_from.partition("@")[0] != name:
+        with loading():
+            from limpet.training.learning.training_run import nothing_to_replay
+
+        raise nothing_to_replay(name, start_from)
 
 
 def _settings(given: dict[str, Any], resume: bool) -> TrainingSettings | None:

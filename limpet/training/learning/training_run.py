@@ -24,7 +24,16 @@ from limpet.training.learning.run_folder import Start, run_folder
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.progress import SILENT, Progress
 
-__all__ = ["TrainingRun"]
+__all__ = ["TrainingRun", "nothing_to_replay"]
+
+
+def nothing_to_replay(task: str, start: str | None) -> UsageError:
+    """Return the error of a replay that begins with no version of its task."""
+    return UsageError(
+        f"What is replayed are rows that an earlier version of {task!r} was learned on, and training begins with "
+        f"{'none' if start is None else start}.",
+        f"limpet train {task} --from {task}@V --replay N",
+    )
 
 
 @dataclass(frozen=True)
@@ -136,11 +145,7 @@ class TrainingRun:
 
     def _check_start(self) -> None:
         if self.settings.replay is not None and (self.start is None or self.start.task != self.task.name):
-            raise UsageError(
-                f"What is replayed are rows that an earlier version of {self.task.name!r} was learned on, and "
-                f"training begins with {'none' if self.start is None else self.start.reference}.",
-                f"limpet train {self.task.name} --from {self.task.name}@V --replay N",
-            )
+            raise nothing_to_replay(self.task.name, None if self.start is None else self.start.reference)
         if self.start is None:
             return
         name = shown_method(self.method.name)
