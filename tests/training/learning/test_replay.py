@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from limpet.training.learning.replayed_rows import training_examples
 from safetensors.torch import load_file
 
 from limpet.cli import cli
@@ -20,7 +21,6 @@ from limpet.home import Home, open_home
 from limpet.registry.records import tasks
 from limpet.training.batching.examples import Example
 from limpet.training.data.revise_task import plain_rows
-from limpet.training.learning.replayed_rows import training_examples
 from limpet.training.learning.run_folder import Start
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.training_run import TrainingRun
