@@ -6,15 +6,16 @@ replaces it, by accepting an alarm with a reason.
 
 from __future__ import annotations
 
+from limpet.forgetting.json_form import as_tuples
 from limpet.forgetting.metrics.forgetting import flipped_examples
 from limpet.forgetting.metrics.intervals import mcnemar_exact
 from limpet.forgetting.monitor.kept_predictions import KeptPredictions, ReadContent
 from limpet.forgetting.monitor.prediction_diff import find_difference, same_conditions
 from limpet.forgetting.monitor.replacement import change_interval, reference_evaluation
-from limpet.registry.records import alarms
+from limpet.registry.records import alarms, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
-from limpet.training.task_types import metric
+from limpet.training.task_types import metric, task_type
 
 __all__ = ["hold_against_reference"]
 
@@ -42,7 +43,7 @@ def hold_against_reference(store: Store, now: EvaluationRecord, read: ReadConten
     reference = reference_evaluation(store, now.version, now.data_digest)
     if reference is None or reference.id == now.id or now.state != now.version:
         return ""
-    if all(read(reference)[key] == read(now)[key] for key in ("predictions", "targets")):
+    if _same_answers(store, reference, now, read=read):
         return ""
     difference = find_difference(store, reference, now, read=read)
     assert difference is not None
@@ -51,6 +52,21 @@ def hold_against_reference(store: Store, now: EvaluationRecord, read: ReadConten
         return f"{detail} The conditions are other ones and the loss is within chance: no alarm"
     alarms.sound(store, now.version, evaluation=now.id, reference=reference.id, detail=detail)
     return ""
+
+
+def _same_answers(store: Store, reference: EvaluationRecord, now: EvaluationRecord, *, read: ReadContent) -> bool:
+    before, after = read(reference), read(now)
+    if before["targets"] != after["targets"]:
+        return False
+    if before["predictions"] == after["predictions"]:
+        return True
+    # a label that no row has any more has gone from the task's label map, and ids behind it are others now
+    task, then = tasks.get(store, now.task), tasks.as_of(store, now.task, reference.created_at)
+    if task.labels == then.labels:
+        return False
+    kind = task_type(task.definition.type)
+    answers = [kind.relabelled(answer, then.labels, task.labels) for answer in as_tuples(before["predictions"])]
+    return answers == list(as_tuples(after["predictions"]))
 
 
 def _lost(reference: EvaluationRecord, now: EvaluationRecord, read: ReadContent) -> bool:

@@ -197,7 +197,7 @@ def _tasks(store: Store, stream: StreamRecord, arm_runs: Sequence[ArmRunEvidence
 def _task(store: Store, record: TaskRecord) -> TaskReport:
     examples = record.split("evaluation").examples
     task_metric = metric(record.definition.metric)
-    baseline = majority_baseline(store, record)
+    baseline = majority_baseline(store, record, first_rows=True)
     return TaskReport(record.name, task_metric.name, task_metric.definition, examples, record.data_digest, baseline)
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from limpet.errors import UsageError
 from limpet.forgetting.gate.parse import parse_rules
-from limpet.forgetting.gate.rules import check_replacement
+from limpet.forgetting.gate.verdicts import check_replacement
 from limpet.forgetting.monitor.audit import audit
 from limpet.forgetting.monitor.replacement_values import Replacement
 from limpet.home import Home
@@ -84,6 +84,10 @@ def test_a_warm_version_is_compared_with_the_one_before_on_old_and_new_rows(revi
     # one column, one measure: both rows by the labels of now, on the rows that there always were
     first, second = (row[0] for row in report.arms[0].matrix)
     assert (first, second) == (old.old_score, old.new_score)
+    (described,) = report.tasks
+    counts = revised.task.show("place").split("evaluation").label_counts
+    assert described.eval_examples == old.examples
+    assert described.majority_baseline == pytest.approx(max(counts.values()) / old.examples, abs=0.2)
 
 
 @pytest.mark.parametrize("rows", ["old", "new"])
@@ -91,10 +95,11 @@ def test_what_is_lost_on_some_rows_is_not_thinned_out_by_the_others(rows: str) -
     lost = Replacement("place", "place@1", "place@2", "accuracy", change=0.1, negative_flip_rate=0.02)
     parts = (replace(lost, rows="old", negative_flip_rate=0.0), replace(lost, rows="new", negative_flip_rate=0.0))
     lost = replace(lost, parts=tuple(replace(p, negative_flip_rate=0.08) if p.rows == rows else p for p in parts))
-    (crossing,) = check_replacement(lost, parse_rules({"max_negative_flips": 0.05}, "here"))
-    assert crossing.rule == "replaced-flips"
-    assert f"on the {rows} rows is 0.0800" in crossing.detail
-    assert check_replacement(lost, parse_rules({"max_negative_flips": 0.1}, "here")) == ()
+    strict, mild = (parse_rules({"max_negative_flips": limit}, "here") for limit in (0.05, 0.1))
+    crossed = [verdict for verdict in check_replacement(lost, strict) if verdict.crossed]
+    assert [verdict.rule for verdict in crossed] == ["replaced-flips"]
+    assert f"on the {rows} rows is 0.0800" in crossed[0].detail
+    assert not any(verdict.crossed for verdict in check_replacement(lost, mild))
 
 
 def test_every_part_is_evaluated_again_and_held_against_its_own_reference(revised: Home) -> None:
@@ -162,6 +167,27 @@ def test_rows_that_another_tasks_training_has_seen_are_told(trained: Home, tmp_p
     assert seen["from"] == "place@1"
     assert 0 < seen["examples"] <= trained.task.show("again").split("evaluation").examples
     assert any("were trained on" in warning for warning in done.warnings)
+
+
+def test_a_label_that_goes_raises_no_alarm_where_the_evaluation_rows_stay(trained: Home, tmp_path: Path) -> None:
+    train = tiny_csv(tmp_path / "train.csv", labels=("rock", "sea", "sky"))
+    text = train.read_text().replace(",sea", ",aqua").replace(",rock", ",bay").replace(",sky", ",wood")
+    train.write_text(text)
+    held_out = tiny_csv(tmp_path / "held_out.csv", labels=("sky",), rows=30, seed=8)
+    # texts about the sky that are said to be about water: what is answered is the last label of three
+    held_out.write_text(held_out.read_text().replace(",sky", ",aqua"))
+    trained.task.add("last", f"train={train},eval={held_out}", max_length=16)
+    version = trained.train("last", QUICK, mirror=False).version
+    kept = evaluations.predictions(trained.store, evaluations.of_version(trained.store, version.reference)[0])
+    assert 2 in kept["predictions"]
+    before = trained.task.show("last")
+    (tmp_path / "revised.csv").write_text(text.replace(",bay", ",aqua"))
+    after = trained.task.revise("last", str(tmp_path / "revised.csv"))
+    assert (before.labels, after.labels) == (("aqua", "bay", "wood"), ("aqua", "wood"))
+    assert after.split("evaluation").digest == before.split("evaluation").digest
+    (record,) = trained.evaluate([version.reference])
+    assert 1 in evaluations.predictions(trained.store, record)["predictions"]
+    assert trained.adapter.alarm(version.reference) is None
 
 
 def test_a_stream_goes_on_with_the_revisions_that_it_began_with(trained: Home, tmp_path: Path) -> None:

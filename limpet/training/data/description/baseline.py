@@ -36,14 +36,22 @@ def constant_score(
     return measure.score(answers, [example.target for example in evaluation])
 
 
-def majority_baseline(store: Store, task: TaskRecord) -> float | None:
+def majority_baseline(store: Store, task: TaskRecord, *, first_rows: bool = False) -> float | None:
     """Return `constant_score` of a task, from its record, or of its splits where it was added before there was one.
+
+    Args:
+        store: The home.
+        task: The task.
+        first_rows: Of a task with revisions, score the rows alone that were evaluated from the beginning, not all.
 
     Raises:
         IntegrityError: A split's bytes are missing or changed.
     """
+    parts = task.evaluation_parts[:1] if first_rows else task.evaluation_parts
     # a bundle may bring anything there
-    if isinstance(value := task.checks.get("majority_baseline"), float):
+    value = task.checks.get("majority_baseline")
+    if isinstance(value, float) and len(parts) == len(task.evaluation_parts):
         return value
-    train, evaluation = read_split(store, task, "train"), read_split(store, task, "evaluation")
+    train = read_split(store, task, "train")
+    evaluation = [example for part in parts for example in read_split(store, task, part.name)]
     return constant_score(task.definition.type, task.definition.metric, train, evaluation=evaluation)
