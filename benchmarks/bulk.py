@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +268,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clerk = Side(given.threads)
-        clerk.do(make_home, folder, [given.task], train_size, 200, MAX_LENGTH)
+        clerk.do(partial(make_home, eval_size=200, max_length=MAX_LENGTH), folder, [given.task], train_size)
         clerk.do(write_rows, folder, given.task, given.rows)
         clerk.end()
         compare(folder, given.task, threads=given.threads, repetitions=given.repetitions, epochs=given.epochs)

@@ -16,6 +16,7 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from _sides import Side, environment, home_of, make_home, paired, spread
@@ -77,7 +78,7 @@ def main() -> None:
     print(f"{'method':9}{'choice':17}{'seconds':24}{'without':24}{'times as fast':24}score", flush=True)
     with tempfile.TemporaryDirectory() as name:
         side, folder = Side(given.threads), Path(name)
-        side.do(make_home, folder, [given.task], given.train_size, 100, 128)
+        side.do(partial(make_home, eval_size=100, max_length=128), folder, [given.task], given.train_size)
         for method, choice, epochs in PAIRS:
             if choice == "cast-once" and resolve_dtype("auto") != "bfloat16":
                 continue

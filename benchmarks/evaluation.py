@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clerk = Side(given.threads)
-        clerk.do(make_home, folder, tasks, train_size, given.eval_size, MAX_LENGTH)
+        clerk.do(partial(make_home, eval_size=given.eval_size, max_length=MAX_LENGTH), folder, tasks, train_size)
         # in a process that ends: what training leaves behind is no part of an evaluation's peak
         for task in tasks:
             clerk.do(learn_limpet, Job(folder, task))

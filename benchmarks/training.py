@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clerk = Side(given.threads)
-        clerk.do(make_home, folder, tasks, given.train_size, given.eval_size, MAX_LENGTH)
+        clerk.do(
+            partial(make_home, eval_size=given.eval_size, max_length=MAX_LENGTH), folder, tasks, given.train_size
+        )
         rates = clerk.do(default_rates, methods)
         tokens = {task: clerk.do(lengths, folder, task) for task in tasks}
         peaks: dict[str, list[int]] = {}

@@ -189,7 +189,10 @@ def _plan(answering: BulkVersion, request: BulkRequest, form: Format, *, progres
 def _begin(unfinished: Unfinished, writer: RowWriter) -> tuple[Tally, Screening]:
     """Return what is known of an unfinished file's rows; where it has none yet, write what stands before them."""
     if not unfinished.state:
-        unfinished.append(writer.beginning(), _state(Tally(), Screening()))
+        # on record with the first rows: a file without any is nobody's yet
+        unfinished.file.write(writer.beginning())
+        unfinished.file.flush()
+        return Tally(), Screening()
     return Tally.of(unfinished.state["tally"]), Screening(**unfinished.state["screening"])
 
 

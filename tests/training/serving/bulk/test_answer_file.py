@@ -329,7 +329,7 @@ def of_another_task(home: Home, path: Path, out: Path) -> None:
 
 def begun_otherwise(home: Home, path: Path, out: Path) -> None:
     with pytest.raises(InterruptedRunError):
-        home.predict_file("classification", path, out, probabilities=True, progress=Stops(0))
+        home.predict_file("classification", path, out, probabilities=True, batch_size=1, progress=Stops(3))
 
 
 def of_a_stranger(home: Home, path: Path, out: Path) -> None:
@@ -337,6 +337,7 @@ def of_a_stranger(home: Home, path: Path, out: Path) -> None:
     out.with_name("a.csv.partial").joinpath("thesis.tex").write_text("mine", encoding="utf-8")
 
 
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("there", [foreign, edited, of_another_task, begun_otherwise, of_a_stranger])
 def test_what_is_not_this_calls_is_not_written_over(home: Home, tmp_path: Path, there: object) -> None:
     path, out = write_csv(tmp_path / "rows.csv", rows_of(TEXTS[:3])), tmp_path / "a.csv"
@@ -348,6 +349,19 @@ def test_what_is_not_this_calls_is_not_written_over(home: Home, tmp_path: Path, 
     assert {one: one.read_bytes() for one in tmp_path.rglob("*") if one.is_file() and one.name != "lock"} == {
         one: content for one, content in before.items() if one.name != "lock"
     }
+
+
+def test_a_file_without_rows_leads_to_one_without_answers(home: Home, tmp_path: Path) -> None:
+    answers = home.predict_file("classification", write_csv(tmp_path / "rows.csv", []), tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8").split() == ["id,text,note,prediction"]
+    assert answers.tally.rows == 0
+
+
+def test_what_was_begun_and_has_no_row_yet_is_in_nobodys_way(home: Home, tmp_path: Path) -> None:
+    path, out = write_csv(tmp_path / "rows.csv", rows_of(TEXTS[:3])), tmp_path / "a.csv"
+    with pytest.raises(InterruptedRunError):
+        home.predict_file("regression", path, out, progress=Stops(0))
+    assert home.predict_file("classification", path, out).tally.answered == 3
 
 
 def test_a_file_is_not_read_and_written_at_once(home: Home, tmp_path: Path) -> None:
