@@ -19,12 +19,13 @@ from limpet.training.learning.settings import TrainingSettings
 from limpet.training.serving.bulk import BulkAnswers
 from limpet.training.serving.bulk import answering as answering_module
 from tests.migrated import with_database
-from tests.tiny import FILLER, TOPICS
+from tests.tiny import FILLER, TOPICS, tiny_base, tiny_csv
 from tests.training.typed_data import SPECS, write_rows
 from tests.warm import Warm
 
 TEXTS = [f"{word} of the {filler}" for filler in FILLER for words in TOPICS.values() for word in words]
 """180 texts of the tiny base's words."""
+FEW = {"train_size": 12, "eval_size": 12, "max_new_tokens": 3}
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,20 @@ def test_each_type_of_task_has_its_own_columns(home: Home, tmp_path: Path) -> No
         assert [row[f"probability_{label}"] for label in labels] == pytest.approx(one.probabilities, abs=1e-5)
     home.predict_file("multi-label", path, tmp_path / "several.csv", threshold=0.01)
     assert read(tmp_path / "several.csv")[0]["prediction"] == "|".join(labels)
+
+
+def test_what_is_written_stands_in_one_cell(tmp_path: Path, home_folder: Path) -> None:
+    base = tiny_base(tmp_path / "gpt2", "gpt2")
+    home = init(home_folder, base=str(base), mlflow="off")
+    place = tiny_csv(tmp_path / "place.csv")
+    home.task.add(
+        "topic", f"csv:{place}", type="generation", target_column="label", prompt="{text}", max_length=32, **FEW
+    )
+    home.train("topic", TrainingSettings("lora", epochs=1), monitor=False)
+    path = write_csv(tmp_path / "rows.csv", rows_of(TEXTS[:6]))
+    home.predict_file("topic", path, tmp_path / "a.csv")
+    found = [row["prediction"] for row in read(tmp_path / "a.csv")]
+    assert found == [one.answer for one in home.predict("topic", TEXTS[:6])]
 
 
 def test_a_threshold_leaves_answers_out_that_are_less_probable(home: Home, tmp_path: Path) -> None:
