@@ -27,6 +27,12 @@ def _no_latency() -> None:
     os.environ["LIMPET_LATENCY_SECONDS"] = "0"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _mirrored_here() -> None:
+    """Commands wait for the mirror: a process of its own would outlive its test; the tests of that start one."""
+    os.environ["LIMPET_MIRROR_SECONDS"] = "60"
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _settled_libraries() -> None:
     """Every training begins with a collection, which need not look through the libraries hundreds of times."""

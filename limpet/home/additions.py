@@ -39,7 +39,7 @@ class AdditionTerms:
 
     With `monitor`, the other tasks' current versions are evaluated again, and the row is kept. `promote` is the alias
     to move to it, if the gate lets it; `max_forgetting` wins over the home's own limit on `forgetting_max`. With
-    `mirror`, the MLflow mirror is brought up to date at the end.
+    `mirror`, a process of its own brings the MLflow mirror up to date at the end.
     """
 
     monitor: bool = True
@@ -151,14 +151,30 @@ def import_bundle(context: HomeContext, path: Path, *, terms: AdditionTerms) -> 
     from limpet.registry.exchange import export_import
 
     version, created = export_import.import_bundle(context.store, path)
-    return Trained(version, created, warnings=mirror(context.store) if terms.mirror else ())
+    return Trained(version, created, warnings=mirror(context.store, wait=False) if terms.mirror else ())
 
 
-def mirror(store: Store) -> tuple[str, ...]:
-    """Bring the MLflow mirror up to date, whatever happens to the tracking server; return what could not be done."""
-    from limpet.forgetting.mlflow_mirror.sync import sync_after
+def mirror(store: Store, *, wait: bool) -> tuple[str, ...]:
+    """Bring the MLflow mirror up to date, whatever happens to the tracking server; return what could not be done.
 
-    warning = sync_after(store)
+    Args:
+        store: The home's registry.
+        wait: Until it is done, or for a minute. Without it, a process of its own does it afterwards, but for the
+            seconds that `LIMPET_MIRROR_SECONDS` asks to wait.
+    """
+    from limpet.forgetting.mlflow_mirror import background
+
+    try:
+        seconds = None if wait else background.waiting_seconds()
+    except UsageError as error:
+        # what was asked for is done, so this is no error of the command
+        return (error.message,)
+    if seconds == 0:
+        warning = background.start(store)
+    else:
+        from limpet.forgetting.mlflow_mirror.sync import DEADLINE_SECONDS, sync_after
+
+        warning = sync_after(store, DEADLINE_SECONDS if seconds is None else seconds)
     return (warning,) if warning else ()
 
 
@@ -195,7 +211,7 @@ def _promote_and_mirror(
         promoted = aliases.promote(store, version.reference, terms.promote, reason="train --promote", judged=judged)
         version = versions.resolve(store, version.reference)
     standing = [alarm.sentence() for alarm in alarms.open_alarms(store)] if terms.monitor else []
-    warnings = (*judgement.notes, *standing, *(mirror(store) if terms.mirror else ()))
+    warnings = (*judgement.notes, *standing, *(mirror(store, wait=False) if terms.mirror else ()))
     answers = versions.resolve(store, version.task).reference == version.reference
     outcome = replace(
         trained,

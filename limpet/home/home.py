@@ -54,8 +54,8 @@ class TrainOptions(TypedDict, total=False):
     `start_from` is a version whose tensors training begins with. With `resume`, training goes on from the newest
     checkpoint of the task. `monitor` (by default on) evaluates the other tasks' current versions, and keeps the row.
     `promote` is an alias to move to the new version, if the gate lets it. `max_forgetting` is the gate's limit on
-    `forgetting_max`. `mirror` (by default on) brings the MLflow mirror up to date at the end; without it,
-    `Home.mirror` does so later. `progress` receives every step.
+    `forgetting_max`. With `mirror` (by default on) a process of its own brings the MLflow mirror up to date at the
+    end; without it, `Home.mirror` does so later. `progress` receives every step.
     """
 
     start_from: str | None
@@ -435,15 +435,19 @@ class Home:
         """One page of the home's log, newest first: who did what to what."""
         return log.read(self.store, subject, limit, cursor=cursor)
 
-    def mirror(self) -> tuple[str, ...]:
+    def mirror(self, *, wait: bool = True) -> tuple[str, ...]:
         """Bring the MLflow mirror up to date after an addition, whatever happens to the tracking server.
 
+        Args:
+            wait: Return when it is done, or after a minute. Without it, a process of its own does it afterwards, but
+                for the seconds that `LIMPET_MIRROR_SECONDS` asks to wait.
+
         Returns:
-            Warnings about what could not be done; the next time catches up. It takes a minute at the most.
+            Warnings about what could not be done; the next time catches up.
         """
         from limpet.home.additions import mirror
 
-        return mirror(self.store)
+        return mirror(self.store, wait=wait)
 
     def sync(self, *, again: bool = False) -> MirrorReport:
         """Bring the MLflow mirror up to date; with `again`, look everything up and restore what was deleted there.

@@ -48,7 +48,7 @@ def _mirror(home: Home) -> None:
     from limpet.cli.terminal import output
 
     try:
-        output.warn(home.mirror())
+        output.warn(home.mirror(wait=False))
     except KeyboardInterrupt:
         # what the command was asked for is done and told
         output.warn(["The MLflow mirror is behind: Ctrl-C ended it. It catches up at the next sync."])

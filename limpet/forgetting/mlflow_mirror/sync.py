@@ -2,7 +2,8 @@
 
 The registry is the truth. `sync` sends what MLflow does not have yet; cut off anywhere, the next one
 completes it without making anything twice. Training and registration never depend on a tracking server: they
-call `sync_after`, which has one deadline for all that it does.
+call `sync_after`, which has one deadline for all that it does, or leave it to a process of its own
+(`limpet.forgetting.mlflow_mirror.background`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from limpet.errors import LimpetError, UsageError
+from limpet.forgetting.mlflow_mirror import state
 from limpet.forgetting.mlflow_mirror.evidence import FORGETTING
 from limpet.forgetting.mlflow_mirror.notes import Served, home_note
 from limpet.forgetting.mlflow_mirror.sent_items import REGISTERED
@@ -64,6 +66,19 @@ def sync(store: Store, again: bool = False) -> MirrorReport:
     """
     if store.settings.mlflow == OFF:
         raise UsageError("The MLflow mirror of this home is off.", 'remove `mlflow = "off"` from limpet.toml')
+    # taken before the registry is read, which has what was added before it
+    request = state.newest_request(store)
+    try:
+        report = _sync(store, again)
+    except BaseException as error:
+        # whatever it was, Ctrl-C too: the mirror is behind
+        state.settle(store, request, " ".join(str(error).split()) or type(error).__name__)
+        raise
+    state.settle(store, request)
+    return report
+
+
+def _sync(store: Store, again: bool) -> MirrorReport:
     pushed: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     notes: list[str] = []

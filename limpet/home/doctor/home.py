@@ -112,7 +112,11 @@ def _base(record: BaseRecord) -> Iterator[Finding]:
 
 
 def mirror(store: Store) -> Iterator[Finding]:
-    """Say whether the MLflow mirror is off, a file, or a server that answers; MLflow is not imported."""
+    """Say whether the MLflow mirror is off, a file, or a server that answers, and whether it is up to date.
+
+    MLflow is not imported.
+    """
+    from limpet.forgetting.mlflow_mirror import state
     from limpet.forgetting.mlflow_mirror.tracking import check_reachable, is_local, tracking_uri
 
     if store.settings.mlflow == "off":
@@ -120,14 +124,19 @@ def mirror(store: Store) -> Iterator[Finding]:
         return
     shown = hide_secrets(tracking_uri(store))
     check_reachable(store)
+    stands = state.read(store)
+    if warning := stands.warning():
+        yield Finding("mirror", "warn", warning, "limpet ui")
+        return
+    now = ", and is brought up to date by a process of its own now" if stands.running else ""
     if not is_local(store):
-        yield Finding("mirror", "ok", f"{shown} answers")
+        yield Finding("mirror", "ok", f"{shown} answers{now}")
         return
     file = Path(shown.removeprefix("sqlite:///"))
     made = (
         "" if not shown.startswith("sqlite:///") or file.is_file() else ", made when the first version is registered"
     )
-    yield Finding("mirror", "ok", f"{shown}{made}")
+    yield Finding("mirror", "ok", f"{shown}{now or made}")
 
 
 def unfinished(path: Path) -> Iterator[Finding]:

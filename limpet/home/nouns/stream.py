@@ -31,7 +31,8 @@ class Streams:
 
         Args:
             file: The stream file.
-            mirror: Bring the MLflow mirror up to date at the end; without it, `home.mirror()` does so later.
+            mirror: Let a process of its own bring the MLflow mirror up to date at the end; without it,
+                `home.mirror()` does so later.
             progress: Receives every step.
 
         Returns:
@@ -57,7 +58,7 @@ class Streams:
         except InterruptedRunError as error:
             error.hint = f"limpet stream run {file}"
             raise
-        return build_report(context.store, spec.name), additions.mirror(context.store) if mirror else ()
+        return build_report(context.store, spec.name), additions.mirror(context.store, wait=False) if mirror else ()
 
     def list(self) -> tuple[StreamRecord, ...]:
         """All streams, oldest first."""

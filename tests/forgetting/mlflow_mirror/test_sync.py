@@ -37,15 +37,6 @@ SYNC = "import sys; from pathlib import Path; from limpet.registry.store import 
 SYNC += "from limpet.forgetting.mlflow_mirror import sync; sync.sync(open_store(Path(sys.argv[1])))"
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's own empty database, which takes it seconds to make."""
-    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    script = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
-    subprocess.run([sys.executable, "-c", script, f"sqlite:///{file}"], check=True, capture_output=True)
-    return file
-
-
 @pytest.fixture
 def store(store: Store, empty_database: Path) -> Store:
     shutil.copy(empty_database, store.path / "mlflow.db")
