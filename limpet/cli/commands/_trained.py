@@ -68,6 +68,7 @@ def show_trained(invocation: Invocation, trained: Trained) -> None:
             majority_baseline=trained.majority_baseline,
             verdicts=trained.verdicts,
             warnings=trained.warnings,
+            seconds=round(invocation.seconds, 2),
         )
         return
     version = trained.version
@@ -90,3 +91,4 @@ def show_trained(invocation: Invocation, trained: Trained) -> None:
         click.echo()
         output.table(("task", "score now"), [(task, output.digits(now)) for task, now in trained.row.items()])
     output.warn(trained.warnings)
+    invocation.note(f"took {invocation.seconds:.1f} s")

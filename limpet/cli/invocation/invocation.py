@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,12 @@ class Invocation:
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
+    _started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """How long ago the call was made."""
+        return time.perf_counter() - self._started
 
     def open(self) -> Home:
         """Open the home that this call is about.

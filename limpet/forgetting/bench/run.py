@@ -27,6 +27,7 @@ from limpet.registry.values import Environment, TaskRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
+from limpet.training.evaluation.latency import LONG_SECONDS
 from limpet.training.learning.learn import learn
 from limpet.training.learning.run_folder import discard
 from limpet.training.learning.run_lock import alone_in
@@ -168,7 +169,12 @@ def _measure(run: _Run, name: str, seed: int) -> MethodRun:
     )
     staged = learn(training, resume=run.resume)
     draft, measured = measure_candidate(
-        run.store, run.backbone, staged.draft, files=staged.files, progress=run.progress
+        run.store,
+        run.backbone,
+        staged.draft,
+        files=staged.files,
+        timed_seconds=LONG_SECONDS,
+        progress=run.progress,
     )
     version = None
     if run.spec.register:

@@ -32,6 +32,7 @@ from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation import reference_outputs
 from limpet.training.evaluation.cost import efficiency
 from limpet.training.evaluation.inputs import describe_inputs
+from limpet.training.evaluation.latency import BRIEF_SECONDS
 from limpet.training.evaluation.predict_split import AttachedModel, predict_split
 from limpet.training.evaluation.seen_before import seen_before
 from limpet.training.evaluation.served import agreement
@@ -304,11 +305,13 @@ def measure_candidate(
     draft: VersionDraft,
     *,
     files: Mapping[str, Path],
+    timed_seconds: float = BRIEF_SECONDS,
     progress: Progress = SILENT,
 ) -> tuple[VersionDraft, tuple[Measured, ...]]:
     """Score a learned adapter on its evaluation splits and measure what it costs; nothing is registered.
 
-    Also hold the answers that it would serve against those that the score is made of.
+    Also hold the answers that it would serve against those that the score is made of. Its answers are timed for
+    `timed_seconds`.
 
     Returns:
         The draft with its score over all of them and all figures of its cost, and what was measured on each.
@@ -332,7 +335,8 @@ def measure_candidate(
             model.lower = None
             agreed = agreement(attached, texts, outcome=one.outcome, progress=progress)
             measured.append(one if agreed is None else replace(one, served=agreed.content()))
-    cost = {**draft.cost, **efficiency(backbone, draft, files, texts=reference_outputs.reference_inputs(store, task))}
+    probes = reference_outputs.reference_inputs(store, task)
+    cost = {**draft.cost, **efficiency(backbone, draft, files, texts=probes, seconds=timed_seconds)}
     backbone.check_untouched()
     first = measured[0]
     metrics = {**draft.metrics, **_scores(measured), **_unseen(store, draft, task, measured=measured), **first.counts}

@@ -19,7 +19,7 @@ _OF_THE_TASK = (*HEAD_FILES, LABELS_FILE)
 
 
 def efficiency(
-    backbone: Backbone, draft: VersionDraft, files: Mapping[str, Path], *, texts: Sequence[str]
+    backbone: Backbone, draft: VersionDraft, files: Mapping[str, Path], *, texts: Sequence[str], seconds: float
 ) -> JsonObject:
     """Return the figures of an adapter that can be had without training it; see `limpet.registry.versions.costs`.
 
@@ -28,14 +28,16 @@ def efficiency(
         draft: What the adapter is.
         files: Its files.
         texts: What it is timed with.
+        seconds: For how long it is timed.
 
     Raises:
         IntegrityError: A file does not fit the base.
     """
     sizes = {name: path.stat().st_size for name, path in files.items()}
     own = sum(sizes.get(name, 0) for name in _OF_THE_TASK)
+    length = int(draft.config["max_length"])
     return {
         "bytes": sum(sizes.values()),
         "full_checkpoint_bytes": full_checkpoint_size(backbone.model) + own,
-        "latency": latency(backbone, draft.method, files, texts=texts, max_length=int(draft.config["max_length"])),
+        "latency": latency(backbone, draft.method, files, texts=texts, max_length=length, seconds=seconds),
     }

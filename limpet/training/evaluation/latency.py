@@ -29,9 +29,12 @@ from limpet.training.heads import AnsweringHead
 from limpet.training.merging.merge import merged
 from limpet.training.model.task_model import TaskModel, active, bound_head
 
-__all__ = ["Latency", "answers", "latency", "paired_ratio", "reads", "time_in_turn"]
+__all__ = ["BRIEF_SECONDS", "LONG_SECONDS", "Latency", "answers", "latency", "paired_ratio", "reads", "time_in_turn"]
 
-_SECONDS = 1.0
+BRIEF_SECONDS = 0.1
+"""For a version that joins a home: somebody waits for it."""
+LONG_SECONDS = 1.0
+"""For a comparison that somebody asked for."""
 _LEAST, _MOST = 5, 40  # requests
 
 
@@ -51,9 +54,15 @@ class Latency:
 
 
 def latency(
-    backbone: Backbone, method: str, files: Mapping[str, Path], *, texts: Sequence[str], max_length: int
+    backbone: Backbone,
+    method: str,
+    files: Mapping[str, Path],
+    *,
+    texts: Sequence[str],
+    max_length: int,
+    seconds: float,
 ) -> dict[str, Any] | None:
-    """Measure for a second, and as long again merged, how long an answer takes; null where that is switched off.
+    """Measure, and as long again merged, how long an answer takes; null where that is switched off.
 
     Args:
         backbone: The base in memory; nothing is attached to it.
@@ -61,12 +70,13 @@ def latency(
         files: The version's files.
         texts: The requests.
         max_length: Longest text in tokens.
+        seconds: For how long, unless `LIMPET_LATENCY_SECONDS` says otherwise.
 
     Raises:
         IntegrityError: A file does not fit the base.
         UsageError: `LIMPET_LATENCY_SECONDS` is no number.
     """
-    seconds = _budget()
+    seconds = _budget(seconds)
     if seconds <= 0:
         return None
     with ExitStack() as stack:
@@ -100,8 +110,8 @@ def latency(
     )
 
 
-def _budget() -> float:
-    seconds = os.environ.get("LIMPET_LATENCY_SECONDS", _SECONDS)
+def _budget(default: float) -> float:
+    seconds = os.environ.get("LIMPET_LATENCY_SECONDS", default)
     try:
         return float(seconds)
     except ValueError:
