@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from limpet.forgetting.render.serving_table import gate_words, score_words
 from limpet.forgetting.render.summary_table import Fall, largest_falls
 from limpet.forgetting.report.conclusion import arm_names, conclusion, forgot, is_reference, runs_of
 from limpet.forgetting.report.values import Report
 from limpet.registry.values import VersionRecord
+from limpet.registry.versions.serving import TaskInService
 
-__all__ = ["Served", "home_note", "stream_note", "who_forgets"]
+__all__ = ["Answering", "Served", "home_note", "stream_note", "who_forgets"]
 
 # MLflow takes 20,000 characters
 LONGEST_NOTE = 15_000
+# tasks that stand in the line that is never folded away
+_IN_FIRST_LINE = 4
+_COLUMNS = ("task", "answers now", "score", "last change", "gate", "from")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!])")
 _KEYS = ("average_accuracy", "learning_accuracy", "bwt_gem")
 
 
@@ -52,11 +59,42 @@ class Served:
 
     def sentence(self) -> str:
         """Return which version the alias stands for, and where that came from, with links."""
-        version = self.version
-        return (
-            f"**{version.task}@{self.alias}** is [{version.reference}]({self.version_page}), "
-            f"from [its run]({self.run_page}) on `{self.data}` {version.data_digest[:19]}"
+        return f"**{self.version.task}@{self.alias}** is {self.link()}, from {self.origin()}"
+
+    def link(self) -> str:
+        """Return the version, as a link to its page."""
+        return f"[{self.version.reference}]({self.version_page})"
+
+    def origin(self) -> str:
+        """Return the run that made the version, as a link, and its data."""
+        return f"[its run]({self.run_page}) on `{self.data}` {self.version.data_digest[:19]}"
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A task as a reader of the dashboard sees it first; `served` is null where nothing was learned yet."""
+
+    task: TaskInService
+    served: Served | None
+
+    def short(self) -> str:
+        """Return which version answers, with a link, and how good it is."""
+        if self.served is None:
+            return f"{self.task.task}: nothing yet"
+        return f"{self.served.link()} {_plain(score_words(self.task))}"
+
+    def row(self) -> str:
+        """Return the task's row of a Markdown table under `_COLUMNS`."""
+        task, served = self.task, self.served
+        cells = (
+            task.task,
+            f"{served.link()} ({'production' if task.promoted else 'the newest'})" if served else "nothing yet",
+            _plain(score_words(task)),
+            _plain(task.change.sentence()) if task.change else "-",
+            _plain(gate_words(task)),
+            served.origin() if served else "-",
         )
+        return f"| {' | '.join(cells)} |"
 
 
 def who_forgets(report: Report) -> str:
@@ -84,39 +122,54 @@ def who_forgets(report: Report) -> str:
     return "; ".join([*said, *([f"nothing: {', '.join(unchanged)}"] if unchanged else [])])
 
 
-def home_note(name: str, forgetting: Sequence[str], served: Sequence[Served]) -> str:
+def home_note(
+    name: str, answering: Sequence[Answering], forgetting: Sequence[str], *, others: Sequence[Served]
+) -> str:
     """Return the Markdown note of the experiment; MLflow folds away all but its first line.
+
+    What serves stands first, then who forgot what.
 
     Args:
         name: The home's name.
+        answering: Each task with what answers for it; those under `production` stand first.
         forgetting: For each stream, that worked on last first, who forgets in it.
-        served: Every alias; those called `production` stand first.
+        others: Every alias but those that answer.
     """
-    ordered = sorted(served, key=lambda one: one.alias != "production")
+    ordered = sorted(answering, key=lambda one: (not one.task.promoted, one.served is None))
     footer = (
         f"Streams of the limpet home `{name}`: a stream is a run, its arms are the runs inside it (unfold "
         "it to see their curves), their steps the runs inside those. A mirror: change things with limpet, not here."
     )
-    answers = [f"{one}." for one in (*forgetting[:1], *(one.sentence() for one in ordered[:1]))]
-    rest = [f"- {one}" for one in (*forgetting[1:], *(one.sentence() for one in ordered[1:]))]
-    head = " ".join(answers)
-    return "\n".join((head, "", *_fitting(rest, LONGEST_NOTE - len(head) - len(footer)), "", footer)).strip()
+    shown = ", ".join(one.short() for one in ordered[:_IN_FIRST_LINE])
+    more = f" and {len(ordered) - _IN_FIRST_LINE} more" if len(ordered) > _IN_FIRST_LINE else ""
+    head = " ".join(f"{one}." for one in (*([f"Serving: {shown}{more}"] if shown else []), *forgetting[:1]))
+    lists = [f"- {one}" for one in (*forgetting[1:], *(one.sentence() for one in others))]
+    room = LONGEST_NOTE - len(head) - len(footer)
+    # the table may have two thirds of what there is, and the lists what it leaves
+    table = _fitting([one.row() for one in ordered], room * 2 // 3, "`limpet status`")
+    if table:
+        table = [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}", *table]
+    room -= sum(len(line) + 1 for line in table)
+    rest = _fitting(lists, room, "`limpet adapter list` and `limpet stream list`")
+    return "\n".join((head, "", *table, "", *rest, "", footer)).strip()
 
 
-def _fitting(lines: Sequence[str], room: int) -> list[str]:
-    """Return as many lines as there is room for, and how many were left out."""
+def _fitting(lines: Sequence[str], room: int, where: str) -> list[str]:
+    """Return as many lines as there is room for, and how many were left out, with where they are shown."""
     kept: list[str] = []
     # room for the sentence that counts them
-    room -= 100
+    room -= 200
     for line in lines:
         room -= len(line) + 1
         if room < 0:
-            return [
-                *kept,
-                f"- and {len(lines) - len(kept)} more, which `limpet adapter list` and `limpet stream list` show",
-            ]
+            return [*kept, "", f"- and {len(lines) - len(kept)} more, which {where} show"]
         kept.append(line)
     return kept
+
+
+def _plain(text: str) -> str:
+    """Return somebody's words as Markdown that says them and nothing else."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
 def _shown(value: float | None) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from limpet.errors import LimpetError, UsageError
 from limpet.forgetting.mlflow_mirror import state
 from limpet.forgetting.mlflow_mirror.evidence import FORGETTING
-from limpet.forgetting.mlflow_mirror.notes import Served, home_note
+from limpet.forgetting.mlflow_mirror.notes import Answering, Served, home_note
 from limpet.forgetting.mlflow_mirror.sent_items import REGISTERED
 from limpet.forgetting.mlflow_mirror.streams import push_stream
 from limpet.forgetting.mlflow_mirror.tracking import NOTE, OFF, Tracking, connect, home_name, tracking_uri
@@ -29,8 +29,10 @@ from limpet.forgetting.mlflow_mirror.versions import (
 )
 from limpet.redaction import hide_secrets
 from limpet.registry.records import streams, tasks
+from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
+from limpet.registry.versions.serving import serving_summary
 
 __all__ = ["DEADLINE_SECONDS", "MirrorReport", "sync", "sync_after"]
 
@@ -87,15 +89,23 @@ def _sync(store: Store, again: bool) -> MirrorReport:
             sent = push_stream(tracking, stream)
             pushed += sent
             skipped["streams"] += not sent
-        served: list[Served] = []
+        # before the versions are sent, so that what answers is among them
+        serving = serving_summary(store)
+        answering = {task.version.reference for task in serving if task.version}
+        pages: dict[str, Served] = {}
+        others: list[Served] = []
         for task in tasks.list_all(store):
             records = all_versions(tracking, task.name)
             _push_versions(tracking, records, pushed, skipped=skipped)
-            served += [_served(tracking, one, alias) for one in records for alias in one.aliases]
+            for version in records:
+                if version.reference in answering:
+                    pages[version.reference] = _served(tracking, version, PRODUCTION)
+                others += [_served(tracking, version, alias) for alias in version.aliases if alias != PRODUCTION]
             moved, renamed = push_aliases(tracking, task.name, records)
             pushed["aliases"] += moved
             notes.extend(renamed)
-        _push_note(tracking, home_note(home_name(store), _forgetting(tracking), served))
+        tasks_now = [Answering(one, pages.get(one.version.reference) if one.version else None) for one in serving]
+        _push_note(tracking, home_note(home_name(store), tasks_now, _forgetting(tracking), others=others))
         return MirrorReport(
             hide_secrets(tracking_uri(store)), tracking.experiment, dict(+pushed), dict(+skipped), tuple(notes)
         )

@@ -10,6 +10,7 @@ from limpet.forgetting.render.html_page import Plot, data_uri, page
 from limpet.forgetting.render.provenance_tables import definition_table
 from limpet.forgetting.render.result_tables import before_learning
 from limpet.forgetting.render.sections import MATRICES, sections
+from limpet.forgetting.render.serving_table import serving_table
 from limpet.forgetting.render.summary_table import mean_matrix, summary_table
 from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.conclusion import arm_names, runs_of, sentences
@@ -28,6 +29,7 @@ def render_html(report: Report) -> str:
     return page(
         "report.html.j2",
         report=report,
+        serving=serving_table(report),
         summary=summary_table(report),
         conclusion=sentences(report),
         overview=_overview(report) if learned else [],

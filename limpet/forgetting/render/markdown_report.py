@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from limpet.forgetting.render.provenance_tables import definition_table
 from limpet.forgetting.render.result_tables import matrix_table
 from limpet.forgetting.render.sections import MATRICES, sections
+from limpet.forgetting.render.serving_table import serving_table
 from limpet.forgetting.render.summary_table import summary_table
 from limpet.forgetting.render.tables import Table
 from limpet.forgetting.report.conclusion import sentences
@@ -21,11 +22,12 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!])")
 def render_markdown(report: Report) -> str:
     """Return the report as one Markdown document, tables in GitHub's form."""
     matrices = [matrix_table(arm) for arm in report.arms if arm.matrix]
-    summary = summary_table(report)
+    serving, summary = serving_table(report), summary_table(report)
     tables = [*(section.table for section in sections(report)), definition_table()]
     parts = [
         f"# {_escape(report.stream)}",
         f"Base: {_escape(report.base.name)}, {report.base.digest}",
+        _draw(serving, "##") if serving.rows else "",
         _draw(summary, "##") if summary.rows else "",
         "\n".join(f"- {_escape(sentence)}" for sentence in sentences(report)),
         f"## {MATRICES}" if matrices else "",

@@ -28,6 +28,7 @@ from limpet.registry.records.alarms import Alarm, open_alarms
 from limpet.registry.store import Store
 from limpet.registry.values import Environment, StepRecord, StreamRecord, TaskRecord, VersionRecord
 from limpet.registry.versions.costs import find_full, full_versions
+from limpet.registry.versions.serving import serving_summary
 from limpet.training.data.description.baseline import majority_baseline
 from limpet.training.task_types import metric
 
@@ -72,6 +73,7 @@ def build_report(store: Store, stream_name: str | None = None, added: VersionRec
         published=published_figures(stream.spec),
         replaced=_replaced(store, growth, read_kept) if growth else (),
         alarms=_alarms(store, arm_runs),
+        serving=serving_summary(store) if stream.name == streams.HOME_STREAM else (),
     )
     return corrected(report)
 

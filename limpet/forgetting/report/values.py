@@ -12,6 +12,7 @@ from limpet.forgetting.stream.published_figures import Published
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records.alarms import Alarm
 from limpet.registry.values import Environment
+from limpet.registry.versions.serving import TaskInService
 
 __all__ = ["BaseReport", "Report", "TaskReport"]
 
@@ -47,8 +48,9 @@ class Report:
     `drifts` say of every arm whether its earlier tasks changed. `orders` are the orders of its tasks that were begun,
     with what they come to together; `published` are figures of others on the same tasks, never ours. `replaced` has,
     of a home, each version that another took the place of, in time, and at the end the newest addition if it waits to
-    take one. `alarms` are those open about its versions. `spec` is the stream file and `environments` are where the
-    versions were made; they are for readers and stand in the HTML and Markdown forms, not in the JSON.
+    take one; `serving` has each task of a home with what answers for it now. `alarms` are those open about its
+    versions. `spec` is the stream file and `environments` are where the versions were made; they are for readers and
+    stand in the HTML and Markdown forms, not in the JSON.
     """
 
     stream: str
@@ -65,6 +67,7 @@ class Report:
     replaced: tuple[Replacement, ...] = ()
     drifts: tuple[Drift, ...] = ()
     alarms: tuple[Alarm, ...] = ()
+    serving: tuple[TaskInService, ...] = ()
 
     def to_json(self) -> JsonObject:
         """Return the report as `limpet report --json` prints it."""
@@ -82,4 +85,5 @@ class Report:
             "published": [as_json(figure) for figure in self.published],
             "alarms": [as_json(alarm) for alarm in self.alarms],
             "replaced": [replacement.to_json() for replacement in self.replaced],
+            "serving": [task.to_json() for task in self.serving],
         }

@@ -7,12 +7,13 @@ dashboard and its status all open on it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from limpet.registry.database.schema import GateRefusalRow, LogEventRow, TaskRow, VersionRow
+from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records import tasks
 from limpet.registry.records.alarms import Alarm, open_alarms
 from limpet.registry.records.rows import PRODUCTION, batched
@@ -94,6 +95,20 @@ class TaskInService:
     def score(self) -> float | None:
         """What the version scored when it joined the home; null where it was not evaluated."""
         return None if self.version is None else self.version.metrics.get("score")
+
+    def to_json(self) -> JsonObject:
+        """Return it as commands print it: the version by its name, and null for what there is not."""
+        return {
+            "task": self.task,
+            "type": self.type,
+            "version": self.version.reference if self.version else None,
+            "promoted": self.promoted,
+            "metric": self.metric,
+            "score": self.score,
+            "change": asdict(self.change) if self.change else None,
+            "gate": asdict(self.gate) if self.gate else None,
+            "alarm": asdict(self.alarm) if self.alarm else None,
+        }
 
 
 def serving_summary(store: Store) -> tuple[TaskInService, ...]:

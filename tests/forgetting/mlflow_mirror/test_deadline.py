@@ -16,10 +16,11 @@ import pytest
 from limpet.errors import UnavailableError
 from limpet.forgetting.mlflow_mirror import sync, tracking
 from limpet.forgetting.mlflow_mirror.dashboard import _command
-from limpet.forgetting.mlflow_mirror.notes import LONGEST_NOTE, Served, home_note
+from limpet.forgetting.mlflow_mirror.notes import LONGEST_NOTE, Answering, Served, home_note
 from limpet.forgetting.mlflow_mirror.versions import _legal_alias
 from limpet.registry import versions
 from limpet.registry.store import Store
+from limpet.registry.versions.serving import serving_summary
 from tests.forgetting.grown_home import grow
 
 
@@ -107,11 +108,18 @@ def test_the_note_of_a_home_with_many_aliases_fits_and_counts_what_is_left_out(s
     served = [
         Served(f"alias-{number}", version, "#/models/x", "#/runs/y", "sample:bbc-news") for number in range(500)
     ]
-    note = home_note("home", ["a stream"] * 3, served)
+    answering = [
+        Answering(replace(one, task=f"task-{n}"), served[0]) for n in range(100) for one in serving_summary(store)
+    ]
+    note = home_note("home", answering, ["a stream"] * 3, others=served)
     assert len(note) <= LONGEST_NOTE
-    shown = note.count("**bbc-news@alias-")
-    assert 20 < shown < 500
-    assert f"- and {500 - shown} more, which" in note
+    for beginning, total, where in (
+        ("| task-", 400, "limpet status"),
+        ("- **bbc-news@alias-", 500, "limpet adapter"),
+    ):
+        shown = note.count(f"\n{beginning}")
+        assert 10 < shown < total
+        assert f"- and {total - shown} more, which `{where}" in note
     assert note.endswith("not here.")
 
 

@@ -185,16 +185,25 @@ def test_heat_maps_and_the_report_are_artifacts_and_the_note_says_who_forgot(mir
     assert "bbc-news, 0.900 to 0.500 at step 2 (reuters-r8)" in note
 
 
-def test_the_note_of_a_home_begins_with_who_forgets_and_what_is_in_production_from_where(mirrored: Store) -> None:
+def test_the_note_of_a_home_begins_with_what_serves_and_then_says_who_forgot(mirrored: Store) -> None:
     there = mlflow_of(mirrored)
     first, *rest = there.client.get_experiment(there.experiment).tags["mlflow.note.content"].splitlines()
+    number = there.numbers("limpet-bbc-news")["bbc-news@1"]
+    link = f"[bbc-news@1](#/models/limpet-bbc-news/versions/{number})"
+    assert first.startswith(f"Serving: {link} 0.950 accuracy, [reuters-r8@")
     worst = "**sequential-shared** forgets most: bbc-news, 0.900 to 0.500 at step 2 (reuters-r8)"
     assert f"{worst}; less: sequential-full; nothing: isolated." in first
-    number = there.numbers("limpet-bbc-news")["bbc-news@1"]
-    assert f"**bbc-news@production** is [bbc-news@1](#/models/limpet-bbc-news/versions/{number})" in first
-    assert versions.resolve(mirrored, "bbc-news@1").data_digest[:19] in first
-    _, _, link = first.partition(f"[its run](#/experiments/{there.experiment}/runs/")
+    # every task has its row: what answers, its score, its last change, the gate, and where it came from
+    rows = {line.split(" | ")[0]: line for line in rest if line.startswith("| ")}
+    assert list(rows) == ["| task", "| bbc-news", "| reuters-r8", "| rotten-tomatoes", "| election-tweets"]
+    bbc = rows["| bbc-news"]
+    assert (
+        f"{link} (production) | 0.950 accuracy | promoted " in bbc and ": kept every answer | no rule crossed" in bbc
+    )
+    assert versions.resolve(mirrored, "bbc-news@1").data_digest[:19] in bbc
+    _, _, link = bbc.partition(f"[its run](#/experiments/{there.experiment}/runs/")
     assert there.client.get_run(link.partition(")")[0]).data.tags["limpet.version"] == "bbc-news@1"
+    assert "(the newest)" in rows["| reuters-r8"]
     assert any(line.startswith("- **reuters-r8@candidate** is [reuters-r8@1](") for line in rest)
 
 
