@@ -80,6 +80,29 @@ def test_a_program_that_ends_otherwise_is_left_to_python() -> None:
     assert done.stdout == "what was said what was registered\ntaken apart\n"
 
 
+DEFERRED = """
+import sys
+from limpet.loading import keep_what_is_loaded, loading
+
+keep_what_is_loaded()
+with loading():
+    # as transformers does, and as anybody else may
+    from scipy.optimize import linear_sum_assignment
+    import scipy.optimize as all_of_it
+    import scipy.optimize._dcsrch
+print("scipy.optimize" in sys.modules, "scipy.optimize._optimize" in sys.modules)
+print(linear_sum_assignment([[4, 1], [2, 3]])[1].tolist())
+with loading():
+    import scipy.optimize
+print(all_of_it.OptimizeResult is scipy.optimize.OptimizeResult, type(scipy.optimize).__name__)
+"""
+
+
+def test_what_transformers_imports_for_losses_that_nobody_asks_for_is_imported_when_it_is_used() -> None:
+    done = subprocess.run([sys.executable, "-c", DEFERRED], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("False False\n[1, 0]\nTrue module\n", "")
+
+
 HEAVY = (
     "PIL",
     "accelerate",
