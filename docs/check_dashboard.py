@@ -47,6 +47,8 @@ FLAGS = (
     "--window-size=1600,1100",
 )
 PATIENCE_SECONDS = 40
+# MLflow shows the first line of an experiment's note, and the rest behind this
+_UNFOLD = "//button[contains(@data-component-id, 'metadata_editor.expand')]"
 # whether words can be read on the screen, uncovered, not folded away and not cut off
 READABLE = """
 const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -90,6 +92,11 @@ class Looker:
     def reads(self, words: str) -> bool:
         self.close_advertisements()
         return bool(self.driver.execute_script(READABLE, words))
+
+    def unfold_note(self) -> None:
+        self.until(lambda: self.find(_UNFOLD))
+        for button in self.find(_UNFOLD)[:1]:
+            self.driver.execute_script("arguments[0].click()", button)
 
     def follow(self, link: str) -> None:
         for element in self.find(f"//a[text()='{link}']")[:1]:
@@ -177,8 +184,9 @@ def look(looker: Looker, store: Store, stream: str) -> None:
 
 
 def _look_for_answers(looker: Looker, store: Store, experiment: str, *, stream: str) -> None:
-    """The four answers: who forgets in the note's first line, as it is folded; the others behind its links."""
+    """The note's first line, as it is folded: what serves, and who forgets; the others in its table and its links."""
     looker.open(f"experiments/{experiment}/runs")
+    looker.expect("that the note opens on what serves", lambda: looker.reads("Serving: "))
     worst = _worst(store, stream)
     if worst is None:
         looker.expect("that no arm forgets", lambda: looker.reads("no forgetting was shown"))
@@ -200,7 +208,10 @@ def _look_for_answers(looker: Looker, store: Store, experiment: str, *, stream: 
     looker.expect("its page, with the digest", lambda: version.digest in looker.text())
     looker.picture("version")
     looker.open(f"experiments/{experiment}/runs")
-    looker.until(lambda: looker.find("//a[text()='its run']"))
+    looker.unfold_note()
+    looker.expect("the last change of what serves, and why", lambda: looker.reads("promoted "))
+    looker.expect("the gate's last word", lambda: looker.reads("no rule crossed") or looker.reads(" crossed "))
+    looker.picture("serving")
     looker.follow("its run")
     looker.expect("from which run", lambda: looker.reads(f": {version.task}") or looker.reads(version.reference))
     looker.expect("the data of that run", lambda: looker.reads(f"{version.task}/train"))

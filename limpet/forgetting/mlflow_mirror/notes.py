@@ -94,7 +94,7 @@ class Answering:
             _plain(gate_words(task)),
             served.origin() if served else "-",
         )
-        return f"| {' | '.join(cells)} |"
+        return _table_row(cells)
 
 
 def who_forgets(report: Report) -> str:
@@ -148,7 +148,7 @@ def home_note(
     # the table may have two thirds of what there is, and the lists what it leaves
     table = _fitting([one.row() for one in ordered], room * 2 // 3, "`limpet status`")
     if table:
-        table = [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}", *table]
+        table = [_table_row(_COLUMNS), f"|{':--|' * len(_COLUMNS)}", *table]
     room -= sum(len(line) + 1 for line in table)
     rest = _fitting(lists, room, "`limpet adapter list` and `limpet stream list`")
     return "\n".join((head, "", *table, "", *rest, "", footer)).strip()
@@ -165,6 +165,11 @@ def _fitting(lines: Sequence[str], room: int, where: str) -> list[str]:
             return [*kept, "", f"- and {len(lines) - len(kept)} more, which {where} show"]
         kept.append(line)
     return kept
+
+
+def _table_row(cells: Sequence[str]) -> str:
+    # MLflow draws the cells of a table without any room between them
+    return f"| {'&nbsp; | '.join(cells)} |"
 
 
 def _plain(text: str) -> str:
