@@ -59,18 +59,24 @@ class Change:
 
 @dataclass(frozen=True)
 class GateOutcome:
-    """The last rule that a version of a task crossed; `accepted` is why it was promoted all the same, if it was."""
+    """The last rule that a version of a task crossed.
+
+    `accepted` is why it was promoted all the same, empty if it was not; `passed_at` is when it was judged anew and
+    passed, null where it was not.
+    """
 
     version: str
     rule: str
     detail: str
     created_at: str
     accepted: str = ""
+    passed_at: str | None = None
 
     def sentence(self) -> str:
-        """Return which version crossed what, when, and whether it was accepted."""
+        """Return which version crossed what, when, and whether it passed later or was accepted."""
+        passed = f", and passed on {self.passed_at[:10]}" if self.passed_at else ""
         accepted = f" (accepted: {self.accepted})" if self.accepted else ""
-        return f"{self.version} crossed {self.rule} on {self.created_at[:10]}{accepted}"
+        return f"{self.version} crossed {self.rule} on {self.created_at[:10]}{passed}{accepted}"
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,7 @@ def _newest_refusals(session: Session) -> dict[str, GateOutcome]:
         .where(GateRefusalRow.id.in_(newest))
     )
     return {
-        task: GateOutcome(f"{task}@{number}", row.rule, row.detail, row.created_at)
+        task: GateOutcome(f"{task}@{number}", row.rule, row.detail, row.created_at, passed_at=row.lifted_at)
         for task, number, row in session.execute(query)
     }
 

@@ -59,7 +59,10 @@ def test_the_gates_last_word_is_the_newest_rule_crossed_or_its_acceptance(home: 
     assert (gate.version, gate.rule, gate.detail) == ("news@2", "min_score", "0.5 is under 0.9")
     gate_refusals.record(home, "news@3", "max_forgetting", detail="later")
     gate = serving_summary(home)[0].gate
-    assert gate is not None and (gate.version, gate.accepted) == ("news@3", "")
+    assert gate is not None and (gate.version, gate.accepted, gate.passed_at) == ("news@3", "", None)
+    aliases.promote(home, "news@3", "production", judged=aliases.Judged(2))
+    gate = serving_summary(home)[0].gate
+    assert gate is not None and gate.sentence().endswith(f", and passed on {(gate.passed_at or '')[:10]}")
 
 
 def test_an_open_alarm_of_what_answers_is_said(home: Store) -> None:
