@@ -18,6 +18,7 @@ from limpet.home.nouns.policy import Policies
 from limpet.home.nouns.stream import Streams
 from limpet.home.nouns.study import Studies
 from limpet.home.nouns.task import Tasks
+from limpet.home.public import public
 from limpet.loading import loading
 from limpet.registry import versions
 from limpet.registry.cleanup.gc import DAY, collect
@@ -85,6 +86,7 @@ class PredictFileOptions(TypedDict, total=False):
     progress: Progress | None
 
 
+@public("home")
 class Home:
     """An open home. Nouns are attributes (`home.task.add(...)`), the rest are verbs (`home.train(...)`)."""
 
@@ -98,6 +100,12 @@ class Home:
         self.study = Studies(self._context)
         self.bench = Benches(self._context)
         self.policy = Policies(self._context)
+
+    def __repr__(self) -> str:
+        return f"<Home {self.path}>"
+
+    def _repr_html_(self) -> str:
+        return self.status()._repr_html_()
 
     @property
     def path(self) -> Path:
@@ -257,7 +265,7 @@ class Home:
         alarms.accept(self.store, version.reference, evaluations=ids, reason=reason)
         return parts[0]
 
-    def predict(self, task: str, texts: Sequence[str]) -> tuple[Prediction, ...]:
+    def predict(self, task: str, texts: Sequence[str | Sequence[str]]) -> tuple[Prediction, ...]:
         """Classify texts with a version of a task: `task`, `task@3` or `task@alias`.
 
         Raises:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from limpet.home.context import base_is_here, describe_base
 from limpet.home.home import Home
+from limpet.home.public import public_function
 from limpet.registry.records import bases
 from limpet.registry.settings import DEFAULT_BASE, SETTINGS_FILE, load_settings
 from limpet.registry.store import HOME_FOLDER, adopt_store, check_free, find_home, new_store, open_store
@@ -30,6 +31,7 @@ class HomeSettings(TypedDict, total=False):
     mlflow: str | None
 
 
+@public_function("limpet.init")
 def init(
     path: str | Path | None = None,
     *,
@@ -68,6 +70,7 @@ def init(
     return Home(store)
 
 
+@public_function("limpet.open")
 def open_home(path: str | Path | None = None, **settings: Unpack[HomeSettings]) -> Home:
     """Open a home: the one at `path`, else at `LIMPET_HOME`, else the nearest `.limpet/` upward.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from limpet.registry.formats.html_table import html_table
 from limpet.registry.values import AliasEvent
 
 if TYPE_CHECKING:
@@ -36,6 +37,14 @@ class Trained:
     replaced: Replacement | None = None
     majority_baseline: float | None = None
     verdicts: tuple[Verdict, ...] = ()
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{task} {score:.4f}" for task, score in self.row.items())
+        known = "" if self.created else ", which was registered before"
+        return f"<Trained {self.version.reference}{known}: {scores or 'not evaluated'}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(f"{self.version.reference}: scores now", ("task", "score"), self.row.items())
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from limpet.first_few import first_few
 from limpet.forgetting.mlflow_mirror import sent_items
 from limpet.registry.blobs.local import LocalBlobs
 from limpet.registry.cleanup.gc import collect
+from limpet.registry.formats.html_table import html_table
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records import alarms, bases, tasks
 from limpet.registry.settings import DEFAULT_BASE
@@ -55,6 +56,22 @@ class HomeStatus:
     tasks: tuple[TaskInService, ...]
     additions: tuple[VersionRecord, ...]
     due: tuple[Due, ...]
+
+    def _repr_html_(self) -> str:
+        served = (
+            (
+                task.task,
+                task.version and task.version.reference,
+                task.score,
+                task.metric,
+                task.change and task.change.sentence(),
+            )
+            for task in self.tasks
+        )
+        home = html_table(f"{self.path}, on {self.base_name}", ("task", "serves", "score", "metric", "since"), served)
+        if not self.due:
+            return home
+        return home + html_table("due", ("how it is", "what to type"), ((due.detail, due.hint) for due in self.due))
 
     def to_json(self) -> JsonObject:
         """Return it as JSON, with versions by their references."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
+from limpet.registry.formats.html_table import html_fields, html_table
 from limpet.registry.formats.json_values import JsonObject
 
 __all__ = [
@@ -146,6 +147,16 @@ class TaskRecord:
         """`name@r2`: the task in this revision."""
         return f"{self.name}@r{self.revision}"
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{split.name} {split.examples}" for split in self.splits)
+        return f"<TaskRecord {self.reference}: {self.definition.type}, {len(self.labels)} labels, {sizes}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(split.name, split.examples, split.digest) for split in self.splits]
+        definition = self.definition
+        title = f"{self.reference}: {definition.type}, scored by {definition.metric}, {definition.data}"
+        return html_table(title, ("split", "examples", "digest"), rows)
+
     @property
     def evaluation_parts(self) -> tuple[SplitRecord, ...]:
         """What is evaluated, oldest first: the rows that always were, and those that each revision added."""
@@ -240,6 +251,25 @@ class VersionRecord:
     def size(self) -> int:
         """Bytes of all files together."""
         return sum(file.size for file in self.files)
+
+    def __repr__(self) -> str:
+        score = self.metrics.get("score")
+        shown = "" if score is None else f", score {score:.4f}"
+        aliases = f", {', '.join(self.aliases)}" if self.aliases else ""
+        return f"<VersionRecord {self.reference}: {self.method}{shown}{aliases}>"
+
+    def _repr_html_(self) -> str:
+        score = self.metrics.get("score")
+        pairs = (
+            ("method", self.method),
+            ("score", score),
+            ("aliases", ", ".join(self.aliases) or None),
+            ("parent", self.parent),
+            ("created", self.created_at),
+            ("bytes", f"{self.size:,}"),
+            ("digest", self.digest),
+        )
+        return html_fields(self.reference, pairs)
 
 
 @dataclass(frozen=True)
@@ -438,3 +468,6 @@ class Page(Generic[Item]):
 
     items: tuple[Item, ...]
     cursor: str | None
+
+    def _repr_html_(self) -> str:
+        return html_table("", ("",), ((repr(item),) for item in self.items))

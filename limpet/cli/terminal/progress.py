@@ -19,13 +19,15 @@ __all__ = ["TerminalProgress"]
 
 
 class TerminalProgress:
-    """Draws what `limpet.training.progress.Progress` is told.
+    """Draws what `limpet.training.progress.Progress` is told: a bar on a terminal, and notes on stderr.
+
+    It is a context: `with limpet.TerminalProgress() as progress: home.train("news", progress=progress)`.
 
     Args:
         silent: Say nothing at all.
     """
 
-    def __init__(self, silent: bool) -> None:
+    def __init__(self, silent: bool = False) -> None:
         self._silent = silent
         self._draws = not silent and sys.stderr.isatty()
         self._bar: Progress | None = None

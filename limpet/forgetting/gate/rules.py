@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from limpet.argument_types import check_fields
+
 __all__ = ["GateRules", "TaskRules"]
 
 
@@ -48,6 +50,14 @@ class GateRules:
     max_train_seconds: float | None = None
     max_share: float | None = None
     tasks: Mapping[str, TaskRules] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the types.
+
+        Raises:
+            UsageError: A limit is no number.
+        """
+        check_fields(self)
 
     def of(self, task: str) -> TaskRules:
         """Return the limits of one task; its own `max_forgetting` has no default, for that of all is a mean."""

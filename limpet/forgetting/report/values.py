@@ -9,6 +9,7 @@ from limpet.forgetting.monitor.replacement_values import Replacement
 from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.comparison_values import Comparison, Drift, Order, OrderSummary, SeedSummary
 from limpet.forgetting.stream.published_figures import Published
+from limpet.registry.formats.html_table import html_table
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records.alarms import Alarm
 from limpet.registry.values import Environment
@@ -68,6 +69,20 @@ class Report:
     drifts: tuple[Drift, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     serving: tuple[TaskInService, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Report of {self.stream}: {len(self.tasks)} tasks, {len(self.arms)} arms>"
+
+    def _repr_html_(self) -> str:
+        tables = [
+            html_table(
+                f"{self.stream}, {arm.name}, seed {arm.seed}: scores after each step",
+                ("after", *arm.tasks),
+                ((version.reference, *row) for version, row in zip(arm.versions, arm.matrix, strict=False)),
+            )
+            for arm in self.arms
+        ]
+        return "".join(tables)
 
     def to_json(self) -> JsonObject:
         """Return the report as `limpet report --json` prints it."""

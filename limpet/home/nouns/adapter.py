@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from limpet.errors import UsageError
+from limpet.home.public import public
 from limpet.registry import versions
 from limpet.registry.records import alarms, evaluations
 from limpet.registry.versions import VersionQuery, alias_history, costs, deletion, lineage, notes, tags
@@ -40,6 +41,7 @@ class ListOptions(TypedDict, total=False):
     deleted: bool
 
 
+@public("home.adapter")
 class Adapters:
     """`home.adapter`: the versions, and the aliases that point at them."""
 

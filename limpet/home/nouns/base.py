@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from limpet.home.context import describe_base
+from limpet.home.public import public
 from limpet.home.verification import verify_base
 from limpet.registry.records import bases
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Bases"]
 
 
+@public("home.base")
 class Bases:
     """`home.base`: the frozen pretrained model, by its fingerprint."""
 

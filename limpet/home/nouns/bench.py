@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from limpet.errors import InterruptedRunError, UsageError
+from limpet.home.public import public
 from limpet.names import recorded_method
 from limpet.registry.records import tasks
 
@@ -37,6 +38,7 @@ class BenchOptions(TypedDict, total=False):
     progress: Progress | None
 
 
+@public("home.bench")
 class Benches:
     """`home.bench`: comparisons on one task."""
 

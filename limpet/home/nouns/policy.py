@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from limpet.home.public import public
 from limpet.registry.records import policy
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Policies"]
 
 
+@public("home.policy")
 class Policies:
     """`home.policy`: the rules of the home, which hold for everyone who uses it."""
 

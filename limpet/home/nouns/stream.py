@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpet.errors import InterruptedRunError, UsageError
+from limpet.home.public import public
 from limpet.registry.records import streams
 from limpet.registry.settings import DEFAULT_BASE
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Streams"]
 
 
+@public("home.stream")
 class Streams:
     """`home.stream`: sequential task training by several arms."""
 

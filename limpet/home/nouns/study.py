@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from limpet.home.public import public
 from limpet.registry.records import tasks
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Studies"]
 
 
+@public("home.study")
 class Studies:
     """`home.study`: what a result depends on, measured; nothing is registered."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from limpet.home.public import public
 from limpet.loading import loading
 from limpet.registry import versions
 from limpet.registry.records import tasks
@@ -13,10 +14,12 @@ from limpet.registry.versions import VersionQuery
 if TYPE_CHECKING:
     from limpet.home.context import HomeContext
     from limpet.registry.values import TaskRecord
+    from limpet.training.data.overlong import Overlong
+    from limpet.training.data.splitter import NearDuplicates
     from limpet.training.data.task_diff import TaskDifference
     from limpet.training.progress import Progress
 
-__all__ = ["RevisionOptions", "Tasks"]
+__all__ = ["RevisionOptions", "TaskOptions", "Tasks"]
 
 
 class RevisionOptions(TypedDict, total=False):
@@ -33,22 +36,57 @@ class RevisionOptions(TypedDict, total=False):
     eval_size: int | None
 
 
+class TaskOptions(TypedDict, total=False):
+    """What `home.task.add` takes beside the task's name and data: the fields of
+    `limpet.training.data.task_request.TaskRequest`; null finds a thing out of the data, or takes the usual."""
+
+    type: str
+    text_column: str | None
+    target_column: str | None
+    metric: str | None
+    train_size: int | None
+    eval_size: int | None
+    split_seed: int
+    max_length: int
+    prompt: str | None
+    max_new_tokens: int | None
+    labels: Sequence[str] | None
+    near_duplicates: NearDuplicates
+    overlong: Overlong
+
+
+@public("home.task")
 class Tasks:
     """`home.task`: datasets with their type, labels, metric and splits."""
 
     def __init__(self, context: HomeContext) -> None:
         self._context = context
 
-    def add(self, name: str, data: str, **options: Any) -> TaskRecord:
-        """Read a dataset, split it and keep it; `options` are the fields of
-        `limpet.training.data.task_request.TaskRequest`."""
+    def add(self, name: str, data: object, **options: Unpack[TaskOptions]) -> TaskRecord:
+        """Read a dataset, split it and keep it.
+
+        Args:
+            name: The task's name.
+            data: A data SPEC or a path; or rows: a list of dicts, a pandas DataFrame, a `datasets` Dataset or
+                DatasetDict, or a dict with such under `train` and, if there are any, `evaluation` and `validation`.
+                Rows are kept in the home by their digest, and the task's SPEC is `memory:` with that digest.
+            **options: See `TaskOptions`.
+
+        Raises:
+            ConflictError: Another task has this name.
+            DataError: The data can't serve as such a task.
+            NotFoundError: There is no such data.
+            UsageError: An argument is wrong, or the data has another form.
+        """
         from limpet.training.data.build_task import add_task
+        from limpet.training.data.given import given_data
         from limpet.training.data.task_request import TaskRequest
 
-        return add_task(self._context.store, TaskRequest(name, data, **options))
+        store = self._context.store
+        return add_task(store, TaskRequest(name, given_data(store, data), **options))
 
     def revise(
-        self, name: str, data: str, *, progress: Progress | None = None, **options: Unpack[RevisionOptions]
+        self, name: str, data: object, *, progress: Progress | None = None, **options: Unpack[RevisionOptions]
     ) -> TaskRecord:
         """Make the next revision of a task out of more rows, corrected targets or new labels.
 
@@ -58,7 +96,7 @@ class Tasks:
 
         Args:
             name: The task.
-            data: The data SPEC, as in `add`.
+            data: A data SPEC, a path or rows, as in `add`.
             progress: Receives what could not be scored anew.
             options: See `RevisionOptions`.
 
@@ -71,12 +109,14 @@ class Tasks:
         """
         with loading():
             from limpet.forgetting.monitor.rescoring import rescore
+            from limpet.training.data.given import given_data
             from limpet.training.data.revise_task import RevisionRequest, revise_task
             from limpet.training.progress import SILENT
 
-        record = revise_task(self._context.store, RevisionRequest(name, data, **options))
+        store = self._context.store
+        record = revise_task(store, RevisionRequest(name, given_data(store, data), **options))
         # also where nothing changed: it may have been interrupted here before
-        rescore(self._context.store, record, progress or SILENT)
+        rescore(store, record, progress or SILENT)
         return record
 
     def revisions(self, name: str) -> tuple[TaskRecord, ...]:

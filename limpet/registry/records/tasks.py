@@ -17,6 +17,7 @@ from limpet.registry.records import log
 from limpet.registry.records.rows import current_name, find_task
 from limpet.registry.store import Store
 from limpet.registry.store.blob_removal import recording
+from limpet.registry.store.referenced_blobs import rows_digests
 from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord, VersionDraft, VersionRecord
 
 __all__ = [
@@ -82,7 +83,8 @@ def add(store: Store, record: TaskRecord) -> TaskRecord:
                 f"The split {split.name!r} of task {record.name!r} is not stored.",
                 f"limpet task add {record.name} --data SPEC",
             )
-    with recording(store, "task", (split.digest for split in record.splits)) as session:
+    blobs = (*(split.digest for split in record.splits), *rows_digests(record.definition.data))
+    with recording(store, "task", blobs) as session:
         return enter_task(session, record)
 
 

@@ -18,7 +18,7 @@ from limpet.registry.database.schema import (
     VersionRow,
 )
 
-__all__ = ["ReferencedBlob", "mentioned_digests", "newest_splits", "referenced_blobs"]
+__all__ = ["ReferencedBlob", "mentioned_digests", "newest_splits", "referenced_blobs", "rows_digests"]
 
 # columns, not objects: there may be half a million
 _FILE = (VersionFileRow.name, VersionFileRow.digest, VersionFileRow.size)
@@ -26,10 +26,15 @@ _FILE = (VersionFileRow.name, VersionFileRow.digest, VersionFileRow.size)
 
 @dataclass(frozen=True)
 class ReferencedBlob:
-    """A blob that a record needs: which record, for people; `size` is null where only the digest was recorded."""
+    """A blob that a record needs: which record, for people; `size` is null where only the digest was recorded.
+
+    An `optional` one is kept where it is: the rows that a task was made of stay in the home they were given to, and a
+    task that came in a bundle has its splits alone.
+    """
 
     where: str
     size: int | None
+    optional: bool = False
 
 
 def referenced_blobs(
@@ -71,9 +76,15 @@ def mentioned_digests(session: Session) -> set[str]:
     """Return the digests that records name without a need for the bytes: of logits, of plans, of what was deleted."""
     digests: set[str] = set()
     gone = TaskRow.removed_at.is_not(None)
-    later = select(TaskRevisionRow.splits).join(TaskRow, TaskRow.id == TaskRevisionRow.task_id).where(gone)
-    for query in (select(TaskRow.splits).where(gone), later):
-        digests.update(split["digest"] for splits in session.scalars(query) for split in splits)
+    first = select(TaskRow.splits, TaskRow.definition).where(gone)
+    later = (
+        select(TaskRevisionRow.splits, TaskRevisionRow.definition)
+        .join(TaskRow, TaskRow.id == TaskRevisionRow.task_id)
+        .where(gone)
+    )
+    for query in (first, later):
+        for splits, definition in session.execute(query):
+            digests.update((*(split["digest"] for split in splits), *rows_digests(definition["data"])))
     for kept in (EvaluationRow, AbilityRow):
         for logits, plan in session.execute(select(kept.logits_digest, kept.plan_digest)):
             digests |= {logits, plan}
@@ -95,17 +106,29 @@ def _splits(
     kept: ColumnElement[bool] = TaskRow.removed_at.is_(None)
     if removed_since is not None:
         kept = or_(kept, TaskRow.removed_at > removed_since)
-    first = select(TaskRow.name, TaskRow.splits).where(TaskRow.id > after[0], kept).order_by(TaskRow.id)
+    first = (
+        select(TaskRow.name, TaskRow.splits, TaskRow.definition)
+        .where(TaskRow.id > after[0], kept)
+        .order_by(TaskRow.id)
+    )
     later = (
-        select(TaskRow.name, TaskRevisionRow.splits)
+        select(TaskRow.name, TaskRevisionRow.splits, TaskRevisionRow.definition)
         .join(TaskRow, TaskRow.id == TaskRevisionRow.task_id)
         .where(TaskRevisionRow.id > after[1], kept)
         .order_by(TaskRevisionRow.id)
     )
     for query in (first, later):
-        for name, splits in session.execute(query):
+        for name, splits, definition in session.execute(query):
             for split in splits:
                 yield split["digest"], ReferencedBlob(f"{name}, split {split['name']}", None)
+            for digest in rows_digests(definition["data"]):
+                yield digest, ReferencedBlob(f"{name}, the rows that were given", None, optional=True)
+
+
+def rows_digests(spec: str) -> tuple[str, ...]:
+    """Return the digest of the rows that a data SPEC names, where they were given in Python; else nothing."""
+    kind, _, digest = spec.partition(":")
+    return (digest,) if kind == "memory" else ()
 
 
 def _predictions(session: Session, among: Collection[str] | None) -> Iterator[tuple[str, ReferencedBlob]]:

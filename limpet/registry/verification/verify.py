@@ -65,7 +65,7 @@ def verify(
             return (*problems, Finding("database", "tasks", f"the splits of a task can't be read ({error!r})"))
     # what a deleted version has left may go any day; what is there still must be right
     left = {digest: ReferencedBlob(f"{digest}, of a deleted version", None) for digest in stored & mentioned}
-    expected = left | referenced
+    expected = left | {digest: use for digest, use in referenced.items() if digest in stored or not use.optional}
     broken: dict[str, Finding] = {}
     for index, (digest, use) in enumerate(expected.items()):
         if problem := _check_blob(store, digest, use):

@@ -86,7 +86,7 @@ def load_pretrained(folder: Path, family: str, **options: object) -> Pretrained:
     options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     if auto is not AutoModel and type(load_config(folder)) not in auto._model_mapping:
         auto = AutoModel
-    with only_these(fingerprinted_files(folder)) as seen:
+    with only_these(fingerprinted_files(folder)) as seen, _no_bar():
         model, info = auto.from_pretrained(seen, trust_remote_code=False, **options)
     # where it came from, not the folder of links
     model.name_or_path = model.config._name_or_path = str(folder)
@@ -97,3 +97,18 @@ def load_pretrained(folder: Path, family: str, **options: object) -> Pretrained:
         tuple(sorted(map(str, info["unexpected_keys"]))),
         tuple(sorted((name, tuple(found), tuple(due)) for name, found, due in info["mismatched_keys"])),
     )
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar of its own while weights are read, which takes a second."""
+    from transformers.utils import logging
+
+    draws = logging.is_progress_bar_enabled()
+    if draws:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if draws:
+            logging.enable_progress_bar()

@@ -18,6 +18,7 @@ from limpet.registry.system.clock import utc_now
 from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
 from limpet.training.data.description.baseline import constant_score
 from limpet.training.data.overlong import find_tokenizer, room_for
+from limpet.training.data.reading.memory import contents_of
 from limpet.training.data.reading.sources import Source, read_source
 from limpet.training.data.splitter import SplitName, Splitter
 from limpet.training.data.task_request import TaskRequest
@@ -88,7 +89,7 @@ def _definition(
     return TaskDefinition(
         name=request.name,
         type=request.type,
-        data=request.data,
+        data=request.spec,
         text_column=source.text_column,
         target_column=source.target_column,
         metric=metric,
@@ -144,7 +145,7 @@ def add_task(store: Store, request: TaskRequest) -> TaskRecord:
     record, contents = build_task(request, recorded=recorded, tokenizer=tokenizer)
     # a conflict is found before anything is written, so that it leaves nothing behind
     tasks.check_new(store, record)
-    for content in contents.values():
+    for content in (*contents.values(), *contents_of(request.data)):
         store.blobs.put_bytes(content)
     return tasks.add(store, record)
 
@@ -156,4 +157,4 @@ def _recorded(store: Store, request: TaskRequest) -> TaskRecord | None:
         known = tasks.revisions(store, request.name)
     except NotFoundError:
         return None
-    return next((task for task in known if task.definition.data == request.data), None)
+    return next((task for task in known if task.definition.data == request.spec), None)

@@ -26,7 +26,7 @@ from limpet.training.data.description.baseline import constant_score
 from limpet.training.data.duplicates import Shingles, normalise
 from limpet.training.data.label_order import look_alikes, order_labels
 from limpet.training.data.overlong import cut, describe, find_tokenizer
-from limpet.training.data.reading.data_spec import complete
+from limpet.training.data.reading.memory import Rows, contents_of, spec_of
 from limpet.training.data.reading.sources import Source, read_source
 from limpet.training.data.splits import draw, room
 from limpet.training.data.splitter import Row, Splitter
@@ -45,7 +45,7 @@ class RevisionRequest:
 
     Args:
         name: The task's name.
-        data: The data SPEC: all rows again, corrected, or only those that are new or corrected.
+        data: The data SPEC, or rows given in Python: all rows again, corrected, or only those that are new or corrected.
         text_column: The column of the texts.
         target_column: The column of the targets.
         labels: The labels in the order of their ids; null keeps those there are, and puts new ones behind them.
@@ -54,7 +54,7 @@ class RevisionRequest:
     """
 
     name: str
-    data: str
+    data: str | Rows
     text_column: str | None = None
     target_column: str | None = None
     labels: Sequence[str] | None = None
@@ -123,7 +123,6 @@ def revise_task(store: Store, request: RevisionRequest) -> TaskRecord:
         ConflictError: Somebody else made another revision meanwhile.
     """
     request.check()
-    request = replace(request, data=complete(request.data))
     known = tasks.get(store, request.name)
     if request.name != known.name:
         raise UsageError(
@@ -134,7 +133,7 @@ def revise_task(store: Store, request: RevisionRequest) -> TaskRecord:
     if record.data_digest == known.data_digest:
         return known
     tasks.check_new(store, record)
-    for content in contents.values():
+    for content in (*contents.values(), *contents_of(request.data)):
         store.blobs.put_bytes(content)
     return tasks.add(store, _with_cut(store, record))
 
@@ -180,7 +179,10 @@ def _build(store: Store, known: TaskRecord, request: RevisionRequest) -> tuple[T
     content["validation"] = [*content["validation"], *added.validation]
     content |= {part: added.evaluation} if added.evaluation else {}
     definition = replace(
-        known.definition, data=request.data, text_column=source.text_column, target_column=source.target_column
+        known.definition,
+        data=spec_of(request.data),
+        text_column=source.text_column,
+        target_column=source.target_column,
     )
     return _record(definition, known, content, labels=labels, checks=checks)
 

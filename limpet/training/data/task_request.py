@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from limpet.argument_types import check_fields
 from limpet.errors import UsageError
 from limpet.names import check_name
 from limpet.training.data.overlong import Overlong
 from limpet.training.data.reading.data_spec import complete
+from limpet.training.data.reading.memory import Rows, spec_of
 from limpet.training.data.splitter import NearDuplicates
 from limpet.training.task_types import TaskType, task_type
 
@@ -31,7 +33,7 @@ class TaskRequest:
 
     Args:
         name: The task's name.
-        data: The data SPEC; a path alone gets its kind in front, by which it is recorded.
+        data: The data SPEC; a path alone gets its kind in front, by which it is recorded. Or rows given in Python.
         type: The type of task, one of `task_types.names()`.
         text_column: The column of the texts; null finds it.
         target_column: The column of the targets; null finds it.
@@ -48,7 +50,7 @@ class TaskRequest:
     """
 
     name: str
-    data: str
+    data: str | Rows
     type: str = "classification"
     text_column: str | None = None
     target_column: str | None = None
@@ -64,8 +66,15 @@ class TaskRequest:
     overlong: Overlong = "cut"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         # what is recorded has one form, however it was typed
-        object.__setattr__(self, "data", complete(self.data))
+        if isinstance(self.data, str):
+            object.__setattr__(self, "data", complete(self.data))
+
+    @property
+    def spec(self) -> str:
+        """The data SPEC that is recorded."""
+        return spec_of(self.data)
 
     @property
     def kind(self) -> TaskType[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import InitVar, asdict, dataclass, field
 from typing import Any
 
+from limpet.argument_types import check_fields
 from limpet.errors import UsageError
 from limpet.names import recorded_method
 from limpet.training import methods
@@ -84,6 +85,7 @@ class TrainingSettings:
         Raises:
             UsageError: A value makes no sense.
         """
+        check_fields(self)
         object.__setattr__(self, "method", recorded_method(self.method))
         if without:
             warnings.warn("TrainingSettings(without=...) is called disable now", DeprecationWarning, stacklevel=3)

@@ -9,11 +9,12 @@ from pathlib import Path
 from limpet.errors import UsageError
 from limpet.training.data.reading.sample_corpora import CORPORA
 
-__all__ = ["DATA_FORMS", "FILE_KINDS", "complete", "split_paths"]
+__all__ = ["DATA_FORMS", "MEMORY", "complete", "split_paths"]
 
-FILE_KINDS = ("csv", "jsonl", "parquet")
+MEMORY = "memory"
+"""The kind of data that was given in Python: behind it stands the digest of its rows."""
 DATA_FORMS = "sample:NAME, hub:org/name[:config][@revision], csv:PATH, jsonl:PATH or parquet:PATH"
-_KINDS = ("sample", "hub", *FILE_KINDS)
+_KINDS = ("sample", "hub", "csv", "jsonl", "parquet")
 _KIND_OF_SUFFIX = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -37,7 +38,7 @@ def complete(spec: str) -> str:
         UsageError: It names no data, or files whose kind can't be told.
     """
     kind, colon, rest = spec.partition(":")
-    if colon and kind in _KINDS:
+    if colon and kind in (*_KINDS, MEMORY):
         if not rest:
             raise UsageError(f"{spec!r} names no data: it is none of {DATA_FORMS}.", _HINT)
         return spec

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from limpet.errors import DataError, NotFoundError, UnavailableError, UsageError
 from limpet.registry.cache import scratch_folder
 from limpet.training.data.reading.csv_files import read_csv
-from limpet.training.data.reading.data_spec import complete, split_paths
+from limpet.training.data.reading.data_spec import MEMORY, complete, split_paths
 from limpet.training.data.reading.encodings import fault_of_file
 from limpet.training.data.reading.json_lines import read_json_lines
+from limpet.training.data.reading.memory import Rows
 from limpet.training.data.reading.sample_corpora import corpus
 from limpet.training.data.reading.tables import Table, check_names, of_dataset
 from limpet.training.task_types import TaskType
@@ -80,7 +81,7 @@ class _Part:
 
 
 def read_source(
-    spec: str,
+    data: str | Rows,
     text_column: str | None,
     target_column: str | None,
     *,
@@ -88,10 +89,10 @@ def read_source(
     noun: str = "label",
     text_columns: Sequence[str] = TaskType.text_columns,
 ) -> Source:
-    """Read the data that a SPEC names.
+    """Read the data that a SPEC names, or that was given in Python.
 
     Args:
-        spec: The data SPEC as the user typed it.
+        data: The data SPEC as the user typed it, or rows.
         text_column: The column of the texts; null takes the first of `text_columns` that there is.
         target_column: The column of the targets; null takes the first of `target_columns` that there is.
         target_columns: Usual names of the target column for this type of task.
@@ -104,13 +105,19 @@ def read_source(
         DataError: A file can't be read, or lacks the columns.
         UnavailableError: The hub or the package index can't be reached.
     """
-    kind, _, rest = complete(spec).partition(":")
     wanted = _Columns(text_column, target_column, text_columns, target_columns, noun)
+    if isinstance(data, Rows):
+        return _source({name: _whole(data.where(name), table) for name, table in data.tables.items()}, (), wanted)
+    kind, _, rest = complete(data).partition(":")
     if kind == "sample":
         return _source(*_sample(rest), wanted)
     if kind == "hub":
         with _quiet_datasets():
             return _source(_read_hub(rest), (), wanted)
+    if kind == MEMORY:
+        raise NotFoundError(
+            f"The rows of {data} are not here: they are in the home they were given to.", "name files"
+        )
     return _source(_read_files(kind, rest), (), wanted)
 
 
