@@ -7,6 +7,7 @@ imported when the command is typed.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -43,6 +44,7 @@ COMMANDS = {
     "gc": "Show what nothing needs any more; remove it with --yes.",
     "verify": "Read every byte of the home again and name what is wrong.",
     "doctor": "Look at the machine and the home, and say what to type where something is wrong.",
+    "completion": "Print the script by which bash, zsh or fish completes commands and the names in a home.",
     "demo": "Learn four real tasks by three arms, and show who forgot what.",
     "db": "The schema of the home's database.",
 }
@@ -53,6 +55,10 @@ class _Cli(GlobalOptions, Suggesting):
     """The root: knows all commands by name, and imports the one that is typed."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
+        if "_LIMPET_COMPLETE" in os.environ:
+            from limpet.cli.invocation.completion import use_quick_shells
+
+            use_quick_shells()
         return run(super().main, args, *more, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

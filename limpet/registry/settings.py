@@ -16,6 +16,7 @@ from limpet.errors import LimpetError, UsageError
 from limpet.redaction import has_secret
 from limpet.registry.cache import cache_folder, size_limit
 from limpet.registry.system.atomic_files import sync_file
+from limpet.registry.system.home_folder import SETTINGS_FILE
 
 __all__ = [
     "DEFAULT_BASE",
@@ -27,7 +28,6 @@ __all__ = [
     "write_settings",
 ]
 
-SETTINGS_FILE = "limpet.toml"
 DEFAULT_BASE = "sample:minilm"
 _LARGEST = 1 << 20
 # the cache belongs to the machine, not to the home: it is never written to limpet.toml

@@ -13,15 +13,16 @@ from tests.tiny import tiny_csv
 def test_from_an_empty_folder_to_the_gate(new: Limpet, base_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(base_folder, tmp_path / "base")
     made = new.ok("init", "--base", tmp_path / "base", "--mlflow", "off", "--json").json
+    base = new.ok("base", "show", "--json").json
     assert made == {
         "schema": 1,
         "home": str(new.home),
         "base": str(tmp_path / "base"),
+        "base_digest": base["digest"],
         "db": None,
         "blobs": None,
         "mlflow": "off",
     }
-    base = new.ok("base", "show", "--json").json
     assert base["family"] == "encoder"
     assert new.ok("base", "verify", "--json").json["unchanged"] is True
 

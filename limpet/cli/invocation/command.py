@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,23 @@ def _options() -> list[click.Parameter]:
     return [home, *flags]
 
 
+def _complete(parameters: list[click.Parameter]) -> None:
+    """Let parameters be completed by what they stand for, in all commands alike; click asks each by this method."""
+    from limpet.cli.invocation.completion import complete_parameter
+
+    for parameter in parameters:
+        # words that a choice names are known without a home
+        if not isinstance(parameter.type, click.Choice):
+            parameter.shell_complete = partial(complete_parameter, parameter)  # type: ignore[method-assign]
+
+
 class GlobalOptions(click.Command):
     """Adds the global options, and shows them in the help apart from the command's own."""
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
+        if "_LIMPET_COMPLETE" in os.environ:
+            _complete(self.params)
         self.params.extend(_options())
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

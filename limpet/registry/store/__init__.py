@@ -1,15 +1,14 @@
 """A home, open: what every function of the registry works on."""
 
 from limpet.registry.store.opening import (
-    HOME_FOLDER,
     adopt_store,
     check_free,
     create_store,
-    find_home,
     new_store,
     open_store,
 )
 from limpet.registry.store.store import Store
+from limpet.registry.system.home_folder import HOME_FOLDER, find_home
 
 __all__ = [
     "HOME_FOLDER",

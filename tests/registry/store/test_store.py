@@ -176,7 +176,7 @@ def test_the_folder_above_a_home_names_it_unless_it_is_one_itself(
     (outside / "limpet.toml").unlink()
     mine = inside.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
-    monkeypatch.setattr("limpet.registry.store.opening._ROOT", mine + 2)
+    monkeypatch.setattr("limpet.registry.system.home_folder._ROOT", mine + 2)
     with pytest.raises(ConflictError):
         find_home(tmp_path, outside)
 
@@ -191,18 +191,18 @@ def test_another_users_home_above_is_only_used_by_its_name(tmp_path: Path, monke
     with monkeypatch.context() as patch:
         # whoever owns it, the one who runs this is another, and it is not root's
         patch.setattr(os, "geteuid", lambda: mine + 1)
-        patch.setattr("limpet.registry.store.opening._ROOT", mine + 2)
+        patch.setattr("limpet.registry.system.home_folder._ROOT", mine + 2)
         with pytest.raises(ConflictError, match="belongs to another user") as caught:
             find_home(below)
         assert f"--home {home}" in caught.value.hint
         patch.setenv("LIMPET_HOME", str(home))
         assert find_home(below) == home
         patch.delenv("LIMPET_HOME")
-        patch.setattr("limpet.registry.store.opening._ROOT", mine)
+        patch.setattr("limpet.registry.system.home_folder._ROOT", mine)
         assert find_home(below) == home
     with monkeypatch.context() as patch:
         patch.setattr(os, "geteuid", lambda: 0)
-        patch.setattr("limpet.registry.store.opening._ROOT", 0)
+        patch.setattr("limpet.registry.system.home_folder._ROOT", 0)
         patch.setenv("SUDO_UID", str(mine))
         assert find_home(below) == home
 
