@@ -45,7 +45,7 @@ class RevisionRequest:
 
     Args:
         name: The task's name.
-        data: The data SPEC, or rows given in Python: all rows again, corrected, or only those that are new or corrected.
+        data: The data SPEC, or rows given in Python: all rows again, or only those that are new or corrected.
         text_column: The column of the texts.
         target_column: The column of the targets.
         labels: The labels in the order of their ids; null keeps those there are, and puts new ones behind them.

@@ -105,3 +105,18 @@ def test_no_rows_are_a_data_error(data: object) -> None:
 def test_a_path_object_is_data_too(home: Home, tmp_path: Path) -> None:
     pd.DataFrame(ROWS).to_csv(tmp_path / "rows.csv", index=False)
     assert home.task.add("spots", tmp_path / "rows.csv").definition.data == f"csv:{tmp_path / 'rows.csv'}"
+
+
+def test_rows_revise_a_task_and_stay_too(home: Home) -> None:
+    first = home.task.add("spots", ROWS, max_length=16)
+    more = [
+        {"text": f"a new {word} {number * 104729}", "label": label}
+        for label, word in PLACES.items()
+        for number in (1, 2)
+    ]
+    second = home.task.revise("spots", more)
+    assert (second.revision, second.definition.data) == (2, rows_of(more).spec)
+    home.gc(0, dry_run=False)
+    kept = set(home.store.blobs.digests())
+    assert {first.definition.data, second.definition.data} <= {f"memory:{digest}" for digest in kept}
+    assert home.verify().problems == ()
