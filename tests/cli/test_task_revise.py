@@ -131,3 +131,17 @@ def test_a_version_is_evaluated_on_a_file_with_what_there_is_to_know(copy: Limpe
     assert (found["unknown"], found["trained_on"] > 0) == (9, True)
     shown = copy.ok("evaluate", "place@1", "--data", path).stdout
     assert "9 rows have a label that it does not know" in shown
+
+
+def test_corrections_alone_are_taken_where_no_new_row_is_wanted(copy: Limpet, tmp_path: Path) -> None:
+    path = revised_csv(copy, tmp_path)
+    sizes = ("--train-size", 0, "--eval-size", 0)
+    counts = copy.ok("task", "revise", "place", "--data", path, *sizes, "--json").json["checks"]["revision"]
+    assert (sum(counts["corrected"].values()), sum(counts["added"].values())) == (1, 0)
+
+
+def test_rows_that_were_not_drawn_before_are_said_to_count_as_new(copy: Limpet, tmp_path: Path) -> None:
+    path = tiny_csv(tmp_path / "many.csv", rows=120, seed=4)
+    copy.ok("task", "add", "small", "--data", path, "--train-size", 30, "--eval-size", 20)
+    revised = copy.ok("task", "revise", "small", "--data", path)
+    assert "rows that were not drawn then count as new" in revised.stdout

@@ -266,7 +266,9 @@ class _Draw:
         if pools["validation"]:
             validation = self._apart(pools["validation"], held_out)
         else:
-            validation = self._sample("validation", rest, round(_VALIDATION_SHARE * len(rest)), keep=1)
+            # in proportion to what is trained on, as when a task is added
+            basis = len(rest) if request.train_size is None else request.train_size
+            validation = self._sample("validation", rest, round(_VALIDATION_SHARE * basis), keep=1)
         train = self._apart(_without(rest, validation), [*self._old["validation"], *validation])
         if request.train_size is not None:
             train = self._asked("train", train, request.train_size, keep=0)
@@ -275,6 +277,12 @@ class _Draw:
             self._notes.append(
                 f"{near} new rows resemble rows on the other side of a split and are left out: training rows that "
                 "resemble what is evaluated, or rows for evaluation that resemble what was trained on"
+            )
+        definition = self._known.definition
+        if self._rows and (definition.train_size or definition.eval_size):
+            self._notes.append(
+                "the task was added with --train-size or --eval-size: rows that were not drawn then count as new, and "
+                "--train-size 0 --eval-size 0 takes corrections alone"
             )
         drawn = [self._pairs(places) for places in (train, validation, evaluation)]
         return _Added(drawn[0], drawn[1], drawn[2], near=near, notes=self._notes)

@@ -228,7 +228,7 @@ def test_what_cannot_be_a_revision_is_said_with_what_to_do(labels_shop: Shop) ->
     for sizes in ({"eval_size": -1}, {"train_size": -1}):
         with pytest.raises(UsageError, match="must be 0 or more"):
             shop.revise(some_rows(10, start=40), **sizes)
-    for sizes, most in (({"eval_size": 8}, "--eval-size 7"), ({"train_size": 11}, "--train-size 6")):
+    for sizes, most in (({"eval_size": 8}, "--eval-size 7"), ({"train_size": 11}, "--train-size 5")):
         with pytest.raises(DataError, match="new rows were asked for") as error:
             shop.revise(some_rows(10, start=40), **sizes)
         assert error.value.hint == most
