@@ -144,4 +144,4 @@ def test_rows_that_were_not_drawn_before_are_said_to_count_as_new(copy: Limpet, 
     path = tiny_csv(tmp_path / "many.csv", rows=120, seed=4)
     copy.ok("task", "add", "small", "--data", path, "--train-size", 30, "--eval-size", 20)
     revised = copy.ok("task", "revise", "small", "--data", path)
-    assert "rows that were not drawn then count as new" in revised.stdout
+    assert "rows not drawn then count as new" in revised.stdout

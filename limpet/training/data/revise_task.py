@@ -281,7 +281,7 @@ class _Draw:
         definition = self._known.definition
         if self._rows and (definition.train_size or definition.eval_size):
             self._notes.append(
-                "the task was added with --train-size or --eval-size: rows that were not drawn then count as new, and "
+                "the task was added with --train-size or --eval-size: rows not drawn then count as new, and "
                 "--train-size 0 --eval-size 0 takes corrections alone"
             )
         drawn = [self._pairs(places) for places in (train, validation, evaluation)]
