@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from limpet.errors import UsageError
 from limpet.home.public import public
 from limpet.registry import versions
-from limpet.registry.records import alarms, evaluations
+from limpet.registry.records import alarms, evaluations, tasks
 from limpet.registry.versions import VersionQuery, alias_history, costs, deletion, lineage, notes, tags
 
 if TYPE_CHECKING:
+    from limpet.forgetting.monitor.version_errors import VersionErrors
     from limpet.home.context import HomeContext
     from limpet.home.results import Move, Trained
     from limpet.registry.formats.json_values import JsonObject
     from limpet.registry.records.alarms import Alarm
-    from limpet.registry.values import AliasEvent, Page, VersionRecord
+    from limpet.registry.values import AliasEvent, Page, TaskRecord, VersionRecord
     from limpet.registry.versions.diff import VersionDifference
     from limpet.registry.versions.lineage import Lineage
     from limpet.registry.versions.notes import Note
@@ -103,6 +104,23 @@ class Adapters:
         *_, first = [None, *evaluations.full(self._context.store, version, version)]
         content = {} if first is None else evaluations.predictions(self._context.store, first)
         return content.get("served")
+
+    def errors(self, reference: str) -> VersionErrors:
+        """Return what a version gets wrong: each label's precision and recall, which is taken for which, and the
+        examples; see `limpet.forgetting.monitor.version_errors`.
+
+        Raises:
+            NotFoundError: There is no such version, or it was never evaluated.
+        """
+        from limpet.forgetting.monitor.kept_predictions import read_predictions
+        from limpet.forgetting.monitor.version_errors import version_errors
+
+        store = self._context.store
+        return version_errors(store, self.show(reference), read=read_predictions(store))
+
+    def learned_on(self, reference: str) -> TaskRecord:
+        """Return the task that a version was learned on, in the revision that it was then."""
+        return tasks.of_version(self._context.store, self.show(reference))
 
     def alarm(self, reference: str) -> Alarm | None:
         """Return the open alarm of a version: it does not answer as it did; null where it has none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from limpet.home.public import public
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from limpet.home.context import HomeContext
     from limpet.registry.values import TaskRecord
     from limpet.training.data.overlong import Overlong
+    from limpet.training.data.rows import Row
     from limpet.training.data.splitter import NearDuplicates
     from limpet.training.data.task_diff import TaskDifference
+    from limpet.training.evaluation.suspects import Suspects
     from limpet.training.progress import Progress
 
 __all__ = ["RevisionOptions", "TaskOptions", "Tasks"]
@@ -187,3 +189,40 @@ class Tasks:
         from limpet.training.data.description.label_notes import label_notes
 
         return label_notes(self.show(name))
+
+    def examples(self, name: str, split: str = "train", most: int = 3) -> Mapping[str, Sequence[Row]]:
+        """Return a few rows of each label of a task's split; see `limpet.training.data.rows`."""
+        from limpet.training.data.rows import examples_of_labels
+
+        return examples_of_labels(self._context.store, self.show(name), split, most=most)
+
+    def rows(self, version: str, split: str = "train", *, first: int = 1) -> Iterator[Row]:
+        """Give the rows that a version was learned on, or those of another split of the same data.
+
+        Args:
+            version: The version, `task@3` or `task@alias`.
+            split: `train`, `validation`, `evaluation`, or what a revision added for evaluation.
+            first: The row to begin with, from 1.
+
+        Raises:
+            NotFoundError: There is no such version or split.
+        """
+        from limpet.training.data.rows import read_rows
+
+        store = self._context.store
+        return read_rows(store, tasks.of_version(store, versions.look_up(store, version)), split, first=first)
+
+    def suspects(self, name: str, *, progress: Progress | None = None) -> Suspects:
+        """Return the training examples that are likely to be labelled wrongly; see
+        `limpet.training.evaluation.suspects`.
+
+        Raises:
+            UsageError: The texts of such a task have no labels of their own.
+        """
+        from limpet.training.evaluation.suspects import check_suspectable, find_suspects
+        from limpet.training.progress import SILENT
+
+        record, progress = self.show(name), progress or SILENT
+        # before the base is loaded
+        check_suspectable(record)
+        return find_suspects(self._context.store, self._context.backbone(progress), record, progress=progress)

@@ -15,14 +15,11 @@ import torch
 from limpet.errors import UsageError
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
-from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.data.stored_splits import read_split
+from limpet.training.evaluation.frozen_features import frozen_features
 from limpet.training.heads.classification import ClassificationHead
-from limpet.training.model.fast_paths import fast_paths
-from limpet.training.model.feature_cache import cache_path, extract
 from limpet.training.model.head_files import build_head
-from limpet.training.model.task_model import TaskModel, base_modules
 from limpet.training.progress import SILENT, Progress
 
 __all__ = ["class_means", "has_class_means"]
@@ -65,19 +62,7 @@ def class_means(
     examples = read_split(store, task, "train")
     head = build_head(task, backbone.record, examples).to(backbone.device)
     assert isinstance(head, ClassificationHead)
-    method = methods.get(state[0] if state else methods.NO_ADAPTER)
-    module = method.load(backbone.model, state[1] if state else {})
-    dtype = backbone.evaluation_dtype
-    try:
-        model = TaskModel(module, head, base_modules(backbone)).eval()
-        encoded = model.encode(backbone.tokenizer, examples, max_length)
-        with fast_paths(method, module, dtype):
-            path = cache_path(backbone, model, encoded, dtype=dtype)
-            features = torch.stack(
-                extract(model, encoded, backbone.device, path=path, progress=progress, dtype=dtype).rows
-            ).float()
-    finally:
-        method.detach(module)
+    features = frozen_features(backbone, head, examples, max_length=max_length, state=state, progress=progress)
     targets = torch.tensor([example.target for example in examples])
     means = torch.stack([features[targets == label].mean(dim=0) for label in range(len(task.labels))])
     with torch.no_grad():

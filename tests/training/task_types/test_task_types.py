@@ -21,7 +21,7 @@ from limpet.training.data.task_request import TaskRequest
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.task_types import task_type
 from tests.migrated import with_database
-from tests.tiny import tiny_base
+from tests.tiny import TOPICS, tiny_base
 from tests.training.typed_data import write_rows
 
 NEW = ("regression", "multi-label", "token-classification")
@@ -41,11 +41,30 @@ def grown(tmp_path: Path) -> Home:
     return home
 
 
+def check_errors(home: Home, kind: str, version: str) -> None:
+    """What a version gets wrong: the rows of the evaluation split, with other answers than their targets."""
+    errors = home.adapter.errors(version)
+    rows = list(home.task.rows(version, "evaluation"))
+    assert errors.score == home.adapter.show(version).metrics["score"]
+    assert errors.examples == len(rows)
+    assert errors.wrong
+    for wrong in errors.wrong:
+        row = rows[wrong.row - 1]
+        assert (row.text, row.target) == (wrong.text, wrong.target) != (wrong.text, wrong.predicted)
+    assert [label.label for label in errors.labels] == ([] if kind == "regression" else sorted(TOPICS))
+    tagged = kind == "token-classification"
+    assert sum(map(sum, errors.matrix)) == (sum(len(row.text) for row in rows) if tagged else 0)
+    if kind == "regression":
+        misses = [abs(wrong.predicted - wrong.target) for wrong in errors.wrong]
+        assert misses == sorted(misses, reverse=True)
+
+
 def test_each_type_is_learned_reported_verified_and_travels(grown: Home, tmp_path: Path) -> None:
     for kind in NEW:
         version = grown.train(kind, QUICK).version
         assert version.metrics["score"] == version.metrics[task_type(kind).default_metric]
         assert grown.evaluate([version.reference])[0].score == version.metrics["score"]
+        check_errors(grown, kind, version.reference)
     report = grown.report()
     arm = report.arms[0]
     assert [task.definition for task in report.tasks] == [task_type(kind).metrics[0].definition for kind in NEW]

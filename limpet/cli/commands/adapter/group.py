@@ -11,17 +11,19 @@ import click
 from limpet.cli.commands._trained import mirroring_after, show_trained, showing_refused
 from limpet.cli.commands.adapter.aliases import history, promote, rollback, unpromote
 from limpet.cli.commands.adapter.diff import diff
+from limpet.cli.commands.adapter.errors import show_errors
 from limpet.cli.commands.adapter.exchange import export, import_
 from limpet.cli.commands.adapter.life import delete, note, tag
 from limpet.cli.invocation.command import Noun
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.cli.terminal.cost import cost_lines
 from limpet.cli.terminal.sanitize import plain
+from limpet.errors import UsageError
 from limpet.names import recorded_method, shown_method
 
 if TYPE_CHECKING:
     from limpet.registry.formats.json_values import JsonObject
-    from limpet.registry.values import VersionRecord
+    from limpet.registry.values import TaskRecord, VersionRecord
     from limpet.registry.versions.lineage import Lineage
 
 __all__ = ["command"]
@@ -111,8 +113,10 @@ def list_(
 
 @command.command()
 @click.argument("version")
+@click.option("--errors", is_flag=True, help="What it gets wrong instead: label by label, and example by example.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="So many wrong examples. [10]")
 @pass_invocation
-def show(invocation: Invocation, version: str) -> None:
+def show(invocation: Invocation, version: str, *, errors: bool, limit: int | None) -> None:
     """Show one version in full.
 
     VERSION is TASK@3, TASK@ALIAS, TASK@latest, or TASK for the current one.
@@ -120,7 +124,12 @@ def show(invocation: Invocation, version: str) -> None:
     from limpet.cli.terminal import output
 
     adapter = invocation.open().adapter
-    record = adapter.show(version)
+    if errors:
+        show_errors(invocation, adapter, version, most=limit or _MOST_SHOWN)
+        return
+    if limit is not None:
+        raise UsageError("--limit counts wrong examples.", f"limpet adapter show {version} --errors --limit {limit}")
+    record, task = adapter.show(version), adapter.learned_on(version)
     # by its number from here on: an alias may move meanwhile
     ref = record.reference
     lineage, tags, notes = adapter.lineage(ref), adapter.tags(ref), adapter.notes(ref)
@@ -133,12 +142,13 @@ def show(invocation: Invocation, version: str) -> None:
             "notes": notes,
             "alarm": alarm,
             "served": served,
+            "learned_on": _learned_on(task),
         }
         output.emit(**output.to_json(record) | more)
         return
     if alarm:
         click.echo(plain(alarm.sentence()))
-    output.fields_table([*_lines(record, cost), *_origin(lineage), ("tags", tags or None)])
+    output.fields_table([*_lines(record, cost), *_data(task), *_origin(lineage), ("tags", tags or None)])
     for left in notes:
         when = left.created_at[:19].replace("T", " ")
         click.echo(f"note by {plain(left.actor)}, {when}: {plain(left.text, lines=True)}")
@@ -169,6 +179,34 @@ def _lines(record: VersionRecord, cost: JsonObject) -> list[tuple[str, object]]:
         *cost_lines(cost),
         ("environment", vars(record.environment)),
         ("created", record.created_at),
+    ]
+
+
+def _learned_on(task: TaskRecord) -> JsonObject:
+    """Return what a version was learned on: the task in its revision, where its data come from, and their counts."""
+    definition = task.definition
+    return {
+        "task": task.name,
+        "revision": task.revision,
+        "data": definition.data,
+        "text_column": definition.text_column,
+        "target_column": definition.target_column,
+        "splits": {
+            split.name: {"examples": split.examples, "label_counts": dict(split.label_counts)}
+            for split in task.splits
+        },
+    }
+
+
+def _data(task: TaskRecord) -> list[tuple[str, object]]:
+    counts = ", ".join(f"{split.examples} {split.name}" for split in task.splits)
+    return [
+        (
+            "learned on",
+            f"{task.reference}: {task.definition.data}, {task.definition.text_column} -> "
+            f"{task.definition.target_column}",
+        ),
+        ("examples", f"{counts}: limpet task rows has them"),
     ]
 
 

@@ -8,6 +8,7 @@ import click
 
 from limpet.cli.commands.task.columns import given_columns, listed
 from limpet.cli.commands.task.revise import diff, revise
+from limpet.cli.commands.task.rows import rows
 from limpet.cli.commands.task.show import show, show_task
 from limpet.cli.invocation.command import Noun
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
@@ -95,5 +96,5 @@ def list_(invocation: Invocation) -> None:
     output.table(("task", "type", "labels", "train", "validation", "evaluation", "metric", "data"), rows)
 
 
-for _verb in (show, revise, diff):
+for _verb in (show, revise, diff, rows):
     command.add_command(_verb)

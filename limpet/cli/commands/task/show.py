@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from limpet.cli.commands.task.examples import show_examples, show_suspects
 from limpet.cli.commands.task.revisions import show_revisions
 from limpet.cli.invocation.command import Command
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
+from limpet.errors import UsageError
 
 if TYPE_CHECKING:
     from limpet.home import Home
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["show", "show_task"]
 
+_EXAMPLES, _SUSPECTS = 3, 20
 _LEFT_OUT = (
     "examples_read",
     "empty_texts",
@@ -35,14 +38,37 @@ _USUAL = (("near_duplicates_rule", "drop"), ("overlong_rule", "cut"))
 @click.command(cls=Command)
 @click.argument("name", metavar="NAME[@rN]")
 @click.option("--revisions", is_flag=True, help="List every revision, and what each changed.")
+@click.option("--examples", is_flag=True, help="A few examples of each label instead.")
+@click.option(
+    "--suspects", is_flag=True, help="The training examples that are likely to be labelled wrongly instead."
+)
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="So many of each label [3], or so many suspects [20]."
+)
 @pass_invocation
-def show(invocation: Invocation, name: str, *, revisions: bool) -> None:
-    """Show a task: its definition, splits and labels."""
+def show(
+    invocation: Invocation, name: str, *, revisions: bool, examples: bool, suspects: bool, limit: int | None
+) -> None:
+    """Show a task: its definition, splits and labels.
+
+    Suspects are what a probe on the features of the frozen base answers otherwise than the data do, by
+    cross-validation; it takes seconds to minutes.
+    """
+    if revisions + examples + suspects > 1:
+        raise UsageError("--revisions, --examples and --suspects show different things.", f"limpet task show {name}")
     home = invocation.open()
     if revisions:
         show_revisions(invocation, home, name)
-        return
-    show_task(invocation, home, home.task.show(name))
+    elif examples:
+        show_examples(invocation, home, name, most=limit or _EXAMPLES)
+    elif suspects:
+        show_suspects(invocation, home, name, most=limit or _SUSPECTS)
+    elif limit is not None:
+        raise UsageError(
+            "--limit counts examples or suspects.", f"limpet task show {name} --examples --limit {limit}"
+        )
+    else:
+        show_task(invocation, home, home.task.show(name))
 
 
 def show_task(invocation: Invocation, home: Home, record: TaskRecord) -> None:
