@@ -10,11 +10,16 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limpet.errors import LimpetError
+from limpet.forgetting.json_form import as_json
 from limpet.forgetting.mlflow_mirror.sent_items import REGISTERED
 from limpet.forgetting.mlflow_mirror.tracking import HOME, KEY, Tracking, milliseconds
+from limpet.forgetting.monitor.kept_predictions import read_predictions
+from limpet.forgetting.monitor.version_errors import find_errors
 from limpet.registry import versions
 from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.records import tasks
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, LoggedModel, RunTag
 
 __all__ = [
+    "ERRORS_FILE",
     "all_versions",
     "dataset_inputs",
     "flat",
@@ -34,6 +40,9 @@ __all__ = [
     "push_registered",
 ]
 
+ERRORS_FILE = "errors.json"
+"""What a version gets wrong, beside its card."""
+_MOST_WRONG = 100
 _DELETED = "limpet.deleted"
 _RENAMED = "limpet-"
 _RESERVED = re.compile(r"latest|v[0-9]+")
@@ -109,7 +118,7 @@ def logged_model(tracking: Tracking, reference: str, run: str | None) -> str:
     found = tracking.client.search_logged_models([tracking.experiment], tracking.filter(key), max_results=1)
     model = found[0] if found else _create_model(tracking, version, run or _own_run(tracking, version))
     if str(model.status) != "READY":
-        _write_card(tracking, model)
+        _write_card(tracking, model, version)
         tracking.client.finalize_logged_model(model.model_id, "READY")
     tracking.keep(key, model.model_id, version.digest)
     return str(model.model_id)
@@ -133,13 +142,28 @@ def _create_model(tracking: Tracking, version: VersionRecord, run: str) -> Logge
     )
 
 
-def _write_card(tracking: Tracking, model: LoggedModel) -> None:
-    """Write the small file that lets MLflow register a model whose weights lie elsewhere."""
+def _write_card(tracking: Tracking, model: LoggedModel, version: VersionRecord) -> None:
+    """Write the small file that lets MLflow register a model whose weights lie elsewhere; beside it, its errors."""
     from mlflow.models.utils import get_external_mlflow_model_spec
 
     with tempfile.TemporaryDirectory() as folder:
         get_external_mlflow_model_spec(model).save(str(Path(folder) / "MLmodel"))
+        if (errors := _errors(tracking, version)) is not None:
+            (Path(folder) / ERRORS_FILE).write_text(errors, encoding="utf-8")
         tracking.client.log_model_artifacts(model.model_id, folder)
+
+
+def _errors(tracking: Tracking, version: VersionRecord) -> str | None:
+    """Return what a version gets wrong as JSON, label by label and with examples; null where that is not known."""
+    try:
+        errors = find_errors(tracking.store, version, read=read_predictions(tracking.store))
+    except LimpetError:
+        # what is wrong with kept predictions is for limpet verify to say, and no reason to send nothing
+        return None
+    if errors is None:
+        return None
+    content = as_json(replace(errors, wrong=errors.wrong[:_MOST_WRONG])) | {"wrong_examples": len(errors.wrong)}
+    return json.dumps(content, ensure_ascii=False, indent=1)
 
 
 def _own_run(tracking: Tracking, version: VersionRecord) -> str:

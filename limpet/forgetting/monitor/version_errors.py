@@ -19,7 +19,7 @@ from limpet.training.batching.examples import Text
 from limpet.training.metrics.label_scores import LabelScore, confusions, entity_scores, label_scores
 from limpet.training.task_types import score
 
-__all__ = ["Confusion", "VersionErrors", "WrongAnswer", "version_errors"]
+__all__ = ["Confusion", "VersionErrors", "WrongAnswer", "find_errors", "version_errors"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,21 @@ def version_errors(store: Store, version: VersionRecord, *, read: ReadPrediction
         NotFoundError: The version was never evaluated.
         IntegrityError: Kept predictions are missing, corrupt or not those of the score.
     """
-    task, parts = _evaluated(store, version)
+    errors = find_errors(store, version, read=read)
+    if errors is None:
+        raise NotFoundError(
+            f"{version.reference} was never evaluated on the data that it was learned on.",
+            f"limpet evaluate {version.reference}",
+        )
+    return errors
+
+
+def find_errors(store: Store, version: VersionRecord, *, read: ReadPredictions) -> VersionErrors | None:
+    """Return what a version gets wrong as `version_errors` does; null where it was never evaluated."""
+    evaluated = _evaluated(store, version)
+    if evaluated is None:
+        return None
+    task, parts = evaluated
     answers = [
         (split, at, predicted, target)
         for split, evaluation in parts.items()
@@ -119,21 +133,18 @@ def version_errors(store: Store, version: VersionRecord, *, read: ReadPrediction
     )
 
 
-def _evaluated(store: Store, version: VersionRecord) -> tuple[TaskRecord, dict[str, EvaluationRecord]]:
+def _evaluated(store: Store, version: VersionRecord) -> tuple[TaskRecord, dict[str, EvaluationRecord]] | None:
     """Return the newest revision that was evaluated whole, else the version's own, with its evaluations by split."""
     newest: dict[str, EvaluationRecord] = {}
     for evaluation in evaluations.full(store, version.reference, version.reference):
         newest.setdefault(evaluation.data_digest, evaluation)
     own = tasks.of_version(store, version)
-    revisions = [task for task in reversed(tasks.revisions(store, version.task)) if task.revision > own.revision]
-    for task in (*revisions, own):
+    later = [task for task in tasks.revisions(store, version.task) if task.revision > own.revision]
+    for task in (*reversed(later), own):
         digests = {split.name: split.digest for split in task.evaluation_parts}
         if all(digest in newest for digest in digests.values()):
             return task, {split: newest[digest] for split, digest in digests.items()}
-    raise NotFoundError(
-        f"{version.reference} was never evaluated on the data of {own.reference}.",
-        f"limpet evaluate {version.reference}",
-    )
+    return None
 
 
 def _named(value: JsonValue, labels: Sequence[str]) -> JsonValue:
@@ -158,8 +169,9 @@ def _texts(store: Store, evaluation: EvaluationRecord) -> Mapping[int, Text]:
 def _distance(answer: WrongAnswer) -> float:
     predicted, target = answer.predicted, answer.target
     # canonical JSON has whole numbers without a fraction
-    numbers = isinstance(predicted, int | float) and isinstance(target, int | float)
-    return abs(predicted - target) if numbers else 0.0
+    if isinstance(predicted, int | float) and isinstance(target, int | float):
+        return abs(predicted - target)
+    return 0.0
 
 
 def _names(values: Sequence[JsonValue]) -> list[list[str]]:

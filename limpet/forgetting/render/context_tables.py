@@ -1,4 +1,4 @@
-"""Tables of what stands beside a stream's own arms: budgets, other orders, published figures, and differences."""
+"""Tables of what stands beside a stream's own arms: budgets, other orders, published figures, differences, labels."""
 
 from __future__ import annotations
 
@@ -7,8 +7,24 @@ from limpet.forgetting.monitor.replacement_values import Replacement, latest
 from limpet.forgetting.render.tables import MISSING, Table, count, number, span
 from limpet.forgetting.report.conclusion import arm_names, runs_of
 from limpet.forgetting.report.values import Report
+from limpet.registry.formats.json_values import JsonValue
+from limpet.training.batching.examples import Text
 
-__all__ = ["budget_table", "difference_table", "lost_table", "order_table", "published_table", "replaced_table"]
+__all__ = [
+    "budget_table",
+    "confusion_table",
+    "difference_table",
+    "label_table",
+    "lost_table",
+    "order_table",
+    "published_table",
+    "replaced_table",
+    "wrong_table",
+]
+
+_CONFUSIONS = 5  # of each version
+_WRONG = 3  # of each version
+_LONGEST_TEXT = 200
 
 
 def budget_table(report: Report) -> Table:
@@ -132,3 +148,61 @@ def _each(values: tuple[int | None, ...]) -> str:
     """The same number once where all steps agree, else one for each step."""
     shown = [count(value) for value in values]
     return shown[0] if len(set(shown)) == 1 else " / ".join(shown) or MISSING
+
+
+def label_table(report: Report) -> Table:
+    """Return how well each version tells each label from the others."""
+    rows = [
+        (
+            f"{labels.arm}, {labels.errors.version}",
+            score.label,
+            str(score.examples),
+            str(score.predicted),
+            number(score.precision),
+            number(score.recall),
+            number(score.f1),
+        )
+        for labels in report.labels
+        for score in labels.errors.labels
+    ]
+    columns = ("arm and version", "label", "examples", "predicted", "precision", "recall", "F1")
+    note = "On the evaluation examples, as each version was learned; under the first seed. Of tagged words: entities."
+    return Table("label by label", columns, tuple(rows), note)
+
+
+def confusion_table(report: Report) -> Table:
+    """Return which labels each version takes for which, the most frequent first."""
+    rows = [
+        (f"{labels.arm}, {labels.errors.version}", confusion.target, confusion.predicted, str(confusion.examples))
+        for labels in report.labels
+        for confusion in labels.errors.confusions[:_CONFUSIONS]
+    ]
+    columns = ("arm and version", "label", "taken for", "times")
+    note = f"The {_CONFUSIONS} most frequent of each version; limpet adapter show VERSION --errors has all."
+    return Table("which label is taken for which", columns, tuple(rows), note)
+
+
+def wrong_table(report: Report) -> Table:
+    """Return examples that each version answers wrongly."""
+    rows = [
+        (
+            f"{labels.arm}, {labels.errors.version}",
+            str(answer.row),
+            _said(answer.target),
+            _said(answer.predicted),
+            _said(answer.text),
+        )
+        for labels in report.labels
+        for answer in labels.errors.wrong[:_WRONG]
+    ]
+    columns = ("arm and version", "row", "right", "predicted", "text")
+    note = f"The first {_WRONG} of each version; limpet adapter show VERSION --errors --limit N has more."
+    return Table("answered wrongly", columns, tuple(rows), note)
+
+
+def _said(value: JsonValue | Text) -> str:
+    if value is None:
+        return MISSING
+    words = [str(word) for word in value] if isinstance(value, list | tuple) else str(value).split()
+    text = (", " if isinstance(value, list) else " ").join(words)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."

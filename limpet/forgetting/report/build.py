@@ -10,6 +10,7 @@ from limpet.forgetting.monitor.kept_predictions import ReadPredictions, read_con
 from limpet.forgetting.monitor.prediction_diff import Difference, find_difference
 from limpet.forgetting.monitor.replacement import accepted_losses, compare_versions
 from limpet.forgetting.monitor.replacement_values import Replacement
+from limpet.forgetting.monitor.version_errors import find_errors
 from limpet.forgetting.report import general_ability
 from limpet.forgetting.report.arm_report import arm_report
 from limpet.forgetting.report.arm_runs import ArmRunEvidence, with_references
@@ -19,7 +20,7 @@ from limpet.forgetting.report.comparisons import compare, drifts
 from limpet.forgetting.report.corrections import corrected, tests_of_arms
 from limpet.forgetting.report.home_growth import Growth, home_growth
 from limpet.forgetting.report.seeds_and_orders import over_orders, over_seeds
-from limpet.forgetting.report.values import BaseReport, Report, TaskReport
+from limpet.forgetting.report.values import BaseReport, LabelReport, Report, TaskReport
 from limpet.forgetting.stream.published_figures import published_figures
 from limpet.forgetting.stream.stream_file import order_name
 from limpet.registry import versions
@@ -74,6 +75,7 @@ def build_report(store: Store, stream_name: str | None = None, added: VersionRec
         replaced=_replaced(store, growth, read_kept) if growth else (),
         alarms=_alarms(store, arm_runs),
         serving=serving_summary(store) if stream.name == streams.HOME_STREAM else (),
+        labels=_labels(store, arm_runs, read_kept),
     )
     return corrected(report)
 
@@ -122,6 +124,20 @@ def _arms(store: Store, stream: StreamRecord, read: ReadPredictions) -> tuple[li
 def _alarms(store: Store, arm_runs: Sequence[ArmRunEvidence]) -> tuple[Alarm, ...]:
     answering = {version.reference for evidence in arm_runs for version in evidence.serving}
     return tuple(alarm for alarm in open_alarms(store) if alarm.version in answering)
+
+
+def _labels(store: Store, arm_runs: Sequence[ArmRunEvidence], read: ReadPredictions) -> tuple[LabelReport, ...]:
+    """What every arm's versions got wrong under its first seed; nothing of one whose evaluation is not kept."""
+    first: dict[str, ArmRunEvidence] = {}
+    for evidence in arm_runs:
+        first.setdefault(evidence.arm.name, evidence)
+    found = (
+        LabelReport(name, evidence.arm.seed, errors)
+        for name, evidence in first.items()
+        for version in evidence.serving
+        if (errors := find_errors(store, version, read=read)) is not None
+    )
+    return tuple(found)
 
 
 def _replaced(store: Store, growth: Growth, read: ReadPredictions) -> tuple[Replacement, ...]:

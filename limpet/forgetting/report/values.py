@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from limpet.forgetting.json_form import as_json
 from limpet.forgetting.monitor.replacement_values import Replacement
+from limpet.forgetting.monitor.version_errors import VersionErrors
 from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.comparison_values import Comparison, Drift, Order, OrderSummary, SeedSummary
 from limpet.forgetting.stream.published_figures import Published
@@ -15,7 +16,7 @@ from limpet.registry.records.alarms import Alarm
 from limpet.registry.values import Environment
 from limpet.registry.versions.serving import TaskInService
 
-__all__ = ["BaseReport", "Report", "TaskReport"]
+__all__ = ["BaseReport", "LabelReport", "Report", "TaskReport"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,20 @@ class TaskReport:
 
 
 @dataclass(frozen=True)
+class LabelReport:
+    """What a version got wrong when it was learned, label by label; `arm` and `seed` say in which run of an arm."""
+
+    arm: str
+    seed: int
+    errors: VersionErrors
+
+    def to_json(self) -> JsonObject:
+        """Return it with the version's own keys; of its wrong answers, only how many there are."""
+        content = as_json(replace(self.errors, wrong=()))
+        return {"arm": self.arm, "seed": self.seed, **content, "wrong": len(self.errors.wrong)}
+
+
+@dataclass(frozen=True)
 class Report:
     """All that was measured on one stream.
 
@@ -50,8 +65,9 @@ class Report:
     with what they come to together; `published` are figures of others on the same tasks, never ours. `replaced` has,
     of a home, each version that another took the place of, in time, and at the end the newest addition if it waits to
     take one; `serving` has each task of a home with what answers for it now. `alarms` are those open about its
-    versions. `spec` is the stream file and `environments` are where the versions were made; they are for readers and
-    stand in the HTML and Markdown forms, not in the JSON.
+    versions. `labels` has what each arm's versions got wrong under its first seed, label by label. `spec` is the
+    stream file and `environments` are where the versions were made; they are for readers and stand in the HTML and
+    Markdown forms, not in the JSON.
     """
 
     stream: str
@@ -69,6 +85,7 @@ class Report:
     drifts: tuple[Drift, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     serving: tuple[TaskInService, ...] = ()
+    labels: tuple[LabelReport, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Report of {self.stream}: {len(self.tasks)} tasks, {len(self.arms)} arms>"
@@ -98,6 +115,7 @@ class Report:
             "orders": [as_json(order) for order in self.orders],
             "over_orders": [as_json(summary) for summary in self.over_orders],
             "published": [as_json(figure) for figure in self.published],
+            "labels": [labels.to_json() for labels in self.labels],
             "alarms": [as_json(alarm) for alarm in self.alarms],
             "replaced": [replacement.to_json() for replacement in self.replaced],
             "serving": [task.to_json() for task in self.serving],

@@ -52,15 +52,22 @@ def test_misplaced_labels_of_a_task_are_suspects_with_what_the_probe_says(home: 
         topic = list(TOPICS)[at % 3]
         words = [TOPICS[topic][(at + step) % 6] for step in range(6)] + [FILLER[at % 10], FILLER[at // 12]]
         rows.append({"text": " ".join(words), "label": topic})
-    rows[60]["label"], rows[61]["label"] = "rock", "sea"
+    right = {}
+    for at in range(0, 120, 20):
+        right[rows[at]["text"]] = rows[at]["label"]
+        rows[at]["label"] = list(TOPICS)[(at + 1) % 3]
     rows += [{"text": f"the {word} of old", "label": "rare"} for word in ("wave", "cloud", "ore", "sand")]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     evaluation = tmp_path / "evaluation.jsonl"
     evaluation.write_text("".join(json.dumps(row | {"text": f"far {row['text']}"}) + "\n" for row in rows[:3]))
     home.task.add("topics", f"jsonl:train={path},eval={evaluation}", near_duplicates="keep", max_length=16)
     found = home.task.suspects("topics")
-    wrong = {(suspect.labels, suspect.probe) for suspect in found.suspects[:2]}
-    assert wrong == {(("rock",), ("sea",)), (("sea",), ("sky",))}
+    train = [row for label in TOPICS for row in home.task.examples("topics", most=1000)[label]]
+    # some were drawn for validation
+    wrong = {row.text: right[row.text] for row in train if row.text in right}
+    first = {suspect.text: suspect.probe[0] for suspect in found.suspects[: len(wrong)]}
+    assert first == wrong
+    assert all({row.row: row.text for row in train}[suspect.row] == suspect.text for suspect in found.suspects)
     assert found.suspects[0].confidence <= found.suspects[-1].confidence < 0.5
     assert list(found.not_judged) == ["rare"]
     assert all(suspect.labels != ("rare",) for suspect in found.suspects)
