@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import signal
@@ -171,6 +172,16 @@ def test_a_step_names_its_data_by_digest_and_the_version_it_made(mirrored: Store
     assert model.tags["limpet.digest"] == version.digest
     assert model.tags["mlflow.model.isExternal"] == "true"
     assert model.source_run_id == run.info.run_id
+
+
+def test_what_a_version_gets_wrong_lies_beside_its_card(mirrored: Store, tmp_path: Path) -> None:
+    there = mlflow_of(mirrored)
+    (model,) = [model for model in there.models() if model.tags["limpet.version"] == "bbc-news@1"]
+    page = Path(model.artifact_location.removeprefix("file://")) / "errors.json"
+    errors = json.loads(page.read_text(encoding="utf-8"))
+    assert errors["version"] == "bbc-news@1"
+    assert errors["wrong_examples"] == round((1 - errors["score"]) * errors["examples"])
+    assert [label["label"] for label in errors["labels"]] == list(tasks.get(mirrored, "bbc-news").labels)
 
 
 def test_heat_maps_and_the_report_are_artifacts_and_the_note_says_who_forgot(mirrored: Store, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from limpet.forgetting.metrics.forgetting import DEFINITIONS
+from limpet.forgetting.render.context_tables import confusion_table, label_table
 from limpet.forgetting.render.csv_report import HEADER, render_csv
 from limpet.forgetting.render.html_report import render_html
 from limpet.forgetting.render.markdown_report import render_markdown
@@ -78,6 +79,19 @@ def test_a_terminal_shows_what_was_measured_and_not_where_it_came_from(grown: Re
     lines = [line.strip() for line in printed(grown, 200).splitlines()]
     shown = {section.table.title for section in sections(grown) if section.table.title in lines}
     assert shown == {section.table.title for section in sections(grown) if section.part is Part.RESULT}
+
+
+def test_versions_are_shown_label_by_label_with_what_they_confuse(grown: Report, html: str) -> None:
+    [*_, last] = [labels for labels in grown.labels if labels.arm == "isolated"]
+    assert last.errors.version == "election-tweets@1"
+    scores = {score.label: score for score in last.errors.labels}
+    rows = [row for row in label_table(grown).rows if row[0] == "isolated, election-tweets@1"]
+    assert [row[1] for row in rows] == list(scores)
+    assert [row[4] for row in rows] == [number(score.precision) for score in scores.values()]
+    confused = sum(int(row[3]) for row in confusion_table(grown).rows if row[0] == "isolated, election-tweets@1")
+    content = next(one for one in grown.to_json()["labels"] if one["version"] == "election-tweets@1")
+    assert confused == content["wrong"] == len(last.errors.wrong)
+    assert "which label is taken for which" in html
 
 
 # -- numbers
