@@ -154,7 +154,7 @@ def test_tags_and_notes_are_shown_with_the_version_and_its_lineage(copy: Limpet)
     assert shown["lineage"]["steps"] == [{"stream": "home", "arm": "isolated", "seed": 0, "step": 2}]
     assert shown["lineage"]["data_digest"] == shown["data_digest"]
     text = copy.ok("adapter", "show", "wet@1").stdout
-    assert "step 2 of home, arm isolated, seed 0" in text
+    assert "addition 2 of this home" in text
     assert ": Weak on capitals." in text
 
 

@@ -31,7 +31,7 @@ def test_from_an_empty_folder_to_the_gate(new: Limpet, base_folder: Path, tmp_pa
     assert (task["name"], task["metric"], task["labels"]) == ("place", "accuracy", ["rock", "sea", "sky"])
     assert [split["name"] for split in task["splits"]] == ["train", "validation", "evaluation"]
     assert new.ok("task", "show", "place", "--json").json == task
-    of_one_alone = ("schema", "cut", "majority_baseline")
+    of_one_alone = ("schema", "cut", "majority_baseline", "left_out", "label_notes")
     assert new.ok("task", "list", "--json").json["tasks"] == [
         {key: value for key, value in task.items() if key not in of_one_alone}
     ]
