@@ -43,7 +43,7 @@ from limpet.training.learning.settings import TrainingSettings
 
 LABELS_BY_LOT = {"reuters-r8": (4, 2, 2), "20newsgroups": (10, 5, 5)}
 LOTS_OF_ROWS = {"bbc-news": 4}
-EPOCHS, WARM_EPOCHS = 6, 3
+EPOCHS, WARM_EPOCHS, LENGTH = 6, 3, 64
 RETRAIN, REPLAY, NO_REPLAY, REPLAY_ALL = "retrain", "replay", "no replay", "replay all"
 WAYS: dict[str, Callable[[int, int], TrainingSettings]] = {
     RETRAIN: lambda seed, new: TrainingSettings(epochs=EPOCHS, seed=seed),
@@ -127,7 +127,7 @@ def arrivals(folder: Path, corpus: str, seed: int, *, rows: int) -> Iterator[Arr
     """Let a corpus arrive in a home of its own, every way beside the others."""
     lots = lots_of(corpus, rows, seed)
     home = init(folder / "home", base="sample:minilm", mlflow="off")
-    task = home.task.add("task", write(folder / "lot-1.csv", lots[0]), max_length=64, split_seed=seed)
+    task = home.task.add("task", write(folder / "lot-1.csv", lots[0]), max_length=LENGTH, split_seed=seed)
     first = learn(home, TrainingSettings(epochs=EPOCHS, seed=seed))[0]
     last = dict.fromkeys(WAYS, first)
     for lot, lot_rows in enumerate(lots[1:], start=2):

@@ -6,7 +6,7 @@ from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.inference import run_batches
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.loop import Fitted, Validation, fit
-from limpet.training.learning.objectives import TaskLoss
+from limpet.training.learning.objectives import Replay, TaskLoss
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.learning.validation import ValidationSplit
 from limpet.training.model.feature_cache import Features, HeadModel, cache_path, extract
@@ -16,7 +16,13 @@ __all__ = ["fit_head"]
 
 
 def fit_head(
-    run: TrainingRun, model: TaskModel, train: Encoded, *, validation: ValidationSplit, checkpoint: Checkpoint
+    run: TrainingRun,
+    model: TaskModel,
+    train: Encoded,
+    *,
+    replay: Replay | None,
+    validation: ValidationSplit,
+    checkpoint: Checkpoint,
 ) -> Fitted:
     """Fit the head of `model` on features of its texts, in the batches that the texts would have had.
 
@@ -24,6 +30,7 @@ def fit_head(
         run: What is learned, and how.
         model: The backbone, with or without an adapter, and the head; nothing but the head is trained.
         train: The training examples, with their targets.
+        replay: Which training examples an epoch has only some of.
         validation: The validation examples.
         checkpoint: Where to write the state, and to resume from.
 
@@ -39,7 +46,7 @@ def fit_head(
 
     fitted = fit(
         head_model,
-        TaskLoss(features, model.head, run.backbone.device, max_tokens_per_microbatch=None),
+        TaskLoss(features, model.head, run.backbone.device, max_tokens_per_microbatch=None, replay=replay),
         run.loop,
         validate=validate,
         checkpoint=checkpoint,

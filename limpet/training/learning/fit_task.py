@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from limpet.errors import UsageError
 from limpet.training import methods
 from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.examples import Example
 from limpet.training.batching.inference import run_batches
-from limpet.training.data.replayed_rows import replay_rows
+from limpet.training.data.replayed_rows import Replayed, ReplayTerms, replay_rows
 from limpet.training.data.stored_splits import read_split
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_head import fit_head
 from limpet.training.learning.joint_training import NO_JOINT, JointTask
 from limpet.training.learning.loop import Fitted, Validation, fit
-from limpet.training.learning.objectives import Mixture, TaskLoss
+from limpet.training.learning.objectives import Mixture, Replay, TaskLoss
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.learning.validation import ValidationSplit
 from limpet.training.model.frozen_layer_cache import add_frozen_states
@@ -44,8 +44,8 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
         TrainingError: The loss is not finite.
         UsageError: Nothing but heads is trained, and there is something to learn jointly.
     """
-    examples = _examples(run)
-    train = model.encode(run.backbone.tokenizer, examples, run.max_length, learning=True)
+    rows = _rows(run)
+    train = model.encode(run.backbone.tokenizer, rows.examples, run.max_length, learning=True)
     validation = ValidationSplit.of(run, run.task, model)
     inputs = {"train": train.inputs_digest(targets=True), "validation": validation.encoded.inputs_digest()}
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
@@ -54,7 +54,7 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
                 "The method trains nothing but heads, so there are no weights that tasks could share.",
                 "choose a method that trains more: limpet methods",
             )
-        fitted = fit_head(run, model, train, validation=validation, checkpoint=checkpoint)
+        fitted = fit_head(run, model, train, replay=rows.replay, validation=validation, checkpoint=checkpoint)
         return replace(fitted, inputs=inputs)
     started = time.perf_counter()
     if model.lower is not None and not run.joint.tasks:
@@ -67,7 +67,7 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
     validations = [validation, *_joint_validations(run, model)]
     fitted = fit(
         model,
-        Mixture(_losses(run, model, [train, *joint_data]), run.joint.penalty, parameters),
+        Mixture(_losses(run, model, [train, *joint_data], replay=rows.replay), run.joint.penalty, parameters),
         run.loop,
         validate=lambda: _validate(validations),
         checkpoint=checkpoint,
@@ -76,23 +76,36 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
     return replace(fitted.after(before), inputs=inputs)
 
 
-def _examples(run: TrainingRun) -> list[Example]:
+@dataclass(frozen=True)
+class _Rows:
+    """What is learned, and which of it an epoch has only some of."""
+
+    examples: list[Example]
+    replay: Replay | None = None
+
+
+def _rows(run: TrainingRun) -> _Rows:
     """Return what is learned: the training split, or what is new of it and as many old rows as were asked for."""
     replay, start = run.settings.replay, run.start
     if replay is None or start is None or start.data is None:
-        return read_split(run.store, run.task, "train")
-    rows = replay_rows(run.store, run.task, start.data, replay=replay, seed=run.settings.seed)
+        return _Rows(read_split(run.store, run.task, "train"))
+    terms = ReplayTerms(replay, run.loop.epochs, run.settings.seed)
+    rows = replay_rows(run.store, run.task, start.data, terms=terms)
     if not rows.examples:
         raise UsageError(
             f"{run.task.name!r} has no training row that is new or corrected since {start.reference}, and none is to "
             "be replayed.",
             f"limpet train {run.task.name} --from {start.reference} --replay 100",
         )
-    run.progress.note(
-        f"{rows.new} rows are new or corrected since {start.reference}; {rows.replayed} of the {rows.old} others are "
-        "replayed"
+    run.progress.note(_described(rows, start.reference))
+    return _Rows(rows.examples, Replay(rows.order, rows.replayed) if rows.order else None)
+
+
+def _described(rows: Replayed, start: str | None) -> str:
+    replayed = "replayed" if rows.replayed in (0, rows.old) else "replayed in each epoch, others every time"
+    return (
+        f"{rows.new} rows are new or corrected since {start}; {rows.replayed} of the {rows.old} others are {replayed}"
     )
-    return rows.examples
 
 
 def measure_untrained(run: TrainingRun, model: TaskModel) -> Fitted:
@@ -147,7 +160,7 @@ def _joint_validations(run: TrainingRun, model: TaskModel) -> list[ValidationSpl
     ]
 
 
-def _losses(run: TrainingRun, model: TaskModel, data: Sequence[Encoded]) -> list[TaskLoss]:
+def _losses(run: TrainingRun, model: TaskModel, data: Sequence[Encoded], *, replay: Replay | None) -> list[TaskLoss]:
     """Return the loss of each task: the one that the run is for, then those that are learned jointly."""
     limit = run.loop.max_tokens_per_microbatch
 
@@ -155,7 +168,7 @@ def _losses(run: TrainingRun, model: TaskModel, data: Sequence[Encoded]) -> list
         head = OtherHead(model, index).head
         return TaskLoss(data[index + 1], head, run.backbone.device, index, limit, joint.draws)
 
-    own = TaskLoss(data[0], model.head, run.backbone.device, max_tokens_per_microbatch=limit)
+    own = TaskLoss(data[0], model.head, run.backbone.device, max_tokens_per_microbatch=limit, replay=replay)
     return [own, *(of_joint(index, joint) for index, joint in enumerate(run.joint.tasks))]
 
 

@@ -20,7 +20,7 @@ from limpet.training.batching.batches import (
 from limpet.training.heads import TrainableHead
 from limpet.training.learning.joint_training import Penalty
 
-__all__ = ["Mixture", "TaskLoss", "TrainingData"]
+__all__ = ["Mixture", "Replay", "TaskLoss", "TrainingData"]
 
 
 class TrainingData(Protocol):
@@ -35,6 +35,22 @@ class TrainingData(Protocol):
 
 
 @dataclass(frozen=True)
+class Replay:
+    """Examples of which an epoch has only some: the next `number` in `order`, from its beginning again after its end.
+
+    Another epoch has others, so that more of them are seen in the same time.
+    """
+
+    order: tuple[int, ...]
+    number: int
+
+    def drawn(self, epoch: int) -> list[int]:
+        """Return those that an epoch has."""
+        first = epoch * self.number
+        return [self.order[place % len(self.order)] for place in range(first, first + self.number)]
+
+
+@dataclass(frozen=True)
 class TaskLoss:
     """The loss of one task's examples.
 
@@ -45,6 +61,7 @@ class TaskLoss:
         head_index: The index of the head among the model's other heads; null for its own.
         max_tokens_per_microbatch: How many tokens of a batch are computed at once at the most; null for all.
         draws: How many examples an epoch has; null for each of them once.
+        replay: Which of them an epoch has only some of; null for none.
     """
 
     data: TrainingData
@@ -53,14 +70,24 @@ class TaskLoss:
     head_index: int | None = None
     max_tokens_per_microbatch: int | None = MAX_TOKENS_PER_MICROBATCH
     draws: int | None = None
+    replay: Replay | None = None
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """See `Objective.batches`."""
-        if self.draws is None:
+        indices = self._drawn(seed, epoch)
+        if indices is None:
             return training_batches(list(self.data.lengths), batch_size, seed, epoch=epoch)
-        indices = draw_evenly(len(self.data.lengths), self.draws, seed, epoch=epoch)
         batches = training_batches([self.data.lengths[index] for index in indices], batch_size, seed, epoch=epoch)
         return [[indices[number] for number in batch] for batch in batches]
+
+    def _drawn(self, seed: int, epoch: int) -> list[int] | None:
+        """Return the examples that an epoch has; null for all of them."""
+        number = len(self.data.lengths)
+        if self.draws is not None:
+            return draw_evenly(number, self.draws, seed, epoch=epoch)
+        if self.replay is None:
+            return None
+        return sorted(set(range(number)).difference(self.replay.order).union(self.replay.drawn(epoch)))
 
     def losses(self, model: nn.Module, batch: Sequence[int]) -> Iterator[Tensor]:
         """See `Objective.losses`: the batch's loss is a mean, and a microbatch has its share of what that is over."""

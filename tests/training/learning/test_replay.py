@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from limpet.training.learning.replayed_rows import training_examples
 from safetensors.torch import load_file
 
 from limpet.cli import cli
 from limpet.errors import UsageError
 from limpet.home import Home, open_home
 from limpet.registry.records import tasks
-from limpet.training.batching.examples import Example
+from limpet.training.data.replayed_rows import Replayed, ReplayTerms, replay_rows
 from limpet.training.data.revise_task import plain_rows
+from limpet.training.learning.objectives import Replay
 from limpet.training.learning.run_folder import Start
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.training_run import TrainingRun
@@ -31,6 +31,7 @@ from tests.training.typed_data import SPECS, write_rows
 QUICK = TrainingSettings(epochs=1, batch_size=8, dtype="float32")
 NOWHERE = replace(QUICK, learning_rate=1e-12)
 """Steps so small that no weight changes: what is answered afterwards is what the first step began with."""
+Row = tuple[str, str]
 NEW = [
     (f"the {word} of a {other}", "word") for word in ("far", "near", "old", "new") for other in ("big", "the", "in")
 ]
@@ -55,18 +56,18 @@ def grown(grown_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return open_home(shutil.copytree(grown_once, tmp_path / "home"))
 
 
-def table(path: Path, rows: list[tuple[str, str]]) -> str:
+def table(path: Path, rows: list[Row]) -> str:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *rows])
     return f"csv:{path}"
 
 
-def rows_of(home: Home, task: str, split: str) -> list[tuple[str, str]]:
+def rows_of(home: Home, task: str, split: str) -> list[Row]:
     record = tasks.get(home.store, task)
     return [(str(text), str(target)) for text, target in plain_rows(home.store, record, record.split(split))]
 
 
-def corrections(home: Home) -> list[tuple[str, str]]:
+def corrections(home: Home) -> list[Row]:
     wrong = {"sea": "sky", "sky": "rock", "rock": "sea"}
     return [(text, wrong[label]) for text, label in rows_of(home, "place@r1", "train")[:3]]
 
@@ -79,10 +80,15 @@ def run_of(
     return TrainingRun(home.store, home.backbone(), tasks.get(home.store, task), settings, begin)
 
 
-def learned(home: Home, replay: int | None, *, seed: int = 0, start: str = "place@1") -> list[tuple[str, str]]:
+def replayed(home: Home, replay: int, *, epochs: int = 1, seed: int = 0, start: str = "place@r1") -> Replayed:
+    task, before = (tasks.get(home.store, name) for name in ("place", start))
+    return replay_rows(home.store, task, before, terms=ReplayTerms(replay, epochs, seed))
+
+
+def learned(home: Home, replay: int, *, epochs: int = 1, seed: int = 0, start: str = "place@r1") -> list[Row]:
     """The rows that a run learns, with the names of their labels."""
     labels = tasks.get(home.store, "place").labels
-    examples: list[Example] = training_examples(run_of(home, replay, seed=seed, start=start))
+    examples = replayed(home, replay, epochs=epochs, seed=seed, start=start).examples
     return [(str(example.text), labels[example.target]) for example in examples]
 
 
@@ -97,7 +103,7 @@ def test_new_and_corrected_rows_always_come_and_old_ones_as_many_as_are_asked_fo
         assert len(rows) == len(fresh) + number
         # in the order of the training split
         assert rows == [row for row in now if row in rows]
-    assert learned(grown, None) == learned(grown, len(before) - 3) == learned(grown, 10_000) == now
+    assert learned(grown, len(before) - 3) == learned(grown, 10_000) == now
 
 
 def test_old_rows_are_drawn_by_the_seed_in_proportion_to_their_labels(grown: Home) -> None:
@@ -109,15 +115,31 @@ def test_old_rows_are_drawn_by_the_seed_in_proportion_to_their_labels(grown: Hom
     assert all(abs(drawn[label] - 15 * kept[label] / kept.total()) <= 1.5 for label in kept)
 
 
+def test_every_epoch_has_other_old_rows_until_all_have_come(grown: Home) -> None:
+    rows = replayed(grown, 15, epochs=4)
+    assert rows.old < 4 * 15 and len(rows.order) == rows.old and len(rows.examples) == rows.old + rows.new
+    replay = Replay(rows.order, rows.replayed)
+    epochs = [replay.drawn(epoch) for epoch in range(4)]
+    assert {len(set(epoch)) for epoch in epochs} == {15}
+    every = [place for epoch in epochs for place in epoch]
+    assert set(every[: rows.old]) == set(every) and len(set(every)) == rows.old
+    # where not all of them can come, the others are not even encoded
+    few = replayed(grown, 5, epochs=3)
+    assert (len(few.order), len(few.examples)) == (15, 15 + few.new)
+
+
 def test_what_is_old_is_what_the_version_to_begin_with_was_learned_on(grown: Home, tmp_path: Path) -> None:
     second = rows_of(grown, "place", "train")
     grown.task.revise("place", table(tmp_path / "one.csv", [("a reef in the old wind", "sea")]))
     first = set(rows_of(grown, "place@r1", "train"))
-    assert learned(grown, 0) == [row for row in rows_of(grown, "place", "train") if row not in first]
+    assert learned(grown, 0, start="place@r1") == [
+        row for row in rows_of(grown, "place", "train") if row not in first
+    ]
+    assert learned(grown, 0, start="place@r2") == [("a reef in the old wind", "sea")]
     grown.train("place", replace(QUICK, replay=0), start_from="place@1", monitor=False)
     assert grown.adapter.show("place@2").cost["examples_seen"] == len(second) - len(first) + 3 + 1
     # that version was learned on the newest revision, of which it did not see every row again
-    with pytest.raises(UsageError, match="no row that is new or corrected since place@2"):
+    with pytest.raises(UsageError, match="no training row that is new or corrected since place@2"):
         grown.train("place", replace(QUICK, replay=0), start_from="place@2", monitor=False)
 
 
@@ -156,7 +178,9 @@ def test_a_replay_that_makes_no_sense_is_refused(grown: Home, typed: list[str], 
 def test_nothing_to_learn_is_refused(grown: Home) -> None:
     result = CliRunner().invoke(cli, ["train", "wet", "--from", "wet@1", "--replay", "0", "--home", str(grown.path)])
     assert result.exit_code == 2
-    assert "'wet' has no row that is new or corrected since wet@1, and none is to be replayed" in result.stderr
+    assert (
+        "'wet' has no training row that is new or corrected since wet@1, and none is to be replayed" in result.stderr
+    )
 
 
 def test_a_warm_start_begins_with_the_old_answers(grown: Home) -> None:
