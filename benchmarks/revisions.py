@@ -5,7 +5,7 @@ python benchmarks/revisions.py [--corpora reuters-r8,20newsgroups,bbc-news] [--s
 
 reuters-r8 arrives as 4 + 2 + 2 labels, 20newsgroups as 10 + 5 + 5, bbc-news as four lots of rows; `--rows` are
 drawn of each corpus in all, as many of each label, anew by each seed. The first lot makes the task, every other one a
-revision: 30 % of a lot are evaluated on, a fifth of the rest validates. MiniLM, LoRA, 64 tokens. The first lot is
+revision: 30 % of a lot are evaluated on, a fifth of the rest validates. MiniLM, LoRA, 48 tokens. The first lot is
 learned once; from there each way goes on from its own last version:
 
 - retrain: from nothing, on every row there is, in `EPOCHS` epochs;
@@ -43,7 +43,7 @@ from limpet.training.learning.settings import TrainingSettings
 
 LABELS_BY_LOT = {"reuters-r8": (4, 2, 2), "20newsgroups": (10, 5, 5)}
 LOTS_OF_ROWS = {"bbc-news": 4}
-EPOCHS, WARM_EPOCHS, LENGTH = 6, 3, 64
+EPOCHS, WARM_EPOCHS, LENGTH = 7, 4, 48
 RETRAIN, REPLAY, NO_REPLAY, REPLAY_ALL = "retrain", "replay", "no replay", "replay all"
 WAYS: dict[str, Callable[[int, int], TrainingSettings]] = {
     RETRAIN: lambda seed, new: TrainingSettings(epochs=EPOCHS, seed=seed),
@@ -200,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", default="reuters-r8,20newsgroups,bbc-news")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--rows", type=int, default=900)
+    parser.add_argument("--rows", type=int, default=480)
     parser.add_argument("--results", type=Path, default=Path("revisions.jsonl"))
     parser.add_argument("--folder", type=Path, help="where to make homes; a temporary folder if not given")
     given = parser.parse_args()

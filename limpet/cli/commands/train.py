@@ -34,7 +34,7 @@ __all__ = ["command"]
 @click.option("--max-seconds", type=float, metavar="S", help="End training after this long.")
 @click.option("--from", "start_from", metavar="VERSION", help="Begin with the tensors of a version.")
 @click.option(
-    "--replay", metavar="N|all", help="How many of the rows that --from was learned on are learned again. [all]"
+    "--replay", metavar="N|all", help="How many rows that --from was learned on come again in each epoch. [all]"
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of an interrupted run.")
 @click.option("--no-monitor", is_flag=True, help="Do not evaluate the earlier tasks again.")
