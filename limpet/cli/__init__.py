@@ -41,6 +41,7 @@ COMMANDS = {
     "ui": "Bring the MLflow dashboard of this home up to date, and serve it on 127.0.0.1 until Ctrl-C.",
     "policy": "The rules of the home: protected aliases, and which versions retention keeps.",
     "log": "Show who did what in this home, newest first.",
+    "du": "Show what a home takes on disk by kind, what gc would free, and what the cache takes.",
     "gc": "Show what nothing needs any more; remove it with --yes.",
     "verify": "Read every byte of the home again and name what is wrong.",
     "doctor": "Look at the machine and the home, and say what to type where something is wrong.",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from limpet.home.status import HomeStatus
     from limpet.home.verification import Verification
     from limpet.registry.cleanup.gc import Collection
+    from limpet.registry.cleanup.usage import Usage
     from limpet.registry.values import EvaluationRecord, LogEvent, Page
     from limpet.training.base.backbone import Backbone
     from limpet.training.evaluation.predict_texts import Prediction
@@ -438,6 +439,16 @@ class Home:
         from limpet.home.status import read_status
 
         return read_status(self.store)
+
+    def du(self) -> Usage:
+        """Measure what this home takes on disk by kind, what a gc would free, and what the machine's cache takes.
+
+        Raises:
+            LimpetError: The cache can't be read.
+        """
+        from limpet.registry.cleanup.usage import usage
+
+        return usage(self.store)
 
     def log(self, subject: str | None = None, limit: int = 50, cursor: str | None = None) -> Page[LogEvent]:
         """One page of the home's log, newest first: who did what to what."""

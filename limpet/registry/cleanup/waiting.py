@@ -16,7 +16,7 @@ from limpet.registry.database.schema import (
     VersionRow,
 )
 from limpet.registry.records.rows import batched
-from limpet.registry.store.referenced_blobs import referenced_blobs
+from limpet.registry.store.referenced_blobs import referenced_blobs, rows_digests
 from limpet.registry.system.clock import seconds_of
 
 __all__ = ["deletions", "moment"]
@@ -56,8 +56,11 @@ def _of_versions(session: Session, since: str) -> Iterator[tuple[str, str]]:
 
 
 def _of_tasks(session: Session, since: str) -> Iterator[tuple[str, str]]:
-    first = select(TaskRow.splits, TaskRow.removed_at).where(TaskRow.removed_at > since)
-    later = select(TaskRevisionRow.splits, TaskRow.removed_at).join(TaskRow, TaskRow.id == TaskRevisionRow.task_id)
-    for query in (first, later.where(TaskRow.removed_at > since)):
-        for splits, removed_at in session.execute(query):
-            yield from ((split["digest"], removed_at) for split in splits)
+    first = select(TaskRow.splits, TaskRow.definition, TaskRow.removed_at)
+    later = select(TaskRevisionRow.splits, TaskRevisionRow.definition, TaskRow.removed_at).join(
+        TaskRow, TaskRow.id == TaskRevisionRow.task_id
+    )
+    for query in (first, later):
+        for splits, definition, removed_at in session.execute(query.where(TaskRow.removed_at > since)):
+            digests = (*(split["digest"] for split in splits), *rows_digests(definition["data"]))
+            yield from ((digest, removed_at) for digest in digests)

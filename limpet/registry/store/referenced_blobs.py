@@ -18,7 +18,7 @@ from limpet.registry.database.schema import (
     VersionRow,
 )
 
-__all__ = ["ReferencedBlob", "mentioned_digests", "newest_splits", "referenced_blobs", "rows_digests"]
+__all__ = ["ReferencedBlob", "mentioned_digests", "newest_splits", "referenced_blobs", "references", "rows_digests"]
 
 # columns, not objects: there may be half a million
 _FILE = (VersionFileRow.name, VersionFileRow.digest, VersionFileRow.size)
@@ -70,6 +70,14 @@ def referenced_blobs(
         if version_id not in without and (digest not in blobs or blobs[digest].size is None):
             blobs[digest] = blob
     return blobs
+
+
+def references(session: Session) -> Iterator[tuple[str, str]]:
+    """Yield every reference of a record to a blob: the kind (adapters, splits, predictions, probes), the digest."""
+    yield from (("adapters", digest) for _, digest, _ in _files(session, None, None))
+    yield from (("splits", digest) for digest, _ in _splits(session, None, (0, 0)))
+    yield from (("predictions", digest) for digest, _ in _predictions(session, None))
+    yield from (("probes", digest) for _, digest, _ in _probes(session, None, None))
 
 
 def mentioned_digests(session: Session) -> set[str]:
