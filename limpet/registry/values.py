@@ -121,7 +121,7 @@ class TaskRecord:
 
     `checks` holds what was found and removed while splitting: `{"exact_duplicates": n, "near_duplicates": n,
     "examples_read": n, "notes": [...]}`. `revision` counts from 1; `previous` is the data digest of the revision
-    before.
+    before. `removed` is null unless the task was removed since.
     """
 
     definition: TaskDefinition
@@ -132,6 +132,7 @@ class TaskRecord:
     created_at: str
     revision: int = 1
     previous: str | None = None
+    removed: Tombstone | None = None
 
     @property
     def name(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from limpet.errors import IntegrityError
 from limpet.forgetting import strategies
 from limpet.forgetting.monitor.kept_predictions import ReadPredictions, read_contents, read_predictions
 from limpet.forgetting.monitor.prediction_diff import Difference, find_difference
@@ -27,7 +28,7 @@ from limpet.registry import versions
 from limpet.registry.records import bases, streams, tasks
 from limpet.registry.records.alarms import Alarm, open_alarms
 from limpet.registry.store import Store
-from limpet.registry.values import Environment, StepRecord, StreamRecord, TaskRecord, VersionRecord
+from limpet.registry.values import Environment, StepRecord, StreamRecord, TaskRecord, Tombstone, VersionRecord
 from limpet.registry.versions.costs import find_full, full_versions
 from limpet.registry.versions.serving import serving_summary
 from limpet.training.data.description.baseline import majority_baseline
@@ -76,6 +77,7 @@ def build_report(store: Store, stream_name: str | None = None, added: VersionRec
         alarms=_alarms(store, arm_runs),
         serving=serving_summary(store) if stream.name == streams.HOME_STREAM else (),
         labels=_labels(store, arm_runs, read_kept),
+        removed=_removed(store, stream),
     )
     return corrected(report)
 
@@ -199,7 +201,7 @@ def _tasks(store: Store, stream: StreamRecord, arm_runs: Sequence[ArmRunEvidence
     """Describe the tasks: of a stream in the revisions that it learned, of a home as they are now."""
     names = arm_runs[0].tasks if arm_runs else stream.tasks
     if stream.name == streams.HOME_STREAM:
-        return tuple(_task(store, tasks.get(store, name)) for name in names)
+        return tuple(_task(store, tasks.get(store, name, past=True)) for name in names)
     learned = {version.task: version for evidence in arm_runs for version in evidence.versions}
     return tuple(
         _task(
@@ -215,8 +217,23 @@ def _tasks(store: Store, stream: StreamRecord, arm_runs: Sequence[ArmRunEvidence
 def _task(store: Store, record: TaskRecord) -> TaskReport:
     examples = record.split("evaluation").examples
     task_metric = metric(record.definition.metric)
-    baseline = majority_baseline(store, record, first_rows=True)
+    baseline = _majority_baseline(store, record)
     return TaskReport(record.name, task_metric.name, task_metric.definition, examples, record.data_digest, baseline)
+
+
+def _removed(store: Store, stream: StreamRecord) -> dict[str, Tombstone]:
+    records = (tasks.get(store, name, past=True) for name in stream.tasks)
+    return {record.name: record.removed for record in records if record.removed is not None}
+
+
+def _majority_baseline(store: Store, record: TaskRecord) -> float | None:
+    try:
+        return majority_baseline(store, record, first_rows=True)
+    except IntegrityError:
+        # a gc takes away the rows of a task that was removed
+        if record.removed is None:
+            raise
+        return None
 
 
 def _unchanged(steps: Sequence[StepRecord]) -> bool | None:

@@ -8,7 +8,16 @@ from limpet.forgetting.report.arm_values import VersionReport
 from limpet.forgetting.report.values import Report
 from limpet.training import methods
 
-__all__ = ["served_sentences", "unlike_treatment"]
+__all__ = ["removed_tasks", "served_sentences", "unlike_treatment"]
+
+
+def removed_tasks(report: Report) -> list[str]:
+    """Return a sentence for each task that was removed since: what was measured of it stays."""
+    return [
+        f"The task {name} was removed on {tombstone.created_at[:10]} by {tombstone.actor}: "
+        f"{tombstone.reason.rstrip('.')}. What was measured of it stays."
+        for name, tombstone in report.removed.items()
+    ]
 
 
 def unlike_treatment(report: Report) -> list[str]:

@@ -18,7 +18,7 @@ from limpet.forgetting.metrics.intervals import Interval
 from limpet.forgetting.monitor.replacement_values import latest
 from limpet.forgetting.report.ability_sentences import ability_sentences
 from limpet.forgetting.report.arm_values import ArmReport
-from limpet.forgetting.report.caveats import served_sentences, unlike_treatment
+from limpet.forgetting.report.caveats import removed_tasks, served_sentences, unlike_treatment
 from limpet.forgetting.report.comparison_values import Comparison, Drift
 from limpet.forgetting.report.values import Report
 from limpet.registry.formats.json_values import JsonValue
@@ -51,13 +51,16 @@ def sentences(report: Report) -> list[str]:
     """
     names = arm_names(report)
     learned = max((len(arm.matrix) for arm in report.arms), default=0)
+    gone = removed_tasks(report)
     if learned == 0:
-        return [f"The stream {report.stream} has learned no task yet, so there is nothing to conclude."]
+        what = "has nothing that answers any more" if gone else "has learned no task yet"
+        return [*gone, f"The stream {report.stream} {what}, so there is nothing to conclude."]
     if learned == 1:
         nothing_yet = "With one task learned there is nothing to forget yet."
-        return [*_alarms(report), *_progress(report), nothing_yet, *_served(report)]
+        return [*_alarms(report), *gone, *_progress(report), nothing_yet, *_served(report)]
     return [
         *_alarms(report),
+        *gone,
         *_progress(report),
         *(_stability(report, name) for name in names if not is_reference(report, name)),
         *(_reference(report, name) for name in names if is_reference(report, name)),

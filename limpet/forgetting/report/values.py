@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from limpet.forgetting.json_form import as_json
 from limpet.forgetting.monitor.replacement_values import Replacement
@@ -13,7 +14,7 @@ from limpet.forgetting.stream.published_figures import Published
 from limpet.registry.formats.html_table import html_table
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records.alarms import Alarm
-from limpet.registry.values import Environment
+from limpet.registry.values import Environment, Tombstone
 from limpet.registry.versions.serving import TaskInService
 
 __all__ = ["BaseReport", "LabelReport", "Report", "TaskReport"]
@@ -65,7 +66,8 @@ class Report:
     with what they come to together; `published` are figures of others on the same tasks, never ours. `replaced` has,
     of a home, each version that another took the place of, in time, and at the end the newest addition if it waits to
     take one; `serving` has each task of a home with what answers for it now. `alarms` are those open about its
-    versions. `labels` has what each arm's versions got wrong under its first seed, label by label. `spec` is the
+    versions. `labels` has what each arm's versions got wrong under its first seed, label by label. `removed` has the
+    tasks that were removed since. `spec` is the
     stream file and `environments` are where the versions were made; they are for readers and stand in the HTML and
     Markdown forms, not in the JSON.
     """
@@ -86,6 +88,7 @@ class Report:
     alarms: tuple[Alarm, ...] = ()
     serving: tuple[TaskInService, ...] = ()
     labels: tuple[LabelReport, ...] = ()
+    removed: Mapping[str, Tombstone] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<Report of {self.stream}: {len(self.tasks)} tasks, {len(self.arms)} arms>"
@@ -119,4 +122,5 @@ class Report:
             "alarms": [as_json(alarm) for alarm in self.alarms],
             "replaced": [replacement.to_json() for replacement in self.replaced],
             "serving": [task.to_json() for task in self.serving],
+            "removed": {task: as_json(tombstone) for task, tombstone in self.removed.items()},
         }

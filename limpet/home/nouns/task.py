@@ -13,6 +13,7 @@ from limpet.registry.versions import VersionQuery
 
 if TYPE_CHECKING:
     from limpet.home.context import HomeContext
+    from limpet.registry.cleanup.task_removal import RemovedTask
     from limpet.registry.values import TaskRecord
     from limpet.training.data.overlong import Overlong
     from limpet.training.data.rows import Row
@@ -152,6 +153,21 @@ class Tasks:
     def show(self, name: str) -> TaskRecord:
         """Return one task in its newest revision, or in the one of `name@r2`."""
         return tasks.get(self._context.store, name)
+
+    def rename(self, old: str, new: str) -> TaskRecord:
+        """Give a task another name; see `limpet.registry.records.renaming`."""
+        from limpet.home.task_life import rename
+
+        return rename(self._context, old, new)
+
+    def remove(self, name: str, reason: str, *, dry_run: bool = False) -> RemovedTask:
+        """Remove a task with its versions; with `dry_run`, only say what it would be or why it can't be.
+
+        See `limpet.registry.cleanup.task_removal`.
+        """
+        from limpet.home.task_life import remove
+
+        return remove(self._context, name, reason, dry_run=dry_run)
 
     def majority_baseline(self, name: str) -> float | None:
         """Return the score of the same answer to every text; see

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from limpet.errors import ConflictError, IntegrityError, NotFoundError
 from limpet.registry.database.schema import LogEventRow
 from limpet.registry.records import log
-from limpet.registry.records.rows import find_version
+from limpet.registry.records.rows import current_names, find_version, subjects
 from limpet.registry.store import Store
 from limpet.registry.system.text_checks import check_reason, without_stop
 
@@ -124,9 +124,8 @@ def check_no_alarm(store: Store, references: Iterable[str]) -> None:
 
 def accepted_evaluations(store: Store, version: str) -> tuple[int, ...]:
     """Return the ids of the evaluations that somebody accepted last for a version, one for each split; or none."""
-    query = select(LogEventRow).where(LogEventRow.subject == version, LogEventRow.action == _ACCEPT)
     with store.database.read() as session:
-        row = session.scalar(query.order_by(_NEWEST_FIRST).limit(1))
+        row = _newest(session, version, (_ACCEPT,))
         return () if row is None else (int(row.detail["evaluation"]), *map(int, row.detail.get("others", ())))
 
 
@@ -141,17 +140,27 @@ def open_alarms(store: Store) -> tuple[Alarm, ...]:
     newest: dict[str, LogEventRow] = {}
     query = select(LogEventRow).where(LogEventRow.action.in_((_ALARM, _ACCEPT))).order_by(LogEventRow.id)
     with store.database.read() as session:
+        renamed = current_names(session)
         for row in session.scalars(query):
-            newest[row.subject] = row
+            task, _, number = row.subject.partition("@")
+            newest[f"{renamed.get(task, task)}@{number}"] = row
         return tuple(
-            _alarm(row) for row in newest.values() if row.action == _ALARM and _is_live(session, row.subject)
+            _alarm(row, version)
+            for version, row in newest.items()
+            if row.action == _ALARM and _is_live(session, version)
         )
 
 
 def _open(session: Session, version: str) -> Alarm | None:
-    query = select(LogEventRow).where(LogEventRow.subject == version, LogEventRow.action.in_((_ALARM, _ACCEPT)))
-    row = session.scalar(query.order_by(_NEWEST_FIRST).limit(1))
-    return _alarm(row) if row is not None and row.action == _ALARM else None
+    row = _newest(session, version, (_ALARM, _ACCEPT))
+    return _alarm(row, version) if row is not None and row.action == _ALARM else None
+
+
+def _newest(session: Session, version: str, actions: Sequence[str]) -> LogEventRow | None:
+    """Return the newest event about a version, under every name that its task has had."""
+    about = LogEventRow.subject.in_(subjects(session, version))
+    query = select(LogEventRow).where(about, LogEventRow.action.in_(actions))
+    return session.scalar(query.order_by(_NEWEST_FIRST).limit(1))
 
 
 def _is_live(session: Session, version: str) -> bool:
@@ -162,6 +171,6 @@ def _is_live(session: Session, version: str) -> bool:
     return True
 
 
-def _alarm(row: LogEventRow) -> Alarm:
+def _alarm(row: LogEventRow, version: str) -> Alarm:
     found = (row.detail[key] for key in ("detail", "evaluation", "reference"))
-    return Alarm(row.subject, row.created_at, row.actor, *found)
+    return Alarm(version, row.created_at, row.actor, *found)

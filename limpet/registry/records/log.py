@@ -12,6 +12,7 @@ from sqlalchemy import select
 from limpet.errors import UsageError
 from limpet.registry.database.event_log import record
 from limpet.registry.database.schema import LogEventRow
+from limpet.registry.records.rows import subjects
 from limpet.registry.store import Store
 from limpet.registry.system.text_checks import check_text
 from limpet.registry.values import LogEvent, Page
@@ -27,7 +28,7 @@ def read(store: Store, subject: str | None = None, limit: int = 50, *, cursor: s
 
     Args:
         store: The open home.
-        subject: Only events about this, such as `news@3`.
+        subject: Only events about this, such as `news@3`, under every name that its task has had.
         limit: Events on a page, 1 to 1000.
         cursor: The cursor of the page before.
 
@@ -39,12 +40,13 @@ def read(store: Store, subject: str | None = None, limit: int = 50, *, cursor: s
     query = select(LogEventRow).order_by(LogEventRow.id.desc()).limit(limit + 1)
     if subject is not None:
         check_text("subject", subject, _LONGEST_SUBJECT)
-        query = query.where(LogEventRow.subject == subject)
     if cursor is not None:
         if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
             raise UsageError(f"{cursor!r} is not a cursor.", "use the cursor that the page before printed")
         query = query.where(LogEventRow.id < int(cursor))
     with store.database.read() as session:
+        if subject is not None:
+            query = query.where(LogEventRow.subject.in_(subjects(session, subject)))
         rows = session.scalars(query).all()
     more = len(rows) > limit
     return Page(tuple(_event(row) for row in rows[:limit]), str(rows[limit - 1].id) if more else None)

@@ -7,12 +7,13 @@ import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from limpet.errors import IntegrityError, NotFoundError
+from limpet.errors import ConflictError, IntegrityError, NotFoundError
 from limpet.names import LATEST, Reference, parse_reference
 from limpet.registry.database.schema import AbilityRow, AliasRow, EnvironmentRow, EvaluationRow, TaskRow, VersionRow
 from limpet.registry.formats.canonical import digest_bytes, digest_json
@@ -26,6 +27,7 @@ __all__ = [
     "KeptVersion",
     "batched",
     "current_name",
+    "current_names",
     "environment_id",
     "environments_of",
     "find_task",
@@ -33,8 +35,12 @@ __all__ = [
     "load_manifest",
     "measured_fields",
     "measurement_columns",
+    "names_of",
     "parse",
+    "recorded_task",
     "references",
+    "renamed_reference",
+    "subjects",
     "task_names",
     "tombstone_of",
     "unknown_task",
@@ -112,6 +118,45 @@ def current_name(session: Session, former: str) -> str | None:
     return next((name for name, names in rows if former in (names or "").split()), None)
 
 
+def current_names(session: Session) -> dict[str, str]:
+    """Return what tasks are called now, by each of the names that they had before."""
+    rows = session.execute(select(TaskRow.name, TaskRow.former_names).where(TaskRow.former_names.is_not(None)))
+    return {former: name for name, names in rows for former in (names or "").split() if former != name}
+
+
+def names_of(name: str, former_names: str | None) -> tuple[str, ...]:
+    """Return all that a task was ever called, in the order in which it came to it; the first name never changes."""
+    return tuple(dict.fromkeys([*(former_names or "").split(), name]))
+
+
+def subjects(session: Session, subject: str) -> tuple[str, ...]:
+    """Return under what the log has events about something: of a task, a version or an alias, each name there was."""
+    name, at, rest = subject.partition("@")
+    name = current_names(session).get(name, name)
+    row = session.execute(select(TaskRow.name, TaskRow.former_names).where(TaskRow.name == name)).one_or_none()
+    return (subject,) if row is None else tuple(f"{each}{at}{rest}" for each in names_of(*row))
+
+
+def recorded_task(session: Session, name: str) -> TaskRow | None:
+    """Return the row of a task under which something may be recorded; null where the name is free.
+
+    Raises:
+        ConflictError: The name was a task's that is called otherwise now, or was removed.
+    """
+    row = session.scalar(select(TaskRow).where(TaskRow.name == name))
+    if row is not None and row.removed_at is not None:
+        raise ConflictError(
+            f"The task {name!r} was removed by {row.removed_by} on {row.removed_at[:10]}, and its name stays taken.",
+            "choose another name",
+        )
+    if row is None and (current := current_name(session, name)) is not None:
+        raise ConflictError(
+            f"The task that was called {name!r} is called {current!r} now, and its former name stays its own.",
+            f"limpet task show {current}, or choose another name",
+        )
+    return row
+
+
 def unknown_task(session: Session, name: str) -> NotFoundError:
     """Return the error for a task that is not there; its hint has the nearest names."""
     if (current := current_name(session, name)) is not None:
@@ -132,7 +177,8 @@ def find_version(session: Session, ref: str | Reference, *, deleted: bool = Fals
         NotFoundError: There is no such task, version or alias, or the version was deleted.
     """
     reference = parse(ref)
-    task = find_task(session, reference.task)
+    # a task is removed with its versions, and their evidence stays
+    task = find_task(session, reference.task, removed=deleted)
     row: VersionRow | None
     if reference.number is not None:
         row = session.scalar(
@@ -266,16 +312,26 @@ def version_records(session: Session, rows: Sequence[KeptVersion]) -> tuple[Vers
         for version_id, task, alias in session.execute(named.where(VersionRow.id.in_(ids))):
             tasks[version_id] = task
             aliases[version_id] += [] if alias is None else [alias]
-    return tuple(version_record(row, tuple(sorted(aliases[row.id])), task=tasks.get(row.id)) for row in rows)
+    renamed = current_names(session)
+    return tuple(
+        version_record(row, tuple(sorted(aliases[row.id])), task=tasks.get(row.id), renamed=renamed) for row in rows
+    )
 
 
-def version_record(row: KeptVersion, aliases: tuple[str, ...], *, task: str | None = None) -> VersionRecord:
+def version_record(
+    row: KeptVersion,
+    aliases: tuple[str, ...],
+    *,
+    task: str | None = None,
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> VersionRecord:
     """Return the value of one version row.
 
     Args:
         row: The row.
         aliases: What stands at it.
         task: What its task is called now; null gives the name that it had when the version was registered.
+        renamed: What tasks are called now, by each name that they had: the parent may be another task's.
 
     Raises:
         IntegrityError: The manifest is not the one that was registered.
@@ -285,6 +341,7 @@ def version_record(row: KeptVersion, aliases: tuple[str, ...], *, task: str | No
         **{
             **manifest,
             "task": task or manifest["task"],
+            "parent": renamed_reference(manifest["parent"], renamed),
             "labels": tuple(manifest["labels"]),
             "files": tuple(FileEntry(**file) for file in manifest["files"]),
             "environment": Environment(**manifest["environment"]),
@@ -293,3 +350,11 @@ def version_record(row: KeptVersion, aliases: tuple[str, ...], *, task: str | No
         aliases=aliases,
         deleted=tombstone_of(row),
     )
+
+
+def renamed_reference(reference: str | None, renamed: Mapping[str, str]) -> str | None:
+    """Return `task@3` with what its task is called now."""
+    if reference is None or not renamed:
+        return reference
+    task, at, number = reference.partition("@")
+    return f"{renamed.get(task, task)}{at}{number}"

@@ -15,7 +15,7 @@ from limpet.registry.formats.canonical import digest_json
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records import log
 from limpet.registry.records.evaluations import evaluation_records
-from limpet.registry.records.rows import batched, find_task, find_version, references, task_names
+from limpet.registry.records.rows import batched, current_names, find_task, find_version, references, task_names
 from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now
 from limpet.registry.values import ArmDraft, ArmRun, StepRecord, StreamRecord
@@ -77,7 +77,7 @@ def create(store: Store, name: str, spec: JsonObject, *, base_digest: str, tasks
                 f"There is a stream {name!r} already, with another {other}.",
                 f"limpet stream show {name}, or change `name:` in the stream file",
             )
-        return _stream(row)
+        return _stream(row, current_names(session))
 
 
 def get(store: Store, name: str) -> StreamRecord:
@@ -87,13 +87,14 @@ def get(store: Store, name: str) -> StreamRecord:
         NotFoundError: There is none of this name.
     """
     with store.database.read() as session:
-        return _stream(_find_stream(session, name))
+        return _stream(_find_stream(session, name), current_names(session))
 
 
 def list_all(store: Store) -> tuple[StreamRecord, ...]:
     """Return every stream, in the order they were made."""
     with store.database.read() as session:
-        return tuple(_stream(row) for row in session.scalars(select(StreamRow).order_by(StreamRow.id)))
+        renamed = current_names(session)
+        return tuple(_stream(row, renamed) for row in session.scalars(select(StreamRow).order_by(StreamRow.id)))
 
 
 def latest(store: Store) -> StreamRecord:
@@ -107,7 +108,7 @@ def latest(store: Store) -> StreamRecord:
         row = session.scalar(newest)
         if row is None:
             raise NotFoundError("There is no stream in this home yet.", "limpet stream run FILE.yaml")
-        return _stream(row)
+        return _stream(row, current_names(session))
 
 
 def touch(store: Store, name: str) -> None:
@@ -131,11 +132,12 @@ def extend(store: Store, name: str, task: str, *, base_digest: str) -> StreamRec
     create(store, name, {"name": name}, base_digest=base_digest, tasks=())
     with store.database.write("stream") as session:
         row = _find_stream(session, name)
-        if find_task(session, task).name not in row.tasks:
+        # a task that was renamed goes on in its own column
+        if find_task(session, task).name not in _stream(row, current_names(session)).tasks:
             row.tasks = [*row.tasks, task]
             row.updated_at = utc_now()
             log.record(session, "extend", name, detail={"task": task})
-        return _stream(row)
+        return _stream(row, current_names(session))
 
 
 def arm_run(store: Store, stream: str, arm: ArmDraft) -> ArmRun:
@@ -329,13 +331,14 @@ def _steps(session: Session, rows: Sequence[StepRow]) -> tuple[StepRecord, ...]:
     )
 
 
-def _stream(row: StreamRow) -> StreamRecord:
+def _stream(row: StreamRow, renamed: Mapping[str, str]) -> StreamRecord:
+    """Return the value of a stream's row, with what its tasks are called now."""
     return StreamRecord(
         name=row.name,
         spec=row.spec,
         digest=row.digest,
         base_digest=row.base_digest,
-        tasks=tuple(row.tasks),
+        tasks=tuple(renamed.get(task, task) for task in row.tasks),
         created_at=row.created_at,
         updated_at=row.updated_at,
     )

@@ -14,11 +14,11 @@ from limpet.registry.database.schema import TaskRevisionRow, TaskRow
 from limpet.registry.formats.canonical import digest_json
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records import log
-from limpet.registry.records.rows import current_name, find_task
+from limpet.registry.records.rows import current_names, find_task, recorded_task
 from limpet.registry.store import Store
 from limpet.registry.store.blob_removal import recording
 from limpet.registry.store.referenced_blobs import rows_digests
-from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord, VersionDraft, VersionRecord
+from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord, Tombstone, VersionDraft, VersionRecord
 
 __all__ = [
     "add",
@@ -49,6 +49,7 @@ def data_digest(definition: TaskDefinition, labels: Sequence[str], splits: Itera
 def content(record: TaskRecord) -> JsonObject:
     """Return a task as JSON; options that it has none of are left away, and what a first revision has not."""
     plain = asdict(record)
+    del plain["removed"]
     if not record.definition.options:
         del plain["definition"]["options"]
     if record.previous is None:
@@ -92,19 +93,21 @@ def enter_task(session: Session, record: TaskRecord) -> TaskRecord:
     """Record a task, or another revision of one, in a transaction of `removal.recording`; errors as in `add`."""
     if same := _same(session, record):
         return same
-    task = _row_of(session, record.name)
-    if task is None:
-        row: TaskRow | TaskRevisionRow = TaskRow(name=record.name, **content(record))
+    known = recorded_task(session, record.name)
+    row: TaskRow | TaskRevisionRow
+    if known is None:
+        task = row = TaskRow(name=record.name, **content(record))
     else:
+        task = known
         row = TaskRevisionRow(task_id=task.id, **{"revision": record.revision, **content(record)})
     session.add(row)
     session.flush()
-    if task is None:
+    if known is None:
         log.record(session, "task add", record.name, detail={"data_digest": row.data_digest})
     else:
         detail = {"revision": record.revision, "data_digest": row.data_digest}
         log.record(session, "task revise", record.name, detail=detail)
-    return _record(row, record.name)
+    return _record(row, task)
 
 
 def _same(session: Session, record: TaskRecord) -> TaskRecord | None:
@@ -113,7 +116,7 @@ def _same(session: Session, record: TaskRecord) -> TaskRecord | None:
     Raises:
         ConflictError: The task has another such revision, or another before it or after it, or was removed.
     """
-    row = _row_of(session, record.name)
+    row = recorded_task(session, record.name)
     if row is None:
         return None
     known = {revision.revision: revision for revision in _revisions(session, row)}
@@ -134,15 +137,17 @@ def _same(session: Session, record: TaskRecord) -> TaskRecord | None:
     return here
 
 
-def get(store: Store, name: str) -> TaskRecord:
+def get(store: Store, name: str, *, past: bool = False) -> TaskRecord:
     """Return a task in its newest revision, or in the one of `name@r2`.
+
+    With `past`, also one that was removed, and one by a name that it had before: for what is evidence.
 
     Raises:
         NotFoundError: There is none; the hint has the nearest names.
         UsageError: The name has another form.
     """
     task, number = parse_task(name)
-    known = revisions(store, task)
+    known = revisions(store, task, past=past)
     if number is None:
         return known[-1]
     for record in known:
@@ -154,14 +159,15 @@ def get(store: Store, name: str) -> TaskRecord:
     )
 
 
-def revisions(store: Store, name: str) -> tuple[TaskRecord, ...]:
-    """Return every revision of a task, the oldest first.
+def revisions(store: Store, name: str, *, past: bool = False) -> tuple[TaskRecord, ...]:
+    """Return every revision of a task, the oldest first; `past` as in `get`.
 
     Raises:
         NotFoundError: There is no such task.
     """
     with store.database.read() as session:
-        return _revisions(session, find_task(session, name))
+        named = current_names(session).get(name, name) if past else name
+        return _revisions(session, find_task(session, named, removed=past))
 
 
 def as_of(store: Store, name: str, time: str) -> TaskRecord:
@@ -171,7 +177,8 @@ def as_of(store: Store, name: str, time: str) -> TaskRecord:
         NotFoundError: There is no such task.
     """
     with store.database.read() as session:
-        known = _revisions(session, find_task(session, name, removed=True))
+        named = current_names(session).get(name, name)
+        known = _revisions(session, find_task(session, named, removed=True))
     made = [record for record in known if record.created_at <= time]
     return made[-1] if made else known[0]
 
@@ -187,43 +194,23 @@ def of_version(store: Store, version: VersionRecord | VersionDraft) -> TaskRecor
     return next((record for record in known if record.data_digest == version.data_digest), known[0])
 
 
-def list_all(store: Store) -> tuple[TaskRecord, ...]:
-    """Return every task in its newest revision, in the order they were added; without those that were removed."""
+def list_all(store: Store, *, removed: bool = False) -> tuple[TaskRecord, ...]:
+    """Return every task in its newest revision, in the order they were added; with `removed`, also those removed."""
+    kept = select(TaskRow) if removed else select(TaskRow).where(TaskRow.removed_at.is_(None))
     with store.database.read() as session:
-        rows = session.scalars(select(TaskRow).where(TaskRow.removed_at.is_(None)).order_by(TaskRow.id)).all()
-        newest = {row.id: _record(row, row.name) for row in rows}
-        names = {row.id: row.name for row in rows}
+        tasks = {row.id: row for row in session.scalars(kept.order_by(TaskRow.id))}
+        newest = {id_: _record(row, row) for id_, row in tasks.items()}
         later = select(TaskRevisionRow).order_by(TaskRevisionRow.revision)
         for revision in session.scalars(later):
             known = newest.get(revision.task_id)
             if known is not None and revision.revision > known.revision:
-                newest[revision.task_id] = _record(revision, names[revision.task_id])
+                newest[revision.task_id] = _record(revision, tasks[revision.task_id])
         return tuple(newest.values())
-
-
-def _row_of(session: Session, name: str) -> TaskRow | None:
-    """Return the row of a task that may be recorded under a name; null where the name is free.
-
-    Raises:
-        ConflictError: The name was a task's that is called otherwise now, or was removed.
-    """
-    row = session.scalar(select(TaskRow).where(TaskRow.name == name))
-    if row is not None and row.removed_at is not None:
-        raise ConflictError(
-            f"The task {name!r} was removed by {row.removed_by} on {row.removed_at[:10]}, and its name stays taken.",
-            "choose another name",
-        )
-    if row is None and (current := current_name(session, name)) is not None:
-        raise ConflictError(
-            f"The task that was called {name!r} is called {current!r} now, and its former name stays its own.",
-            f"limpet task show {current}, or choose another name",
-        )
-    return row
 
 
 def _revisions(session: Session, row: TaskRow) -> tuple[TaskRecord, ...]:
     later = session.scalars(select(TaskRevisionRow).where(TaskRevisionRow.task_id == row.id))
-    records = [_record(row, row.name), *(_record(revision, row.name) for revision in later)]
+    records = [_record(row, row), *(_record(revision, row) for revision in later)]
     return tuple(sorted(records, key=lambda record: record.revision))
 
 
@@ -247,9 +234,12 @@ def _difference(ours: TaskRecord, theirs: TaskRecord) -> str:
     return "" if digest_json(list(ours.labels)) == digest_json(list(theirs.labels)) else "its label map"
 
 
-def _record(row: TaskRow | TaskRevisionRow, name: str) -> TaskRecord:
+def _record(row: TaskRow | TaskRevisionRow, task: TaskRow) -> TaskRecord:
+    removed = None
+    if task.removed_at is not None:
+        removed = Tombstone(task.removed_at, task.removed_by or "", task.removed_because or "")
     return TaskRecord(
-        definition=TaskDefinition(**{**row.definition, "name": name}),
+        definition=TaskDefinition(**{**row.definition, "name": task.name}),
         labels=tuple(row.labels),
         splits=tuple(SplitRecord(**split) for split in row.splits),
         data_digest=row.data_digest,
@@ -257,4 +247,5 @@ def _record(row: TaskRow | TaskRevisionRow, name: str) -> TaskRecord:
         created_at=row.created_at,
         revision=row.revision or 1,
         previous=row.previous,
+        removed=removed,
     )

@@ -20,6 +20,7 @@ from limpet.registry.database.event_log import StoredEvent, event_page, is_linke
 from limpet.registry.database.row_digests import covered_tables, digests_of, pages, read_rows
 from limpet.registry.database.schema import AliasEventRow, LogEventRow, TaskRow, VersionRow
 from limpet.registry.findings import Finding
+from limpet.registry.records.rows import names_of
 
 __all__ = ["Read", "check_log"]
 
@@ -168,6 +169,14 @@ def _what(session: Session, found: str | None, expected: _Expected | None) -> st
 
 def _check_moves(read: Read, log: _Log, newest: int) -> Iterator[Finding]:
     """Compare the history of aliases with the events that tell of it; the rows of old homes have no other."""
+    # a task keeps the first name that it had, whatever it is called when
+    with read() as session:
+        named = session.execute(select(TaskRow.name, TaskRow.former_names).where(TaskRow.former_names.is_not(None)))
+        first = {name: names[0] for row in named for names in (names_of(*row),) for name in names}
+    logged: Counter[Move] = Counter()
+    for (subject, action, before, after, actor), count in log.moves.items():
+        task, _, alias = subject.partition("@")
+        logged[f"{first.get(task, task)}@{alias}", action, before, after, actor] += count
     made: Counter[Move] = Counter()
     unlogged: Counter[Move] = Counter()
     for when, move in _moves(read, newest):
@@ -176,11 +185,11 @@ def _check_moves(read: Read, log: _Log, newest: int) -> Iterator[Finding]:
         if log.began is not None and when < log.began:
             continue
         unlogged[move] += 1
-    unlogged -= log.moves
+    unlogged -= logged
     for (where, action, _, number, actor), count in unlogged.items():
         for _ in range(count):
             yield Finding("log", where, f"the {_told(action, number)} by {actor} has no event in the log")
-    for (where, action, _, number, actor), count in (log.moves - made).items():
+    for (where, action, _, number, actor), count in (logged - made).items():
         for _ in range(count):
             yield Finding("log", where, f"the log has the {_told(action, number)} by {actor}, which never was")
 
@@ -194,7 +203,17 @@ def _moves(read: Read, newest: int) -> Iterator[tuple[str, Move]]:
     before, after = aliased(VersionRow), aliased(VersionRow)
     row = AliasEventRow
     query = (
-        select(row.id, row.created_at, TaskRow.name, row.alias, row.action, before.number, after.number, row.actor)
+        select(
+            row.id,
+            row.created_at,
+            TaskRow.name,
+            TaskRow.former_names,
+            row.alias,
+            row.action,
+            before.number,
+            after.number,
+            row.actor,
+        )
         .outerjoin(TaskRow, TaskRow.id == row.task_id)
         .outerjoin(before, before.id == row.from_version_id)
         .outerjoin(after, after.id == row.to_version_id)
@@ -208,6 +227,6 @@ def _moves(read: Read, newest: int) -> Iterator[tuple[str, Move]]:
             moves = session.execute(query.where(row.id > last)).all()
         if not moves:
             return
-        for id_, when, task, alias, action, from_number, to_number, actor in moves:
+        for id_, when, task, former, alias, action, from_number, to_number, actor in moves:
             last = id_
-            yield when, (f"{task}@{alias}", action, from_number, to_number, actor)
+            yield when, (f"{names_of(task, former)[0]}@{alias}", action, from_number, to_number, actor)

@@ -13,6 +13,7 @@ from limpet.registry.formats.canonical import digest_bytes
 from limpet.registry.records.rows import version_record
 from limpet.registry.values import FileEntry
 from limpet.registry.verification.log import Read
+from limpet.registry.verification.revisions import data_of_tasks
 from limpet.registry.versions import identity
 
 __all__ = ["check_records"]
@@ -43,6 +44,7 @@ def _check_versions(session: Session, after: int) -> tuple[int | None, list[Find
     named = session.execute(select(TaskRow.id, TaskRow.name, TaskRow.former_names)).all()
     tasks = {id_: (name, *(former or "").split()) for id_, name, former in named}
     bases = set(session.scalars(select(BaseRow.digest)))
+    data = data_of_tasks(session)
     files: dict[int, list[FileEntry]] = {}
     entries = select(VersionFileRow.version_id, VersionFileRow.name, VersionFileRow.digest, VersionFileRow.size)
     of_page = entries.where(VersionFileRow.version_id > after, VersionFileRow.version_id <= rows[-1].id)
@@ -52,6 +54,15 @@ def _check_versions(session: Session, after: int) -> tuple[int | None, list[Find
         problem
         for row in rows
         for problem in _version(row, tasks.get(row.task_id, ()), bases, files=tuple(files.get(row.id, ())))
+    ]
+    problems += [
+        Finding(
+            "revision",
+            f"{tasks[row.task_id][0]}@{row.number}",
+            f"was learned on {row.data_digest}, which are the data of no revision of its task",
+        )
+        for row in rows
+        if row.task_id in tasks and row.data_digest not in data[row.task_id]
     ]
     return rows[-1].id, problems
 

@@ -15,6 +15,7 @@ from limpet.registry.database.schema import (
     EvaluationRow,
     LogEventRow,
     ReferenceOutputsRow,
+    TaskRevisionRow,
     TaskRow,
     VersionRow,
 )
@@ -27,6 +28,7 @@ from limpet.registry.verification.contents import check_contents
 from limpet.registry.verification.database import check_database, check_triggers
 from limpet.registry.verification.log import check_log
 from limpet.registry.verification.records import check_records
+from limpet.registry.verification.revisions import check_revisions, check_splits
 
 __all__ = ["Finding", "contents", "verify"]
 
@@ -42,7 +44,7 @@ def verify(
     Args:
         store: The open home.
         deep: Also check what the bytes say: the database's pages and references, tensors that are not finite, the
-            JSON files of versions against their manifests, predictions against scores.
+            JSON files of versions against their manifests, predictions against scores, the lines of splits.
         progress: Called with how many blobs were checked, and how many there are.
 
     Raises:
@@ -56,7 +58,7 @@ def verify(
     read = store.database.read
     if deep:
         problems += check_database(read)
-    problems += [*check_triggers(read), *check_records(read), *check_log(read)]
+    problems += [*check_triggers(read), *check_records(read), *check_revisions(read), *check_log(read)]
     with read() as session:
         try:
             referenced, mentioned = referenced_blobs(session), mentioned_digests(session)
@@ -74,7 +76,7 @@ def verify(
             progress(index + 1, len(expected))
     problems += _check_again(store, broken)
     if deep:
-        problems += check_contents(store, broken)
+        problems += [*check_contents(store, broken), *check_splits(store, broken)]
     return (*problems, *_orphans(store, stored - referenced.keys() - mentioned))
 
 
@@ -83,6 +85,7 @@ def contents(store: Store) -> dict[str, int]:
     counted = {
         "bases": BaseRow.id,
         "tasks": TaskRow.id,
+        "revisions": TaskRevisionRow.id,
         "versions": VersionRow.id,
         "aliases": AliasRow.task_id,
         "evaluations": EvaluationRow.id,
@@ -92,6 +95,8 @@ def contents(store: Store) -> dict[str, int]:
     }
     with store.database.read() as session:
         found = {name: session.scalar(select(func.count(column))) or 0 for name, column in counted.items()}
+        # the first revision of a task is the task's own row
+        found["revisions"] += found["tasks"]
         return found | {"files": len(referenced_blobs(session))}
 
 

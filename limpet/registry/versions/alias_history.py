@@ -57,7 +57,7 @@ def moves_page(
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
         raise UsageError(f"{cursor!r} is not a cursor.", "use the cursor that the page before printed")
     with store.database.read() as session:
-        row = find_task(session, task)
+        row = find_task(session, task, removed=True)
         query = _moves(row).where(AliasEventRow.id > int(cursor or 0)).order_by(AliasEventRow.id).limit(limit + 1)
         if alias is not None:
             query = query.where(AliasEventRow.alias == alias)

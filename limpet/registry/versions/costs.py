@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from limpet.errors import NotFoundError
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
@@ -60,7 +61,10 @@ def figures(cost: Mapping[str, Any]) -> JsonObject:
 
 def full_versions(store: Store, task: str) -> tuple[VersionRecord, ...]:
     """Return the newest fully fine-tuned versions of a task that are not deleted, the newest first."""
-    return find(store, VersionQuery(task=task, method=_FULL), limit=_NEWEST).items
+    try:
+        return find(store, VersionQuery(task=task, method=_FULL), limit=_NEWEST).items
+    except NotFoundError:
+        return ()  # the task was removed, and its versions with it
 
 
 def find_full(version: VersionRecord, candidates: Iterable[VersionRecord]) -> VersionRecord | None:

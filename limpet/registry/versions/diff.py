@@ -149,7 +149,8 @@ def _basis(matrix: NDArray[float64]) -> NDArray[float64]:
 
 
 def _described(store: Store, version: VersionRecord) -> dict[str, JsonValue]:
-    splits: JsonObject = {split.name: split.examples for split in tasks.get(store, version.task).splits}
+    task = tasks.of_version(store, version)
+    splits: JsonObject = {split.name: split.examples for split in task.splits}
     return {
         "task": version.task,
         "method": version.method,
@@ -159,7 +160,7 @@ def _described(store: Store, version: VersionRecord) -> dict[str, JsonValue]:
         "seed": version.seed,
         "parent": version.parent,
         **_flat("config", version.config),
-        **_flat("data", {"digest": version.data_digest, "examples": splits}),
+        **_flat("data", {"revision": task.revision, "digest": version.data_digest, "examples": splits}),
         **_flat("metrics", version.metrics),
         **_flat("cost", version.cost),
     }

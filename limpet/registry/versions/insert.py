@@ -14,10 +14,13 @@ from limpet.registry.database.row_digests import note_written
 from limpet.registry.database.schema import BaseRow, EnvironmentRow, TaskRow, VersionFileRow, VersionRow
 from limpet.registry.formats.canonical import canonical_json, digest_bytes, digest_json
 from limpet.registry.records.rows import (
+    current_name,
+    current_names,
     environment_id,
     find_task,
     find_version,
     references,
+    renamed_reference,
     unknown_task,
     version_record,
 )
@@ -31,6 +34,7 @@ _BASES, _ENVIRONMENTS = BaseRow.__table__, EnvironmentRow.__table__
 # all that has to be known before, in one statement
 _INSERTION_POINT = select(
     _TASKS.c.id.label("task_id"),
+    _TASKS.c.name.label("task"),
     select(_VERSIONS.c.id)
     .where(
         _VERSIONS.c.task_id == _TASKS.c.id,
@@ -69,9 +73,13 @@ class _Inserted:
 
 @dataclass(frozen=True)
 class InsertionPoint:
-    """Where a version will stand: its task, the number before its own; `same_id` is the row of the version it is."""
+    """Where a version will stand: its task, by its name now, and the number before its own.
+
+    `same_id` is the row of the version that it is.
+    """
 
     task_id: int
+    task: str
     same_id: int | None
     newest_number: int | None
     base_id: int | None
@@ -87,6 +95,9 @@ def find_insertion_point(session: Session, draft: VersionDraft, digest: str) -> 
     environment = digest_json(vars(draft.environment))
     parameters = {"task": draft.task, "digest": digest, "base": draft.base_digest, "environment": environment}
     row = session.connection().execute(_INSERTION_POINT, parameters).one_or_none()
+    if row is None and (renamed := current_name(session, draft.task)) is not None:
+        # what was learned while its task got another name is not lost
+        row = session.connection().execute(_INSERTION_POINT, {**parameters, "task": renamed}).one_or_none()
     if row is None:
         raise unknown_task(session, find_task(session, draft.task).name)
     return InsertionPoint(*row)
@@ -108,7 +119,9 @@ def insert_version(
             f"This home knows no base with the fingerprint {draft.base_digest}.", "limpet base add SPEC"
         )
     # deleted while its child was trained: the child comes from it all the same
-    parent = None if draft.parent is None else find_version(session, draft.parent, deleted=True)
+    # and so where the parent's task got another name meanwhile
+    reference = renamed_reference(draft.parent, current_names(session)) if draft.parent else None
+    parent = None if reference is None else find_version(session, reference, deleted=True)
     manifest = plain(draft)
     manifest["parent"] = None if parent is None else references(session, [parent.id])[parent.id]
     manifest |= {"digest": digest, "created_at": utc_now(), "files": [vars(entry) for entry in entries]}
@@ -137,7 +150,7 @@ def insert_version(
     note_written(session, _VERSIONS, (id_,))
     row = _Inserted(id_, columns["number"], digest, columns["manifest"], columns["manifest_digest"])
     # no alias can stand at it yet
-    return id_, version_record(row, ())
+    return id_, version_record(row, (), task=point.task)
 
 
 def plain(draft: VersionDraft) -> dict[str, Any]:

@@ -8,8 +8,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from limpet.names import Reference
-from limpet.registry.database.schema import ArmRunRow, MirrorItemRow, StepRow, StreamRow
-from limpet.registry.records.rows import find_version, references
+from limpet.registry.database.schema import (
+    ArmRunRow,
+    MirrorItemRow,
+    StepRow,
+    StreamRow,
+    TaskRevisionRow,
+    TaskRow,
+    VersionRow,
+)
+from limpet.registry.records.rows import find_version, names_of, references
 from limpet.registry.store import Store
 
 __all__ = ["Lineage", "Step", "get"]
@@ -29,6 +37,7 @@ class Step:
 class Lineage:
     """Where a version comes from.
 
+    `revision` is that of its task whose data it was learned on, null where this home has no such revision.
     `parent` is the version that training started from, `steps` are those that name the version, and `mlflow_run` and
     `mlflow_model` its ids in the mirror; null where there is none, or none yet.
     """
@@ -36,6 +45,7 @@ class Lineage:
     version: str
     parent: str | None
     data_digest: str
+    revision: int | None
     base_digest: str
     steps: tuple[Step, ...]
     mlflow_run: str | None
@@ -58,17 +68,30 @@ def get(store: Store, ref: str | Reference) -> Lineage:
             .where(StepRow.version_id == row.id)
             .order_by(StepRow.id)
         ).all()
-        reference = named[row.id]
+        # the mirror knows a task by the first name that it had
+        task = session.get_one(TaskRow, row.task_id)
+        mirrored = f"{names_of(task.name, task.former_names)[0]}@{row.number}"
         keys = [f"step:{stream}:{arm.id}:{position + 1}" for stream, arm, position in steps]
         return Lineage(
-            version=reference,
+            version=named[row.id],
             parent=None if row.parent_id is None else named[row.parent_id],
             data_digest=row.data_digest,
+            revision=_revision(session, row),
             base_digest=row.base_digest,
             steps=tuple(Step(stream, arm.name, arm.seed, position + 1) for stream, arm, position in steps),
-            mlflow_run=_mirrored(session, *keys, f"version:{reference}"),
-            mlflow_model=_mirrored(session, f"model:{reference}"),
+            mlflow_run=_mirrored(session, *keys, f"version:{mirrored}"),
+            mlflow_model=_mirrored(session, f"model:{mirrored}"),
         )
+
+
+def _revision(session: Session, version: VersionRow) -> int | None:
+    task = session.get_one(TaskRow, version.task_id)
+    if task.data_digest == version.data_digest:
+        return task.revision or 1
+    revision = select(TaskRevisionRow.revision).where(
+        TaskRevisionRow.task_id == task.id, TaskRevisionRow.data_digest == version.data_digest
+    )
+    return session.scalar(revision.limit(1))
 
 
 def _mirrored(session: Session, *keys: str) -> str | None:

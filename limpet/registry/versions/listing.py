@@ -74,7 +74,7 @@ def find(
     order, statement = parse_order(query.sort), _statement(query)
     with store.database.read() as session:
         if query.task is not None:
-            task = find_task(session, check_name("task", query.task))
+            task = find_task(session, check_name("task", query.task), removed=query.deleted)
             statement = statement.where(VersionRow.task_id == task.id)
         rows, following = fetch_page(session, statement, order, limit=limit, cursor=cursor)
         return Page(version_records(session, rows), following)

@@ -6,7 +6,7 @@ dashboard and its status all open on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import func, select
@@ -16,7 +16,7 @@ from limpet.registry.database.schema import GateRefusalRow, LogEventRow, TaskRow
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records import tasks
 from limpet.registry.records.alarms import Alarm, open_alarms
-from limpet.registry.records.rows import PRODUCTION, batched
+from limpet.registry.records.rows import PRODUCTION, batched, current_names
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
 from limpet.registry.versions.listing import current
@@ -130,8 +130,8 @@ def serving_summary(store: Store) -> tuple[TaskInService, ...]:
     alarms = {alarm.version: alarm for alarm in open_alarms(store)}
     records = tasks.list_all(store)
     with store.database.read() as session:
-        moves = _newest_events(session, (f"{task.name}@{PRODUCTION}" for task in records))
-        additions = _newest_events(session, (version.reference for version in answering.values()), _ADDED)
+        moves = _newest_events(session, [f"{task.name}@{PRODUCTION}" for task in records])
+        additions = _newest_events(session, [version.reference for version in answering.values()], _ADDED)
         refusals = _newest_refusals(session)
     summary = []
     for task in records:
@@ -142,7 +142,7 @@ def serving_summary(store: Store) -> tuple[TaskInService, ...]:
         # without the alias the newest adapter answers: since it was added, or since the alias was taken away
         newest = move if promoted else max(filter(None, (move, added)), key=lambda event: event.id, default=None)
         change = _change(task.name, newest) if version and newest else None
-        gate = _gate(refusals.get(task.name), move)
+        gate = _gate(task.name, refusals.get(task.name), move)
         alarm = alarms.get(version.reference) if version else None
         definition = task.definition
         summary.append(
@@ -151,15 +151,25 @@ def serving_summary(store: Store) -> tuple[TaskInService, ...]:
     return tuple(summary)
 
 
-def _newest_events(session: Session, subjects: Iterable[str], actions: Iterable[str] = ()) -> dict[str, LogEventRow]:
+def _newest_events(session: Session, subjects: Sequence[str], actions: Iterable[str] = ()) -> dict[str, LogEventRow]:
     """Return the newest event about each subject, of some actions if any are named."""
+    former: dict[str, list[str]] = {}
+    for name, current_name in current_names(session).items():
+        former.setdefault(current_name, []).append(name)
+    # of a task that was renamed, events before that are under the name of their time
+    meant = {subject: subject for subject in subjects}
+    for subject in subjects if former else ():
+        task, at, rest = subject.partition("@")
+        meant |= {f"{name}{at}{rest}": subject for name in former.get(task, ())}
     events: dict[str, LogEventRow] = {}
-    for some in batched(subjects):
+    for some in batched(meant):
         newest = select(func.max(LogEventRow.id)).where(LogEventRow.subject.in_(some)).group_by(LogEventRow.subject)
         if actions:
             newest = newest.where(LogEventRow.action.in_(tuple(actions)))
         for row in session.scalars(select(LogEventRow).where(LogEventRow.id.in_(newest))):
-            events[row.subject] = row
+            subject = meant[row.subject]
+            if subject not in events or events[subject].id < row.id:
+                events[subject] = row
     return events
 
 
@@ -193,12 +203,12 @@ def _change(task: str, event: LogEventRow) -> Change:
     )
 
 
-def _gate(refusal: GateOutcome | None, move: LogEventRow | None) -> GateOutcome | None:
+def _gate(task: str, refusal: GateOutcome | None, move: LogEventRow | None) -> GateOutcome | None:
     """Return the gate's last word: a rule that was crossed, or accepted by the move of `production` after it."""
     accepted = move.detail.get("accepted") if move is not None else None
     if move is None or not accepted or (refusal is not None and refusal.created_at > move.created_at):
         return refusal
-    version = f"{move.subject.rpartition('@')[0]}@{move.detail['to']}"
+    version = f"{task}@{move.detail['to']}"
     detail = refusal.detail if refusal is not None and refusal.version == version else ""
     return GateOutcome(
         version, ", ".join(accepted["rules"]), detail, move.created_at, move.detail.get("reason") or "on purpose"

@@ -364,6 +364,7 @@ def test_the_contents_are_counted(full: Store) -> None:
         "files": 5,
         "log_events": 9,
         "probes": 1,
+        "revisions": 2,
         "tasks": 2,
         "versions": 2,
     }

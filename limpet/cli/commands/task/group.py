@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from limpet.cli.commands.task.columns import given_columns, listed
+from limpet.cli.commands.task.life import remove, rename
 from limpet.cli.commands.task.revise import diff, revise
 from limpet.cli.commands.task.rows import rows
 from limpet.cli.commands.task.show import show, show_task
@@ -96,5 +97,5 @@ def list_(invocation: Invocation) -> None:
     output.table(("task", "type", "labels", "train", "validation", "evaluation", "metric", "data"), rows)
 
 
-for _verb in (show, revise, diff, rows):
+for _verb in (show, revise, diff, rows, rename, remove):
     command.add_command(_verb)
