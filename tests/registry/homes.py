@@ -73,7 +73,7 @@ def revise(store: Store, name: str = "news", text: str = "b") -> TaskRecord:
         replace(
             known,
             splits=splits,
-            data_digest=tasks.data_digest(known.definition, LABELS, splits),
+            data_digest=tasks.data_digest(known.definition, known.labels, splits),
             revision=known.revision + 1,
             previous=known.data_digest,
         ),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from limpet.registry.database.schema import MirrorItemRow, TaskRow, VersionRow
+from limpet.registry.records.rows import names_of, subjects
 from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now
 
-__all__ = ["REGISTERED", "find", "forget_all", "keep", "unsent_versions"]
+__all__ = ["REGISTERED", "find", "first", "forget_all", "keep", "unsent_versions"]
 
 REGISTERED = "registered:"
 """What stands before a version's reference in the key of its entry in MLflow's model registry."""
@@ -19,6 +20,13 @@ def find(store: Store, key: str) -> tuple[str, str] | None:
     with store.database.read() as session:
         row = session.get(MirrorItemRow, key)
         return None if row is None else (row.mlflow_id, row.content_digest)
+
+
+def first(store: Store, name: str) -> str:
+    """Return `news@3`, or `news`, with the first name that its task had: what MLflow was told stays under it."""
+    # asked anew each time: a sync takes minutes, in which a task may be renamed
+    with store.database.read() as session:
+        return subjects(session, name)[0]
 
 
 def keep(store: Store, key: str, mlflow_id: str, *, content_digest: str) -> None:
@@ -36,12 +44,16 @@ def forget_all(store: Store, but: str) -> None:
 def unsent_versions(store: Store) -> list[str]:
     """Return the references of the versions that were never sent, oldest first; a deleted one is not due."""
     versions = (
-        select(TaskRow.name, VersionRow.number)
+        select(TaskRow.name, TaskRow.former_names, VersionRow.number)
         .join(VersionRow, VersionRow.task_id == TaskRow.id)
         .where(VersionRow.deleted_at.is_(None), TaskRow.removed_at.is_(None))
         .order_by(VersionRow.id)
     )
     with store.database.read() as session:
         sent = set(session.scalars(select(MirrorItemRow.key).where(MirrorItemRow.key.startswith(REGISTERED))))
-        references = [f"{task}@{number}" for task, number in session.execute(versions)]
-    return [reference for reference in references if f"{REGISTERED}{reference}" not in sent]
+        found = session.execute(versions).all()
+    return [
+        f"{task}@{number}"
+        for task, former, number in found
+        if f"{REGISTERED}{names_of(task, former)[0]}@{number}" not in sent
+    ]

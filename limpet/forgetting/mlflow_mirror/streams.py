@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 from limpet.forgetting.metrics import forgetting
 from limpet.forgetting.mlflow_mirror.evidence import push_evidence
 from limpet.forgetting.mlflow_mirror.tracking import Tracking, milliseconds
-from limpet.forgetting.mlflow_mirror.versions import dataset_inputs, flat, logged_model, short_digest
+from limpet.forgetting.mlflow_mirror.versions import dataset_inputs, dataset_name, flat, logged_model, short_digest
 from limpet.forgetting.render.plots import COLOURS
 from limpet.forgetting.report.general_ability import found_after
 from limpet.registry import versions
 from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.records import bases, streams, tasks
-from limpet.registry.values import ArmRun, StepRecord, StreamRecord, VersionRecord
+from limpet.registry.values import ArmRun, EvaluationRecord, StepRecord, StreamRecord, TaskRecord, VersionRecord
 from limpet.training.task_types import no_common_unit
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def push_stream(tracking: Tracking, stream: StreamRecord) -> Counter[str]:
     arms = streams.arm_runs(tracking.store, stream.name)
     params, tags = _stream_facts(tracking, stream)
     complete_run(tracking, run, params, tags=tags)
-    known_tasks = [tasks.get(tracking.store, name) for name in stream.tasks]
-    inputs = [one for task in known_tasks for one in dataset_inputs(task)]
+    learned = [revision for name in stream.tasks for revision in _learned(tracking, name, arms)]
+    inputs = [one for task in learned for one in dataset_inputs(tracking, task)]
     tracking.client.log_inputs(run.info.run_id, datasets=inputs)
     names = list(dict.fromkeys(arm.name for arm in arms))
     colours = {name: COLOURS[position % len(COLOURS)] for position, name in enumerate(names)}
@@ -87,8 +87,12 @@ def _stream_facts(tracking: Tracking, stream: StreamRecord) -> tuple[dict[str, s
         "base.architecture": base.architecture,
     }
     for name in stream.tasks:
-        definition = tasks.content(tasks.get(tracking.store, name))["definition"]
-        params |= {f"task.{name}.{field}": str(value) for field, value in definition.items() if field != "name"}
+        definition = tasks.content(tasks.get(tracking.store, name, past=True))["definition"]
+        params |= {
+            f"task.{tracking.first(name)}.{field}": str(value)
+            for field, value in definition.items()
+            if field != "name"
+        }
     tags = {
         "limpet.stream": stream.name,
         "limpet.kind": "stream",
@@ -163,7 +167,8 @@ def _push_step(
     step = so_far[-1]
     number = step.index + 1
     key = f"step:{stream.name}:{arm.id}:{number}"
-    if tracking.unchanged(key, step.version):
+    sent_as = tracking.first(step.version)
+    if tracking.unchanged(key, sent_as):
         return False
     ended = milliseconds(step.created_at)
     started = ended - _training_milliseconds(version)
@@ -186,7 +191,7 @@ def _push_step(
         "limpet.base_unchanged": {True: "yes", False: "no", None: "a copy was trained"}[step.base_unchanged],
     }
     complete_run(tracking, run, params | dict(flat(version.config)), tags=tags)
-    tracking.client.log_inputs(identity, datasets=dataset_inputs(tasks.get(tracking.store, step.task)))
+    tracking.client.log_inputs(identity, datasets=dataset_inputs(tracking, tasks.of_version(tracking.store, version)))
     model = logged_model(tracking, step.version, identity)
     # a second output of the same model is an error, not a no-op
     outputs = getattr(run, "outputs", None)
@@ -199,7 +204,7 @@ def _push_step(
     curves = [Metric(name, value, ended, number) for name, value in {**costs, **_stability(so_far)}.items()]
     _log_metrics(tracking, parent, [*_scores(tracking, step, ended), *curves, *_abilities(tracking, stream, step)])
     _set_status(tracking, identity, False, ended=ended)
-    tracking.keep(key, identity, step.version)
+    tracking.keep(key, identity, sent_as)
     return True
 
 
@@ -214,11 +219,28 @@ def _scores(tracking: Tracking, step: StepRecord, ended: int) -> list[Metric]:
             ended,
             step.index + 1,
             model_id=logged_model(tracking, cell.state, None),
-            dataset_name=f"{task}/{cell.split}",
+            dataset_name=dataset_name(tracking, _revision_of(tracking, cell), cell.split),
             dataset_digest=short_digest(cell.data_digest),
         )
         for task, cell in step.row.items()
     ]
+
+
+def _learned(tracking: Tracking, name: str, arms: Sequence[ArmRun]) -> list[TaskRecord]:
+    """Return the revisions of a task that a stream's versions were learned on; the newest where none was yet."""
+    known = tasks.revisions(tracking.store, name, past=True)
+    if len(known) == 1:
+        return list(known)
+    made = [step.version for arm in arms for step in streams.steps(tracking.store, arm.id) if step.task == name]
+    data = {versions.look_up(tracking.store, version).data_digest for version in made}
+    return [revision for revision in known if revision.data_digest in data] or [known[-1]]
+
+
+def _revision_of(tracking: Tracking, cell: EvaluationRecord) -> TaskRecord:
+    """Return the first revision that has the rows of an evaluation."""
+    known = tasks.revisions(tracking.store, cell.task, past=True)
+    has_rows = (task for task in known if any(split.digest == cell.data_digest for split in task.splits))
+    return next(has_rows, known[-1])
 
 
 def _abilities(tracking: Tracking, stream: StreamRecord, step: StepRecord) -> list[Metric]:

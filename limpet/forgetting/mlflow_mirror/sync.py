@@ -25,7 +25,9 @@ from limpet.forgetting.mlflow_mirror.versions import (
     logged_model,
     push_aliases,
     push_deletion,
+    push_name,
     push_registered,
+    push_removal,
 )
 from limpet.redaction import hide_secrets
 from limpet.registry.records import streams, tasks
@@ -94,7 +96,7 @@ def _sync(store: Store, again: bool) -> MirrorReport:
         answering = {task.version.reference for task in serving if task.version}
         pages: dict[str, Served] = {}
         others: list[Served] = []
-        for task in tasks.list_all(store):
+        for task in tasks.list_all(store, removed=True):
             records = all_versions(tracking, task.name)
             _push_versions(tracking, records, pushed, skipped=skipped)
             for version in records:
@@ -103,6 +105,7 @@ def _sync(store: Store, again: bool) -> MirrorReport:
                 others += [_served(tracking, version, alias) for alias in version.aliases if alias != PRODUCTION]
             moved, renamed = push_aliases(tracking, task.name, records)
             pushed["aliases"] += moved
+            push_removal(tracking, task)
             notes.extend(renamed)
         tasks_now = [Answering(one, pages.get(one.version.reference) if one.version else None) for one in serving]
         _push_note(tracking, home_note(home_name(store), tasks_now, _forgetting(tracking), others=others))
@@ -122,6 +125,7 @@ def _push_versions(
         else:
             skipped["versions"] += 1
         pushed["deletions"] += push_deletion(tracking, version)
+        push_name(tracking, version)
 
 
 def _forgetting(tracking: Tracking) -> list[str]:
@@ -144,7 +148,7 @@ def _served(tracking: Tracking, version: VersionRecord, alias: str) -> Served:
         version=version,
         version_page=f"#/models/{name}/versions/{number}",
         run_page=_run_page(tracking, run),
-        data=tasks.get(tracking.store, version.task).definition.data,
+        data=tasks.of_version(tracking.store, version).definition.data,
     )
 
 

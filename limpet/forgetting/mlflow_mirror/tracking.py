@@ -58,6 +58,8 @@ NOTE = "mlflow.note.content"
 OFF = "off"
 # raised when what is sent for a thing changes, so that the next sync sends it all again
 FORMAT = 2
+# the kinds of things whose key ends with a task or a version
+_OF_TASKS = ("aliases", "deleted", "model", "named", "registered", "removed", "task", "version")
 _TIMEOUT_SECONDS = 5
 _LOCK_SECONDS = 60
 _QUIET = {
@@ -118,27 +120,36 @@ class Tracking:
     experiment: str
     home: str
 
+    def first(self, name: str) -> str:
+        """Return `news@3`, or `news`, with the first name of its task: a task that was renamed is mirrored once."""
+        return sent_items.first(self.store, name)
+
+    def key(self, key: str) -> str:
+        """Return a key as MLflow was told it first, whatever the task that it names is called now."""
+        kind, colon, name = key.partition(":")
+        return f"{kind}{colon}{self.first(name)}" if kind in _OF_TASKS else key
+
     def known(self, key: str) -> str | None:
         """Return the MLflow id of a thing that was sent before; None otherwise."""
-        item = sent_items.find(self.store, key)
+        item = sent_items.find(self.store, self.key(key))
         return item[0] if item else None
 
     def unchanged(self, key: str, content: JsonValue) -> bool:
         """Whether just this content was sent under `key` already."""
-        item = sent_items.find(self.store, key)
+        item = sent_items.find(self.store, self.key(key))
         return item is not None and item[1] == _content_digest(content)
 
     def keep(self, key: str, mlflow_id: str, content: JsonValue) -> None:
         """Remember that this content was sent under `key`; called when all of it was."""
-        sent_items.keep(self.store, key, mlflow_id, content_digest=_content_digest(content))
+        sent_items.keep(self.store, self.key(key), mlflow_id, content_digest=_content_digest(content))
 
     def tags(self, key: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the tags by which a thing is found again, and more."""
-        return {KEY: key, HOME: self.home, **(more or {})}
+        return {KEY: self.key(key), HOME: self.home, **(more or {})}
 
     def filter(self, key: str) -> str:
         """Return the MLflow search that finds the thing with this key; both parts hold no quotes."""
-        return f"tags.`{KEY}` = '{key}' AND tags.`{HOME}` = '{self.home}'"
+        return f"tags.`{KEY}` = '{self.key(key)}' AND tags.`{HOME}` = '{self.home}'"
 
     def run(self, key: str, name: str, parent: str | None, *, started_at: int) -> Run:
         """Return the run with this key, made if it is not there, brought back if it was deleted.

@@ -33,17 +33,22 @@ __all__ = [
     "ERRORS_FILE",
     "all_versions",
     "dataset_inputs",
+    "dataset_name",
     "flat",
     "logged_model",
     "push_aliases",
     "push_deletion",
+    "push_name",
     "push_registered",
+    "push_removal",
 ]
 
 ERRORS_FILE = "errors.json"
 """What a version gets wrong, beside its card."""
 _MOST_WRONG = 100
 _DELETED = "limpet.deleted"
+_REMOVED = "limpet.removed"
+_VERSION = "limpet.version"
 _RENAMED = "limpet-"
 _RESERVED = re.compile(r"latest|v[0-9]+")
 # MLflow knows a dataset by at most 36 characters of digest; the whole one is in a tag
@@ -71,18 +76,16 @@ def flat(values: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[st
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def dataset_inputs(task: TaskRecord) -> list[DatasetInput]:
+def dataset_inputs(tracking: Tracking, task: TaskRecord) -> list[DatasetInput]:
     """Return a task's splits as MLflow dataset inputs, each with its whole digest as a tag."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     contexts = {"train": "training", "validation": "validation"}
-    # a task that was never revised keeps the name that it had before there were revisions
-    name = task.name if task.revision == 1 else task.reference
     schema = {"mlflow_colspec": [{"name": "text", "type": "string"}, {"name": "label", "type": "long"}]}
     return [
         DatasetInput(
             Dataset(
-                name=f"{name}/{split.name}",
+                name=dataset_name(tracking, task, split.name),
                 digest=short_digest(split.digest),
                 source_type="limpet",
                 source=json.dumps({"uri": task.definition.data, "digest": split.digest}),
@@ -96,6 +99,12 @@ def dataset_inputs(task: TaskRecord) -> list[DatasetInput]:
         )
         for split in task.splits
     ]
+
+
+def dataset_name(tracking: Tracking, task: TaskRecord, split: str) -> str:
+    """Return what MLflow calls a split of a revision, which stays: a dataset can't be renamed there."""
+    # a task that was never revised keeps the name that it had before there were revisions
+    return f"{tracking.first(task.name if task.revision == 1 else task.reference)}/{split}"
 
 
 def short_digest(digest: str) -> str:
@@ -176,7 +185,7 @@ def _own_run(tracking: Tracking, version: VersionRecord) -> str:
     parent = _run_of_baselines(tracking, made) if version.role == "baseline" else None
     run = tracking.run(key, version.reference, parent, started_at=started)
     identity = run.info.run_id
-    tracking.client.log_inputs(identity, datasets=dataset_inputs(tasks.get(tracking.store, version.task)))
+    tracking.client.log_inputs(identity, datasets=dataset_inputs(tracking, tasks.of_version(tracking.store, version)))
     metrics = [
         Metric(key, float(value), made, 0)
         for key, value in (*version.metrics.items(), *version.cost.items())
@@ -204,7 +213,7 @@ def _run_of_baselines(tracking: Tracking, made: int) -> str:
 
 def _version_tags(version: VersionRecord) -> dict[str, str]:
     return {
-        "limpet.version": version.reference,
+        _VERSION: version.reference,
         "limpet.digest": version.digest,
         "limpet.method": version.method,
         "limpet.role": version.role,
@@ -228,7 +237,9 @@ def push_registered(tracking: Tracking, version: VersionRecord) -> bool:
         return False
     name = _registered_model(tracking, version.task)
     model = tracking.client.get_logged_model(logged_model(tracking, version.reference, None))
-    found = tracking.client.search_model_versions(f"name = '{name}' AND tags.`{KEY}` = '{key}'", max_results=1)
+    found = tracking.client.search_model_versions(
+        f"name = '{name}' AND tags.`{KEY}` = '{tracking.key(key)}'", max_results=1
+    )
     number = found[0].version if found else _create_version(tracking, name, key, version=version, model=model)
     tracking.keep(key, str(number), version.digest)
     return True
@@ -254,11 +265,15 @@ def _create_version(tracking: Tracking, name: str, key: str, *, version: Version
         source=model.artifact_location,
         run_id=model.source_run_id,
         tags=tracking.tags(key, _version_tags(version)),
-        description=f"{version.method}, {version.digest}: `limpet adapter show {version.reference}`",
+        description=_version_note(version),
         await_creation_for=0,
         model_id=model.model_id,
     )
     return str(made.version)
+
+
+def _version_note(version: VersionRecord) -> str:
+    return f"{version.method}, {version.digest}: `limpet adapter show {version.reference}`"
 
 
 def _registered_model(tracking: Tracking, task: str) -> str:
@@ -267,15 +282,13 @@ def _registered_model(tracking: Tracking, task: str) -> str:
 
     key = f"task:{task}"
     if known := tracking.known(key):
-        return known
+        return known if tracking.unchanged(key, task) else _rename_model(tracking, known, task)
     tags = tracking.tags(key, {"limpet.task": task})
     name = f"limpet-{task}"
     # another home on the same server may have taken the name
     for candidate in (name, f"{name}-{tracking.home}"):
         try:
-            tracking.client.create_registered_model(
-                candidate, tags=tags, description=f"The versions of the limpet task {task}, mirrored."
-            )
+            tracking.client.create_registered_model(candidate, tags=tags, description=_described(task))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -285,6 +298,61 @@ def _registered_model(tracking: Tracking, task: str) -> str:
         break
     tracking.keep(key, name, task)
     return name
+
+
+def _rename_model(tracking: Tracking, known: str, task: str) -> str:
+    """Give the registered model of a task that was renamed the task's new name."""
+    from mlflow.exceptions import MlflowException
+
+    key, name = f"task:{task}", known
+    for candidate in (f"limpet-{task}", f"limpet-{task}-{tracking.home}"):
+        try:
+            tracking.client.rename_registered_model(known, candidate)
+        except MlflowException as error:
+            # a sync that was cut off here has renamed it already
+            if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"):
+                raise
+            tags = tracking.client.get_registered_model(candidate).tags
+            if (tags.get(HOME), tags.get(KEY)) != (tracking.home, tracking.key(key)):
+                continue
+        name = candidate
+        break
+    tracking.client.set_registered_model_tag(name, "limpet.task", task)
+    tracking.client.update_registered_model(name, _described(task))
+    tracking.keep(key, name, task)
+    return name
+
+
+def _described(task: str) -> str:
+    return f"The versions of the limpet task {task}, mirrored."
+
+
+def push_name(tracking: Tracking, version: VersionRecord) -> None:
+    """Say on what MLflow has of a version what the version is called now, where its task was ever renamed."""
+    key = f"named:{version.reference}"
+    if (tracking.first(version.reference) == version.reference and not tracking.known(key)) or tracking.unchanged(
+        key, version.reference
+    ):
+        return
+    model = logged_model(tracking, version.reference, None)
+    tracking.client.set_logged_model_tags(model, {_VERSION: version.reference})
+    run = tracking.client.get_logged_model(model).source_run_id
+    tracking.client.set_tag(run, _VERSION, version.reference)
+    name, number = _registered_model(tracking, version.task), tracking.known(f"{REGISTERED}{version.reference}")
+    tracking.client.set_model_version_tag(name, number, _VERSION, version.reference)
+    tracking.client.update_model_version(name, number, _version_note(version))
+    tracking.keep(key, model, version.reference)
+
+
+def push_removal(tracking: Tracking, task: TaskRecord) -> None:
+    """Say on the registered model of a task that was removed by whom, when and why; so do its versions."""
+    key = f"removed:{task.name}"
+    if task.removed is None or tracking.known(key) or not tracking.known(f"task:{task.name}"):
+        return
+    said = f"{task.removed.created_at} by {task.removed.actor}: {task.removed.reason}"
+    name = _registered_model(tracking, task.name)
+    tracking.client.set_registered_model_tag(name, _REMOVED, said)
+    tracking.keep(key, name, said)
 
 
 def push_aliases(tracking: Tracking, task: str, records: list[VersionRecord]) -> tuple[int, list[str]]:

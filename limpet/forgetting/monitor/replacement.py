@@ -174,7 +174,9 @@ def accepted_losses(store: Store, task: str) -> dict[tuple[str, str], str]:
             page = log.read(store, f"{task}@{alias}", _LOG_PAGE, cursor=cursor)
             for event in page.items:
                 if accepted := event.detail.get("accepted"):
-                    reasons[accepted["replaced"], f"{task}@{event.detail['to']}"] = event.detail["reason"]
+                    # the task may have had another name then
+                    replaced = f"{task}@{accepted['replaced'].rpartition('@')[2]}"
+                    reasons[replaced, f"{task}@{event.detail['to']}"] = event.detail["reason"]
             cursor = page.cursor
             if cursor is None:
                 break

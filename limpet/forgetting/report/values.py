@@ -67,9 +67,8 @@ class Report:
     of a home, each version that another took the place of, in time, and at the end the newest addition if it waits to
     take one; `serving` has each task of a home with what answers for it now. `alarms` are those open about its
     versions. `labels` has what each arm's versions got wrong under its first seed, label by label. `removed` has the
-    tasks that were removed since. `spec` is the
-    stream file and `environments` are where the versions were made; they are for readers and stand in the HTML and
-    Markdown forms, not in the JSON.
+    tasks that were removed since. `spec` is the stream file and `environments` are where the versions were made; they
+    are for readers and stand in the HTML and Markdown forms, not in the JSON.
     """
 
     stream: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from limpet.errors import ConflictError
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -48,6 +50,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    _refuse_to_lose()
     for name in ("lifted_at", "max_forgetting", "bars"):
         op.drop_column("gate_refusals", name)
     _let_moves_lead_nowhere(False)
@@ -78,3 +81,22 @@ def _let_moves_lead_nowhere(nullable: bool) -> None:
             f"CREATE TRIGGER alias_events_no_{verb.lower()} BEFORE {verb} ON alias_events "
             f"BEGIN SELECT RAISE(ABORT, 'alias_events is only ever added to'); END"
         )
+
+
+def _refuse_to_lose() -> None:
+    """The older schema has no place for what this one was made for: with it, versions would lose their data."""
+    for what, query in (
+        ("revisions of tasks", "SELECT count(*) FROM task_revisions"),
+        ("tasks whose first revision is elsewhere", "SELECT count(*) FROM tasks WHERE revision IS NOT NULL"),
+        ("tasks that were renamed", "SELECT count(*) FROM tasks WHERE former_names IS NOT NULL"),
+        ("tasks that were removed", "SELECT count(*) FROM tasks WHERE removed_at IS NOT NULL"),
+        (
+            "evaluations that were scored anew",
+            "SELECT count(*) FROM evaluations WHERE rescored_from_id IS NOT NULL",
+        ),
+    ):
+        if count := op.get_bind().execute(sa.text(query)).scalar():
+            raise ConflictError(
+                f"This home can't go back to the older schema: it has {count} {what}, which that one can't hold.",
+                "put back the copy of the database that the upgrade left",
+            )

@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 
 from limpet.errors import ConflictError, UnavailableError, UsageError
-from limpet.forgetting.mlflow_mirror import sync
+from limpet.forgetting.mlflow_mirror import sent_items, sync
 from limpet.forgetting.mlflow_mirror.dashboard import free_port, serve
 from limpet.forgetting.mlflow_mirror.tracking import tracking_uri
 from limpet.forgetting.stream.general_ability import ability_tasks_of
 from limpet.registry import versions
+from limpet.registry.cleanup.task_removal import remove
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import general_ability, streams, tasks
+from limpet.registry.records.renaming import rename
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store, open_store
 from limpet.registry.values import AbilityDraft, ArmDraft, VersionRecord
@@ -313,6 +315,52 @@ def test_a_deleted_version_says_so_in_mlflow_and_keeps_its_number(
     origin = lineage.get(store, third.reference)
     assert origin.mlflow_run == there.run(third.reference).info.run_id
     assert origin.mlflow_model in {model.model_id for model in there.models()}
+
+
+def test_a_task_that_was_renamed_is_mirrored_once_under_its_new_name(home: Store) -> None:
+    aliases.promote(home, "bbc-news@1", "production", reason="kept every answer")
+    sync.sync(home)
+    before, origin = mlflow_of(home).everything(), lineage.get(home, "bbc-news@1")
+    rename(home, "bbc-news", "headlines")
+    assert sent_items.unsent_versions(home) == []
+    sync.sync(home)
+    there = mlflow_of(home)
+    assert there.everything() == before
+    assert set(there.numbers("limpet-headlines")) == {"headlines@1", "headlines@2"}
+    assert there.numbers("limpet-bbc-news") == {}
+    renamed = there.client.get_registered_model("limpet-headlines")
+    assert renamed.tags["limpet.task"] == "headlines" and renamed.aliases == {"production": "1"}
+    assert {"headlines@1", "headlines@2"} < {model.tags["limpet.version"] for model in there.models()}
+    assert replace(lineage.get(home, "headlines@1"), version=origin.version) == origin
+    # and back, and looked up anew
+    rename(home, "headlines", "bbc-news")
+    sync.sync(home, again=True)
+    assert set(there.numbers("limpet-bbc-news")) == {"bbc-news@1", "bbc-news@2"}
+    assert there.everything() == before
+
+
+def test_a_removed_task_and_its_revisions_are_told(store: Store, tmp_path: Path) -> None:
+    base = add_base(store)
+    first = add_task(store, "news")
+    add_version(store, "news", base, tmp_path, seed=0)
+    (added,) = [split for split in first.splits if split.name == "evaluation"]
+    splits = (*first.splits, replace(added, name="evaluation-r2"))
+    digest = tasks.data_digest(first.definition, first.labels, splits)
+    tasks.add(store, replace(first, splits=splits, data_digest=digest, revision=2, previous=first.data_digest))
+    add_version(store, "news", base, tmp_path, seed=1)
+    sync.sync(store)
+    there = mlflow_of(store)
+    named = {
+        name: {one.dataset.name for one in there.run(name).inputs.dataset_inputs} for name in ("news@1", "news@2")
+    }
+    parts = ("train", "validation", "evaluation")
+    assert named["news@1"] == {f"news/{part}" for part in parts}
+    assert named["news@2"] == {f"news@r2/{part}" for part in (*parts, "evaluation-r2")}
+    gone = remove(store, "news", "no longer needed")
+    assert sync.sync(store).pushed == {"deletions": 2}
+    said = there.client.get_registered_model("limpet-news").tags["limpet.removed"]
+    assert said.startswith(gone.removed.created_at) and said.endswith(": no longer needed")
+    assert sync.sync(store).pushed == {}
 
 
 def test_the_growth_of_a_home_is_a_run_that_a_task_learned_again_does_not_break(store: Store, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,12 +34,13 @@ from limpet.registry.records import (
     streams,
     tasks,
 )
+from limpet.registry.records.renaming import rename
 from limpet.registry.store import Store, open_store
 from limpet.registry.system.failpoints import FAILPOINTS, VARIABLE
 from limpet.registry.verification.verify import verify
 from limpet.registry.versions import alias_history, aliases, notes, tags
 from tests.registry.database.released import RELEASED, Rows, contents, lay_home, migrate, rows
-from tests.registry.homes import add_version, draft
+from tests.registry.homes import add_version, draft, revise
 
 ROOT = Path(__file__).parents[3]
 DATABASES = ("sqlite", "postgresql")
@@ -196,8 +197,9 @@ def test_work_goes_on_in_an_upgraded_home(old: Old) -> None:
     upgrade(old.database)
     home = open_store(old.path)
     base = versions.resolve(home, "news@1").base_digest
-    assert add_version(home, seed=9, base_digest=base, parent="news@4").reference == "news@5"
-    assert add_version(home, "films", seed=9, base_digest=base).reference == "films@3"
+    data = {name: {"data_digest": tasks.get(home, name).data_digest} for name in ("news", "films")}
+    assert add_version(home, seed=9, base_digest=base, parent="news@4", **data["news"]).reference == "news@5"
+    assert add_version(home, "films", seed=9, base_digest=base, **data["films"]).reference == "films@3"
     assert _same_again(home) == ("news@1", False)
     with pytest.raises(ConflictError):
         aliases.promote(home, "news@5", "production", expect="news@2")
@@ -270,6 +272,23 @@ def test_a_downgrade_gives_the_older_schema_its_rows_back(old: Old) -> None:
     assert contents(old.database, like=old.rows) == old.rows
     assert upgrade(old.database).before == old.revision
     assert verify(open_store(old.path)) == ()
+
+
+@pytest.mark.parametrize("change", [revise, lambda home: rename(home, "films", "movies")], ids=["revised", "renamed"])
+def test_a_downgrade_is_refused_where_the_older_schema_would_lose_something(
+    old: Old, change: Callable[[Store], object]
+) -> None:
+    upgrade(old.database)
+    home = open_store(old.path)
+    change(home)
+    home.database.close()
+    before = contents(old.database)
+    with pytest.raises(ConflictError, match="can't go back to the older schema: it has 1"):
+        migrate(old.database, old.revision, down=True)
+    assert contents(old.database) == before
+    home = open_store(old.path)
+    assert verify(home) == ()
+    home.database.close()
 
 
 def test_rows_that_contradict_each_other_are_not_migrated(old_file: Old) -> None:
