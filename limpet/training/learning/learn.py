@@ -24,6 +24,7 @@ from limpet.training.learning import peak_memory
 from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_task import fit_task, measure_untrained
 from limpet.training.learning.loop import Fitted
+from limpet.training.learning.new_labels import place_new_labels
 from limpet.training.learning.peak_memory import PeakMemory
 from limpet.training.learning.run_folder import (
     Staged,
@@ -109,7 +110,9 @@ def _fit(run: TrainingRun, model: TaskModel) -> Fitted:
     if not run.trains:
         return measure_untrained(run, model)
     interval = float(os.environ.get("LIMPET_CHECKPOINT_SECONDS", _CHECKPOINT_SECONDS))
-    return fit_task(run, model, Checkpoint(run.folder / "checkpoint.safetensors", interval))
+    before = place_new_labels(run, model)
+    fitted = fit_task(run, model, Checkpoint(run.folder / "checkpoint.safetensors", interval))
+    return fitted.after(before) if before else fitted
 
 
 def _heads(run: TrainingRun) -> Iterator[Head]:
