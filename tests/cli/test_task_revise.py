@@ -110,7 +110,7 @@ def test_a_label_that_only_evaluation_rows_have_is_an_error_that_names_one(copy:
         )
     outcome = copy("task", "revise", "place", "--data", path)
     assert outcome.code == 1
-    assert "No training row has the label 'rock' any more" in outcome.stderr
+    assert "No training row has the label 'rock'" in outcome.stderr
 
 
 def _rows(copy: Limpet) -> list[dict[str, str]]:

@@ -242,6 +242,7 @@ class _Draw:
             texts += [normalise(flat_text(text)) for text, _ in split]
         self._shingles = Shingles(texts) if rule != "keep" and new else None
         self._near: set[int] = set()
+        self._shown = {str(target) if kind.stratified else "" for _, target in rows.splits["train"]}
         self._notes: list[str] = []
 
     def split(self, request: RevisionRequest) -> _Added:
@@ -261,15 +262,14 @@ class _Draw:
                 evaluation = self._sample("evaluation", fit, round(_EVALUATION_SHARE * len(fit)), keep=1)
             else:
                 evaluation = self._asked("evaluation", fit, request.eval_size, keep=1)
-        held_out = [*self._old["evaluation"], *evaluation]
-        rest = self._apart(_without(pools["train"], evaluation), held_out)
+        evaluation, rest = self._beside(pools, "evaluation", evaluation)
         if pools["validation"]:
-            validation = self._apart(pools["validation"], held_out)
+            validation = self._apart(pools["validation"], [*self._old["evaluation"], *evaluation])
         else:
             # in proportion to what is trained on, as when a task is added
             basis = len(rest) if request.train_size is None else request.train_size
             validation = self._sample("validation", rest, round(_VALIDATION_SHARE * basis), keep=1)
-        train = self._apart(_without(rest, validation), [*self._old["validation"], *validation])
+        validation, train = self._beside({**pools, "train": rest}, "validation", validation)
         if request.train_size is not None:
             train = self._asked("train", train, request.train_size, keep=0)
         near = None if self._rule == "keep" else len(self._near)
@@ -286,6 +286,18 @@ class _Draw:
             )
         drawn = [self._pairs(places) for places in (train, validation, evaluation)]
         return _Added(drawn[0], drawn[1], drawn[2], near=near, notes=self._notes)
+
+    def _beside(self, pools: Mapping[str, list[int]], split: str, drawn: list[int]) -> tuple[list[int], list[int]]:
+        """Return what was drawn for a split, and what is left to train on beside it.
+
+        A new label whose rows all resemble each other is trained on, and gives none, where the data name no split.
+        """
+        references = self._old[split]
+        if self._rule == "drop" and not pools[split] and {self._strata[place] for place in drawn} - self._shown:
+            left = self._apart(_without(pools["train"], drawn), [*references, *drawn], count=False)
+            shown = self._shown | {self._strata[place] for place in left}
+            drawn = [place for place in drawn if self._strata[place] in shown]
+        return drawn, self._apart(_without(pools["train"], drawn), [*references, *drawn])
 
     def _pairs(self, places: Iterable[int]) -> list[tuple[Text, Hashable]]:
         return [(self._rows[place].text, self._rows[place].target) for place in places]
@@ -383,8 +395,8 @@ def _check_labels(
     ]
     name, text = places[0]
     raise DataError(
-        f"No training row has the label{'s' if len(missing) > 1 else ''} {first_few(map(repr, missing))} any more, "
-        f"and {len(places)} rows outside of it have, such as {flat_text(text)[:80]!r} ({name}).",
+        f"No training row has the label{'s' if len(missing) > 1 else ''} {first_few(map(repr, missing))}, and "
+        f"{len(places)} rows outside of it have, such as {flat_text(text)[:80]!r} ({name}).",
         "correct these rows too, or add training rows of the label",
     )
 

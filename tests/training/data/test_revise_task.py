@@ -198,7 +198,7 @@ def test_a_label_that_only_evaluation_rows_have_is_refused(labels_shop: Shop) ->
     shop = labels_shop
     first = shop.add(some_rows(60))
     learned = [row for split in ("train", "validation") for row in shop.rows_in(first, split)]
-    with pytest.raises(DataError, match="No training row has the label 'wine' any more") as error:
+    with pytest.raises(DataError, match="No training row has the label 'wine', and") as error:
         shop.revise([(words, "milk") for words, label in learned if label == "wine"])
     left = sum(label == "wine" for _, label in shop.rows_in(first, "evaluation"))
     assert f"{left} rows outside of it have" in str(error.value)
@@ -249,6 +249,16 @@ def test_the_order_of_labels_can_be_given(labels_shop: Shop) -> None:
     second = labels_shop.revise(some_rows(12, start=40, labels=("salt",)), labels=order)
     assert second.labels == order
     assert {label for _, label in labels_shop.rows_in(second, "evaluation")} == set(LABELS)
+
+
+def test_a_new_label_whose_rows_all_resemble_each_other_is_trained_on(labels_shop: Shop) -> None:
+    first = labels_shop.add(some_rows(40))
+    alike = [(resembling(words_of(50), number), "salt") for number in range(12)]
+    second = labels_shop.revise([*alike, *some_rows(12, start=60)])
+    counts = {split.name: split.label_counts["salt"] for split in second.splits}
+    assert counts == {"train": 12, "validation": 0, "evaluation": 0, "evaluation-r2": 0}
+    assert second.checks["near_duplicates"] == 0
+    assert second.split("evaluation-r2").examples and second.split("train").examples > first.split("train").examples
 
 
 def test_rows_given_for_evaluation_that_were_trained_on_stay_where_they_are(labels_shop: Shop) -> None:
