@@ -75,5 +75,6 @@ def test_what_was_left_out_is_said_in_sentences_and_labels_are_counted_in_each_s
     assert sum(int(count) for row in table[1:] for count in row[1:]) == 44
     content = copy.ok("task", "show", "mail", "--json").json
     assert content["checks"]["exact_duplicates"] == 1
-    assert len(content["left_out"]) == 4
+    assert len(content["left_out"]) == 5
+    assert content["left_out"][-1] == "'text 0 of its own' has 'billing', 'technical'"
     assert len(content["label_notes"]) == 2

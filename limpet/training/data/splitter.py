@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from limpet.errors import DataError
@@ -30,6 +31,9 @@ _DRAWS = {"evaluation": 0, "validation": 1, "train": 2}
 _MANY = 0.1
 # from this share of one label on, accuracy hides the others
 _LOPSIDED = 0.8
+# how many texts with different labels are kept in the record, and how much of each
+_MOST_CONFLICTS = 20
+_LONGEST_CONFLICT = 200
 
 NearDuplicates = Literal["drop", "report", "keep"]
 SplitName = Literal["train", "validation", "evaluation"]
@@ -156,15 +160,23 @@ class Splitter:
         # what was given for evaluation stays there, and its copies elsewhere go
         rows.sort(key=lambda row: _DRAWS[row.part])
         row_of_text: dict[str, Row] = {}
-        conflicts = set()
+        conflicts: dict[str, dict[Hashable, None]] = {}
         for row in rows:
             key = normalise(flat_text(row.text))
             first = row_of_text.setdefault(key, row)
             if first is not row:
                 self.checks["exact_duplicates"] += 1
                 if first.target != row.target:
-                    conflicts.add(key)
+                    conflicts.setdefault(key, {first.target: None})[row.target] = None
         self.checks["conflicting_labels"] = len(conflicts)
+        if conflicts:
+            self.checks["conflicts"] = [
+                {
+                    "text": flat_text(row_of_text[key].text)[:_LONGEST_CONFLICT],
+                    "targets": [list(one) if isinstance(one, tuple) else one for one in targets],
+                }
+                for key, targets in islice(conflicts.items(), _MOST_CONFLICTS)
+            ]
         return list(row_of_text.values()), list(row_of_text)
 
     def _label_map(self) -> set[str]:

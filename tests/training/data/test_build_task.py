@@ -148,6 +148,10 @@ def test_a_text_with_two_labels_is_kept_once_and_counted(build) -> None:
     record, _ = build([*rows, (rows[0][0], "b"), (rows[0][0], "b"), (rows[40][0], "a")])
     assert record.checks["exact_duplicates"] == 3
     assert record.checks["conflicting_labels"] == 2
+    assert record.checks["conflicts"] == [
+        {"text": rows[0][0], "targets": ["a", "b"]},
+        {"text": rows[40][0], "targets": ["b", "a"]},
+    ]
     assert sum(split.label_counts["a"] for split in record.splits) == 30
 
 

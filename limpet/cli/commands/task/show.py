@@ -30,7 +30,7 @@ _LEFT_OUT = (
     "overlong_dropped",
 )
 """What was counted of the data, and is said in sentences."""
-_ELSEWHERE = ("label_order", "majority_baseline", "notes", "revision")
+_ELSEWHERE = ("conflicts", "label_order", "majority_baseline", "notes", "revision")
 """What has a line of its own."""
 _USUAL = (("near_duplicates_rule", "drop"), ("overlong_rule", "cut"))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from limpet.registry.formats.json_values import JsonObject
+from collections.abc import Mapping
+
+from limpet.first_few import first_few
+from limpet.registry.formats.json_values import JsonObject, JsonValue
 from limpet.registry.values import TaskRecord
 
 __all__ = ["left_out", "not_drawn"]
@@ -14,6 +17,8 @@ _LEFT_OUT = {
     "overlong_dropped": "left out because of texts or targets that are longer than the limits: --overlong drop",
 }
 """Why examples are in no split, by the key that their number has."""
+_MOST_NAMED = 3
+_LONGEST_TEXT = 80
 
 
 def not_drawn(task: TaskRecord) -> int | None:
@@ -46,6 +51,7 @@ def _why(task: TaskRecord) -> list[str]:
     if conflicting := _count(task.checks, "conflicting_labels"):
         texts = "1 text has" if conflicting == 1 else f"{conflicting} texts have"
         sentences.append(f"{texts} different labels in different rows: the first is taken, and may be the wrong one")
+        sentences += _conflicts(task.checks.get("conflicts"))
     if near := _count(task.checks, "near_duplicates"):
         sentences.append(_resembling(near, _drops_near(task)))
     return sentences
@@ -64,6 +70,17 @@ def _revised(checks: JsonObject) -> list[str]:
             sentences.append(f"{what}: {', '.join(f'{number} for {name}' for name, number in by_split.items())}")
     if counts["not_given"]:
         sentences.append(f"{counts['not_given']} examples that were there before are not among these data, and stay")
+    return sentences
+
+
+def _conflicts(texts: JsonValue) -> list[str]:
+    """Name the first texts that have different labels, each with its labels; nothing of records without them."""
+    sentences = []
+    for conflict in texts[:_MOST_NAMED] if isinstance(texts, list) else ():
+        if isinstance(conflict, Mapping) and isinstance(targets := conflict.get("targets"), list):
+            text = str(conflict.get("text"))
+            beginning = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT].rstrip()}..."
+            sentences.append(f"{beginning!r} has {first_few(map(repr, targets))}")
     return sentences
 
 

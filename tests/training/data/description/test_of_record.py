@@ -48,6 +48,17 @@ def test_every_reason_that_took_examples_away_is_a_sentence_and_the_rest_was_not
     assert reasons[5] == "9 examples were not drawn, because the splits are to be smaller than the data"
 
 
+def test_texts_with_different_labels_are_named_and_a_strange_record_is_not_read() -> None:
+    conflicts = [{"text": f"{at} {'word ' * 40}", "targets": ["a", "b"]} for at in range(5)]
+    counts = {"examples_read": 65, "exact_duplicates": 5, "conflicting_labels": 5, "conflicts": conflicts}
+    named = left_out(record({"a": 10, "b": 10}, counts))[3:]
+    assert len(named) == 3
+    assert named[0].startswith("'0 word word")
+    assert named[0].endswith("...' has 'a', 'b'")
+    strange = {"examples_read": 65, "conflicting_labels": 5, "conflicts": [7, {"text": "x"}], "exact_duplicates": "5"}
+    assert len(left_out(record({"a": 10, "b": 10}, strange))) == 3
+
+
 def test_near_duplicates_that_are_only_reported_are_not_counted_as_left_out() -> None:
     task = record({"a": 10, "b": 10}, {"examples_read": 60, "near_duplicates": 2, "near_duplicates_rule": "report"})
     assert left_out(task) == [
