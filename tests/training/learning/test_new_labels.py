@@ -21,7 +21,7 @@ QUICK = TrainingSettings(epochs=4, batch_size=8, dtype="float32", learning_rate=
 def clusters() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Five means and a head that tells the first three apart."""
     torch.manual_seed(0)
-    means = torch.randn(5, 8) + 3.0
+    means = 4.0 * torch.eye(5, 8) + 3.0 + 0.2 * torch.randn(5, 8)
     weight = torch.cat([(means - means.mean(dim=0))[:3] * 2, torch.randn(2, 8)])
     return means, weight, 0.1 * torch.randn(5)
 
