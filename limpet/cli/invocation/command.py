@@ -22,7 +22,7 @@ _FLAGS = {
 }
 
 
-def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+def _keep(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
     if value and parameter.name:
         setattr(ctx.ensure_object(Invocation), parameter.name, value)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 __all__ = ["json_text", "plain"]
 
@@ -27,7 +26,7 @@ def plain(text: str, *, lines: bool = False) -> str:
     return pattern.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
-def json_text(value: Any, indent: int | None = None) -> str:
+def json_text(value: object, indent: int | None = None) -> str:
     """Return one JSON document that reads back as `value`, with nothing in it that a terminal acts on."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
     return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
