@@ -26,8 +26,9 @@ from limpet.training.progress import SILENT, Progress
 
 __all__ = ["Answers", "Manner", "Screening", "answer_quickly"]
 
-_TRIED = 64
-"""Texts that are computed in both dtypes to begin with."""
+_TRIED = (16, 64)
+"""Texts that are computed in both dtypes to begin with: one in sixteen, as many as the first at the least, and as the
+second at the most."""
 _SAFETY = 4.0
 _WORTHWHILE = 0.5
 """Where more of the texts than this share are computed in float32 all the same, bfloat16 is time lost."""
@@ -138,5 +139,5 @@ class _Seen:
 def _spread(lengths: Sequence[int]) -> list[int]:
     """Return the places of some texts, of all lengths."""
     order = sorted(range(len(lengths)), key=lambda at: (lengths[at], at))
-    step = max(1, len(order) // _TRIED)
-    return sorted(order[::step][:_TRIED])
+    count = min(max(_TRIED[0], len(order) // 16), _TRIED[1])
+    return sorted(order[:: max(1, len(order) // count)][:count])
