@@ -13,7 +13,7 @@ import pytest
 from tests.cli.conftest import Limpet
 from tests.cli.test_help import EVERY
 
-DESTRUCTIVE = ("adapter delete", "gc")
+DESTRUCTIVE = ("adapter delete", "gc", "task remove")
 
 
 def asked(limpet: Limpet, answer: str, *words: str) -> tuple[int, str]:
