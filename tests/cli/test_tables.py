@@ -72,14 +72,18 @@ def test_tables_have_short_digests_and_show_has_whole_ones(grown: Limpet) -> Non
     assert digest in grown.ok("adapter", "show", "wet").stdout
 
 
-def test_show_of_a_task_has_its_splits(grown: Limpet) -> None:
-    shown = grown.ok("task", "show", "wet").stdout
-    assert "rock, sea" in shown
-    assert [line.split()[:2] for line in shown.splitlines()[-3:]] == [
+def test_show_of_a_task_has_its_splits_and_its_labels_in_each(grown: Limpet) -> None:
+    fields, splits, labels = grown.ok("task", "show", "wet").stdout.split("\n\n")
+    assert "rock, sea" in fields
+    assert [line.split()[:2] for line in splits.splitlines()[1:]] == [
         ["train", "50"],
         ["validation", "13"],
         ["evaluation", "27"],
     ]
+    header, *rows = [line.split() for line in labels.splitlines()]
+    assert header == ["label", "train", "validation", "evaluation"]
+    assert [row[0] for row in rows] == ["rock", "sea"]
+    assert [sum(int(row[at]) for row in rows) for at in (1, 2, 3)] == [50, 13, 27]
 
 
 def test_methods_say_what_works_here(grown: Limpet) -> None:
