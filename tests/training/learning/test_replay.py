@@ -184,10 +184,18 @@ def test_nothing_to_learn_is_refused(grown: Home) -> None:
 
 
 def test_a_warm_start_begins_with_the_old_answers(grown: Home) -> None:
-    trained = grown.train("place", replace(NOWHERE, replay=4), start_from="place@1", monitor=False)
+    trained = grown.train("place", replace(NOWHERE, replay=4, epochs=2), start_from="place@1", monitor=False)
     assert trained.version.parent == "place@1"
     assert trained.version.labels == ("rock", "sea", "sky", "word")
     assert_same_tensors(files(grown, "place@1"), files(grown, "place@2"), head_rows=3)
+    assert trained.version.cost["examples_seen"] == 2 * len(learned(grown, 4))
+
+
+def test_a_head_alone_is_learned_from_replayed_rows_too(grown: Home) -> None:
+    alone = replace(QUICK, method="linear-probe")
+    grown.train("place@r1", alone, monitor=False)
+    trained = grown.train("place", replace(alone, replay=4, epochs=3), start_from="place@2", monitor=False)
+    assert trained.version.cost["examples_seen"] == 3 * len(learned(grown, 4))
 
 
 @pytest.mark.parametrize("kind", sorted(set(SPECS) - {"classification"}))
