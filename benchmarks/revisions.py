@@ -44,6 +44,7 @@ from limpet.training.learning.settings import TrainingSettings
 
 LABELS_BY_LOT = {"reuters-r8": (4, 2, 2), "20newsgroups": (10, 5, 5)}
 LOTS_OF_ROWS = {"bbc-news": 4}
+"""How many labels, or else how many lots of rows with all labels, arrive."""
 EPOCHS, WARM_EPOCHS, LENGTH = 7, 4, 48
 RETRAIN, REPLAY, GENTLE, NO_REPLAY, REPLAY_ALL = "retrain", "replay", "gentle", "no replay", "replay all"
 GENTLE_RATE = 1e-3
@@ -75,6 +76,11 @@ class Arrival:
     train_seconds: float
     wall_seconds: float
     examples: int
+
+
+def number_of_lots(corpus: str) -> int:
+    """Return in how many lots a corpus arrives."""
+    return len(LABELS_BY_LOT[corpus]) if corpus in LABELS_BY_LOT else LOTS_OF_ROWS[corpus]
 
 
 def lots_of(corpus: str, rows: int, seed: int) -> list[list[Row]]:
@@ -160,6 +166,18 @@ def arrivals(folder: Path, corpus: str, seed: int, *, rows: int) -> Iterator[Arr
             )
 
 
+def read(path: Path) -> list[Arrival]:
+    """Return what was measured; what was begun twice counts as it was measured last."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    measured = [Arrival(**json.loads(line)) for line in lines]
+    return list({(one.corpus, one.seed, one.lot, one.way): one for one in measured}.values())
+
+
+def of_run(found: Sequence[Arrival], corpus: str, seed: int) -> list[Arrival]:
+    """Return what was measured of a corpus under a seed."""
+    return [arrival for arrival in found if (arrival.corpus, arrival.seed) == (corpus, seed)]
+
+
 def with_interval(values: Sequence[float], digits: int = 1) -> str:
     """Mean, and half of its interval."""
     half = half_width(values)
@@ -209,20 +227,20 @@ def main() -> None:
     given = parser.parse_args()
     silence()
     os.environ["LIMPET_LATENCY_SECONDS"] = "0"
-    lines = given.results.read_text(encoding="utf-8").splitlines() if given.results.exists() else []
-    found = [Arrival(**json.loads(line)) for line in lines]
+    found = read(given.results)
     for seed in map(int, given.seeds.split(",")):
         for corpus in given.corpora.split(","):
-            if any((arrival.corpus, arrival.seed) == (corpus, seed) for arrival in found):
+            if len(of_run(found, corpus, seed)) == (number_of_lots(corpus) - 1) * len(WAYS):
                 continue
             with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-                run = list(arrivals(Path(folder), corpus, seed, rows=given.rows))
-            found += run
-            with given.results.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(asdict(arrival)) + "\n" for arrival in run)
+                for arrival in arrivals(Path(folder), corpus, seed, rows=given.rows):
+                    with given.results.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(asdict(arrival)) + "\n")
+            found = read(given.results)
     print(environment(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))))
     for corpus in given.corpora.split(","):
-        show(corpus, [arrival for arrival in found if arrival.corpus == corpus])
+        chosen = [arrival for seed in map(int, given.seeds.split(",")) for arrival in of_run(found, corpus, seed)]
+        show(corpus, chosen)
 
 
 if __name__ == "__main__":
