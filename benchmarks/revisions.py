@@ -9,8 +9,7 @@ revision: 30 % of a lot are evaluated on, a fifth of the rest validates. MiniLM,
 learned once; from there each way goes on from its own last version:
 
 - retrain: from nothing, on every row there is, in `EPOCHS` epochs;
-- replay: from the last version, on the new rows and in each epoch as many old ones as there are new ones;
-- gentle: the same at half of LoRA's own learning rate;
+- replay: from the last version, on the new rows and in each epoch twice as many old ones, where there are so many;
 - no replay: from the last version, on the new rows alone;
 - replay all: from the last version, on every row.
 
@@ -45,13 +44,11 @@ from limpet.training.learning.settings import TrainingSettings
 LABELS_BY_LOT = {"reuters-r8": (4, 2, 2), "20newsgroups": (10, 5, 5)}
 LOTS_OF_ROWS = {"bbc-news": 4}
 """How many labels, or else how many lots of rows with all labels, arrive."""
-EPOCHS, WARM_EPOCHS, LENGTH = 7, 4, 48
-RETRAIN, REPLAY, GENTLE, NO_REPLAY, REPLAY_ALL = "retrain", "replay", "gentle", "no replay", "replay all"
-GENTLE_RATE = 1e-3
+EPOCHS, WARM_EPOCHS, LENGTH = 7, 3, 48
+RETRAIN, REPLAY, NO_REPLAY, REPLAY_ALL = "retrain", "replay", "no replay", "replay all"
 WAYS: dict[str, Callable[[int, int], TrainingSettings]] = {
     RETRAIN: lambda seed, new: TrainingSettings(epochs=EPOCHS, seed=seed),
-    REPLAY: lambda seed, new: TrainingSettings(epochs=WARM_EPOCHS, seed=seed, replay=new),
-    GENTLE: lambda seed, new: TrainingSettings(epochs=WARM_EPOCHS, seed=seed, replay=new, learning_rate=GENTLE_RATE),
+    REPLAY: lambda seed, new: TrainingSettings(epochs=WARM_EPOCHS, seed=seed, replay=2 * new),
     NO_REPLAY: lambda seed, new: TrainingSettings(epochs=WARM_EPOCHS, seed=seed, replay=0),
     REPLAY_ALL: lambda seed, new: TrainingSettings(epochs=WARM_EPOCHS, seed=seed),
 }
