@@ -1,6 +1,6 @@
 """Data that arrive bit by bit: warm starts with replay beside retraining on everything, on the same revisions.
 
-python benchmarks/revisions.py [--corpora reuters-r8,20newsgroups,bbc-news] [--seeds 0,1,2] [--rows 900]
+python benchmarks/revisions.py [--corpora reuters-r8,20newsgroups,bbc-news] [--seeds 0,1,2] [--rows 480]
                                [--results FILE] [--folder FOLDER]
 
 reuters-r8 arrives as 4 + 2 + 2 labels, 20newsgroups as 10 + 5 + 5, bbc-news as four lots of rows; `--rows` are
