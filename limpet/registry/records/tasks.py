@@ -190,7 +190,9 @@ def of_version(store: Store, version: VersionRecord | VersionDraft) -> TaskRecor
         NotFoundError: There is no such task.
     """
     with store.database.read() as session:
-        known = _revisions(session, find_task(session, version.task, removed=True))
+        # a draft may be of a task that was renamed while it was learned
+        named = current_names(session).get(version.task, version.task)
+        known = _revisions(session, find_task(session, named, removed=True))
     return next((record for record in known if record.data_digest == version.data_digest), known[0])
 
 

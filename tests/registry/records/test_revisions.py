@@ -13,6 +13,7 @@ from limpet.registry.cleanup.gc import collect
 from limpet.registry.records import log, tasks
 from limpet.registry.store import Store
 from limpet.registry.verification.verify import verify
+from limpet.registry.versions import diff, lineage
 from tests.registry.homes import Grow, a_task, add_version, revise
 
 HomeAfter = Callable[[Grow], Store]
@@ -43,6 +44,14 @@ def test_a_version_has_the_revision_that_it_was_learned_on(home: Store) -> None:
     newer = add_version(home, seed=2, data_digest=tasks.get(home, "news").data_digest)
     older = add_version(home, seed=3)
     assert [tasks.of_version(home, version).revision for version in (newer, older)] == [2, 1]
+
+
+def test_lineage_and_a_comparison_of_versions_name_their_revisions(home: Store) -> None:
+    newer = add_version(home, seed=2, data_digest=tasks.get(home, "news").data_digest)
+    assert [lineage.get(home, ref).revision for ref in ("news@1", newer.reference)] == [1, 2]
+    fields = {field.name: (field.a, field.b) for field in diff.compare(home, "news@1", newer.reference).fields}
+    assert fields["data.revision"] == (1, 2)
+    assert fields["data.examples.evaluation-r2"] == (None, 1)
 
 
 def test_the_same_revision_again_is_the_one_that_there_is(home: Store) -> None:
