@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from limpet.errors import NotFoundError
+from limpet.errors import NotFoundError, UsageError
 from limpet.forgetting.monitor.kept_predictions import KeptPredictions, ReadPredictions
 from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.records import evaluations, tasks
@@ -17,7 +17,8 @@ from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, TaskRecord, VersionRecord
 from limpet.training.batching.examples import Text
 from limpet.training.metrics.label_scores import LabelScore, confusions, entity_scores, label_scores
-from limpet.training.task_types import score
+from limpet.training.metrics.units import PERPLEXITY
+from limpet.training.task_types import metric, score
 
 __all__ = ["Confusion", "VersionErrors", "WrongAnswer", "find_errors", "version_errors"]
 
@@ -87,8 +88,16 @@ def version_errors(store: Store, version: VersionRecord, *, read: ReadPrediction
 
     Raises:
         NotFoundError: The version was never evaluated.
+        UsageError: Its task is scored by the probability of targets, and no answer is written for that.
         IntegrityError: Kept predictions are missing, corrupt or not those of the score.
     """
+    scored_by = tasks.of_version(store, version).definition.metric
+    if not _has_answers(scored_by):
+        raise UsageError(
+            f"{version.reference} is scored by {scored_by}, the probability of the targets: it has no answers that "
+            "could be wrong.",
+            f"limpet adapter show {version.reference}",
+        )
     errors = find_errors(store, version, read=read)
     if errors is None:
         raise NotFoundError(
@@ -99,9 +108,9 @@ def version_errors(store: Store, version: VersionRecord, *, read: ReadPrediction
 
 
 def find_errors(store: Store, version: VersionRecord, *, read: ReadPredictions) -> VersionErrors | None:
-    """Return what a version gets wrong as `version_errors` does; null where it was never evaluated."""
+    """Return what a version gets wrong as `version_errors` does; null where no answers of it are kept."""
     evaluated = _evaluated(store, version)
-    if evaluated is None:
+    if evaluated is None or not _has_answers(evaluated[0].definition.metric):
         return None
     task, parts = evaluated
     answers = [
@@ -131,6 +140,10 @@ def find_errors(store: Store, version: VersionRecord, *, read: ReadPredictions) 
         matrix=matrix,
         wrong=tuple(wrong),
     )
+
+
+def _has_answers(scored_by: str) -> bool:
+    return metric(scored_by).unit != PERPLEXITY
 
 
 def _evaluated(store: Store, version: VersionRecord) -> tuple[TaskRecord, dict[str, EvaluationRecord]] | None:

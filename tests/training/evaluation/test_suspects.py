@@ -73,6 +73,18 @@ def test_misplaced_labels_of_a_task_are_suspects_with_what_the_probe_says(home: 
     assert all(suspect.labels != ("rare",) for suspect in found.suspects)
 
 
+def test_of_several_labels_the_most_doubtful_one_decides(home: Home, tmp_path: Path) -> None:
+    home.task.add("marks", write_rows(tmp_path / "marks.jsonl", "multi-label", rows=120), type="multi-label")
+    found = home.task.suspects("marks")
+    assert found.suspects
+    confidences = [suspect.confidence for suspect in found.suspects]
+    assert confidences == sorted(confidences)
+    for suspect in found.suspects:
+        assert set(suspect.labels) != set(suspect.probe) <= set(TOPICS)
+        assert suspect.confidence == pytest.approx(1 - suspect.probe_confidence)
+        assert suspect.confidence < 0.5
+
+
 def test_a_task_without_labels_of_whole_texts_is_refused_before_the_base_is_loaded(
     home: Home, tmp_path: Path
 ) -> None:

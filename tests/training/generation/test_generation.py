@@ -64,6 +64,10 @@ def test_what_was_shown_is_written(tmp_path: Path, kind: str) -> None:
     assert task.definition.options["prompt"] == "Write the headline of the following text.\n\n{text}"
     version = home.adapter.show(learn(home, "full", epochs=25, learning_rate=3e-3))
     assert version.metrics["rouge-l-v2"] == version.metrics["score"] > 0.6
+    errors = home.adapter.errors("headlines")
+    assert errors.labels == errors.matrix == ()
+    assert all(wrong.predicted != wrong.target and wrong.text for wrong in errors.wrong)
+    assert errors.score == version.metrics["score"]
     (answer,) = home.predict("headlines", ["wave tide salt reef 60"])
     assert answer.answer == "wave tide"
     typed = ["predict", "headlines", "wave tide salt reef 60", "--home", str(home.path)]
@@ -117,6 +121,8 @@ def test_a_copy_is_validated_with_the_words_that_it_has_just_learned(tmp_path: P
     answering = Answering("full", files, files, length)
     again = measure(home.store, backbone, task, answering=answering, part=Part("validation"))
     assert version.metrics["validation_neg-perplexity"] == pytest.approx(again.score, abs=1e-6)
+    with pytest.raises(UsageError, match="no answers that could be wrong"):
+        home.adapter.errors(version.reference)
     assert version.metrics["history"][-1]["validation"] > version.metrics["history"][0]["validation"]
 
 

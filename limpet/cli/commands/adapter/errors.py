@@ -29,9 +29,11 @@ def show_errors(invocation: Invocation, adapter: Adapters, version: str, *, most
         shown = {"confusions": output.to_json(errors.confusions), "wrong": content["wrong"][:most]}
         output.emit(**content | {"wrong_examples": len(errors.wrong)} | shown)
         return
+    # a number, or a text, that is not the target's may be as good
+    how = "wrongly" if errors.labels else "otherwise than by their target"
     click.echo(
         f"{errors.version} answers {len(errors.wrong)} of {errors.examples} evaluation examples of {errors.task} "
-        f"wrongly ({errors.metric} {errors.score:.4f})"
+        f"{how} ({errors.metric} {errors.score:.4f})"
     )
     _show_labels(errors)
     _show_confusions(errors)
