@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from limpet.forgetting import strategies
 from limpet.forgetting.monitor.replacement_values import Replacement, latest
-from limpet.forgetting.render.tables import MISSING, Table, count, number, span
+from limpet.forgetting.render.tables import MISSING, Table, arm_column, count, number, span
 from limpet.forgetting.report.conclusion import arm_names, runs_of
 from limpet.forgetting.report.values import Report
 from limpet.registry.formats.json_values import JsonValue
@@ -83,7 +83,7 @@ def difference_table(report: Report) -> Table:
         for arm in report.arms
         for difference in arm.differences
     ]
-    columns = ("arm", "task", "first example", "examples", "likely cause")
+    columns = (arm_column(report), "task", "first example", "examples", "likely cause")
     return Table("answers that changed", columns, tuple(rows))
 
 

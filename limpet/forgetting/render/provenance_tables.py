@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from limpet.forgetting.metrics.forgetting import DEFINITIONS
-from limpet.forgetting.render.tables import UNDEFINED, Table, label, number, size
+from limpet.forgetting.render.tables import UNDEFINED, Table, arm_column, label, number, size
 from limpet.forgetting.report.values import Report
 from limpet.names import shown_method
 from limpet.registry.formats.json_values import JsonObject
@@ -102,7 +102,7 @@ def version_table(report: Report) -> Table:
         for arm in report.arms
         for version in arm.versions
     ]
-    return Table("versions", ("version", "arm", "method", "size", "created", "digest"), tuple(rows))
+    return Table("versions", ("version", arm_column(report), "method", "size", "created", "digest"), tuple(rows))
 
 
 def environment_table(environments: Sequence[Environment]) -> Table:

@@ -8,6 +8,7 @@ from limpet.forgetting.render.tables import (
     MISSING,
     Table,
     added,
+    arm_column,
     arrow,
     count,
     label,
@@ -22,7 +23,7 @@ from limpet.forgetting.render.tables import (
     without_empty,
 )
 from limpet.forgetting.report.arm_values import ArmReport
-from limpet.forgetting.report.conclusion import arm_names, mean_with_interval, runs_of
+from limpet.forgetting.report.conclusion import arm_names, called, mean_with_interval, runs_of
 from limpet.forgetting.report.values import Report
 from limpet.names import shown_method
 from limpet.registry.versions.costs import COMPARED
@@ -56,7 +57,7 @@ def metric_table(report: Report) -> Table:
     rows.append(("identical_predictions", *(identical(runs_of(report, name)) for name in names)))
     seeds = {name: len(runs_of(report, name)) for name in names}
     what = "t-interval over seeds" if any(count > 1 for count in seeds.values()) else "bootstrap over examples"
-    headers = [f"{name} ({count} seeds)" if count > 1 else name for name, count in seeds.items()]
+    headers = [f"{name} ({count} seeds)" if count > 1 else called(report, name) for name, count in seeds.items()]
     note = f"Higher is better, except for forgetting and intransigence. In brackets: 95 % interval, {what}."
     reasons = dict.fromkeys(arm.reason for arm in report.arms if arm.reason)
     note += "".join(f" Nothing is averaged over tasks where there is {reason}." for reason in reasons)
@@ -67,7 +68,7 @@ def drift_table(report: Report) -> Table:
     """Return for each arm whether its earlier tasks changed since they were learned."""
     rows = [
         (
-            entry.arm,
+            called(report, entry.arm),
             with_interval(*mean_with_interval(report, entry.arm, "bwt_gem")),
             number(entry.p_value, 4),
             number(entry.p_holm, 4),
@@ -80,7 +81,7 @@ def drift_table(report: Report) -> Table:
         "example's answers when learned and now, two-sided. With seeds: with the luck of training in it. By Holm: "
         "corrected for all tests of the report."
     )
-    columns = ("arm", "bwt_gem", "p-value", "p by Holm", "with seeds, p by Holm")
+    columns = (arm_column(report), "bwt_gem", "p-value", "p by Holm", "with seeds, p by Holm")
     return without_empty(Table("now less when learned", columns, tuple(rows), note))
 
 
@@ -163,7 +164,7 @@ def cost_table(report: Report) -> Table:
         for arm in report.arms
     ]
     columns = (
-        "arm",
+        arm_column(report),
         "method",
         "trained weights",
         "share",
@@ -188,7 +189,13 @@ def efficiency_table(report: Report) -> Table:
         )
         for arm in report.arms
     ]
-    columns = ("arm", "size", *(_COMPARED_NAMES[key] for key in COMPARED), "added latency", "when merged")
+    columns = (
+        arm_column(report),
+        "size",
+        *(_COMPARED_NAMES[key] for key in COMPARED),
+        "added latency",
+        "when merged",
+    )
     note = (
         "Size is a share of a full checkpoint; the next four are multiples of full fine-tuning on the same task and "
         "machine. Latency is that of one example, over the base alone."

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from limpet.forgetting.metrics.matrix import Row
 from limpet.forgetting.render.result_tables import identical
-from limpet.forgetting.render.tables import Table, mean, number, size, total, with_interval
+from limpet.forgetting.render.tables import Table, arm_column, mean, number, size, total, with_interval
 from limpet.forgetting.report.arm_values import ArmReport
-from limpet.forgetting.report.conclusion import arm_names, mean_with_interval, runs_of
+from limpet.forgetting.report.conclusion import arm_names, called, mean_with_interval, runs_of
 from limpet.forgetting.report.values import Report
 from limpet.training.task_types import unit_key
 
@@ -72,7 +72,7 @@ def summary_table(report: Report) -> Table:
         falls = largest_falls(report, runs)
         rows.append(
             (
-                name,
+                called(report, name),
                 with_interval(*mean_with_interval(report, name, "bwt_gem")),
                 "; ".join(fall.sentence() for fall in falls) or "none",
                 identical(runs),
@@ -82,7 +82,7 @@ def summary_table(report: Report) -> Table:
             )
         )
     columns = (
-        "arm",
+        arm_column(report),
         "bwt_gem",
         "largest fall in one step",
         "earlier answers identical",

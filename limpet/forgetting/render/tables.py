@@ -14,6 +14,7 @@ __all__ = [
     "UNDEFINED",
     "Table",
     "added",
+    "arm_column",
     "arrow",
     "count",
     "label",
@@ -125,9 +126,14 @@ def mean(values: Iterable[float | None]) -> float | None:
     return sum(defined) / len(defined) if defined else None
 
 
+def arm_column(report: Report) -> str:
+    """Return the head of the column that says which arm; a home that grows has none."""
+    return "of" if any(arm.of_home for arm in report.arms) else "arm"
+
+
 def label(report: Report, arm: ArmReport) -> str:
     """Return an arm's name, with its seed only where it has several."""
-    return arm.name if len([other for other in report.arms if other.name == arm.name]) == 1 else arm.label
+    return arm.called if len([other for other in report.arms if other.name == arm.name]) == 1 else arm.label
 
 
 def without_empty(table: Table) -> Table:

@@ -33,6 +33,7 @@ def arm_report(evidence: ArmRunEvidence) -> ArmReport:
         intervals=_intervals(evidence),
         identical_predictions=_identical(evidence),
         answers_kept=_answers_kept(evidence),
+        of_home=bool(evidence.answering_since),
         negative_flip_rate=tuple(_flip_rate(evidence, task, metrics.negative_flip_rate) for task in earlier),
         positive_flip_rate=tuple(_flip_rate(evidence, task, metrics.positive_flip_rate) for task in earlier),
         mcnemar=tuple(entry for task in earlier if (entry := _mcnemar(evidence, task)) is not None),

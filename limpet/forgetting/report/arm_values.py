@@ -148,6 +148,7 @@ class ArmReport:
     progress has fewer rows than columns, and `metrics` are then those of the tasks learned so far. A home that grows
     has a row for each addition, `versions`, and `answering` are those that answer now, each since the step in
     `answering_since`; of a stream they are all.
+    `of_home` says that it is a home that grows, and no arm of a stream.
     `answers_kept` says whether each version repeats what it answered at first, whatever took another's place.
     `negative_flip_rate`, `positive_flip_rate` and `mcnemar` have one entry for each earlier task, in task
     order. `differences` has, for each earlier task that is not answered as when it was learned though its weights
@@ -181,6 +182,7 @@ class ArmReport:
     answering: tuple[VersionReport, ...] = ()
     answering_since: tuple[int, ...] = ()
     answers_kept: bool | None = None
+    of_home: bool = False
     reason: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -201,8 +203,13 @@ class ArmReport:
 
     @property
     def label(self) -> str:
-        """The arm's name with its seed."""
-        return f"{self.name}, seed {self.seed}"
+        """The arm's name with its seed; a home that grows has neither."""
+        return self.called if self.of_home else f"{self.name}, seed {self.seed}"
+
+    @property
+    def called(self) -> str:
+        """The arm's name, for people."""
+        return "the home" if self.of_home else self.name
 
     def to_json(self) -> JsonObject:
         """Return the arm as the contract has it: versions by reference, null where undefined."""

@@ -26,6 +26,7 @@ from limpet.training import methods
 
 __all__ = [
     "arm_names",
+    "called",
     "conclusion",
     "forgot",
     "is_reference",
@@ -96,6 +97,11 @@ def runs_of(report: Report, name: str) -> list[ArmReport]:
     return [arm for arm in runs if len(arm.matrix) == farthest]
 
 
+def called(report: Report, name: str) -> str:
+    """Return what people call an arm; a home that grows is no arm."""
+    return runs_of(report, name)[0].called
+
+
 def mean_of(runs: Sequence[ArmReport], key: str) -> float | None:
     """Return the mean of a metric over seeds; None where it is undefined for one of them."""
     defined = [value for arm in runs if (value := arm.metrics[key]) is not None]
@@ -153,20 +159,25 @@ def _drift_of(report: Report, name: str) -> Drift | None:
 
 
 def _stability(report: Report, name: str) -> str:
-    runs = runs_of(report, name)
+    runs, backward, drift = runs_of(report, name), _backward(report, name), _drift_of(report, name)
+    called = runs[0].called
+    said = _stability_of(called, runs, backward, drift=drift)
+    return f"The{said.removeprefix('the')}" if said.startswith("the home") else said
+
+
+def _stability_of(name: str, runs: Sequence[ArmReport], backward: str, *, drift: Drift | None) -> str:
     if all(arm.identical_predictions for arm in runs):
         kept = "every earlier task is predicted exactly as when it was learned"
-        return f"{name} forgot nothing: {kept}{_in_brackets(_backward(report, name))}."
+        return f"{name} forgot nothing: {kept}{_in_brackets(backward)}."
     changed = ", though some predictions changed" if any(arm.identical_predictions is False for arm in runs) else ""
     differences = [difference for arm in runs for difference in arm.differences]
     if differences:
         return f"{name} does not answer as it did, though nothing should have changed. {differences[0].sentence()}."
     if runs[0].reason:
         return f"Whether {name} forgot can't be said in one number ({runs[0].reason}){changed}.{_worst(runs)}"
-    drift = _drift_of(report, name)
     if drift is None:
         return f"Whether {name} forgot can't be said: an earlier task was not evaluated again."
-    measured = _in_brackets(f"{_backward(report, name)}, {_with_p(drift.p_holm, drift.seeds_p_holm)}")
+    measured = _in_brackets(f"{backward}, {_with_p(drift.p_holm, drift.seeds_p_holm)}")
     if not is_shown(drift.p_holm):
         return f"No forgetting was shown for {name} on average{measured}{changed}.{_worst(runs)}"
     verb = "forgot" if drift.bwt_gem < 0 else "gained on earlier tasks"
@@ -310,7 +321,8 @@ def _caveats(report: Report) -> list[str]:
     elif report.base.unchanged:
         caveats.append("The base's digest was unchanged after every step that must not touch it.")
     if len({arm.seed for arm in report.arms}) == 1:
-        caveats.append("One seed: the intervals cover the choice of examples, not the luck of training.")
+        once = "Every version was trained once" if report.arms[0].of_home else "One seed"
+        caveats.append(f"{once}: the intervals cover the choice of examples, not the luck of training.")
     corrected = [drift.p_holm for drift in report.drifts] + [comparison.p_holm for comparison in report.comparisons]
     if any(p_value is not None for p_value in corrected):
         caveats.append(

@@ -95,7 +95,9 @@ class Report:
     def _repr_html_(self) -> str:
         tables = [
             html_table(
-                f"{self.stream}, {arm.name}, seed {arm.seed}: scores after each step",
+                f"{self.stream}: scores after each addition"
+                if arm.of_home
+                else f"{self.stream}, {arm.label}: scores after each step",
                 ("after", *arm.tasks),
                 ((version.reference, *row) for version, row in zip(arm.versions, arm.matrix, strict=False)),
             )
