@@ -99,7 +99,7 @@ def runs_of(report: Report, name: str) -> list[ArmReport]:
 
 def called(report: Report, name: str) -> str:
     """Return what people call an arm; a home that grows is no arm."""
-    return runs_of(report, name)[0].called
+    return next((arm.called for arm in report.arms if arm.name == name), name)
 
 
 def mean_of(runs: Sequence[ArmReport], key: str) -> float | None:
