@@ -152,7 +152,7 @@ def _evaluated(store: Store, version: VersionRecord) -> tuple[TaskRecord, dict[s
     for evaluation in evaluations.full(store, version.reference, version.reference):
         newest.setdefault(evaluation.data_digest, evaluation)
     own = tasks.of_version(store, version)
-    later = [task for task in tasks.revisions(store, version.task) if task.revision > own.revision]
+    later = [task for task in tasks.revisions(store, version.task, past=True) if task.revision > own.revision]
     for task in (*reversed(later), own):
         digests = {split.name: split.digest for split in task.evaluation_parts}
         if all(digest in newest for digest in digests.values()):
