@@ -83,3 +83,17 @@ def test_errors_are_shown_label_by_label_and_example_by_example(grown: Limpet) -
     assert tables[1][0].startswith("right, down; predicted, across")
     assert tables[2][0].split() == ["row", "right", "predicted", "text"]
     assert "learned on" in grown.ok("adapter", "show", "place@1").stdout
+
+
+def test_the_rows_of_a_removed_task_are_said_to_be_gone_and_leave_no_file_and_its_errors_stay(
+    copy: Limpet, tmp_path: Path
+) -> None:
+    copy.ok("task", "remove", "place", "--reason", "merged", "--yes")
+    copy.ok("gc", "--yes", "--grace", "0s")
+    outcome = copy("task", "rows", "place@1", "--out", tmp_path / "rows.csv", "--json")
+    assert outcome.code == 3
+    assert "merged" in outcome.error["message"]
+    assert not (tmp_path / "rows.csv").exists()
+    errors = copy.ok("adapter", "show", "place@1", "--errors", "--json").json
+    assert errors["wrong_examples"] == len(errors["wrong"]) or len(errors["wrong"]) == 10
+    assert {wrong["text"] for wrong in errors["wrong"]} == {None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from limpet.errors import NotFoundError
@@ -38,7 +38,7 @@ class Row:
 
 
 def read_rows(store: Store, task: TaskRecord, split: str, *, first: int = 1) -> Iterator[Row]:
-    """Give the rows of a task's split in their order.
+    """Return the rows of a task's split in their order, one by one.
 
     Args:
         store: The home.
@@ -47,7 +47,7 @@ def read_rows(store: Store, task: TaskRecord, split: str, *, first: int = 1) -> 
         first: The row to begin with, from 1.
 
     Raises:
-        NotFoundError: The task has no such split.
+        NotFoundError: The task has no such split, or was removed, and its rows with it.
         IntegrityError: The split's bytes are missing or changed.
     """
     names = [record.name for record in task.splits]
@@ -55,14 +55,24 @@ def read_rows(store: Store, task: TaskRecord, split: str, *, first: int = 1) -> 
         raise NotFoundError(
             f"The task {task.name!r} has no split {split!r}, but {', '.join(names)}.", f"--split {names[0]}"
         )
+    digest = task.split(split).digest
+    if task.removed is not None and not store.blobs.exists(digest):
+        raise NotFoundError(
+            f"The task {task.name!r} was removed by {task.removed.actor} on {task.removed.created_at[:10]}: "
+            f"{task.removed.reason}. Its rows went at a limpet gc.",
+            "limpet task list",
+        )
+    # whatever is wrong is known before anybody opens a file for the rows
+    return _rows(task, store.blobs.read(digest).splitlines(), max(first, 1))
+
+
+def _rows(task: TaskRecord, lines: Sequence[bytes], first: int) -> Iterator[Row]:
     kind = task_type(task.definition.type)
-    lines = store.blobs.read(task.split(split).digest).splitlines()
-    for at in range(max(first, 1) - 1, len(lines)):
-        row = json.loads(lines[at])
-        plain = kind.plain(row[kind.key], task.labels)
+    for number, line in enumerate(lines[first - 1 :], first):
+        content = json.loads(line)
+        plain = kind.plain(content[kind.key], task.labels)
         target = list(plain) if isinstance(plain, tuple) else plain
-        labels = tuple(dict.fromkeys(kind.labels_of(plain)))
-        yield Row(at + 1, kind.example(row).text, kind.key, target, labels)
+        yield Row(number, kind.example(content).text, kind.key, target, tuple(dict.fromkeys(kind.labels_of(plain))))
 
 
 def examples_of_labels(store: Store, task: TaskRecord, split: str, *, most: int) -> dict[str, list[Row]]:
