@@ -278,6 +278,9 @@ def test_aliases_are_set_moved_and_removed_as_in_the_registry(home: Store) -> No
     model = there.client.get_registered_model("limpet-bbc-news")
     number = there.numbers("limpet-bbc-news")["bbc-news@3"]
     assert {alias: int(n) for alias, n in model.aliases.items()} == {"production": number}
+    aliases.unpromote(home, "bbc-news", "production", reason="worse")
+    assert sync.sync(home).pushed == {"aliases": 1}
+    assert there.client.get_registered_model("limpet-bbc-news").aliases == {}
 
 
 def test_an_alias_that_mlflow_reserves_gets_a_legal_name_and_a_note(home: Store) -> None:

@@ -296,6 +296,21 @@ def test_every_version_that_another_took_the_place_of_is_reported(news: Home) ->
     assert entry["lost_examples"] == [16, 17]
 
 
+def test_where_production_was_taken_off_the_newest_has_answered_since(news: Home) -> None:
+    store = news.store
+    aliases.unpromote(store, NEWS, "production", reason="for a while")
+    fourth = add_version(store, NEWS, add_base(store), news.path, seed=9)
+    row = {NEWS: evaluate(store, fourth, first(17))}
+    (arm,) = streams.arm_runs(store, streams.HOME_STREAM)
+    streams.add_step(store, arm.id, None, version=fourth.reference, base_unchanged=True, row=row)
+    one, two, three, four = (f"{NEWS}@{n}" for n in (1, 2, 3, 4))
+    made = build_report(store, "home")
+    pairs = [(one, two), (two, three), (three, one), (one, three), (three, four)]
+    assert [(entry.old, entry.new) for entry in made.replaced] == pairs
+    # the third addition answered before the fourth came, and not the first, which was in production before
+    assert [row[0] for row in made.arms[0].matrix] == [0.9, 0.8, 0.95, 0.85]
+
+
 def test_lost_examples_stand_in_every_form_of_the_report(news: Home) -> None:
     news.adapter.promote(f"{NEWS}@2", "production")
     made = build_report(news.store, "home")
