@@ -19,7 +19,7 @@ Face = TypeVar("Face")
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-_LIBRARIES = r"(transformers|peft|accelerate|torch|datasets|huggingface_hub|mlflow|alembic|safetensors)(\.|$)"
+_LIBRARIES = r"(transformers|peft|accelerate|torch|datasets|huggingface_hub|mlflow|alembic|safetensors|tqdm)(\.|$)"
 _lock = threading.Lock()
 _inside = 0
 _added: list[object] = []

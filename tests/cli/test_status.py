@@ -46,6 +46,12 @@ def test_what_is_due_has_a_command_to_type(copy: Limpet, tmp_path: Path) -> None
     assert "place@1, wet@1, place@2 are not in the MLflow mirror yet" in shown
 
 
+def test_a_revision_that_is_newer_than_what_serves_is_due(copy: Limpet, tmp_path: Path) -> None:
+    copy.ok("task", "revise", "wet", "--data", tiny_csv(tmp_path / "more.csv", labels=("sea", "rock"), seed=5))
+    assert kinds(copy) == {"revision": "limpet train wet --from wet@1"}
+    assert "wet@r2 is newer than what serves: wet@1 was learned on wet@r1" in copy.ok("status").stdout
+
+
 def test_a_home_of_nothing_has_a_status(new: Limpet) -> None:
     new.ok("init", "--mlflow", "off")
     assert "sample:minilm (not fetched yet)" in new.ok("status").stdout

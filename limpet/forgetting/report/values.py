@@ -90,7 +90,8 @@ class Report:
     removed: Mapping[str, Tombstone] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"<Report of {self.stream}: {len(self.tasks)} tasks, {len(self.arms)} arms>"
+        names = ", ".join(task.name for task in self.tasks)
+        return f"<Report of {self.stream}: {names or 'no task'}>"
 
     def _repr_html_(self) -> str:
         tables = [
