@@ -9,7 +9,7 @@ from limpet.registry.records.rows import names_of, subjects
 from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now
 
-__all__ = ["REGISTERED", "find", "first", "forget_all", "keep", "unsent_versions"]
+__all__ = ["REGISTERED", "find", "forget_all", "keep", "names", "unsent_versions"]
 
 REGISTERED = "registered:"
 """What stands before a version's reference in the key of its entry in MLflow's model registry."""
@@ -22,11 +22,11 @@ def find(store: Store, key: str) -> tuple[str, str] | None:
         return None if row is None else (row.mlflow_id, row.content_digest)
 
 
-def first(store: Store, name: str) -> str:
-    """Return `news@3`, or `news`, with the first name that its task had: what MLflow was told stays under it."""
+def names(store: Store, name: str) -> tuple[str, ...]:
+    """Return `news@3`, or `news`, by each name that its task had: what MLflow was told stays under the first."""
     # asked anew each time: a sync takes minutes, in which a task may be renamed
     with store.database.read() as session:
-        return subjects(session, name)[0]
+        return subjects(session, name)
 
 
 def keep(store: Store, key: str, mlflow_id: str, *, content_digest: str) -> None:

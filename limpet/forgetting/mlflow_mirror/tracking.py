@@ -122,7 +122,11 @@ class Tracking:
 
     def first(self, name: str) -> str:
         """Return `news@3`, or `news`, with the first name of its task: a task that was renamed is mirrored once."""
-        return sent_items.first(self.store, name)
+        return sent_items.names(self.store, name)[0]
+
+    def was_renamed(self, task: str) -> bool:
+        """Tell whether a task ever had another name."""
+        return len(sent_items.names(self.store, task)) > 1
 
     def key(self, key: str) -> str:
         """Return a key as MLflow was told it first, whatever the task that it names is called now."""

@@ -283,6 +283,9 @@ def _registered_model(tracking: Tracking, task: str) -> str:
     key = f"task:{task}"
     if known := tracking.known(key):
         return known if tracking.unchanged(key, task) else _rename_model(tracking, known, task)
+    # looked up anew, it may have the name that the task had at the last sync
+    if found := tracking.client.search_registered_models(tracking.filter(key), max_results=1):
+        return _rename_model(tracking, found[0].name, task)
     tags = tracking.tags(key, {"limpet.task": task})
     name = f"limpet-{task}"
     # another home on the same server may have taken the name
@@ -330,9 +333,7 @@ def _described(task: str) -> str:
 def push_name(tracking: Tracking, version: VersionRecord) -> None:
     """Say on what MLflow has of a version what the version is called now, where its task was ever renamed."""
     key = f"named:{version.reference}"
-    if (tracking.first(version.reference) == version.reference and not tracking.known(key)) or tracking.unchanged(
-        key, version.reference
-    ):
+    if not tracking.was_renamed(version.task) or tracking.unchanged(key, version.reference):
         return
     model = logged_model(tracking, version.reference, None)
     tracking.client.set_logged_model_tags(model, {_VERSION: version.reference})

@@ -320,25 +320,32 @@ def test_a_deleted_version_says_so_in_mlflow_and_keeps_its_number(
     assert origin.mlflow_model in {model.model_id for model in there.models()}
 
 
-def test_a_task_that_was_renamed_is_mirrored_once_under_its_new_name(home: Store) -> None:
-    aliases.promote(home, "bbc-news@1", "production", reason="kept every answer")
-    sync.sync(home)
-    before, origin = mlflow_of(home).everything(), lineage.get(home, "bbc-news@1")
-    rename(home, "bbc-news", "headlines")
-    assert sent_items.unsent_versions(home) == []
-    sync.sync(home)
-    there = mlflow_of(home)
+def test_a_task_that_was_renamed_is_mirrored_once_under_its_new_name(store: Store, tmp_path: Path) -> None:
+    base = add_base(store)
+    add_task(store, "bbc-news")
+    streams.extend(store, streams.HOME_STREAM, "bbc-news", base_digest=base.digest)
+    growth = ArmDraft("isolated", strategy="isolated", method="any", seed=0, settings={})
+    first, _ = (add_version(store, "bbc-news", base, tmp_path, seed=seed) for seed in range(2))
+    add_step(store, streams.arm_run(store, streams.HOME_STREAM, growth), [first], [19])
+    aliases.promote(store, "bbc-news@1", "production", reason="kept every answer")
+    sync.sync(store)
+    before, origin = mlflow_of(store).everything(), lineage.get(store, "bbc-news@1")
+    rename(store, "bbc-news", "headlines")
+    assert sent_items.unsent_versions(store) == []
+    sync.sync(store)
+    there = mlflow_of(store)
     assert there.everything() == before
-    assert set(there.numbers("limpet-headlines")) == {"headlines@1", "headlines@2"}
+    assert there.numbers("limpet-headlines") == {"headlines@1": 1, "headlines@2": 2}
     assert there.numbers("limpet-bbc-news") == {}
     renamed = there.client.get_registered_model("limpet-headlines")
-    assert renamed.tags["limpet.task"] == "headlines" and renamed.aliases == {"production": "1"}
-    assert {"headlines@1", "headlines@2"} < {model.tags["limpet.version"] for model in there.models()}
-    assert replace(lineage.get(home, "headlines@1"), version=origin.version) == origin
+    assert renamed.tags["limpet.task"] == "headlines"
+    assert {alias: int(number) for alias, number in renamed.aliases.items()} == {"production": 1}
+    assert {model.tags["limpet.version"] for model in there.models()} == {"headlines@1", "headlines@2"}
+    assert replace(lineage.get(store, "headlines@1"), version=origin.version) == origin
     # and back, and looked up anew
-    rename(home, "headlines", "bbc-news")
-    sync.sync(home, again=True)
-    assert set(there.numbers("limpet-bbc-news")) == {"bbc-news@1", "bbc-news@2"}
+    rename(store, "headlines", "bbc-news")
+    sync.sync(store, again=True)
+    assert there.numbers("limpet-bbc-news") == {"bbc-news@1": 1, "bbc-news@2": 2}
     assert there.everything() == before
 
 
