@@ -78,7 +78,7 @@ class GateError(LimpetError):
         message: Which rules, and by how much.
         hint: The next command to type.
         outcome: What was measured all the same: of an addition a `limpet.home.Trained`, of `Home.gate` a
-            `limpet.home.gate_report.GateReport`, of an alias that did not move a `limpet.home.Refused`.
+            `limpet.forgetting.gate.gate_report.GateReport`, of an alias that did not move a `limpet.home.Refused`.
     """
 
     exit_code = 6

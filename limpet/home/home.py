@@ -28,11 +28,11 @@ from limpet.registry.store import Store
 from limpet.registry.system.text_checks import check_reason
 
 if TYPE_CHECKING:
+    from limpet.forgetting.gate.gate_report import GateReport
     from limpet.forgetting.gate.rules import GateRules
     from limpet.forgetting.mlflow_mirror.sync import MirrorReport
     from limpet.forgetting.monitor.elsewhere import Elsewhere
     from limpet.forgetting.report.values import Report
-    from limpet.home.gate_report import GateReport
     from limpet.home.results import MethodInfo, MethodSettings, Trained
     from limpet.home.status import HomeStatus
     from limpet.home.verification import Verification

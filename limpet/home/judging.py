@@ -23,9 +23,9 @@ from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.system.text_checks import without_stop
 
 if TYPE_CHECKING:
+    from limpet.forgetting.gate.gate_report import GateReport
     from limpet.forgetting.report.arm_values import ArmReport
     from limpet.home.context import HomeContext
-    from limpet.home.gate_report import GateReport
     from limpet.registry.values import VersionRecord
     from limpet.training.progress import Progress
 
@@ -75,9 +75,9 @@ def judge_stream(context: HomeContext, stream: str | None, rules: GateRules) -> 
 
     In a home, the newest addition counts as what answers for its task, unless somebody decided otherwise since.
     """
+    from limpet.forgetting.gate.gate_report import GateReport
     from limpet.forgetting.report import home_growth
     from limpet.forgetting.report.build import build_report
-    from limpet.home.gate_report import GateReport
 
     known = streams.get(context.store, stream) if stream else streams.latest(context.store)
     is_home = known.name == streams.HOME_STREAM

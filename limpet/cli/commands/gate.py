@@ -11,8 +11,8 @@ from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.errors import GateError, UsageError
 
 if TYPE_CHECKING:
+    from limpet.forgetting.gate.gate_report import GateReport
     from limpet.forgetting.gate.rules import GateRules
-    from limpet.home.gate_report import GateReport
 
 __all__ = ["command"]
 
@@ -52,8 +52,8 @@ def command(
     moved last. Rules come from [gate] in limpet.toml; options win over it. It shows each rule with what was measured.
     """
     home = invocation.open()
+    from limpet.forgetting.gate.gate_report import GateReport
     from limpet.forgetting.gate.parse import has_rule, read_rules, with_limits
-    from limpet.home.gate_report import GateReport
 
     rules = with_limits(read_rules(home.path), limits, require_identical)
     if not has_rule(rules):
