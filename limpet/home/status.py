@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from limpet.errors import LimpetError, NotFoundError
 from limpet.first_few import first_few
-from limpet.forgetting.mlflow_mirror import sent_items
+from limpet.forgetting.mlflow_mirror import sent_items, state
 from limpet.registry.blobs.local import LocalBlobs
 from limpet.registry.cleanup.gc import collect
 from limpet.registry.formats.html_table import html_table
@@ -151,7 +151,13 @@ def _revision_due(store: Store, version: VersionRecord) -> Iterator[Due]:
 
 
 def _mirror_due(store: Store) -> Iterator[Due]:
-    if store.settings.mlflow != "off" and (unsent := sent_items.unsent_versions(store)):
+    stands = state.read(store)
+    # a process that works on it now sends everything
+    if store.settings.mlflow == "off" or stands.running:
+        return
+    if warning := stands.warning():
+        yield Due("mirror", warning, "limpet ui")
+    elif unsent := sent_items.unsent_versions(store):
         verb = "is" if len(unsent) == 1 else "are"
         yield Due("mirror", f"{first_few(unsent, 3)} {verb} not in the MLflow mirror yet", "limpet ui --sync")
 
