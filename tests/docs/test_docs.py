@@ -172,6 +172,8 @@ def test_the_page_of_the_life_cycle_does_what_it_says(shell: Shell) -> None:
     assert "by ada: labels were wrong" in text["tombstone"]
     assert "removed 1 version and " in text["removed"]
     assert "note by ada" in text["version"]
+    gone = (shell.folder / "task-gone.txt").read_text(encoding="utf-8")
+    assert "The task 'support' was removed by ada on 20" in gone and gone.count("handed over") == 1
     assert [line.split()[3] for line in text["log"].splitlines()[1:]] == ["note", "tag", "tag"]
 
 
