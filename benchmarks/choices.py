@@ -48,7 +48,7 @@ class Job:
 def train(job: Job) -> tuple[float, float]:
     """Learn a task as `limpet train` does; seconds of training, and the best validation score."""
     from limpet.training.learning.learn import learn
-    from limpet.training.learning.run_folder import discard
+    from limpet.training.learning.runs.run_folder import discard
     from limpet.training.learning.settings import TrainingSettings
     from limpet.training.learning.training_run import TrainingRun
 

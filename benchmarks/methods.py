@@ -280,7 +280,7 @@ def learn_once(home: Home, plan: Plan, task: str, *, arm: Arm, rate: float, seed
     """Learn without registering; what validation said, epoch by epoch."""
     from limpet.errors import TrainingError
     from limpet.training.learning.learn import learn as learn_task
-    from limpet.training.learning.run_folder import discard
+    from limpet.training.learning.runs.run_folder import discard
     from limpet.training.learning.training_run import TrainingRun
 
     started, record = time.time(), home.task.show(task)

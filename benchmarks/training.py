@@ -41,7 +41,7 @@ def train_limpet(job: TrainingJob) -> Run:
     """Learn a task as `limpet train` does, and score it on the evaluation split."""
     from limpet.forgetting.monitor.monitor import Part, measure
     from limpet.training.learning.learn import learn
-    from limpet.training.learning.run_folder import discard
+    from limpet.training.learning.runs.run_folder import discard
     from limpet.training.learning.settings import TrainingSettings
     from limpet.training.learning.training_run import TrainingRun
     from limpet.training.model.task_model import Answering

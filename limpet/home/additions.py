@@ -86,7 +86,7 @@ def train(
         from limpet.training import methods
         from limpet.training.data.stored_splits import read_once
         from limpet.training.learning.learn import learn
-        from limpet.training.learning.run_folder import Start, discard
+        from limpet.training.learning.runs.run_folder import Start, discard
         from limpet.training.learning.settings import TrainingSettings
         from limpet.training.learning.training_run import TrainingRun
         from limpet.training.model.fast_paths import describe
@@ -291,7 +291,7 @@ def _resumed(
     context: HomeContext, task: str, settings: TrainingSettings | None, *, progress: Progress
 ) -> tuple[TrainingSettings | None, Beginning | None]:
     """Return the settings and the beginning of the interrupted run; null for both where there is none."""
-    from limpet.training.learning.run_folder import unfinished_run
+    from limpet.training.learning.runs.run_folder import unfinished_run
 
     try:
         found, parent = unfinished_run(context.store, task)

@@ -29,8 +29,8 @@ from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.evaluation.latency import LONG_SECONDS
 from limpet.training.learning.learn import learn
-from limpet.training.learning.run_folder import discard
-from limpet.training.learning.run_lock import alone_in
+from limpet.training.learning.runs.run_folder import discard
+from limpet.training.learning.runs.run_lock import alone_in
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.progress import SILENT, Progress

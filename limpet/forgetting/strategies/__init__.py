@@ -22,7 +22,7 @@ from limpet.forgetting.strategies._context import Context, stage
 from limpet.registry.values import Role, TaskRecord
 
 if TYPE_CHECKING:
-    from limpet.training.learning.run_folder import Staged, Start
+    from limpet.training.learning.runs.run_folder import Staged, Start
 
 __all__ = ["Context", "Strategy", "check_task_type", "get", "names", "resolve_settings", "stage"]
 

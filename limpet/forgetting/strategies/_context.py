@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from limpet.registry.values import TaskRecord
     from limpet.training.base.backbone import Backbone
     from limpet.training.learning.joint_training import JointTraining
-    from limpet.training.learning.run_folder import Staged, Start
+    from limpet.training.learning.runs.run_folder import Staged, Start
     from limpet.training.learning.settings import TrainingSettings
     from limpet.training.learning.training_run import TrainingRun
     from limpet.training.progress import Progress

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from limpet.registry.formats.json_values import JsonObject
     from limpet.registry.values import TaskRecord
-    from limpet.training.learning.run_folder import Staged, Start
+    from limpet.training.learning.runs.run_folder import Staged, Start
 
 __all__ = ["STRATEGY", "Ewc", "QuadraticPenalty", "fisher"]
 

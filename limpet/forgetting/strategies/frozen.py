@@ -9,7 +9,7 @@ from limpet.forgetting.strategies._context import Context, run_of
 from limpet.forgetting.strategies._defaults import StrategyDefaults
 
 if TYPE_CHECKING:
-    from limpet.training.learning.run_folder import Staged, Start
+    from limpet.training.learning.runs.run_folder import Staged, Start
 
 __all__ = ["STRATEGY", "Frozen"]
 

@@ -10,7 +10,7 @@ from limpet.forgetting.strategies._defaults import StrategyDefaults
 from limpet.registry.values import Role
 
 if TYPE_CHECKING:
-    from limpet.training.learning.run_folder import Staged, Start
+    from limpet.training.learning.runs.run_folder import Staged, Start
 
 __all__ = ["STRATEGY", "Isolated"]
 

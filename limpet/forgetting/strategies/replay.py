@@ -11,7 +11,7 @@ from limpet.forgetting.strategies._replay_buffer import SELECTIONS, buffered
 from limpet.forgetting.strategies.sequential import Sequential
 
 if TYPE_CHECKING:
-    from limpet.training.learning.run_folder import Staged, Start
+    from limpet.training.learning.runs.run_folder import Staged, Start
 
 __all__ = ["STRATEGY", "Replay"]
 

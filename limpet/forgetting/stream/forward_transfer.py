@@ -15,7 +15,7 @@ from limpet.registry.values import EvaluationRecord, TaskRecord, VersionRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.evaluation.class_means import has_class_means
-from limpet.training.learning.run_folder import Start, discard
+from limpet.training.learning.runs.run_folder import Start, discard
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.stage_class_means import stage_class_means
 from limpet.training.learning.training_run import TrainingRun

@@ -29,7 +29,7 @@ from limpet.training.data.reading.sample_corpora import CORPORA
 from limpet.training.data.stored_splits import read_once
 from limpet.training.data.task_request import TaskRequest
 from limpet.training.evaluation.general_ability import AbilityTask
-from limpet.training.learning.run_folder import Staged, Start, discard
+from limpet.training.learning.runs.run_folder import Staged, Start, discard
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.metrics.units import mean_ranks
 from limpet.training.model.task_model import Answering

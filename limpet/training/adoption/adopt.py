@@ -35,8 +35,8 @@ from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.base.locate import is_called
 from limpet.training.data.stored_splits import read_split
-from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_task import fit_task
+from limpet.training.learning.runs.checkpoint import Checkpoint
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.model.head_files import build_head, load_head, save_head, write_labels

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.inference import run_batches
-from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.loop import Fitted, Validation, fit
 from limpet.training.learning.objectives import Replay, TaskLoss
+from limpet.training.learning.runs.checkpoint import Checkpoint
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.learning.validation import ValidationSplit
 from limpet.training.model.feature_cache import Features, HeadModel, cache_path, extract

@@ -13,11 +13,11 @@ from limpet.training.batching.examples import Example
 from limpet.training.batching.inference import run_batches
 from limpet.training.data.replayed_rows import Replayed, ReplayTerms, replay_rows
 from limpet.training.data.stored_splits import read_split
-from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_head import fit_head
 from limpet.training.learning.joint_training import NO_JOINT, JointTask
 from limpet.training.learning.loop import Fitted, Validation, fit
 from limpet.training.learning.objectives import Mixture, Replay, TaskLoss
+from limpet.training.learning.runs.checkpoint import Checkpoint
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.learning.validation import ValidationSplit
 from limpet.training.model.frozen_layer_cache import add_frozen_states

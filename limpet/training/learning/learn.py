@@ -21,12 +21,12 @@ from limpet.training.data.overlong import cut
 from limpet.training.data.stored_splits import read_split
 from limpet.training.heads import Head
 from limpet.training.learning import peak_memory
-from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_task import fit_task, measure_untrained
 from limpet.training.learning.loop import Fitted
 from limpet.training.learning.new_labels import place_new_labels
 from limpet.training.learning.peak_memory import PeakMemory
-from limpet.training.learning.run_folder import (
+from limpet.training.learning.runs.checkpoint import Checkpoint
+from limpet.training.learning.runs.run_folder import (
     Staged,
     find_staged,
     joint_folder,
@@ -34,7 +34,7 @@ from limpet.training.learning.run_folder import (
     write_draft,
     write_record,
 )
-from limpet.training.learning.run_lock import alone_in
+from limpet.training.learning.runs.run_lock import alone_in
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.model.fast_paths import fast_paths
 from limpet.training.model.head_files import build_head, grow_head, load_head, save_head, write_labels

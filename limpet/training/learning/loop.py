@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from limpet.errors import InterruptedRunError, TrainingError
-from limpet.training.learning.checkpoint import Checkpoint, LoopState
+from limpet.training.learning.runs.checkpoint import Checkpoint, LoopState
 from limpet.training.learning.weight_decay import decayed_names
 from limpet.training.metrics.units import mean_ranks
 from limpet.training.progress import Progress

@@ -11,7 +11,7 @@ from limpet.registry.values import VersionDraft
 from limpet.training import methods
 from limpet.training.base.environment import current_environment
 from limpet.training.evaluation.class_means import class_means
-from limpet.training.learning.run_folder import Staged, read_staged, run_folder, write_draft
+from limpet.training.learning.runs.run_folder import Staged, read_staged, run_folder, write_draft
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.model.head_files import save_head, write_labels
 

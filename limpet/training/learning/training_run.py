@@ -20,7 +20,7 @@ from limpet.training.base.precision import resolve_dtype
 from limpet.training.batching.batches import PAD_TO, max_tokens_per_microbatch
 from limpet.training.learning.joint_training import NO_JOINT, JointTraining
 from limpet.training.learning.loop import LoopSettings
-from limpet.training.learning.run_folder import Start, run_folder
+from limpet.training.learning.runs.run_folder import Start, run_folder
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.progress import SILENT, Progress
 

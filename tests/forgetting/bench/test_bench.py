@@ -22,7 +22,7 @@ from limpet.forgetting.render.html_page import save_figure
 from limpet.home import Home
 from limpet.registry.values import Environment
 from limpet.registry.versions.costs import COMPARED, COSTS
-from limpet.training.learning.run_folder import unfinished_run
+from limpet.training.learning.runs.run_folder import unfinished_run
 from limpet.training.methods import names
 from limpet.training.progress import SILENT
 

@@ -12,7 +12,7 @@ from limpet.forgetting.strategies.ewc import QuadraticPenalty, fisher
 from limpet.home import Home
 from limpet.registry.records import tasks
 from limpet.training.data.stored_splits import read_split
-from limpet.training.learning.run_folder import Start
+from limpet.training.learning.runs.run_folder import Start
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import active
 from limpet.training.progress import SILENT

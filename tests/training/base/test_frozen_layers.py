@@ -17,7 +17,7 @@ from limpet.training.batching.encoded import encode_texts
 from limpet.training.heads import HeadConfig
 from limpet.training.heads.classification import ClassificationHead
 from limpet.training.learning.learn import learn
-from limpet.training.learning.run_folder import discard
+from limpet.training.learning.runs.run_folder import discard
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.model.frozen_layer_cache import add_frozen_states

@@ -113,7 +113,7 @@ def test_features_that_were_changed_on_disk_are_computed_again(home: Home, tmp_p
 
 def test_a_run_that_computes_in_another_way_leaves_nothing_behind(home: Home, tmp_path: Path) -> None:
     from limpet.training.learning.learn import learn
-    from limpet.training.learning.run_folder import discard
+    from limpet.training.learning.runs.run_folder import discard
     from limpet.training.learning.training_run import TrainingRun
 
     task = home.task.show("place")

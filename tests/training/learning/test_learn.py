@@ -21,7 +21,7 @@ from limpet.training import methods
 from limpet.training.base.tensor_digests import module_digest
 from limpet.training.heads.classification import ClassificationHead
 from limpet.training.learning.learn import learn
-from limpet.training.learning.run_folder import Staged, Start, discard, unfinished_run
+from limpet.training.learning.runs.run_folder import Staged, Start, discard, unfinished_run
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.methods.lora import Lora

@@ -21,7 +21,7 @@ from limpet.registry.records import tasks
 from limpet.training.data.replayed_rows import Replayed, ReplayTerms, replay_rows
 from limpet.training.data.revise_task import plain_rows
 from limpet.training.learning.objectives import Replay
-from limpet.training.learning.run_folder import Start
+from limpet.training.learning.runs.run_folder import Start
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.model.task_model import version_files

@@ -11,7 +11,7 @@ from torch import Tensor
 from limpet.home import Home
 from limpet.registry.formats.canonical import digest_json
 from limpet.training.learning.joint_training import JointTask, JointTraining
-from limpet.training.learning.run_folder import Start
+from limpet.training.learning.runs.run_folder import Start
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.training_run import TrainingRun
 

@@ -12,9 +12,9 @@ from limpet.errors import UsageError
 from limpet.home import Home
 from limpet.registry import versions
 from limpet.training import methods
-from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.learn import learn
 from limpet.training.learning.loop import LoopSettings, Validation, fit
+from limpet.training.learning.runs.checkpoint import Checkpoint
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.learning.weight_decay import decayed_names

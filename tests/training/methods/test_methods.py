@@ -17,7 +17,7 @@ from limpet.registry import versions
 from limpet.registry.records import bases
 from limpet.training import methods
 from limpet.training.base.tensor_digests import module_digest
-from limpet.training.learning.run_folder import discard
+from limpet.training.learning.runs.run_folder import discard
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.model.task_model import version_files
 from tests.migrated import with_database

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limpet.training import task_types
-from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.loop import LoopSettings, Validation, fit
+from limpet.training.learning.runs.checkpoint import Checkpoint
 from limpet.training.metrics.metric import Metric
 from limpet.training.metrics.units import mean_ranks
 from limpet.training.progress import SILENT

@@ -15,12 +15,12 @@ from limpet.registry.cache import keep, recall
 from limpet.registry.records import tasks
 from limpet.training.batching.inference import run_batches
 from limpet.training.data.stored_splits import read_split
-from limpet.training.learning.checkpoint import Checkpoint
 from limpet.training.learning.fit_task import fit_task
 from limpet.training.learning.learn import learn
 from limpet.training.learning.loop import LoopSettings, Validation, fit
 from limpet.training.learning.objectives import TaskLoss
-from limpet.training.learning.run_folder import discard
+from limpet.training.learning.runs.checkpoint import Checkpoint
+from limpet.training.learning.runs.run_folder import discard
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.model import feature_cache

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from limpet.errors import ConflictError, LimpetError
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.system.atomic_files import sync_file, write_file
-from limpet.training.learning.run_lock import alone_in
+from limpet.training.learning.runs.run_lock import alone_in
 
 __all__ = ["Unfinished", "open_unfinished", "sweep"]
 
