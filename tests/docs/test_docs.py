@@ -95,6 +95,8 @@ def shell(commands: Path, base_folder: Path, tmp_path: Path) -> Shell:
         "LIMPET_BASE": str(base_folder),
         "LIMPET_CACHE": str(tmp_path / "cache"),
         "LIMPET_LATENCY_SECONDS": "0",
+        # where a page mirrors, nothing outlives its test
+        "LIMPET_MIRROR_SECONDS": "60",
         "LIMPET_MLFLOW": "off",
         "LOGNAME": "ada",
         "OMP_NUM_THREADS": "1",
