@@ -116,7 +116,10 @@ def compare_versions(store: Store, old: str, new: str, *, read: ReadPredictions,
         before, now = comparable(store, old, part), comparable(store, new, part)
         if before is None or now is None:
             missing = old if before is None else new
-            return replace(entry, reason=f"{missing} was not evaluated on the data that the task has now")
+            reason = (
+                f"{missing} was not evaluated on the data that the task has now (limpet evaluate {missing} does that)"
+            )
+            return replace(entry, reason=reason)
         pair = _Pair(part, read(before), read(now))
         if before.metric != now.metric or pair.was.targets != pair.now.targets:
             return replace(entry, reason="they were evaluated by other metrics, or on other examples")

@@ -273,11 +273,6 @@ class _Draw:
         if request.train_size is not None:
             train = self._asked("train", train, request.train_size, keep=0)
         near = None if self._rule == "keep" else len(self._near)
-        if near and self._rule == "drop":
-            self._notes.append(
-                f"{near} new rows resemble rows on the other side of a split and are left out: training rows that "
-                "resemble what is evaluated, or rows for evaluation that resemble what was trained on"
-            )
         definition = self._known.definition
         if self._rows and (definition.train_size or definition.eval_size):
             self._notes.append(

@@ -53,7 +53,7 @@ def _why(task: TaskRecord) -> list[str]:
         sentences.append(f"{texts} different labels in different rows: the first is taken, and may be the wrong one")
         sentences += _conflicts(task.checks.get("conflicts"))
     if near := _count(task.checks, "near_duplicates"):
-        sentences.append(_resembling(near, _drops_near(task)))
+        sentences.append(_resembling(near, dropped=_drops_near(task), revised="revision" in task.checks))
     return sentences
 
 
@@ -62,14 +62,18 @@ def _revised(checks: JsonObject) -> list[str]:
     counts = checks["revision"]
     corrected, added = ({name: n for name, n in counts[key].items() if n} for key in ("corrected", "added"))
     sentences = [
-        f"{_examples(_count(checks, 'examples_read'))} read: {counts['unchanged']} were there already and stay as "
-        f"they are, {sum(corrected.values())} are corrected, {sum(added.values())} are new"
+        f"{_examples(_count(checks, 'examples_read'))} read: {counts['unchanged']} already there and unchanged, "
+        f"{sum(corrected.values())} corrected, {sum(added.values())} new"
     ]
     for what, by_split in (("corrected", corrected), ("new", added)):
         if by_split:
             sentences.append(f"{what}: {', '.join(f'{number} for {name}' for name, number in by_split.items())}")
     if counts["not_given"]:
-        sentences.append(f"{counts['not_given']} examples that were there before are not among these data, and stay")
+        number = counts["not_given"]
+        stay = (
+            "1 example that was there before is" if number == 1 else f"{number} examples that were there before are"
+        )
+        sentences.append(f"{stay} not among these data, and stay{'s' if number == 1 else ''}")
     return sentences
 
 
@@ -94,12 +98,14 @@ def _drops_near(task: TaskRecord) -> bool:
     return bool(task.checks.get("near_duplicates_rule", "drop") == "drop")
 
 
-def _resembling(count: int, dropped: bool) -> str:
-    like = "because of near duplicates among the evaluation or validation examples"
+def _resembling(count: int, *, dropped: bool, revised: bool) -> str:
+    # a revision may neither train on what resembles evaluation, nor evaluate what resembles rows trained on before
+    across = "rows on the other side of a split" if revised else "the evaluation or validation examples"
+    like = f"because of near duplicates among {across}"
     if dropped:
         return f"{_examples(count)} left out {like}: scores would be too good with them"
     number = "1 example of another split is" if count == 1 else f"{count} examples of other splits are"
-    return f"{number} kept although near duplicates stand among the evaluation or validation examples"
+    return f"{number} kept although near duplicates stand among {across}"
 
 
 def _examples(count: int) -> str:
