@@ -160,12 +160,15 @@ def check_quarter(shell: Shell) -> dict[str, float]:
         (shell.folder / name).read_text(encoding="utf-8").splitlines() for name in ("inbox.csv", "answers.csv")
     )
     assert [line.partition(",")[0] for line in answered] == [line.partition(",")[0] for line in asked]
-    given = [line.split()[0] for line in shell.ok("limpet task show routing --revisions")[1:]]
-    assert given == ["r1", "r2", "r3", "r4", "r5"]
+    revisions = [line.split() for line in shell.ok("limpet task show routing --revisions")[1:]]
+    assert [words[0] for words in revisions] == ["r1", "r2", "r3", "r4", "r5"]
     shell.ok("limpet adapter show routing@production --json > version.json")
     version = json.loads((shell.folder / "version.json").read_text(encoding="utf-8"))
     assert (version["version"], version["labels"]) == (3, ["billing", "delivery", "technical", "returns"])
-    assert [line.split()[0] for line in shell.ok("limpet task list")[1:]] == ["routing", "urgency", "tone", "orders"]
+    tasks = [line.split() for line in shell.ok("limpet task list")[1:]]
+    assert [words[0] for words in tasks] == ["routing", "urgency", "tone", "orders"]
+    # the rows of all revisions are trained and evaluated on
+    assert (tasks[0][3], tasks[0][5]) == (revisions[-1][5], revisions[-1][6])
     scores: dict[str, float] = version["metrics"]["scores"]
     return scores
 

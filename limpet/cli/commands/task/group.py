@@ -88,7 +88,8 @@ def list_(invocation: Invocation) -> None:
             record.name,
             record.definition.type,
             len(record.labels),
-            *(record.split(split).examples for split in ("train", "validation", "evaluation")),
+            *(record.split(split).examples for split in ("train", "validation")),
+            sum(part.examples for part in record.evaluation_parts),
             record.definition.metric,
             output.short(record.data_digest),
         )
