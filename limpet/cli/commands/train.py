@@ -23,7 +23,13 @@ __all__ = ["command"]
 @click.option("--method", metavar="M", help="How to learn; limpet methods lists them. [lora]")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting of the method; repeatable.")
 @click.option("--epochs", type=int, metavar="E", help="Passes over the training examples. [3]")
-@click.option("--lr", "learning_rate", type=float, metavar="X", help="Peak learning rate. [the method's own]")
+@click.option(
+    "--lr",
+    "learning_rate",
+    type=float,
+    metavar="X",
+    help="Peak learning rate. [the method's own; with --replay N, 1/4]",
+)
 @click.option("--batch-size", type=int, metavar="B", help="Examples in a step. [16]")
 @click.option("--weight-decay", type=float, metavar="X", help="Of matrices; norms, biases, factors: none. [0.01]")
 @click.option("--seed", type=int, metavar="S", help="Seeds initial values, order and dropout. [0]")
