@@ -156,7 +156,7 @@ def _mirror_due(store: Store) -> Iterator[Due]:
     if store.settings.mlflow == "off" or stands.running:
         return
     if warning := stands.warning():
-        yield Due("mirror", warning, "limpet ui")
+        yield Due("mirror", warning, "limpet ui --sync")
     elif unsent := sent_items.unsent_versions(store):
         verb = "is" if len(unsent) == 1 else "are"
         yield Due("mirror", f"{first_few(unsent, 3)} {verb} not in the MLflow mirror yet", "limpet ui --sync")

@@ -71,6 +71,7 @@ def test_training_says_nothing_of_its_libraries(copy: Limpet) -> None:
     words = ["train", "wet", "--epochs", "1", "--seed", "9", "--home", str(copy.home)]
     command = [sys.executable, "-m", "limpet", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=copy.environment)
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("products in ")
+    first, last = done.stderr.splitlines()
+    assert first.startswith("products in ")
+    assert last.startswith("took ")
     assert done.stdout.startswith("registered wet@2 (lora, score 0.")

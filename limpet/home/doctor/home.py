@@ -126,7 +126,7 @@ def mirror(store: Store) -> Iterator[Finding]:
     check_reachable(store)
     stands = state.read(store)
     if warning := stands.warning():
-        yield Finding("mirror", "warn", warning, "limpet ui")
+        yield Finding("mirror", "warn", warning, "limpet ui --sync")
         return
     now = ", and is brought up to date by a process of its own now" if stands.running else ""
     if not is_local(store):
