@@ -27,7 +27,7 @@ from limpet.training.progress import SILENT, Progress
 __all__ = ["TrainingRun", "nothing_to_replay"]
 
 # what a version has learned is lost at the rate that new tensors are learned by
-_REPLAY_RATE = 0.25
+_REPLAY_RATE = 0.5
 
 
 def nothing_to_replay(task: str, start: str | None) -> UsageError:
