@@ -113,6 +113,12 @@ class SplitRecord:
     examples: int
     label_counts: Mapping[str, int]
 
+    @property
+    def since(self) -> int:
+        """The revision that brought the split."""
+        _, _, number = self.name.partition("-r")
+        return int(number) if number.isdigit() else 1
+
 
 @dataclass(frozen=True)
 class TaskRecord:

@@ -339,7 +339,12 @@ def measure_candidate(
     cost = {**draft.cost, **efficiency(backbone, draft, files, texts=probes, seconds=timed_seconds)}
     backbone.check_untouched()
     first = measured[0]
-    metrics = {**draft.metrics, **_scores(measured), **_unseen(store, draft, task, measured=measured), **first.counts}
+    metrics = {
+        **draft.metrics,
+        **_scores(measured, task.revision),
+        **_unseen(store, draft, task, measured=measured),
+        **first.counts,
+    }
     inputs = {**draft.inputs, "evaluation": first.inputs["tokens"], "template": first.inputs["template"]}
     cost = figures(cost | {"base_unchanged": True})
     return replace(draft, metrics=metrics, cost=cost, inputs=inputs), tuple(measured)
@@ -369,13 +374,13 @@ def pooled(measured: Sequence[Measured]) -> tuple[list[Any], list[Any]]:
     return predictions, [target for part in measured for target in part.targets]
 
 
-def _scores(measured: Sequence[Measured]) -> JsonObject:
-    """Return the score over all rows that were evaluated; of a revised task also that on its old and its new rows."""
+def _scores(measured: Sequence[Measured], revision: int) -> JsonObject:
+    """Return the score over all rows that were evaluated; also on old and new ones, if the revision brought some."""
     metric = measured[0].metric
 
     total = score(metric, *pooled(measured))
     scores: JsonObject = {"score": total, metric: total}
-    if len(measured) > 1:
+    if len(measured) > 1 and measured[-1].split.since == revision:
         old, new = (score(metric, *pooled(parts)) for parts in (measured[:-1], measured[-1:]))
         scores["scores"] = {"old": old, "new": new, "all": total}
     served = [(len(one.targets), len(one.served["differing"])) for one in measured if one.served]

@@ -97,7 +97,7 @@ def compare_versions(store: Store, old: str, new: str, *, read: ReadPredictions,
     """Compare a version with the one that it replaces, by what both answered to the same examples.
 
     Where the task has revisions, the comparison is over all its evaluation rows as they are now; `parts` has it for
-    the old rows and for those that the newest revision added.
+    the rows that there were when the old version was learned, and for those that came since.
 
     Args:
         store: The open home.
@@ -125,11 +125,14 @@ def compare_versions(store: Store, old: str, new: str, *, read: ReadPredictions,
             return replace(entry, reason="they were evaluated by other metrics, or on other examples")
         pairs.append(pair)
     compared = _compared(store, task, entry, pairs=pairs)
-    if len(pairs) == 1:
+    learned_on = tasks.of_version(store, versions.look_up(store, old)).revision
+    came_since = [pair for pair in pairs if pair.split.since > learned_on]
+    if not came_since or len(came_since) == len(pairs):
         return compared
+    there_were = [pair for pair in pairs if pair.split.since <= learned_on]
     parts = (
         _compared(store, task, replace(entry, rows=rows), pairs=some)
-        for rows, some in (("old", pairs[:-1]), ("new", pairs[-1:]))
+        for rows, some in (("old", there_were), ("new", came_since))
     )
     # one test for each replacement: its parts are counted, and conclude nothing
     return replace(compared, parts=tuple(replace(part, p_value=None) for part in parts))

@@ -39,8 +39,8 @@ class Replacement:
         accepted: The reason given by who let the new version take the place although a rule was crossed.
         p_holm: The p-value corrected for all tests of the report; null outside of one, and where no answer changed.
         rows: `old` or `new` in a part; empty for all rows.
-        parts: The same comparison on the rows that the task had before its newest revision, and on those that it
-            added; empty where there are no such rows.
+        parts: The same comparison on the evaluation rows that the task had when the old version was learned, and on
+            those that came since; empty where none came.
     """
 
     task: str

@@ -90,6 +90,25 @@ def test_a_warm_version_is_compared_with_the_one_before_on_old_and_new_rows(revi
     assert described.majority_baseline == pytest.approx(max(counts.values()) / old.examples, abs=0.2)
 
 
+def test_after_corrections_alone_no_rows_are_new(revised: Home, tmp_path: Path) -> None:
+    revised.adapter.promote("place@1", "production")
+    revised.train("place", WARM, start_from="place@1", promote="production", mirror=False)
+    text = Path(revised.task.show("place").definition.data.removeprefix("csv:")).read_text()
+    (tmp_path / "corrected.csv").write_text(text.replace(",wood", ",forest"))
+    revised.task.revise("place", str(tmp_path / "corrected.csv"))
+    third = revised.train("place", WARM, start_from="place@2", mirror=False)
+    assert third.replaced is not None
+    assert third.replaced.parts == ()
+    assert third.replaced.examples == sum(part.examples for part in revised.task.show("place").evaluation_parts)
+    assert "scores" not in third.version.metrics
+    # beside the one from before the second revision, its rows are still the new ones
+    beside_first = revised.adapter.promote("place@1", "canary", reason="as it was")
+    assert beside_first.replaced is None
+    moved = revised.adapter.promote("place@3", "canary")
+    assert moved.replaced is not None
+    assert [part.rows for part in moved.replaced.parts] == ["old", "new"]
+
+
 @pytest.mark.parametrize("rows", ["old", "new"])
 def test_what_is_lost_on_some_rows_is_not_thinned_out_by_the_others(rows: str) -> None:
     lost = Replacement("place", "place@1", "place@2", "accuracy", change=0.1, negative_flip_rate=0.02)
