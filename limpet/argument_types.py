@@ -115,7 +115,7 @@ def _checked(who: str, argument: str, value: object, *, annotation: str) -> obje
 
 def _is_of(kind: str, value: object) -> bool:
     if kind == "Sequence[str | Sequence[str]]":
-        return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        return _is_column(value) or (isinstance(value, Sequence) and not isinstance(value, str | bytes))
     if kind in ("Sequence[str]", "tuple[str, ...]"):
         listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
         return _is_column(value) or (listed and all(isinstance(text, str) for text in value))  # type: ignore[attr-defined]
@@ -147,7 +147,7 @@ def _as_python(kind: str, value: object) -> object:
         return int(value)
     if isinstance(value, Real):
         return float(value)
-    return list(value) if kind == "Sequence[str]" and _is_column(value) else value  # type: ignore[call-overload]
+    return list(value) if kind.startswith("Sequence[str") and _is_column(value) else value  # type: ignore[call-overload]
 
 
 @cache

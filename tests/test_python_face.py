@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import limpet
-from limpet.errors import UsageError
+from limpet.errors import NotFoundError, UsageError
 from limpet.home import Home
 from limpet.home.public import public_function
 from limpet.registry.formats.html_table import html_table
@@ -81,6 +81,13 @@ def test_numbers_of_numpy_are_numbers(home: Home) -> None:
     settings = limpet.TrainingSettings(epochs=np.int64(2), learning_rate=np.float32(0.5))  # type: ignore[arg-type]
     assert (type(settings.epochs), settings.learning_rate) == (int, 0.5)
     assert len(home.log(None, np.int64(1)).items) == 1  # type: ignore[arg-type]
+
+
+def test_a_column_of_texts_is_a_list_of_texts(home: Home) -> None:
+    with pytest.raises(NotFoundError):  # what it asks for next: a version
+        home.predict("nothing", np.array(["a text", "another"]))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="takes a list of texts"):
+        home.predict("nothing", np.array([1, 2]))  # type: ignore[arg-type]
 
 
 def test_warnings_of_libraries_about_themselves_are_quiet_inside_alone() -> None:

@@ -149,8 +149,8 @@ def _has_answers(scored_by: str) -> bool:
 def _evaluated(store: Store, version: VersionRecord) -> tuple[TaskRecord, dict[str, EvaluationRecord]] | None:
     """Return the newest revision that was evaluated whole, else the version's own, with its evaluations by split."""
     newest: dict[str, EvaluationRecord] = {}
-    for evaluation in evaluations.full(store, version.reference, version.reference):
-        newest.setdefault(evaluation.data_digest, evaluation)
+    for evaluation in evaluations.of_version(store, version.reference):
+        newest[evaluation.data_digest] = evaluation
     own = tasks.of_version(store, version)
     later = [task for task in tasks.revisions(store, version.task, past=True) if task.revision > own.revision]
     for task in (*reversed(later), own):

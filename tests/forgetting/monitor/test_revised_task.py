@@ -80,6 +80,8 @@ def test_a_warm_version_is_compared_with_the_one_before_on_old_and_new_rows(revi
     sizes = [part.examples for part in revised.task.show("place").evaluation_parts]
     assert [old.examples, new.examples, replaced.examples] == [*sizes, sum(sizes)]
     assert set(old.lost_examples) | {at + sizes[0] for at in new.lost_examples} == set(replaced.lost_examples)
+    errors = revised.adapter.errors("place@2")
+    assert (errors.task, errors.examples, errors.score) == ("place@r2", sum(sizes), scores["all"])
     report = revised.report("home")
     # one column, one measure: both rows by the labels of now, on the rows that there always were
     first, second = (row[0] for row in report.arms[0].matrix)

@@ -82,11 +82,18 @@ def _show_wrong(errors: VersionErrors, most: int) -> None:
     if not errors.wrong:
         return
     click.echo()
+    # a task that was revised has several splits, each with a row 1
+    several = len({answer.split for answer in errors.wrong}) > 1
     rows = [
-        (answer.row, excerpt(_text(answer.target)), excerpt(_text(answer.predicted)), excerpt(answer.text))
+        (
+            *((answer.split,) if several else ()),
+            answer.row,
+            *(excerpt(_text(value)) for value in (answer.target, answer.predicted)),
+            excerpt(answer.text),
+        )
         for answer in errors.wrong[:most]
     ]
-    output.table(("row", "right", "predicted", "text"), rows)
+    output.table((*(("split",) if several else ()), "row", "right", "predicted", "text"), rows)
     if len(errors.wrong) > most:
         click.echo(f"and {len(errors.wrong) - most} more: --limit N shows them")
 

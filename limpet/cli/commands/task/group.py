@@ -31,7 +31,11 @@ def command() -> None:
     metavar="SPEC",
     help="sample:NAME, hub:org/name, or files: csv:, jsonl:, parquet: with PATH or train=PATH,eval=PATH.",
 )
-@click.option("--type", metavar="TYPE", help="The type of task. [classification]")
+@click.option(
+    "--type",
+    metavar="TYPE",
+    help="classification, multi-label, token-classification, regression or generation. [classification]",
+)
 @click.option("--text", "text_column", metavar="COL", help="The column of the texts. [found by its name]")
 @click.option("--label", metavar="COL", help="The column of the labels. [found by its name]")
 @click.option("--target", metavar="COL", help="The column of the targets, where they are no labels.")

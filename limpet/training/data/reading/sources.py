@@ -204,6 +204,8 @@ def _texts(cells: Mapping[str, Sequence[Any]], text: str) -> Sequence[Any]:
 def _read_files(kind: str, paths: str) -> dict[str, _Part]:
     parts = {}
     for name, path in split_paths(paths).items():
+        if path.is_dir():
+            raise NotFoundError(f"{path} is a folder; a task is read from files.", f"ls {path}")
         if not path.is_file():
             raise NotFoundError(f"There is no file {path}.", f"ls {path.parent}")
         if path.stat().st_size == 0:

@@ -96,7 +96,7 @@ def answer_file(
         tally, screening = _begin(unfinished, plan.writer)
         before = tally.rows
         if before:
-            progress.note(f"goes on behind row {before} of {plan.source.count}")
+            progress.note(f"goes on after {before} of {plan.source.count} rows")
         try:
             for data, answered in _answered(
                 answering, plan, request, tally=tally, known=screening, progress=progress
@@ -105,7 +105,7 @@ def answer_file(
                 unfinished.append(data, _state(tally, answered.screening))
         except KeyboardInterrupt:
             raise InterruptedRunError(
-                f"Stopped behind row {tally.rows} of {plan.source.count}; its answers are in {unfinished.folder}.",
+                f"Stopped after {tally.rows} of {plan.source.count} rows; the answers are in {unfinished.folder}.",
                 "the same command again goes on from there",
             ) from None
         if _stamp(request.path) != stamp:

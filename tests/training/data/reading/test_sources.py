@@ -313,6 +313,7 @@ def test_a_file_without_rows_is_said_to_have_none(tmp_path: Path) -> None:
 def test_a_missing_file_is_not_found(tmp_path: Path, kind: str) -> None:
     refused(NotFoundError, f"{kind}:{tmp_path}/none.{kind}", "There is no file")
     refused(NotFoundError, f"{kind}:train={tmp_path}/none.{kind},eval={tmp_path}/x", "There is no file")
+    refused(NotFoundError, f"{kind}:{tmp_path}", "is a folder")
 
 
 @pytest.mark.parametrize(

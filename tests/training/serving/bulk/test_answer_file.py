@@ -282,7 +282,7 @@ def test_what_was_stopped_goes_on_and_gives_the_same_bytes(home: Home, tmp_path:
     answers = home.predict_file("classification", path, out, batch_size=8, progress=told)
     assert out.read_bytes() == whole.read_bytes()
     assert answers.resumed_at > 20 and told.total == len(TEXTS) + 8 - answers.resumed_at
-    assert any("goes on behind row" in note for note in told.notes)
+    assert any("goes on after" in note for note in told.notes)
     assert answers.tally == undisturbed.tally
     assert not (tmp_path / f"answers.{into}.partial").exists()
 
