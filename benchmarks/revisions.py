@@ -13,13 +13,11 @@ learned once; from there each way goes on from its own last version:
 - no replay: from the last version, on the new rows alone;
 - replay all: from the last version, on every row.
 
-Warm starts have `WARM_EPOCHS`; with a number of replayed rows, 0 among them, they learn at half of LoRA's own rate,
-as `limpet train --replay N` does. Scores are accuracies over the evaluation rows that a way's last version was
-evaluated on (old), those of the lot (new), and all. Flips are the old rows that the way's last version answered
-rightly and its next one wrongly. Seconds are those of all lots behind the first: of training as a version's cost has
-them, and wall-clock seconds of `limpet train`, which evaluates too. Intervals are 95 % t-intervals over seeds, and
-those of differences are paired. Results are kept in a file as they come: a run that was interrupted goes on where it
-stopped.
+Warm starts have `WARM_EPOCHS`. Scores are accuracies over the evaluation rows that a way's last version was evaluated
+on (old), those of the lot (new), and all. Flips are the old rows that the way's last version answered rightly and its
+next one wrongly. Seconds are those of all lots behind the first: of training as a version's cost has them, and
+wall-clock seconds of `limpet train`, which evaluates too. Intervals are 95 % t-intervals over seeds, and those of
+differences are paired. Results are kept in a file as they come: a run that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ __all__ = ["command"]
     "learning_rate",
     type=float,
     metavar="X",
-    help="Peak learning rate. [the method's own; with --replay N, half of it]",
+    help="Peak learning rate. [the method's own]",
 )
 @click.option("--batch-size", type=int, metavar="B", help="Examples in a step. [16]")
 @click.option("--weight-decay", type=float, metavar="X", help="Of matrices; norms, biases, factors: none. [0.01]")

@@ -33,7 +33,7 @@ _LOOP_KEYS = {
 class TrainingSettings:
     """How a task is to be learned.
 
-    `learning_rate` None means the method's own, or with `replay` half of it; `max_length` (tokens) None means
+    `learning_rate` None means the method's own; `max_length` (tokens) None means
     the task's; `dtype` is `auto`, `bfloat16` or `float32`; `max_seconds` ends training early; `weight_decay` pulls
     matrices towards 0, and no norm, bias, scale or factor (see `limpet.training.learning.weight_decay`); `disable`
     names optimizations to leave out (see `limpet.training.model.fast_paths.OPTIMIZATIONS`), and was called `without`.

@@ -26,9 +26,6 @@ from limpet.training.progress import SILENT, Progress
 
 __all__ = ["TrainingRun", "nothing_to_replay"]
 
-# what a version has learned is lost at the rate that new tensors are learned by
-_REPLAY_RATE = 0.5
-
 
 def nothing_to_replay(task: str, start: str | None) -> UsageError:
     """Return the error of a replay that begins with no version of its task."""
@@ -163,15 +160,11 @@ class TrainingRun:
                 f"{name!r} trains nothing, so it can't go on from {self.start.reference}.", f"--method {name}"
             )
 
-    def _usual_learning_rate(self) -> float:
-        """Return the method's own rate, or a part of it where only some old rows come again to a version of them."""
-        return self.method.learning_rate * (1.0 if self.settings.replay is None else _REPLAY_RATE)
-
     def _loop_config(self) -> dict[str, Any]:
         settings = self.settings
         training = {
             "epochs": settings.epochs,
-            "learning_rate": settings.learning_rate or self._usual_learning_rate(),
+            "learning_rate": settings.learning_rate or self.method.learning_rate,
             "batch_size": settings.batch_size,
             "dtype": resolve_dtype(settings.dtype, self.backbone.record.architecture),
             "max_seconds": settings.max_seconds,

@@ -149,7 +149,6 @@ def test_a_replay_is_recorded_and_what_has_none_is_recorded_as_it_was(grown: Hom
     some = replace(QUICK, replay=0)
     assert TrainingSettings.from_record(some.recorded()) == some
     assert run_of(grown, 0).config["training"]["replay"] == 0
-    assert run_of(grown, 0).config["training"]["learning_rate"] == run_of(grown, 0).method.learning_rate / 2
     plain, whole = run_of(grown, None, start=None), run_of(grown, None)
     assert plain.config == whole.config
     assert set(plain.config["training"]) == {
