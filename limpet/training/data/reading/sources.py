@@ -178,9 +178,11 @@ def _no_column(part: _Part, asked: str | None, known: Sequence[str], *, what: st
         )
     named = f"no column {asked!r}" if asked else f"no {what} column (none of {', '.join(known)})"
     words = [name for name in _WORDS if name in part.columns] if what == "text" and not asked else []
+    # the text is looked for first: where the target is missing, it was found
+    hint = f"--text COL --{noun} COL" if what == "text" else f"--{noun} COL"
     return DataError(
         f"{part.where} has {named}; its columns are: {', '.join(map(repr, part.columns))}.",
-        f"--type token-classification, if {words[0]!r} holds words" if words else f"--text COL --{noun} COL",
+        f"--type token-classification, if {words[0]!r} holds words" if words else hint,
     )
 
 

@@ -162,7 +162,7 @@ def test_a_missing_column_is_answered_with_the_columns_there_are(tmp_path: Path)
     hint = refused(DataError, f"csv:{path}", str(path), "no text column", "'review', 'stars'")
     assert hint == "--text COL --label COL"
     refused(DataError, f"csv:{path}", "no column 'body'", "'review', 'stars'", text="body")
-    refused(DataError, f"csv:{path}", "no label column", text="review")
+    assert refused(DataError, f"csv:{path}", "no label column", text="review") == "--label COL"
 
 
 def test_a_column_missing_in_the_evaluation_file_is_reported_for_that_file(tmp_path: Path) -> None:
