@@ -95,6 +95,8 @@ def train(
     record = tasks.get(context.store, task)
     task = record.name
     _check_unprotected(context, task, terms)
+    if start.version is not None:
+        _check_beginning(context, task, start.version)
     if start.resume:
         settings, interrupted = _resumed(context, task, settings, progress=progress)
         start = interrupted or start
@@ -190,6 +192,8 @@ def _join(
         plan = home_row(context.store, backbone, version)
         step = keep_row(context.store, backbone, [added], row=plan, progress=progress)
         row = {task: evaluation.score for task, evaluation in step.row.items()}
+        # of a revised task, what was just learned is told over all rows, as everywhere else
+        row[version.task] = version.metrics.get("score", row[version.task])
         judgement = judge_addition(context, version, rules, alias=terms.promote, progress=progress)
     else:
         alias = terms.promote or PRODUCTION
@@ -285,6 +289,16 @@ def _seen_warnings(version: VersionRecord) -> list[str]:
 def _check_unprotected(context: HomeContext, task: str, terms: AdditionTerms) -> None:
     if terms.promote is not None:
         aliases.check_unprotected(context.store, task, terms.promote)
+
+
+def _check_beginning(context: HomeContext, task: str, version: str) -> None:
+    """Refuse a version that is not there before the base is loaded; a bare alias is the task's own."""
+    try:
+        versions.resolve(context.store, version)
+    except NotFoundError as error:
+        if "@" not in version and version not in {known.name for known in tasks.list_all(context.store)}:
+            error.hint = f"did you mean {task}@{version}? limpet adapter list --task {task}"
+        raise
 
 
 def _resumed(

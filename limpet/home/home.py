@@ -374,7 +374,13 @@ class Home:
             for note in judgement.notes:
                 progress.note(note)
         if judgement.crossings:
-            raise refusal("The gate is crossed", judgement, f"limpet report {report.stream}", outcome=report)
+            hint = f"limpet report {report.stream}"
+            if waiting := judgement.waiting:
+                hint = (
+                    f"{hint}; {waiting} is the newest addition, and judged as if it answered: limpet adapter delete "
+                    f"{waiting} --reason TEXT decides against it"
+                )
+            raise refusal("The gate is crossed", judgement, hint, outcome=report)
         check_no_alarm(self.store, [alarm.version for alarm in report.alarms])
         return report
 

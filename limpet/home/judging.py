@@ -47,13 +47,15 @@ _NAMED = 10  # examples that a message names
 class Judgement:
     """What the gate found: each rule with what was measured, the version replaced if there is one, what is unjudged.
 
-    `stands` is the number of the version that was under the alias then, null for none.
+    `stands` is the number of the version that was under the alias then, null for none. `waiting` is the newest
+    addition to a home where it was judged as if it answered, because nobody has decided on it yet.
     """
 
     verdicts: tuple[Verdict, ...]
     replaced: tuple[Replacement, ...] = ()
     notes: tuple[str, ...] = ()
     stands: int | None = None
+    waiting: str | None = None
 
     @property
     def crossings(self) -> tuple[Verdict, ...]:
@@ -92,9 +94,12 @@ def judge_stream(context: HomeContext, stream: str | None, rules: GateRules) -> 
         for arm in isolated or made.arms
         for verdict in check(arm, rules, _since(arm, accepted if is_home else set()), of_home=is_home)
     ]
+    if is_home:
+        verdicts = _over_all_rows(context, verdicts, rules)
     verdicts += [verdict for one in replaced for verdict in check_replacement(one, rules)]
     report = GateReport(**vars(made), verdicts=tuple(verdicts))
-    return report, Judgement(tuple(verdicts), replaced, _notes(replaced, rules))
+    waiting = None if added is None else added.reference
+    return report, Judgement(tuple(verdicts), replaced, _notes(replaced, rules), waiting=waiting)
 
 
 def judge_addition(
@@ -103,7 +108,9 @@ def judge_addition(
     """Judge a version that was just added and monitored: what it did to the others, and to what it replaces."""
     stands = standing(context, version.task, alias) if alias else None
     # a report is thousands of resamples, and nothing is held against no rules
-    verdicts = _verdicts_on_addition(context, version, rules) if has_rule(rules) else []
+    verdicts = []
+    if has_rule(rules):
+        verdicts = _over_all_rows(context, _verdicts_on_addition(context, version, rules), rules)
     # an alias that is not set yet replaces nothing: then what answers for the task is the measure
     names = (alias, PRODUCTION) if alias else (PRODUCTION,)
     known = (_replacement(context, version, rules, alias=name, progress=progress) for name in names)
@@ -178,6 +185,22 @@ def refusal(what: str, judgement: Judgement, hint: str, *, outcome: object) -> G
     return GateError(f"{what}: {judgement.details()}", hint, outcome)
 
 
+def _over_all_rows(context: HomeContext, verdicts: Sequence[Verdict], rules: GateRules) -> list[Verdict]:
+    """Hold scores against the least also with the rows that a revision brought, which no matrix has.
+
+    A version that is bad on new rows is no better for its old ones.
+    """
+    judged = []
+    for verdict in verdicts:
+        if verdict.rule == "score" and verdict.version is not None and isinstance(verdict.value, float):
+            version = versions.look_up(context.store, verdict.version)
+            if "scores" in version.metrics and version.metrics["score"] < verdict.value:
+                over_all = check_version(version, version.metrics["score"], rules)
+                verdict = next((one for one in over_all if one.rule == "score"), verdict)
+        judged.append(verdict)
+    return judged
+
+
 def _replacement(
     context: HomeContext, version: VersionRecord, rules: GateRules, *, alias: str, progress: Progress
 ) -> Replacement | None:
@@ -186,22 +209,24 @@ def _replacement(
         return None
     read = read_predictions(context.store)
     found = compare_versions(context.store, old.reference, version.reference, read=read, answers=False)
-    if found.change is not None or not _compares(rules):
-        return found
-    from limpet.forgetting.monitor import monitor
-
     task = tasks.get(context.store, version.task)
     lacking = [
-        (one, monitor.Part(split.name, bypass_cache=True, task=task))
+        (one, split.name)
         for one in (old, version)
         for split in task.evaluation_parts
         if comparable(context.store, one.reference, split) is None
     ]
+    if not lacking or not _compares(rules):
+        return found
+    from limpet.forgetting.monitor import monitor
+
     try:
-        for one, part in lacking:
+        for one, split_name in lacking:
+            part = monitor.Part(split_name, bypass_cache=True, task=task)
             monitor.evaluate(context.store, context.backbone(progress), one, part=part, progress=progress)
     except LimpetError as error:
-        return replace(found, reason=f"it can't be evaluated: {error.message.rstrip('.')}")
+        # a rule is not held against some rows alone
+        return replace(found, change=None, reason=f"it can't be evaluated: {error.message.rstrip('.')}")
     return compare_versions(context.store, old.reference, version.reference, read=read, answers=False)
 
 

@@ -74,6 +74,8 @@ def test_the_same_data_again_change_nothing_and_say_so(copy: Limpet, tmp_path: P
         (("train", "place", "--from", "wet@1", "--replay", "10"), 2, "training begins with wet@1"),
         (("train", "place", "--from", "place@1", "--replay", "some"), 2, "--replay takes a number of rows, or all"),
         (("train", "place", "--from", "place@1", "--replay", "0"), 2, "no training row that is new or corrected"),
+        (("train", "wet", "--from", "production"), 3, "did you mean wet@production?"),
+        (("train", "wet", "--from", "wet@9"), 3, "has no version 9"),
         (("evaluate", "place@1", "--data", "nowhere.csv"), 3, "nowhere.csv"),
         (("evaluate", "place@1", "--task", "nowhere"), 3, "There is no task 'nowhere'"),
         (("evaluate", "place@1", "--task", "place"), 2, "a version of 'place' itself"),

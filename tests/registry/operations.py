@@ -41,7 +41,7 @@ def _nothing(_: Store) -> None:
 
 
 def _add_task(store: Store) -> None:
-    rows = store.blobs.put_bytes(b'{"text":"new","label":1}\n')
+    rows = store.blobs.put_bytes(b'{"label":0,"text":"new"}\n')
     made = a_task(store, "third")
     tasks.add(store, replace(made, splits=tuple(replace(split, digest=rows) for split in made.splits)))
 

@@ -26,6 +26,7 @@ def command(invocation: Invocation, /, ctx: click.Context, shell: str) -> None:
     if invocation.json:
         from limpet.cli.terminal import output
 
-        output.emit(shell=shell, script=script)
+        content = {"shell": shell, "script": script}
+        output.emit(**content)
         return
     click.echo(script, nl=False)

@@ -97,7 +97,8 @@ def compare_versions(store: Store, old: str, new: str, *, read: ReadPredictions,
     """Compare a version with the one that it replaces, by what both answered to the same examples.
 
     Where the task has revisions, the comparison is over all its evaluation rows as they are now; `parts` has it for
-    the rows that there were when the old version was learned, and for those that came since.
+    the rows that there were when the old version was learned, and for those that came since. Of rows that only one of
+    them was evaluated on, `reason` says so, and the others are compared.
 
     Args:
         store: The open home.
@@ -111,19 +112,25 @@ def compare_versions(store: Store, old: str, new: str, *, read: ReadPredictions,
     """
     task = tasks.get(store, new.partition("@")[0])
     entry = Replacement(task.name, old, new, task.definition.metric, answers=answers)
-    pairs = []
+    pairs, missing = [], dict[str, None]()
     for part in task.evaluation_parts:
         before, now = comparable(store, old, part), comparable(store, new, part)
         if before is None or now is None:
-            missing = old if before is None else new
-            reason = (
-                f"{missing} was not evaluated on the data that the task has now (limpet evaluate {missing} does that)"
-            )
-            return replace(entry, reason=reason)
+            missing |= {version: None for version, one in ((old, before), (new, now)) if one is None}
+            continue
         pair = _Pair(part, read(before), read(now))
         if before.metric != now.metric or pair.was.targets != pair.now.targets:
             return replace(entry, reason="they were evaluated by other metrics, or on other examples")
         pairs.append(pair)
+    if missing:
+        names, verb = " and ".join(missing), "was" if len(missing) == 1 else "were"
+        entry = replace(
+            entry,
+            reason=f"{names} {verb} not evaluated on all the data that the task has now "
+            f"(limpet evaluate {' '.join(missing)} does that)",
+        )
+    if not pairs:
+        return entry
     compared = _compared(store, task, entry, pairs=pairs)
     learned_on = tasks.of_version(store, versions.look_up(store, old)).revision
     came_since = [pair for pair in pairs if pair.split.since > learned_on]

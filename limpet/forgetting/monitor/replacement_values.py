@@ -35,7 +35,7 @@ class Replacement:
 
     Args:
         answers: False while the new version is only about to take the place.
-        reason: Why the two can't be compared, and empty where they can.
+        reason: Why the two can't be compared, or only on some rows; empty where they are compared on all.
         accepted: The reason given by who let the new version take the place although a rule was crossed.
         p_holm: The p-value corrected for all tests of the report; null outside of one, and where no answer changed.
         rows: `old` or `new` in a part; empty for all rows.
@@ -88,6 +88,8 @@ class Replacement:
             f"{len(part.lost_examples)} of {part.examples} lost"
             for part in self.parts
         )
+        if self.reason:
+            said += f"; only rows that both answered are compared, for {without_stop(self.reason)}"
         accepted = f"; accepted: {without_stop(self.accepted)}" if self.accepted else ""
         return f"{self.new} {verb} {self.old}: {said}{accepted}."
 

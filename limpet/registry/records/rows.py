@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
@@ -312,10 +312,12 @@ def version_records(session: Session, rows: Sequence[KeptVersion]) -> tuple[Vers
         for version_id, task, alias in session.execute(named.where(VersionRow.id.in_(ids))):
             tasks[version_id] = task
             aliases[version_id] += [] if alias is None else [alias]
-    renamed = current_names(session)
-    return tuple(
-        version_record(row, tuple(sorted(aliases[row.id])), task=tasks.get(row.id), renamed=renamed) for row in rows
-    )
+    records = [version_record(row, tuple(sorted(aliases[row.id])), task=tasks.get(row.id)) for row in rows]
+    # a parent is of the same task nearly always: only where one is not, it matters what another is called
+    if any(record.parent is not None and parse(record.parent).task != record.task for record in records):
+        renamed = current_names(session)
+        records = [replace(record, parent=renamed_reference(record.parent, renamed)) for record in records]
+    return tuple(records)
 
 
 def version_record(
@@ -337,11 +339,12 @@ def version_record(
         IntegrityError: The manifest is not the one that was registered.
     """
     manifest = load_manifest(row)
+    name = task or manifest["task"]
     return VersionRecord(
         **{
             **manifest,
-            "task": task or manifest["task"],
-            "parent": renamed_reference(manifest["parent"], renamed),
+            "task": name,
+            "parent": renamed_reference(manifest["parent"], {**renamed, manifest["task"]: name}),
             "labels": tuple(manifest["labels"]),
             "files": tuple(FileEntry(**file) for file in manifest["files"]),
             "environment": Environment(**manifest["environment"]),

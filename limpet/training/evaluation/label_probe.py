@@ -59,7 +59,7 @@ def probe_answers(
     wanted = targets.double()
     folds = _folds(targets, exclusive)
     answers = torch.zeros(len(penalties), *wanted.shape, dtype=rows.dtype)
-    progress.start("probe", FOLDS * len(penalties))
+    progress.start("cross-validation", FOLDS * len(penalties))
     for fold in range(FOLDS):
         inside, outside = folds != fold, folds == fold
         weights = torch.zeros(rows.shape[1], wanted.shape[1], dtype=rows.dtype, requires_grad=True)

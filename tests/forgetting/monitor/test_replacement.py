@@ -131,7 +131,7 @@ def test_versions_that_answered_other_examples_are_not_compared(news: Home) -> N
     assert compare_versions(store, f"{NEWS}@1", late.reference, read=read).change is None
     evaluate(store, late, first(20), data="sha256:" + "1" * 64)
     found = compare_versions(store, f"{NEWS}@1", late.reference, read=read)
-    assert found.change is None and "not evaluated on the data that the task has now" in found.reason
+    assert found.change is None and "not evaluated on all the data that the task has now" in found.reason
     assert f"limpet evaluate {late.reference}" in found.reason
     assert "can't be compared" in found.sentence()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from limpet.errors import UsageError
+from limpet.errors import GateError, UsageError
 from limpet.forgetting.gate.parse import parse_rules
 from limpet.forgetting.gate.verdicts import check_replacement
 from limpet.forgetting.monitor.audit import audit
@@ -90,6 +90,35 @@ def test_a_warm_version_is_compared_with_the_one_before_on_old_and_new_rows(revi
     counts = revised.task.show("place").split("evaluation").label_counts
     assert described.eval_examples == old.examples
     assert described.majority_baseline == pytest.approx(max(counts.values()) / old.examples, abs=0.2)
+
+
+def test_a_comparison_of_before_stays_on_the_rows_that_both_answered(trained: Home, tmp_path: Path) -> None:
+    trained.adapter.promote("place@1", "production")
+    second = trained.train("place", replace(WARM, seed=3), start_from="place@1", promote="production", mirror=False)
+    assert second.replaced is not None
+    trained.task.revise("place", more_rows(trained, tmp_path))
+    (entry,) = trained.report("home").replaced
+    assert (entry.old_score, entry.new_score) == (second.replaced.old_score, second.replaced.new_score)
+    assert "not evaluated on all the data that the task has now" in entry.reason
+    assert "only rows that both answered are compared" in entry.sentence()
+    trained.evaluate(["place@1"])
+    trained.evaluate(["place@2"])
+    (entry,) = trained.report("home").replaced
+    assert entry.reason == ""
+    assert [part.rows for part in entry.parts] == ["old", "new"]
+
+
+def test_a_version_that_is_bad_on_new_rows_has_no_better_score_for_the_gate(trained: Home, tmp_path: Path) -> None:
+    # texts about the sky that are said to be about the sea, all of them for evaluation
+    text = tiny_csv(tmp_path / "sky.csv", labels=("sky",), rows=30, seed=7).read_text().replace(",sky", ",sea")
+    (tmp_path / "sea.csv").write_text(text)
+    trained.task.revise("place", str(tmp_path / "sea.csv"), train_size=0, eval_size=29)
+    version = trained.train("place", QUICK, mirror=False).version
+    score, old = version.metrics["score"], version.metrics["scores"]["old"]
+    assert score < old
+    with pytest.raises(GateError, match="the score of place@2"):
+        trained.gate("home", parse_rules({"min_score": (score + old) / 2}, "here"))
+    trained.gate("home", parse_rules({"min_score": score}, "here"))
 
 
 def test_after_corrections_alone_no_rows_are_new(revised: Home, tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_the_lineage_names_parent_data_and_the_steps_that_made_it(lone: Store) -
         version="news@2",
         parent="news@1",
         data_digest=DATA,
+        revision=1,
         base_digest=BASE,
         steps=(Step("two", "sequential", 3, 2),),
         mlflow_run=None,
