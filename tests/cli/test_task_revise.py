@@ -147,3 +147,20 @@ def test_rows_that_were_not_drawn_before_are_said_to_count_as_new(copy: Limpet, 
     copy.ok("task", "add", "small", "--data", path, "--train-size", 30, "--eval-size", 20)
     revised = copy.ok("task", "revise", "small", "--data", path)
     assert "rows not drawn then count as new" in revised.stdout
+
+
+def test_a_correction_that_is_taken_back_is_a_revision_too(copy: Limpet, tmp_path: Path) -> None:
+    with place(copy).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    (text, label), path = rows[1], tmp_path / "one.csv"
+    other = "sky" if label != "sky" else "sea"
+    digests = []
+    for correct in (other, label, other):
+        path.write_text(f"text,label\n{text},{correct}\n")
+        digests.append(copy.ok("task", "revise", "place", "--data", path, "--json").json["data_digest"])
+    listed = copy.ok("task", "show", "place", "--revisions", "--json").json["revisions"]
+    assert [revision["revision"] for revision in listed] == [1, 2, 3, 4]
+    assert [revision["data_digest"] for revision in listed] == [digests[1], *digests]
+    assert digests[0] == digests[2] != digests[1]
+    assert copy.ok("evaluate", "place@2", "--json").json["evaluations"][0]["metric"] == "accuracy"
+    copy.ok("verify", "--deep")

@@ -120,8 +120,10 @@ def _same(session: Session, record: TaskRecord) -> TaskRecord | None:
     if row is None:
         return None
     known = {revision.revision: revision for revision in _revisions(session, row)}
-    same = next((revision for revision in known.values() if revision.data_digest == record.data_digest), None)
-    here = same or known.get(record.revision)
+    here, newest = known.get(record.revision), known[max(known)]
+    if here is None and (record.revision, record.previous) != (newest.revision + 1, newest.data_digest):
+        # elsewhere it may have another number; what follows the newest may be what was corrected, and corrected back
+        here = next((one for one in known.values() if one.data_digest == record.data_digest), None)
     if here is None:
         before, after = known.get(record.revision - 1), known.get(record.revision + 1)
         if before is not None and before.data_digest != record.previous:
