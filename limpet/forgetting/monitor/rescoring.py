@@ -108,6 +108,9 @@ def _rescore(store: Store, evaluation: EvaluationRecord, corrected: _Corrected) 
 
 def rescored(store: Store, task: TaskRecord) -> dict[int, EvaluationRecord]:
     """Return, by the id of an older evaluation, the one on the rows of a revision that was scored anew from it."""
+    if task.revision == 1:
+        # nothing was corrected, and a home that has grown has thousands of evaluations
+        return {}
     newest = [
         evaluation
         for part in task.evaluation_parts
