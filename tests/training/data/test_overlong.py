@@ -132,7 +132,11 @@ def test_the_longest_answer_is_what_the_targets_need(tmp_path: Path, base_folder
     assert room_for([10_000], 32) == LONGEST_ANSWER
 
 
-def test_the_same_command_gives_the_same_task_when_the_base_has_come(tmp_path: Path, base_folder: Path) -> None:
+def test_the_same_command_gives_the_same_task_when_the_base_has_come(
+    tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a base that another test has fetched would be the home's own
+    monkeypatch.setenv("LIMPET_CACHE", str(tmp_path / "cache"))
     init(with_database(tmp_path / "home"), mlflow="off")
     home = open_home(tmp_path / "home", base=str(base_folder))
     path = tmp_path / "long.jsonl"
