@@ -182,6 +182,7 @@ class Home:
         told = progress or SILENT
         wanted = (audits.DRIFT if drift is None else drift, audits.CONFIDENCE if confidence is None else confidence)
         found, anew = [], monitor.Part(bypass_cache=True)
+        contents = read_contents(self.store)
         for version in chosen:
             if audit:
                 found.append(
@@ -190,7 +191,7 @@ class Home:
                 continue
             for evaluation in monitor.evaluate_parts(self.store, backbone, version, part=anew, progress=told):
                 found.append(evaluation)
-                if note := hold_against_reference(self.store, evaluation, read_contents(self.store)):
+                if note := hold_against_reference(self.store, evaluation, contents):
                     told.note(note)
         # after the last one, so that no alarm hides another
         check_no_alarm(self.store, [version.reference for version in chosen])

@@ -209,6 +209,8 @@ def _replacement(
         return None
     read = read_predictions(context.store)
     found = compare_versions(context.store, old.reference, version.reference, read=read, answers=False)
+    if not found.reason or not _compares(rules):
+        return found
     task = tasks.get(context.store, version.task)
     lacking = [
         (one, split.name)
@@ -216,7 +218,7 @@ def _replacement(
         for split in task.evaluation_parts
         if comparable(context.store, one.reference, split) is None
     ]
-    if not lacking or not _compares(rules):
+    if not lacking:
         return found
     from limpet.forgetting.monitor import monitor
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from limpet.errors import IntegrityError
 from limpet.forgetting.json_form import as_tuples
+from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.records import evaluations
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord
 from limpet.training.task_types import score
 
-__all__ = ["KeptPredictions", "ReadContent", "ReadPredictions", "read_contents", "read_predictions"]
+__all__ = [
+    "KeptPredictions",
+    "ReadContent",
+    "ReadPredictions",
+    "read_contents",
+    "read_predictions",
+    "with_label_names",
+]
 
 _ROUNDING = 1e-9  # sums of other metrics than accuracy may differ in the last bits from machine to machine
 
@@ -73,3 +81,12 @@ def read_predictions(store: Store) -> ReadPredictions:
         return predictions
 
     return read
+
+
+def with_label_names(answer: JsonValue, labels: Sequence[str]) -> JsonValue:
+    """Return a kept answer or target with the names of labels in place of ids; what is no id stays as it is."""
+    if isinstance(answer, tuple):
+        return [with_label_names(part, labels) for part in answer]
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(labels):
+        return labels[answer]
+    return answer

@@ -10,10 +10,9 @@ from limpet.errors import NotFoundError
 from limpet.forgetting.metrics import intervals
 from limpet.forgetting.metrics.forgetting import flipped_examples, negative_flip_rate, positive_flip_rate
 from limpet.forgetting.metrics.intervals import Interval
-from limpet.forgetting.monitor.kept_predictions import KeptPredictions, ReadPredictions
+from limpet.forgetting.monitor.kept_predictions import KeptPredictions, ReadPredictions, with_label_names
 from limpet.forgetting.monitor.replacement_values import Loss, Replacement
 from limpet.registry import versions
-from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.records import alarms, evaluations, log, tasks
 from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.store import Store
@@ -224,17 +223,9 @@ def _losses(store: Store, task: TaskRecord, places: Sequence[int], *, pairs: Seq
         for triple in zip(pair.was.predictions, pair.now.predictions, pair.was.targets, strict=True)
     ]
     return tuple(
-        Loss(place, _shown(texts[place]), *(_named(task, answer) for answer in triples[place])) for place in places
+        Loss(place, _shown(texts[place]), *(with_label_names(answer, task.labels) for answer in triples[place]))
+        for place in places
     )
-
-
-def _named(task: TaskRecord, answer: JsonValue) -> JsonValue:
-    """An answer with its labels by name; other answers as they are."""
-    if isinstance(answer, tuple):
-        return [_named(task, part) for part in answer]
-    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(task.labels):
-        return task.labels[answer]
-    return answer
 
 
 def _shown(text: str | tuple[str, ...]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from limpet.errors import NotFoundError, UsageError
-from limpet.forgetting.monitor.kept_predictions import KeptPredictions, ReadPredictions
+from limpet.forgetting.monitor.kept_predictions import KeptPredictions, ReadPredictions, with_label_names
 from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
@@ -120,7 +120,7 @@ def find_errors(store: Store, version: VersionRecord, *, read: ReadPredictions) 
     ]
     texts = {split: _texts(store, evaluation) for split, evaluation in parts.items()}
     predictions, targets = ([answer[side] for answer in answers] for side in (2, 3))
-    named = [[_named(value, task.labels) for value in side] for side in (predictions, targets)]
+    named = [[with_label_names(value, task.labels) for value in side] for side in (predictions, targets)]
     wrong = [
         WrongAnswer(split, at + 1, texts[split].get(at), target=right, predicted=said)
         for (split, at, predicted, wanted), said, right in zip(answers, *named, strict=True)
@@ -158,13 +158,6 @@ def _evaluated(store: Store, version: VersionRecord) -> tuple[TaskRecord, dict[s
         if all(digest in newest for digest in digests.values()):
             return task, {split: newest[digest] for split, digest in digests.items()}
     return None
-
-
-def _named(value: JsonValue, labels: Sequence[str]) -> JsonValue:
-    """Return an answer with names in place of ids; one that was given under another label map has names already."""
-    if isinstance(value, tuple):
-        return [_named(one, labels) for one in value]
-    return labels[value] if labels and isinstance(value, int) else value
 
 
 def _pairs(kept: KeptPredictions) -> Iterator[tuple[JsonValue, JsonValue]]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from limpet.errors import IntegrityError, UsageError
@@ -86,50 +86,29 @@ def full(store: Store, version: str, state: str, *, split: str = "evaluation") -
     with store.database.read() as session:
         # the evidence of a deleted version stays
         head, backbone = (find_version(session, ref, deleted=True) for ref in (version, state))
-        rows = session.scalars(
-            select(EvaluationRow)
-            .where(
-                EvaluationRow.version_id == head.id,
-                EvaluationRow.state_version_id == backbone.id,
-                EvaluationRow.kind == "full",
-                EvaluationRow.split == split,
-            )
-            .order_by(EvaluationRow.id.desc())
-        )
-        return evaluation_records(session, rows.all())
+        of_both = (EvaluationRow.version_id == head.id, EvaluationRow.state_version_id == backbone.id)
+        return _full(session, *of_both, EvaluationRow.split == split)[::-1]
 
 
 def of_version(store: Store, version: str) -> tuple[EvaluationRecord, ...]:
     """Return every full evaluation of a version under its own weights, on any evaluation split, the oldest first."""
     with store.database.read() as session:
-        # the evidence of a deleted version stays
         row = find_version(session, version, deleted=True)
-        rows = session.scalars(
-            select(EvaluationRow)
-            .where(
-                EvaluationRow.version_id == row.id,
-                EvaluationRow.state_version_id == row.id,
-                EvaluationRow.kind == "full",
-                EvaluationRow.split != "validation",
-            )
-            .order_by(EvaluationRow.id)
-        )
-        return evaluation_records(session, rows.all())
+        of_both = (EvaluationRow.version_id == row.id, EvaluationRow.state_version_id == row.id)
+        return _full(session, *of_both, EvaluationRow.split != "validation")
 
 
 def on_data(store: Store, task: str, data_digest: str) -> tuple[EvaluationRecord, ...]:
     """Return every full evaluation of a task on a split, by the split's digest, the oldest first."""
     with store.database.read() as session:
-        rows = session.scalars(
-            select(EvaluationRow)
-            .where(
-                EvaluationRow.task_id == find_task(session, task).id,
-                EvaluationRow.data_digest == data_digest,
-                EvaluationRow.kind == "full",
-            )
-            .order_by(EvaluationRow.id)
-        )
-        return evaluation_records(session, rows.all())
+        of_task = EvaluationRow.task_id == find_task(session, task).id
+        return _full(session, of_task, EvaluationRow.data_digest == data_digest)
+
+
+def _full(session: Session, *conditions: ColumnElement[bool]) -> tuple[EvaluationRecord, ...]:
+    """Return the full evaluations that meet all conditions, the oldest first."""
+    query = select(EvaluationRow).where(EvaluationRow.kind == "full", *conditions).order_by(EvaluationRow.id)
+    return evaluation_records(session, session.scalars(query).all())
 
 
 def predictions(store: Store, evaluation: EvaluationRecord | AbilityRecord) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from itertools import islice
-from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import select
@@ -46,6 +45,7 @@ __all__ = [
     "unknown_task",
     "version_record",
     "version_records",
+    "with_current_parents",
 ]
 
 PRODUCTION = "production"
@@ -312,28 +312,28 @@ def version_records(session: Session, rows: Sequence[KeptVersion]) -> tuple[Vers
         for version_id, task, alias in session.execute(named.where(VersionRow.id.in_(ids))):
             tasks[version_id] = task
             aliases[version_id] += [] if alias is None else [alias]
-    records = [version_record(row, tuple(sorted(aliases[row.id])), task=tasks.get(row.id)) for row in rows]
-    # a parent is of the same task nearly always: only where one is not, it matters what another is called
-    if any(record.parent is not None and parse(record.parent).task != record.task for record in records):
-        renamed = current_names(session)
-        records = [replace(record, parent=renamed_reference(record.parent, renamed)) for record in records]
-    return tuple(records)
+    records = (version_record(row, tuple(sorted(aliases[row.id])), task=tasks.get(row.id)) for row in rows)
+    return with_current_parents(session, tuple(records))
 
 
-def version_record(
-    row: KeptVersion,
-    aliases: tuple[str, ...],
-    *,
-    task: str | None = None,
-    renamed: Mapping[str, str] = MappingProxyType({}),
-) -> VersionRecord:
-    """Return the value of one version row.
+def with_current_parents(session: Session, records: tuple[VersionRecord, ...]) -> tuple[VersionRecord, ...]:
+    """Return versions with what the tasks of their parents are called now.
+
+    A parent is of the same task nearly always: only where one is not, the database is asked.
+    """
+    if all(record.parent is None or parse(record.parent).task == record.task for record in records):
+        return records
+    renamed = current_names(session)
+    return tuple(replace(record, parent=renamed_reference(record.parent, renamed)) for record in records)
+
+
+def version_record(row: KeptVersion, aliases: tuple[str, ...], *, task: str | None = None) -> VersionRecord:
+    """Return the value of one version row; a parent of another task has the name of then.
 
     Args:
         row: The row.
         aliases: What stands at it.
         task: What its task is called now; null gives the name that it had when the version was registered.
-        renamed: What tasks are called now, by each name that they had: the parent may be another task's.
 
     Raises:
         IntegrityError: The manifest is not the one that was registered.
@@ -344,7 +344,7 @@ def version_record(
         **{
             **manifest,
             "task": name,
-            "parent": renamed_reference(manifest["parent"], {**renamed, manifest["task"]: name}),
+            "parent": renamed_reference(manifest["parent"], {manifest["task"]: name}),
             "labels": tuple(manifest["labels"]),
             "files": tuple(FileEntry(**file) for file in manifest["files"]),
             "environment": Environment(**manifest["environment"]),

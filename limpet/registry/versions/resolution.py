@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ from limpet.names import LATEST, Reference
 from limpet.registry.database.schema import AliasRow, TaskRow, VersionRow
 from limpet.registry.records.rows import (
     PRODUCTION,
-    current_names,
     find_version,
     parse,
-    renamed_reference,
     version_record,
     version_records,
+    with_current_parents,
 )
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
@@ -123,10 +121,7 @@ def resolve_in(session: Session, ref: str | Reference, *, deleted: bool = False)
         if rows and (deleted or rows[0].deleted_at is None):
             named = tuple(row.alias for row in rows if row.alias is not None)
             # the name that was asked for is the task's own, whatever it was called when this was registered
-            version = version_record(rows[0], named, task=reference.task)
-            if version.parent is None:
-                return version
-            return replace(version, parent=renamed_reference(version.parent, current_names(session)))
+            return with_current_parents(session, (version_record(rows[0], named, task=reference.task),))[0]
     # not there: this says what is missing, and what there is instead
     return version_records(session, [find_version(session, reference, deleted=deleted)])[0]
 
