@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,9 +18,9 @@ from limpet.training.base.backbone import Backbone
 from limpet.training.batching.examples import Example, flat_text
 from limpet.training.data.duplicates import normalise
 from limpet.training.data.reading.data_spec import complete
-from limpet.training.data.reading.sources import read_source
+from limpet.training.data.revise_task import read_more
 from limpet.training.data.splitter import Splitter
-from limpet.training.data.stored_splits import read_split
+from limpet.training.data.stored_splits import make_split, parse_examples, read_split
 from limpet.training.model.task_model import Answering, version_files
 from limpet.training.progress import SILENT, Progress
 from limpet.training.task_types import task_type
@@ -109,24 +108,17 @@ def rows_of_data(
     task = tasks.of_version(store, version)
     kind = task_type(task.definition.type)
     spec = complete(spec)
-    source = read_source(
-        spec,
-        *columns,
-        target_columns=(task.definition.target_column, *kind.target_columns),
-        noun=kind.noun,
-        text_columns=(task.definition.text_column, *kind.text_columns),
-    )
+    source = read_more(task.definition, spec, columns)
     if "evaluation" in source.pools:
         source = replace(source, pools={"train": source.pools["evaluation"]})
     splitter = Splitter(source, kind, 0, near_duplicates="keep")
     given = [label for row in splitter.rows for label in kind.labels_of(row.target)]
     labels = (*version.labels, *dict.fromkeys(label for label in given if label not in version.labels))
-    lines = [kind.row(row.text, row.target, labels) for row in splitter.rows]
-    content = b"".join(canonical_json(line) + b"\n" for line in lines)
-    examples = tuple(kind.example(json.loads(canonical_json(line))) for line in lines)
+    rows = [(row.text, row.target) for row in splitter.rows]
+    split, content = make_split(kind, "evaluation", rows, labels=labels)
+    examples = tuple(parse_examples(kind, content))
     why = {"exact_duplicates": "their text stands there already", "empty_texts": "they have no text"}
     notes = [f"{count} rows are left out: {why[key]}" for key in why if (count := splitter.checks[key])]
-    split = SplitRecord("evaluation", digest_bytes(content), len(examples), {})
     return Rows({"data": spec}, replace(task, labels=labels), examples, split, (*source.notes, *notes))
 
 

@@ -5,22 +5,20 @@ The three splits never share a text; what one of them holds has a near duplicate
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import NotFoundError, UsageError
 from limpet.names import check_name
-from limpet.registry.formats.canonical import canonical_json, digest_bytes
 from limpet.registry.records import tasks
 from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now
-from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
+from limpet.registry.values import TaskDefinition, TaskRecord
 from limpet.training.data.description.baseline import constant_score
 from limpet.training.data.overlong import find_tokenizer, room_for
 from limpet.training.data.reading.memory import contents_of
 from limpet.training.data.reading.sources import Source, read_source
 from limpet.training.data.splitter import SplitName, Splitter
+from limpet.training.data.stored_splits import make_split, parse_examples
 from limpet.training.data.task_request import TaskRequest
 from limpet.training.task_types import TaskType, metric_family
 
@@ -108,15 +106,10 @@ def _record(
     contents: dict[str, bytes] = {}
     splitter.note_drawn(definition, places)
     for name, drawn in places.items():
-        rows = [splitter.rows[place] for place in drawn]
-        content = b"".join(canonical_json(kind.row(row.text, row.target, splitter.labels)) + b"\n" for row in rows)
-        counts = Counter(label for row in rows for label in kind.labels_of(row.target))
-        label_counts = {label: counts[label] for label in splitter.labels}
-        splits.append(SplitRecord(name, digest_bytes(content), len(rows), label_counts))
-        contents[name] = content
-    train, evaluation = (
-        [kind.example(json.loads(line)) for line in contents[name].splitlines()] for name in ("train", "evaluation")
-    )
+        rows = [(splitter.rows[place].text, splitter.rows[place].target) for place in drawn]
+        split, contents[name] = make_split(kind, name, rows, labels=splitter.labels)
+        splits.append(split)
+    train, evaluation = (parse_examples(kind, contents[name]) for name in ("train", "evaluation"))
     baseline = constant_score(definition.type, definition.metric, train, evaluation=evaluation)
     record = TaskRecord(
         definition=definition,

@@ -15,7 +15,6 @@ from typing import Any
 
 from limpet.errors import DataError, UsageError
 from limpet.first_few import first_few
-from limpet.registry.formats.canonical import canonical_json, digest_bytes
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records import tasks
 from limpet.registry.store import Store
@@ -28,14 +27,13 @@ from limpet.training.data.label_order import look_alikes, order_labels
 from limpet.training.data.overlong import cut, describe, find_tokenizer
 from limpet.training.data.reading.memory import Rows, contents_of, spec_of
 from limpet.training.data.reading.sources import Source, read_source
-from limpet.training.data.splits import draw, room
+from limpet.training.data.splits import EVALUATION_SHARE, VALIDATION_SHARE, draw, room
 from limpet.training.data.splitter import Row, Splitter
+from limpet.training.data.stored_splits import make_split, parse_examples
 from limpet.training.task_types import TaskType, task_type
 
-__all__ = ["RevisionRequest", "plain_rows", "revise_task"]
+__all__ = ["RevisionRequest", "plain_rows", "read_more", "revise_task"]
 
-_EVALUATION_SHARE = 0.3
-_VALIDATION_SHARE = 0.2
 _DRAWS = ("evaluation", "validation", "train")
 
 
@@ -152,7 +150,7 @@ def _with_cut(store: Store, record: TaskRecord) -> TaskRecord:
 def _build(store: Store, known: TaskRecord, request: RevisionRequest) -> tuple[TaskRecord, dict[str, bytes]]:
     """Read the data and lay it over what is known."""
     kind: TaskType[Any] = task_type(known.definition.type)
-    source = _read(known.definition, kind, request)
+    source = read_more(known.definition, request.data, (request.text_column, request.target_column))
     rule = known.checks.get("near_duplicates_rule", "drop")
     splitter = Splitter(source, kind, known.definition.split_seed, near_duplicates="keep")
     splitter.checks["near_duplicates_rule"] = rule
@@ -187,12 +185,22 @@ def _build(store: Store, known: TaskRecord, request: RevisionRequest) -> tuple[T
     return _record(definition, known, content, labels=labels, checks=checks)
 
 
-def _read(definition: TaskDefinition, kind: TaskType[Any], request: RevisionRequest) -> Source:
+def read_more(definition: TaskDefinition, data: str | Rows, columns: tuple[str | None, str | None]) -> Source:
+    """Read other data of a task: what its columns were called is looked for before their usual names.
+
+    Args:
+        definition: The task.
+        data: The data SPEC.
+        columns: Those of the texts and of the targets; null finds them.
+
+    Raises:
+        NotFoundError: There is no such data.
+        DataError: They can't be read, or lack the columns.
+    """
+    kind: TaskType[Any] = task_type(definition.type)
     return read_source(
-        request.data,
-        request.text_column,
-        request.target_column,
-        # what the columns were called is looked for first
+        data,
+        *columns,
         target_columns=(definition.target_column, *kind.target_columns),
         noun=kind.noun,
         text_columns=(definition.text_column, *kind.text_columns),
@@ -259,7 +267,7 @@ class _Draw:
             # a row that resembles one that was trained on goes on being trained on
             fit = self._apart(pools["train"], seen, count=False)
             if request.eval_size is None:
-                evaluation = self._sample("evaluation", fit, round(_EVALUATION_SHARE * len(fit)), keep=1)
+                evaluation = self._sample("evaluation", fit, round(EVALUATION_SHARE * len(fit)), keep=1)
             else:
                 evaluation = self._asked("evaluation", fit, request.eval_size, keep=1)
         evaluation, rest = self._beside(pools, "evaluation", evaluation)
@@ -268,7 +276,7 @@ class _Draw:
         else:
             # in proportion to what is trained on, as when a task is added
             basis = len(rest) if request.train_size is None else request.train_size
-            validation = self._sample("validation", rest, round(_VALIDATION_SHARE * basis), keep=1)
+            validation = self._sample("validation", rest, round(VALIDATION_SHARE * basis), keep=1)
         validation, train = self._beside({**pools, "train": rest}, "validation", validation)
         if request.train_size is not None:
             train = self._asked("train", train, request.train_size, keep=0)
@@ -407,16 +415,10 @@ def _record(
     kind: TaskType[Any] = task_type(definition.type)
     contents, splits = {}, []
     for name, rows in content.items():
-        lines = [canonical_json(kind.row(text, target, labels)) + b"\n" for text, target in rows]
-        contents[name] = b"".join(lines)
-        counts = Counter(label for _, target in rows for label in kind.labels_of(target))
-        label_counts = {label: counts[label] for label in labels}
-        splits.append(SplitRecord(name, digest_bytes(contents[name]), len(rows), label_counts))
+        split, contents[name] = make_split(kind, name, rows, labels=labels)
+        splits.append(split)
     parts = [part for name, part in contents.items() if name.startswith("evaluation")]
-    train, evaluation = (
-        [kind.example(json.loads(line)) for line in part.splitlines()]
-        for part in (contents["train"], b"".join(parts))
-    )
+    train, evaluation = (parse_examples(kind, part) for part in (contents["train"], b"".join(parts)))
     baseline = constant_score(definition.type, definition.metric, train, evaluation=evaluation)
     record = TaskRecord(
         definition=definition,

@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["allocate", "draw", "room"]
+__all__ = ["EVALUATION_SHARE", "VALIDATION_SHARE", "allocate", "draw", "room"]
+
+EVALUATION_SHARE = 0.3
+"""Of the examples that are evaluated, where nobody says how many."""
+VALIDATION_SHARE = 0.2
+"""Of the training examples that are set aside to validate by."""
 
 
 def room(strata: Sequence[str], places: Sequence[int], keep: int) -> int:

@@ -15,7 +15,7 @@ from limpet.training.data.duplicates import Shingles, normalise
 from limpet.training.data.label_order import look_alikes, order_labels
 from limpet.training.data.overlong import Lengths, Overlong, describe, lengths_of
 from limpet.training.data.reading.sources import Source
-from limpet.training.data.splits import draw, room
+from limpet.training.data.splits import EVALUATION_SHARE, VALIDATION_SHARE, draw, room
 from limpet.training.task_types import TaskType
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NearDuplicates", "Row", "SplitName", "Splitter"]
 
-_EVALUATION_SHARE = 0.3
-_VALIDATION_SHARE = 0.2
 _VALIDATION_LIMIT = 500
 _DRAWS = {"evaluation": 0, "validation": 1, "train": 2}
 # from this share of the rows on, what near duplicates took is noted
@@ -237,7 +235,7 @@ class Splitter:
         pool, keep = (pools["evaluation"], 0) if official else (pools["train"], 1)
         most = room(self._strata, pool, keep)
         if size is None:
-            size = len(pool) if official else min(most, max(1, round(_EVALUATION_SHARE * len(pool))))
+            size = len(pool) if official else min(most, max(1, round(EVALUATION_SHARE * len(pool))))
         if size > most or most == 0:
             raise DataError(
                 f"{size} evaluation examples were asked for, and {self.where} has {most} to give.",
@@ -250,7 +248,7 @@ class Splitter:
         pool, keep = (pools["validation"], 0) if given else (pools["train"], 1)
         basis = len(pools["train"]) if train_size is None else train_size
         least = 2 * len(self.labels) if self.kind.stratified else 1
-        share = max(least, round(_VALIDATION_SHARE * basis), 1)
+        share = max(least, round(VALIDATION_SHARE * basis), 1)
         size = min(_VALIDATION_LIMIT, share, room(self._strata, pool, keep))
         if size == 0:
             raise DataError(

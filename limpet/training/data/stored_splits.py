@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
+from limpet.registry.formats.canonical import canonical_json, digest_bytes
 from limpet.registry.store import Store
-from limpet.registry.values import TaskRecord
-from limpet.training.batching.examples import Example
-from limpet.training.task_types import task_type
+from limpet.registry.values import SplitRecord, TaskRecord
+from limpet.training.batching.examples import Example, Text
+from limpet.training.task_types import TaskType, task_type
 
-__all__ = ["read_once", "read_split"]
+__all__ = ["make_split", "parse_examples", "read_once", "read_split"]
 
 # what was read of the splits of one task, by digest; null for those that were not read yet
 _KEPT: ContextVar[dict[str, list[Example] | None] | None] = ContextVar("kept splits", default=None)
@@ -52,5 +55,18 @@ def read_split(store: Store, task: TaskRecord, name: str) -> list[Example]:
 
 
 def _read(store: Store, task: TaskRecord, digest: str) -> list[Example]:
-    kind = task_type(task.definition.type)
-    return [kind.example(row) for row in map(json.loads, store.blobs.read(digest).splitlines())]
+    return parse_examples(task_type(task.definition.type), store.blobs.read(digest))
+
+
+def parse_examples(kind: TaskType[Any], content: bytes) -> list[Example]:
+    """Return the examples of a split's bytes, in their order."""
+    return [kind.example(row) for row in map(json.loads, content.splitlines())]
+
+
+def make_split(
+    kind: TaskType[Any], name: str, rows: Sequence[tuple[Text, Hashable]], *, labels: tuple[str, ...]
+) -> tuple[SplitRecord, bytes]:
+    """Return a split of texts with their plain targets, and its bytes: canonical JSON lines under a label map."""
+    content = b"".join(canonical_json(kind.row(text, target, labels)) + b"\n" for text, target in rows)
+    counts = Counter(label for _, target in rows for label in kind.labels_of(target))
+    return SplitRecord(name, digest_bytes(content), len(rows), {label: counts[label] for label in labels}), content
