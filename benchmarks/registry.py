@@ -35,7 +35,7 @@ from limpet.registry import versions
 from limpet.registry.database.row_digests import note_written
 from limpet.registry.database.schema import EnvironmentRow, TaskRow, VersionFileRow, VersionRow
 from limpet.registry.formats.canonical import canonical_json, digest_bytes, digest_json
-from limpet.registry.records import bases, log
+from limpet.registry.records import bases, log, tasks
 from limpet.registry.settings import Settings
 from limpet.registry.store import Store, create_store
 from limpet.registry.system.clock import utc_now
@@ -173,7 +173,8 @@ def seed_task(session: Session, name: str, splits: str) -> int:
     """Insert a task; return the id of its row."""
     definition = TaskDefinition(name, "classification", "csv:a.csv", "text", "label", "accuracy", None, None, 0, 64)
     kept = tuple(SplitRecord(split, splits, 1, {"business": 1}) for split in ("train", "validation", "evaluation"))
-    row = TaskRow(name=name, **asdict(TaskRecord(definition, LABELS, kept, DATA, {"notes": []}, utc_now())))
+    record = TaskRecord(definition, LABELS, kept, DATA, {"notes": []}, utc_now())
+    row = TaskRow(name=name, **tasks.content(record))
     session.add(row)
     session.flush()
     return row.id

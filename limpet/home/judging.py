@@ -125,7 +125,7 @@ def _verdicts_on_addition(context: HomeContext, version: VersionRecord, rules: G
     """Hold a home's growth by its newest addition against the rules."""
     from limpet.forgetting.report.build import build_report
 
-    made = build_report(context.store, streams.HOME_STREAM, added=version)
+    made = build_report(context.store, streams.HOME_STREAM, added=version, only_judged=True)
     # what an earlier task scores and cost by itself is no fault of this addition, nor what replaced it before
     own = ("score", "bytes", "seconds")
     return [

@@ -37,7 +37,9 @@ from limpet.training.task_types import metric
 __all__ = ["build_report"]
 
 
-def build_report(store: Store, stream_name: str | None = None, added: VersionRecord | None = None) -> Report:
+def build_report(
+    store: Store, stream_name: str | None = None, added: VersionRecord | None = None, *, only_judged: bool = False
+) -> Report:
     """Build the report of a stream, finished or in progress.
 
     The stream `home` is the growth of the home itself: its tasks may be trained again, so its matrix has a row for
@@ -48,6 +50,8 @@ def build_report(store: Store, stream_name: str | None = None, added: VersionRec
         stream_name: The stream; None is the one worked on last.
         added: In the home's growth, counts as what answers for its task now, whatever its aliases say: the gate
             judges an addition before it is promoted.
+        only_judged: Leave out what no rule is held against, and only readers look at: what serves, and what each
+            version gets wrong label by label.
 
     Raises:
         NotFoundError: There is no such stream, or none at all.
@@ -75,8 +79,8 @@ def build_report(store: Store, stream_name: str | None = None, added: VersionRec
         published=published_figures(stream.spec),
         replaced=_replaced(store, growth, read_kept) if growth else (),
         alarms=_alarms(store, arm_runs),
-        serving=serving_summary(store) if stream.name == streams.HOME_STREAM else (),
-        labels=_labels(store, arm_runs, read_kept),
+        serving=() if only_judged or stream.name != streams.HOME_STREAM else serving_summary(store),
+        labels=() if only_judged else _labels(store, arm_runs, read_kept),
         removed=_removed(store, stream),
     )
     return corrected(report)
