@@ -156,27 +156,28 @@ def measure_examples(
     assert task is not None
     with active(backbone, answering.method, answering.state, head=answering.head) as model:
         attached = AttachedModel(backbone, methods.get(answering.method), model)
-        texts = model.encode(backbone.tokenizer, examples, answering.max_length)
-        asked = _Asked(task, split, answering.labels or task.labels, part.bypass_cache)
-        targets = tuple(example.target for example in examples)
-        return _measure(attached, asked, texts, targets=targets, progress=progress)
+        asked = _Asked(task, split, answering.labels or task.labels, answering.max_length, part.bypass_cache)
+        return _measure(attached, asked, examples, progress=progress)[1]
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is asked about: a split of a task, and the label map that it is answered under."""
+    """What is asked about: a split of a task, the label map that it is answered under, the longest text in tokens."""
 
     task: TaskRecord
     split: SplitRecord
     labels: tuple[str, ...]
+    max_length: int
     bypass_cache: bool = False
 
 
 def _measure(
-    attached: AttachedModel, asked: _Asked, texts: Encoded, *, targets: tuple[Any, ...], progress: Progress
-) -> Measured:
-    """Score what is attached on texts that were encoded for it."""
+    attached: AttachedModel, asked: _Asked, examples: Sequence[Example], *, progress: Progress
+) -> tuple[Encoded, Measured]:
+    """Score what is attached on examples; return them as they were encoded for it, too."""
     backbone, model, task = attached.backbone, attached.model, asked.task
+    texts = model.encode(backbone.tokenizer, examples, asked.max_length)
+    targets = tuple(example.target for example in examples)
     name = f"evaluate {task.name}"
     outcome = predict_split(attached, texts, progress=progress, name=name, bypass_cache=asked.bypass_cache)
     loaded = model.loaded()
@@ -186,7 +187,7 @@ def _measure(
         kind = task_type(task.definition.type)
         predictions = [kind.relabelled(answer, asked.labels, task.labels) for answer in predictions]
     metric = task.definition.metric
-    return Measured(
+    return texts, Measured(
         split=asked.split,
         metric=metric,
         outcome=outcome,
@@ -322,15 +323,10 @@ def measure_candidate(
     task = tasks.of_version(store, draft)
     with active(backbone, draft.method, files, head=files) as model:
         attached = AttachedModel(backbone, methods.get(draft.method), model)
-        lower = model.lower
         measured = []
         for split in task.evaluation_parts:
-            model.lower = lower
-            asked = _Asked(task, split, draft.labels)
-            examples = read_split(store, task, split.name)
-            texts = model.encode(backbone.tokenizer, examples, int(draft.config["max_length"]))
-            targets = tuple(example.target for example in examples)
-            one = _measure(attached, asked, texts, targets=targets, progress=progress)
+            asked = _Asked(task, split, draft.labels, int(draft.config["max_length"]))
+            texts, one = _measure(attached, asked, read_split(store, task, split.name), progress=progress)
             # the layers that the evaluation has skipped are asked again: what is served skips none
             model.lower = None
             agreed = agreement(attached, texts, outcome=one.outcome, progress=progress)
