@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -334,14 +335,17 @@ def measure_candidate(
     probes = reference_outputs.reference_inputs(store, task)
     cost = {**draft.cost, **efficiency(backbone, draft, files, texts=probes, seconds=timed_seconds)}
     backbone.check_untouched()
-    first = measured[0]
+    counts: Counter[str] = Counter()
+    for one in measured:
+        counts.update(one.counts)
     metrics = {
         **draft.metrics,
         **_scores(measured, task.revision),
         **_unseen(store, draft, task, measured=measured),
-        **first.counts,
+        **counts,
     }
-    inputs = {**draft.inputs, "evaluation": first.inputs["tokens"], "template": first.inputs["template"]}
+    evaluated = {one.split.name: one.inputs["tokens"] for one in measured}
+    inputs = {**draft.inputs, **evaluated, "template": measured[0].inputs["template"]}
     cost = figures(cost | {"base_unchanged": True})
     return replace(draft, metrics=metrics, cost=cost, inputs=inputs), tuple(measured)
 

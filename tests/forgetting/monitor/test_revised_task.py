@@ -121,6 +121,23 @@ def test_a_version_that_is_bad_on_new_rows_has_no_better_score_for_the_gate(trai
     trained.gate("home", parse_rules({"min_score": score}, "here"))
 
 
+def test_what_a_version_was_asked_and_did_not_see_is_recorded_of_every_part(trained: Home) -> None:
+    def rows(first: int, words: int) -> list[dict[str, list[str]]]:
+        return [
+            {"words": ["wave", f"{at}", *["the"] * words], "tags": ["SEA", "O", *["O"] * words]}
+            for at in range(first, first + 12)
+        ]
+
+    trained.task.add("tags", rows(0, 2), type="token-classification", max_length=8, near_duplicates="keep")
+    before = trained.train("tags", WARM, mirror=False).version
+    trained.task.revise("tags", rows(50, 20))
+    after = trained.train("tags", WARM, mirror=False).version
+    assert "unseen_words" not in before.metrics
+    assert after.metrics["unseen_words"] > 0
+    assert {"evaluation", "evaluation-r2"} <= set(after.inputs)
+    assert after.inputs["evaluation"] == before.inputs["evaluation"] != after.inputs["evaluation-r2"]
+
+
 def test_after_corrections_alone_no_rows_are_new(revised: Home, tmp_path: Path) -> None:
     revised.adapter.promote("place@1", "production")
     revised.train("place", WARM, start_from="place@1", promote="production", mirror=False)
