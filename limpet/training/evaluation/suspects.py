@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from limpet.errors import UsageError
 from limpet.registry.store import Store
@@ -110,13 +111,14 @@ def find_suspects(store: Store, backbone: Backbone, task: TaskRecord, *, progres
     targets = torch.tensor([[label in ids[at] for label in judged] for at in places])
     answers = probe_answers(features, targets, exclusive=exclusive, progress=progress)
     names = [task.labels[label] for label in judged]
-    rank = _ranked if exclusive else _ranked_of_several
     return Suspects(
         task=task.name,
         examples=len(places),
         agreement=answers.agreement,
         not_judged={task.labels[label]: count for label, count in sorted(counts.items()) if label not in judged},
-        suspects=tuple(rank(answers, targets, [examples[at] for at in places], names=names, places=places)),
+        suspects=_ranked(
+            answers, targets, [examples[at] for at in places], names=names, places=places, exclusive=exclusive
+        ),
     )
 
 
@@ -127,46 +129,29 @@ def _ranked(
     *,
     names: Sequence[str],
     places: Sequence[int],
-) -> list[Suspect]:
-    given, said = targets.double().argmax(dim=1), answers.probabilities.argmax(dim=1)
-    confidence = answers.probabilities.gather(1, given[:, None])[:, 0]
-    return [
-        Suspect(
-            row=places[at] + 1,
-            text=examples[at].text,
-            labels=(names[int(given[at])],),
-            probe=(names[int(said[at])],),
-            confidence=float(confidence[at]),
-            probe_confidence=float(answers.probabilities[at, said[at]]),
-        )
-        for at in confidence.argsort(stable=True).tolist()
-        if given[at] != said[at]
-    ]
-
-
-def _ranked_of_several(
-    answers: ProbeAnswers,
-    targets: Tensor,
-    examples: Sequence[Example],
-    *,
-    names: Sequence[str],
-    places: Sequence[int],
-) -> list[Suspect]:
-    said = answers.probabilities > 0.5
-    confidences = torch.where(targets, answers.probabilities, 1 - answers.probabilities)
-    confidence = confidences.min(dim=1).values
-    return [
+    exclusive: bool,
+) -> tuple[Suspect, ...]:
+    """Return the examples that the probe answers otherwise, those first whose labels it doubts most."""
+    probabilities = answers.probabilities
+    if exclusive:
+        said = one_hot(probabilities.argmax(dim=1), len(names)).bool()
+        confidence, probe_confidence = probabilities[targets], probabilities.max(dim=1).values
+    else:
+        said = probabilities > 0.5
+        confidence = torch.where(targets, probabilities, 1 - probabilities).min(dim=1).values
+        probe_confidence = 1 - confidence
+    return tuple(
         Suspect(
             row=places[at] + 1,
             text=examples[at].text,
             labels=_named(targets[at], names),
             probe=_named(said[at], names),
             confidence=float(confidence[at]),
-            probe_confidence=1 - float(confidence[at]),
+            probe_confidence=float(probe_confidence[at]),
         )
         for at in confidence.argsort(stable=True).tolist()
         if bool((said[at] != targets[at]).any())
-    ]
+    )
 
 
 def _named(has: Tensor, names: Sequence[str]) -> tuple[str, ...]:
