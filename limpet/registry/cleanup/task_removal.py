@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from limpet.errors import ConflictError
 from limpet.registry.database.schema import AliasRow, TaskRow, VersionRow
 from limpet.registry.records import log
-from limpet.registry.records.rows import find_task
+from limpet.registry.records.rows import find_task, removal_of
 from limpet.registry.store import Store
 from limpet.registry.system.actor import current_actor
 from limpet.registry.system.clock import utc_now
@@ -52,15 +52,16 @@ def remove(store: Store, name: str, reason: str) -> RemovedTask:
     reason = check_reason(reason, needed=True)
     with store.database.write("task remove") as session:
         task = _to_remove(session, name, reason)
-        if task.removed_at is not None:
-            return RemovedTask(task.name, _tombstone(task), (), 0)
+        if (removed := removal_of(task)) is not None:
+            return RemovedTask(task.name, removed, (), 0)
         live = _live(session, task)
         for version in live:
             bury(session, version, f"{task.name}@{version.number}", reason=reason)
-        task.removed_at, task.removed_by, task.removed_because = utc_now(), current_actor(), reason
+        removed = Tombstone(utc_now(), current_actor(), reason)
+        task.removed_at, task.removed_by, task.removed_because = removed.created_at, removed.actor, removed.reason
         detail = {"reason": reason, "versions": len(live)}
-        log.record(session, "task remove", task.name, detail=detail, actor=task.removed_by)
-        return _removed(task, live, _tombstone(task))
+        log.record(session, "task remove", task.name, detail=detail, actor=removed.actor)
+        return _removed(task, live, removed)
 
 
 def check_removable(store: Store, name: str, reason: str) -> RemovedTask:
@@ -68,8 +69,8 @@ def check_removable(store: Store, name: str, reason: str) -> RemovedTask:
     reason = check_reason(reason, needed=True)
     with store.database.read() as session:
         task = _to_remove(session, name, reason)
-        if task.removed_at is not None:
-            return RemovedTask(task.name, _tombstone(task), (), 0)
+        if (removed := removal_of(task)) is not None:
+            return RemovedTask(task.name, removed, (), 0)
         return _removed(task, _live(session, task), Tombstone(utc_now(), current_actor(), reason))
 
 
@@ -97,10 +98,6 @@ def _to_remove(session: Session, name: str, reason: str) -> TaskRow:
 def _live(session: Session, task: TaskRow) -> list[VersionRow]:
     live = select(VersionRow).where(VersionRow.task_id == task.id, VersionRow.deleted_at.is_(None))
     return list(session.scalars(live.order_by(VersionRow.number)))
-
-
-def _tombstone(task: TaskRow) -> Tombstone:
-    return Tombstone(task.removed_at or "", task.removed_by or "", task.removed_because or "")
 
 
 def _removed(task: TaskRow, live: list[VersionRow], tombstone: Tombstone) -> RemovedTask:

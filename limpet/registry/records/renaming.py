@@ -8,7 +8,7 @@ from __future__ import annotations
 from limpet.errors import ConflictError
 from limpet.names import check_name
 from limpet.registry.records import log
-from limpet.registry.records.rows import current_name, find_task, names_of, recorded_task
+from limpet.registry.records.rows import current_names, find_task, names_of, recorded_task
 from limpet.registry.store import Store
 
 __all__ = ["rename"]
@@ -31,7 +31,7 @@ def rename(store: Store, old: str, new: str, *, dry_run: bool = False) -> None:
     check_name("task", new)
     with store.database.read() if dry_run else store.database.write("task rename") as session:
         # a command that died after its commit is typed again
-        if current_name(session, old) == new:
+        if current_names(session).get(old) == new:
             return
         task = find_task(session, old)
         known = names_of(task.name, task.former_names)

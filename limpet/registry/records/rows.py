@@ -25,7 +25,6 @@ __all__ = [
     "PRODUCTION",
     "KeptVersion",
     "batched",
-    "current_name",
     "current_names",
     "environment_id",
     "environments_of",
@@ -38,6 +37,7 @@ __all__ = [
     "parse",
     "recorded_task",
     "references",
+    "removal_of",
     "renamed_reference",
     "subjects",
     "task_names",
@@ -112,12 +112,6 @@ def find_task(session: Session, name: str, *, removed: bool = False) -> TaskRow:
     return row
 
 
-def current_name(session: Session, former: str) -> str | None:
-    """Return what a task is called that had this name before; null where none had it."""
-    rows = session.execute(select(TaskRow.name, TaskRow.former_names).where(TaskRow.former_names.is_not(None)))
-    return next((name for name, names in rows if former in (names or "").split()), None)
-
-
 def current_names(session: Session) -> dict[str, str]:
     """Return what tasks are called now, by each of the names that they had before."""
     rows = session.execute(select(TaskRow.name, TaskRow.former_names).where(TaskRow.former_names.is_not(None)))
@@ -149,7 +143,7 @@ def recorded_task(session: Session, name: str) -> TaskRow | None:
             f"The task {name!r} was removed by {row.removed_by} on {row.removed_at[:10]}, and its name stays taken.",
             "choose another name",
         )
-    if row is None and (current := current_name(session, name)) is not None:
+    if row is None and (current := current_names(session).get(name)) is not None:
         raise ConflictError(
             f"The task that was called {name!r} is called {current!r} now, and its former name stays its own.",
             f"limpet task show {current}, or choose another name",
@@ -159,7 +153,7 @@ def recorded_task(session: Session, name: str) -> TaskRow | None:
 
 def unknown_task(session: Session, name: str) -> NotFoundError:
     """Return the error for a task that is not there; its hint has the nearest names."""
-    if (current := current_name(session, name)) is not None:
+    if (current := current_names(session).get(name)) is not None:
         return NotFoundError(f"The task {name!r} is called {current!r} now.", f"limpet task show {current}")
     names = session.scalars(select(TaskRow.name).where(TaskRow.removed_at.is_(None))).all()
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
@@ -203,6 +197,13 @@ def find_version(session: Session, ref: str | Reference, *, deleted: bool = Fals
             f"limpet adapter list --task {reference.task}",
         )
     return row
+
+
+def removal_of(task: TaskRow) -> Tombstone | None:
+    """Return the tombstone of a task that was removed, null for every other."""
+    if task.removed_at is None:
+        return None
+    return Tombstone(task.removed_at, task.removed_by or "", task.removed_because or "")
 
 
 def tombstone_of(row: KeptVersion) -> Tombstone | None:

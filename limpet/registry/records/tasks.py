@@ -14,11 +14,11 @@ from limpet.registry.database.schema import TaskRevisionRow, TaskRow
 from limpet.registry.formats.canonical import digest_json
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records import log
-from limpet.registry.records.rows import current_names, find_task, recorded_task
+from limpet.registry.records.rows import current_names, find_task, recorded_task, removal_of
 from limpet.registry.store import Store
 from limpet.registry.store.blob_removal import recording
 from limpet.registry.store.referenced_blobs import rows_digests
-from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord, Tombstone, VersionDraft, VersionRecord
+from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord, VersionDraft, VersionRecord
 
 __all__ = [
     "add",
@@ -239,9 +239,6 @@ def _difference(ours: TaskRecord, theirs: TaskRecord) -> str:
 
 
 def _record(row: TaskRow | TaskRevisionRow, task: TaskRow) -> TaskRecord:
-    removed = None
-    if task.removed_at is not None:
-        removed = Tombstone(task.removed_at, task.removed_by or "", task.removed_because or "")
     return TaskRecord(
         definition=TaskDefinition(**{**row.definition, "name": task.name}),
         labels=tuple(row.labels),
@@ -251,5 +248,5 @@ def _record(row: TaskRow | TaskRevisionRow, task: TaskRow) -> TaskRecord:
         created_at=row.created_at,
         revision=row.revision or 1,
         previous=row.previous,
-        removed=removed,
+        removed=removal_of(task),
     )

@@ -21,7 +21,7 @@ from limpet.registry.formats.adapter_files import DEMONSTRATIONS_FILE, HEAD_FILE
 from limpet.registry.formats.task_documents import head_problem, outputs_problem
 from limpet.registry.formats.tensors import first_not_finite
 from limpet.registry.records.reference_outputs import parse
-from limpet.registry.records.rows import references, version_record
+from limpet.registry.records.rows import names_of, references, version_record
 from limpet.registry.store import Store
 from limpet.registry.values import FileEntry, VersionRecord
 
@@ -85,9 +85,7 @@ def _check_versions(checked: _Checked, rows: Sequence[VersionRow]) -> Iterator[F
         definitions = session.execute(select(*columns)).all()
     # a version keeps the name that its task had
     kinds = {
-        name: _kind(definition)
-        for current, former, definition in definitions
-        for name in (current, *(former or "").split())
+        name: _kind(definition) for current, former, definition in definitions for name in names_of(current, former)
     }
     for row in rows:
         if row.id in alive and (problems := list(_check_version(checked, row, kinds, outputs=outputs.get(row.id)))):

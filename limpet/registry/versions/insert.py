@@ -14,7 +14,6 @@ from limpet.registry.database.row_digests import note_written
 from limpet.registry.database.schema import BaseRow, EnvironmentRow, TaskRow, VersionFileRow, VersionRow
 from limpet.registry.formats.canonical import canonical_json, digest_bytes, digest_json
 from limpet.registry.records.rows import (
-    current_name,
     current_names,
     environment_id,
     find_task,
@@ -95,7 +94,7 @@ def find_insertion_point(session: Session, draft: VersionDraft, digest: str) -> 
     environment = digest_json(vars(draft.environment))
     parameters = {"task": draft.task, "digest": digest, "base": draft.base_digest, "environment": environment}
     row = session.connection().execute(_INSERTION_POINT, parameters).one_or_none()
-    if row is None and (renamed := current_name(session, draft.task)) is not None:
+    if row is None and (renamed := current_names(session).get(draft.task)) is not None:
         # what was learned while its task got another name is not lost
         row = session.connection().execute(_INSERTION_POINT, {**parameters, "task": renamed}).one_or_none()
     if row is None:
