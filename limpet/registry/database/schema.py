@@ -74,8 +74,20 @@ class BaseRow(TableBase):
     created_at: Mapped[str] = mapped_column(TIME)
 
 
-class TaskRow(TableBase):
-    """A task with its splits, in the first revision that this home has; its content never changes.
+class TaskContent:
+    """What a task is in one of its revisions; never changed. `previous` is the data digest of the revision before."""
+
+    definition: Mapped[Any] = mapped_column(CanonicalJson)
+    labels: Mapped[Any] = mapped_column(CanonicalJson)
+    splits: Mapped[Any] = mapped_column(CanonicalJson)
+    data_digest: Mapped[str] = mapped_column(DIGEST)
+    checks: Mapped[Any] = mapped_column(CanonicalJson)
+    created_at: Mapped[str] = mapped_column(TIME)
+    previous: Mapped[str | None] = mapped_column(DIGEST)
+
+
+class TaskRow(TaskContent, TableBase):
+    """A task with its splits, in the first revision that this home has.
 
     What a task of before revisions has not is null: `revision` is then 1. `former_names`, with blanks between them,
     are those that it was called by, which stay its own; a task that was removed keeps its row.
@@ -84,35 +96,21 @@ class TaskRow(TableBase):
     __tablename__ = "tasks"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     name: Mapped[str] = mapped_column(NAME, unique=True)
-    definition: Mapped[Any] = mapped_column(CanonicalJson)
-    labels: Mapped[Any] = mapped_column(CanonicalJson)
-    splits: Mapped[Any] = mapped_column(CanonicalJson)
-    data_digest: Mapped[str] = mapped_column(DIGEST)
-    checks: Mapped[Any] = mapped_column(CanonicalJson)
-    created_at: Mapped[str] = mapped_column(TIME)
     revision: Mapped[int | None] = mapped_column(Integer)
-    previous: Mapped[str | None] = mapped_column(DIGEST)
     former_names: Mapped[str | None] = mapped_column(Text)
     removed_at: Mapped[str | None] = mapped_column(TIME)
     removed_by: Mapped[str | None] = mapped_column(Text)
     removed_because: Mapped[str | None] = mapped_column(Text)
 
 
-class TaskRevisionRow(TableBase):
-    """Another revision of a task; immutable. `previous` is the data digest of the revision before."""
+class TaskRevisionRow(TaskContent, TableBase):
+    """Another revision of a task."""
 
     __tablename__ = "task_revisions"
     __table_args__ = (UniqueConstraint("task_id", "revision"),)
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
     revision: Mapped[int] = mapped_column(Integer)
-    definition: Mapped[Any] = mapped_column(CanonicalJson)
-    labels: Mapped[Any] = mapped_column(CanonicalJson)
-    splits: Mapped[Any] = mapped_column(CanonicalJson)
-    data_digest: Mapped[str] = mapped_column(DIGEST)
-    checks: Mapped[Any] = mapped_column(CanonicalJson)
-    created_at: Mapped[str] = mapped_column(TIME)
-    previous: Mapped[str | None] = mapped_column(DIGEST)
 
 
 class EnvironmentRow(TableBase):
