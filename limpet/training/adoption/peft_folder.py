@@ -6,6 +6,7 @@ What is expected is asked of peft itself: it builds the adapter on a twin of the
 from __future__ import annotations
 
 import os
+import re
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from torch import Tensor
 from limpet.errors import IntegrityError, LimpetError, NotFoundError, UsageError
 from limpet.first_few import first_few
 from limpet.registry.formats import peft_config
-from limpet.registry.formats.adapter_files import PEFT_FILES
+from limpet.registry.formats.adapter_files import MODEL_FILE, PEFT_FILES
 from limpet.registry.formats.canonical import CHUNK
 from limpet.registry.formats.peft_config import Problem
 from limpet.registry.formats.safetensors_header import check_header
@@ -33,7 +34,13 @@ from limpet.training.methods._peft_fields import field_problems, is_of_type, sho
 __all__ = ["Fitting", "PeftFolder", "check", "copy_files", "read"]
 
 _LARGEST_JSON = 16 << 20
+_CHECKPOINT = re.compile(r"checkpoint-[0-9]{1,12}")
 _FLOATS = {"F16", "BF16", "F32", "F64"}
+_TRAIN = "train it on this base (limpet base show), and save it with save_pretrained"
+_WORDS = (
+    "train it without embed_tokens and lm_head among modules_to_save and without new words; embed_tokens among "
+    "target_modules, or trainable_token_indices, changes the words that there are"
+)
 # without one of these, peft can't be asked which tensors there should be
 _SHAPING = {
     "peft_type",
@@ -102,7 +109,15 @@ def _copy(source: IO[bytes], target: Path) -> None:
 def _lacks(folder: Path, name: str) -> NotFoundError:
     held = sorted(path.name for path in folder.iterdir())
     said = f"{folder} is not a peft adapter: it has no {name} (it holds {', '.join(held[:8]) or 'nothing'})."
-    pickled = next((one for one in held if one.endswith((".bin", ".pt"))), None)
+    pickled = next((one for one in held if one.endswith((".bin", ".pt")) and one != "training_args.bin"), None)
+    inner = sorted(path.parent.name for path in folder.glob(f"*/{PEFT_FILES[0]}"))
+    if name == PEFT_FILES[0] and inner:
+        return _lies_inside(folder, inner)
+    if name == PEFT_FILES[0] and any(one.startswith("model") and one.endswith(".safetensors") for one in held):
+        return NotFoundError(
+            f"{folder} is not a peft adapter but a whole model: it has {MODEL_FILE} and no {name}.",
+            f"make an adapter of what differs: limpet adapter register TASK --from-model {folder} --rank 0.95",
+        )
     if name == PEFT_FILES[1] and pickled:
         # without code: `weights_only` refuses whatever is no tensor
         return NotFoundError(
@@ -112,6 +127,33 @@ def _lacks(folder: Path, name: str) -> NotFoundError:
             f"s.save_file({{k: v.clone().contiguous() for k, v in t.items()}}, '{name}')\"",
         )
     return NotFoundError(said, f"save it with model.save_pretrained({str(folder)!r})")
+
+
+def _lies_inside(folder: Path, inner: Sequence[str]) -> NotFoundError:
+    """Return the error of a trainer's output folder: its adapters lie in folders of their own."""
+    steps = sorted((int(name.split("-")[1]), name) for name in inner if _CHECKPOINT.fullmatch(name))
+    newest = steps[-1][1] if steps else inner[-1]
+    chosen, why = newest, "the newest" if steps else "one of them"
+    best = _best_checkpoint(folder / newest / "trainer_state.json")
+    if best in inner:
+        chosen, why = best, "the one that its trainer found best"
+    return NotFoundError(
+        f"{folder} is not a peft adapter itself: {'they lie' if len(inner) > 1 else 'it lies'} in "
+        f"{first_few(inner, 8)}.",
+        f"limpet adapter register TASK {folder / chosen}" + (f", {why}" if len(inner) > 1 else ""),
+    )
+
+
+def _best_checkpoint(state: Path) -> str:
+    """Return the name of the folder that a trainer's state calls its best; empty where it says nothing."""
+    if not state.is_file():
+        return ""
+    try:
+        content = read_json(state.read_bytes(), str(state))
+    except (OSError, IntegrityError):
+        return ""
+    best = content.get("best_model_checkpoint") if isinstance(content, dict) else None
+    return Path(best).name if isinstance(best, str) else ""
 
 
 def read(folder: Path, copies: Path) -> PeftFolder:
@@ -186,7 +228,8 @@ def check(folder: Path, made: PeftFolder, backbone: Backbone, *, find: Callable[
     if not {name for name, _ in fields} & _SHAPING:
         wrong_tensors += _shape_problems(config | said, parts.adapter, backbone)
     if fields or wrong_tensors:
-        _refuse(folder, backbone, [_line(*problem) for problem in fields], tensors=wrong_tensors)
+        lines = [_line(*problem) for problem in fields]
+        _refuse(folder, backbone, lines, tensors=wrong_tensors, hint=_WORDS if parts.trains_words else _TRAIN)
     return Fitting(config | said, parts, taken.ignored)
 
 
@@ -194,12 +237,12 @@ def _line(name: str, what: str) -> str:
     return f"{name if name.isidentifier() else repr(name)} {what}"
 
 
-def _refuse(folder: Path, backbone: Backbone, fields: Sequence[str], *, tensors: Sequence[str]) -> None:
+def _refuse(folder: Path, backbone: Backbone, fields: Sequence[str], *, tensors: Sequence[str], hint: str) -> None:
     kind = IntegrityError if tensors else UsageError
     lines = "".join(f"\n  {line}" for line in [*fields, *tensors])
     raise kind(
         f"The adapter in {folder} does not fit the base {backbone.record.name!r}:{lines}",
-        "train it on this base (limpet base show), and save it with save_pretrained",
+        hint,
     )
 
 

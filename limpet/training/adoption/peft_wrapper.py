@@ -19,7 +19,8 @@ __all__ = ["PREFIX", "Unwrapped", "unwrap"]
 PREFIX = "base_model.model."
 """What peft puts before the names of a model's modules."""
 _HEADS = ("classifier", "score")
-_BASE_LAYER = ".base_layer."
+# what peft puts between a module and its weight where it wrapped the module
+_WRAPPINGS = (".base_layer.", ".modules_to_save.", ".original_module.")
 _ADAPTED = ("lora_", "ia3_", "hada_", "lokr_", "oft_", "vera_", "boft_")
 
 
@@ -33,6 +34,7 @@ class Unwrapped:
         head: The tensors of a sequence or token classifier, without the head's name.
         copies: Names of tensors that are the base's own, and are left away.
         problems: What can't be taken over.
+        trains_words: Whether a whole matrix of words was trained along.
     """
 
     prefix: str
@@ -40,6 +42,12 @@ class Unwrapped:
     head: dict[str, Tensor] = field(default_factory=dict)
     copies: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    trains_words: bool = False
+
+    def add_problem(self, problem: str) -> None:
+        """Keep a problem once: a layer has two tensors of an adapter, or its own under two names."""
+        if problem not in self.problems:
+            self.problems.append(problem)
 
 
 def unwrap(tensors: Mapping[str, Tensor], backbone: Backbone) -> Unwrapped:
@@ -64,16 +72,21 @@ def unwrap(tensors: Mapping[str, Tensor], backbone: Backbone) -> Unwrapped:
             _outside(short, tensor, backbone, parts=parts)
         else:
             bare = short.removeprefix(parts.prefix)
-            copied = own.get(bare.replace(_BASE_LAYER, "."))
+            copied = own.get(_unwrapped(bare))
             if copied is None or _is_adapted(bare):
                 parts.adapter[PREFIX + bare] = tensor
             elif _same(tensor, copied):
                 parts.copies.append(short)
             else:
-                parts.problems.append(
-                    f"it brings {short}, which is not the base's own: it was trained along, or the base is another"
-                )
+                parts.add_problem(f"it brings {_unwrapped(short)}, {_difference(tensor, copied)}")
+                parts.trains_words |= copied is backbone.model.get_input_embeddings().weight
     return parts
+
+
+def _unwrapped(name: str) -> str:
+    for wrapping in _WRAPPINGS:
+        name = name.replace(wrapping, ".")
+    return name
 
 
 def _prefix(tensors: Mapping[str, Tensor], backbone: Backbone) -> str:
@@ -91,15 +104,34 @@ def _outside(short: str, tensor: Tensor, backbone: Backbone, *, parts: Unwrapped
     matrix = None
     if lm_head is not None:
         matrix = backbone.model.get_input_embeddings().weight if lm_head.weight is None else lm_head.weight
-    if not _is_adapted(short) and matrix is not None and _same(tensor, matrix):
-        parts.copies.append(short)
-    elif _is_adapted(short):
-        parts.problems.append(
+    if _is_adapted(short):
+        parts.add_problem(
             f"it changes {short.split('.lora_')[0][:80]}, which is no part of the backbone: the language-model head "
             "belongs to the base, and other heads to the task"
         )
+    elif matrix is not None and _same(tensor, matrix):
+        parts.copies.append(short)
+    elif matrix is not None and short.endswith(".weight") and tensor.shape[1:] == matrix.shape[1:]:
+        parts.add_problem(f"it brings {_unwrapped(short)[:80]}, {_difference(tensor, matrix)}")
+        parts.trains_words = True
     else:
-        parts.problems.append(f"it brings {short[:80]}, a tensor of a head that limpet can't take over")
+        parts.add_problem(f"it brings {short[:80]}, a tensor of a head that limpet can't take over")
+
+
+def _difference(tensor: Tensor, own: Tensor) -> str:
+    """Say how a tensor differs from the base's own of that name."""
+    if tensor.shape[1:] == own.shape[1:] and len(tensor) != len(own):
+        return (
+            f"which has {len(tensor)} rows, and the base's has {len(own)}: words were added to its vocabulary, or it "
+            "was cut, and the base stays as it is"
+        )
+    if tensor.dim() == 2 and tensor.shape == own.shape:
+        rows = int((tensor != own.detach().to(device=tensor.device, dtype=tensor.dtype)).any(dim=1).sum())
+        return (
+            f"which is not the base's own ({rows} of {len(own)} rows differ): it was trained along, or the base is "
+            "another"
+        )
+    return "which is not the base's own: it was trained along, or the base is another"
 
 
 def _is_adapted(name: str) -> bool:
@@ -107,6 +139,10 @@ def _is_adapted(name: str) -> bool:
 
 
 def _same(tensor: Tensor, own: Tensor) -> bool:
-    """Tell whether a tensor is the base's own, as it was or rounded to the dtype that it is saved in."""
-    kept = own.detach().to(device=tensor.device, dtype=tensor.dtype)
-    return tensor.shape == own.shape and bool(torch.equal(tensor, kept))
+    """Tell whether a tensor is the base's own: as it was, or rounded to what it was trained or is saved in."""
+    if tensor.shape != own.shape:
+        return False
+    own = own.detach().to(tensor.device)
+    return any(
+        torch.equal(tensor, own.to(dtype).to(tensor.dtype)) for dtype in (tensor.dtype, torch.bfloat16, torch.float16)
+    )

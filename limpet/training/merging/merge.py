@@ -54,7 +54,7 @@ def merged(
         head: Files with the head.
 
     Raises:
-        UsageError: The method can't be merged.
+        UsageError: The method or the adapter can't be merged.
         IntegrityError: A file does not fit this base, a merged weight is not finite, or the base was changed.
     """
     check_mergeable(method_name)
@@ -75,6 +75,7 @@ def merged_module(model: PreTrainedModel, method: methods.Method, state: Mapping
         state: Files with the method's tensors.
 
     Raises:
+        UsageError: The adapter is more than a change of weights that the model has.
         IntegrityError: A file does not fit, or a merged weight is not finite.
     """
     module: PreTrainedModel = method.load(shared_copy(model), state)
@@ -83,6 +84,9 @@ def merged_module(model: PreTrainedModel, method: methods.Method, state: Mapping
         plain = module.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise IntegrityError(f"The adapter can't be merged: {error}", "limpet verify --probe") from error
+    except RuntimeError as error:
+        # such as a `lora_bias` beside a layer that has none
+        raise UsageError(f"The adapter can't be merged: {error}", "export it without --merged") from error
     return plain.eval().requires_grad_(False)
 
 
