@@ -239,7 +239,15 @@ class Adapters:
         """One page of the moves of a task's aliases, or of one of them, oldest first."""
         return alias_history.moves_page(self._context.store, task, alias, limit=limit, cursor=cursor)
 
-    def export(self, reference: str, path: str | Path, *, data: bool = True, merged: bool = False) -> Path:
+    def export(
+        self,
+        reference: str,
+        path: str | Path,
+        *,
+        data: bool = True,
+        merged: bool = False,
+        for_engine: str | None = None,
+    ) -> Path:
         """Write a version's files into a new folder that plain peft loads, or into one bundle.
 
         Args:
@@ -248,15 +256,19 @@ class Adapters:
             data: Whether a bundle brings the task's examples.
             merged: Write the base with the update merged in instead, for plain transformers; see
                 `limpet.training.merging.export_merged`.
+            for_engine: `peft` for a version that writes text: in the names of `AutoModelForCausalLM`, which plain
+                peft and trainers load; see `limpet.training.adoption.export_for_peft`.
 
         Raises:
-            UsageError: `data` is false for a folder, which never has them; or what is to be merged can't be, or is
-                to be a bundle.
+            UsageError: `data` is false for a folder, which never has them; what is to be merged can't be, or is
+                to be a bundle; or nothing is known of such an engine.
         """
         from limpet.registry.exchange import export_import
         from limpet.registry.exchange.bundle_format import SUFFIX
 
         target = Path(path)
+        if for_engine is not None:
+            return self._export_for(for_engine, reference, target, plain=data and not merged)
         if merged:
             return self._export_merged(reference, target, data)
         if target.suffix == SUFFIX:
@@ -267,6 +279,21 @@ class Adapters:
                 f"limpet adapter export {reference} FILE{SUFFIX} --without-data",
             )
         return export_import.export(self._context.store, reference, target)
+
+    def _export_for(self, engine: str, reference: str, target: Path, *, plain: bool) -> Path:
+        from limpet.registry.exchange.bundle_format import SUFFIX
+        from limpet.training.adoption.export_for_peft import check_exportable, export_for_peft
+
+        if engine != "peft":
+            raise UsageError(f"Nothing is exported for {engine!r}.", f"limpet adapter export {reference} FOLDER")
+        if target.suffix == SUFFIX or not plain:
+            raise UsageError(
+                "What is exported for peft is a folder with an adapter, neither merged nor a bundle.",
+                f"limpet adapter export {reference} FOLDER --for peft",
+            )
+        version = versions.resolve(self._context.store, reference)
+        check_exportable(self._context.store, version)
+        return export_for_peft(self._context.store, self._context.backbone(), version, folder=target)
 
     def _export_merged(self, reference: str, target: Path, data: bool) -> Path:
         from limpet.registry.exchange.bundle_format import SUFFIX

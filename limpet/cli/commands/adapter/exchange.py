@@ -20,8 +20,16 @@ __all__ = ["export", "import_"]
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--without-data", is_flag=True, help="Leave the task's examples out of the bundle.")
 @click.option("--merged", is_flag=True, help="The base with the update merged in, for plain transformers.")
+@click.option(
+    "--for",
+    "engine",
+    type=click.Choice(["peft"]),
+    help="A version that writes text, in the names of AutoModelForCausalLM, as peft and trl load it.",
+)
 @pass_invocation
-def export(invocation: Invocation, version: str, path: Path, *, without_data: bool, merged: bool) -> None:
+def export(
+    invocation: Invocation, version: str, path: Path, *, without_data: bool, merged: bool, engine: str | None
+) -> None:
     """Write a version's files into a new folder that plain peft loads, or into one bundle.
 
     PATH is the folder; if it ends in .limpet, it is a bundle, which another home takes in with
@@ -32,7 +40,7 @@ def export(invocation: Invocation, version: str, path: Path, *, without_data: bo
     home = invocation.open()
     record = home.adapter.show(version)
     # by number: an alias may move in between
-    written = home.adapter.export(record.reference, path, data=not without_data, merged=merged)
+    written = home.adapter.export(record.reference, path, data=not without_data, merged=merged, for_engine=engine)
     if invocation.json:
         names = sorted(file.name for file in written.iterdir()) if written.is_dir() else None
         output.emit(task=record.task, version=record.number, digest=record.digest, path=written, files=names)

@@ -1,0 +1,145 @@
+"""Adapters of the real trl for a task of generation: taken in as they are, answered word for word, and given back.
+
+`fixtures/trl` was made by `benchmarks/trl_round_trip.py --keep`, which says how to make an environment with trl.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from limpet.errors import IntegrityError, NotFoundError, UsageError
+from limpet.home import Home
+from tests.training.adoption.test_adopt import plain_backbone
+from tests.training.generation.test_generation import a_home
+
+FIXTURE = Path(__file__).parent / "fixtures" / "trl"
+TEXTS = ["wave tide salt reef 7", "cloud wind star moon old 1", "iron clay stone sand 3", "moon"]
+
+
+@pytest.fixture(scope="module")
+def writing(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home with a task of generation, on the base that the fixture was trained on."""
+    return a_home(tmp_path_factory.mktemp("writing"), "llama")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of what trl saved."""
+    return Path(shutil.copytree(FIXTURE, tmp_path / "trl"))
+
+
+def plain_answers(base: Path, adapter: Path, texts: list[str]) -> list[str]:
+    """What plain peft writes, greedily, after the prompts that the adapter was trained with."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
+    written = []
+    for text in texts:
+        prompt = f"Write the headline of the following text.\n\n{text}\n\n"
+        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            out = model.generate(input_ids=ids, max_new_tokens=6, do_sample=False, pad_token_id=0)
+        written.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip())
+    return written
+
+
+def written_here(home: Home) -> list[str]:
+    """What the newest version writes."""
+    return [str(vars(answer)["answer"]) for answer in home.predict("headlines", TEXTS)]
+
+
+def test_an_adapter_of_trl_writes_word_for_word_what_plain_peft_writes(writing: Home, tmp_path: Path) -> None:
+    version = writing.adapter.register("headlines", FIXTURE).version
+    assert version.number == 1
+    base = writing.path.parent / "base"
+    expected = plain_answers(base, FIXTURE, TEXTS)
+    assert written_here(writing) == expected
+    assert len(set(expected)) > 2
+    assert version.metrics["score"] > 0.9
+    # by the names of the backbone alone peft would find nothing, and answer as the bare base
+    exported = writing.adapter.export(version.reference, tmp_path / "out", for_engine="peft")
+    theirs, ours = (load_file(one / "adapter_model.safetensors") for one in (FIXTURE, exported))
+    assert theirs.keys() == ours.keys()
+    assert plain_answers(base, exported, TEXTS) == expected
+    assert not writing.adapter.register("headlines", exported).created
+
+
+def test_only_what_writes_text_is_exported_for_peft(home: Home, tmp_path: Path) -> None:
+    home.adapter.register("place", plain_backbone(tmp_path / "base", tmp_path / "elsewhere"))
+    with pytest.raises(UsageError, match="by a head of its own"):
+        home.adapter.export("place@1", tmp_path / "out", for_engine="peft")
+    assert not (tmp_path / "out").exists()
+
+
+def change(folder: Path, **tensors: torch.Tensor) -> None:
+    """Put tensors into a folder beside those that it has."""
+    path = folder / "adapter_model.safetensors"
+    named = {f"base_model.model.{name.replace('__', '.')}": tensor for name, tensor in tensors.items()}
+    save_file(load_file(path) | named, path)
+
+
+def test_copies_of_the_words_are_left_out_and_changed_ones_are_refused_by_what_differs(
+    writing: Home, folder: Path
+) -> None:
+    whole = load_file(writing.path.parent / "base" / "model.safetensors")
+    words, head = whole["model.embed_tokens.weight"], whole["lm_head.weight"]
+    # trained in bfloat16 and saved in float32, as trainers do
+    rounded = words.to(torch.bfloat16).float()
+    change(folder, model__embed_tokens__weight=rounded, lm_head__weight=head)
+    kept = writing.adapter.register("headlines", folder).version
+    assert {file.digest for file in kept.files} == {file.digest for file in writing.adapter.show("headlines@1").files}
+    trained = words.clone()
+    trained[[3, 5]] += 0.01
+    longer = torch.cat([head, head[:2]])
+    change(folder, model__embed_tokens__weight=trained, lm_head__weight=longer)
+    with pytest.raises(IntegrityError) as refused:
+        writing.adapter.register("headlines", folder)
+    assert "embed_tokens.weight, which is not the base's own (2 of 33 rows differ)" in refused.value.message
+    assert "lm_head.weight, which has 35 rows, and the base's has 33: words were added" in refused.value.message
+    assert "without embed_tokens and lm_head among modules_to_save" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("best", ["", "out/checkpoint-9"])
+def test_of_a_trainers_output_folder_the_checkpoint_to_name_is_told(
+    writing: Home, folder: Path, tmp_path: Path, best: str
+) -> None:
+    outer = tmp_path / "out"
+    for step in (9, 10):
+        shutil.copytree(folder, outer / f"checkpoint-{step}")
+    state: dict[str, object] = {"best_model_checkpoint": best or None, "log_history": []}
+    (outer / "checkpoint-10" / "trainer_state.json").write_text(json.dumps(state))
+    with pytest.raises(NotFoundError, match=r"they lie in checkpoint-10, checkpoint-9\.") as refused:
+        writing.adapter.register("headlines", outer)
+    named = "checkpoint-9, the one that its trainer found best" if best else "checkpoint-10, the newest"
+    assert str(refused.value.hint).endswith(named)
+
+
+def test_a_whole_model_is_told_from_an_adapter(writing: Home) -> None:
+    with pytest.raises(NotFoundError, match="not a peft adapter but a whole model") as refused:
+        writing.adapter.register("headlines", writing.path.parent / "base")
+    assert "--from-model" in str(refused.value.hint)
+
+
+def test_a_bias_beside_a_layer_that_has_none_is_evaluated_though_it_cannot_be_merged(
+    writing: Home, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIMPET_LATENCY_SECONDS", "0.01")
+    names = [name for name in load_file(folder / "adapter_model.safetensors") if ".lora_B." in name]
+    rows = {name: load_file(folder / "adapter_model.safetensors")[name].shape[0] for name in names}
+    path = folder / "adapter_model.safetensors"
+    biases = {name.replace("weight", "bias"): torch.full((size,), 0.01) for name, size in rows.items()}
+    save_file(load_file(path) | biases, path)
+    config = folder / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"lora_bias": True}))
+    version = writing.adapter.register("headlines", folder).version
+    assert version.cost["latency"]["merged_milliseconds"] is None
+    assert written_here(writing) == plain_answers(writing.path.parent / "base", folder, TEXTS)
