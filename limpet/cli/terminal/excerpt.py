@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from limpet.training.batching.examples import Text, words_of
 
 __all__ = ["excerpt"]
 
 _LONGEST = 80
 
 
-def excerpt(text: str | Sequence[str] | None) -> str | None:
-    """Return a text, or the words of one, in one line and no longer than a table has room for."""
+def excerpt(text: Text | None) -> str | None:
+    """Return a text in one line and no longer than a table has room for."""
     if text is None:
         return None
-    words = text.split() if isinstance(text, str) else text
-    line = " ".join(words)
+    line = " ".join(words_of(text))
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3].rstrip()}..."

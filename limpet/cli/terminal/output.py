@@ -16,6 +16,7 @@ from limpet.cli.terminal.sanitize import json_text, plain
 from limpet.redaction import hide_secrets
 from limpet.registry.system.lines import split_lines
 from limpet.registry.values import TaskRecord, VersionRecord
+from limpet.training.batching.examples import Conversation, stored_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,6 +41,8 @@ def to_json(value: Any) -> Any:
     if isinstance(value, TaskRecord):
         plain = _fields(value)
         return {**plain.pop("definition"), **plain}
+    if isinstance(value, Conversation):
+        return stored_text(value)
     if is_dataclass(value) and not isinstance(value, type):
         return _fields(value)
     if isinstance(value, Mapping):

@@ -18,6 +18,7 @@ from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, SplitRecord, TaskRecord, VersionRecord
 from limpet.registry.versions import VersionQuery, alias_history
+from limpet.training.batching.examples import Text, words_of
 from limpet.training.data.stored_splits import read_split
 from limpet.training.task_types import metric as find_metric
 from limpet.training.task_types import score
@@ -228,8 +229,8 @@ def _losses(store: Store, task: TaskRecord, places: Sequence[int], *, pairs: Seq
     )
 
 
-def _shown(text: str | tuple[str, ...]) -> str:
-    flat = " ".join(text.split() if isinstance(text, str) else text)
+def _shown(text: Text) -> str:
+    flat = " ".join(words_of(text))
     return flat if len(flat) <= _LONGEST_TEXT else f"{flat[: _LONGEST_TEXT - 3]}..."
 
 

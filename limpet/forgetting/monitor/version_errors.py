@@ -15,7 +15,7 @@ from limpet.registry.formats.json_values import JsonValue
 from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, TaskRecord, VersionRecord
-from limpet.training.batching.examples import Text
+from limpet.training.batching.examples import Text, text_of
 from limpet.training.metrics.label_scores import LabelScore, confusions, entity_scores, label_scores
 from limpet.training.metrics.units import PERPLEXITY
 from limpet.training.task_types import metric, score
@@ -169,7 +169,7 @@ def _texts(store: Store, evaluation: EvaluationRecord) -> Mapping[int, Text]:
     if not store.blobs.exists(evaluation.data_digest):
         return {}
     texts = (json.loads(line)["text"] for line in store.blobs.read(evaluation.data_digest).splitlines())
-    return {at: text if isinstance(text, str) else tuple(text) for at, text in enumerate(texts)}
+    return {at: text_of(text) for at, text in enumerate(texts)}
 
 
 def _distance(answer: WrongAnswer) -> float:

@@ -110,6 +110,8 @@ def _are_options(value: object) -> bool:
     checks: dict[str, Callable[[object], bool]] = {
         "prompt": lambda part: isinstance(part, str) and part.count("{text}") == 1,
         "max_new_tokens": _whole(1, 2**20),
+        "system": lambda part: isinstance(part, str),
+        "chat_template": lambda part: isinstance(part, str) and 0 < len(part) <= 2**17,
     }
     return isinstance(value, dict) and all(name in checks and checks[name](part) for name, part in value.items())
 
@@ -190,7 +192,10 @@ DEFINITION: dict[str, Check] = {
     "eval_size": (_or_null(_whole(1)), "a count or null"),
     "split_seed": _COUNT_FIELD,
     "max_length": (_whole(1, 2**31), "a count of tokens"),
-    "options": (_are_options, "a prompt with {text} in it once, and a count of tokens"),
+    "options": (
+        _are_options,
+        "a prompt with {text} in it once, a count of tokens, a system message, a chat template",
+    ),
 }
 SPLIT: dict[str, Check] = {
     "name": (_is_text, "a text"),

@@ -13,6 +13,9 @@ from typing import Any
 __all__ = ["FORMS", "Form", "has_tensors", "head_problem", "outputs_problem", "row_problem"]
 
 
+_ROLES = ("system", "user", "assistant")
+
+
 @dataclass(frozen=True)
 class Form:
     """The form of one type of task.
@@ -40,6 +43,18 @@ def _is_text(value: object) -> bool:
 
 def _are_words(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+
+
+def _is_asked(value: object) -> bool:
+    """Tell whether a value is a text, or a conversation: messages that end with what a user asks."""
+    if not isinstance(value, list):
+        return isinstance(value, str)
+    return (
+        bool(value)
+        and all(isinstance(turn, dict) and set(turn) == {"role", "content"} for turn in value)
+        and all(turn["role"] in _ROLES and isinstance(turn["content"], str) for turn in value)
+        and value[-1]["role"] == "user"
+    )
 
 
 def _is_id(value: object, labels: Sequence[str]) -> bool:
@@ -90,7 +105,7 @@ FORMS: dict[str, Form] = {
     ),
     "generation": Form(
         key="target",
-        text=_is_text,
+        text=_is_asked,
         target=lambda value, text, labels: isinstance(value, str) and not labels,
         labels=lambda value, labels: (),
         outputs=lambda labels: None,

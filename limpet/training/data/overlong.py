@@ -17,7 +17,7 @@ from limpet.errors import NotFoundError
 from limpet.registry.records import bases
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
-from limpet.training.batching.examples import Text, flat_text
+from limpet.training.batching.examples import Text
 from limpet.training.data.stored_splits import read_split
 from limpet.training.task_types import TaskType, task_type
 
@@ -97,7 +97,7 @@ def lengths_of(
     targets: list[int] = []
     # token ids take far more memory than texts
     for some in _batched(pairs):
-        texts += kind.text_lengths(tokenizer, [flat_text(text) for text, _ in some], options)
+        texts += kind.text_lengths(tokenizer, [text for text, _ in some], options)
         targets += kind.target_lengths(tokenizer, [target for _, target in some])
     return Lengths(tuple(texts), tuple(targets))
 

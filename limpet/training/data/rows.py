@@ -10,7 +10,7 @@ from limpet.errors import NotFoundError
 from limpet.registry.formats.json_values import JsonObject, JsonValue
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
-from limpet.training.batching.examples import Text
+from limpet.training.batching.examples import Conversation, Text, Turn, stored_text
 from limpet.training.task_types import task_type
 
 __all__ = ["Row", "examples_of_labels", "read_rows"]
@@ -18,7 +18,7 @@ __all__ = ["Row", "examples_of_labels", "read_rows"]
 
 @dataclass(frozen=True)
 class Row:
-    """One example: its place in the split, from 1, its text, or its words, and its target by name.
+    """One example: its place in the split, from 1, its text and its target by name.
 
     `key` is what the target is called: `label`, `labels`, `tags` or `target`. `labels` are those that it has, each
     once.
@@ -32,9 +32,10 @@ class Row:
 
     def content(self) -> JsonObject:
         """Return the row as a line of JSON has it, which `limpet task add` reads again."""
-        return {"row": self.row, "text": list(self.text) if isinstance(self.text, tuple) else self.text} | {
-            self.key: self.target
-        }
+        if isinstance(self.text, Conversation):
+            answer = Turn("assistant", str(self.target))
+            return {"row": self.row, "messages": [turn._asdict() for turn in (*self.text.turns, answer)]}
+        return {"row": self.row, "text": stored_text(self.text), self.key: self.target}
 
 
 def read_rows(store: Store, task: TaskRecord, split: str, *, first: int = 1) -> Iterator[Row]:

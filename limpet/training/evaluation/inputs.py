@@ -39,12 +39,12 @@ def describe_inputs(
         encoded: The texts.
     """
     prompt = head.prompt(tokenizer)
-    asked = prompt is not None and chat_templates.reads_date(tokenizer)
+    template = None if prompt is None else head.chat_template(tokenizer)
     return {
         "tokens": encoded.inputs_digest(),
         "each": [digest[:_EACH] for digest in encoded.row_digests()],
         "prompt": prompt,
-        "template": None if prompt is None else chat_templates.template_digest(tokenizer),
-        "date": chat_templates.DATE if asked else None,
+        "template": chat_templates.template_digest(template),
+        "date": chat_templates.DATE if chat_templates.reads_date(template) else None,
         "arithmetic": arithmetic() | {"attention": backbone.config._attn_implementation},
     }

@@ -1,8 +1,9 @@
-"""Prompts: a text put into a template and turned into token ids, so that it fits.
+"""Prompts: a text put into a template, or a conversation, turned into token ids, so that it fits.
 
-A template has `{text}` in it, once. Where the tokenizer has a chat template, the filled template is the user's
-message and the answer follows as the model's; elsewhere the answer follows after a blank line. What is too long is
-cut at the end of the text; template and answer stay whole.
+A template has `{text}` in it, once. Where there is a chat template, the filled template is the user's message and the
+answer follows as the model's; elsewhere the answer follows after a blank line. What is too long is cut at the end of
+the text; template and answer stay whole. A conversation loses its oldest turns first, question and answer together;
+its system message stays, and of its last question the end is cut only where nothing else is left.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from limpet.errors import UsageError
+from limpet.registry.formats.json_values import JsonObject
+from limpet.training.batching.examples import Conversation, Text, Turn, flat_text
 from limpet.training.generation import chat_templates
 
 if TYPE_CHECKING:
@@ -20,13 +23,18 @@ if TYPE_CHECKING:
 __all__ = [
     "PLACE",
     "Endings",
+    "PromptForm",
     "check_template",
     "default_template",
     "encode_answers",
     "encode_prompts",
     "endings",
     "fit",
+    "is_plain",
     "render_prompt",
+    "render_turns",
+    "shorten",
+    "token_ids",
 ]
 
 PLACE = "{text}"
@@ -39,6 +47,32 @@ class Endings:
 
     learned: int
     known: frozenset[int]
+
+
+@dataclass(frozen=True)
+class PromptForm:
+    """What stands around every text: a template with `{text}`, a system message, a chat template of the task's own.
+
+    `system` goes in front of what has no system message itself. Null `chat_template` takes the base's.
+    """
+
+    prompt: str = PLACE
+    system: str | None = None
+    chat_template: str | None = None
+
+    @classmethod
+    def of(cls, options: JsonObject) -> PromptForm:
+        """Return the form that a task's options say."""
+        return cls(options["prompt"], options.get("system"), options.get("chat_template"))
+
+    def turns(self, text: Text) -> list[Turn]:
+        """Return a text as the turns that the model reads."""
+        if isinstance(text, Conversation):
+            turns = list(text.turns)
+        else:
+            turns = [Turn("user", self.prompt.replace(PLACE, flat_text(text)))]
+        has_own = turns[0].role == "system"
+        return turns if self.system is None or has_own else [Turn("system", self.system), *turns]
 
 
 def default_template(target_column: str) -> str:
@@ -84,27 +118,73 @@ def endings(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> End
 
 
 def encode_prompts(
-    tokenizer: PreTrainedTokenizerBase, template: str, texts: Sequence[str], *, max_length: int
+    tokenizer: PreTrainedTokenizerBase, form: PromptForm, texts: Sequence[Text], *, max_length: int
 ) -> list[list[int]]:
     """Turn texts into prompts of at most `max_length` tokens, special tokens included.
 
     Raises:
         UsageError: The template alone is longer than that.
     """
-    rows = _tokenise(tokenizer, template, texts)
-
-    def fill(text: str) -> list[int]:
-        return _tokenise(tokenizer, template, [text])[0]
-
+    rows = token_ids(tokenizer, form, [render_turns(tokenizer, form, form.turns(text)) for text in texts])
     return [
-        ids if len(ids) <= max_length else fit(tokenizer, fill, text, max_length=max_length)[1]
+        ids if len(ids) <= max_length else shorten(tokenizer, form, text, max_length=max_length)[1]
         for text, ids in zip(texts, rows, strict=True)
     ]
 
 
-def render_prompt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
-    """Return a template as the base reads it, chat template and all, with `{text}` where the text goes."""
-    return _rendered(tokenizer, template)
+def shorten(
+    tokenizer: PreTrainedTokenizerBase, form: PromptForm, text: Text, *, max_length: int
+) -> tuple[Text, list[int]]:
+    """Return what is left of a text in a prompt of at most `max_length` tokens, and the prompt's token ids.
+
+    Raises:
+        UsageError: What stands around it is longer than that.
+    """
+
+    def fill(part: Text) -> list[int]:
+        return token_ids(tokenizer, form, [render_turns(tokenizer, form, form.turns(part))])[0]
+
+    if not isinstance(text, Conversation):
+        return fit(tokenizer, fill, flat_text(text), max_length=max_length)
+    while len(ids := fill(text)) > max_length:
+        system = text.turns[: text.system is not None]
+        rest = text.turns[len(system) :]
+        answers = [at for at, turn in enumerate(rest) if turn.role == "assistant"]
+        if not answers:
+            return _shorten_last(tokenizer, fill, text, max_length=max_length)
+        text = Conversation((*system, *rest[answers[0] + 1 :]))
+    return text, ids
+
+
+def _shorten_last(
+    tokenizer: PreTrainedTokenizerBase, fill: Callable[[Text], list[int]], text: Conversation, *, max_length: int
+) -> tuple[Text, list[int]]:
+    """Cut the last turn at its end."""
+    *before, last = text.turns
+
+    def with_last(content: str) -> Conversation:
+        return Conversation((*before, Turn(last.role, content)))
+
+    content, ids = fit(tokenizer, lambda part: fill(with_last(part)), last.content, max_length=max_length)
+    return with_last(content), ids
+
+
+def render_prompt(tokenizer: PreTrainedTokenizerBase, form: PromptForm) -> str:
+    """Return what the base reads around a text, chat template and all, with `{text}` where the text goes."""
+    return render_turns(tokenizer, form, form.turns(PLACE))
+
+
+def render_turns(
+    tokenizer: PreTrainedTokenizerBase, form: PromptForm, turns: Sequence[Turn], *, answered: bool = False
+) -> str:
+    """Return turns as one text; see `chat_templates.render`."""
+    messages = [turn._asdict() for turn in turns]
+    return chat_templates.render(tokenizer, messages, template=form.chat_template, answered=answered)
+
+
+def is_plain(tokenizer: PreTrainedTokenizerBase, form: PromptForm) -> bool:
+    """Tell whether neither the task nor the base has a chat template, which would write special tokens itself."""
+    return form.chat_template is None and chat_templates.template_of(tokenizer) is None
 
 
 def encode_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], end: int) -> list[list[int]]:
@@ -115,20 +195,13 @@ def encode_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], e
     return [[*ids, end] for ids in encoded]
 
 
-def _tokenise(tokenizer: PreTrainedTokenizerBase, template: str, texts: Sequence[str]) -> list[list[int]]:
-    if not texts:
+def token_ids(tokenizer: PreTrainedTokenizerBase, form: PromptForm, rendered: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of rendered prompts."""
+    if not rendered:
         return []
-    filled = [template.replace(PLACE, text) for text in texts]
-    rendered = [_rendered(tokenizer, prompt) for prompt in filled]
-    if tokenizer.chat_template is None:
-        return [_open(tokenizer, list(ids)) for ids in tokenizer(rendered, verbose=False)["input_ids"]]
-    return [list(ids) for ids in tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]]
-
-
-def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    if tokenizer.chat_template is None:
-        return f"{prompt}\n\n"
-    return chat_templates.render(tokenizer, [{"role": "user", "content": prompt}])
+    plain = is_plain(tokenizer, form)
+    rows = tokenizer(list(rendered), add_special_tokens=plain, verbose=False)["input_ids"]
+    return [_open(tokenizer, list(ids)) if plain else list(ids) for ids in rows]
 
 
 def _open(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:

@@ -101,6 +101,10 @@ class Head(nn.Module):
         """See `AnsweringHead.prompt`."""
         return None
 
+    def chat_template(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """See `AnsweringHead.chat_template`."""
+        return None
+
     def targets(self, targets: Sequence[Any]) -> Field:
         """See `TrainableHead.targets`."""
         raise NotImplementedError

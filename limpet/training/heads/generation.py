@@ -15,16 +15,20 @@ from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.base.lm_head import LanguageHead, inner_model, virtual_tokens
 from limpet.training.batching.batches import PAD_TO
 from limpet.training.batching.encoded import Encoded, Field, plan_tokens
-from limpet.training.batching.examples import Example, flat_text
+from limpet.training.batching.examples import Conversation, Example, flat_text
 from limpet.training.batching.inference import Outcome, in_batches
+from limpet.training.generation import chat_templates
 from limpet.training.generation.greedy_decoding import greedy
+from limpet.training.generation.learned_turns import Lesson, lesson
 from limpet.training.generation.prompts import (
     Endings,
+    PromptForm,
     check_template,
     encode_answers,
     encode_prompts,
     endings,
     render_prompt,
+    shorten,
 )
 from limpet.training.heads.base import Head, HeadConfig
 from limpet.training.heads.protocols import Batch
@@ -59,11 +63,21 @@ class Written:
 
 @dataclass(frozen=True)
 class GenerationConfig(HeadConfig):
-    """How answers are written: after which prompt, how long at most, and whether targets are scored instead."""
+    """How answers are written: after which prompt, how long at most, and whether targets are scored instead.
+
+    `system` is the system message of what has none itself, `chat_template` takes the place of the base's.
+    """
 
     prompt: str = "{text}"
     max_new_tokens: int = 32
     scores_targets: bool = False
+    system: str | None = None
+    chat_template: str | None = None
+
+    @property
+    def form(self) -> PromptForm:
+        """What stands around every text."""
+        return PromptForm(self.prompt, self.system, self.chat_template)
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,14 @@ class GenerationHead(Head):
             prompt=options["prompt"],
             max_new_tokens=options["max_new_tokens"],
             scores_targets=task.definition.metric == NEG_PERPLEXITY.name,
+            system=options.get("system"),
+            chat_template=options.get("chat_template"),
         )
+
+    def content(self) -> dict[str, Any]:
+        """See `StoredHead.content`; what a head has not is left away, as it was before there was any."""
+        lacking = [name for name in ("system", "chat_template") if getattr(self.config, name) is None]
+        return {name: value for name, value in super().content().items() if name not in lacking}
 
     def bind_base(self, backbone: Backbone) -> None:
         """Take the base's language-model head, tokenizer and the tokens that end a text.
@@ -129,40 +150,77 @@ class GenerationHead(Head):
 
         See `TrainableHead.encode`; `max_length` counts the prompt's tokens, template and all.
         """
-        room = self._room(max_length, 0 if learning or self.config.scores_targets else self.config.max_new_tokens)
-        texts = [flat_text(example.text) for example in examples]
         known = all(example.target is not None for example in examples)
         if not learning and not (self.config.scores_targets and known):
-            return plan_tokens(tokenizer, encode_prompts(tokenizer, self.config.prompt, texts, max_length=room))
+            room = self._room(max_length, 0 if self.config.scores_targets else self.config.max_new_tokens)
+            texts = [example.text for example in examples]
+            return plan_tokens(tokenizer, encode_prompts(tokenizer, self.config.form, texts, max_length=room))
+        if self._bound.start is None and any(isinstance(example.text, Conversation) for example in examples):
+            lessons = [self._lesson(tokenizer, example, max_length) for example in examples]
+            learned = [one.learned if learning else one.last_answer for one in lessons]
+            return self._learned(tokenizer, [one.ids for one in lessons], learned)
         answers = encode_answers(tokenizer, [example.target for example in examples], self._bound.endings.learned)
         prompts = [
-            encode_prompts(tokenizer, self.config.prompt, [text], max_length=self._room(max_length, len(answer)))[0]
-            for text, answer in zip(texts, answers, strict=True)
+            self._prompt_for(tokenizer, example, answer, max_length=max_length)
+            for example, answer in zip(examples, answers, strict=True)
         ]
         return self._with_answers(tokenizer, prompts, answers)
 
+    def _prompt_for(
+        self, tokenizer: PreTrainedTokenizerBase, example: Example, answer: list[int], *, max_length: int
+    ) -> list[int]:
+        room = self._room(max_length, len(answer))
+        return encode_prompts(tokenizer, self.config.form, [example.text], max_length=room)[0]
+
+    def _lesson(self, tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int) -> Lesson:
+        """Return an example with all that is learned of it, cut so that its answer fits whole."""
+        ends = self._bound.endings
+        if not isinstance(example.text, Conversation):
+            [answer] = encode_answers(tokenizer, [example.target], ends.learned)
+            prompt = self._prompt_for(tokenizer, example, answer, max_length=max_length)
+            whole = [*prompt, *answer]
+            return Lesson(whole, list(range(len(prompt), len(whole))), len(prompt))
+        form = self.config.form
+        whole_lesson = lesson(tokenizer, form, example.text, answer=example.target, ends=ends)
+        room = self._room(max_length, len(whole_lesson.ids) - whole_lesson.prompt)
+        if whole_lesson.prompt <= room:
+            return whole_lesson
+        text, _ = shorten(tokenizer, form, example.text, max_length=room)
+        # a conversation stays one
+        kept = text if isinstance(text, Conversation) else example.text
+        return lesson(tokenizer, form, kept, answer=example.target, ends=ends)
+
     def prompt(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
         """See `AnsweringHead.prompt`."""
-        return render_prompt(tokenizer, self.config.prompt)
+        return render_prompt(tokenizer, self.config.form)
+
+    def chat_template(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """See `AnsweringHead.chat_template`."""
+        return self.config.chat_template or chat_templates.template_of(tokenizer)
 
     def _with_answers(
         self, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], answers: list[list[int]]
     ) -> Encoded:
-        fields = {"targets": Field([torch.tensor(answer) for answer in answers], fill=_NOTHING)}
         start = self._bound.start
         if start is not None:
+            targets = Field([torch.tensor(answer) for answer in answers], fill=_NOTHING)
             shifted = [torch.tensor([start, *answer[:-1]]) for answer in answers]
             encoded = replace(plan_tokens(tokenizer, prompts), most=_READ_AT_ONCE)
             # the last token of the padding is never a target's
-            return encoded.having(decoder_input_ids=Field(shifted, fill=tokenizer.pad_token_id), **fields)
-        # the token before gives the probability of the next
-        places = [
-            torch.arange(len(prompt) - 1, len(prompt) + len(answer) - 1)
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
+            return encoded.having(decoder_input_ids=Field(shifted, fill=tokenizer.pad_token_id), targets=targets)
         whole = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-        encoded = replace(plan_tokens(tokenizer, whole), most=_READ_AT_ONCE)
-        return encoded.having(places=Field(places), **fields)
+        learned = [range(len(prompt), len(ids)) for prompt, ids in zip(prompts, whole, strict=True)]
+        return self._learned(tokenizer, whole, learned)
+
+    def _learned(
+        self, tokenizer: PreTrainedTokenizerBase, ids: list[list[int]], learned: Sequence[Sequence[int]]
+    ) -> Encoded:
+        """Return token ids of which those at some places are learned."""
+        targets = [torch.tensor([row[at] for at in places]) for row, places in zip(ids, learned, strict=True)]
+        # the token before gives the probability of the next
+        before = [torch.tensor([at - 1 for at in places]) for places in learned]
+        encoded = replace(plan_tokens(tokenizer, ids), most=_READ_AT_ONCE)
+        return encoded.having(places=Field(before), targets=Field(targets, fill=_NOTHING))
 
     def _room(self, max_length: int, answer: int) -> int:
         """Return how many tokens a prompt may have, so that the answer has positions left."""
@@ -312,6 +370,10 @@ class GenerationHead(Head):
         """
         config = GenerationConfig(**content)
         check_template(config.prompt)
+        if config.chat_template is not None:
+            chat_templates.check_chat_template(config.chat_template)
+        if not isinstance(config.system, str | None):
+            raise TypeError("its system message is no text")
         if type(config.max_new_tokens) is not int or config.max_new_tokens < 1:
             raise ValueError(f"its longest answer is {config.max_new_tokens!r} tokens")
         return cls(config)

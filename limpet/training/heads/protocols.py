@@ -73,6 +73,9 @@ class AnsweringHead(Protocol):
     def prompt(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
         """Return what is rendered around every text, with `{text}` where that goes; null where nothing is."""
 
+    def chat_template(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """Return the text of the chat template that texts are read in; null without any."""
+
     def trim(self, values: Tensor, batch: Batch) -> list[Tensor]:
         """Return features or outputs of a batch example by example, without what was padded."""
 

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.batching.encoded import Encoded, Field, plan_tokens
-from limpet.training.batching.examples import Example
+from limpet.training.batching.examples import Example, words_of
 from limpet.training.heads.base import Head, HeadConfig, lead
 from limpet.training.heads.protocols import Batch
 from limpet.training.metrics.entities import OUTSIDE
@@ -89,7 +89,7 @@ class TokenHead(Head):
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, *, learning: bool
     ) -> Encoded:
         """See `TrainableHead.encode`; `counts` has the words that are not seen."""
-        words = [example.text.split() if isinstance(example.text, str) else example.text for example in examples]
+        words = [words_of(example.text) for example in examples]
         if not getattr(tokenizer, "is_fast", False):
             raise UsageError(
                 "This base's tokenizer does not say where in the text its tokens stand.",
@@ -170,9 +170,10 @@ class TokenHead(Head):
         self, example: Example, prediction: tuple[str, ...], row: Tensor, *, labels: tuple[str, ...]
     ) -> TagsPrediction:
         """See `AnsweringHead.explain`."""
-        words = example.text.split() if isinstance(example.text, str) else example.text
         likely = torch.softmax(row, dim=-1).amax(dim=-1).tolist()
-        return TagsPrediction(tuple(words), prediction, tuple(None if one != one else one for one in likely))
+        return TagsPrediction(
+            words_of(example.text), prediction, tuple(None if one != one else one for one in likely)
+        )
 
     def summary(self, row: Tensor) -> list[float]:
         """The mean of the logits over the words that were seen; 0 where none was."""

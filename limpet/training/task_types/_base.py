@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from limpet.errors import DataError, UsageError
 from limpet.registry.formats.json_values import JsonObject, JsonValue
-from limpet.training.batching.examples import Example, Text
+from limpet.training.batching.examples import Example, Text, flat_text, stored_text, text_of
 from limpet.training.metrics.metric import Metric
 from limpet.training.task_types._answers import ANSWER, AnswerColumn, AnswerForm
 
@@ -86,7 +86,7 @@ class TaskType(Generic[Plain]):
         """Return what a task of this type has to know beside its data, from what was given for it.
 
         Args:
-            given: `prompt` and `max_new_tokens`; null where nothing was given.
+            given: `prompt`, `max_new_tokens`, `system` and `chat_template`; null where nothing was given.
             text_column: What the data calls the text.
             target_column: What the data calls the target.
 
@@ -99,17 +99,18 @@ class TaskType(Generic[Plain]):
         return {}
 
     def text_lengths(
-        self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: Mapping[str, Any]
+        self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], options: Mapping[str, Any]
     ) -> list[int]:
         """Return how many tokens each text has before it is cut, special tokens included.
 
         Args:
             tokenizer: The base's.
-            texts: Flat texts.
+            texts: The texts.
             options: The task's.
         """
         # longer than the base's limit, and said so elsewhere
-        ids = tokenizer(list(texts), truncation=False, verbose=False)["input_ids"] if texts else []
+        flat = [flat_text(text) for text in texts]
+        ids = tokenizer(flat, truncation=False, verbose=False)["input_ids"] if flat else []
         return [len(row) for row in ids]
 
     def target_lengths(self, tokenizer: PreTrainedTokenizerBase, targets: Sequence[Any]) -> list[int]:
@@ -221,12 +222,11 @@ class TaskType(Generic[Plain]):
 
     def row(self, text: Text, target: Plain, labels: tuple[str, ...]) -> JsonObject:
         """Return an example as a line of a split."""
-        return {"text": text, self.key: self.encode(target, labels)}
+        return {"text": stored_text(text), self.key: self.encode(target, labels)}
 
     def example(self, row: Mapping[str, Any]) -> Example:
         """Return the example of a line."""
-        text = row["text"]
-        return Example(text if isinstance(text, str) else tuple(text), self.decode(row[self.key]))
+        return Example(text_of(row["text"]), self.decode(row[self.key]))
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

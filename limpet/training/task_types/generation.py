@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError, UsageError
 from limpet.registry.formats.json_values import JsonValue
-from limpet.training.generation.prompts import PLACE, check_template, default_template, encode_answers, encode_prompts
+from limpet.training.batching.examples import Text
+from limpet.training.generation.chat_templates import check_chat_template
+from limpet.training.generation.prompts import (
+    PLACE,
+    PromptForm,
+    check_template,
+    default_template,
+    encode_answers,
+    encode_prompts,
+)
 from limpet.training.metrics.text import CHRF, EXACT_MATCH, FORMER, NEG_PERPLEXITY, ROUGE_L, TOKEN_F1
 from limpet.training.task_types._answers import AnswerForm
 from limpet.training.task_types._base import TaskType
@@ -68,7 +77,7 @@ class Generation(TaskType[str]):
         return GenerationHead
 
     def options(self, given: Mapping[str, Any], text_column: str, target_column: str) -> dict[str, Any]:
-        """Return prompt and longest answer; see `TaskType.options`."""
+        """Return prompt, longest answer, system message and chat template; see `TaskType.options`."""
         limit = given.get("max_new_tokens")
         limit = DEFAULT_MAX_NEW_TOKENS if limit is None else limit
         if limit < 1:
@@ -76,13 +85,18 @@ class Generation(TaskType[str]):
         prompt = given.get("prompt")
         if prompt is None:
             prompt = PLACE if text_column in _ASKING else default_template(target_column)
-        return {"prompt": check_template(prompt), "max_new_tokens": limit}
+        # what a task has not is left away, as it was before there was any
+        more = {name: given[name] for name in ("system", "chat_template") if given.get(name) is not None}
+        if "chat_template" in more:
+            check_chat_template(more["chat_template"])
+        return {"prompt": check_template(prompt), "max_new_tokens": limit, **more}
 
     def text_lengths(
-        self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: Mapping[str, Any]
+        self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], options: Mapping[str, Any]
     ) -> list[int]:
         """See `TaskType.text_lengths`: the tokens of whole prompts."""
-        return [len(ids) for ids in encode_prompts(tokenizer, options["prompt"], texts, max_length=_ENDLESS)]
+        form = PromptForm.of(dict(options))
+        return [len(ids) for ids in encode_prompts(tokenizer, form, texts, max_length=_ENDLESS)]
 
     def target_lengths(self, tokenizer: PreTrainedTokenizerBase, targets: Sequence[str]) -> list[int]:
         """See `TaskType.target_lengths`; what ends an answer is not counted."""

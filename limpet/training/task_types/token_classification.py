@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from limpet.errors import DataError
 from limpet.registry.formats.json_values import JsonValue
-from limpet.training.batching.examples import Text
+from limpet.training.batching.examples import Text, words_of
 from limpet.training.metrics.entities import ENTITY_F1, TOKEN_ACCURACY
 from limpet.training.task_types._answers import ANSWER, AnswerColumn, AnswerForm, probability
 from limpet.training.task_types._base import TaskType
@@ -72,13 +72,13 @@ class TokenClassification(TaskType[tuple[str, ...]]):
 
     def check(self, text: Text, target: tuple[str, ...]) -> None:
         """See `TaskType.check`: as many tags as words."""
-        if len(target) != len(text):
-            raise DataError(f"{len(target)} tags for {len(text)} words.", "give every word one tag")
+        if len(target) != len(words_of(text)):
+            raise DataError(f"{len(target)} tags for {len(words_of(text))} words.", "give every word one tag")
 
     def constant(self, targets: Sequence[tuple[str, ...]], texts: Sequence[Text]) -> list[tuple[str, ...]]:
         """See `TaskType.constant`: the commonest tag, for each word."""
         [(commonest, _)] = Counter(tag for tags in targets for tag in tags).most_common(1)
-        return [(commonest,) * len(words) for words in texts]
+        return [(commonest,) * len(words_of(text)) for text in texts]
 
     def labels_of(self, target: tuple[str, ...]) -> Sequence[str]:
         """See `TaskType.labels_of`."""

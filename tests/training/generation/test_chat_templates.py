@@ -10,7 +10,7 @@ import transformers.utils.chat_template_utils as templates_of_transformers
 from transformers import PreTrainedTokenizerFast
 
 from limpet.errors import UsageError
-from limpet.training.generation.chat_templates import DATE, reads_date, render, template_digest
+from limpet.training.generation.chat_templates import DATE, reads_date, render, template_digest, template_of
 
 DATED = "Today {{ strftime_now('%d %b %Y') }}: {% for message in messages %}{{ message['content'] }}{% endfor %}"
 ASKED = [{"role": "user", "content": "wave"}]
@@ -51,14 +51,14 @@ def test_a_template_without_a_date_is_rendered_as_transformers_renders_it(tokeni
     )
     wanted = tokenizer.apply_chat_template(ASKED, tokenize=False, add_generation_prompt=True)
     assert render(tokenizer, ASKED) == wanted
-    assert not reads_date(tokenizer)
+    assert not reads_date(template_of(tokenizer))
 
 
 def test_one_of_several_templates_is_the_default(tokenizer: PreTrainedTokenizerFast) -> None:
-    alone = template_digest(tokenizer)
+    alone = template_digest(template_of(tokenizer))
     tokenizer.chat_template = {"default": DATED, "tool_use": "{{ messages }}"}
-    assert template_digest(tokenizer) == alone
-    assert reads_date(tokenizer)
+    assert template_digest(template_of(tokenizer)) == alone
+    assert reads_date(template_of(tokenizer))
     assert render(tokenizer, ASKED) == "Today 26 Jul 2024: wave"
 
 

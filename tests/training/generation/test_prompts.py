@@ -11,6 +11,7 @@ import pytest
 from limpet.errors import UsageError
 from limpet.home import init
 from limpet.training.generation.prompts import (
+    PromptForm,
     check_template,
     default_template,
     encode_answers,
@@ -42,26 +43,26 @@ def test_a_template_has_the_text_once() -> None:
 
 
 def test_the_text_is_cut_and_the_template_stays_whole(tokenizer: Any) -> None:
-    rows = encode_prompts(tokenizer, TEMPLATE, ["wave tide salt boat", "sand"], max_length=8)
+    rows = encode_prompts(tokenizer, PromptForm(TEMPLATE), ["wave tide salt boat", "sand"], max_length=8)
     wanted = ["near the reef wave tide salt old stone", "near the reef sand old stone"]
     assert [tokenizer.decode(ids) for ids in rows] == wanted
     with pytest.raises(UsageError, match="template alone has 5 tokens, and the longest prompt may have 4"):
-        encode_prompts(tokenizer, TEMPLATE, ["wave"], max_length=4)
+        encode_prompts(tokenizer, PromptForm(TEMPLATE), ["wave"], max_length=4)
 
 
 def test_a_text_with_a_brace_in_it_is_not_a_template(tokenizer: Any) -> None:
-    (ids,) = encode_prompts(tokenizer, "near {text}", ["wave {text} {0} tide"], max_length=32)
+    (ids,) = encode_prompts(tokenizer, PromptForm("near {text}"), ["wave {text} {0} tide"], max_length=32)
     assert tokenizer.convert_ids_to_tokens(ids).count("near") == 1
     assert "tide" in tokenizer.decode(ids)
 
 
 def test_a_chat_template_is_used_where_there_is_one(tokenizer: Any) -> None:
-    plain = encode_prompts(tokenizer, TEMPLATE, ["wave tide"], max_length=32)
+    plain = encode_prompts(tokenizer, PromptForm(TEMPLATE), ["wave tide"], max_length=32)
     tokenizer.chat_template = CHAT
-    (ids,) = encode_prompts(tokenizer, TEMPLATE, ["wave tide"], max_length=32)
+    (ids,) = encode_prompts(tokenizer, PromptForm(TEMPLATE), ["wave tide"], max_length=32)
     assert tokenizer.decode(ids) == "[CLS] near the reef wave tide old stone [SEP] [CLS] new"
     assert plain != [ids]
-    (cut,) = encode_prompts(tokenizer, TEMPLATE, ["wave tide"], max_length=len(ids) - 1)
+    (cut,) = encode_prompts(tokenizer, PromptForm(TEMPLATE), ["wave tide"], max_length=len(ids) - 1)
     assert tokenizer.decode(cut) == "[CLS] near the reef wave old stone [SEP] [CLS] new"
 
 

@@ -14,7 +14,7 @@ from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.batching.batches import texts_in_batch
 from limpet.training.batching.encoded import Encoded
-from limpet.training.batching.examples import Example, Text, flat_text
+from limpet.training.batching.examples import Example, Text
 from limpet.training.batching.token_cache import seen_once
 from limpet.training.evaluation.predict_split import AttachedModel
 from limpet.training.evaluation.quick_answers import Manner, Screening, answer_quickly
@@ -128,7 +128,7 @@ class BulkModel:
             if self._has_prompt or length >= self._max_length
         ]
         whole = self.kind.text_lengths(
-            self.attached.backbone.tokenizer, [flat_text(text) for text, _ in long], self.task.definition.options
+            self.attached.backbone.tokenizer, [text for text, _ in long], self.task.definition.options
         )
         return frozenset(text for (text, read), length in zip(long, whole, strict=True) if length > read)
 
