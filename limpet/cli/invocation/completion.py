@@ -30,11 +30,12 @@ __all__ = ["SHELLS", "VARIABLE", "complete_parameter", "script_of", "use_quick_s
 
 VARIABLE = "_LIMPET_COMPLETE"
 """What a shell's function sets when it asks; click's own name for it."""
-_FILES = ("file", "folder", "path", "out", "paths")
+_FILES = ("file", "chat_template", "folder", "path", "out", "paths")
 _WORDS = {
     "dtype": ("auto", "bfloat16", "float32"),
     "near_duplicates": ("drop", "report", "keep"),
     "overlong": ("cut", "drop", "refuse"),
+    "format": ("auto", "columns", "messages", "sharegpt", "prompt-completion", "alpaca"),
 }
 
 # COMP_WORDS is split at colons and at signs, which names have in them: the line says what was typed, and of an answer

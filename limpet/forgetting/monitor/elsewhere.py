@@ -108,7 +108,7 @@ def rows_of_data(
     task = tasks.of_version(store, version)
     kind = task_type(task.definition.type)
     spec = complete(spec)
-    source = read_more(task.definition, spec, columns)
+    source = read_more(task, spec, columns)
     if "evaluation" in source.pools:
         source = replace(source, pools={"train": source.pools["evaluation"]})
     splitter = Splitter(source, kind, 0, near_duplicates="keep")

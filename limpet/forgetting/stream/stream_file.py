@@ -57,6 +57,8 @@ _TASK_KEYS = {
     "eval_size": int,
     "split_seed": int,
     "max_length": int,
+    "format": str,
+    "system": str,
 }
 _ABILITY_KEYS = {**_TASK_KEYS, "kind": str, "size": int, "template": str, "label_words": str}
 _ABILITY_SIZES = {"perplexity": 100, "zero-shot": 200, "features": 200}

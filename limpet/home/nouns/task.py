@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from limpet.registry.cleanup.task_removal import RemovedTask
     from limpet.registry.values import TaskRecord
     from limpet.training.data.overlong import Overlong
+    from limpet.training.data.reading.chat_forms import DataFormat
     from limpet.training.data.rows import Row
     from limpet.training.data.splitter import NearDuplicates
     from limpet.training.data.task_diff import TaskDifference
@@ -56,6 +57,9 @@ class TaskOptions(TypedDict, total=False):
     labels: Sequence[str] | None
     near_duplicates: NearDuplicates
     overlong: Overlong
+    format: DataFormat
+    system: str | None
+    chat_template: str | None
 
 
 @public("home.task")

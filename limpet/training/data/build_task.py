@@ -13,13 +13,16 @@ from limpet.registry.records import tasks
 from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now
 from limpet.registry.values import TaskDefinition, TaskRecord
+from limpet.training.data.conversations import check_conversations
 from limpet.training.data.description.baseline import constant_score
 from limpet.training.data.overlong import find_tokenizer, room_for
+from limpet.training.data.reading.chat_forms import CHATS
 from limpet.training.data.reading.memory import contents_of
-from limpet.training.data.reading.sources import Source, read_source
+from limpet.training.data.reading.sources import Source, SourceForm, read_source
 from limpet.training.data.splitter import SplitName, Splitter
 from limpet.training.data.stored_splits import make_split, parse_examples
 from limpet.training.data.task_request import TaskRequest
+from limpet.training.generation.prompts import PLACE
 from limpet.training.task_types import TaskType, metric_family
 
 if TYPE_CHECKING:
@@ -54,15 +57,28 @@ def build_task(
         request.text_column,
         request.target_column,
         target_columns=kind.target_columns,
-        noun=kind.noun,
-        text_columns=kind.text_columns,
+        form=SourceForm(kind.noun, kind.text_columns, request.chats(_format(recorded))),
     )
+    if source.has_turns and request.prompt is not None:
+        raise UsageError(
+            "Conversations say themselves what is asked, and have no --prompt.",
+            "--system TEXT says what holds for all",
+        )
     max_new_tokens = request.max_new_tokens
     if max_new_tokens is None and recorded is not None:
         max_new_tokens = recorded.definition.options.get("max_new_tokens")
-    given = {"prompt": request.prompt, "max_new_tokens": max_new_tokens}
+    given = {
+        "prompt": PLACE if source.has_turns else request.prompt,
+        "max_new_tokens": max_new_tokens,
+        "system": source.system if request.system is None else request.system,
+        "chat_template": request.chat_template,
+    }
     options = kind.options(given, source.text_column, source.target_column)
     splitter = Splitter(source, kind, request.split_seed, near_duplicates=request.near_duplicates)
+    if request.type == CHATS:
+        splitter.checks["format"] = source.format
+    if source.has_turns and tokenizer is not None:
+        splitter.checks["notes"] += check_conversations(source, options, tokenizer)
     if tokenizer is not None:
         lengths = splitter.measure(tokenizer, options)
         if max_new_tokens is None and lengths.targets:
@@ -76,6 +92,11 @@ def build_task(
     splitter.make_labels(recorded.labels if recorded is not None else source.class_names, request.labels)
     places = splitter.split(request.train_size, request.eval_size)
     return _record(_definition(request, source, options, recorded=recorded), kind, splitter, places=places)
+
+
+def _format(recorded: TaskRecord | None) -> str | None:
+    """Return the form that a task's data were read in; tasks of older homes have columns."""
+    return None if recorded is None else recorded.checks.get("format", "columns")
 
 
 def _definition(

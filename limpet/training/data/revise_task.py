@@ -20,13 +20,14 @@ from limpet.registry.records import tasks
 from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now
 from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
-from limpet.training.batching.examples import Text, flat_text
+from limpet.training.batching.examples import Conversation, Text, flat_text
 from limpet.training.data.description.baseline import constant_score
 from limpet.training.data.duplicates import Shingles, normalise
 from limpet.training.data.label_order import look_alikes, order_labels
 from limpet.training.data.overlong import cut, describe, find_tokenizer
+from limpet.training.data.reading.chat_forms import CHATS, FORMATS, ChatRequest
 from limpet.training.data.reading.memory import Rows, contents_of, spec_of
-from limpet.training.data.reading.sources import Source, read_source
+from limpet.training.data.reading.sources import Source, SourceForm, read_source
 from limpet.training.data.splits import EVALUATION_SHARE, VALIDATION_SHARE, draw, room
 from limpet.training.data.splitter import Row, Splitter
 from limpet.training.data.stored_splits import make_split, parse_examples
@@ -150,12 +151,15 @@ def _with_cut(store: Store, record: TaskRecord) -> TaskRecord:
 def _build(store: Store, known: TaskRecord, request: RevisionRequest) -> tuple[TaskRecord, dict[str, bytes]]:
     """Read the data and lay it over what is known."""
     kind: TaskType[Any] = task_type(known.definition.type)
-    source = read_more(known.definition, request.data, (request.text_column, request.target_column))
+    source = read_more(known, request.data, (request.text_column, request.target_column))
     rule = known.checks.get("near_duplicates_rule", "drop")
     splitter = Splitter(source, kind, known.definition.split_seed, near_duplicates="keep")
     splitter.checks["near_duplicates_rule"] = rule
     _limit(store, splitter, known)
     rows = _Known({split.name: plain_rows(store, known, split) for split in known.splits})
+    _check_form(known, rows, source)
+    if "format" in known.checks:
+        splitter.checks["format"] = source.format
     rows.places = {
         normalise(flat_text(text)): (name, at)
         for name, split in rows.splits.items()
@@ -185,11 +189,11 @@ def _build(store: Store, known: TaskRecord, request: RevisionRequest) -> tuple[T
     return _record(definition, known, content, labels=labels, checks=checks)
 
 
-def read_more(definition: TaskDefinition, data: str | Rows, columns: tuple[str | None, str | None]) -> Source:
+def read_more(task: TaskRecord, data: str | Rows, columns: tuple[str | None, str | None]) -> Source:
     """Read other data of a task: what its columns were called is looked for before their usual names.
 
     Args:
-        definition: The task.
+        task: The task.
         data: The data SPEC.
         columns: Those of the texts and of the targets; null finds them.
 
@@ -197,14 +201,34 @@ def read_more(definition: TaskDefinition, data: str | Rows, columns: tuple[str |
         NotFoundError: There is no such data.
         DataError: They can't be read, or lack the columns.
     """
+    definition = task.definition
     kind: TaskType[Any] = task_type(definition.type)
     return read_source(
         data,
         *columns,
         target_columns=(definition.target_column, *kind.target_columns),
-        noun=kind.noun,
-        text_columns=(definition.text_column, *kind.text_columns),
+        form=SourceForm(kind.noun, (definition.text_column, *kind.text_columns), _chats(task)),
     )
+
+
+def _chats(task: TaskRecord) -> ChatRequest | None:
+    """Return the form in which more data of a task are looked for; turns may be called otherwise than before."""
+    if task.definition.type != CHATS:
+        return None
+    known = task.checks.get("format", "columns")
+    format_ = "auto" if known in ("messages", "sharegpt") else next(form for form in FORMATS if form == known)
+    usual = (task.definition.text_column,) if format_ == "auto" else ()
+    return ChatRequest(format_, task.definition.options.get("system"), hoists=False, usual=usual)
+
+
+def _check_form(known: TaskRecord, rows: _Known, source: Source) -> None:
+    had_turns = any(isinstance(text, Conversation) for text, _ in rows.splits["train"][:1])
+    if had_turns != source.has_turns:
+        forms = ("texts", "conversations")
+        raise DataError(
+            f"The rows of {known.name!r} are {forms[had_turns]}, and these are {forms[source.has_turns]}.",
+            "write them as the task has them, or add them as a task of their own: limpet task add NAME --data SPEC",
+        )
 
 
 def _limit(store: Store, splitter: Splitter, known: TaskRecord) -> None:

@@ -10,6 +10,7 @@ from limpet.argument_types import check_fields
 from limpet.errors import UsageError
 from limpet.names import check_name
 from limpet.training.data.overlong import Overlong
+from limpet.training.data.reading.chat_forms import CHATS, FORMATS, ChatRequest, DataFormat
 from limpet.training.data.reading.data_spec import complete
 from limpet.training.data.reading.memory import Rows, spec_of
 from limpet.training.data.splitter import NearDuplicates
@@ -47,6 +48,11 @@ class TaskRequest:
         labels: The labels in the order of their ids; null takes the data's own order, else that of numbers.
         near_duplicates: What happens to training examples that resemble evaluation ones: `drop`, `report` or `keep`.
         overlong: What happens to what is longer than the limits: `cut`, `drop` (the example), or `refuse`.
+        format: The form of instruction data: `columns`, `messages`, `sharegpt`, `prompt-completion` or `alpaca`;
+            `auto` finds it. For generation.
+        system: A system message in front of what has none itself; for generation. Null takes the one that all
+            conversations share.
+        chat_template: The text of a Jinja chat template in place of the base's; for generation.
     """
 
     name: str
@@ -64,6 +70,9 @@ class TaskRequest:
     labels: Sequence[str] | None = None
     near_duplicates: NearDuplicates = "drop"
     overlong: Overlong = "cut"
+    format: DataFormat = "auto"
+    system: str | None = None
+    chat_template: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -85,6 +94,17 @@ class TaskRequest:
         """
         return task_type(self.type)
 
+    def chats(self, recorded: str | None) -> ChatRequest | None:
+        """Return what is asked of the form of the data; null where only columns are read.
+
+        Args:
+            recorded: The form in which the task was added before; null where it was not, or had columns.
+        """
+        if self.type != CHATS:
+            return None
+        known = next((form for form in FORMATS if form == recorded), self.format)
+        return ChatRequest(known if self.format == "auto" else self.format, self.system)
+
     def check(self) -> None:
         """Refuse what makes no sense, whatever the data are.
 
@@ -97,6 +117,11 @@ class TaskRequest:
             raise UsageError(f"The split seed is {self.split_seed}, and seeds are 0 or more.", "--split-seed 0")
         _check_word("near-duplicates", self.near_duplicates, _NEAR_DUPLICATES)
         _check_word("overlong", self.overlong, _OVERLONG)
+        _check_word("format", self.format, FORMATS)
+        if self.format != "auto" and self.type != CHATS:
+            raise UsageError(
+                f"Tasks of type {self.type!r} are read from columns, and have no --format.", "leave out --format"
+            )
         kind.metric(self.metric)
         check_name("task", self.name)
         if self.labels is not None and not kind.labelled:

@@ -14,7 +14,7 @@ from limpet.errors import DataError
 from limpet.first_few import first_few
 from limpet.training.batching.examples import Conversation, Turn
 
-__all__ = ["TurnForm", "asked", "form_of_turns", "is_turns", "other_keys", "read_turns"]
+__all__ = ["TurnForm", "asked", "form_of_turns", "is_turns", "other_keys", "read_turns", "split_answer"]
 
 TurnForm = Literal["messages", "sharegpt"]
 """How the parts of a turn are called."""
@@ -88,36 +88,52 @@ def read_turns(cell: object, form: TurnForm) -> list[Turn]:
     return turns
 
 
-def asked(turns: Sequence[Turn]) -> Conversation:
+def split_answer(turns: Sequence[Turn]) -> tuple[Conversation, str, int]:
+    """Return what is asked, the last answer, and how many turns behind that are left away: nobody answers them.
+
+    Raises:
+        DataError: No turn is the assistant's, or what stands before the last of them is no question.
+    """
+    answers = [at for at, turn in enumerate(turns) if turn.role == "assistant"]
+    if not answers:
+        raise DataError(
+            "has no turn of the assistant: there is no answer to learn", "write the answer as its last turn"
+        )
+    last = answers[-1]
+    return asked(turns[:last], before="the last answer"), turns[last].content, len(turns) - last - 1
+
+
+def asked(turns: Sequence[Turn], *, before: str = "an answer") -> Conversation:
     """Return what is asked for an answer: turns of which the last is a user's.
+
+    Args:
+        turns: The turns.
+        before: What follows them, for messages.
 
     Raises:
         DataError: The last one is another's, or two answers stand behind each other.
     """
     roles = [turn.role for turn in turns]
     if "user" not in roles:
-        raise DataError("has no user's turn: nothing is asked", "write what is asked as a turn of the user")
-    for number, (before, role) in enumerate(pairwise(roles), 2):
-        if before == role == "assistant":
+        raise DataError(
+            f"has no user's turn before {before}: nothing is asked", "write what is asked as a user's turn"
+        )
+    for number, (first, second) in enumerate(pairwise([*roles, "assistant"]), 1):
+        if first == second == "assistant":
             raise DataError(
-                f"has two turns of the assistant behind each other (turns {number - 1} and {number})",
+                f"has two turns of the assistant behind each other (from turn {number} on)",
                 "write them as one turn, or put what the user said between them",
             )
-    if roles[-1] != "user":
-        raise DataError(
-            f"ends with a turn of the {roles[-1]}, and an answer follows a user's turn",
-            "end it with what the user asks",
-        )
     return Conversation(tuple(turns))
 
 
 def _turn(part: object, number: int, form: TurnForm) -> Turn:
     key, value = _KEYS[form]
     if not isinstance(part, Mapping):
-        raise DataError(f"has a {type(part).__name__} as turn {number}, not a table", _example(form))
+        raise DataError(f"holds {type(part).__name__} as turn {number}, not a table", _example(form))
     _refuse_tools(part, number, key=key)
     other = next(keys for name, keys in _KEYS.items() if name != form)
-    if key not in part and set(other) <= set(part):
+    if part.get(key) is None and all(part.get(name) is not None for name in other):
         raise DataError(
             f"mixes two forms: turn {number} has {other[0]!r} and {other[1]!r}, others {key!r} and {value!r}",
             "write all turns in one form",
@@ -153,7 +169,7 @@ def _content(content: object, number: int, *, value: str) -> str:
         raise DataError(f"has no {value!r} in turn {number}", "write what is said there, or take the row out")
     if not isinstance(content, list | tuple):
         raise DataError(
-            f"has a {type(content).__name__} as {value!r} of turn {number}, not a text", "write it as a text"
+            f"holds {type(content).__name__} as {value!r} of turn {number}, not a text", "write it as a text"
         )
     lines = []
     for part in content:

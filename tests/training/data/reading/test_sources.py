@@ -292,7 +292,7 @@ def test_conversations_are_refused_for_what_they_are(tmp_path: Path, column: str
     turns = [{"role": "user", "content": "What is 1+1?"}, {"role": "assistant", "content": "2"}]
     path.write_text(json.dumps({column: turns}) + "\n")
     hint = refused(DataError, f"jsonl:{path}", "holds conversations", repr(column))
-    assert '"prompt"' in hint
+    assert "--type generation" in hint
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
