@@ -55,10 +55,14 @@ class LocalBlobs:
         Raises:
             LimpetError: The store can't be written.
         """
+        return self.put_stream(io.BytesIO(data)).digest
+
+    def put_stream(self, source: IO[bytes]) -> Blob:
+        """Store what is left to read of a file durably; raises as `put_bytes`."""
         with _typed_os_errors(self.root):
-            blob = self._write(io.BytesIO(data))
+            blob = self._write(source)
         self._sync_folders([blob])
-        return blob.digest
+        return blob
 
     def path(self, digest: str) -> Path:
         """Return the file with these bytes, hashed just now.

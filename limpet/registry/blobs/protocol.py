@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import IO, Protocol
 
 from limpet.errors import IntegrityError
 from limpet.registry.formats.canonical import check_digest
@@ -39,6 +39,9 @@ class BlobStore(Protocol):
 
     def put_bytes(self, data: bytes) -> str:
         """Store `data` durably and return its digest."""
+
+    def put_stream(self, source: IO[bytes]) -> Blob:
+        """Store what is left to read of a file durably."""
 
     def path(self, digest: str) -> Path:
         """Return a local file with these bytes, hashed just now; IntegrityError if missing or other."""

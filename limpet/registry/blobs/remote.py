@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from limpet.errors import ConflictError, IntegrityError, LimpetError, UnavailableError, UsageError
@@ -96,9 +97,13 @@ class RemoteBlobs:
 
     def put_bytes(self, data: bytes) -> str:
         """Store `data` and return its digest."""
-        blob = Blob(self.cache.put_bytes(data), len(data))
+        return self.put_stream(BytesIO(data)).digest
+
+    def put_stream(self, source: IO[bytes]) -> Blob:
+        """Store what is left to read of a file."""
+        blob = self.cache.put_stream(source)
         self._upload(blob)
-        return blob.digest
+        return blob
 
     def path(self, digest: str) -> Path:
         """Return the cache's copy with these bytes, fetched if need be, hashed just now.

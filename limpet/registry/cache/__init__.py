@@ -7,7 +7,7 @@ a file, such as a downloaded wheel, needs it, and then it is named.
 from __future__ import annotations
 
 from limpet.registry.cache.entries import keep, recall
-from limpet.registry.cache.folder import cache_folder, default_cache, needed, scratch_folder, touch
+from limpet.registry.cache.folder import cache_folder, default_cache, needed, scratch_file, scratch_folder, touch
 from limpet.registry.cache.folders import open_folder
 from limpet.registry.cache.space import HANDED_OUT_SECONDS, Emptied, empty, make_room, size_limit
 
@@ -22,6 +22,7 @@ __all__ = [
     "needed",
     "open_folder",
     "recall",
+    "scratch_file",
     "scratch_folder",
     "size_limit",
     "touch",

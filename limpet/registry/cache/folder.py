@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO, cast
 
 from limpet.errors import LimpetError
 
-__all__ = ["cache_folder", "default_cache", "needed", "scratch_folder", "touch"]
+__all__ = ["cache_folder", "default_cache", "needed", "scratch_file", "scratch_folder", "touch"]
 
 
 def cache_folder() -> Path:
@@ -64,6 +65,15 @@ def scratch_folder(prefix: str) -> Iterator[str]:
         except OSError:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix))
         yield folder
+
+
+def scratch_file() -> IO[bytes]:
+    """Return an empty file without a name, which is gone once it is closed; it lies where `scratch_folder` does."""
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        return cast("IO[bytes]", tempfile.TemporaryFile(dir=cache_folder()))
+    except OSError:
+        return cast("IO[bytes]", tempfile.TemporaryFile())
 
 
 def touch(path: Path) -> None:

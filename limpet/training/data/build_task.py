@@ -5,7 +5,8 @@ The three splits never share a text; what one of them holds has a near duplicate
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from typing import IO, TYPE_CHECKING, Any
 
 from limpet.errors import NotFoundError, UsageError
 from limpet.names import check_name
@@ -20,7 +21,7 @@ from limpet.training.data.reading.chat_forms import CHATS
 from limpet.training.data.reading.memory import contents_of
 from limpet.training.data.reading.sources import Source, SourceForm, read_source
 from limpet.training.data.splitter import SplitName, Splitter
-from limpet.training.data.stored_splits import make_split, parse_examples
+from limpet.training.data.stored_splits import make_split, parse_examples, parse_targets
 from limpet.training.data.task_request import TaskRequest
 from limpet.training.generation.prompts import PLACE
 from limpet.training.task_types import TaskType, metric_family
@@ -33,7 +34,7 @@ __all__ = ["add_task", "build_task"]
 
 def build_task(
     request: TaskRequest, *, recorded: TaskRecord | None = None, tokenizer: PreTrainedTokenizerBase | None = None
-) -> tuple[TaskRecord, dict[str, bytes]]:
+) -> tuple[TaskRecord, dict[str, IO[bytes]]]:
     """Read a task's data and split it.
 
     Args:
@@ -43,7 +44,7 @@ def build_task(
         tokenizer: The base's, to count tokens by; without it nothing is counted.
 
     Returns:
-        The record, and each split as canonical JSON lines.
+        The record, and each split as a file of canonical JSON lines.
 
     Raises:
         UsageError: An argument or the SPEC's form is wrong.
@@ -80,10 +81,10 @@ def build_task(
     if source.has_turns and tokenizer is not None:
         splitter.checks["notes"] += check_conversations(source, options, tokenizer)
     if tokenizer is not None:
-        lengths = splitter.measure(tokenizer, options)
-        if max_new_tokens is None and lengths.targets:
-            options["max_new_tokens"] = room_for(lengths.targets, options["max_new_tokens"])
-        splitter.limit(lengths, request.max_length, options.get("max_new_tokens"), overlong=request.overlong)
+        splitter.measure(tokenizer, options)
+        if max_new_tokens is None and (longest := splitter.longest_target()) is not None:
+            options["max_new_tokens"] = room_for(longest, options["max_new_tokens"])
+        splitter.limit(request.max_length, options.get("max_new_tokens"), overlong=request.overlong)
     elif request.overlong != "cut":
         raise UsageError(
             f"--overlong {request.overlong} needs the base's tokenizer, and the base is not on this machine yet.",
@@ -122,15 +123,18 @@ def _definition(
 
 def _record(
     definition: TaskDefinition, kind: TaskType[Any], splitter: Splitter, *, places: dict[SplitName, list[int]]
-) -> tuple[TaskRecord, dict[str, bytes]]:
+) -> tuple[TaskRecord, dict[str, IO[bytes]]]:
     splits = []
-    contents: dict[str, bytes] = {}
+    contents: dict[str, IO[bytes]] = {}
     splitter.note_drawn(definition, places)
     for name, drawn in places.items():
-        rows = [(splitter.rows[place].text, splitter.rows[place].target) for place in drawn]
+        rows = ((row.text, row.target) for row in map(splitter.rows.__getitem__, drawn))
         split, contents[name] = make_split(kind, name, rows, labels=splitter.labels)
         splits.append(split)
-    train, evaluation = (parse_examples(kind, contents[name]) for name in ("train", "evaluation"))
+    train = parse_targets(kind, contents["train"])
+    evaluation = parse_examples(kind, contents["evaluation"])
+    for content in contents.values():
+        content.seek(0)
     baseline = constant_score(definition.type, definition.metric, train, evaluation=evaluation)
     record = TaskRecord(
         definition=definition,
@@ -159,8 +163,8 @@ def add_task(store: Store, request: TaskRequest) -> TaskRecord:
     record, contents = build_task(request, recorded=recorded, tokenizer=tokenizer)
     # a conflict is found before anything is written, so that it leaves nothing behind
     tasks.check_new(store, record)
-    for content in (*contents.values(), *contents_of(request.data)):
-        store.blobs.put_bytes(content)
+    for content in (*contents.values(), *map(BytesIO, contents_of(request.data))):
+        store.blobs.put_stream(content)
     return tasks.add(store, record)
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
+import numpy as np
+import numpy.typing as npt
+
 from limpet.errors import NotFoundError
 from limpet.registry.records import bases
 from limpet.registry.store import Store
@@ -24,12 +27,23 @@ from limpet.training.task_types import TaskType, task_type
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["LONGEST_ANSWER", "Lengths", "Overlong", "cut", "describe", "find_tokenizer", "lengths_of", "room_for"]
+__all__ = [
+    "LONGEST_ANSWER",
+    "TEXTS_PER_CALL",
+    "Lengths",
+    "Overlong",
+    "cut",
+    "describe",
+    "find_tokenizer",
+    "lengths_of",
+    "room_for",
+]
 
 Overlong = Literal["cut", "drop", "refuse"]
 LONGEST_ANSWER = 512
 """No task gets a longer answer than this by default, in tokens; what is longer is counted as cut."""
-_TEXTS_PER_CALL = 1000
+TEXTS_PER_CALL = 1000
+"""So many are tokenised at once: token ids take far more memory than texts."""
 _counted: WeakKeyDictionary[Any, dict[str, dict[str, Lengths]]] = WeakKeyDictionary()
 
 
@@ -37,23 +51,23 @@ _counted: WeakKeyDictionary[Any, dict[str, dict[str, Lengths]]] = WeakKeyDiction
 class Lengths:
     """How many tokens each text has, and each target where targets are written; in the order of the examples."""
 
-    texts: tuple[int, ...]
-    targets: tuple[int, ...]
+    texts: npt.NDArray[np.int32]
+    targets: npt.NDArray[np.int32]
 
     def of(self, places: Sequence[int]) -> Lengths:
         """Return the lengths of some examples."""
-        return Lengths(*(tuple(part[at] for at in places) if part else () for part in (self.texts, self.targets)))
+        return Lengths(self.texts[places], self.targets[places] if len(self.targets) else self.targets)
 
     def over(self, max_length: int, max_new_tokens: int | None) -> dict[str, int]:
         """Return how many texts and targets are longer than the limits, and by how many tokens at most."""
-        texts = [length - max_length for length in self.texts if length > max_length]
+        texts = self.texts[self.texts > max_length] - max_length
         limit = max_new_tokens or 0
-        targets = [length - limit for length in self.targets if limit and length > limit]
+        targets = self.targets[self.targets > limit] - limit if limit else self.targets[:0]
         return {
             "texts": len(texts),
-            "texts_by": max(texts, default=0),
+            "texts_by": int(texts.max(initial=0)),
             "targets": len(targets),
-            "targets_by": max(targets, default=0),
+            "targets_by": int(targets.max(initial=0)),
         }
 
 
@@ -93,24 +107,25 @@ def lengths_of(
     options: Mapping[str, Any],
 ) -> Lengths:
     """Count the tokens of texts, as a task of this type asks the base for them, and of targets that are written."""
-    texts: list[int] = []
-    targets: list[int] = []
-    # token ids take far more memory than texts
+    texts: list[npt.NDArray[np.int32]] = []
+    targets: list[npt.NDArray[np.int32]] = []
     for some in _batched(pairs):
-        texts += kind.text_lengths(tokenizer, [text for text, _ in some], options)
-        targets += kind.target_lengths(tokenizer, [target for _, target in some])
-    return Lengths(tuple(texts), tuple(targets))
+        lengths = kind.text_lengths(tokenizer, [text for text, _ in some], options)
+        texts.append(np.array(lengths, np.int32))
+        targets.append(np.array(kind.target_lengths(tokenizer, [target for _, target in some]), np.int32))
+    none = np.zeros(0, np.int32)
+    return Lengths(np.concatenate([none, *texts]), np.concatenate([none, *targets]))
 
 
 def _batched(pairs: Iterable[tuple[Text, Any]]) -> Iterator[list[tuple[Text, Any]]]:
     left = iter(pairs)
-    while some := list(islice(left, _TEXTS_PER_CALL)):
+    while some := list(islice(left, TEXTS_PER_CALL)):
         yield some
 
 
-def room_for(lengths: Sequence[int], least: int) -> int:
+def room_for(longest: int, least: int) -> int:
     """Return how long answers may be so that the longest target fits: a multiple of 8, `least` or more."""
-    return min(LONGEST_ANSWER, max(least, -(-max(lengths, default=0) // 8) * 8))
+    return min(LONGEST_ANSWER, max(least, -(-longest // 8) * 8))
 
 
 def cut(
@@ -166,7 +181,7 @@ def _lengths(store: Store, tokenizer: PreTrainedTokenizerBase, task: TaskRecord)
             split.name: lengths_of(
                 tokenizer,
                 kind,
-                [(one.text, one.target) for one in read_split(store, task, split.name)],
+                ((one.text, one.target) for one in read_split(store, task, split.name)),
                 options=options,
             )
             for split in task.splits

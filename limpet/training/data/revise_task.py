@@ -11,7 +11,8 @@ import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from io import BytesIO
+from typing import IO, Any
 
 from limpet.errors import DataError, UsageError
 from limpet.first_few import first_few
@@ -22,15 +23,16 @@ from limpet.registry.system.clock import utc_now
 from limpet.registry.values import SplitRecord, TaskDefinition, TaskRecord
 from limpet.training.batching.examples import Conversation, Text, flat_text
 from limpet.training.data.description.baseline import constant_score
-from limpet.training.data.duplicates import Shingles, normalise
+from limpet.training.data.duplicates import normalise, shingles_of
 from limpet.training.data.label_order import look_alikes, order_labels
 from limpet.training.data.overlong import cut, describe, find_tokenizer
 from limpet.training.data.reading.chat_forms import CHATS, FORMATS, ChatRequest
 from limpet.training.data.reading.memory import Rows, contents_of, spec_of
+from limpet.training.data.reading.source_rows import Row
 from limpet.training.data.reading.sources import Source, SourceForm, read_source
 from limpet.training.data.splits import EVALUATION_SHARE, VALIDATION_SHARE, draw, room
-from limpet.training.data.splitter import Row, Splitter
-from limpet.training.data.stored_splits import make_split, parse_examples
+from limpet.training.data.splitter import Splitter
+from limpet.training.data.stored_splits import make_split, parse_examples, parse_targets
 from limpet.training.task_types import TaskType, task_type
 
 __all__ = ["RevisionRequest", "plain_rows", "read_more", "revise_task"]
@@ -105,8 +107,9 @@ def plain_rows(store: Store, task: TaskRecord, split: SplitRecord) -> list[tuple
         IntegrityError: The split's bytes are missing or changed.
     """
     kind = task_type(task.definition.type)
-    rows = map(json.loads, store.blobs.read(split.digest).splitlines())
-    return [(kind.example(row).text, kind.plain(row[kind.key], task.labels)) for row in rows]
+    with store.blobs.path(split.digest).open("rb") as lines:
+        rows = map(json.loads, lines)
+        return [(kind.example(row).text, kind.plain(row[kind.key], task.labels)) for row in rows]
 
 
 def revise_task(store: Store, request: RevisionRequest) -> TaskRecord:
@@ -132,8 +135,8 @@ def revise_task(store: Store, request: RevisionRequest) -> TaskRecord:
     if record.data_digest == known.data_digest:
         return known
     tasks.check_new(store, record)
-    for content in (*contents.values(), *contents_of(request.data)):
-        store.blobs.put_bytes(content)
+    for content in (*contents.values(), *map(BytesIO, contents_of(request.data))):
+        store.blobs.put_stream(content)
     return tasks.add(store, _with_cut(store, record))
 
 
@@ -148,7 +151,7 @@ def _with_cut(store: Store, record: TaskRecord) -> TaskRecord:
     return replace(record, checks={**record.checks, "cut": counts, "notes": [*record.checks["notes"], *notes]})
 
 
-def _build(store: Store, known: TaskRecord, request: RevisionRequest) -> tuple[TaskRecord, dict[str, bytes]]:
+def _build(store: Store, known: TaskRecord, request: RevisionRequest) -> tuple[TaskRecord, dict[str, IO[bytes]]]:
     """Read the data and lay it over what is known."""
     kind: TaskType[Any] = task_type(known.definition.type)
     source = read_more(known, request.data, (request.text_column, request.target_column))
@@ -244,8 +247,8 @@ def _limit(store: Store, splitter: Splitter, known: TaskRecord) -> None:
             "limpet base add SPEC",
         )
     options = known.definition.options
-    lengths = splitter.measure(tokenizer, options)
-    splitter.limit(lengths, known.definition.max_length, options.get("max_new_tokens"), overlong=overlong)
+    splitter.measure(tokenizer, options)
+    splitter.limit(known.definition.max_length, options.get("max_new_tokens"), overlong=overlong)
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,7 @@ class _Draw:
             side = name if name in self._old else "evaluation"
             self._old[side] += range(len(texts), len(texts) + len(split))
             texts += [normalise(flat_text(text)) for text, _ in split]
-        self._shingles = Shingles(texts) if rule != "keep" and new else None
+        self._shingles = shingles_of(texts, sum(map(len, texts))) if rule != "keep" and new else None
         self._near: set[int] = set()
         self._shown = {str(target) if kind.stratified else "" for _, target in rows.splits["train"]}
         self._notes: list[str] = []
@@ -435,14 +438,18 @@ def _record(
     *,
     labels: tuple[str, ...],
     checks: JsonObject,
-) -> tuple[TaskRecord, dict[str, bytes]]:
+) -> tuple[TaskRecord, dict[str, IO[bytes]]]:
     kind: TaskType[Any] = task_type(definition.type)
-    contents, splits = {}, []
+    contents: dict[str, IO[bytes]] = {}
+    splits: list[SplitRecord] = []
     for name, rows in content.items():
         split, contents[name] = make_split(kind, name, rows, labels=labels)
         splits.append(split)
     parts = [part for name, part in contents.items() if name.startswith("evaluation")]
-    train, evaluation = (parse_examples(kind, part) for part in (contents["train"], b"".join(parts)))
+    train = parse_targets(kind, contents["train"])
+    evaluation = [example for part in parts for example in parse_examples(kind, part)]
+    for content in contents.values():
+        content.seek(0)
     baseline = constant_score(definition.type, definition.metric, train, evaluation=evaluation)
     record = TaskRecord(
         definition=definition,

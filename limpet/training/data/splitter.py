@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from limpet.errors import DataError
 from limpet.first_few import first_few
 from limpet.registry.values import TaskDefinition
-from limpet.training.batching.examples import Text, flat_text
-from limpet.training.data.duplicates import Shingles, normalise
+from limpet.training.data.duplicates import shingles_of
 from limpet.training.data.label_order import look_alikes, order_labels
-from limpet.training.data.overlong import Lengths, Overlong, describe, lengths_of
+from limpet.training.data.overlong import TEXTS_PER_CALL, Lengths, Overlong, describe, lengths_of
+from limpet.training.data.reading.lazy import mapped
+from limpet.training.data.reading.source_rows import PARTS, Row, SourceRows
 from limpet.training.data.reading.sources import Source
 from limpet.training.data.splits import EVALUATION_SHARE, VALIDATION_SHARE, draw, room
 from limpet.training.task_types import TaskType
@@ -21,7 +24,7 @@ from limpet.training.task_types import TaskType
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["NearDuplicates", "Row", "SplitName", "Splitter"]
+__all__ = ["NearDuplicates", "SplitName", "Splitter"]
 
 _VALIDATION_LIMIT = 500
 _DRAWS = {"evaluation": 0, "validation": 1, "train": 2}
@@ -29,20 +32,9 @@ _DRAWS = {"evaluation": 0, "validation": 1, "train": 2}
 _MANY = 0.1
 # from this share of one label on, accuracy hides the others
 _LOPSIDED = 0.8
-# how many texts with different labels are kept in the record, and how much of each
-_MOST_CONFLICTS = 20
-_LONGEST_CONFLICT = 200
 
 NearDuplicates = Literal["drop", "report", "keep"]
 SplitName = Literal["train", "validation", "evaluation"]
-
-
-class Row(NamedTuple):
-    """A row of a source: its text, its plain target, and the part of the source that it came from."""
-
-    text: Text
-    target: Hashable
-    part: str
 
 
 class Splitter:
@@ -62,15 +54,18 @@ class Splitter:
             "near_duplicates_rule": near_duplicates,
             "notes": list(source.notes),
         }
-        self.rows, normalised = self._without_duplicates(self._read(source))
-        self._strata = [str(row.target) if kind.stratified else "" for row in self.rows]
-        self._shingles = Shingles(normalised) if near_duplicates != "keep" else None
+        self.rows = SourceRows(source, kind, self.checks)
+        self._labels = self.rows.labels()
+        self._strata = [labels[0] for labels in self._labels] if kind.stratified else [""] * len(self.rows)
+        compares = near_duplicates != "keep"
+        self._shingles = shingles_of(self.rows.normalised(), self.rows.characters) if compares else None
         self._near: set[int] = set()
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._options: Mapping[str, Any] = {}
         self._lengths: Lengths | None = None
         self._left_out: set[int] = set()
-        parts = {row.part for row in self.rows}
         for part in source.pools:
-            if part not in parts:
+            if not self.rows.part(part):
                 raise DataError(
                     f"{source.pools[part].where} gives no example for the {part} split.",
                     "limpet task add --help",
@@ -81,20 +76,31 @@ class Splitter:
                 "compared for near duplicates"
             )
 
-    def measure(self, tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> Lengths:
-        """Count the tokens of every row."""
-        self._lengths = lengths_of(
-            tokenizer, self.kind, [(row.text, row.target) for row in self.rows], options=options
-        )
-        return self._lengths
+    def measure(self, tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> None:
+        """Count tokens from now on, by the base's tokenizer and the options of the task."""
+        self._tokenizer, self._options = tokenizer, options
 
-    def limit(self, lengths: Lengths, max_length: int, max_new_tokens: int | None, *, overlong: Overlong) -> None:
+    def longest_target(self) -> int | None:
+        """Return how many tokens the longest target has; null where none is written, or nothing is counted."""
+        longest: int | None = None
+        targets = (row.target for row in self.rows)
+        while self._tokenizer is not None and (some := list(islice(targets, TEXTS_PER_CALL))):
+            lengths = self.kind.target_lengths(self._tokenizer, some)
+            if not lengths:
+                break
+            longest = max(longest or 0, *lengths)
+        return longest
+
+    def limit(self, max_length: int, max_new_tokens: int | None, *, overlong: Overlong) -> None:
         """Refuse what is longer than the limits, leave it out, or let it be cut, as `overlong` says."""
         self.checks["overlong_rule"] = overlong
-        over = {at for at, length in enumerate(lengths.texts) if length > max_length}
+        if overlong == "cut":
+            return
+        lengths = self._lengths = self._lengths_of(self.rows)
+        over = set(np.flatnonzero(lengths.texts > max_length).tolist())
         if max_new_tokens is not None:
-            over |= {at for at, length in enumerate(lengths.targets) if length > max_new_tokens}
-        if overlong == "cut" or not over:
+            over |= set(np.flatnonzero(lengths.targets > max_new_tokens).tolist())
+        if not over:
             return
         if overlong == "refuse":
             excess = lengths.over(max_length, max_new_tokens)
@@ -106,6 +112,11 @@ class Splitter:
             )
         self._left_out = over
         self.checks["overlong_dropped"] = len(over)
+
+    def _lengths_of(self, rows: Iterable[Row]) -> Lengths:
+        assert self._tokenizer is not None
+        pairs = ((row.text, row.target) for row in rows)
+        return lengths_of(self._tokenizer, self.kind, pairs, options=self._options)
 
     def usable(self) -> list[Row]:
         """Return the rows, each text once, without those that are longer than the limits and left out."""
@@ -121,66 +132,8 @@ class Splitter:
         if without := [name for name in class_names if name not in labels]:
             self.checks["notes"].append(f"no example has the {_plural('label', without)} of the data's own list")
 
-    def _read(self, source: Source) -> list[Row]:
-        rows = []
-        self._read_target, note = self.kind.reader([cell for pool in source.pools.values() for cell in pool.targets])
-        self.checks["notes"] += [note] if note else []
-        blanks = sum(_has_blanks(cell) for pool in source.pools.values() for cell in pool.targets)
-        if blanks and self.kind.stratified:
-            self.checks["notes"].append(f"{blanks} labels had spaces around them, which are left out")
-        for part, pool in source.pools.items():
-            for number, (written, cell) in enumerate(zip(pool.texts, pool.targets, strict=True), 1):
-                try:
-                    text = self.kind.read_text(written)
-                except DataError as error:
-                    message = f"{pool.where}: column {source.text_column!r} {error.message} (row {number})."
-                    raise DataError(message, error.hint) from error
-                if text is None:
-                    self.checks["empty_texts"] += 1
-                    continue
-                try:
-                    target = self._read_target(cell)
-                    if target is not None:
-                        self.kind.check(text, target)
-                except DataError as error:
-                    message = f"{pool.where}, row {number}, column {source.target_column!r}: {error.message}"
-                    raise DataError(message, error.hint) from error
-                if target is None:
-                    noun = self.kind.noun
-                    raise DataError(
-                        f"{pool.where}: row {number} has no {noun} in column {source.target_column!r}.",
-                        f"fill it in or take the row out, or name another column with --{noun} COL",
-                    )
-                rows.append(Row(text, target, part))
-        return rows
-
-    def _without_duplicates(self, rows: list[Row]) -> tuple[list[Row], list[str]]:
-        # what was given for evaluation stays there, and its copies elsewhere go
-        rows.sort(key=lambda row: _DRAWS[row.part])
-        row_of_text: dict[str, Row] = {}
-        conflicts: dict[str, dict[Hashable, None]] = {}
-        for row in rows:
-            key = normalise(flat_text(row.text))
-            first = row_of_text.setdefault(key, row)
-            if first is not row:
-                self.checks["exact_duplicates"] += 1
-                if first.target != row.target:
-                    conflicts.setdefault(key, {first.target: None})[row.target] = None
-        self.checks["conflicting_labels"] = len(conflicts)
-        if conflicts:
-            self.checks["conflicts"] = [
-                {
-                    "text": flat_text(row_of_text[key].text)[:_LONGEST_CONFLICT],
-                    "targets": [list(one) if isinstance(one, tuple) else one for one in targets],
-                }
-                for key, targets in islice(conflicts.items(), _MOST_CONFLICTS)
-            ]
-        return list(row_of_text.values()), list(row_of_text)
-
     def _label_map(self) -> set[str]:
-        by_part: dict[str, set[str]] = {"train": set()}
-        for row in (row for at, row in enumerate(self.rows) if at not in self._left_out):
-            by_part.setdefault(row.part, set()).update(self.kind.labels_of(row.target))
+        by_part = {part: self._labels_at(self._usable(part)) for part in PARTS}
         if not self.kind.stratified:
             return self._all_labels(set().union(*by_part.values()))
         train_labels = by_part["train"]
@@ -190,12 +143,12 @@ class Splitter:
                 "name another column with --label COL",
             )
         for part in ("evaluation", "validation"):
-            if unknown := sorted(by_part.get(part, set()) - train_labels):
+            if unknown := sorted(by_part[part] - train_labels):
                 raise DataError(
                     f"Only the {part} split has the {_plural('label', unknown)}: no training example does.",
                     "add training examples of it, or take it out of that split",
                 )
-        counts = Counter(row.target for row in self.rows)
+        counts = Counter(self._strata)
         if len(counts) > 2 and max(counts.values()) == 1:
             raise DataError(
                 f"Every example of {self.where} has a label of its own ({len(counts)} labels).",
@@ -213,10 +166,7 @@ class Splitter:
 
     def split(self, train_size: int | None, eval_size: int | None) -> dict[SplitName, list[int]]:
         """Draw evaluation, then validation, then training; near duplicates of each leave what is left."""
-        pools: dict[str, list[int]] = {part: [] for part in _DRAWS}
-        for at, row in enumerate(self.rows):
-            if at not in self._left_out:
-                pools[row.part].append(at)
+        pools = {part: self._usable(part) for part in PARTS}
         official = bool(pools["evaluation"])
         evaluation = self._draw_evaluation(pools, eval_size, official)
         # one for training, and one for validation where that is drawn too
@@ -308,7 +258,7 @@ class Splitter:
                 "validation examples.",
                 "add training examples of it, or ask for a smaller --eval-size",
             )
-        self.kind.check_training([self.rows[place].target for place in train])
+        self.kind.check_training(mapped(lambda place: self.rows[place].target, train))
         for name, drawn in (("train", train), ("validation", validation), ("evaluation", evaluation)):
             unseen = sorted(set(self.labels) - self._labels_at(drawn))
             if unseen:
@@ -325,8 +275,8 @@ class Splitter:
             )
         self._note_cut(definition, places)
         if definition.metric == "accuracy":
-            [(commonest, _)] = Counter(self.rows[place].target for place in places["train"]).most_common(1)
-            targets = [self.rows[place].target for place in places["evaluation"]]
+            [(commonest, _)] = Counter(self._strata[place] for place in places["train"]).most_common(1)
+            targets = [self._strata[place] for place in places["evaluation"]]
             share = targets.count(commonest) / len(targets)
             if share >= _LOPSIDED:
                 notes.append(
@@ -336,23 +286,30 @@ class Splitter:
 
     def _note_cut(self, definition: TaskDefinition, places: Mapping[SplitName, list[int]]) -> None:
         """Count what is longer than the limits in each split."""
-        if self._lengths is None:
+        if self._tokenizer is None:
             self.checks["cut"] = None
             return
+        if self._lengths is None and 2 * sum(map(len, places.values())) > len(self.rows):
+            # rows are read far quicker in their order than as they were drawn
+            self._lengths = self._lengths_of(self.rows)
         limit = definition.options.get("max_new_tokens")
         self.checks["cut"] = {
-            name: self._lengths.of(drawn).over(definition.max_length, limit) for name, drawn in places.items()
+            name: self._drawn_lengths(drawn).over(definition.max_length, limit) for name, drawn in places.items()
         }
         sizes: dict[str, int] = {name: len(drawn) for name, drawn in places.items()}
         self.checks["notes"] += describe(self.checks["cut"], sizes, definition.max_length)
 
+    def _drawn_lengths(self, places: Sequence[int]) -> Lengths:
+        if self._lengths is not None:
+            return self._lengths.of(places)
+        return self._lengths_of(self.rows[place] for place in places)
+
+    def _usable(self, part: str) -> list[int]:
+        return [place for place in self.rows.part(part) if place not in self._left_out]
+
     def _labels_at(self, places: list[int]) -> set[str]:
-        return {label for place in places for label in self.kind.labels_of(self.rows[place].target)}
+        return {label for labels in {self._labels[place] for place in places} for label in labels}
 
 
 def _plural(noun: str, names: Sequence[str]) -> str:
     return f"{noun}{'s' if len(names) > 1 else ''} {first_few(map(repr, names))}"
-
-
-def _has_blanks(cell: object) -> bool:
-    return isinstance(cell, str) and bool(cell.strip()) and cell != cell.strip()

@@ -78,7 +78,7 @@ def test_every_task_of_the_long_stream_can_be_read(hub: None) -> None:
         record, contents = build_task(TaskRequest(task.name, text_column=columns, target_column=target, **definition))
         assert record.labels == ("no", "yes")
         assert record.split("evaluation").examples > 0
-        assert contents["train"].count(b"\\n") == record.split("train").examples * columns.count("+")
+        assert contents["train"].read().count(b"\\n") == record.split("train").examples * columns.count("+")
 
 
 @pytest.mark.slow

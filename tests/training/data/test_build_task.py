@@ -56,7 +56,8 @@ def build(tmp_path: Path) -> object:
             spec += f",eval={write(tmp_path / 'eval.csv', evaluation)}"
         if validation is not None:
             spec += f",validation={write(tmp_path / 'validation.csv', validation)}"
-        return build_task(TaskRequest("reviews", spec, **options))  # type: ignore[arg-type]
+        record, files = build_task(TaskRequest("reviews", spec, **options))  # type: ignore[arg-type]
+        return record, {name: file.read() for name, file in files.items()}
 
     return build
 

@@ -129,7 +129,7 @@ def test_the_longest_answer_is_what_the_targets_need(tmp_path: Path, base_folder
     asked = asked_for(f"jsonl:{path}", max_new_tokens=50)
     assert total(asked.checks["cut"], "targets") == 9
     assert any("longer than the longest answer, by 9 tokens at most" in note for note in asked.checks["notes"])
-    assert room_for([10_000], 32) == LONGEST_ANSWER
+    assert room_for(10_000, 32) == LONGEST_ANSWER
 
 
 def test_the_same_command_gives_the_same_task_when_the_base_has_come(

@@ -134,7 +134,7 @@ def test_a_method_that_can_not_learn_a_type_names_the_nearest_that_can(tmp_path:
 @pytest.mark.parametrize("kind", ["classification", *NEW])
 def test_the_registry_knows_the_form_of_each_type(kind: str, tmp_path: Path) -> None:
     record, splits = build_task(TaskRequest("t", write_rows(tmp_path / "rows.jsonl", kind), type=kind))
-    rows = [json.loads(line) for line in splits["train"].splitlines()]
+    rows = [json.loads(line) for line in splits["train"]]
     assert {row_problem(kind, row, record.labels) for row in rows} == {""}
     key = FORMS[kind].key
     for wrong in (None, True, -1, ["nowhere"], "1", len(record.labels) + 0.5 if kind != "regression" else "x"):

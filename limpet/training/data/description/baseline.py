@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
@@ -14,15 +15,13 @@ from limpet.training.task_types import metric, task_type
 __all__ = ["constant_score", "majority_baseline"]
 
 
-def constant_score(
-    kind: str, scored_by: str, train: Sequence[Example], *, evaluation: Sequence[Example]
-) -> float | None:
+def constant_score(kind: str, scored_by: str, train: Sequence[Any], *, evaluation: Sequence[Example]) -> float | None:
     """Score the commonest training target as the answer to every evaluation text; for numbers, their mean.
 
     Args:
         kind: The type of task.
         scored_by: The name of its metric.
-        train: The training examples.
+        train: The targets of the training examples.
         evaluation: The evaluation examples.
 
     Returns:
@@ -32,7 +31,7 @@ def constant_score(
     if measure.unit == PERPLEXITY:
         return None
     texts = [example.text for example in evaluation]
-    answers = task_type(kind).constant([example.target for example in train], texts)
+    answers = task_type(kind).constant(train, texts)
     return measure.score(answers, [example.target for example in evaluation])
 
 
@@ -52,6 +51,6 @@ def majority_baseline(store: Store, task: TaskRecord, *, first_rows: bool = Fals
     value = task.checks.get("majority_baseline")
     if isinstance(value, float) and len(parts) == len(task.evaluation_parts):
         return value
-    train = read_split(store, task, "train")
+    train = [example.target for example in read_split(store, task, "train")]
     evaluation = [example for part in parts for example in read_split(store, task, part.name)]
     return constant_score(task.definition.type, task.definition.metric, train, evaluation=evaluation)

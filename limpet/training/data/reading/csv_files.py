@@ -10,9 +10,12 @@ import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from limpet.errors import DataError
+from limpet.training.data.reading.table_writer import TableWriter
 from limpet.training.data.reading.tables import Table, check_names
 
 __all__ = ["SEPARATORS", "header_of", "long_fields", "possible_separators", "read_csv", "read_rows"]
@@ -44,11 +47,13 @@ def read_csv(path: Path) -> Table:
         first_misfit: _Misfit | None = None
         for separator in possible_separators(path):
             names = header_of(path, separator)
-            rows, misfit = _rows(path, separator, len(names))
-            if misfit is None:
+            table, misfit = _read(path, separator, names)
+            if table is not None:
                 check_names(str(path), names)
-                notes = () if separator == "," else (f"{path.name}: fields are separated by {SEPARATORS[separator]}",)
-                return _table(path, names, rows, notes=notes)
+                if not table.columns:
+                    message = f"{path} has no rows: there is no example to learn from."
+                    raise DataError(message, "name a file with examples")
+                return table
             first_misfit = first_misfit or misfit
             header = names if first_misfit is misfit else header
     assert first_misfit is not None
@@ -73,23 +78,43 @@ def header_of(path: Path, separator: str) -> list[str]:
             raise DataError(f"{path} can't be read as csv: {error}.", "check the file's first line") from error
 
 
-def _rows(path: Path, separator: str, wanted: int) -> tuple[list[list[str]], _Misfit | None]:
-    """Return all rows but the header's; or, where a row does not fit, what is wrong with the first such."""
-    rows: list[list[str]] = []
+def _read(path: Path, separator: str, names: Sequence[str]) -> tuple[Table | None, _Misfit | None]:
+    """Return the table of all rows but the header's; or, where a row does not fit, what is wrong with the first."""
+    writer = TableWriter()
     try:
-        rows = [row for row in read_rows(path, separator, strict=True) if not _blank(row)][1:]
-        wrong = [at for at, row in enumerate(rows) if len(row) != wanted]
-        if not wrong:
-            return rows, None
+        for row in _below_header(path, separator, strict=True):
+            if len(row) != len(names):
+                break
+            # columns without a name are what spreadsheets leave at the right
+            cells = {name: cell for name, cell in zip(names, row, strict=True) if name}
+            writer.append(cells, sum(map(len, row)))
+        else:
+            notes = () if separator == "," else (f"{path.name}: fields are separated by {SEPARATORS[separator]}",)
+            return writer.table(notes=notes), None
     except csv.Error:
         pass
+    return None, _misfit(path, separator, len(names))
+
+
+def _misfit(path: Path, separator: str, wanted: int) -> _Misfit:
     # what a strict reader stops at, a lenient one reads to the end: so the row can be named, with its fields
-    rows = [row for row in read_rows(path, separator, strict=False) if not _blank(row)][1:]
-    wrong = [at for at, row in enumerate(rows) if len(row) != wanted]
-    first = wrong[0] if wrong else _unquoted(path, separator)
-    row = rows[first]
-    escapes = b'\\"' in path.read_bytes()
-    return rows, _Misfit(first + 1, len(row), len(wrong), separator.join(row)[:60], escapes)
+    first, count = None, 0
+    for at, row in enumerate(_below_header(path, separator, strict=False)):
+        if len(row) != wanted:
+            count += 1
+            first = (at, row) if first is None else first
+    if first is None:
+        at = _unquoted(path, separator)
+        first = at, next(islice(_below_header(path, separator, strict=False), at, None))
+    at, row = first
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        escapes = content.find(b'\\"') >= 0
+    return _Misfit(at + 1, len(row), count, separator.join(row)[:60], escapes)
+
+
+def _below_header(path: Path, separator: str, *, strict: bool) -> Iterator[list[str]]:
+    rows = (row for row in read_rows(path, separator, strict=strict) if not _blank(row))
+    return islice(rows, 1, None)
 
 
 def _unquoted(path: Path, separator: str) -> int:
@@ -111,14 +136,6 @@ def read_rows(path: Path, separator: str, *, strict: bool) -> Iterator[list[str]
 
 def _blank(row: Sequence[str]) -> bool:
     return not row or (len(row) == 1 and not row[0].strip())
-
-
-def _table(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]], *, notes: tuple[str, ...]) -> Table:
-    if not rows:
-        raise DataError(f"{path} has no rows: there is no example to learn from.", "name a file with examples")
-    columns = zip(*rows, strict=True)
-    # columns without a name are what spreadsheets leave at the right
-    return Table({name: cells for name, cells in zip(names, columns, strict=True) if name}, notes=notes)
 
 
 def _refusal(path: Path, misfit: _Misfit, header: Sequence[str]) -> DataError:

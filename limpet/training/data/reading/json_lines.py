@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from limpet.errors import DataError
-from limpet.registry.system.lines import split_lines
+from limpet.training.data.reading.table_writer import TableWriter
 from limpet.training.data.reading.tables import Table
 
 __all__ = ["json_row", "read_json_lines"]
@@ -27,13 +27,29 @@ def read_json_lines(path: Path) -> Table:
     Raises:
         DataError: A line is no JSON object, an object has a key twice, or there are none.
     """
-    content = path.read_bytes().decode("utf-8-sig")
-    rows = _whole(content) if content.lstrip().startswith("[") else None
-    rows = _by_line(path, content) if rows is None else rows
-    if not rows:
+    writer = TableWriter()
+    for row, size in _rows(path):
+        writer.append(row, size)
+    if not len(writer):
         raise DataError(f"{path} has no rows: there is no example to learn from.", "name a file with examples")
-    columns = dict.fromkeys(key for row in rows for key in row)
-    return Table({name: [row.get(name) for row in rows] for name in columns})
+    return writer.table()
+
+
+def _rows(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield every object, and how many characters it has."""
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        start = next((line for line in file if line.strip()), "")
+        if start.lstrip().startswith("["):
+            file.seek(0)
+            content = file.read()
+            if (objects := _whole(content)) is not None:
+                yield from ((row, len(content) // len(objects)) for row in objects)
+                return
+        file.seek(0)
+        # only a line feed ends a line: U+0085 and U+2028 stand inside texts
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield json_row(path, number, line.removesuffix("\n").removesuffix("\r")), len(line)
 
 
 def _whole(content: str) -> list[dict[str, Any]] | None:
@@ -43,14 +59,6 @@ def _whole(content: str) -> list[dict[str, Any]] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, list) and all(isinstance(row, dict) for row in found) else None
-
-
-def _by_line(path: Path, content: str) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(split_lines(content), 1):
-        if line.strip():
-            rows.append(json_row(path, number, line))
-    return rows
 
 
 def json_row(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -65,7 +73,7 @@ def json_row(path: Path, number: int, line: str) -> dict[str, Any]:
         DataError: It is no JSON object, or has a key twice.
     """
     try:
-        row = json.loads(line, object_pairs_hook=_object)
+        row = _DECODER.decode(line)
     except _SeveralError as error:
         raise DataError(f"{path}: line {number} has {error}.", "give each value a key of its own") from error
     except (ValueError, RecursionError) as error:
@@ -81,3 +89,6 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise _SeveralError(f"several columns called {key!r}")
     return row
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)

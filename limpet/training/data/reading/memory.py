@@ -15,7 +15,8 @@ from typing import Any
 from limpet.errors import DataError, UsageError
 from limpet.registry.formats.canonical import canonical_json, digest_bytes
 from limpet.training.data.reading.data_spec import MEMORY, complete
-from limpet.training.data.reading.tables import Table, of_dataset
+from limpet.training.data.reading.dataset_tables import of_dataset
+from limpet.training.data.reading.tables import Table
 
 __all__ = ["Rows", "contents_of", "parse_rows", "rows_of", "spec_of"]
 

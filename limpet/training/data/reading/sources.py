@@ -30,11 +30,13 @@ from limpet.training.data.reading.chat_forms import (
 )
 from limpet.training.data.reading.csv_files import read_csv
 from limpet.training.data.reading.data_spec import MEMORY, complete, split_paths
+from limpet.training.data.reading.dataset_tables import of_dataset
 from limpet.training.data.reading.encodings import fault_of_file
 from limpet.training.data.reading.json_lines import read_json_lines
+from limpet.training.data.reading.lazy import Lazy
 from limpet.training.data.reading.memory import Rows
 from limpet.training.data.reading.sample_corpora import corpus
-from limpet.training.data.reading.tables import Table, check_names, of_dataset
+from limpet.training.data.reading.tables import Table, check_names
 from limpet.training.task_types import TaskType
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ _CHATS = ("messages", "conversations")
 """Columns that hold a list of turns."""
 _WORDS = ("words", "tokens")
 """Columns that hold a list of words."""
+_LARGE = 1 << 24
+"""From so many bytes on, a parquet file is not read into memory."""
 
 
 @dataclass(frozen=True)
@@ -275,9 +279,17 @@ def _joined(text: str, columns: Sequence[str]) -> list[str]:
 def _texts(cells: Mapping[str, Sequence[Any]], text: str) -> Sequence[Any]:
     if text in cells:
         return cells[text]
-    parts = zip(*(cells[name] for name in text.split("+")), strict=True)
+    columns = [cells[name] for name in text.split("+")]
+    return Lazy(
+        len(columns[0]),
+        lambda at: _joint([column[at] for column in columns]),
+        lambda: map(_joint, zip(*columns, strict=True)),
+    )
+
+
+def _joint(cells: Sequence[Any]) -> str:
     # an instruction that has no input ends where it ends
-    return ["\n".join("" if cell is None else str(cell) for cell in row).rstrip("\n") for row in parts]
+    return "\n".join("" if cell is None else str(cell) for cell in cells).rstrip("\n")
 
 
 # files
@@ -314,10 +326,12 @@ def _load_parquet(path: Path) -> Dataset:
     check_names(str(path), names)
     if not metadata.num_rows:
         raise DataError(f"{path} has no rows: there is no example to learn from.", "name a file with examples")
-    # `datasets` knows a file in its cache by the time stamp; a folder of our own can't give back old rows
+    # `datasets` knows a file in its cache by the time stamp; a folder of our own can't give back old rows. What it
+    # maps into memory stays there without the folder's entry
+    large = path.stat().st_size > _LARGE
     with scratch_folder(".datasets-") as folder:
         try:
-            return Dataset.from_parquet(str(path), cache_dir=folder, keep_in_memory=True)
+            return Dataset.from_parquet(str(path), cache_dir=folder, keep_in_memory=not large)
         except Exception as error:  # the reader raises whatever Arrow raises
             raise _unreadable(path, error) from error
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from limpet.errors import DataError
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-__all__ = ["Table", "check_names", "of_dataset"]
+__all__ = ["Table", "check_names"]
 
 
 @dataclass(frozen=True)
@@ -46,30 +43,3 @@ def check_names(where: str, names: Sequence[str]) -> None:
             f"{where} has {names.count(several[0])} columns called {several[0]!r}: which one is meant can't be told.",
             "give each column a name of its own",
         )
-
-
-def of_dataset(data: Dataset, wanted: Sequence[str]) -> Table:
-    """Return some columns of a dataset of the library `datasets`; class labels are there by their names."""
-    names_of_column = {name: _class_names(data.features[name]) for name in wanted}
-    cells = {name: _named(list(data[name]), names) for name, names in names_of_column.items()}
-    return Table(cells, {name: tuple(names) for name, names in names_of_column.items() if names})
-
-
-def _class_names(feature: object) -> Sequence[str] | None:
-    """The names that a class label, or a list of class labels, is an index into."""
-    inner = getattr(feature, "feature", None)
-    names: Sequence[str] | None = getattr(feature if inner is None else inner, "names", None)
-    return names
-
-
-def _named(cells: list[Any], names: Sequence[str] | None) -> list[Any]:
-    if names is None:
-        return cells
-
-    def named(cell: int | list[Any] | None) -> str | list[Any] | None:
-        if isinstance(cell, list):
-            return [named(one) for one in cell]
-        # the hub's convention: -1 stands for "not published"
-        return None if cell is None or cell < 0 else names[cell]
-
-    return [named(cell) for cell in cells]

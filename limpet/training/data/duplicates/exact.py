@@ -1,4 +1,4 @@
-"""Exact and near duplicates of texts: what must not stand on both sides of a split.
+"""Near duplicates, each of them: what is compared is found through an index.
 
 Two texts are near duplicates where the Jaccard index of their sets of word 3-grams (shingles; Broder 1997,
 "On the resemblance and containment of documents") is at least 0.7. What most texts share, such as an instruction in
@@ -9,32 +9,14 @@ search"), which misses none of them and looks at few others.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import count
 
 import numpy as np
-import numpy.typing as npt
 
-__all__ = ["SIMILARITY", "Shingles", "normalise"]
+from limpet.training.data.duplicates.shingles import SIMILARITY, WordHashes, fewest_shared, shingle_keys
 
-SIMILARITY = 0.7
-_WORDS_PER_SHINGLE = 3
-_WORD = re.compile(r"\w+")
-# below so many texts, what most of them share may be chance
-_FEW = 20
-# fewer shared shingles, such as the one of a link's beginning, are no instruction and make no texts alike
-_FEWEST_SHARED = 5
-# odd 64-bit constants: a shingle's key is a sum of products modulo 2**64, so that equal keys are equal
-# shingles but for one chance in 2**64
-_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
-
-
-def normalise(text: str) -> str:
-    """Return the text without what makes no difference to a reader: case, spacing, compatible forms."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+__all__ = ["Shingles"]
 
 
 class Shingles:
@@ -47,7 +29,7 @@ class Shingles:
     """
 
     def __init__(self, normalised: Sequence[str]) -> None:
-        keys, texts = _shingle_keys(normalised)
+        keys, texts = shingle_keys(normalised, WordHashes())
         _, which, frequency = np.unique(keys, return_inverse=True, return_counts=True)
         # a shingle is known by its rank from rare to common, so that a text's first ranks are its rarest
         rank = np.empty(len(frequency), dtype=np.int64)
@@ -57,7 +39,7 @@ class Shingles:
         ranks = np.split(ranks_of_all[np.lexsort((ranks_of_all, texts))], ends[:-1]) if len(ends) else []
         # the commonest have the highest ranks
         shared = int(np.count_nonzero(frequency > len(normalised) / 2))
-        self.shared = shared if len(normalised) >= _FEW and shared >= _FEWEST_SHARED else 0
+        self.shared = shared if shared >= fewest_shared(len(normalised)) else 0
         first_shared = len(frequency) - self.shared
         self._ranks = [own if len(own := part[part < first_shared]) else part for part in ranks]
 
@@ -97,30 +79,3 @@ class Shingles:
             return 0.0
         shared = len(np.intersect1d(self._ranks[a], self._ranks[b], assume_unique=True))
         return shared / (shorter + longer - shared)
-
-
-def _shingle_keys(normalised: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """Return the key of every shingle of every text, each once a text, and beside it the text's place in the list."""
-    numbers: defaultdict[str, int] = defaultdict(count(1).__next__)
-    ids: list[int] = []
-    lengths = []
-    for text in normalised:
-        # a text without a word is one shingle of itself; a shorter text than a shingle is padded with word 0
-        words = _WORD.findall(text) or [text]
-        ids += map(numbers.__getitem__, words)
-        ids += [0] * (_WORDS_PER_SHINGLE - len(words))
-        lengths.append(max(len(words), _WORDS_PER_SHINGLE))
-    row = np.array(ids, dtype=np.uint64)
-    owners = np.repeat(np.arange(len(lengths)), lengths)
-    last = _WORDS_PER_SHINGLE - 1
-    keys = np.zeros(max(len(row) - last, 0), dtype=np.uint64)
-    for place, factor in enumerate(_MIX):
-        keys += row[place : place + len(keys)] * factor
-    # three words in a row of which the last is another text's are no shingle
-    inside = owners[: len(keys)] == owners[last:]
-    keys, owners = keys[inside], owners[: len(inside)][inside]
-    order = np.lexsort((keys, owners))
-    keys, owners = keys[order], owners[order]
-    is_new = np.ones(len(keys), dtype=np.bool_)
-    is_new[1:] = (keys[1:] != keys[:-1]) | (owners[1:] != owners[:-1])
-    return keys[is_new], owners[is_new]
