@@ -133,8 +133,8 @@ def _record(
         splits.append(split)
     train = parse_targets(kind, contents["train"])
     evaluation = parse_examples(kind, contents["evaluation"])
-    for content in contents.values():
-        content.seek(0)
+    for part in contents.values():
+        part.seek(0)
     baseline = constant_score(definition.type, definition.metric, train, evaluation=evaluation)
     record = TaskRecord(
         definition=definition,

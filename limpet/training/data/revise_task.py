@@ -448,8 +448,8 @@ def _record(
     parts = [part for name, part in contents.items() if name.startswith("evaluation")]
     train = parse_targets(kind, contents["train"])
     evaluation = [example for part in parts for example in parse_examples(kind, part)]
-    for content in contents.values():
-        content.seek(0)
+    for part in contents.values():
+        part.seek(0)
     baseline = constant_score(definition.type, definition.metric, train, evaluation=evaluation)
     record = TaskRecord(
         definition=definition,
