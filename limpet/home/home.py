@@ -76,13 +76,15 @@ class PredictFileOptions(TypedDict, total=False):
     every line is a text. With `probabilities`, every label has a column of them. `threshold` is the probability that
     an answer needs: a multi-label answer has every label that reaches it, a classification's answer is empty where
     none does. `batch_size` texts are computed at once at the most. `format` is that of a stream (`csv`, `tsv` or
-    `jsonl`, by default the file's own). `progress` receives every batch.
+    `jsonl`, by default the file's own). `dtype` is what products are computed in, as of `Home.predict`. `progress`
+    receives every batch.
     """
 
     text: str | None
     probabilities: bool
     threshold: float | None
     batch_size: int | None
+    dtype: str
     format: Format | None
     progress: Progress | None
 
@@ -267,10 +269,19 @@ class Home:
         alarms.accept(self.store, version.reference, evaluations=ids, reason=reason)
         return parts[0]
 
-    def predict(self, task: str, texts: Sequence[str | Sequence[str]]) -> tuple[Prediction, ...]:
-        """Classify texts with a version of a task: `task`, `task@3` or `task@alias`.
+    def predict(
+        self, task: str, texts: Sequence[str | Sequence[str]], *, dtype: str = "auto"
+    ) -> tuple[Prediction, ...]:
+        """Answer texts with a version of a task: `task`, `task@3` or `task@alias`.
+
+        Args:
+            task: The version.
+            texts: The texts.
+            dtype: What products are computed in, `float32` or `bfloat16`; `auto` is float32 of a base whose weights
+                are stored in it, and else what evaluations are computed in by default.
 
         Raises:
+            UsageError: There is no such dtype.
             NotFoundError: There is no such version.
             IntegrityError: A file is corrupt, or the base is another.
         """
@@ -278,7 +289,7 @@ class Home:
         with loading():
             from limpet.training.evaluation.predict_texts import predict
 
-            backbone = self.backbone()
+            backbone = self.backbone().serving_in(dtype)
         return predict(self.store, backbone, version, texts=texts)
 
     def predict_file(
@@ -313,7 +324,9 @@ class Home:
 
         progress = options.get("progress") or SILENT
         form = AnswerForm(options.get("probabilities", False), options.get("threshold"))
-        request = BulkRequest(Path(path), options.get("text"), form, options.get("batch_size"))
+        request = BulkRequest(
+            Path(path), options.get("text"), form, options.get("batch_size"), options.get("dtype", "auto")
+        )
         answering = BulkVersion(
             self.store, version, tasks.of_version(self.store, version), lambda: self.backbone(progress)
         )

@@ -172,7 +172,11 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class Environment:
-    """All that may change the bits of a result without changing data or weights."""
+    """All that may change the bits of a result without changing data or weights.
+
+    `dtype` is what products are computed in, `activations` what layers pass on to each other: `float32`, or
+    `bfloat16` where weights that are stored in it are computed in it.
+    """
 
     python: str
     torch: str
@@ -182,6 +186,14 @@ class Environment:
     device: str
     dtype: str
     threads: int
+    activations: str = "float32"
+
+    def content(self) -> dict[str, str | int]:
+        """Return it as it is recorded: as before there were other activations, where there are none."""
+        content = dict(vars(self))
+        if self.activations == "float32":
+            del content["activations"]
+        return content
 
 
 @dataclass(frozen=True)

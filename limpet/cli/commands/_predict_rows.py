@@ -38,6 +38,7 @@ class Options(TypedDict):
     probabilities: bool
     threshold: float | None
     batch: int | None
+    dtype: str | None
 
 
 @contextmanager
@@ -103,6 +104,7 @@ def _wanted(options: Options, progress: TerminalProgress, form: Format | None = 
         "probabilities": options["probabilities"],
         "threshold": options["threshold"],
         "batch_size": options["batch"],
+        "dtype": options["dtype"] or "auto",
         "format": form,
         "progress": progress,
     }

@@ -37,6 +37,7 @@ __all__ = ["command"]
     metavar="X",
     help="Multi-label: every label with this probability; classification: no answer where no label has it.",
 )
+@click.option("--dtype", metavar="T", help="auto, float32 or bfloat16: what products are computed in. [auto]")
 @click.option("--batch", type=int, metavar="N", help="Texts that are computed at once at the most.")
 @pass_invocation
 def command(
@@ -64,18 +65,19 @@ def command(
     if texts and {"text", "out"} & set(asked):
         raise UsageError("--text and --out are for the rows of a file.", f"limpet predict {task} --file rows.csv")
     with rows_in(texts, file) as path:
-        if asked or (file is not None and is_table(path)):
+        if set(asked) - {"dtype"} or (file is not None and is_table(path)):
             answer_rows(invocation, task, path, file=file, options=options)
         else:
-            _answer_texts(invocation, task, texts or _read(invocation, str(file), path))
+            read = texts or _read(invocation, str(file), path)
+            _answer_texts(invocation, task, read, dtype=options["dtype"] or "auto")
 
 
-def _answer_texts(invocation: Invocation, task: str, texts: Sequence[str]) -> None:
+def _answer_texts(invocation: Invocation, task: str, texts: Sequence[str], *, dtype: str) -> None:
     from limpet.cli.terminal import output
 
     home = invocation.open()
     version = home.adapter.show(task)
-    predictions = home.predict(version.reference, texts)
+    predictions = home.predict(version.reference, texts, dtype=dtype)
     if invocation.json:
         output.emit(task=version.task, version=version.number, labels=version.labels, predictions=predictions)
         return

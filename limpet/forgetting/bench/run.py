@@ -205,7 +205,7 @@ def _key(run: _Run, settings: TrainingSettings) -> str:
         "data": run.task.data_digest,
         "base": run.backbone.record.digest,
         "settings": settings.recorded(),
-        "environment": asdict(current_environment("auto")),
+        "environment": current_environment("auto").content(),
     }
     return digest_json(conditions).removeprefix("sha256:")[:32]
 

@@ -130,7 +130,7 @@ class Bench:
             "seeds": list(self.seeds),
             "settings": {name: dict(values) for name, values in self.settings.items()},
             "methods": [self._row(row) for row in self.rows],
-            "environments": [asdict(environment) for environment in self.environments],
+            "environments": [environment.content() for environment in self.environments],
         }
 
     def _row(self, row: MethodRow) -> JsonObject:

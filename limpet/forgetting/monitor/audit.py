@@ -18,7 +18,6 @@ from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationRecord, VersionRecord
 from limpet.training.base.backbone import Backbone
-from limpet.training.base.environment import current_environment
 from limpet.training.progress import SILENT, Progress
 
 __all__ = ["CONFIDENCE", "DRIFT", "audit", "sample_size"]
@@ -97,7 +96,7 @@ def audit(
 def _reference(store: Store, backbone: Backbone, version: VersionRecord) -> EvaluationRecord | None:
     """The version's reference, where it is of this very base, data and environment."""
     data = tasks.get(store, version.task).split("evaluation").digest
-    wanted = (backbone.record.digest, data, current_environment(backbone.evaluation_dtype))
+    wanted = (backbone.record.digest, data, backbone.environment(backbone.evaluation_dtype))
     reference = reference_evaluation(store, version.reference, data)
     if reference is None or (reference.base_digest, reference.data_digest, reference.environment) != wanted:
         return None

@@ -25,7 +25,6 @@ from limpet.registry.values import (
 from limpet.registry.versions.costs import figures
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
-from limpet.training.base.environment import current_environment
 from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.examples import Example
 from limpet.training.batching.inference import Outcome
@@ -425,7 +424,7 @@ def record_evaluation(
             plan_digest=measured.plan_digest,
             data_digest=measured.split.digest,
             base_digest=backbone.record.digest,
-            environment=current_environment(backbone.evaluation_dtype),
+            environment=backbone.environment(backbone.evaluation_dtype),
             seconds=outcome.seconds,
         ),
     )

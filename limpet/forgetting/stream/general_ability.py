@@ -23,7 +23,6 @@ from limpet.registry.store import Store
 from limpet.registry.values import AbilityDraft, AbilityRecord, StreamRecord, TaskRecord, VersionRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
-from limpet.training.base.environment import current_environment
 from limpet.training.evaluation import general_ability as ability
 from limpet.training.evaluation.general_ability import AbilityTask, Answers
 from limpet.training.generation.demonstrations import DEFAULT_TEMPLATE
@@ -165,7 +164,7 @@ def _keep(
             logits_digest=answers.outcome.logits_digest,
             plan_digest=answers.plan_digest,
             base_digest=backbone.record.digest,
-            environment=current_environment(backbone.evaluation_dtype),
+            environment=backbone.environment(backbone.evaluation_dtype),
             seconds=answers.outcome.seconds,
         ),
     )

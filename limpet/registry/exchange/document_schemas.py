@@ -78,7 +78,8 @@ def _is_number(value: object) -> bool:
 
 def _is_environment(value: object) -> bool:
     kinds = {field.name: int if field.name == "threads" else str for field in fields(Environment)}
-    return isinstance(value, dict) and {name: type(part) for name, part in value.items()} == kinds
+    # what was recorded before there were others does not say which activations there were
+    return isinstance(value, dict) and {"activations": str} | {k: type(part) for k, part in value.items()} == kinds
 
 
 def _is_config(value: object) -> bool:

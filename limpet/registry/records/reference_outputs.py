@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 from sqlalchemy.orm import Session
 
@@ -75,7 +75,7 @@ def write(
         "inputs": list(inputs),
         "logits": [[float(value) for value in row] for row in logits],
         "max_length": max_length,
-        "environment": asdict(environment),
+        "environment": environment.content(),
     }
     return canonical_json(_checked(content))
 
@@ -208,7 +208,8 @@ def _check_logits(logits: object, inputs: int) -> None:
 
 def _check_environment(content: object) -> None:
     names = {field.name for field in fields(Environment)}
-    if not isinstance(content, dict) or set(content) != names or type(content["threads"]) is not int:
+    # what was recorded before there were others does not say which activations there were
+    if not isinstance(content, dict) or {"activations", *content} != names or type(content["threads"]) is not int:
         raise _bad("its environment is not one")
     if not all(isinstance(value, str) for name, value in content.items() if name != "threads"):
         raise _bad("a part of its environment is not a text")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
@@ -231,7 +231,7 @@ def _missing(reference: Reference) -> str:
 
 def environment_id(session: Session, environment: Environment) -> int:
     """Return the id of an environment's row, inserted if it is new."""
-    content = asdict(environment)
+    content = environment.content()
     digest = digest_json(content)
     id_ = session.scalar(select(EnvironmentRow.id).where(EnvironmentRow.digest == digest))
     if id_ is not None:

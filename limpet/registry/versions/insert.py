@@ -91,7 +91,7 @@ def find_insertion_point(session: Session, draft: VersionDraft, digest: str) -> 
     Raises:
         NotFoundError: There is no such task.
     """
-    environment = digest_json(vars(draft.environment))
+    environment = digest_json(draft.environment.content())
     parameters = {"task": draft.task, "digest": digest, "base": draft.base_digest, "environment": environment}
     row = session.connection().execute(_INSERTION_POINT, parameters).one_or_none()
     if row is None and (renamed := current_names(session).get(draft.task)) is not None:
@@ -154,4 +154,4 @@ def insert_version(
 
 def plain(draft: VersionDraft) -> dict[str, Any]:
     """Return a draft as plain JSON."""
-    return {**vars(draft), "environment": vars(draft.environment)}
+    return {**vars(draft), "environment": draft.environment.content()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,13 +12,15 @@ from torch import nn
 from limpet.errors import IntegrityError, UsageError
 from limpet.first_few import first_few
 from limpet.registry.store import Store
-from limpet.registry.values import BaseRecord
+from limpet.registry.values import BaseRecord, Environment
 from limpet.training.base import locate
 from limpet.training.base.base_checks import absent_pooler, check_nothing_missing
+from limpet.training.base.environment import current_environment
 from limpet.training.base.frozen_layers import LowerStates
+from limpet.training.base.held_weights import hold_as_stored
 from limpet.training.base.lm_head import LanguageHead, split_head
-from limpet.training.base.precision import resolve_dtype
-from limpet.training.base.pretrained import load_pretrained, load_tokenizer
+from limpet.training.base.precision import check_dtype, resolve_dtype
+from limpet.training.base.pretrained import load_pretrained, load_tokenizer, stored_dtype
 from limpet.training.base.tensor_digests import Untouched, digests_of, module_tensors
 
 if TYPE_CHECKING:
@@ -29,7 +31,10 @@ __all__ = ["Backbone", "load_backbone", "positions"]
 
 @dataclass(frozen=True)
 class Backbone:
-    """A base with its transformers model (float32, evaluation mode, no gradients) and tokenizer.
+    """A base with its transformers model (evaluation mode, no gradients) and tokenizer.
+
+    Weights are held in `held_dtype`, that of the base's files where all are of one: see
+    `limpet.training.base.held_weights`. `served_dtype` is what products of answers that go out are computed in.
 
     `loaded` has the digest of every parameter and buffer as they were loaded, and `untouched` sees which of them were
     written to since they were last found to be so. `lm_head` is the base's own
@@ -45,6 +50,8 @@ class Backbone:
     untouched: Untouched
     lm_head: LanguageHead | None = None
     evaluation_dtype: str = "float32"
+    served_dtype: str = "float32"
+    held_dtype: str = "float32"
     lower_states: LowerStates = field(default_factory=LowerStates)
     pooled: bool = True
 
@@ -53,6 +60,22 @@ class Backbone:
         """Where the base is."""
         device: torch.device = self.model.device
         return device
+
+    def environment(self, dtype: str) -> Environment:
+        """Describe this process, computing products of this base in `dtype`."""
+        passes_on = self.held_dtype == dtype == "bfloat16"
+        return current_environment(dtype, "bfloat16" if passes_on else "float32")
+
+    def serving_in(self, dtype: str) -> Backbone:
+        """Return the same base with answers that go out in another dtype: `auto`, `float32` or `bfloat16`.
+
+        Raises:
+            UsageError: There is no such dtype, or not for this architecture.
+        """
+        check_dtype(dtype)
+        if dtype == "auto":
+            return self
+        return replace(self, served_dtype=resolve_dtype(dtype, self.record.architecture))
 
     def language_head(self) -> LanguageHead:
         """Return the base's language-model head.
@@ -116,8 +139,11 @@ def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "aut
     folder = locate.check(store, record)
     # on CPU, torch's fused attention is slower than plain products at small head sizes
     attention = "sdpa" if torch.cuda.is_available() else "eager"
-    loaded = load_pretrained(folder, record.family, dtype=torch.float32, attn_implementation=attention)
+    dtype = stored_dtype(folder)
+    loaded = load_pretrained(folder, record.family, dtype=getattr(torch, dtype), attn_implementation=attention)
     check_nothing_missing(loaded, record.name)
+    if not hold_as_stored(loaded.model.eval()):
+        dtype = "float32"
     pooler = absent_pooler(loaded.missing)
     with torch.no_grad():
         # nothing of a base is drawn at random, not even what nobody reads
@@ -142,8 +168,16 @@ def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "aut
         untouched,
         lm_head=lm_head,
         evaluation_dtype=resolve_dtype(evaluation_dtype, record.architecture),
+        served_dtype=_served_dtype(record, dtype),
+        held_dtype=dtype,
         pooled=not pooler,
     )
+
+
+def _served_dtype(record: BaseRecord, held: str) -> str:
+    """Return what answers are computed in: float32 where the weights were stored in it, else what is quick."""
+    is_short = held != "float32" or locate.was_shorter(record)
+    return resolve_dtype("auto", record.architecture) if is_short else "float32"
 
 
 def _whole(model: nn.Module, lm_head: LanguageHead | None) -> nn.Module:

@@ -39,8 +39,8 @@ def bf16_is_fast() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
 
 
-def current_environment(dtype: str) -> Environment:
-    """Describe this process, computing in `dtype` (`float32`, or `bfloat16` for bf16 autocast)."""
+def current_environment(dtype: str, activations: str = "float32") -> Environment:
+    """Describe this process, computing products in `dtype` and passing on `activations`; see `Environment`."""
     import torch
 
     return Environment(
@@ -52,6 +52,7 @@ def current_environment(dtype: str) -> Environment:
         device=_device_name(),
         dtype=dtype,
         threads=torch.get_num_threads(),
+        activations=activations,
     )
 
 

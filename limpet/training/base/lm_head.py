@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from limpet.training.base.held_weights import in_dtype_of
 from limpet.training.base.pretrained import Pretrained
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class LanguageHead(nn.Module):
         weight = embeddings if self.weight is None else self.weight
         if self.scale != 1.0:
             hidden = hidden * self.scale
-        return linear(hidden, self._as_computed(weight), self.bias).float()
+        weight = in_dtype_of(hidden, self._as_computed(weight))
+        return linear(hidden, weight, None if self.bias is None else in_dtype_of(hidden, self.bias)).float()
 
     def _as_computed(self, weight: Tensor) -> Tensor:
         """Return the weight in autocast's dtype, cast once: it is the model's largest, and asked for each word."""

@@ -47,6 +47,7 @@ __all__ = [
     "locate",
     "remembered",
     "resolve",
+    "was_shorter",
 ]
 
 _HUB = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
@@ -195,6 +196,14 @@ def locate(record: BaseRecord, checked: bool = False) -> Path:
     if not folder.is_dir():
         raise NotFoundError(f"The folder {folder} of the base {record.name!r} is gone.", "put it back at this path")
     return folder
+
+
+def was_shorter(record: BaseRecord) -> bool:
+    """Tell whether a base's files are float32 of weights that were stored in fewer bits, as those of a GGUF file."""
+    location = record.location
+    if location["kind"] == "sample":
+        return SAMPLE_BASES[location["name"]].is_gguf
+    return bool(location["kind"] == "gguf")
 
 
 def find_here(record: BaseRecord) -> Path | None:

@@ -7,10 +7,8 @@ import torch
 from limpet.errors import UsageError
 from limpet.training.base.environment import bf16_is_fast
 
-__all__ = ["EMULATED", "SERVED_DTYPE", "autocast", "check_dtype", "is_emulated", "resolve_dtype"]
+__all__ = ["EMULATED", "autocast", "check_dtype", "is_emulated", "resolve_dtype"]
 
-SERVED_DTYPE = "float32"
-"""What every answer that goes out is computed in."""
 _OVERFLOWING = frozenset({"deberta", "deberta-v2"})
 """Transformers masks their scores, which are in bfloat16 then, with the lowest number of float32."""
 EMULATED = "bfloat16 is not multiplied in hardware here and takes many times as long; dtype auto takes float32"

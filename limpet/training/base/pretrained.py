@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpet.registry.base_fingerprint import fingerprinted_files
+from limpet.registry.formats.safetensors_header import check_header
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Pretrained", "load_config", "load_pretrained", "load_tokenizer", "only_these"]
+__all__ = ["Pretrained", "load_config", "load_pretrained", "load_tokenizer", "only_these", "stored_dtype"]
+
+_SHORT = {"BF16": "bfloat16", "F16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,20 @@ def load_config(folder: Path) -> PretrainedConfig:
 
     with only_these(fingerprinted_files(folder)) as seen:
         return AutoConfig.from_pretrained(seen, local_files_only=True, trust_remote_code=False)
+
+
+def stored_dtype(folder: Path) -> str:
+    """Return the dtype that holds every weight of a base's files exactly, in the fewest bits.
+
+    Args:
+        folder: The base's files.
+
+    Returns:
+        `bfloat16` or `float16` where all numbers are stored in it, else `float32`.
+    """
+    files = [path for path in fingerprinted_files(folder) if path.suffix == ".safetensors"]
+    kinds = {dtype for path in files for dtype, _ in check_header(path).values() if dtype.startswith(("F", "BF"))}
+    return _SHORT.get(kinds.pop(), "float32") if len(kinds) == 1 else "float32"
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

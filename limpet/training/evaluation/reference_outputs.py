@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import torch
+
 from limpet.errors import IntegrityError
 from limpet.registry.records import reference_outputs
 from limpet.registry.records.reference_outputs import ReferenceOutputs
@@ -118,16 +120,21 @@ def _logits(
     backbone: Backbone, method: str, files: Mapping[str, Path], *, inputs: tuple[str, ...], max_length: int
 ) -> list[list[float]]:
     with active(backbone, method, files, head=files) as model:
-        # nothing to do in float32; a base loaded in another dtype shall answer, not fail in its head
-        model.head.to(backbone.model.dtype)
+        # nothing to do in float32; a base that was cast since it was loaded shall answer, not fail in its head
+        model.head.to(getattr(torch, _computed_dtype(backbone)))
         encoded = model.encode(backbone.tokenizer, [Example(text) for text in inputs], max_length)
         outcome = run_batches(model, encoded, backbone.device)
         return [model.head.summary(row) for row in outcome.rows]
 
 
 def _environment(backbone: Backbone) -> Environment:
-    # what the base computes in, whatever it is said to compute in
-    return current_environment(str(backbone.model.dtype).removeprefix("torch."))
+    return current_environment(_computed_dtype(backbone))
+
+
+def _computed_dtype(backbone: Backbone) -> str:
+    """Return what the base computes in here, whatever it is said to compute in: float32, unless it was cast."""
+    dtype = str(backbone.model.dtype).removeprefix("torch.")
+    return "float32" if dtype == backbone.held_dtype else dtype
 
 
 def _changes(before: Environment, now: Environment) -> tuple[str, ...]:

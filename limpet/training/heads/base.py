@@ -111,7 +111,9 @@ class Head(nn.Module):
 
     def read(self, hidden: Tensor, pooler_output: Tensor | None, batch: Batch) -> Tensor:
         """Return the features (batch, hidden) that the head works on, of hidden states (batch, length, hidden)."""
-        return pool(self.config.pooling, hidden, pooler_output, attention_mask=batch["attention_mask"])
+        # sums over tokens are float32's, and so are features that are kept
+        pooled = None if pooler_output is None else pooler_output.float()
+        return pool(self.config.pooling, hidden.float(), pooled, attention_mask=batch["attention_mask"])
 
     def trim(self, values: Tensor, batch: Batch) -> list[Tensor]:
         """See `AnsweringHead.trim`."""

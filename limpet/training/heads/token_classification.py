@@ -118,7 +118,7 @@ class TokenHead(Head):
         # prefix and prompt methods lengthen the sequence at the front
         hidden = hidden[:, -batch["attention_mask"].shape[1] :]
         places = batch["words"].clamp(min=0).unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-        return hidden.gather(1, places)
+        return hidden.gather(1, places).float()
 
     def trim(self, values: Tensor, batch: Batch) -> list[Tensor]:
         """See `AnsweringHead.trim`."""

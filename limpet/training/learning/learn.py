@@ -15,7 +15,6 @@ from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.system.atomic_files import place_folder
 from limpet.registry.values import TaskRecord, VersionDraft
 from limpet.training import methods
-from limpet.training.base.environment import current_environment
 from limpet.training.base.precision import EMULATED, is_emulated
 from limpet.training.data.overlong import cut
 from limpet.training.data.stored_splits import read_split
@@ -201,7 +200,7 @@ def _draft(run: TrainingRun, fitted: Fitted, cost: JsonObject) -> VersionDraft:
         data_digest=run.task.data_digest,
         labels=run.task.labels,
         seed=run.settings.seed,
-        environment=current_environment(run.dtype),
+        environment=run.backbone.environment(run.dtype),
         metrics={
             f"validation_{run.task.definition.metric}": fitted.best_score,
             "history": list(fitted.history),

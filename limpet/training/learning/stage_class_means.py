@@ -9,7 +9,6 @@ from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.system.atomic_files import place_folder
 from limpet.registry.values import VersionDraft
 from limpet.training import methods
-from limpet.training.base.environment import current_environment
 from limpet.training.evaluation.class_means import class_means
 from limpet.training.learning.runs.run_folder import Staged, read_staged, run_folder, write_draft
 from limpet.training.learning.training_run import TrainingRun
@@ -56,7 +55,7 @@ def stage_class_means(run: TrainingRun) -> Staged:
         data_digest=task.data_digest,
         labels=task.labels,
         seed=0,
-        environment=current_environment(backbone.evaluation_dtype),
+        environment=backbone.environment(backbone.evaluation_dtype),
         metrics={},
         cost={"trainable_parameters": 0, "trainable_share": 0.0, "train_seconds": 0.0},
         role="baseline",

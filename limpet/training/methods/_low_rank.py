@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from limpet.training.base.held_weights import HeldLinear
+
 __all__ = ["fast_layers", "updated_linear"]
 
 _ADAPTER = "default"
@@ -89,7 +91,8 @@ class _FastForward:
         self._kept: tuple[Any, Tensor] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
+        # a merged copy of every weight would double the memory of a base that is held in few bits
+        if torch.is_grad_enabled() or self._weight.dtype != torch.float32:
             self._kept = None
             base = self._base
             updated: Tensor = _Updated.apply(  # type: ignore[no-untyped-call]
@@ -118,9 +121,10 @@ class _Updated(torch.autograd.Function):
     ) -> Tensor:
         dtype = low.dtype
         with torch.autocast(x.device.type, enabled=False):
-            weight = weight.to(dtype)
+            # a cast of the weight lives no longer than its product, forward and backward
+            stored, weight = weight, weight.to(dtype)
             inner = _flat(low) @ a.to(dtype).t()
-            ctx.save_for_backward(low, weight, inner, a, b)
+            ctx.save_for_backward(low, stored, inner, a, b)
             ctx.scale, ctx.input_dtype = scale, x.dtype
             outputs = linear(low, weight, None if bias is None else bias.to(dtype))
             _flat(outputs).addmm_(inner, b.to(dtype).t(), alpha=scale)
@@ -128,14 +132,19 @@ class _Updated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, inner, a, b = ctx.saved_tensors
+        x, stored, inner, a, b = ctx.saved_tensors
         back = _flat(gradient.to(x.dtype))
         narrow = _to_narrow(back, b.to(x.dtype))
         to_a = (narrow.t() @ _flat(x)).to(a.dtype) * ctx.scale
         to_b = _over_rows(back, inner).to(b.dtype) * ctx.scale
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = (back @ weight).addmm_(narrow, a.to(x.dtype), alpha=ctx.scale).view_as(x).to(ctx.input_dtype)
+            to_x = (
+                (back @ stored.to(x.dtype))
+                .addmm_(narrow, a.to(x.dtype), alpha=ctx.scale)
+                .view_as(x)
+                .to(ctx.input_dtype)
+            )
         return to_x, None, None, None, to_a, to_b, None
 
 
@@ -175,7 +184,7 @@ def _is_plain(layer: Any) -> bool:
         return False
     base = layer.get_base_layer()
     return (
-        type(base) is nn.Linear
+        type(base) in (nn.Linear, HeldLinear)
         and not base.weight.requires_grad
         and not layer.merged
         and not layer.disable_adapters

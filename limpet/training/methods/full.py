@@ -41,7 +41,8 @@ class Full(OutsidePeft):
 
     def attach(self, backbone: PreTrainedModel, config: Mapping[str, Any]) -> nn.Module:
         """See `Method.attach`."""
-        module: nn.Module = copy.deepcopy(backbone)
+        # what is trained is trained in float32, however the base is held: steps are smaller than 16 bits can tell
+        module: nn.Module = copy.deepcopy(backbone).float()
         return module.requires_grad_(True)
 
     def save(self, module: nn.Module, base_name: str, folder: Path) -> None:

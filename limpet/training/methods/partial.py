@@ -112,7 +112,8 @@ class TopLayers(nn.Module):
         self.model = copy.deepcopy(backbone, shared)
         self._trained = trained
         for name in trained:
-            self.model.get_submodule(name).requires_grad_(True)
+            # what is trained is trained in float32, however the base is held
+            self.model.get_submodule(name).float().requires_grad_(True)
         self.train(False)
 
     @property

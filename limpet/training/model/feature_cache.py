@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from torch.nn.utils.rnn import pad_sequence
 from limpet.registry.cache import cache_folder, keep, recall
 from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.training.base.backbone import Backbone
-from limpet.training.base.environment import current_environment
 from limpet.training.base.precision import autocast
 from limpet.training.batching.batches import BatchPlan
 from limpet.training.batching.encoded import Encoded
@@ -91,7 +90,7 @@ def cache_path(backbone: Backbone, model: TaskModel, texts: Encoded, *, dtype: s
         "base": backbone.record.digest,
         "texts": texts.digest,
         "pooling": model.head.config.pooling,
-        "environment": asdict(current_environment(dtype)),
+        "environment": backbone.environment(dtype).content(),
     }
     return cache_folder() / "features" / digest_json(decided_by).removeprefix("sha256:")
 

@@ -17,10 +17,13 @@ from limpet.errors import UsageError
 from limpet.registry import versions
 from limpet.registry.store import Store
 from limpet.registry.values import VersionRecord
+from limpet.training import methods
 from limpet.training.base.backbone import Backbone
+from limpet.training.base.precision import autocast
 from limpet.training.batching.batches import evaluation_plan, on_device
 from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.examples import Example
+from limpet.training.evaluation.predict_split import AttachedModel
 from limpet.training.evaluation.predict_texts import Answer
 from limpet.training.evaluation.served import serve
 from limpet.training.heads import AnsweringHead
@@ -117,7 +120,8 @@ class Server:
                 if loaded.shares_batches:
                     together += [_Row(texts, number) for number in range(len(indices))]
                 else:
-                    outcome = serve(self._backbone, loaded.model, texts.encoded)
+                    attached = AttachedModel(self._backbone, methods.get(version.method), loaded.model)
+                    outcome = serve(attached, texts.encoded)
                     served.update(
                         _explained(
                             loaded, texts, range(len(indices)), predictions=outcome.predictions, outputs=outcome.rows
@@ -201,14 +205,15 @@ class Server:
             groups.append((texts, numbers, batch))
         config = self.slotted.module.config
         whole = {name: torch.cat([batch[name] for _, _, batch in groups]) for name in ("input_ids", "attention_mask")}
-        with torch.inference_mode():
+        dtype = self._backbone.served_dtype
+        with torch.inference_mode(), autocast(device, dtype):
             output = self.slotted.run([cache_slot for _, cache_slot in part], **backbone_inputs(config, whole))
         at = 0
         for texts, numbers, batch in groups:
             loaded = self.adapter_cache.get(texts.version)
             given = _Given(config, _rows_of(output, slice(at, at + len(numbers))))
             at += len(numbers)
-            with torch.inference_mode():
+            with torch.inference_mode(), autocast(device, dtype):
                 answers = TaskModel(given, loaded.model.head, frozenset()).eval().answer(batch)
             outputs = [answer.cpu().contiguous() for answer in answers]
             yield from _explained(loaded, texts, numbers, predictions=loaded.model.predict(outputs), outputs=outputs)

@@ -177,7 +177,7 @@ def _lines(record: VersionRecord, cost: JsonObject) -> list[tuple[str, object]]:
         ("lineage", record.lineage or None),
         ("metrics", metrics),
         *cost_lines(cost),
-        ("environment", vars(record.environment)),
+        ("environment", record.environment.content()),
         ("created", record.created_at),
     ]
 

@@ -182,6 +182,7 @@ def _plan(answering: BulkVersion, request: BulkRequest, form: Format, *, progres
         probabilities=request.form.probabilities,
         threshold=request.form.threshold,
         batch_size=request.batch_size,
+        dtype=request.dtype,
     )
     return _Plan(source, column, writer_for(form, source, named), job)
 
@@ -215,7 +216,7 @@ def _answered(
         return
     with open_model(
         answering.store,
-        answering.backbone(),
+        answering.backbone().serving_in(request.dtype),
         answering.version,
         task=answering.task,
         form=request.form,

@@ -30,12 +30,14 @@ class BulkRequest:
         text: The column of the texts; `-` where each line is one, null where it is known by its name.
         form: What stands beside the answers, and how probable they must be.
         batch_size: How many texts are computed at once at the most; null where the device decides.
+        dtype: What products are computed in, as of `Backbone.serving_in`.
     """
 
     path: Path
     text: str | None = None
     form: AnswerForm = field(default_factory=AnswerForm)
     batch_size: int | None = None
+    dtype: str = "auto"
 
     def __post_init__(self) -> None:
         """Check the batch size.
@@ -62,6 +64,7 @@ class BulkJob:
     probabilities: bool
     threshold: float | None
     batch_size: int | None
+    dtype: str
 
     def content(self) -> JsonObject:
         """Return it as JSON, with the release that answers."""
