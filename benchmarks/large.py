@@ -3,11 +3,11 @@
 python benchmarks/large.py --trl-python PATH [--layers 22] [--steps 5] [--length 512] [--batch 1] [--quantize nf4]
                            [--no-checkpointing] [--only limpet|peer]
 
-The model is made on the spot: a Llama with grouped heads and random bfloat16 weights, 1.1 B parameters by default, and
-a tokenizer of made-up words. Each side is a process of its own. Limpet's does what a user does: `init`, `task add`,
-`train` (LoRA on all linear layers), `evaluate`, `predict`; the peer's loads the model in bfloat16 and trains a LoRA of
-the same rank by SFTTrainer, on the same texts in batches of the same size. Peaks are of resident memory, of the whole
-process. The peer needs an interpreter that has trl:
+The model is made on the spot: a Llama with grouped heads and random bfloat16 weights, 1.1 B parameters by default,
+and a tokenizer of made-up words. Each side is a process of its own. Limpet's does what a user does: `init`, `task
+add`, `train` (LoRA on all linear layers), `evaluate`, `predict`; the peer's loads the model in bfloat16 and trains a
+LoRA of the same rank by SFTTrainer, on the same texts in batches of the same size. Peaks are of resident memory, of
+the whole process. The peer needs an interpreter that has trl:
 
     python -m venv PEER && PEER/bin/pip install -c constraints.txt trl torch transformers peft datasets
 """
@@ -186,10 +186,10 @@ def peer_side(model: Path, given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def run(side: str, python: str, model: Path, arguments: list[str]) -> dict[str, Any]:
+def run(side: str, python: str, model: Path) -> dict[str, Any]:
     """Run one side in a process of its own."""
     environment = {**os.environ, "LIMPET_LATENCY_SECONDS": "0", "TOKENIZERS_PARALLELISM": "false"}
-    command = [python, str(Path(__file__).resolve()), *arguments, "--side", side, "--model", str(model)]
+    command = [python, str(Path(__file__).resolve()), *sys.argv[1:], "--side", side, "--model", str(model)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     outcome: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return outcome
@@ -226,12 +226,13 @@ def main() -> None:
         outcomes = {}
         for side in sides:
             python = sys.executable if side == "limpet" else given.trl_python
-            outcomes[side] = outcome = run(side, python, model, sys.argv[1:])
+            outcomes[side] = outcome = run(side, python, model)
             rate = outcome["tokens"] / outcome["train_seconds"]
             parts = ", ".join(f"{name} {value:.1f} s" for name, value in outcome["seconds"].items())
+            peaks = [f"{outcome[name] / 1e9:.2f} GB" for name in ("loaded", "trained", "peak")]
             print(
-                f"{side:8} loaded {outcome['loaded'] / 1e9:.2f} GB, peak of training {outcome['trained'] / 1e9:.2f} GB, "
-                f"of all {outcome['peak'] / 1e9:.2f} GB; {rate:.1f} tokens/s, loss {outcome['loss']:.3f} ({parts})",
+                f"{side:8} loaded {peaks[0]}, peak of training {peaks[1]}, of all {peaks[2]}; {rate:.1f} tokens/s, "
+                f"loss {outcome['loss']:.3f} ({parts})",
                 flush=True,
             )
     if len(outcomes) == 2:

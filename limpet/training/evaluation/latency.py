@@ -36,7 +36,7 @@ LONG_SECONDS = 1.0
 """For a comparison that somebody asked for."""
 _LEAST, _MOST = 5, 40  # requests
 _LARGEST_COPIED = 1 << 30
-"""Bytes of a base's files; of a larger one no merged copy is made to be timed: it would be a second base in memory."""
+"""Bytes of a base's files; of a larger one no merged copy is timed: it would be a second base in memory."""
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,9 @@ def test_in_float32_the_measured_answers_are_the_served_ones_bit_by_bit(
     examples = read_split(home.store, home.task.show("place"), "evaluation")
     with active(backbone, method, files, head=files) as model:
         texts = model.encode(backbone.tokenizer, examples, 16)
-        measured = predict_split(AttachedModel(backbone, methods.get(method), model), texts)
-        served = serve(backbone, model, texts)
+        attached = AttachedModel(backbone, methods.get(method), model)
+        measured = predict_split(attached, texts)
+        served = serve(attached, texts)
     assert measured.logits_digest == served.logits_digest == evaluation_of(home, "place@1")[0].logits_digest
 
 
@@ -87,7 +88,8 @@ def test_the_agreement_is_that_of_what_predict_answers(
     backbone, files = home.backbone(), version_files(home.store, home.backbone(), version)
     examples = read_split(home.store, home.task.show("typed"), "evaluation")
     with active(backbone, version.method, files, head=files) as model:
-        served = serve(backbone, model, model.encode(backbone.tokenizer, examples, 16)).predictions
+        attached = AttachedModel(backbone, methods.get(version.method), model)
+        served = serve(attached, model.encode(backbone.tokenizer, examples, 16)).predictions
         # as they come back from JSON
         pairs = zip(content["predictions"], json.loads(json.dumps(served)), strict=True)
         same = [model.head.same_answer(before, now) for before, now in pairs]
@@ -102,11 +104,11 @@ def test_an_answer_that_is_served_otherwise_is_named(home: Home) -> None:
     examples = read_split(home.store, home.task.show("place"), "evaluation")
     with active(backbone, version.method, files, head=files) as model:
         texts = model.encode(backbone.tokenizer, examples, 16)
-        outcome = serve(backbone, model, texts)
+        attached = AttachedModel(backbone, methods.get(version.method), model)
+        outcome = serve(attached, texts)
         planted = list(outcome.predictions)
         planted[5] = (planted[5] + 1) % 3
         other = replace(outcome, predictions=tuple(planted))
-        attached = AttachedModel(backbone, methods.get(version.method), model)
         found = agreement(attached, texts, outcome=other)
         assert found == Agreement(27, (OtherAnswer(5, planted[5], outcome.predictions[5]),))
         assert found.share == pytest.approx(26 / 27)
@@ -128,7 +130,8 @@ def test_a_written_answer_is_written_again_only_where_it_may_differ(
     examples = read_split(home.store, home.task.show("headlines"), "evaluation")
     with active(backbone, version.method, files, head=files) as model:
         texts = model.encode(backbone.tokenizer, examples, 128)
-        outcome = serve(backbone, model, texts)
+        attached = AttachedModel(backbone, methods.get(version.method), model)
+        outcome = serve(attached, texts)
         written: list[int] = []
         planted, rows = list(outcome.predictions), list(outcome.rows)
         rows[3] = rows[3].clone()
@@ -137,7 +140,7 @@ def test_a_written_answer_is_written_again_only_where_it_may_differ(
 
         def counted(some: Any) -> Any:
             written.append(len(some.ids))
-            return serve(backbone, model, some)
+            return serve(attached, some)
 
         again = model.head.served(
             counted, model, texts, measured=replace(outcome, rows=tuple(rows), predictions=tuple(planted))
