@@ -106,17 +106,24 @@ def draw_evenly(count: int, draws: int, seed: int, *, epoch: int) -> list[int]:
 
 
 def microbatches(
-    lengths: Sequence[int], batch: Sequence[int], max_tokens: int = MAX_TOKENS_PER_MICROBATCH
+    lengths: Sequence[int],
+    batch: Sequence[int],
+    max_tokens: int = MAX_TOKENS_PER_MICROBATCH,
+    *,
+    max_texts: int | None = None,
 ) -> list[list[int]]:
     """Cut a batch into parts of at most `max_tokens` tokens, padding included, texts of similar length together.
 
-    A batch that is not too long is one part, in its own order. So is a text that is longer by itself.
+    A batch that is not too long is one part, in its own order. So is a text that is longer by itself. A part has
+    `max_texts` texts at the most.
     """
-    if len(batch) * _round_up(max(lengths[index] for index in batch)) <= max_tokens:
+    most = max_texts or len(batch)
+    if len(batch) <= most and len(batch) * _round_up(max(lengths[index] for index in batch)) <= max_tokens:
         return [list(batch)]
     parts: list[list[int]] = [[]]
     for index in sorted(batch, key=lambda index: lengths[index]):
-        if parts[-1] and (len(parts[-1]) + 1) * _round_up(lengths[index]) > max_tokens:
+        count = len(parts[-1])
+        if count and (count == most or (count + 1) * _round_up(lengths[index]) > max_tokens):
             parts.append([])
         parts[-1].append(index)
     return parts

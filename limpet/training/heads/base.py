@@ -62,6 +62,8 @@ class Head(nn.Module):
 
     config_class: ClassVar[type[HeadConfig]] = HeadConfig
     config: HeadConfig
+    class_weights: Tensor | None = None
+    """Weights of the labels in the loss (labels,), while it is trained; null where all weigh the same."""
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()

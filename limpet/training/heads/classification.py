@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from limpet.training.batching.encoded import Field
 from limpet.training.batching.examples import Example, flat_text
 from limpet.training.heads.base import Head, lead
+from limpet.training.heads.class_weights import weighted_cross_entropy
 
 __all__ = ["ClassificationHead", "Prediction"]
 
@@ -48,7 +48,7 @@ class ClassificationHead(Head):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of logits (batch, labels) against label ids (batch)."""
-        return cross_entropy(outputs, targets)
+        return weighted_cross_entropy(outputs, targets, self.class_weights)
 
     def predict(self, rows: Sequence[Tensor]) -> list[int]:
         """The most probable label id of each row; the lowest id wins a tie."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.batching.encoded import Encoded, Field, plan_tokens
 from limpet.training.batching.examples import Example, words_of
 from limpet.training.heads.base import Head, HeadConfig, lead
+from limpet.training.heads.class_weights import weighted_cross_entropy
 from limpet.training.heads.protocols import Batch
 from limpet.training.metrics.entities import OUTSIDE
 
@@ -134,7 +134,7 @@ class TokenHead(Head):
         known = targets != _IGNORED
         if not known.any():
             return outputs.sum() * 0.0
-        return cross_entropy(outputs[known], targets[known])
+        return weighted_cross_entropy(outputs[known], targets[known], self.class_weights)
 
     def loss_of(self, rows: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
         """See `TrainableHead.loss_of`: over the words seen."""

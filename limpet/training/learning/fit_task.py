@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from limpet.errors import UsageError
@@ -13,6 +14,7 @@ from limpet.training.batching.examples import Example
 from limpet.training.batching.inference import run_batches
 from limpet.training.data.replayed_rows import Replayed, ReplayTerms, replay_rows
 from limpet.training.data.stored_splits import read_split
+from limpet.training.heads.class_weights import balanced_weights
 from limpet.training.learning.fit_head import fit_head
 from limpet.training.learning.joint_training import NO_JOINT, JointTask
 from limpet.training.learning.loop import Fitted, Validation, fit
@@ -20,6 +22,7 @@ from limpet.training.learning.objectives import Mixture, Replay, TaskLoss
 from limpet.training.learning.runs.checkpoint import Checkpoint
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.learning.validation import ValidationSplit
+from limpet.training.model.activation_checkpointing import activation_checkpointing
 from limpet.training.model.frozen_layer_cache import add_frozen_states
 from limpet.training.model.task_model import OtherHead, TaskModel
 from limpet.training.task_types import no_common_unit, score
@@ -47,6 +50,7 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
     rows = _rows(run)
     train = model.encode(run.backbone.tokenizer, rows.examples, run.max_length, learning=True)
     validation = ValidationSplit.of(run, run.task, model)
+    _weigh_labels(run, model, train)
     inputs = {"train": train.inputs_digest(targets=True), "validation": validation.encoded.inputs_digest()}
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
         if run.joint != NO_JOINT:
@@ -65,15 +69,35 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
         inputs[f"train/{joint.task.name}"] = data.inputs_digest(targets=True)
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     validations = [validation, *_joint_validations(run, model)]
-    fitted = fit(
-        model,
-        Mixture(_losses(run, model, [train, *joint_data], replay=rows.replay), run.joint.penalty, parameters),
-        run.loop,
-        validate=lambda: _validate(validations),
-        checkpoint=checkpoint,
-        progress=run.progress,
-    )
+    with activation_checkpointing(model) if run.settings.checkpointing else nullcontext():
+        fitted = fit(
+            model,
+            Mixture(_losses(run, model, [train, *joint_data], replay=rows.replay), run.joint.penalty, parameters),
+            run.loop,
+            validate=lambda: _validate(validations),
+            checkpoint=checkpoint,
+            progress=run.progress,
+        )
     return replace(fitted.after(before), inputs=inputs)
+
+
+def _weigh_labels(run: TrainingRun, model: TaskModel, train: Encoded) -> None:
+    """Let rare labels weigh more in the loss, where that was asked for.
+
+    Raises:
+        UsageError: The type of task has no one label for each thing that is learned.
+    """
+    if run.settings.class_weights is None:
+        return
+    kind = run.task.definition.type
+    if kind not in ("classification", "token-classification"):
+        raise UsageError(
+            f"Class weights are of tasks with one label for each text or word, and {run.task.name!r} is of type "
+            f"{kind!r}.",
+            "leave out --class-weights",
+        )
+    head = model.head
+    head.class_weights = balanced_weights(train.fields["targets"].rows, head.config.outputs)
 
 
 @dataclass(frozen=True)
@@ -162,13 +186,24 @@ def _joint_validations(run: TrainingRun, model: TaskModel) -> list[ValidationSpl
 
 def _losses(run: TrainingRun, model: TaskModel, data: Sequence[Encoded], *, replay: Replay | None) -> list[TaskLoss]:
     """Return the loss of each task: the one that the run is for, then those that are learned jointly."""
-    limit = run.loop.max_tokens_per_microbatch
+    loop = run.loop
+    limit = loop.max_tokens_per_microbatch
+    most = loop.batch_size if loop.accumulate > 1 else None
 
     def of_joint(index: int, joint: JointTask) -> TaskLoss:
         head = OtherHead(model, index).head
-        return TaskLoss(data[index + 1], head, run.backbone.device, index, limit, joint.draws)
+        return TaskLoss(
+            data[index + 1], head, run.backbone.device, index, limit, joint.draws, max_texts_per_microbatch=most
+        )
 
-    own = TaskLoss(data[0], model.head, run.backbone.device, max_tokens_per_microbatch=limit, replay=replay)
+    own = TaskLoss(
+        data[0],
+        model.head,
+        run.backbone.device,
+        max_tokens_per_microbatch=limit,
+        replay=replay,
+        max_texts_per_microbatch=most,
+    )
     return [own, *(of_joint(index, joint) for index, joint in enumerate(run.joint.tasks))]
 
 

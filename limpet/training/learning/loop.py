@@ -1,6 +1,6 @@
 """The loop that every method and every baseline is trained by, so that a comparison compares methods and not loops.
 
-AdamW, linear warm-up and decay, gradient clipping, the best epoch on validation data kept. accelerate carries
+AdamW, a warm-up and a schedule, gradient clipping, the best epoch on validation data kept. accelerate carries
 devices and bf16. Every step seeds torch by (seed, step), so a resumed run draws the numbers an undisturbed one would.
 """
 
@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from limpet.errors import InterruptedRunError, TrainingError
+from limpet.training.learning.optimization.schedules import learning_rate_factor
+from limpet.training.learning.optimization.weight_decay import decayed_names
 from limpet.training.learning.runs.checkpoint import Checkpoint, LoopState
-from limpet.training.learning.weight_decay import decayed_names
 from limpet.training.metrics.units import mean_ranks
 from limpet.training.progress import Progress
 
@@ -62,11 +63,13 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Settings of the loop; `learning_rate` is the peak, `warmup` a share of all steps, `max_seconds` a budget.
+    """Settings of the loop; `learning_rate` is the peak, `max_seconds` a budget.
+
+    What `accumulate`, `warmup`, `schedule`, `patience` and `evaluate_every` are, `TrainingSettings` says.
 
     `fused` lets the optimizer pass once over each weight, where the device has such a kernel.
     `max_tokens_per_microbatch` is how many tokens of a step are computed together at the most, null for all.
-    `weight_decay` is of the weights that `limpet.training.learning.weight_decay` names.
+    `weight_decay` is of the weights that `limpet.training.learning.optimization.weight_decay` names.
     """
 
     epochs: int
@@ -74,7 +77,11 @@ class LoopSettings:
     batch_size: int
     seed: int
     dtype: str
+    accumulate: int = 1
+    schedule: str = "linear"
     warmup: float = 0.1
+    patience: int | None = None
+    evaluate_every: int | None = None
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     max_seconds: float | None = None
@@ -156,7 +163,8 @@ def fit(
     state = checkpoint.load(parameters, optimizer)
     prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
     learner = _Learner(accelerator, prepared, prepared_optimizer, parameters)
-    total = settings.epochs * len(objective.batches(settings.batch_size, settings.seed, 0))
+    batch_size = settings.accumulate * settings.batch_size
+    total = settings.epochs * len(objective.batches(batch_size, settings.seed, 0))
     progress.start("train", total)
     with _stop_signals() as stopped:
 
@@ -167,20 +175,28 @@ def fit(
                 progress.finish()
                 raise InterruptedRunError(f"Training was interrupted at step {state.step} of {total}.")
 
-        while state.epoch < settings.epochs and not _over_budget(state, settings):
+        while state.epoch < settings.epochs and not _is_over(state, settings):
             learner.prepared.train()
             started = time.perf_counter() - state.seconds
-            batches = objective.batches(settings.batch_size, settings.seed, state.epoch)
+            batches = objective.batches(batch_size, settings.seed, state.epoch)
             for batch in batches[state.batch :]:
                 _seed(_step_seed(settings.seed, state.step))
-                learning_rate = settings.learning_rate * _schedule(state.step, total, settings.warmup)
+                factor = learning_rate_factor(state.step, total, settings.warmup, schedule=settings.schedule)
+                learning_rate = settings.learning_rate * factor
                 loss = learner.step(objective, batch, learning_rate, clip_norm=settings.clip_norm)
                 _count(state, loss, len(batch), seconds=time.perf_counter() - started)
                 progress.advance(state.step, f"loss {loss:.3f}, {state.examples / state.seconds:.0f} examples/s")
+                if _is_due(state, settings) and state.batch < len(batches):
+                    _evaluate(state, validate(), parameters, at_step=True)
+                    learner.prepared.train()
+                    # what validation takes is no part of the time of training
+                    started = time.perf_counter() - state.seconds
                 stop_if_asked()
-                if _over_budget(state, settings):
+                if _is_over(state, settings):
                     break
-            _end_epoch(state, validate(), parameters)
+            if not _is_due(state, settings) or state.batch == len(batches):
+                _evaluate(state, validate(), parameters)
+            state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
             stop_if_asked()
     progress.finish()
     learner.finish(state.best)
@@ -228,12 +244,6 @@ class _Learner:
         self.optimizer.zero_grad(set_to_none=True)
 
 
-def _schedule(step: int, total: int, warmup: float) -> float:
-    """Linear warm-up over a share `warmup` of all steps, then linear decay to 0; a factor in (0, 1]."""
-    warm = max(1, round(total * warmup))
-    return min((step + 1) / warm, (total - step) / max(1, total - warm + 1))
-
-
 def _step_seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
 
@@ -245,8 +255,15 @@ def _seed(value: int) -> None:
         torch.cuda.manual_seed_all(value)
 
 
-def _over_budget(state: LoopState, settings: LoopSettings) -> bool:
-    return settings.max_seconds is not None and state.seconds >= settings.max_seconds
+def _is_over(state: LoopState, settings: LoopSettings) -> bool:
+    """Tell whether the time is over, or patience: too many evaluations in a row gave nothing better."""
+    if settings.max_seconds is not None and state.seconds >= settings.max_seconds:
+        return True
+    return settings.patience is not None and len(state.history) - 1 - _best_at(state) >= settings.patience
+
+
+def _is_due(state: LoopState, settings: LoopSettings) -> bool:
+    return settings.evaluate_every is not None and state.step % settings.evaluate_every == 0
 
 
 def _count(state: LoopState, loss: float, examples: int, *, seconds: float) -> None:
@@ -262,7 +279,8 @@ def _count(state: LoopState, loss: float, examples: int, *, seconds: float) -> N
     state.seconds = seconds
 
 
-def _end_epoch(state: LoopState, validation: Validation, parameters: dict[str, Any]) -> None:
+def _evaluate(state: LoopState, validation: Validation, parameters: dict[str, Any], *, at_step: bool = False) -> None:
+    """Put what validation says into the history, and keep the parameters if it is the best so far."""
     scores = validation.score if isinstance(validation.score, Mapping) else {}
     # the first task is the one that is learned, the others are learned along
     score = next(iter(scores.values())) if isinstance(validation.score, Mapping) else validation.score
@@ -270,11 +288,17 @@ def _end_epoch(state: LoopState, validation: Validation, parameters: dict[str, A
     loss = state.loss_sum / max(1, state.batch)
     # JSON has no word for what is not finite
     held_back = {"validation_loss": validation.loss} if math.isfinite(validation.loss) else {}
-    state.history.append({"epoch": state.epoch + 1, "loss": loss, "validation": score, **held_back, **each})
+    when = {"epoch": state.epoch + 1, "step": state.step} if at_step else {"epoch": state.epoch + 1}
+    state.history.append({**when, "loss": loss, "validation": score, **held_back, **each})
     if _is_best(state, score):
         state.best_score, state.best_epoch = score, state.epoch + 1
+        state.best_evaluation = len(state.history) - 1
         state.best = {name: parameter.detach().cpu().clone() for name, parameter in parameters.items()}
-    state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
+
+
+def _best_at(state: LoopState) -> int:
+    """Return where the best evaluation stands in the history."""
+    return state.best_epoch - 1 if state.best_evaluation is None else state.best_evaluation
 
 
 def _is_best(state: LoopState, score: float) -> bool:
@@ -288,11 +312,11 @@ def _is_best(state: LoopState, score: float) -> bool:
         return True
     epochs = [{key: one[key] for key in one if key.startswith(_OF_TASK)} for one in state.history]
     losses = [one.get("validation_loss", math.inf) for one in state.history]
-    smaller = losses[-1] < losses[state.best_epoch - 1]
+    smaller = losses[-1] < losses[_best_at(state)]
     if not epochs[-1]:
         return score > state.best_score or (score == state.best_score and smaller)
     ranks = mean_ranks(epochs)
-    now, best = ranks[-1], ranks[state.best_epoch - 1]
+    now, best = ranks[-1], ranks[_best_at(state)]
     return now < best or (now == best and smaller)
 
 

@@ -62,6 +62,7 @@ class TaskLoss:
         max_tokens_per_microbatch: How many tokens of a batch are computed at once at the most; null for all.
         draws: How many examples an epoch has; null for each of them once.
         replay: Which of them an epoch has only some of; null for none.
+        max_texts_per_microbatch: How many examples of a batch are computed at once at the most; null for all.
     """
 
     data: TrainingData
@@ -71,6 +72,7 @@ class TaskLoss:
     max_tokens_per_microbatch: int | None = MAX_TOKENS_PER_MICROBATCH
     draws: int | None = None
     replay: Replay | None = None
+    max_texts_per_microbatch: int | None = None
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """See `Objective.batches`."""
@@ -99,8 +101,10 @@ class TaskLoss:
             yield loss if len(inputs) == 1 else loss * (count / max(1, sum(terms)))
 
     def _microbatches(self, batch: Sequence[int]) -> list[list[int]]:
-        limit = self.max_tokens_per_microbatch
-        return [list(batch)] if limit is None else microbatches(self.data.lengths, batch, limit)
+        limit, most = self.max_tokens_per_microbatch, self.max_texts_per_microbatch
+        if limit is None:
+            return [list(batch)]
+        return microbatches(self.data.lengths, batch, limit, max_texts=most)
 
     def _loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         inputs: dict[str, Any] = {**on_device(batch, self.device)}

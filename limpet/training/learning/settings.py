@@ -12,6 +12,7 @@ from limpet.errors import UsageError
 from limpet.names import recorded_method
 from limpet.training import methods
 from limpet.training.base.precision import check_dtype
+from limpet.training.learning.optimization.schedules import SCHEDULES
 from limpet.training.model.fast_paths import check_optimizations
 
 __all__ = ["TrainingSettings"]
@@ -23,10 +24,30 @@ _LOOP_KEYS = {
     "max_length": "max_length",
     "weight_decay": "weight_decay",
     "dtype": "dtype",
+    "accumulate": "accumulate",
+    "checkpointing": "checkpointing",
+    "schedule": "schedule",
+    "warmup": "warmup",
+    "patience": "patience",
+    "evaluate_every": "evaluate_every",
+    "class_weights": "class_weights",
     "disable": "disable",
     # as stream files had it, and as streams and versions are recorded
     "without": "disable",
 }
+
+
+_LATER: dict[str, Any] = {
+    "replay": None,
+    "accumulate": 1,
+    "checkpointing": False,
+    "schedule": "linear",
+    "warmup": 0.1,
+    "patience": None,
+    "evaluate_every": None,
+    "class_weights": None,
+}
+"""Settings that runs were recorded without before there were any, by what was done then."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +56,18 @@ class TrainingSettings:
 
     `learning_rate` None means the method's own; `max_length` (tokens) None means
     the task's; `dtype` is `auto`, `bfloat16` or `float32`; `max_seconds` ends training early; `weight_decay` pulls
-    matrices towards 0, and no norm, bias, scale or factor (see `limpet.training.learning.weight_decay`); `disable`
-    names optimizations to leave out (see `limpet.training.model.fast_paths.OPTIMIZATIONS`), and was called `without`.
+    matrices towards 0, and no norm, bias, scale or factor (see `limpet.training.learning.optimization.weight_decay`);
+    `disable` names optimizations to leave out (see `limpet.training.model.fast_paths.OPTIMIZATIONS`), and was called
+    `without`.
     `replay` is how many of the rows that the version to begin with was learned on are learned again in each epoch,
     beside those that are new or corrected since; None means all.
+
+    A step learns from `accumulate` times `batch_size` examples, of which `batch_size` are computed together at the
+    most. `checkpointing` keeps each layer's inputs alone and computes the rest again in the backward pass. The
+    learning rate rises over `warmup` (a share of all steps, from 1 on a number of them), then follows `schedule`:
+    `linear` or `cosine` to 0, or `constant`. The validation split is scored after each epoch, and after every
+    `evaluate_every` steps; after `patience` scores in a row without a better one, training ends. With
+    `class_weights` "balanced", labels weigh the more in the loss the rarer they are.
     """
 
     method: str = methods.DEFAULT
@@ -53,6 +82,13 @@ class TrainingSettings:
     weight_decay: float = 0.01
     disable: tuple[str, ...] = ()
     replay: int | None = None
+    accumulate: int = 1
+    checkpointing: bool = False
+    schedule: str = "linear"
+    warmup: float = 0.1
+    patience: int | None = None
+    evaluate_every: int | None = None
+    class_weights: str | None = None
     without: InitVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -66,10 +102,7 @@ class TrainingSettings:
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings as a run's record has them, and every digest of them: with names that never change."""
-        settings = asdict(self)
-        if self.replay is None:
-            # as before there was such a thing
-            del settings["replay"]
+        settings = {name: value for name, value in asdict(self).items() if _LATER.get(name, ...) != value}
         return settings | {"without": settings.pop("disable")}
 
     @classmethod
@@ -78,6 +111,10 @@ class TrainingSettings:
         own = dict(settings)
         disable = tuple(own.pop("without", ()))
         return cls(**own, disable=disable)
+
+    def later(self) -> dict[str, Any]:
+        """Return the settings that came later than the first versions, where they are not what was done before."""
+        return {name: getattr(self, name) for name, usual in _LATER.items() if getattr(self, name) != usual}
 
     def __post_init__(self, without: tuple[str, ...]) -> None:
         """Check ranges.
@@ -99,6 +136,15 @@ class TrainingSettings:
             "weight_decay": (0 <= self.weight_decay < 1, "0 or more and below 1"),
             "replay": (self.replay is None or self.replay >= 0, "0 or more, or all"),
             "max_seconds": (self.max_seconds is None or self.max_seconds > 0, "above 0"),
+            "accumulate": (self.accumulate >= 1, "1 or more"),
+            "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+            "warmup": (
+                0 <= self.warmup < 1 or (self.warmup >= 1 and float(self.warmup).is_integer()),
+                "a share of all steps below 1, or a number of steps",
+            ),
+            "patience": (self.patience is None or self.patience >= 1, "1 or more"),
+            "evaluate_every": (self.evaluate_every is None or self.evaluate_every >= 1, "1 or more"),
+            "class_weights": (self.class_weights in (None, "balanced"), "balanced"),
         }
         check_optimizations(self.disable)
         check_dtype(self.dtype)

@@ -129,7 +129,7 @@ class TrainingRun:
     @property
     def loop(self) -> LoopSettings:
         """The settings of the loop, where something is trained."""
-        training, disabled = self.config["training"], self.settings.disable
+        training, settings, disabled = self.config["training"], self.settings, self.settings.disable
         limit = max_tokens_per_microbatch(self.backbone.device.type)
         return LoopSettings(
             epochs=training["epochs"],
@@ -141,6 +141,11 @@ class TrainingRun:
             weight_decay=training["weight_decay"],
             fused="fused-optimizer" not in disabled,
             max_tokens_per_microbatch=None if "token-budget" in disabled else limit,
+            accumulate=settings.accumulate,
+            schedule=settings.schedule,
+            warmup=settings.warmup,
+            patience=settings.patience,
+            evaluate_every=settings.evaluate_every,
         )
 
     def _check_start(self) -> None:
@@ -174,7 +179,7 @@ class TrainingRun:
         # what is done by default is no part of a version's identity: it gives the same adapter, up to rounding.
         # what is disabled was recorded as `without` before it had this name, and digests stay
         training |= {"without": sorted(settings.disable)} if settings.disable else {}
-        return training if settings.replay is None else {**training, "replay": settings.replay}
+        return training | settings.later()
 
     def _longest_text(self, method_config: Mapping[str, Any]) -> int:
         """Return for how many tokens there is room, beside the method's virtual ones, in the base's positions."""

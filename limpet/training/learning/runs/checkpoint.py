@@ -26,7 +26,11 @@ __all__ = ["Checkpoint", "LoopState"]
 
 @dataclass
 class LoopState:
-    """Where the loop is: epoch and batch to do next, steps done, the best score and the history of epochs."""
+    """Where the loop is: epoch and batch to do next, steps done, the best score and the history of evaluations.
+
+    `best_evaluation` is where the best stands in the history; null in a checkpoint from before there were any but
+    after epochs.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -36,6 +40,7 @@ class LoopState:
     loss_sum: float = 0.0
     best_score: float | None = None
     best_epoch: int = 0
+    best_evaluation: int | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
 

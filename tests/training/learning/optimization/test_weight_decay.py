@@ -14,10 +14,10 @@ from limpet.registry import versions
 from limpet.training import methods
 from limpet.training.learning.learn import learn
 from limpet.training.learning.loop import LoopSettings, Validation, fit
+from limpet.training.learning.optimization.weight_decay import decayed_names
 from limpet.training.learning.runs.checkpoint import Checkpoint
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.training_run import TrainingRun
-from limpet.training.learning.weight_decay import decayed_names
 from limpet.training.progress import SILENT
 from tests.tiny import tiny_base
 from tests.training.methods.table import load_tiny

@@ -1,0 +1,1 @@
+"""What an optimizer step is: the schedule of its learning rate, and which weights decay."""
