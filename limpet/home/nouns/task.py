@@ -51,7 +51,7 @@ class TaskOptions(TypedDict, total=False):
     train_size: int | None
     eval_size: int | None
     split_seed: int
-    max_length: int
+    max_length: int | None
     prompt: str | None
     max_new_tokens: int | None
     labels: Sequence[str] | None

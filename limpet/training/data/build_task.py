@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from limpet.errors import NotFoundError, UsageError
 from limpet.names import check_name
+from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.records import tasks
 from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now
@@ -84,7 +85,9 @@ def build_task(
         splitter.measure(tokenizer, options)
         if max_new_tokens is None and (longest := splitter.longest_target()) is not None:
             options["max_new_tokens"] = room_for(longest, options["max_new_tokens"])
-        splitter.limit(request.max_length, options.get("max_new_tokens"), overlong=request.overlong)
+    max_length = _max_length(request, recorded, splitter, options=options)
+    if tokenizer is not None:
+        splitter.limit(max_length, options.get("max_new_tokens"), overlong=request.overlong)
     elif request.overlong != "cut":
         raise UsageError(
             f"--overlong {request.overlong} needs the base's tokenizer, and the base is not on this machine yet.",
@@ -92,7 +95,15 @@ def build_task(
         )
     splitter.make_labels(recorded.labels if recorded is not None else source.class_names, request.labels)
     places = splitter.split(request.train_size, request.eval_size)
-    return _record(_definition(request, source, options, recorded=recorded), kind, splitter, places=places)
+    definition = _definition(request, source, options, max_length=max_length, recorded=recorded)
+    return _record(definition, kind, splitter, places=places)
+
+
+def _max_length(request: TaskRequest, recorded: TaskRecord | None, splitter: Splitter, *, options: JsonObject) -> int:
+    """Return how many tokens of a text are read: as asked for, as before, or as the data's texts need."""
+    if request.max_length is not None:
+        return request.max_length
+    return recorded.definition.max_length if recorded is not None else splitter.usual_length(options)
 
 
 def _format(recorded: TaskRecord | None) -> str | None:
@@ -101,7 +112,7 @@ def _format(recorded: TaskRecord | None) -> str | None:
 
 
 def _definition(
-    request: TaskRequest, source: Source, options: dict[str, Any], *, recorded: TaskRecord | None
+    request: TaskRequest, source: Source, options: JsonObject, *, max_length: int, recorded: TaskRecord | None
 ) -> TaskDefinition:
     metric = request.kind.metric(request.metric)
     if recorded is not None and metric_family(metric) == metric_family(recorded.definition.metric):
@@ -116,7 +127,7 @@ def _definition(
         train_size=request.train_size,
         eval_size=request.eval_size,
         split_seed=request.split_seed,
-        max_length=request.max_length,
+        max_length=max_length,
         options=options,
     )
 

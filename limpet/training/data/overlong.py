@@ -6,6 +6,7 @@ nothing is counted when a task is added; training counts in any case.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
+    "FITTING",
     "LONGEST_ANSWER",
+    "LONGEST_TEXT",
+    "SHORT_TEXT",
     "TEXTS_PER_CALL",
     "Lengths",
     "Overlong",
@@ -36,12 +40,23 @@ __all__ = [
     "describe",
     "find_tokenizer",
     "lengths_of",
+    "positions_of",
     "room_for",
+    "usual_length",
 ]
 
 Overlong = Literal["cut", "drop", "refuse"]
 LONGEST_ANSWER = 512
 """No task gets a longer answer than this by default, in tokens; what is longer is counted as cut."""
+LONGEST_TEXT = 1024
+"""No task reads longer texts than this by default, in tokens."""
+SHORT_TEXT = 128
+"""How many tokens of a text are read at least by default, also where no tokenizer is here to count them."""
+FITTING = 0.99
+"""The share of the texts that are read whole by default."""
+_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
+_NO_LIMIT = 1 << 30
+_MULTIPLE = 8
 TEXTS_PER_CALL = 1000
 """So many are tokenised at once: token ids take far more memory than texts."""
 _counted: WeakKeyDictionary[Any, dict[str, dict[str, Lengths]]] = WeakKeyDictionary()
@@ -125,7 +140,34 @@ def _batched(pairs: Iterable[tuple[Text, Any]]) -> Iterator[list[tuple[Text, Any
 
 def room_for(longest: int, least: int) -> int:
     """Return how long answers may be so that the longest target fits: a multiple of 8, `least` or more."""
-    return min(LONGEST_ANSWER, max(least, -(-longest // 8) * 8))
+    return min(LONGEST_ANSWER, max(least, -(-longest // _MULTIPLE) * _MULTIPLE))
+
+
+def positions_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return how many tokens the base of a tokenizer has positions for; null where that is not known."""
+    limits = [tokenizer.model_max_length]
+    try:
+        config = json.loads((Path(tokenizer.name_or_path) / "config.json").read_bytes())
+        limits += [config[name] for name in _POSITIONS if isinstance(config.get(name), int)]
+    except (OSError, ValueError):
+        pass
+    # a tokenizer without a limit says so by a number that no text has
+    return min((limit for limit in limits if 0 < limit < _NO_LIMIT), default=None)
+
+
+def usual_length(lengths: npt.NDArray[np.int32], most: int | None) -> int:
+    """Return how long texts may be so that 99 % of them fit: a multiple of 8, no more than there is room for.
+
+    It is 128 or more where there is room: batches are no wider than their longest text, so that a limit which is not
+    reached costs nothing, and texts that come later may be longer than those that were learned.
+
+    Args:
+        lengths: How many tokens texts have.
+        most: For how many tokens the base has room; null where that is not known.
+    """
+    fitting = int(np.quantile(lengths, FITTING, method="higher"))
+    length = min(max(-(-fitting // _MULTIPLE) * _MULTIPLE, SHORT_TEXT), LONGEST_TEXT)
+    return length if most is None else max(1, min(length, most // _MULTIPLE * _MULTIPLE))
 
 
 def cut(

@@ -14,7 +14,16 @@ from limpet.first_few import first_few
 from limpet.registry.values import TaskDefinition
 from limpet.training.data.duplicates import shingles_of
 from limpet.training.data.label_order import look_alikes, order_labels
-from limpet.training.data.overlong import TEXTS_PER_CALL, Lengths, Overlong, describe, lengths_of
+from limpet.training.data.overlong import (
+    SHORT_TEXT,
+    TEXTS_PER_CALL,
+    Lengths,
+    Overlong,
+    describe,
+    lengths_of,
+    positions_of,
+    usual_length,
+)
 from limpet.training.data.reading.lazy import mapped
 from limpet.training.data.reading.source_rows import PARTS, Row, SourceRows
 from limpet.training.data.reading.sources import Source
@@ -30,6 +39,10 @@ _VALIDATION_LIMIT = 500
 _DRAWS = {"evaluation": 0, "validation": 1, "train": 2}
 # from this share of the rows on, what near duplicates took is noted
 _MANY = 0.1
+# so many rows, evenly spread, tell how long texts usually are
+_LENGTHS = 20_000
+# from so many tokens on, what a task costs by default is noted
+_SLOW = 256
 # from this share of one label on, accuracy hides the others
 _LOPSIDED = 0.8
 
@@ -90,6 +103,29 @@ class Splitter:
                 break
             longest = max(longest or 0, *lengths)
         return longest
+
+    def usual_length(self, options: Mapping[str, Any]) -> int:
+        """Return how many tokens nearly all texts have at most, and note what that costs.
+
+        Args:
+            options: The task's, the longest answer among them where one is written.
+        """
+        if self._tokenizer is None:
+            return SHORT_TEXT
+        count = min(len(self.rows), _LENGTHS)
+        places = np.linspace(0, len(self.rows) - 1, count).astype(np.int64).tolist()
+        lengths = self._lengths_of(self.rows[place] for place in places).texts
+        positions = positions_of(self._tokenizer)
+        answer = options.get("max_new_tokens", 0)
+        length = usual_length(lengths, positions and positions - answer)
+        fitting = float(np.mean(lengths <= length))
+        self.checks["max_length_fits"] = {"share": round(fitting, 4), "of": count, "longest": int(lengths.max())}
+        if length >= _SLOW:
+            self.checks["notes"].append(
+                f"texts are read to {length} tokens, which {fitting:.0%} of them fit in; time and memory grow with "
+                f"it: --max-length {SHORT_TEXT} takes about {SHORT_TEXT / length:.0%} of both"
+            )
+        return length
 
     def limit(self, max_length: int, max_new_tokens: int | None, *, overlong: Overlong) -> None:
         """Refuse what is longer than the limits, leave it out, or let it be cut, as `overlong` says."""

@@ -16,9 +16,7 @@ from limpet.training.data.reading.memory import Rows, spec_of
 from limpet.training.data.splitter import NearDuplicates
 from limpet.training.task_types import TaskType, task_type
 
-__all__ = ["DEFAULT_MAX_LENGTH", "TaskRequest"]
-
-DEFAULT_MAX_LENGTH = 128
+__all__ = ["TaskRequest"]
 
 _NEAR_DUPLICATES = ("drop", "report", "keep")
 _OVERLONG = ("cut", "drop", "refuse")
@@ -42,7 +40,7 @@ class TaskRequest:
         train_size: How many training examples to draw; null takes all.
         eval_size: How many evaluation examples to draw; null takes all, or 30 % without an official split.
         split_seed: Seeds every draw.
-        max_length: Longest text in tokens.
+        max_length: Longest text in tokens; null takes what 99 % of the texts fit in, 128 or more.
         prompt: What an answer is written after, with `{text}` where the text goes; for generation.
         max_new_tokens: The longest answer in tokens; for generation. Null takes what the longest target needs.
         labels: The labels in the order of their ids; null takes the data's own order, else that of numbers.
@@ -64,7 +62,7 @@ class TaskRequest:
     train_size: int | None = None
     eval_size: int | None = None
     split_seed: int = 0
-    max_length: int = DEFAULT_MAX_LENGTH
+    max_length: int | None = None
     prompt: str | None = None
     max_new_tokens: int | None = None
     labels: Sequence[str] | None = None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from limpet.errors import DataError, UsageError
@@ -14,7 +16,7 @@ from limpet.registry.database.migrate import upgrade
 from limpet.registry.values import TaskRecord
 from limpet.training.base.pretrained import load_tokenizer
 from limpet.training.data.build_task import build_task
-from limpet.training.data.overlong import LONGEST_ANSWER, room_for
+from limpet.training.data.overlong import LONGEST_ANSWER, positions_of, room_for, usual_length
 from limpet.training.data.task_request import TaskRequest
 from tests.migrated import with_database
 from tests.registry.database.released import RELEASED, lay_home
@@ -169,3 +171,39 @@ def test_a_tokenizer_that_can_not_be_read_is_for_training_to_complain_of(tmp_pat
     home = init(with_database(tmp_path / "home"), base=str(tiny_base(tmp_path / "base")), mlflow="off")
     (tmp_path / "base" / "tokenizer.json").write_text("{")
     assert home.task.add("rows", spec(tmp_path)).checks["cut"] is None
+
+
+@pytest.mark.parametrize(
+    ("lengths", "positions", "expected"),
+    [
+        ([20] * 100, None, 128),
+        ([20] * 100, 64, 64),
+        ([20] * 95 + [300] * 5, None, 304),
+        # one text in two hundred is not what most texts are like
+        ([130] * 199 + [900], None, 136),
+        ([3000] * 100, None, 1024),
+        ([3000] * 100, 512, 512),
+        ([3000] * 100, 500, 496),
+    ],
+)
+def test_the_longest_text_is_by_default_what_nearly_all_fit_in(
+    lengths: list[int], positions: int | None, expected: int
+) -> None:
+    assert usual_length(np.array(lengths, np.int32), positions) == expected
+
+
+def test_a_default_length_is_recorded_and_stays(tmp_path: Path, base_folder: Path) -> None:
+    tokenizer = load_tokenizer(base_folder)
+    positions = positions_of(tokenizer)
+    assert positions == json.loads((base_folder / "config.json").read_bytes())["max_position_embeddings"]
+    rows = [{"text": " ".join([WORDS[at % 18]] * (positions + at)), "label": "ab"[at % 2]} for at in range(20)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = TaskRequest("rows", f"jsonl:{path}", near_duplicates="keep")
+    record, _ = build_task(request, tokenizer=tokenizer)
+    assert record.definition.max_length == positions // 8 * 8
+    assert record.checks["max_length_fits"] == {"share": 0.0, "of": 20, "longest": positions + 21}
+    assert build_task(replace(request, max_length=9), tokenizer=tokenizer)[0].definition.max_length == 9
+    earlier = replace(record, definition=replace(record.definition, max_length=77))
+    assert build_task(request, recorded=earlier, tokenizer=tokenizer)[0].definition.max_length == 77
+    assert build_task(request)[0].definition.max_length == 128

@@ -48,7 +48,9 @@ def command() -> None:
 @click.option(
     "--max-new-tokens", type=int, metavar="N", help="Longest answer in tokens. [generation: what the targets need]"
 )
-@click.option("--max-length", type=int, metavar="L", help="Longest text in tokens. [128]")
+@click.option(
+    "--max-length", type=int, metavar="L", help="Longest text in tokens. [as 99 % of the texts need, at least 128]"
+)
 @click.option("--labels", metavar="A,B,C", help="The labels in the order of their ids. [the data's own, else sorted]")
 @click.option(
     "--near-duplicates", metavar="WHAT", help="drop, report or keep training examples like evaluation ones. [drop]"

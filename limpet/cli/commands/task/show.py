@@ -30,7 +30,7 @@ _LEFT_OUT = (
     "overlong_dropped",
 )
 """What was counted of the data, and is said in sentences."""
-_ELSEWHERE = ("conflicts", "label_order", "majority_baseline", "notes", "revision")
+_ELSEWHERE = ("conflicts", "label_order", "majority_baseline", "max_length_fits", "notes", "revision")
 """What has a line of its own."""
 _USUAL = (("near_duplicates_rule", "drop"), ("overlong_rule", "cut"))
 
@@ -93,7 +93,7 @@ def show_task(invocation: Invocation, home: Home, record: TaskRecord) -> None:
             ("digest", record.data_digest),
             ("labels", record.labels),
             *((("label order", checks["label_order"]),) if "label_order" in checks else ()),
-            ("longest text", f"{definition.max_length} tokens"),
+            ("longest text", _longest_text(definition.max_length, checks)),
             *((key.replace("_", " "), value) for key, value in definition.options.items()),
             ("split seed", definition.split_seed),
             *((key.replace("_", " "), value) for key, value in _other_checks(checks) if key not in said),
@@ -119,6 +119,13 @@ def _other_checks(checks: JsonObject) -> Iterator[tuple[str, object]]:
                 yield key, "counted at training, as the base is not on this machine yet"
         elif key not in _ELSEWHERE and (key, value) not in _USUAL:
             yield key, value
+
+
+def _longest_text(max_length: int, checks: JsonObject) -> str:
+    fits = checks.get("max_length_fits")
+    if not fits or fits["share"] == 1:
+        return f"{max_length} tokens"
+    return f"{max_length} tokens, which {fits['share']:.0%} of the texts fit in; the longest has {fits['longest']}"
 
 
 def _show_labels(record: TaskRecord) -> None:
