@@ -86,7 +86,7 @@ class Tasks:
             UsageError: An argument is wrong, or the data has another form.
         """
         from limpet.training.data.build_task import add_task
-        from limpet.training.data.given import given_data
+        from limpet.training.data.reading.given import given_data
         from limpet.training.data.task_request import TaskRequest
 
         store = self._context.store
@@ -116,7 +116,7 @@ class Tasks:
         """
         with loading():
             from limpet.forgetting.monitor.rescoring import rescore
-            from limpet.training.data.given import given_data
+            from limpet.training.data.reading.given import given_data
             from limpet.training.data.revise_task import RevisionRequest, revise_task
             from limpet.training.progress import SILENT
 

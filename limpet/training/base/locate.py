@@ -28,6 +28,7 @@ from limpet.registry.system.clock import utc_now
 from limpet.registry.values import BaseRecord
 from limpet.training.base.base_checks import check_base, check_quantisation
 from limpet.training.base.gguf import convert_gguf
+from limpet.training.base.hub_refusals import refusal
 from limpet.training.base.pretrained import load_config
 from limpet.training.base.sample_wheels import SAMPLE_BASES, base_folder, sample_folder
 from limpet.training.progress import SILENT, Progress
@@ -151,22 +152,14 @@ def _converted_folder(location: dict[str, Any]) -> Path:
 def _hub_folder(repo: str, revision: str | None) -> Path:
     """The snapshot of a hub model; its last part is the commit."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     patterns = [*_HUB_FILES, *TOKENIZER_FILES]
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
-    except GatedRepoError as error:
-        raise UnavailableError(f"The hub keeps {repo} behind a form: {error}", "hf auth login") from error
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise NotFoundError(
-            f"The hub has no {repo}@{revision or 'main'}: {error}", "hf auth login, if it is private"
-        ) from error
+    except HfHubHTTPError as error:
+        unreachable = UnavailableError(f"The hub can't give {repo}: {error}", "run the command again later")
+        raise (refusal(error, repo, revision=revision) or unreachable) from error
     except (LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
         raise UnavailableError(
             f"{repo} is not in the hub's cache here, and the hub can't be reached.",

@@ -24,7 +24,7 @@ from limpet.training.data.overlong import (
     positions_of,
     usual_length,
 )
-from limpet.training.data.reading.lazy import mapped
+from limpet.training.data.reading.lazy import made
 from limpet.training.data.reading.source_rows import PARTS, Row, SourceRows
 from limpet.training.data.reading.sources import Source
 from limpet.training.data.splits import EVALUATION_SHARE, VALIDATION_SHARE, draw, room
@@ -294,7 +294,7 @@ class Splitter:
                 "validation examples.",
                 "add training examples of it, or ask for a smaller --eval-size",
             )
-        self.kind.check_training(mapped(lambda place: self.rows[place].target, train))
+        self.kind.check_training(made(len(train), lambda at: self.rows[train[at]].target))
         for name, drawn in (("train", train), ("validation", validation), ("evaluation", evaluation)):
             unseen = sorted(set(self.labels) - self._labels_at(drawn))
             if unseen:

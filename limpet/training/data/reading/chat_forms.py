@@ -8,13 +8,14 @@ are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from limpet.errors import DataError, UsageError
 from limpet.first_few import first_few
 from limpet.training.batching.examples import Conversation, Turn
+from limpet.training.data.reading.lazy import made
 from limpet.training.data.reading.tables import Table
 from limpet.training.generation.turns import (
     TurnForm,
@@ -211,12 +212,12 @@ class ChatRows:
     @property
     def texts(self) -> Sequence[Conversation | None]:
         """What each row asks; null where it has nothing."""
-        return _Made(len(self), self._text)
+        return made(len(self), self._text)
 
     @property
     def targets(self) -> Sequence[str | None]:
         """The answer of each row."""
-        return _Made(len(self), lambda at: None if self._cells(at)[0] is None else self._row(at)[1])
+        return made(len(self), lambda at: None if self._cells(at)[0] is None else self._row(at)[1])
 
     def _text(self, at: int) -> Conversation | None:
         if self._cells(at)[0] is None:
@@ -295,31 +296,6 @@ def _one_answer(turns: Sequence[Turn]) -> str:
             'write the whole conversation as {"messages": [...]}',
         )
     return turns[0].content
-
-
-class _Made(Sequence[Any]):
-    """A sequence whose items are made when they are asked for, so that all of them are never in memory."""
-
-    def __init__(self, length: int, make: Callable[[int], Any]) -> None:
-        self._length = length
-        self._make = make
-
-    def __len__(self) -> int:
-        return self._length
-
-    @overload
-    def __getitem__(self, at: int) -> Any: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Any]: ...
-
-    def __getitem__(self, at: int | slice) -> Any:
-        if isinstance(at, slice):
-            return [self._make(one) for one in range(*at.indices(self._length))]
-        return self._make(at)
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(self._make, range(self._length))
 
 
 def notes_of(parts: Mapping[str, ChatRows], system: str | None) -> list[str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar, overload
 
-__all__ = ["Lazy", "mapped"]
+__all__ = ["Lazy", "made"]
 
 Value = TypeVar("Value")
-Other = TypeVar("Other")
 
 
 class Lazy(Sequence[Value]):
@@ -41,6 +40,6 @@ class Lazy(Sequence[Value]):
         return self._at(range(self._count)[at])
 
 
-def mapped(function: Callable[[Value], Other], values: Sequence[Value]) -> Sequence[Other]:
-    """Return what a function makes of each value."""
-    return Lazy(len(values), lambda at: function(values[at]), lambda: map(function, values))
+def made(count: int, at: Callable[[int], Value]) -> Sequence[Value]:
+    """Return so many values, each made by its place."""
+    return Lazy(count, at, lambda: map(at, range(count)))

@@ -97,7 +97,7 @@ class SourceRows:
         """Return the text of each row as texts are compared."""
         return Lazy(len(self), lambda at: _key(self[at].text), lambda: (_key(row.text) for row in self))
 
-    def _row(self, part: str, written: Any, cell: Any) -> Row:
+    def _row(self, part: str, written: object, cell: object) -> Row:
         text = self._kind.read_text(written)
         assert text is not None
         return Row(text, self._read_target(cell), part)
@@ -178,7 +178,7 @@ class SourceRows:
 
 
 def _chained(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
-    def cell(at: int) -> Any:
+    def cell(at: int) -> object:
         for column in columns:
             if at < len(column):
                 return column[at]

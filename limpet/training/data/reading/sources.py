@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError, NotFoundError, UnavailableError, UsageError
 from limpet.registry.cache import scratch_folder
+from limpet.training.base.hub_refusals import refusal
 from limpet.training.data.reading.chat_forms import (
     ChatColumns,
     ChatRequest,
@@ -361,25 +362,20 @@ def _read_hub(rest: str) -> dict[str, _Part]:
 
 def _load_hub(repo: str, config: str | None, revision: str | None) -> dict[str, Any]:
     from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
 
     try:
         return dict(load_dataset(repo, config, revision=revision))
-    except DatasetNotFoundError as error:
-        raise NotFoundError(
-            f"The hub has no dataset {repo!r} that can be read from here: {error}",
-            "hf auth login, if it is private",
-        ) from error
     except (ConnectionError, TimeoutError) as error:
         raise UnavailableError(
             f"The hub can't be reached for {repo!r}: {error}",
             "go online once, or use files: --data parquet:PATH",
         ) from error
     except (ValueError, RuntimeError, OSError) as error:
-        raise DataError(
+        unreadable = DataError(
             f"The hub's dataset {repo!r} can't be read: {error}",
             f"--data hub:{repo}:CONFIG, or files: csv:PATH",
-        ) from error
+        )
+        raise (refusal(error, repo, dataset=True) or unreadable) from error
 
 
 def _choose_splits(where: str, splits: dict[str, Any]) -> dict[str, _Part]:

@@ -145,7 +145,7 @@ class _Block(NamedTuple):
     as_json: bool = False
     cells: Sequence[Any] | None = None
 
-    def cell(self, at: int) -> Any:
+    def cell(self, at: int) -> object:
         """Return the cell at a place of the run."""
         if self.array is None:
             return None if self.cells is None else self.cells[at]
@@ -164,7 +164,7 @@ def _column(blocks: Sequence[_Block]) -> Sequence[Any]:
     """Return a column whose cells are read when they are asked for."""
     starts = [0, *accumulate(block.size for block in blocks)]
 
-    def cell(at: int) -> Any:
+    def cell(at: int) -> object:
         number = bisect_right(starts, at) - 1
         return blocks[number].cell(at - starts[number])
 
