@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from limpet.registry.formats.canonical import canonical_json, digest_json
 from limpet.training.batching.batches import BatchPlan, collate, evaluation_plan
 from limpet.training.batching.token_cache import token_ids
+from limpet.training.batching.token_rows import TokenRows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,7 +62,7 @@ class Encoded:
     any device, null where the device alone decides.
     """
 
-    ids: tuple[list[int], ...]
+    ids: Sequence[list[int]]
     plan: BatchPlan
     pad_id: int
     fields: Mapping[str, Field] = field(default_factory=dict)
@@ -105,7 +106,7 @@ class Encoded:
     @property
     def lengths(self) -> tuple[int, ...]:
         """How many tokens every text has."""
-        return tuple(len(row) for row in self.ids)
+        return tuple(self.ids.lengths if isinstance(self.ids, TokenRows) else map(len, self.ids))
 
     def planned_for(self, device: str) -> Encoded:
         """Return the same texts in the batches that suit a type of device."""
@@ -151,4 +152,6 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_l
 
 def plan_tokens(tokenizer: PreTrainedTokenizerBase, ids: Sequence[list[int]]) -> Encoded:
     """Plan the batches of texts whose token ids are known."""
+    if isinstance(ids, TokenRows):
+        return Encoded(ids, evaluation_plan(ids.lengths), tokenizer.pad_token_id)
     return Encoded(tuple(ids), evaluation_plan([len(row) for row in ids]), tokenizer.pad_token_id)

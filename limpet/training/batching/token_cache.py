@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from limpet.registry.cache import cache_folder, keep, recall
 from limpet.registry.formats.canonical import digest_json
+from limpet.training.batching.token_rows import TokenRows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,6 +25,9 @@ __all__ = ["seen_once", "token_ids"]
 
 _FEW = 32
 """So many texts are tokenised faster than they are looked for."""
+_TEXTS_PER_CALL = 1000
+_MOST_TOKENS = 1 << 31
+"""Arrow's lists count to here; what is more is not kept."""
 _once: ContextVar[bool] = ContextVar("once", default=False)
 _digests: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
@@ -38,7 +42,7 @@ def seen_once() -> Iterator[None]:
         _once.reset(token)
 
 
-def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> TokenRows:
     """Turn texts into token ids, cut at `max_length` tokens, special tokens included, without padding."""
     if len(texts) <= _FEW or _once.get() or not hasattr(tokenizer, "backend_tokenizer"):
         return _tokenise(tokenizer, texts, max_length)
@@ -53,9 +57,16 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_leng
     return ids
 
 
-def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
-    return [list(ids) for ids in encoded["input_ids"]]
+def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> TokenRows:
+    def ids(some: Sequence[str]) -> list[list[int]]:
+        rows: list[list[int]] = tokenizer(list(some), truncation=True, max_length=max_length, padding=False)[
+            "input_ids"
+        ]
+        return rows
+
+    # what a tokenizer tells of a text beside its ids takes many times their memory
+    starts = range(0, len(texts), _TEXTS_PER_CALL)
+    return TokenRows.of(ids(texts[start : start + _TEXTS_PER_CALL]) for start in starts)
 
 
 def _digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -67,21 +78,26 @@ def _digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return _digests[tokenizer]
 
 
-def _read(path: Path, count: int) -> list[list[int]] | None:
+def _read(path: Path, count: int) -> TokenRows | None:
     """Return what is kept; null where there is nothing, or not what was kept."""
     import pyarrow
 
     content = recall(path)
     if content is None:
         return None
-    rows: list[list[int]] = pyarrow.ipc.open_file(pyarrow.py_buffer(content)).read_all().column("ids").to_pylist()
+    column = pyarrow.ipc.open_file(pyarrow.py_buffer(content)).read_all().column("ids").combine_chunks()
+    # a table of one batch is what is written, and its offsets begin at 0
+    rows = TokenRows(column.values.to_numpy(), column.offsets.to_numpy()[1:].astype("int64"))
     return rows if len(rows) == count else None
 
 
-def _write(path: Path, rows: Sequence[list[int]]) -> None:
+def _write(path: Path, rows: TokenRows) -> None:
     import pyarrow
 
-    table = pyarrow.table({"ids": pyarrow.array(rows, pyarrow.list_(pyarrow.int32()))})
+    if len(rows.flat) >= _MOST_TOKENS:
+        return
+    offsets = pyarrow.array([0, *rows.ends.tolist()], pyarrow.int32())
+    table = pyarrow.table({"ids": pyarrow.ListArray.from_arrays(offsets, pyarrow.array(rows.flat))})
     sink = pyarrow.BufferOutputStream()
     with pyarrow.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
