@@ -23,6 +23,7 @@ __all__ = [
     "MAX_TOKENS_PER_MICROBATCH",
     "PAD_TO",
     "BatchPlan",
+    "Writing",
     "max_tokens_per_microbatch",
     "collate",
     "draw_evenly",
@@ -43,24 +44,46 @@ _TEXTS, _TEXTS_ELSEWHERE = 64, 512
 
 PAD_TO = 8
 """Batches are padded to a multiple of this many tokens."""
+_WRITING = 1  # counts up where answers are written in another way that may change their last bits
 _BUCKET = 16  # batches that are sorted by length together: less padding, still shuffled
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The order of an evaluation: indices of each batch, and the length (tokens) each is padded to."""
+    """The order of an evaluation: indices of each batch, and the length (tokens) each is padded to.
+
+    With `writing`, answers are written: what the texts of a batch begin with is read once, and rows that ended are
+    left out. Earlier plans, without it, computed each row of a batch from its first token to the longest answer.
+    """
 
     batches: tuple[tuple[int, ...], ...]
     lengths: tuple[int, ...]
+    writing: bool = False
 
     @property
     def digest(self) -> str:
-        """SHA-256 over batches and padded lengths."""
-        return digest_json({"batches": self.batches, "lengths": self.lengths})
+        """SHA-256 over batches and padded lengths, and over how answers are written where they are."""
+        how = {"writing": _WRITING} if self.writing else {}
+        return digest_json({"batches": self.batches, "lengths": self.lengths, **how})
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How long answers are at the most, and of how many tokens keys and values are kept at once; null for as many as
+    are read at once.
+    """
+
+    new_tokens: int
+    at_once: int | None = None
 
 
 def evaluation_plan(
-    lengths: Sequence[int], batch_size: int | None = None, device: str = "cpu", *, tight: bool = False
+    lengths: Sequence[int],
+    batch_size: int | None = None,
+    device: str = "cpu",
+    *,
+    tight: bool = False,
+    writing: Writing | None = None,
 ) -> BatchPlan:
     """Sort by length, then by index, and cut into batches: the same lengths always give the same plan on a device.
 
@@ -69,15 +92,20 @@ def evaluation_plan(
         batch_size: How many texts a batch has at the most; by default 64 on a processor, 512 on an accelerator.
         device: The type of device, as torch calls it. It has as many tokens in a batch at the most as in training.
         tight: Pad to the longest text of a batch, and not on to a multiple of 8.
+        writing: What answers take, where they are written: then a batch is what is written together.
     """
     batch_size = batch_size or texts_in_batch(device)
     most = max_tokens_per_microbatch(device)
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     wide = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    batches = tuple(tuple(part) for batch in wide for part in microbatches(lengths, batch, most))
+    sizes = lengths
+    if writing is not None:
+        most = writing.at_once or most
+        sizes = lengths if writing.at_once is None else [length + writing.new_tokens for length in lengths]
+    batches = tuple(tuple(part) for batch in wide for part in microbatches(sizes, batch, most))
     longest = [max(lengths[index] for index in batch) for batch in batches]
     padded = tuple(longest if tight else map(_round_up, longest))
-    return BatchPlan(batches, padded)
+    return BatchPlan(batches, padded, writing is not None)
 
 
 def texts_in_batch(device: str) -> int:

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from limpet.registry.formats.canonical import canonical_json, digest_json
-from limpet.training.batching.batches import BatchPlan, collate, evaluation_plan
+from limpet.training.batching.batches import BatchPlan, Writing, collate, evaluation_plan
 from limpet.training.batching.token_cache import token_ids
 from limpet.training.batching.token_rows import TokenRows
 
@@ -59,7 +59,7 @@ class Encoded:
 
     `fields` are what else a batch has, by name. `counts` says what the texts lost on their way, for people. `shared`
     has token ids that are read with every text, such as demonstrations. `most` is how many texts a batch may have on
-    any device, null where the device alone decides.
+    any device, null where the device alone decides. `writing` says what answers take, where they are written.
     """
 
     ids: Sequence[list[int]]
@@ -69,6 +69,7 @@ class Encoded:
     counts: Mapping[str, int] = field(default_factory=dict)
     shared: tuple[tuple[int, ...], ...] = ()
     most: int | None = None
+    writing: Writing | None = None
 
     @property
     def digest(self) -> str:
@@ -110,18 +111,24 @@ class Encoded:
 
     def planned_for(self, device: str) -> Encoded:
         """Return the same texts in the batches that suit a type of device."""
-        return self if device == "cpu" else replace(self, plan=evaluation_plan(self.lengths, self.most, device))
+        plan = evaluation_plan(self.lengths, self.most, device, writing=self.writing)
+        return self if device == "cpu" else replace(self, plan=plan)
 
     def tightly_planned(self, batch_size: int | None, device: str) -> Encoded:
         """Return the same texts in batches of at most `batch_size`, padded no further than their longest text."""
         most = min(filter(None, (batch_size, self.most)), default=None)
-        return replace(self, plan=evaluation_plan(self.lengths, most, device, tight=True))
+        return replace(self, plan=evaluation_plan(self.lengths, most, device, tight=True, writing=self.writing))
 
     def of(self, places: Sequence[int]) -> Encoded:
         """Return some of the texts, in batches of their own."""
         fields = {name: replace(one, rows=[one.rows[at] for at in places]) for name, one in self.fields.items()}
         ids = tuple(self.ids[at] for at in places)
-        return replace(self, ids=ids, fields=fields, plan=evaluation_plan([len(row) for row in ids], self.most))
+        plan = evaluation_plan([len(row) for row in ids], self.most, writing=self.writing)
+        return replace(self, ids=ids, fields=fields, plan=plan)
+
+    def written(self, writing: Writing) -> Encoded:
+        """Return the same texts in the batches in which answers to them are written."""
+        return replace(self, writing=writing, plan=evaluation_plan(self.lengths, self.most, writing=writing))
 
     def having(self, **fields: Field) -> Encoded:
         """Return the same texts with more fields."""

@@ -16,7 +16,7 @@ from torch.nn.functional import log_softmax
 
 from limpet.training.base.lm_head import LanguageHead, inner_model
 from limpet.training.batching.batches import collate, on_device
-from limpet.training.generation.greedy_decoding import is_plain
+from limpet.training.generation.written_rows import is_plain
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 from limpet.errors import UsageError
 from limpet.registry.values import BaseRecord, TaskRecord
 from limpet.training.base.lm_head import LanguageHead, inner_model, virtual_tokens
-from limpet.training.batching.batches import PAD_TO
+from limpet.training.batching.batches import PAD_TO, Writing
 from limpet.training.batching.encoded import Encoded, Field, plan_tokens
 from limpet.training.batching.examples import Conversation, Example, flat_text
 from limpet.training.batching.inference import Outcome, in_batches
@@ -30,6 +30,7 @@ from limpet.training.generation.prompts import (
     render_prompt,
     shorten,
 )
+from limpet.training.generation.written_rows import tokens_at_once
 from limpet.training.heads.base import Head, HeadConfig
 from limpet.training.heads.protocols import Batch
 from limpet.training.metrics.text import NEG_PERPLEXITY
@@ -89,6 +90,7 @@ class _Bound:
     endings: Endings
     start: int | None
     positions: int | None
+    at_once: int | None
 
 
 class GenerationHead(Head):
@@ -137,7 +139,8 @@ class GenerationHead(Head):
         start = config.decoder_start_token_id if config.is_encoder_decoder else None
         lm_head = backbone.language_head()
         ends = endings(backbone.tokenizer, config)
-        self._base = _Bound(lm_head, backbone.tokenizer, ends, start, positions(backbone.model))
+        at_once = None if start is not None else tokens_at_once(backbone.model)
+        self._base = _Bound(lm_head, backbone.tokenizer, ends, start, positions(backbone.model), at_once)
 
     def attach_module(self, module: nn.Module) -> None:
         """See `AnsweringHead.attach_module`: a tied head reads the word embeddings of a copy of the base."""
@@ -154,7 +157,7 @@ class GenerationHead(Head):
         if not learning and not (self.config.scores_targets and known):
             room = self._room(max_length, 0 if self.config.scores_targets else self.config.max_new_tokens)
             texts = [example.text for example in examples]
-            return plan_tokens(tokenizer, encode_prompts(tokenizer, self.config.form, texts, max_length=room))
+            return self._to_write(encode_prompts(tokenizer, self.config.form, texts, max_length=room))
         if self._bound.start is None and any(isinstance(example.text, Conversation) for example in examples):
             lessons = [self._lesson(tokenizer, example, max_length) for example in examples]
             learned = [one.learned if learning else one.last_answer for one in lessons]
@@ -197,6 +200,10 @@ class GenerationHead(Head):
     def chat_template(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
         """See `AnsweringHead.chat_template`."""
         return self.config.chat_template or chat_templates.template_of(tokenizer)
+
+    def _to_write(self, prompts: Sequence[list[int]]) -> Encoded:
+        writing = Writing(self.config.max_new_tokens, self._bound.at_once)
+        return plan_tokens(self._bound.tokenizer, prompts).written(writing)
 
     def _with_answers(
         self, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], answers: list[list[int]]
@@ -324,7 +331,7 @@ class GenerationHead(Head):
         suspects = self._not_written(model, texts, [row[_PROBED:].long().tolist() for row in measured.rows])
         predictions = list(measured.predictions)
         if suspects:
-            again = serve(plan_tokens(self._bound.tokenizer, [texts.ids[at] for at in suspects]))
+            again = serve(self._to_write([texts.ids[at] for at in suspects]))
             for at, prediction in zip(suspects, again.predictions, strict=True):
                 predictions[at] = prediction
         return predictions
