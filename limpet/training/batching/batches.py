@@ -10,7 +10,7 @@ the token lengths alone, and the plan's digest is kept with the predictions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,15 +97,29 @@ def evaluation_plan(
     batch_size = batch_size or texts_in_batch(device)
     most = max_tokens_per_microbatch(device)
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
-    wide = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    sizes = lengths
-    if writing is not None:
-        most = writing.at_once or most
-        sizes = lengths if writing.at_once is None else [length + writing.new_tokens for length in lengths]
-    batches = tuple(tuple(part) for batch in wide for part in microbatches(sizes, batch, most))
+    if writing is not None and writing.at_once is not None:
+        batches = tuple(_written_together(lengths, order, writing, batch_size=batch_size))
+    else:
+        wide = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        batches = tuple(tuple(part) for batch in wide for part in microbatches(lengths, batch, most))
     longest = [max(lengths[index] for index in batch) for batch in batches]
     padded = tuple(longest if tight else map(_round_up, longest))
     return BatchPlan(batches, padded, writing is not None)
+
+
+def _written_together(
+    lengths: Sequence[int], order: Sequence[int], writing: Writing, *, batch_size: int
+) -> Iterator[tuple[int, ...]]:
+    """Give the texts that are written together: in their order, as many as there may be and there is room for."""
+    batch: list[int] = []
+    for index in order:
+        room = _round_up(lengths[index]) + writing.new_tokens
+        if batch and (len(batch) == batch_size or (len(batch) + 1) * room > (writing.at_once or 0)):
+            yield tuple(batch)
+            batch = []
+        batch.append(index)
+    if batch:
+        yield tuple(batch)
 
 
 def texts_in_batch(device: str) -> int:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["greedy"]
 
 _MANY = 8
-"""Rows from which on more is done to be fast. Fewer are computed as ever: reference outputs are bits of fewer rows."""
+"""Rows from which on more is done to be fast. Fewer are computed as ever: reference outputs are bits of fewer."""
 _SHARED_FROM = 8
 """Tokens; less of a common beginning gains nothing."""
 _LEFT = 0.75
@@ -218,7 +218,7 @@ class _AsItIs:
 class _PairRows:
     """Rows that a decoder writes after what an encoder has read."""
 
-    def __init__(self, model: PreTrainedModel, encoded: Tensor, mask: Tensor, cache: Cache) -> None:
+    def __init__(self, model: PreTrainedModel, encoded: Tensor, *, mask: Tensor, cache: Cache) -> None:
         self._model, self._encoded, self._mask, self._cache = model, encoded, mask, cache
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ def _begin_pair(module: PreTrainedModel, input_ids: Tensor, mask: Tensor) -> tup
     encoded = output.encoder_last_hidden_state
     virtual = mask.new_ones(mask.shape[0], encoded.shape[1] - mask.shape[1])
     whole = torch.cat([virtual, mask], dim=1)
-    return output.last_hidden_state[:, -1], _PairRows(inner, encoded, whole, output.past_key_values)
+    return output.last_hidden_state[:, -1], _PairRows(inner, encoded, mask=whole, cache=output.past_key_values)
 
 
 def _one_by_one(input_ids: Tensor, mask: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

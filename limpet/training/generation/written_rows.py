@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.modeling_utils import AttentionInterface
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["WrittenRows", "expanded", "fused", "is_numbered", "is_plain", "tokens_at_once"]
 
 _LEAST_BYTES = 1 << 29
+_FUSED = "limpet_fused"
 
 
 def is_plain(cache: Cache) -> bool:
@@ -44,19 +48,25 @@ def expanded(cache: Cache, rows: int) -> Cache:
     return Cache(layers=copies)
 
 
-def tokens_at_once(model: PreTrainedModel) -> int:
+def tokens_at_once(model: PreTrainedModel, dtype: str) -> int:
     """Return of how many tokens keys and values are kept together at the most.
 
     On an accelerator they take a quarter of its memory; on a processor as much as a quarter of the base, so that a
-    word's time stays that of reading the weights, or half a GiB where that is more. They count in float32.
+    word's time stays that of reading the weights, or half a GiB where that is more.
+
+    Args:
+        model: The base.
+        dtype: What evaluations are computed in, and keys and values kept in.
     """
     config = model.config.get_text_config(decoder=True)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    each = 2 * config.num_hidden_layers * heads * width * 4
+    each: int = 2 * config.num_hidden_layers * heads * width * (2 if dtype == "bfloat16" else 4)
     if model.device.type == "cuda":
-        return max(1, torch.cuda.get_device_properties(model.device).total_memory // 4 // each)
-    return max(1, max(_LEAST_BYTES, sum(p.nbytes for p in model.parameters()) // 4) // each)
+        memory: int = torch.cuda.get_device_properties(model.device).total_memory
+        return max(1, memory // 4 // each)
+    of_base: int = sum(p.nbytes for p in model.parameters())
+    return max(1, max(_LEAST_BYTES, of_base // 4) // each)
 
 
 @contextmanager
@@ -68,11 +78,23 @@ def fused(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
     """
     config, plain = model.config, model.config._attn_implementation
     if wanted and plain == "eager" and getattr(model, "_supports_sdpa", False):
-        config._attn_implementation = "sdpa"
+        AttentionInterface.register(_FUSED, _fused_attention)
+        AttentionMaskInterface.register(_FUSED, sdpa_mask)
+        config._attn_implementation = _FUSED
     try:
         yield
     finally:
         config._attn_implementation = plain
+
+
+def _fused_attention(  # noqa: PLR0917 (transformers hands them on by their place)
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: object
+) -> tuple[Tensor, None]:
+    if attention_mask is None and query.shape[2] == 1:
+        # without a mask, torch would share keys among heads by itself, and take four times as long on a processor
+        attention_mask = query.new_ones((1, 1, 1, key.shape[2]), dtype=torch.bool)
+    output: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
+    return output, None
 
 
 class WrittenRows:
@@ -122,7 +144,7 @@ class WrittenRows:
         self._cache.batch_select_indices(kept)
 
 
-class _RoomyLayer(DynamicLayer):
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one layer, at the beginning of buffers that are longer than they."""
 
     def __init__(self, like: DynamicLayer, batch: int, width: int, *, room: int) -> None:

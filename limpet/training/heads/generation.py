@@ -139,7 +139,7 @@ class GenerationHead(Head):
         start = config.decoder_start_token_id if config.is_encoder_decoder else None
         lm_head = backbone.language_head()
         ends = endings(backbone.tokenizer, config)
-        at_once = None if start is not None else tokens_at_once(backbone.model)
+        at_once = None if start is not None else tokens_at_once(backbone.model, backbone.evaluation_dtype)
         self._base = _Bound(lm_head, backbone.tokenizer, ends, start, positions(backbone.model), at_once)
 
     def attach_module(self, module: nn.Module) -> None:

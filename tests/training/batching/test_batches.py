@@ -6,8 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limpet.registry.formats.canonical import digest_json
 from limpet.training.batching.batches import (
     MAX_TOKENS_PER_MICROBATCH,
+    Writing,
     collate,
     draw_evenly,
     evaluation_plan,
@@ -100,3 +102,20 @@ def test_padding_stands_behind_the_text_and_is_masked() -> None:
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
     assert batch["attention_mask"].dtype == torch.int64
     assert collate([[1, 2, 3]], pad_id=9, length=16)["input_ids"].shape == (1, 16)
+
+
+def test_a_plan_by_which_answers_are_written_has_another_digest_and_the_others_keep_theirs() -> None:
+    lengths = [12, 30, 7, 160]
+    plan = evaluation_plan(lengths)
+    assert plan.digest == digest_json({"batches": plan.batches, "lengths": plan.lengths})
+    written = evaluation_plan(lengths, writing=Writing(new_tokens=8))
+    assert (written.batches, written.lengths) == (plan.batches, plan.lengths)
+    assert written.digest != plan.digest
+
+
+def test_as_many_texts_are_written_together_as_there_is_room_for_with_their_answers() -> None:
+    lengths = [160] * 100
+    assert {len(batch) for batch in evaluation_plan(lengths).batches} == {12, 4}
+    wide = evaluation_plan(lengths, writing=Writing(new_tokens=24, at_once=30 * 184))
+    assert [len(batch) for batch in wide.batches] == [30, 30, 30, 10]
+    assert wide.lengths == (160,) * 4

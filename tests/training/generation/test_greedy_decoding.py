@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import transformers
 from limpet.training import methods
 from limpet.training.base.lm_head import LanguageHead, inner_model, split_head
 from limpet.training.base.pretrained import load_pretrained
-from limpet.training.batching.batches import collate
+from limpet.training.batching.batches import MAX_TOKENS_PER_MICROBATCH, collate
 from limpet.training.generation.greedy_decoding import greedy
 from tests.tiny import enliven, tiny_base
 from tests.training.base.test_lm_head import DECODERS, OPTIONS, PAIRS, whole_model
@@ -137,6 +138,59 @@ def test_virtual_tokens_count_and_no_method_needs_to_go_without_the_cache(
     expected = [step_by_step(module, head, prompt) for prompt in PROMPTS]
     assert ours(module, head, PROMPTS, frozenset()) == expected
     method.detach(module)
+
+
+def many_prompts(rows: int = 44) -> list[list[int]]:
+    """Prompts that begin with ten same words and go on for 1 to 38 others: more than are read at once."""
+    front, generator = [2, 9, 30, 11, 17, 5, 6, 21, 8, 12], torch.Generator().manual_seed(3)
+    lengths = [1 + 7 * row % 38 for row in range(rows)]
+    return [front + torch.randint(5, 33, (length,), generator=generator).tolist() for length in lengths]
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_many_rows_share_the_reading_of_what_all_begin_with_and_leave_when_they_have_ended(
+    tmp_path: Path, kind: str
+) -> None:
+    model, head = lively(tmp_path / kind, kind)
+    prompts = many_prompts()
+    assert len(prompts) * max(map(len, prompts)) > MAX_TOKENS_PER_MICROBATCH
+    free = ours(model, head, prompts, frozenset())
+    alone = [ours(model, head, [prompt], frozenset())[0] for prompt in prompts]
+    assert free == alone
+    # words that come at the second, third... place of some answers
+    stops = frozenset(free[row][1 + row % 4] for row in range(0, len(free), 8))
+    ended = [list(itertools.takewhile(lambda token: token not in stops, answer)) for answer in alone]
+    assert len({len(answer) for answer in ended}) > 1
+    assert ours(model, head, prompts, stops) == ended
+
+
+@pytest.mark.parametrize(("name", "kind"), [("prefix", "llama"), ("prompt", "opt"), ("p-tuning", "gpt2")])
+def test_virtual_tokens_stand_before_what_many_rows_share(tmp_path: Path, name: str, kind: str) -> None:
+    model, head = lively(tmp_path / kind, kind)
+    module = trained(model, name, {"virtual_tokens": 3})
+    prompts = many_prompts(12)
+    assert ours(module, head, prompts, frozenset()) == [
+        ours(module, head, [prompt], frozenset())[0] for prompt in prompts
+    ]
+    methods.get(name).detach(module)
+
+
+def test_few_rows_are_read_as_they_are_bit_for_bit(tmp_path: Path) -> None:
+    model, head = lively(tmp_path, "llama")
+    inputs = collate(many_prompts(5), 0)
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    first = greedy(model, head, ids, attention_mask=mask, stops=frozenset(), max_new_tokens=1)[1]
+    with torch.inference_mode():
+        hidden = model(**inputs, use_cache=True).last_hidden_state[torch.arange(5), mask.sum(dim=1) - 1]
+        whole = head(hidden, model.get_input_embeddings().weight)
+    assert torch.equal(first, whole)
+
+
+def test_attention_is_what_it_was_after_writing(tmp_path: Path) -> None:
+    model, head = lively(tmp_path, "llama")
+    before = model.config._attn_implementation
+    ours(model, head, many_prompts(9), frozenset())
+    assert model.config._attn_implementation == before
 
 
 def test_a_sliding_window_is_decoded_row_by_row(tmp_path: Path) -> None:
