@@ -3,9 +3,9 @@
 python benchmarks/decoding.py [--rows 64] [--new-tokens 24] [--sizes 16,32,64] [--repetitions 3] [--threads 1]
 
 SmolLM2-135M-Instruct in bfloat16, where the processor multiplies that in hardware, else in float32; headlines are
-asked for, of texts cut so that a prompt has 160 tokens. Both sides have the same token ids, sorted by length, the same
-limit of new tokens and the same token that ends an answer; neither has an adapter. `generate` has a model that is held
-in that dtype altogether, torch's fused attention, and the batch size that was fastest in a first round. Sides are
+asked for, of texts cut so that a prompt has 160 tokens. Both sides have the same token ids, sorted by length, the
+same limit of new tokens and the same token that ends an answer; neither has an adapter. `generate` has a model that
+is held in that dtype altogether, torch's fused attention, and the batch size that was fastest in a first round. Sides are
 processes of their own and take turns; seconds are of their processors, because others work on the machine too.
 
 Texts are held against each other in float32, where both have to write the same; in bfloat16 the two round elsewhere,
@@ -20,7 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,15 @@ from typing import Any
 from _sides import Side, environment, home_of, paired, spread
 
 TASK = "headlines"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What `generate` has to write: the prompts' token ids, how many at once, and how many words of each."""
+
+    prompts: list[list[int]]
+    size: int
+    new_tokens: int
 
 
 @dataclass(frozen=True)
@@ -97,11 +106,12 @@ def _causal_model(folder: Path, dtype: str) -> Any:
     return model.eval(), AutoTokenizer.from_pretrained(base)
 
 
-def write_generate(folder: Path, dtype: str, prompts: list[list[int]], size: int, new_tokens: int) -> Written:
+def write_generate(folder: Path, dtype: str, work: Work) -> Written:
     """Write by `generate`, in batches of texts of similar length, padded on the left."""
     import torch
 
     model, tokenizer = _causal_model(folder, dtype)
+    prompts, size = work.prompts, work.size
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     texts = [""] * len(prompts)
     started, clock = time.process_time(), time.perf_counter()
@@ -118,7 +128,7 @@ def write_generate(folder: Path, dtype: str, prompts: list[list[int]], size: int
                 ids,
                 attention_mask=mask,
                 do_sample=False,
-                max_new_tokens=new_tokens,
+                max_new_tokens=work.new_tokens,
                 pad_token_id=tokenizer.eos_token_id,
             )
             for row, answer in zip(rows, written, strict=True):
@@ -149,18 +159,18 @@ def main() -> int:
     ours, peer = Side(given.threads), Side(given.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prompts = ours.do(prepare, folder, given.rows, given.new_tokens)
+        work = Work(ours.do(prepare, folder, given.rows, given.new_tokens), 1, given.new_tokens)
         exact = ours.do(write_limpet, folder, "float32")
         sizes = [int(size) for size in given.sizes.split(",")]
-        tried = {size: peer.do(write_generate, folder, dtype, prompts, size, given.new_tokens) for size in sizes}
+        tried = {size: peer.do(write_generate, folder, dtype, replace(work, size=size)) for size in sizes}
         best = min(tried, key=lambda size: tried[size].processor_seconds)
-        peer_exact = peer.do(write_generate, folder, "float32", prompts, best, given.new_tokens)
+        peer_exact = peer.do(write_generate, folder, "float32", replace(work, size=best))
         agreed = same(exact.texts, peer_exact.texts)
         print(f"float32: {agreed} of {given.rows} texts are the same", flush=True)
         runs: dict[str, list[Written]] = {"limpet": [], "generate": []}
         for _ in range(given.repetitions):
             runs["limpet"].append(ours.do(write_limpet, folder, dtype))
-            runs["generate"].append(peer.do(write_generate, folder, dtype, prompts, best, given.new_tokens))
+            runs["generate"].append(peer.do(write_generate, folder, dtype, replace(work, size=best)))
     for side in (ours, peer):
         side.end()
     seconds = {name: [run.processor_seconds for run in found] for name, found in runs.items()}
