@@ -5,8 +5,8 @@ python benchmarks/decoding.py [--rows 64] [--new-tokens 24] [--sizes 16,32,64] [
 SmolLM2-135M-Instruct in bfloat16, where the processor multiplies that in hardware, else in float32; headlines are
 asked for, of texts cut so that a prompt has 160 tokens. Both sides have the same token ids, sorted by length, the
 same limit of new tokens and the same token that ends an answer; neither has an adapter. `generate` has a model that
-is held in that dtype altogether, torch's fused attention, and the batch size that was fastest in a first round. Sides are
-processes of their own and take turns; seconds are of their processors, because others work on the machine too.
+is held in that dtype altogether, torch's fused attention, and the batch size that was fastest in a first round. Sides
+are processes of their own and take turns; seconds are of their processors, as others work on the machine too.
 
 Texts are held against each other in float32, where both have to write the same; in bfloat16 the two round elsewhere,
 and a word that is nearly as probable as another may come in its place: how many texts that changes is printed, beside
