@@ -25,6 +25,7 @@ __all__ = [
     "BatchPlan",
     "Writing",
     "max_tokens_per_microbatch",
+    "max_tokens_to_learn",
     "collate",
     "draw_evenly",
     "evaluation_plan",
@@ -40,6 +41,7 @@ MAX_TOKENS_PER_MICROBATCH = 2048
 More of them leave its caches, and take longer (benchmarks/tokens.py).
 """
 _ON_ACCELERATORS = 1 << 16
+_SMALL, _MIDDLING = 12 * 768, 30 * 1024  # layers times width
 _TEXTS, _TEXTS_ELSEWHERE = 64, 512
 
 PAD_TO = 8
@@ -177,6 +179,19 @@ def max_tokens_per_microbatch(device: str) -> int:
     An accelerator works side by side at what a processor does in turn, and has memory of its own for it.
     """
     return MAX_TOKENS_PER_MICROBATCH if device == "cpu" else _ON_ACCELERATORS
+
+
+def max_tokens_to_learn(device: str, layers: int, hidden_size: int) -> int:
+    """Return how many tokens of a training step are computed at once at the most, for a base of a size.
+
+    What is kept of every token for the backward pass grows with layers and width. A processor computes a deep base as
+    fast with fewer tokens at once, and in less memory (benchmarks/smollm2.py); those up to BERT-base have as many as
+    in evaluations.
+    """
+    most = max_tokens_per_microbatch(device)
+    if device != "cpu" or layers * hidden_size <= _SMALL:
+        return most
+    return most // 2 if layers * hidden_size <= _MIDDLING else most // 4
 
 
 def collate(ids: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> dict[str, Tensor]:

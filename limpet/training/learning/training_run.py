@@ -17,7 +17,7 @@ from limpet.registry.values import TaskRecord
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone, positions
 from limpet.training.base.precision import resolve_dtype
-from limpet.training.batching.batches import PAD_TO, max_tokens_per_microbatch
+from limpet.training.batching.batches import PAD_TO, max_tokens_to_learn
 from limpet.training.learning.joint_training import NO_JOINT, JointTraining
 from limpet.training.learning.loop import LoopSettings
 from limpet.training.learning.runs.run_folder import Start, run_folder
@@ -130,7 +130,8 @@ class TrainingRun:
     def loop(self) -> LoopSettings:
         """The settings of the loop, where something is trained."""
         training, settings, disabled = self.config["training"], self.settings, self.settings.disable
-        limit = max_tokens_per_microbatch(self.backbone.device.type)
+        model, record = self.backbone.model, self.backbone.record
+        limit = max_tokens_to_learn(model.device.type, model.config.num_hidden_layers, record.hidden_size)
         return LoopSettings(
             epochs=training["epochs"],
             learning_rate=training["learning_rate"],

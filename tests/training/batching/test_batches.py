@@ -14,6 +14,7 @@ from limpet.training.batching.batches import (
     draw_evenly,
     evaluation_plan,
     max_tokens_per_microbatch,
+    max_tokens_to_learn,
     microbatches,
     training_batches,
 )
@@ -119,3 +120,10 @@ def test_as_many_texts_are_written_together_as_there_is_room_for_with_their_answ
     wide = evaluation_plan(lengths, writing=Writing(new_tokens=24, at_once=30 * 184))
     assert [len(batch) for batch in wide.batches] == [30, 30, 30, 10]
     assert wide.lengths == (160,) * 4
+
+
+def test_of_a_deeper_base_fewer_tokens_are_learned_at_once_on_a_processor() -> None:
+    layers_and_width = {"minilm": (6, 384), "bert-base": (12, 768), "smollm2": (30, 576), "a billion": (22, 2048)}
+    tokens = [max_tokens_to_learn("cpu", *size) for size in layers_and_width.values()]
+    assert tokens == [2048, 2048, 1024, 512]
+    assert max_tokens_to_learn("cuda", 22, 2048) == max_tokens_per_microbatch("cuda")
