@@ -5,7 +5,6 @@ What was evaluated is judged and promoted if it may be; all three are mirrored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from limpet.home.context import HomeContext
     from limpet.registry.store import Store
     from limpet.registry.values import VersionRecord
+    from limpet.training.adoption.source import Source
     from limpet.training.learning.settings import TrainingSettings
     from limpet.training.progress import Progress
 
@@ -122,9 +122,8 @@ def train(
 def register_adopted(
     context: HomeContext,
     task: str,
-    folder: Path,
+    source: Source,
     *,
-    labels: Sequence[str] | None,
     terms: AdditionTerms,
     progress: Progress,
 ) -> Trained:
@@ -138,7 +137,7 @@ def register_adopted(
     record = tasks.get(context.store, task)
     backbone = context.backbone(progress)
     check_growth(context.store, backbone)
-    adopted = adopt(context.store, backbone, record, folder=folder, labels=labels, progress=progress)
+    adopted = adopt(context.store, backbone, record, source=source, progress=progress)
     with read_once(record), adopted as (draft, files):
         added = measure_and_register(context.store, backbone, draft, files=files, progress=progress)
     return _join(context, added, terms, rules=rules, progress=progress)

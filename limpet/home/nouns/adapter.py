@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from limpet.registry.versions.notes import Note
     from limpet.training.progress import Progress
 
-__all__ = ["Adapters", "ListOptions"]
+__all__ = ["Adapters", "ListOptions", "RegisterOptions"]
 
 
 class ListOptions(TypedDict, total=False):
@@ -42,6 +42,22 @@ class ListOptions(TypedDict, total=False):
     deleted: bool
 
 
+class RegisterOptions(TypedDict, total=False):
+    """What `home.adapter.register` takes beside the task, the folder, the labels of its head's rows and an alias.
+
+    `initial` is the adapter as it was before training, where its beginning changed the base (PiSSA, OLoRA, CorDA).
+    `from_model` is a whole fine-tuned copy of the base, in the place of the folder, and `rank` that of the LoRA that
+    is made of it; below 1, the share of each layer's change that its rank must keep. Without `mirror`, the MLflow
+    mirror is left for later.
+    """
+
+    initial: str | Path | None
+    from_model: str | Path | None
+    rank: float | None
+    mirror: bool
+    progress: Progress | None
+
+
 @public("home.adapter")
 class Adapters:
     """`home.adapter`: the versions, and the aliases that point at them."""
@@ -52,21 +68,26 @@ class Adapters:
     def register(
         self,
         task: str,
-        folder: str | Path,
+        folder: str | Path | None = None,
         *,
         labels: Sequence[str] | None = None,
         promote: str | None = None,
-        mirror: bool = True,
-        progress: Progress | None = None,
+        **options: Unpack[RegisterOptions],
     ) -> Trained:
-        """Register an adapter that was trained elsewhere, in peft's format; see `limpet.training.adoption.adopt`."""
+        """Register an adapter that was trained elsewhere, in peft's format; see `RegisterOptions`."""
         from limpet.home.additions import AdditionTerms, register_adopted
+        from limpet.training.adoption.source import source_of
         from limpet.training.progress import SILENT
 
-        terms = AdditionTerms(promote=promote, mirror=mirror)
-        return register_adopted(
-            self._context, task, Path(folder), labels=labels, terms=terms, progress=progress or SILENT
+        source = source_of(
+            folder,
+            labels=labels,
+            initial=options.get("initial"),
+            from_model=options.get("from_model"),
+            rank=options.get("rank"),
         )
+        terms = AdditionTerms(promote=promote, mirror=options.get("mirror", True))
+        return register_adopted(self._context, task, source, terms=terms, progress=options.get("progress") or SILENT)
 
     def list(
         self,

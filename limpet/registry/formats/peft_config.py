@@ -84,7 +84,8 @@ def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         start = config["init_lora_weights"]
         yield (
             "init_lora_weights",
-            f"is {str(start)[:40]!r}, which makes peft change the base's weights; convert the adapter with "
+            f"is {str(start)[:40]!r}, which makes peft change the base's weights; name the adapter as it was "
+            "before training (limpet adapter register TASK FOLDER --initial FOLDER), or convert it with "
             "save_pretrained(path_initial_model_for_weight_conversion=...)",
         )
     for name in _PATTERNS:

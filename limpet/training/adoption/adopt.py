@@ -29,8 +29,11 @@ from limpet.registry.values import TaskRecord, VersionDraft
 from limpet.training import methods
 from limpet.training.adoption import peft_folder
 from limpet.training.adoption.adopted_head import foreign_head, foreign_problems, own_problems, row_order
+from limpet.training.adoption.from_model import compare, make_adapter, told_comparison
+from limpet.training.adoption.mutated_start import without_start
 from limpet.training.adoption.peft_folder import Fitting, PeftFolder
 from limpet.training.adoption.peft_wrapper import Unwrapped
+from limpet.training.adoption.source import Source
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.base.locate import is_called
@@ -58,8 +61,7 @@ def adopt(
     backbone: Backbone,
     task: TaskRecord,
     *,
-    folder: Path,
-    labels: Sequence[str] | None,
+    source: Source,
     progress: Progress,
 ) -> Iterator[tuple[VersionDraft, dict[str, Path]]]:
     """Check a peft folder and give it a head, for the length of a `with` block.
@@ -68,23 +70,28 @@ def adopt(
         store: The home's registry.
         backbone: The base that the adapter must fit.
         task: What the adapter was trained for.
-        folder: Holds `adapter_config.json` and `adapter_model.safetensors`.
-        labels: The labels of the head's rows in their order, where the folder brings a head of peft's; null for the
-            order of the task.
+        source: A folder with `adapter_config.json` and `adapter_model.safetensors`, or a whole model's.
         progress: Receives what was left out, and when a head is fitted.
 
     Raises:
         NotFoundError: A file is missing.
         UsageError: The folder holds a kind of adapter or head that limpet does not know, a field of its
-            configuration is wrong, a file is a link, or `labels` are not those of the task.
+            configuration is wrong, a file is a link, or the labels are not those of the task; or a whole model's
+            change has no rank that is low.
         IntegrityError: Its tensors do not fit this base, or a file is corrupt.
     """
     with tempfile.TemporaryDirectory(prefix="limpet-adopt-") as name:
+        folder, labels = source.folder, source.labels
         staging, copies = Path(name) / "staging", Path(name) / "copies"
         staging.mkdir()
         copies.mkdir()
-        peft_folder.copy_files(folder, (*PEFT_FILES, *HEAD_FILES, LABELS_FILE), copies)
-        peft_files = peft_folder.read(folder, copies)
+        made = None
+        if source.rank is None:
+            peft_folder.copy_files(folder, (*PEFT_FILES, *HEAD_FILES, LABELS_FILE), copies)
+        else:
+            rank = source.rank
+            made = make_adapter(folder, backbone, task, rank=rank, target=copies, progress=progress)
+        peft_files = _read(source, copies)
         method = methods.get_for(_method_of(peft_files.config), backbone.record)
         order = row_order(task, labels)
         fitting = _take_over(folder, copies, peft_files, backbone=backbone, task=task)
@@ -105,7 +112,12 @@ def adopt(
             method.detach(module)
         backbone.check_unchanged()
         write_labels(staging, task.labels)
-        head = load_head({path.name: path for path in staging.iterdir() if path.name in HEAD_FILES})
+        files = {path.name: path for path in sorted(staging.iterdir()) if path.suffix != ".checkpoint"}
+        if made is not None and source.rank is not None:
+            compared = compare(store, backbone, task, made=made, files=files)
+            origin["from_model"] = made.recorded(source.rank) | compared
+            progress.note(told_comparison(compared))
+        head = load_head({name: path for name, path in files.items() if name in HEAD_FILES})
         parameters += sum(p.numel() for p in head.parameters())
         draft = VersionDraft(
             task=task.name,
@@ -130,7 +142,18 @@ def adopt(
             },
             lineage={"registered": origin} if origin else {},
         )
-        yield draft, {path.name: path for path in sorted(staging.iterdir()) if path.suffix != ".checkpoint"}
+        yield draft, files
+
+
+def _read(source: Source, copies: Path) -> PeftFolder:
+    """Read the copies of an adapter's files; what its beginning took from the base is given back."""
+    trained = peft_folder.read(source.folder, copies)
+    if source.initial is None:
+        return trained
+    before = copies / "initial"
+    before.mkdir()
+    peft_folder.copy_files(source.initial, PEFT_FILES, before)
+    return without_start(trained, peft_folder.read(source.initial, before), source.initial)
 
 
 def _method_of(config: Mapping[str, Any]) -> str:

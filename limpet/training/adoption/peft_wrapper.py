@@ -14,7 +14,7 @@ from torch import Tensor
 
 from limpet.training.base.backbone import Backbone
 
-__all__ = ["PREFIX", "Unwrapped", "unwrap"]
+__all__ = ["PREFIX", "Unwrapped", "is_same", "unwrap"]
 
 PREFIX = "base_model.model."
 """What peft puts before the names of a model's modules."""
@@ -75,7 +75,7 @@ def unwrap(tensors: Mapping[str, Tensor], backbone: Backbone) -> Unwrapped:
             copied = own.get(_unwrapped(bare))
             if copied is None or _is_adapted(bare):
                 parts.adapter[PREFIX + bare] = tensor
-            elif _same(tensor, copied):
+            elif is_same(tensor, copied):
                 parts.copies.append(short)
             else:
                 parts.add_problem(f"it brings {_unwrapped(short)}, {_difference(tensor, copied)}")
@@ -109,7 +109,7 @@ def _outside(short: str, tensor: Tensor, backbone: Backbone, *, parts: Unwrapped
             f"it changes {short.split('.lora_')[0][:80]}, which is no part of the backbone: the language-model head "
             "belongs to the base, and other heads to the task"
         )
-    elif matrix is not None and _same(tensor, matrix):
+    elif matrix is not None and is_same(tensor, matrix):
         parts.copies.append(short)
     elif matrix is not None and short.endswith(".weight") and tensor.shape[1:] == matrix.shape[1:]:
         parts.add_problem(f"it brings {_unwrapped(short)[:80]}, {_difference(tensor, matrix)}")
@@ -138,7 +138,7 @@ def _is_adapted(name: str) -> bool:
     return any(part.startswith(_ADAPTED) for part in name.split("."))
 
 
-def _same(tensor: Tensor, own: Tensor) -> bool:
+def is_same(tensor: Tensor, own: Tensor) -> bool:
     """Tell whether a tensor is the base's own: as it was, or rounded to what it was trained or is saved in."""
     if tensor.shape != own.shape:
         return False

@@ -38,15 +38,51 @@ def command() -> None:
 
 @command.command()
 @click.argument("task")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option("--labels", metavar="A,B,C", help="The labels of its head's rows in their order. [the task's]")
+@click.option(
+    "--initial",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="The adapter before training, where its beginning changed the base (PiSSA, OLoRA, CorDA).",
+)
+@click.option(
+    "--from-model",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Make a LoRA of a whole fine-tuned copy of the base.",
+)
+@click.option(
+    "--rank",
+    type=float,
+    metavar="R",
+    help="Its rank, such as 16; or below 1 the share of each layer's change to keep, such as 0.95.",
+)
 @pass_invocation
-def register(invocation: Invocation, task: str, folder: Path, *, labels: str | None) -> None:
+def register(
+    invocation: Invocation,
+    task: str,
+    folder: Path | None,
+    *,
+    labels: str | None,
+    initial: Path | None,
+    from_model: Path | None,
+    rank: float | None,
+) -> None:
     """Register an adapter that was trained elsewhere, in peft's format."""
     home = invocation.open()
     order = None if labels is None else next(csv.reader([labels]), [])
     with mirroring_after(home), showing_refused(invocation), invocation.progress() as progress:
-        trained = home.adapter.register(task, folder, labels=order, mirror=False, progress=progress)
+        trained = home.adapter.register(
+            task,
+            folder,
+            labels=order,
+            initial=initial,
+            from_model=from_model,
+            rank=rank,
+            mirror=False,
+            progress=progress,
+        )
         progress.finish()
         show_trained(invocation, trained)
 
