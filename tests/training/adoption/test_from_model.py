@@ -118,7 +118,7 @@ def test_more_left_out_than_may_be_lost_is_refused_by_name(home: Home, tmp_path:
 
 def test_what_is_no_copy_of_the_base_is_refused(home: Home, tmp_path: Path) -> None:
     fine_tuned(tmp_path / "base", tmp_path / "same", lambda parameters: None)
-    with pytest.raises(UsageError, match="is the base .* itself"):
+    with pytest.raises(UsageError, match=r"is the base .* itself"):
         home.adapter.register("place", from_model=tmp_path / "same", rank=4)
     fine_tuned(tiny_base(tmp_path / "wider", hidden=64), tmp_path / "wide", lambda parameters: None)
     with pytest.raises(IntegrityError, match=r"no fine-tuned copy of the base .*\n  \d+ of another shape"):
