@@ -6,8 +6,9 @@ SmolLM2-135M-Instruct learns to write headlines: texts of at most 160 tokens wit
 of 16, LoRA of rank 8 on all linear layers, the same token ids, learning rate and linear decay, loss on the
 headline's words alone, bfloat16 where the processor multiplies that in hardware. TRL and the Trainer hold the base in
 that dtype altogether and group texts by length. Every run is a process of its own; a seed's runs follow each other.
-Tokens per second are those of the steps, padding not counted; memory is the most that a process ever had resident,
-loading included. The loss is that of 48 other headlines after training, by word, in float32.
+Tokens per second are those of the loop, of the others' `train()`, padding not counted; memory is the most that a
+process ever had resident, loading included. The loss is that of 48 other headlines after training, by
+word, in float32.
 
 TRL needs an interpreter that has it: python -m venv --system-site-packages FOLDER, then
 FOLDER/bin/pip install trl==1.16.0, then --trl-python FOLDER/bin/python. Without, the side is left out, and the output
