@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from limpet.cli import cli
 from limpet.errors import ConflictError, IntegrityError, UsageError
 from limpet.forgetting.gate.rules import GateRules
-from limpet.forgetting.monitor import audit as audits
 from limpet.forgetting.monitor import monitor
 from limpet.forgetting.monitor.drift import hold_against_reference
 from limpet.forgetting.monitor.kept_predictions import read_contents
@@ -24,6 +23,7 @@ from limpet.home import Home
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import alarms, evaluations
 from limpet.registry.values import EvaluationDraft
+from limpet.training.base.backbone import Backbone
 from tests.forgetting.monitor.settings import QUICK
 
 ALL = {"drift": 1 / 27, "confidence": 0.999999}
@@ -142,9 +142,8 @@ def test_an_alarm_ends_by_a_recorded_act_with_a_reason(trained: Home, monkeypatc
 def test_answers_of_another_environment_are_no_reference_and_an_alarm_only_beyond_chance(
     trained: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    elsewhere = replace(monitor.current_environment(trained.backbone().evaluation_dtype), torch="99.0")
-    for module in (audits, monitor):
-        monkeypatch.setattr(module, "current_environment", lambda dtype: elsewhere)
+    real = Backbone.environment
+    monkeypatch.setattr(Backbone, "environment", lambda base, dtype: replace(real(base, dtype), torch="99.0"))
     first = reference_evaluation(trained.store, "place@1")
     # the same answers: nothing to say, in full each time, for no evaluation made elsewhere becomes the reference
     assert [trained.evaluate(["place"], audit=True)[0].kind for _ in range(2)] == ["full", "full"]

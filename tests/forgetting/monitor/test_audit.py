@@ -19,6 +19,7 @@ from limpet.registry.database.schema import EvaluationRow
 from limpet.registry.formats.canonical import canonical_json
 from limpet.registry.records import evaluations, streams
 from limpet.registry.values import EvaluationRecord
+from limpet.training.base.backbone import Backbone
 
 
 @pytest.mark.parametrize("examples", [1, 27, 200, 500, 2189])
@@ -89,8 +90,8 @@ def test_an_audit_stands_in_no_matrix(trained: Home) -> None:
 def test_what_was_evaluated_in_another_environment_is_evaluated_in_full(
     trained: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = audits.current_environment
-    monkeypatch.setattr(audits, "current_environment", lambda dtype: replace(real(dtype), torch="99.0"))
+    real = Backbone.environment
+    monkeypatch.setattr(Backbone, "environment", lambda base, dtype: replace(real(base, dtype), torch="99.0"))
     assert trained.evaluate(["place"], audit=True)[0].kind == "full"
 
 
