@@ -73,10 +73,10 @@ def _home(folder: Path, base: str) -> tuple[Home, Path]:
 def _write_rows(home: Home, folder: Path) -> None:
     """Write the task's training examples as `trl` takes them: what limpet asks with, and the answer."""
     from limpet.training.data.stored_splits import read_split
-    from limpet.training.generation.prompts import render_prompt
+    from limpet.training.generation.prompts import PromptForm, render_prompt
 
     task, tokenizer = home.task.show("headlines"), home.backbone().tokenizer
-    template = render_prompt(tokenizer, task.definition.options["prompt"])
+    template = render_prompt(tokenizer, PromptForm.of(task.definition.options))
     examples = read_split(home.store, task, "train")
     lines = [
         json.dumps({"prompt": template.replace("{text}", str(one.text)), "completion": one.target})
@@ -113,7 +113,7 @@ def _compare(home: Home, base: Path, folder: Path) -> int:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from limpet.training.data.stored_splits import read_split
-    from limpet.training.generation.prompts import encode_prompts
+    from limpet.training.generation.prompts import PromptForm, encode_prompts
 
     home.adapter.register("headlines", folder)
     task = home.task.show("headlines")
@@ -123,7 +123,7 @@ def _compare(home: Home, base: Path, folder: Path) -> int:
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder).eval()
     wrong = 0
     for text, answer in zip(texts, ours, strict=True):
-        (ids,) = encode_prompts(tokenizer, task.definition.options["prompt"], [text], max_length=128)
+        (ids,) = encode_prompts(tokenizer, PromptForm.of(task.definition.options), [text], max_length=128)
         limits = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False}
         with torch.no_grad():
             written = model.generate(input_ids=torch.tensor([ids]), **limits, pad_token_id=0)[0, len(ids) :]

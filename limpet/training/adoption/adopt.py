@@ -34,6 +34,7 @@ from limpet.training.adoption.mutated_start import without_start
 from limpet.training.adoption.peft_folder import Fitting, PeftFolder
 from limpet.training.adoption.peft_wrapper import Unwrapped
 from limpet.training.adoption.source import Source
+from limpet.training.adoption.trained_prompt import TOKENIZER_FILES, differences
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.base.locate import is_called
@@ -86,6 +87,7 @@ def adopt(
         staging.mkdir()
         copies.mkdir()
         made = None
+        peft_folder.copy_files(folder, TOKENIZER_FILES, copies)
         if source.rank is None:
             peft_folder.copy_files(folder, (*PEFT_FILES, *HEAD_FILES, LABELS_FILE), copies)
         else:
@@ -96,6 +98,9 @@ def adopt(
         order = row_order(task, labels)
         fitting = _take_over(folder, copies, peft_files, backbone=backbone, task=task)
         origin = _say(fitting, peft_files, backbone, progress=progress)
+        for recorded, value, note in differences(folder, copies, backbone, task=task):
+            origin[recorded] = value
+            progress.note(note)
         _write_adapter(fitting, staging)
         frozen = base_modules(backbone)
         module: PreTrainedModel = method.load(backbone.model, {path.name: path for path in staging.iterdir()})

@@ -35,7 +35,10 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(FIXTURE, tmp_path / "trl"))
 
 
-def plain_answers(base: Path, adapter: Path, texts: list[str]) -> list[str]:
+ASKED = "Write the headline of the following text.\n\n{text}\n\n"
+
+
+def plain_answers(base: Path, adapter: Path, texts: list[str], asked: str = ASKED) -> list[str]:
     """What plain peft writes, greedily, after the prompts that the adapter was trained with."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -44,8 +47,7 @@ def plain_answers(base: Path, adapter: Path, texts: list[str]) -> list[str]:
     model: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
     written = []
     for text in texts:
-        prompt = f"Write the headline of the following text.\n\n{text}\n\n"
-        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        ids = tokenizer(asked.replace("{text}", text), return_tensors="pt")["input_ids"]
         with torch.no_grad():
             out = model.generate(input_ids=ids, max_new_tokens=6, do_sample=False, pad_token_id=0)
         written.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip())
@@ -71,6 +73,16 @@ def test_an_adapter_of_trl_writes_word_for_word_what_plain_peft_writes(writing: 
     assert theirs.keys() == ours.keys()
     assert plain_answers(base, exported, TEXTS) == expected
     assert not writing.adapter.register("headlines", exported).created
+
+
+def test_a_task_can_ask_in_plain_words_with_nothing_put_behind_them(writing: Home) -> None:
+    asked = "### Write : {text}\n\n### Headline :"
+    plain = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    data = f"csv:{writing.path.parent / 'news.csv'}"
+    writing.task.add("alpaca", data, type="generation", max_new_tokens=6, prompt=asked, chat_template=plain)
+    writing.adapter.register("alpaca", FIXTURE)
+    written = [vars(answer)["answer"] for answer in writing.predict("alpaca", TEXTS)]
+    assert written == plain_answers(writing.path.parent / "base", FIXTURE, TEXTS, asked)
 
 
 def test_only_what_writes_text_is_exported_for_peft(home: Home, tmp_path: Path) -> None:
@@ -143,3 +155,53 @@ def test_a_bias_beside_a_layer_that_has_none_is_evaluated_though_it_cannot_be_me
     version = writing.adapter.register("headlines", folder).version
     assert version.cost["latency"]["merged_milliseconds"] is None
     assert written_here(writing) == plain_answers(writing.path.parent / "base", folder, TEXTS)
+
+
+class Notes:
+    """Progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def start(self, description: str, total: int) -> None:
+        """See `Progress.start`."""
+
+    def advance(self, done: int, detail: str = "") -> None:
+        """See `Progress.advance`."""
+
+    def finish(self) -> None:
+        """See `Progress.finish`."""
+
+    def note(self, text: str) -> None:
+        """See `Progress.note`."""
+        self.told.append(text)
+
+
+@pytest.mark.parametrize("beside", ["chat_template.jinja", "tokenizer_config.json"])
+def test_how_an_adapter_was_trained_to_be_asked_and_to_end_is_told_where_its_task_does_otherwise(
+    writing: Home, folder: Path, beside: str
+) -> None:
+    template, config = "{{ messages[0].content }}", folder / "tokenizer_config.json"
+    said: dict[str, object] = {"eos_token": {"content": "moon"}, "added_tokens_decoder": {"33": {"content": "<new>"}}}
+    if beside == "tokenizer_config.json":
+        said["chat_template"] = [{"name": "default", "template": template}]
+    else:
+        (folder / beside).write_text(template)
+    config.write_text(json.dumps(said))
+    # other bytes than the fixture's, so that what is recorded is of this folder
+    change(folder, model__layers__0__self_attn__q_proj__lora_A__weight=torch.full((4, 32), 0.01 + len(beside)))
+    notes = Notes()
+    version = writing.adapter.register("headlines", folder, progress=notes).version
+    told = "\n".join(notes.told)
+    assert "asks in another (none, as the base has none)" in told
+    assert f"--chat-template {folder}/chat_template.jinja" in told
+    assert ("save the field chat_template of" in told) == (beside == "tokenizer_config.json")
+    assert "ends answers with 'moon', which ends none on this base" in told
+    assert "words that the base's does not have, and no prompt here has them as one: '<new>'" in told
+    assert version.lineage["registered"].keys() >= {"chat_template", "eos_token", "added_words"}
+
+
+def test_a_tokenizer_that_is_the_bases_own_says_nothing(writing: Home) -> None:
+    notes = Notes()
+    writing.adapter.register("headlines", FIXTURE, progress=notes)
+    assert not [told for told in notes.told if "tokenizer" in told or "template" in told]
