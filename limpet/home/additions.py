@@ -18,6 +18,7 @@ from limpet.loading import loading
 from limpet.registry import versions
 from limpet.registry.records import alarms, gate_refusals, streams, tasks
 from limpet.registry.records.rows import PRODUCTION
+from limpet.registry.settings import MonitorMode, check_monitor_mode
 from limpet.registry.versions import aliases
 from limpet.training.progress import SILENT
 
@@ -30,19 +31,20 @@ if TYPE_CHECKING:
     from limpet.training.learning.settings import TrainingSettings
     from limpet.training.progress import Progress
 
-__all__ = ["Beginning", "AdditionTerms", "import_bundle", "mirror", "register_adopted", "train"]
+__all__ = ["Beginning", "AdditionTerms", "import_bundle", "mirror", "monitor_mode", "register_adopted", "train"]
 
 
 @dataclass(frozen=True)
 class AdditionTerms:
     """On which terms a version joins a home.
 
-    With `monitor`, the other tasks' current versions are evaluated again, and the row is kept. `promote` is the alias
+    `monitor` says what is done about the other tasks' current versions: all is evaluated again (`full`), an audit
+    carries their scores forward where nothing changed (`audit`), or nothing (`off`). `promote` is the alias
     to move to it, if the gate lets it; `max_forgetting` wins over the home's own limit on `forgetting_max`. With
     `mirror`, a process of its own brings the MLflow mirror up to date at the end.
     """
 
-    monitor: bool = True
+    monitor: MonitorMode = "full"
     promote: str | None = None
     max_forgetting: float | None = None
     mirror: bool = True
@@ -51,16 +53,33 @@ class AdditionTerms:
         """Return the rules of the home in this folder, as far as these terms leave them.
 
         Raises:
-            UsageError: A rule needs the monitor, which is switched off.
+            UsageError: A rule needs more of the monitor than it is to do.
         """
-        rules = read_rules(home)
+        rules, instead = read_rules(home), "leave out --no-monitor, or say --monitor full or audit"
         if self.max_forgetting is not None:
-            if not self.monitor:
-                raise UsageError("A limit on forgetting needs the monitor.", "leave out --no-monitor")
+            if self.monitor == "off":
+                raise UsageError("A limit on forgetting needs the monitor, which is off.", instead)
             rules = replace(rules, max_forgetting=self.max_forgetting)
-        if self.promote is not None and not self.monitor and has_rule(rules):
-            raise UsageError("The gate of this home's limpet.toml needs the monitor.", "leave out --no-monitor")
+        if self.promote is not None and self.monitor == "off" and has_rule(rules):
+            raise UsageError("The gate of this home's limpet.toml needs the monitor, which is off.", instead)
+        if self.monitor == "audit" and rules.require_identical:
+            raise UsageError(
+                "The gate of this home's limpet.toml asks for every earlier prediction (require_identical), and an "
+                "audit answers only a few inputs again.",
+                "--monitor full",
+            )
         return rules
+
+
+def monitor_mode(context: HomeContext, asked: bool | str | None) -> MonitorMode:
+    """Return the mode that was asked for, else that of the home's settings; True is `full`, and False is `off`.
+
+    Raises:
+        UsageError: There is no such mode.
+    """
+    if isinstance(asked, bool):
+        return "full" if asked else "off"
+    return check_monitor_mode(asked or context.store.settings.monitor or "full")
 
 
 @dataclass(frozen=True)
@@ -185,19 +204,20 @@ def _join(
     """Evaluate the others again, keep the row and judge it, if the terms say so; then promote and mirror."""
     from limpet.forgetting.monitor.growth import home_row, keep_row
 
-    version, row = added.version, {added.version.task: added.evaluation.score}
-    if terms.monitor:
-        backbone = context.backbone(progress)
-        plan = home_row(context.store, backbone, version)
-        step = keep_row(context.store, backbone, [added], row=plan, progress=progress)
-        row = {task: evaluation.score for task, evaluation in step.row.items()}
-        # of a revised task, what was just learned is told over all rows, as everywhere else
-        row[version.task] = version.metrics.get("score", row[version.task])
+    version, backbone = added.version, context.backbone(progress)
+    plan = home_row(context.store, backbone, version, mode=terms.monitor)
+    step = keep_row(context.store, backbone, [added], row=plan, progress=progress)
+    row = {task: evaluation.score for task, evaluation in step.row.items()}
+    # of a revised task, what was just learned is told over all rows, as everywhere else
+    row[version.task] = version.metrics.get("score", row[version.task])
+    if terms.monitor != "off":
         judgement = judge_addition(context, version, rules, alias=terms.promote, progress=progress)
     else:
         alias = terms.promote or PRODUCTION
         judgement = judge_move(context, version, GateRules(), alias=alias, progress=progress)
-    return _promote_and_mirror(context, Trained(version, added.created, row), judgement, terms=terms)
+    audited = tuple(task for task, evaluation in step.row.items() if evaluation.kind == "carried")
+    trained = Trained(version, added.created, row, monitor=terms.monitor, audited=audited)
+    return _promote_and_mirror(context, trained, judgement, terms=terms)
 
 
 def _promote_and_mirror(
@@ -213,7 +233,7 @@ def _promote_and_mirror(
         judged = aliases.Judged(judgement.stands)
         promoted = aliases.promote(store, version.reference, terms.promote, reason="train --promote", judged=judged)
         version = versions.resolve(store, version.reference)
-    standing = [alarm.sentence() for alarm in alarms.open_alarms(store)] if terms.monitor else []
+    standing = [alarm.sentence() for alarm in alarms.open_alarms(store)] if terms.monitor != "off" else []
     warnings = (*judgement.notes, *standing, *(mirror(store, wait=False) if terms.mirror else ()))
     answers = versions.resolve(store, version.task).reference == version.reference
     outcome = replace(

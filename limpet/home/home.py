@@ -24,6 +24,7 @@ from limpet.registry import versions
 from limpet.registry.cleanup.gc import DAY, collect
 from limpet.registry.records import alarms, log, tasks
 from limpet.registry.records.alarms import check_no_alarm
+from limpet.registry.settings import MonitorMode
 from limpet.registry.store import Store
 from limpet.registry.system.text_checks import check_reason
 
@@ -54,7 +55,9 @@ class TrainOptions(TypedDict, total=False):
     """What `Home.train` takes beside the task and how it is learned.
 
     `start_from` is a version whose tensors training begins with. With `resume`, training goes on from the newest
-    checkpoint of the task. `monitor` (by default on) evaluates the other tasks' current versions, and keeps the row.
+    checkpoint of the task. `monitor` says what is done about the other tasks' current versions: `full` evaluates
+    them again, `audit` carries their scores forward where nothing changed, `off` leaves their cells empty; by default
+    what the home's settings say, else `full`. True is `full`, and False is `off`.
     `promote` is an alias to move to the new version, if the gate lets it. `max_forgetting` is the gate's limit on
     `forgetting_max`. With `mirror` (by default on) a process of its own brings the MLflow mirror up to date at the
     end; without it, `Home.mirror` does so later. `progress` receives every step.
@@ -62,7 +65,7 @@ class TrainOptions(TypedDict, total=False):
 
     start_from: str | None
     resume: bool
-    monitor: bool
+    monitor: MonitorMode | bool | None
     promote: str | None
     max_forgetting: float | None
     mirror: bool
@@ -116,7 +119,7 @@ class Home:
         return self.store.path
 
     def train(self, task: str, settings: TrainingSettings | None = None, **options: Unpack[TrainOptions]) -> Trained:
-        """Learn a task, register the version, and evaluate every earlier task again.
+        """Learn a task, register the version, and look back at every earlier task.
 
         Args:
             task: The task's name.
@@ -130,12 +133,12 @@ class Home:
             InterruptedRunError: A signal came; `resume` goes on from the checkpoint.
             IntegrityError: The base is not the one on record, or was changed.
         """
-        from limpet.home.additions import AdditionTerms, Beginning, train
+        from limpet.home.additions import AdditionTerms, Beginning, monitor_mode, train
         from limpet.training.progress import SILENT
 
         start = Beginning(options.get("start_from"), options.get("resume", False))
         terms = AdditionTerms(
-            monitor=options.get("monitor", True),
+            monitor=monitor_mode(self._context, options.get("monitor")),
             promote=options.get("promote"),
             max_forgetting=options.get("max_forgetting"),
             mirror=options.get("mirror", True),

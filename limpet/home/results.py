@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from limpet.registry.formats.html_table import html_table
+from limpet.registry.settings import MonitorMode
 from limpet.registry.values import AliasEvent
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Trained:
     score now; `promoted` is the alias's move; `warnings` are sentences about what could not be done beside it.
     `replaced` is the version beside the one that it took the place of, or would take it of; null where there is none.
     `majority_baseline` is what the same answer to every text scores. `verdicts` are the rules of the gate with what
-    was measured; empty where there are none.
+    was measured; empty where there are none. `monitor` says what was done about the earlier tasks, and `audited`
+    names those whose score in `row` was carried forward by an audit.
     """
 
     version: VersionRecord
@@ -37,6 +39,8 @@ class Trained:
     replaced: Replacement | None = None
     majority_baseline: float | None = None
     verdicts: tuple[Verdict, ...] = ()
+    monitor: MonitorMode = "full"
+    audited: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{task} {score:.4f}" for task, score in self.row.items())
@@ -44,7 +48,10 @@ class Trained:
         return f"<Trained {self.version.reference}{known}: {scores or 'not evaluated'}>"
 
     def _repr_html_(self) -> str:
-        return html_table(f"{self.version.reference}: scores now", ("task", "score"), self.row.items())
+        marked = (
+            (task, score, "audited" if task in self.audited else "evaluated") for task, score in self.row.items()
+        )
+        return html_table(f"{self.version.reference}: scores now", ("task", "score", ""), marked)
 
 
 @dataclass(frozen=True)

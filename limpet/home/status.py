@@ -18,7 +18,7 @@ from limpet.registry.blobs.local import LocalBlobs
 from limpet.registry.cleanup.gc import collect
 from limpet.registry.formats.html_table import html_table
 from limpet.registry.formats.json_values import JsonObject
-from limpet.registry.records import alarms, bases, tasks
+from limpet.registry.records import alarms, bases, streams, tasks
 from limpet.registry.settings import DEFAULT_BASE
 from limpet.registry.versions import listing
 from limpet.registry.versions.serving import TaskInService, serving_summary
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from limpet.registry.store import Store
     from limpet.registry.values import BaseRecord, VersionRecord
 
-__all__ = ["Due", "HomeStatus", "UnfinishedRuns", "read_status", "unfinished_runs"]
+__all__ = ["Due", "HomeStatus", "LookedBack", "UnfinishedRuns", "read_status", "unfinished_runs"]
 
 _ADDITIONS = 5
 _LITTLE = 1_000_000
@@ -43,11 +43,39 @@ class Due:
 
 
 @dataclass(frozen=True)
+class LookedBack:
+    """The monitor's mode by the home's settings, and how the last addition looked back at the earlier tasks.
+
+    `audited` are the tasks whose score an audit carried forward then, `evaluated` those that were evaluated;
+    `after` is the version that was added, null where the home has grown by none.
+    """
+
+    mode: str
+    after: str | None = None
+    evaluated: tuple[str, ...] = ()
+    audited: tuple[str, ...] = ()
+    not_evaluated: tuple[str, ...] = ()
+
+    def sentence(self) -> str:
+        """Return it for people."""
+        if self.after is None or not (self.evaluated or self.audited or self.not_evaluated):
+            return self.mode
+        counted = (
+            ("evaluated", self.evaluated),
+            ("audited", self.audited),
+            ("not evaluated", self.not_evaluated),
+        )
+        told = ", ".join(f"{len(names)} {what}" for what, names in counted if names)
+        return f"{self.mode}; of the other tasks, after {self.after}: {told}"
+
+
+@dataclass(frozen=True)
 class HomeStatus:
     """A home at a glance.
 
     `base_name` is what the settings say, `base` its record, null until it was fetched for the first time. `tasks`
-    have what serves each, in the order in which they were added; `additions` are the newest versions.
+    have what serves each, in the order in which they were added; `additions` are the newest versions. `monitor` says
+    what an addition does about the earlier tasks, and what the last one did.
     """
 
     path: Path
@@ -56,6 +84,7 @@ class HomeStatus:
     tasks: tuple[TaskInService, ...]
     additions: tuple[VersionRecord, ...]
     due: tuple[Due, ...]
+    monitor: LookedBack
 
     def _repr_html_(self) -> str:
         served = (
@@ -78,6 +107,7 @@ class HomeStatus:
         return {
             "home": str(self.path),
             "base": {"name": self.base_name, "digest": self.base and self.base.digest},
+            "monitor": vars(self.monitor),
             "tasks": [_task_json(task) for task in self.tasks],
             "additions": [
                 {
@@ -109,7 +139,28 @@ def read_status(store: Store) -> HomeStatus:
     in_service = serving_summary(store)
     additions = listing.find(store, limit=_ADDITIONS).items
     due = tuple(_due(store, in_service))
-    return HomeStatus(store.path, store.settings.base or DEFAULT_BASE, base, in_service, additions, due)
+    name = store.settings.base or DEFAULT_BASE
+    return HomeStatus(store.path, name, base, in_service, additions, due, _looked_back(store, in_service))
+
+
+def _looked_back(store: Store, in_service: tuple[TaskInService, ...]) -> LookedBack:
+    """Read from the last step of the home's own growth what was done about what answers for the other tasks."""
+    mode = store.settings.monitor or "full"
+    if all(stream.name != streams.HOME_STREAM for stream in streams.list_all(store)):
+        return LookedBack(mode)
+    last = [streams.last_step(store, run.id) for run in streams.arm_runs(store, streams.HOME_STREAM)]
+    step = next((step for step in last if step is not None), None)
+    if step is None:
+        return LookedBack(mode)
+    cells = {task: cell.kind for task, cell in step.row.items() if task != step.task}
+    others = [task.task for task in in_service if task.version is not None and task.task != step.task]
+    return LookedBack(
+        mode,
+        step.version,
+        tuple(task for task, kind in cells.items() if kind == "full"),
+        tuple(task for task, kind in cells.items() if kind == "carried"),
+        tuple(task for task in others if task not in cells),
+    )
 
 
 def unfinished_runs(path: Path) -> UnfinishedRuns:

@@ -10,7 +10,7 @@ import tomllib
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from limpet.errors import LimpetError, UsageError
 from limpet.redaction import has_secret
@@ -20,8 +20,11 @@ from limpet.registry.system.home_folder import SETTINGS_FILE
 
 __all__ = [
     "DEFAULT_BASE",
+    "MONITOR_MODES",
     "SETTINGS_FILE",
+    "MonitorMode",
     "Settings",
+    "check_monitor_mode",
     "load_settings",
     "read_table",
     "setting_sources",
@@ -29,9 +32,12 @@ __all__ = [
 ]
 
 DEFAULT_BASE = "sample:minilm"
+MonitorMode = Literal["full", "audit", "off"]
+"""What is done about the earlier tasks after an addition: all examples are answered again, an audit, or nothing."""
+MONITOR_MODES: tuple[MonitorMode, ...] = ("full", "audit", "off")
 _LARGEST = 1 << 20
 # the cache belongs to the machine, not to the home: it is never written to limpet.toml
-_KEPT = ("base", "db", "blobs", "mlflow", "evaluation_dtype")
+_KEPT = ("base", "db", "blobs", "mlflow", "evaluation_dtype", "monitor")
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,8 @@ class Settings:
     `base` is the name of the default base, `db` a database URL (null: SQLite in the home), `blobs` a folder
     or fsspec URL (null: a folder in the home), `mlflow` a tracking URI (`off` disables the mirror), `cache`
     the folder for what can be fetched again, `evaluation_dtype` what the monitor computes products in (`float32` or
-    `bfloat16`; null: the latter where it is fast).
+    `bfloat16`; null: the latter where it is fast), `monitor` what an addition does about the earlier tasks, one of
+    `MONITOR_MODES` (null: `full`).
     """
 
     base: str | None = None
@@ -50,6 +57,7 @@ class Settings:
     blobs: str | None = field(default=None, repr=False)
     mlflow: str | None = field(default=None, repr=False)
     evaluation_dtype: str | None = None
+    monitor: str | None = None
     cache: Path = Path("~/.cache/limpet")
 
 
@@ -79,6 +87,18 @@ def load_settings(path: Path, **flags: str | Path | None) -> Settings:
     own = values.pop("cache", None)
     cache = cache_folder() if own in (None, os.environ.get("LIMPET_CACHE")) else Path(own).expanduser().absolute()
     return Settings(cache=cache, **{name: str(value) for name, value in values.items()})
+
+
+def check_monitor_mode(mode: str, hint: str = '--monitor full, or monitor = "full" in limpet.toml') -> MonitorMode:
+    """Return a mode of the monitor, if it is one.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if mode not in MONITOR_MODES:
+        known = f"{', '.join(MONITOR_MODES[:-1])} and {MONITOR_MODES[-1]}"
+        raise UsageError(f"The monitor has no mode {mode!r}; there are {known}.", hint)
+    return mode
 
 
 def setting_sources(path: Path) -> dict[str, str]:

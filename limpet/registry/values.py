@@ -42,8 +42,12 @@ __all__ = [
 SERVED_AGREEMENT = "served_agreement"
 """Among a version's metrics: the share of its evaluation examples whose served answer is the measured one."""
 Role = Literal["adapter", "baseline"]
-EvaluationKind = Literal["full", "audit", "elsewhere"]
-"""Of all examples of a task's split, of a sample of them, or of data that are not the version's own task."""
+EvaluationKind = Literal["full", "audit", "elsewhere", "carried"]
+"""Of all examples of a task's split, of a sample of them, or of data that are not the version's own task.
+
+`carried` is the score and the predictions of an earlier full evaluation, carried forward by an audit: nothing that
+they depend on had changed, and the version's reference outputs, answered again, were the same bits.
+"""
 Item = TypeVar("Item")
 
 

@@ -44,6 +44,8 @@ def test_1_a_dataset_that_is_no_task(grown: Limpet, tmp_path: Path) -> None:
         ["train", "place", "--set", "rank=8"],
         ["train", "place", "--method", "magic"],
         ["train", "place", "--max-forgetting", "0", "--no-monitor"],
+        ["train", "place", "--monitor", "audit", "--no-monitor"],
+        ["train", "place", "--monitor", "some"],
         ["adapter", "show", "../place"],
         ["adapter", "nope"],
         ["adapter", "show", "place@0"],

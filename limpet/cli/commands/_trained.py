@@ -63,6 +63,8 @@ def show_trained(invocation: Invocation, trained: Trained) -> None:
             version=trained.version,
             created=trained.created,
             row=trained.row,
+            monitor=trained.monitor,
+            audited=trained.audited,
             promoted=trained.promoted,
             replaced=None if trained.replaced is None else trained.replaced.to_json(),
             majority_baseline=trained.majority_baseline,
@@ -89,6 +91,19 @@ def show_trained(invocation: Invocation, trained: Trained) -> None:
         click.echo(plain(trained.replaced.sentence()))
     if len(trained.row) > 1:
         click.echo()
-        output.table(("task", "score now"), [(task, output.digits(now)) for task, now in trained.row.items()])
+        _show_row(trained)
+    elif trained.monitor == "off":
+        invocation.note("the earlier tasks were not evaluated again: limpet evaluate --all does it")
     output.warn(trained.warnings)
     invocation.note(f"took {invocation.seconds:.1f} s")
+
+
+def _show_row(trained: Trained) -> None:
+    from limpet.cli.terminal import output
+
+    if not trained.audited:
+        output.table(("task", "score now"), [(task, output.digits(now)) for task, now in trained.row.items()])
+        return
+    how = dict.fromkeys(trained.audited, "carried forward: audited")
+    rows = [(task, output.digits(now), how.get(task, "evaluated")) for task, now in trained.row.items()]
+    output.table(("task", "score now", "how"), rows)

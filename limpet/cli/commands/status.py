@@ -33,7 +33,12 @@ def _show(status: HomeStatus) -> None:
 
     base = status.base
     known = f"{output.short(base.digest)}, {base.parameters:,} parameters" if base else "not fetched yet"
-    output.fields_table([("home", status.path), ("base", f"{status.base_name} ({known})")])
+    fields = [
+        ("home", status.path),
+        ("base", f"{status.base_name} ({known})"),
+        ("monitor", status.monitor.sentence()),
+    ]
+    output.fields_table(fields)
     if status.tasks:
         click.echo()
         output.table(

@@ -10,7 +10,9 @@ from limpet.cli.commands._trained import mirroring_after, show_trained, showing_
 from limpet.cli.invocation.command import Command
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.cli.invocation.key_values import parse_settings, whole_number
+from limpet.errors import UsageError
 from limpet.loading import loading
+from limpet.registry.settings import MonitorMode, check_monitor_mode
 
 if TYPE_CHECKING:
     from limpet.training.learning.settings import TrainingSettings
@@ -50,7 +52,12 @@ __all__ = ["command"]
     "--replay", metavar="N|all", help="How many rows that --from was learned on come again in each epoch. [all]"
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of an interrupted run.")
-@click.option("--no-monitor", is_flag=True, help="Do not evaluate the earlier tasks again.")
+@click.option(
+    "--monitor",
+    metavar="MODE",
+    help="The earlier tasks: evaluate them (full), audit them, or off. [the home's, full]",
+)
+@click.option("--no-monitor", is_flag=True, help="Do not evaluate the earlier tasks again: --monitor off.")
 @click.option("--promote", metavar="ALIAS", help="Move this alias to the new version, if the gate lets it.")
 @click.option(
     "--max-forgetting", type=float, metavar="X", help="The gate's limit on forgetting_max; exit code 6 above it."
@@ -64,6 +71,7 @@ def command(
     *,
     start_from: str | None,
     resume: bool,
+    monitor: str | None,
     no_monitor: bool,
     promote: str | None,
     max_forgetting: float | None,
@@ -83,6 +91,7 @@ def command(
         given["replay"] = whole_number("--replay", replay, "a number of rows, or all")
     if pairs:
         given["method_settings"] = parse_settings(pairs)
+    mode = _monitor_mode(monitor, no_monitor)
     home = invocation.open()
     # before the base is loaded: a name mistyped is answered at once
     home.task.show(task)
@@ -92,7 +101,7 @@ def command(
             _settings(given, resume),
             start_from=start_from,
             resume=resume,
-            monitor=not no_monitor,
+            monitor=mode,
             promote=promote,
             max_forgetting=max_forgetting,
             mirror=False,
@@ -100,6 +109,13 @@ def command(
         )
         progress.finish()
         show_trained(invocation, trained)
+
+
+def _monitor_mode(asked: str | None, no_monitor: bool) -> MonitorMode | None:
+    mode = None if asked is None else check_monitor_mode(asked)
+    if no_monitor and mode not in (None, "off"):
+        raise UsageError(f"--no-monitor switches the monitor off, and --monitor {mode} does not.", "leave one out")
+    return "off" if no_monitor else mode
 
 
 def _check_replay(task: str, start_from: str | None) -> None:

@@ -58,11 +58,13 @@ def check(
     judged by itself or was judged before. With `of_home`, the arm is a home's own growth: the sentences then speak of
     tasks and versions alone, for a home has no arms and no seeds.
 
-    Nothing is forgotten before a second task is learned, and a metric that is undefined crosses no limit.
-    Identity is another matter: it is required as proof, so a matrix that lacks the evidence crosses that
-    rule.
+    Nothing is forgotten before a second task is learned, and a metric that is undefined crosses no limit. But where
+    an earlier task was not asked again after the last addition, nothing shows that a limit on what is lost is kept,
+    and it is crossed. A score that an audit carried forward counts as it stands, and the sentence says so. Identity
+    is required as proof, example by example: neither an audit nor a matrix that lacks the evidence gives it.
     """
-    verdicts = (*_about_earlier_tasks(arm, rules, since or {}), *_scores(arm, rules), *_cost(arm, rules))
+    earlier = (_with_audits(arm, verdict) for verdict in _about_earlier_tasks(arm, rules, since or {}))
+    verdicts = (*earlier, *_scores(arm, rules), *_cost(arm, rules))
     if of_home:
         return verdicts
     return tuple(replace(verdict, detail=f"arm {arm.label}: {verdict.detail}", arm=arm.label) for verdict in verdicts)
@@ -141,13 +143,16 @@ def _about_earlier_tasks(arm: ArmReport, rules: GateRules, since: Mapping[str, i
     first = [max(row, since.get(task, row)) for task, row in zip(arm.tasks, arm.learned, strict=True)]
     earlier = [task for task, row in zip(arm.tasks, first, strict=True) if row < len(arm.matrix) - 1]
     terms = dict(zip(earlier, forgetting_terms(arm.matrix, first), strict=True)) if earlier else {}
+    missing = [task for task in earlier if arm.of_home and task in arm.not_evaluated]
     for rule, key, limit, metric in (
         ("forgetting", "forgetting_max", rules.max_forgetting, forgetting_max),
         ("worst", "worst_forgetting", rules.max_worst, worst_forgetting),
     ):
         if limit is None:
             continue
-        if arm.reason is None:
+        if missing:
+            yield _unknown(rule, key, missing, limit=limit)
+        elif arm.reason is None:
             value = arm.metrics[key] if first == list(arm.learned) else metric(arm.matrix, first)
             yield _with_null(arm, _most(rule, key, value, limit=limit, subject=key))
         else:
@@ -157,6 +162,9 @@ def _about_earlier_tasks(arm: ArmReport, rules: GateRules, since: Mapping[str, i
     for task, lost in terms.items():
         if (limit := rules.of(task).max_forgetting) is not None:
             subject = f"forgetting of {task}"
+            if task in missing:
+                yield _unknown("task-forgetting", "forgetting", [task], limit=limit, task=task)
+                continue
             yield _most("task-forgetting", "forgetting", lost, limit=limit, subject=subject, about=(task, None))
     if len(arm.matrix) > 1:
         yield from _flips(arm, rules, first)
@@ -167,6 +175,9 @@ def _flips(arm: ArmReport, rules: GateRules, first: Sequence[int]) -> Iterator[V
         limit = rules.of(task).max_negative_flips
         if row == learned and limit is not None:
             key = "negative_flip_rate"
+            if arm.of_home and task in arm.not_evaluated:
+                yield _unknown("flips", key, [task], limit=limit, task=task)
+                continue
             yield _most("flips", key, rate, limit=limit, subject=f"{key} of {task}", about=(task, None))
 
 
@@ -180,6 +191,26 @@ def _identical(arm: ArmReport, has_earlier: bool) -> Verdict:
         detail = f"{_not_identical(arm)}."
     value = bool(kept) if kept or arm.identical_predictions is not None else None
     return Verdict("identical", detail, "identical_predictions", value, True, has_earlier and not kept)
+
+
+def _unknown(rule: str, measure: str, tasks: Sequence[str], *, limit: float, task: str | None = None) -> Verdict:
+    """Hold what was not evaluated after the last addition against a limit: nothing shows that it is kept."""
+    verb = "was" if len(tasks) == 1 else "were"
+    detail = (
+        f"{measure} can't be judged, for {first_few(tasks, 10)} {verb} not evaluated after the last addition: limpet "
+        "evaluate --all does it."
+    )
+    return Verdict(rule, detail, measure, None, limit, True, task)
+
+
+def _with_audits(arm: ArmReport, verdict: Verdict) -> Verdict:
+    """Say beside a limit that is kept which scores were not measured after the last step, but carried forward."""
+    audited = [task for task in arm.audited_now if verdict.task in (None, task)]
+    if not audited or verdict.value is None or verdict.rule == "identical":
+        return verdict
+    verb = "was" if len(audited) == 1 else "were"
+    told = f"{first_few(audited, 10)} {verb} audited, not evaluated again"
+    return replace(verdict, detail=f"{verdict.detail[:-1]}; {told}.")
 
 
 def _with_null(arm: ArmReport, verdict: Verdict) -> Verdict:
@@ -265,6 +296,12 @@ def _number(limit: float) -> str:
 
 
 def _not_identical(arm: ArmReport) -> str:
+    if arm.identical_predictions is not False and (audited := arm.audited_now):
+        verb = "was" if len(audited) == 1 else "were"
+        return (
+            f"{first_few(audited, 10)} {verb} audited, and an audit answers a few inputs again and not every "
+            "example, so it is no proof that every prediction is the same: --monitor full gives it"
+        )
     if arm.identical_predictions is None:
         return "an earlier task was not evaluated again, so nothing shows that its predictions are the same"
     if arm.differences:

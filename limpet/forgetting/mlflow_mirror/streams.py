@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from limpet.first_few import first_few
 from limpet.forgetting.metrics import forgetting
 from limpet.forgetting.mlflow_mirror.evidence import push_evidence
 from limpet.forgetting.mlflow_mirror.tracking import Tracking, milliseconds
@@ -188,6 +189,8 @@ def _push_step(
         "limpet.version": step.version,
         "limpet.digest": version.digest,
         "limpet.base_digest": version.base_digest,
+        "limpet.audited": first_few([task for task, cell in step.row.items() if cell.kind == "carried"], 20)
+        or "none",
         "limpet.base_unchanged": {True: "yes", False: "no", None: "a copy was trained"}[step.base_unchanged],
     }
     complete_run(tracking, run, params | dict(flat(version.config)), tags=tags)
@@ -200,6 +203,11 @@ def _push_step(
     costs = {f"cost/{name}": float(version.cost[name]) for name in _COSTS if version.cost.get(name) is not None}
     own = [Metric(name, value, ended, number) for name, value in costs.items()]
     own += [Metric(f"score_after_step/{task}", cell.score, ended, number) for task, cell in step.row.items()]
+    own += [
+        Metric(f"audited_after_step/{task}", 1.0, ended, number)
+        for task, cell in step.row.items()
+        if cell.kind == "carried"
+    ]
     _log_metrics(tracking, identity, own)
     curves = [Metric(name, value, ended, number) for name, value in {**costs, **_stability(so_far)}.items()]
     _log_metrics(tracking, parent, [*_scores(tracking, step, ended), *curves, *_abilities(tracking, stream, step)])

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from limpet.errors import ConflictError
+from limpet.forgetting.monitor.canary_audit import carry_or_evaluate
 from limpet.forgetting.monitor.drift import hold_against_reference
 from limpet.forgetting.monitor.kept_predictions import read_contents
 from limpet.forgetting.monitor.monitor import Measured, Part, evaluate_parts, measure_candidate, record_evaluation
 from limpet.registry import versions
 from limpet.registry.records import streams, tasks
+from limpet.registry.settings import MonitorMode
 from limpet.registry.store import Store
 from limpet.registry.values import ArmDraft, EvaluationRecord, StepRecord, VersionDraft, VersionRecord
 from limpet.training.base.backbone import Backbone
@@ -62,7 +64,8 @@ class Row:
     `arm` is the id of the arm's run, null for the home's own growth; `index` is the step, null for the next one.
     `others` answer for the other tasks.
     `cells` are evaluations of other tasks that were made already, by task. `base_unchanged` is null where the arm
-    trains a copy of the base.
+    trains a copy of the base. With `audit`, what answers under its own weights is only evaluated where an audit can't
+    show that it is as it was; see `limpet.forgetting.monitor.canary_audit`.
     """
 
     arm: int | None
@@ -70,6 +73,7 @@ class Row:
     others: Sequence[Answers]
     cells: Mapping[str, int] = field(default_factory=dict)
     base_unchanged: bool | None = True
+    audit: bool = False
 
 
 def measure_and_register(
@@ -110,24 +114,15 @@ def register_measured(
 def keep_row(
     store: Store, backbone: Backbone, added: Sequence[Added], *, row: Row, progress: Progress = SILENT
 ) -> StepRecord:
-    """Evaluate everything that answers for another task again, and keep the row; the last of `added` names the step.
+    """Evaluate or audit everything that answers for another task, and keep the row; the last of `added` names the
+    step.
 
     A version that no longer answers, under its own weights, as it did has an open alarm afterwards.
 
     Raises:
         IntegrityError: A file is corrupt, or the base was changed.
     """
-    evaluations = []
-    contents = read_contents(store)
-    for answers in row.others:
-        version = answers.version
-        # a stream goes on with the data that it began with; a home looks at what its tasks are now
-        task = tasks.get(store, version.task) if row.arm is None else tasks.of_version(store, version)
-        parts = evaluate_parts(store, backbone, version, state=answers.state, part=Part(task=task), progress=progress)
-        evaluations.append(parts[0])
-        for evaluation in parts:
-            if note := hold_against_reference(store, evaluation, contents):
-                progress.note(note)
+    evaluations = _look_back(store, backbone, row, progress=progress)
     # what still answers for a task that was learned again is evaluated too; the row has the new version
     cells = {evaluation.task: evaluation.id for evaluation in evaluations}
     cells |= {one.version.task: one.evaluation.id for one in added}
@@ -145,17 +140,43 @@ def keep_row(
     )
 
 
-def home_row(store: Store, backbone: Backbone, new: VersionRecord) -> Row:
+def _look_back(store: Store, backbone: Backbone, row: Row, *, progress: Progress) -> list[EvaluationRecord]:
+    """Return an evaluation of what answers for each other task, on the rows that it was evaluated on first."""
+    evaluations = []
+    contents = read_contents(store)
+    if row.audit and row.others:
+        # what every audit rests on, so every byte is read
+        backbone.check_unchanged()
+    for answers in row.others:
+        version = answers.version
+        # a stream goes on with the data that it began with; a home looks at what its tasks are now
+        task = tasks.get(store, version.task) if row.arm is None else tasks.of_version(store, version)
+        if row.audit and answers.state == version:
+            parts = carry_or_evaluate(store, backbone, version, task=task, read=contents, progress=progress)
+            evaluations.append(parts[0])
+            continue
+        parts = evaluate_parts(store, backbone, version, state=answers.state, part=Part(task=task), progress=progress)
+        evaluations.append(parts[0])
+        for evaluation in parts:
+            if note := hold_against_reference(store, evaluation, contents):
+                progress.note(note)
+    return evaluations
+
+
+def home_row(store: Store, backbone: Backbone, new: VersionRecord, *, mode: MonitorMode) -> Row:
     """Return the next row of the home's own growth: every version on this base that answers for a task now.
 
-    What still answers for the new version's task is one of those that the addition must not have touched.
+    What still answers for the new version's task is one of those that the addition must not have touched. In the mode
+    `off` there are no others: the row has the addition's own cell, and nothing where nothing was evaluated.
     """
+    if mode == "off":
+        return Row(None, None, ())
     others = [
         Answers(version, version)
         for version in versions.current(store)
         if version.reference != new.reference and version.base_digest == backbone.record.digest
     ]
-    return Row(None, None, others)
+    return Row(None, None, others, audit=mode == "audit")
 
 
 def _home_arm(store: Store, backbone: Backbone, task: str) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from limpet.forgetting.metrics.matrix import Row
 from limpet.forgetting.render.plots import is_dark, score_range, viridis
-from limpet.forgetting.render.tables import MISSING, arrow, number
+from limpet.forgetting.render.tables import AUDITED, MISSING, arrow, number
 
 __all__ = ["HeatCell", "HeatTable", "Range", "heat_table", "ranges", "scale"]
 
@@ -40,7 +40,14 @@ class HeatTable:
         return len(self.columns) > _WIDE
 
 
-def heat_table(title: str, steps: Sequence[str], matrix: Sequence[Row], *, limits: Sequence[Range]) -> HeatTable:
+def heat_table(
+    title: str,
+    steps: Sequence[str],
+    matrix: Sequence[Row],
+    *,
+    limits: Sequence[Range],
+    audited: Sequence[Sequence[bool]] = (),
+) -> HeatTable:
     """Return the matrix of an arm, an arrow where a score is not what it was when its task was learned.
 
     Args:
@@ -48,6 +55,7 @@ def heat_table(title: str, steps: Sequence[str], matrix: Sequence[Row], *, limit
         steps: The task that each step learned; a column for each of them in the order of their first.
         matrix: Their scores, one row for each step.
         limits: For each task the scores that are darkest and brightest.
+        audited: Which scores an audit carried forward; empty for none.
     """
     tasks = tuple(dict.fromkeys(steps))
     learned = [steps.index(task) for task in tasks]
@@ -55,7 +63,9 @@ def heat_table(title: str, steps: Sequence[str], matrix: Sequence[Row], *, limit
     rows = []
     for step, task in enumerate(steps):
         cells = tuple(
-            _cell([row[column] for row in matrix], step, first, limits=limits[column], digits=digits)
+            _marked(_cell([row[column] for row in matrix], step, first, limits=limits[column], digits=digits))
+            if audited and audited[step][column]
+            else _cell([row[column] for row in matrix], step, first, limits=limits[column], digits=digits)
             for column, first in enumerate(learned)
         )
         rows.append((f"{step + 1} {task}", cells))
@@ -81,6 +91,10 @@ def ranges(units: Sequence[str], matrices: Iterable[Sequence[Row]]) -> dict[str,
 def scale() -> list[str]:
     """Return the colours from the lowest score to the highest, for a legend."""
     return [viridis(step / _STEPS) for step in range(_STEPS + 1)]
+
+
+def _marked(cell: HeatCell) -> HeatCell:
+    return replace(cell, text=f"{cell.text}{AUDITED}")
 
 
 def _cell(scores: Sequence[float | None], step: int, first: int, *, limits: Range, digits: int) -> HeatCell:

@@ -66,7 +66,7 @@ def _mean_matrices(report: Report, limits: Mapping[str, Range]) -> list[HeatTabl
 
 def _matrix(report: Report, limits: Mapping[str, Range], title: str, *, runs: list[ArmReport]) -> HeatTable:
     columns = [limits[unit] for unit in _units(report)]
-    return heat_table(title, runs[0].steps, mean_matrix(runs), limits=columns)
+    return heat_table(title, runs[0].steps, mean_matrix(runs), limits=columns, audited=runs[0].audited)
 
 
 def _curves(report: Report, index: int) -> Plot:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from limpet.forgetting.render.tables import (
+    AUDITED,
     MISSING,
     Table,
     added,
@@ -30,6 +31,7 @@ from limpet.registry.versions.costs import COMPARED
 
 __all__ = [
     "before_learning",
+    "carried_forward",
     "comparison_table",
     "cost_table",
     "drift_table",
@@ -225,7 +227,9 @@ def matrix_table(arm: ArmReport) -> Table:
     ]
     learned_again = len(arm.steps) > len(arm.tasks)
     columns = ("after learning", *(arm.tasks if learned_again else map(str, range(1, len(arm.tasks) + 1))))
-    return Table(arm.label, columns, tuple(rows), before_learning([arm]))
+    return Table(
+        arm.label, columns, tuple(rows), " ".join(filter(None, (before_learning([arm]), carried_forward([arm]))))
+    )
 
 
 def before_learning(arms: Iterable[ArmReport]) -> str:
@@ -239,8 +243,16 @@ def before_learning(arms: Iterable[ArmReport]) -> str:
     return "Above the diagonal: before learning, by class means." if any(s is not None for s in above) else ""
 
 
+def carried_forward(arms: Iterable[ArmReport]) -> str:
+    """Return what is to be said under matrices of which one has scores that an audit carried forward, if any."""
+    audited = any(any(row) for arm in arms for row in arm.audited)
+    return f"{AUDITED} carried forward: audited, and not evaluated again." if audited else ""
+
+
 def _cell(arm: ArmReport, step: int, column: int) -> str:
     value = arm.matrix[step][column]
+    if arm.audited and arm.audited[step][column]:
+        return f"{number(value)}{AUDITED}"
     first = arm.learned[column]
     learned = arm.matrix[first][column]
     if value is None or learned is None or step <= first:
@@ -261,5 +273,6 @@ def _learned_and_now(arm: ArmReport) -> Table:
     for index, task in enumerate(arm.tasks):
         learned, now = arm.matrix[arm.learned[index]][index], last[index]
         mark = "" if learned is None or now is None else arrow(now - learned)
+        mark += AUDITED if task in arm.audited_now else ""
         rows.append((f"{index + 1} {task}", number(learned), f"{number(now)}{mark}"))
-    return Table(arm.label, ("task", "when learned", "now"), tuple(rows))
+    return Table(arm.label, ("task", "when learned", "now"), tuple(rows), carried_forward([arm]))

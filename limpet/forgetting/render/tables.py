@@ -10,6 +10,7 @@ from limpet.forgetting.report.arm_values import ArmReport
 from limpet.forgetting.report.values import Report
 
 __all__ = [
+    "AUDITED",
     "MISSING",
     "UNDEFINED",
     "Table",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 MISSING = "-"
+AUDITED = "*"
 UNDEFINED = f"Undefined is shown as {MISSING}, never as 0."
 _LONGEST_VALUE = 26  # characters; a number with its interval has fewer
 _SMALLEST_CHANGE = 5e-4  # what three digits can show

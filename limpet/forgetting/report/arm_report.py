@@ -28,6 +28,7 @@ def arm_report(evidence: ArmRunEvidence) -> ArmReport:
         seed=evidence.arm.seed,
         task_identity="oracle",
         matrix=evidence.rows,
+        audited=evidence.audited,
         metrics=evidence.metrics,
         reason=evidence.no_mean,
         intervals=_intervals(evidence),
@@ -81,8 +82,10 @@ def _identical(evidence: ArmRunEvidence) -> bool | None:
         for task in evidence.earlier
         for row in evidence.cells[evidence.learned[task] + 1 :]
     ]
-    # an evaluation can't prove itself
-    again = [(learned, now) for learned, now in pairs if learned and now and learned.id != now.id]
+    # an evaluation can't prove itself, and an audit answers no example again
+    again = [
+        (learned, now) for learned, now in pairs if learned and now and learned.id != now.id and now.kind != "carried"
+    ]
     if not all(_same(evidence, learned, now) for learned, now in again):
         return False
     asked_again = {now.id for _, now in again}

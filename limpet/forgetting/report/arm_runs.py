@@ -116,6 +116,11 @@ class ArmRunEvidence:
         scores = [[cell.score if cell else None for cell in row] for row in self.cells]
         return ScoreMatrix.of(self.tasks, scores).rows
 
+    @property
+    def audited(self) -> tuple[tuple[bool, ...], ...]:
+        """Which scores of the matrix were carried forward by an audit."""
+        return tuple(tuple(cell is not None and cell.kind == "carried" for cell in row) for row in self.cells)
+
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The tasks learned so far, example by example; empty where a metric can't be resampled."""
@@ -166,7 +171,8 @@ class ArmRunEvidence:
         for task in self.earlier:
             first: dict[str, EvaluationRecord] = {}
             for row in self.cells[self.learned[task] :]:
-                if (cell := row[task]) is None:
+                # what an audit carried forward was not answered again
+                if (cell := row[task]) is None or cell.kind == "carried":
                     continue
                 before = first.setdefault(cell.version, cell)
                 # an evaluation can't prove itself

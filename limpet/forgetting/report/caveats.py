@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from limpet.forgetting.report.arm_values import VersionReport
+from limpet.first_few import first_few
+from limpet.forgetting.report.arm_values import ArmReport, VersionReport
 from limpet.forgetting.report.values import Report
 from limpet.training import methods
 
-__all__ = ["removed_tasks", "served_sentences", "unlike_treatment"]
+__all__ = ["looked_back", "removed_tasks", "served_sentences", "unlike_treatment"]
 
 
 def removed_tasks(report: Report) -> list[str]:
@@ -18,6 +19,27 @@ def removed_tasks(report: Report) -> list[str]:
         f"{tombstone.reason.rstrip('.')}. What was measured of it stays."
         for name, tombstone in report.removed.items()
     ]
+
+
+def looked_back(arm: ArmReport) -> list[str]:
+    """Return what was not evaluated again after the last step: what an audit stands for, and what nothing does."""
+    said = []
+    if audited := arm.audited_now:
+        said.append(
+            f"After the last addition {_tasks(audited)} audited and not evaluated again: files, base and weights in "
+            "memory had the digests on record and a few inputs gave the same bits, so the scores were carried "
+            "forward."
+        )
+    if missing := arm.not_evaluated:
+        said.append(
+            f"After the last addition {_tasks(missing)} not evaluated again, so nothing shows what became of "
+            f"{'it' if len(missing) == 1 else 'them'}: limpet evaluate --all."
+        )
+    return said
+
+
+def _tasks(names: Sequence[str]) -> str:
+    return f"{first_few(names, 5)} {'was' if len(names) == 1 else 'were'}"
 
 
 def unlike_treatment(report: Report) -> list[str]:

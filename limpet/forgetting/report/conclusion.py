@@ -18,7 +18,7 @@ from limpet.forgetting.metrics.intervals import Interval
 from limpet.forgetting.monitor.replacement_values import latest
 from limpet.forgetting.report.ability_sentences import ability_sentences
 from limpet.forgetting.report.arm_values import ArmReport
-from limpet.forgetting.report.caveats import removed_tasks, served_sentences, unlike_treatment
+from limpet.forgetting.report.caveats import looked_back, removed_tasks, served_sentences, unlike_treatment
 from limpet.forgetting.report.comparison_values import Comparison, Drift
 from limpet.forgetting.report.values import Report
 from limpet.registry.formats.json_values import JsonValue
@@ -64,6 +64,7 @@ def sentences(report: Report) -> list[str]:
         *gone,
         *_progress(report),
         *(_stability(report, name) for name in names if not is_reference(report, name)),
+        *(sentence for arm in report.arms if arm.of_home for sentence in looked_back(arm)),
         *(_reference(report, name) for name in names if is_reference(report, name)),
         *(_ended(report, comparison) for comparison in report.comparisons if _is_told(report, comparison)),
         *_plasticity(report),

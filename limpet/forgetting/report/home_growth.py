@@ -35,12 +35,16 @@ class Succession:
 
 @dataclass(frozen=True)
 class Growth:
-    """A home's additions in order; for each of them, by task, the version that answered until the next one."""
+    """A home's additions in order; for each of them, by task, the version that answered until the next one.
+
+    `own` are the runs of the home's own arm: those after whose steps the monitor looks back.
+    """
 
     arm: ArmRun
     additions: tuple[StepRecord, ...]
     answering: tuple[Mapping[str, str], ...]
     successions: tuple[Succession, ...]
+    own: frozenset[int] = frozenset()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -67,15 +71,16 @@ class Growth:
         # where labels were corrected since, all rows are held against what is right now
         anew = {task: rescored(store, tasks.get(store, task)) for task in self.tasks}
         rows = (self._row(store, index) for index in range(len(self.additions)))
-        cells = tuple(tuple(cell and anew[cell.task].get(cell.id, cell) for cell in row) for row in rows)
+        cells = tuple(tuple(cell and _scored_anew(store, cell, anew[cell.task]) for cell in row) for row in rows)
         since = tuple(map(self.since, self.tasks))
         return ArmRunEvidence(arm, self.tasks, cells, made, read, answering, since)
 
     def _row(self, store: Store, index: int) -> tuple[EvaluationRecord | None, ...]:
         step, answering = self.additions[index], self.answering[index]
         following = self.additions[index + 1].created_at if index + 1 < len(self.additions) else None
+        own = step.arm_run in self.own
         return tuple(
-            _cell(store, step, answering[task], before=following) if task in answering else None
+            _cell(store, step, answering[task], own=own, before=following) if task in answering else None
             for task in self.tasks
         )
 
@@ -106,7 +111,8 @@ def home_growth(store: Store, stream: StreamRecord, added: VersionRecord | None 
     waiting = candidate(store) if added is None else added
     if waiting is not None and waiting.reference != current[waiting.task]:
         successions.append(Succession(waiting.task, current[waiting.task], waiting.reference, answers=False))
-    return Growth(home_runs[0] if home_runs else arm, additions, answering, tuple(successions))
+    own = frozenset(run.id for run in home_runs)
+    return Growth(home_runs[0] if home_runs else arm, additions, answering, tuple(successions), own)
 
 
 def candidate(store: Store) -> VersionRecord | None:
@@ -213,14 +219,36 @@ def _pairs(chain: Sequence[str]) -> Iterator[tuple[str, str]]:
     return ((old, new) for old, new in pairwise(chain) if old != new)
 
 
-def _cell(store: Store, step: StepRecord, version: str, *, before: str | None) -> EvaluationRecord | None:
-    """The evaluation of what answered at a step: the step's own, else the newest one that there was by then."""
+def _cell(store: Store, step: StepRecord, version: str, *, own: bool, before: str | None) -> EvaluationRecord | None:
+    """The evaluation of what answered at a step: the step's own, else the newest one that there was by then.
+
+    After a step of the home's own, what the monitor did not ask was not evaluated, unless somebody did it since. What
+    came to answer otherwise, as by a promotion, stands by the evaluation that it had.
+    """
     task = version.partition("@")[0]
     cell = step.row.get(task)
     if cell is not None and cell.version == version:
         return cell
     data = tasks.get(store, task).split("evaluation").digest
+    after = step.created_at if own and cell is None else ""
     known = evaluations.full(store, version, version)
     return next(
-        (one for one in known if one.data_digest == data and (before is None or one.created_at < before)), None
+        (
+            one
+            for one in known
+            if one.data_digest == data and one.created_at >= after and (before is None or one.created_at < before)
+        ),
+        None,
     )
+
+
+def _scored_anew(store: Store, cell: EvaluationRecord, anew: Mapping[int, EvaluationRecord]) -> EvaluationRecord:
+    """Return a cell by the labels that are right now, where they were corrected since."""
+    if cell.kind != "carried" or not anew:
+        return anew.get(cell.id, cell)
+    known = evaluations.full(store, cell.version, cell.state, split=cell.split)
+    ground = next((one for one in known if one.predictions_digest == cell.predictions_digest), None)
+    now = None if ground is None else anew.get(ground.id)
+    if now is None:
+        return cell
+    return replace(cell, score=now.score, predictions_digest=now.predictions_digest, data_digest=now.data_digest)

@@ -10,6 +10,7 @@ from limpet.errors import UsageError
 from limpet.home.public import public
 from limpet.registry import versions
 from limpet.registry.records import alarms, evaluations, tasks
+from limpet.registry.settings import MonitorMode
 from limpet.registry.versions import VersionQuery, alias_history, costs, deletion, lineage, notes, tags
 
 if TYPE_CHECKING:
@@ -47,13 +48,14 @@ class RegisterOptions(TypedDict, total=False):
 
     `initial` is the adapter as it was before training, where its beginning changed the base (PiSSA, OLoRA, CorDA).
     `from_model` is a whole fine-tuned copy of the base, in the place of the folder, and `rank` that of the LoRA that
-    is made of it; below 1, the share of each layer's change that its rank must keep. Without `mirror`, the MLflow
-    mirror is left for later.
+    is made of it; below 1, the share of each layer's change that its rank must keep. `monitor` says what is done
+    about the earlier tasks, as for `Home.train`. Without `mirror`, the MLflow mirror is left for later.
     """
 
     initial: str | Path | None
     from_model: str | Path | None
     rank: float | None
+    monitor: MonitorMode | bool | None
     mirror: bool
     progress: Progress | None
 
@@ -75,7 +77,7 @@ class Adapters:
         **options: Unpack[RegisterOptions],
     ) -> Trained:
         """Register an adapter that was trained elsewhere, in peft's format; see `RegisterOptions`."""
-        from limpet.home.additions import AdditionTerms, register_adopted
+        from limpet.home.additions import AdditionTerms, monitor_mode, register_adopted
         from limpet.training.adoption.source import source_of
         from limpet.training.progress import SILENT
 
@@ -86,7 +88,8 @@ class Adapters:
             from_model=options.get("from_model"),
             rank=options.get("rank"),
         )
-        terms = AdditionTerms(promote=promote, mirror=options.get("mirror", True))
+        mode = monitor_mode(self._context, options.get("monitor"))
+        terms = AdditionTerms(monitor=mode, promote=promote, mirror=options.get("mirror", True))
         return register_adopted(self._context, task, source, terms=terms, progress=options.get("progress") or SILENT)
 
     def list(

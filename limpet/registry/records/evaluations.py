@@ -26,7 +26,7 @@ from limpet.registry.store import Store
 from limpet.registry.store.blob_removal import recording
 from limpet.registry.values import AbilityRecord, EvaluationDraft, EvaluationKind, EvaluationRecord
 
-__all__ = ["add", "evaluation_records", "full", "get", "of_version", "on_data", "predictions"]
+__all__ = ["add", "carried", "evaluation_records", "full", "get", "of_version", "on_data", "predictions"]
 
 
 def add(store: Store, draft: EvaluationDraft) -> EvaluationRecord:
@@ -103,6 +103,15 @@ def on_data(store: Store, task: str, data_digest: str) -> tuple[EvaluationRecord
     with store.database.read() as session:
         of_task = EvaluationRow.task_id == find_task(session, task).id
         return _full(session, of_task, EvaluationRow.data_digest == data_digest)
+
+
+def carried(store: Store, version: str) -> tuple[EvaluationRecord, ...]:
+    """Return every evaluation of a version under its own weights that an audit carried forward, the oldest first."""
+    with store.database.read() as session:
+        row = find_version(session, version, deleted=True)
+        of_both = (EvaluationRow.version_id == row.id, EvaluationRow.state_version_id == row.id)
+        query = select(EvaluationRow).where(EvaluationRow.kind == "carried", *of_both).order_by(EvaluationRow.id)
+        return evaluation_records(session, session.scalars(query).all())
 
 
 def _full(session: Session, *conditions: ColumnElement[bool]) -> tuple[EvaluationRecord, ...]:

@@ -29,6 +29,7 @@ __all__ = [
     "extend",
     "finish_arm",
     "get",
+    "last_step",
     "latest",
     "list_all",
     "set_sweep",
@@ -276,6 +277,14 @@ def steps(store: Store, arm_run_id: int) -> tuple[StepRecord, ...]:
         return _steps(session, rows.all())
 
 
+def last_step(store: Store, arm_run_id: int) -> StepRecord | None:
+    """Return the last step of an arm's run; null where there is none."""
+    of_run = select(StepRow).where(StepRow.arm_run_id == arm_run_id)
+    with store.database.read() as session:
+        row = session.scalar(of_run.order_by(StepRow.position.desc()).limit(1))
+        return None if row is None else _steps(session, [row])[0]
+
+
 def _find_stream(session: Session, name: str) -> StreamRow:
     row = session.scalar(select(StreamRow).where(StreamRow.name == name))
     if row is None:
@@ -296,7 +305,7 @@ def _cell(session: Session, step_id: int, task: str, *, evaluation_id: int) -> S
     task_row, evaluation = find_task(session, task), session.get(EvaluationRow, evaluation_id)
     if evaluation is None or evaluation.task_id != task_row.id:
         raise NotFoundError(f"There is no evaluation {evaluation_id} of task {task!r}.", f"limpet evaluate {task}")
-    if evaluation.kind != "full":
+    if evaluation.kind not in ("full", "carried"):
         raise UsageError(
             f"Evaluation {evaluation_id} of {task!r} is an audit of a sample, and no cell of a score matrix.",
             f"limpet evaluate {task}",

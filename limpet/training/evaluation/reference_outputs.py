@@ -28,7 +28,7 @@ from limpet.training.batching.inference import run_batches
 from limpet.training.data.stored_splits import read_split
 from limpet.training.model.task_model import active, version_files
 
-__all__ = ["TOLERANCE", "Replay", "compute", "reference_inputs", "replay"]
+__all__ = ["TOLERANCE", "Answered", "Replay", "answer_again", "compute", "reference_inputs", "replay"]
 
 TOLERANCE = 1e-4
 """The largest difference of a logit across environments, as a share of the largest recorded logit."""
@@ -36,6 +36,21 @@ TOLERANCE = 1e-4
 _NEUTRAL = "The quick brown fox jumps over the lazy dog."
 _TEXTS = 4
 _CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The texts of reference outputs, answered now.
+
+    `logits` has a row for each text; `loaded` has the digests of what was on the base in memory, as an evaluation
+    keeps them; `environment` is where this was computed, with the dtype of the base.
+    """
+
+    logits: tuple[tuple[float, ...], ...]
+    loaded: Mapping[str, str]
+    plan_digest: str
+    seconds: float
+    environment: Environment
 
 
 @dataclass(frozen=True)
@@ -78,7 +93,7 @@ def compute(
     Raises:
         IntegrityError: A file does not fit the base, or a logit is not finite.
     """
-    logits = _logits(backbone, method, files, inputs=inputs, max_length=max_length)
+    logits = _answers(backbone, method, files, inputs=inputs, max_length=max_length).logits
     if not all(math.isfinite(value) for row in logits for value in row):
         raise IntegrityError(
             "The adapter's answers are not finite numbers, so it was not registered.",
@@ -87,17 +102,26 @@ def compute(
     return reference_outputs.write(inputs, logits, max_length, environment=_environment(backbone))
 
 
+def answer_again(store: Store, backbone: Backbone, version: VersionRecord, *, recorded: ReferenceOutputs) -> Answered:
+    """Answer the texts of a version's reference outputs again.
+
+    Raises:
+        IntegrityError: A file is corrupt, or the version belongs to another base.
+    """
+    files = version_files(store, backbone, version)
+    return _answers(backbone, version.method, files, inputs=recorded.inputs, max_length=recorded.max_length)
+
+
 def replay(store: Store, backbone: Backbone, version: VersionRecord, *, recorded: ReferenceOutputs) -> Replay:
     """Answer the texts of a version's reference outputs again, and compare.
 
     Raises:
         IntegrityError: A file is corrupt, or the version belongs to another base.
     """
-    files = version_files(store, backbone, version)
-    logits = _logits(backbone, version.method, files, inputs=recorded.inputs, max_length=recorded.max_length)
-    changed = _changes(recorded.environment, _environment(backbone))
+    answered = answer_again(store, backbone, version, recorded=recorded)
+    changed = _changes(recorded.environment, answered.environment)
     before = [value for row in recorded.logits for value in row]
-    now = [value for row in logits for value in row]
+    now = [value for row in answered.logits for value in row]
     return Replay(
         reference=version.reference,
         largest_difference=_largest_difference(before, now),
@@ -116,15 +140,22 @@ def _largest_difference(recorded: list[float], now: list[float]) -> float:
     return math.inf if any(math.isnan(value) for value in differences) else max(differences)
 
 
-def _logits(
+def _answers(
     backbone: Backbone, method: str, files: Mapping[str, Path], *, inputs: tuple[str, ...], max_length: int
-) -> list[list[float]]:
+) -> Answered:
     with active(backbone, method, files, head=files) as model:
+<<<<<<< HEAD
         # nothing to do in float32; a base that was cast since it was loaded shall answer, not fail in its head
         model.head.to(getattr(torch, _computed_dtype(backbone)))
+=======
+        loaded = model.loaded()
+        # nothing to do in float32; a base loaded in another dtype shall answer, not fail in its head
+        model.head.to(backbone.model.dtype)
+>>>>>>> 3942246 (An addition evaluates the earlier tasks, audits them or leaves them alone; what was audited is told as such)
         encoded = model.encode(backbone.tokenizer, [Example(text) for text in inputs], max_length)
         outcome = run_batches(model, encoded, backbone.device)
-        return [model.head.summary(row) for row in outcome.rows]
+        logits = tuple(tuple(model.head.summary(row)) for row in outcome.rows)
+    return Answered(logits, loaded, encoded.plan.digest, outcome.seconds, _environment(backbone))
 
 
 def _environment(backbone: Backbone) -> Environment:

@@ -20,6 +20,7 @@ from limpet.cli.terminal.cost import cost_lines
 from limpet.cli.terminal.sanitize import plain
 from limpet.errors import UsageError
 from limpet.names import recorded_method, shown_method
+from limpet.registry.settings import check_monitor_mode
 
 if TYPE_CHECKING:
     from limpet.registry.formats.json_values import JsonObject
@@ -58,6 +59,11 @@ def command() -> None:
     metavar="R",
     help="Its rank, such as 16; or below 1 the share of each layer's change to keep, such as 0.95.",
 )
+@click.option(
+    "--monitor",
+    metavar="MODE",
+    help="The earlier tasks: evaluate them (full), audit them, or off. [the home's, full]",
+)
 @pass_invocation
 def register(
     invocation: Invocation,
@@ -68,8 +74,10 @@ def register(
     initial: Path | None,
     from_model: Path | None,
     rank: float | None,
+    monitor: str | None,
 ) -> None:
     """Register an adapter that was trained elsewhere, in peft's format."""
+    mode = None if monitor is None else check_monitor_mode(monitor)
     home = invocation.open()
     order = None if labels is None else next(csv.reader([labels]), [])
     with mirroring_after(home), showing_refused(invocation), invocation.progress() as progress:
@@ -80,6 +88,7 @@ def register(
             initial=initial,
             from_model=from_model,
             rank=rank,
+            monitor=mode,
             mirror=False,
             progress=progress,
         )
