@@ -2,9 +2,9 @@
 
 python benchmarks/looking_back.py [--tasks N] [--examples E] [--runs R] [--base SPEC]
 
-The tasks are copies of one small CSV of prompts and targets, each with a split of its own, learned by LoRA in one epoch.
-A home with all tasks but the last is made once. Each run adds the last one to a fresh copy of it in each mode, in turn,
-in one process with the base in memory; what is told is the median of the runs, and its ratio to `full`.
+The tasks are copies of one small CSV of prompts and targets, each with a split of its own, learned by LoRA in one
+epoch. A home with all tasks but the last is made once. Each run adds the last one to a fresh copy of it in each mode,
+in turn, in one process with the base in memory; what is told is the median of the runs, and its ratio to `full`.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ from limpet.registry.records import reference_outputs as recorded_outputs
 from limpet.registry.store import Store
 from limpet.registry.values import EvaluationDraft, EvaluationRecord, SplitRecord, TaskRecord, VersionRecord
 from limpet.training.base.backbone import Backbone
-from limpet.training.base.environment import current_environment
 from limpet.training.evaluation import reference_outputs
 from limpet.training.evaluation.reference_outputs import Answered
 from limpet.training.progress import SILENT, Progress
@@ -100,7 +99,7 @@ def _answer_again(store: Store, backbone: Backbone, version: VersionRecord) -> _
     known = {
         evaluation.logits_digest
         for evaluation in evaluations.carried(store, version.reference)
-        if evaluation.environment == current_environment(backbone.evaluation_dtype)
+        if evaluation.environment == backbone.environment(backbone.evaluation_dtype)
         and evaluation.base_digest == backbone.record.digest
     }
     if recorded.environment == answered.environment:
@@ -115,7 +114,7 @@ def _ground(
 
     It is the one that the version is held against, if it was made in this environment, else the first that was.
     """
-    here = current_environment(backbone.evaluation_dtype)
+    here = backbone.environment(backbone.evaluation_dtype)
     wanted = (split.digest, task.definition.metric, backbone.record.digest, here)
     known = evaluations.full(store, version.reference, version.reference, split=split.name)[::-1]
     reference = reference_evaluation(store, version.reference, split.digest)

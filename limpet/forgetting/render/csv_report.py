@@ -70,9 +70,8 @@ def _arm(arm: ArmReport, names: list[str], metrics: dict[str, str]) -> Iterator[
     for step, row in enumerate(arm.matrix, start=1):
         for task, score in zip(names, row, strict=True):
             yield "score", metrics[task], step, task, score
-    for step, carried in enumerate(arm.audited, start=1):
-        for task in (name for name, audited in zip(names, carried, strict=False) if audited):
-            yield "audited", metrics[task], step, task, True
+    for step, column in sorted(arm.audited):
+        yield "audited", metrics[names[column]], step + 1, names[column], True
     for key, value in arm.metrics.items():
         yield "metric", key, None, None, value
     for key, (low, high) in arm.intervals.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from limpet.forgetting.metrics.matrix import Row
@@ -46,7 +46,7 @@ def heat_table(
     matrix: Sequence[Row],
     *,
     limits: Sequence[Range],
-    audited: Sequence[Sequence[bool]] = (),
+    audited: Collection[tuple[int, int]] = (),
 ) -> HeatTable:
     """Return the matrix of an arm, an arrow where a score is not what it was when its task was learned.
 
@@ -55,7 +55,7 @@ def heat_table(
         steps: The task that each step learned; a column for each of them in the order of their first.
         matrix: Their scores, one row for each step.
         limits: For each task the scores that are darkest and brightest.
-        audited: Which scores an audit carried forward; empty for none.
+        audited: The rows and columns of the scores that an audit carried forward.
     """
     tasks = tuple(dict.fromkeys(steps))
     learned = [steps.index(task) for task in tasks]
@@ -63,12 +63,14 @@ def heat_table(
     rows = []
     for step, task in enumerate(steps):
         cells = tuple(
-            _marked(_cell([row[column] for row in matrix], step, first, limits=limits[column], digits=digits))
-            if audited and audited[step][column]
-            else _cell([row[column] for row in matrix], step, first, limits=limits[column], digits=digits)
+            _cell([row[column] for row in matrix], step, first, limits=limits[column], digits=digits)
             for column, first in enumerate(learned)
         )
-        rows.append((f"{step + 1} {task}", cells))
+        marked = (
+            replace(cell, text=f"{cell.text}{AUDITED}") if (step, column) in audited else cell
+            for column, cell in enumerate(cells)
+        )
+        rows.append((f"{step + 1} {task}", tuple(marked)))
     return HeatTable(title, tasks, tuple(rows))
 
 
@@ -91,10 +93,6 @@ def ranges(units: Sequence[str], matrices: Iterable[Sequence[Row]]) -> dict[str,
 def scale() -> list[str]:
     """Return the colours from the lowest score to the highest, for a legend."""
     return [viridis(step / _STEPS) for step in range(_STEPS + 1)]
-
-
-def _marked(cell: HeatCell) -> HeatCell:
-    return replace(cell, text=f"{cell.text}{AUDITED}")
 
 
 def _cell(scores: Sequence[float | None], step: int, first: int, *, limits: Range, digits: int) -> HeatCell:

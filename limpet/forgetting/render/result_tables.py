@@ -245,13 +245,13 @@ def before_learning(arms: Iterable[ArmReport]) -> str:
 
 def carried_forward(arms: Iterable[ArmReport]) -> str:
     """Return what is to be said under matrices of which one has scores that an audit carried forward, if any."""
-    audited = any(any(row) for arm in arms for row in arm.audited)
+    audited = any(arm.audited for arm in arms)
     return f"{AUDITED} carried forward: audited, and not evaluated again." if audited else ""
 
 
 def _cell(arm: ArmReport, step: int, column: int) -> str:
     value = arm.matrix[step][column]
-    if arm.audited and arm.audited[step][column]:
+    if (step, column) in arm.audited:
         return f"{number(value)}{AUDITED}"
     first = arm.learned[column]
     learned = arm.matrix[first][column]

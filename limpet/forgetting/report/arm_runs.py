@@ -117,9 +117,10 @@ class ArmRunEvidence:
         return ScoreMatrix.of(self.tasks, scores).rows
 
     @property
-    def audited(self) -> tuple[tuple[bool, ...], ...]:
-        """Which scores of the matrix were carried forward by an audit."""
-        return tuple(tuple(cell is not None and cell.kind == "carried" for cell in row) for row in self.cells)
+    def audited(self) -> frozenset[tuple[int, int]]:
+        """Which scores of the matrix were carried forward by an audit, by row and column."""
+        cells = ((step, task, cell) for step, row in enumerate(self.cells) for task, cell in enumerate(row))
+        return frozenset((step, task) for step, task, cell in cells if cell is not None and cell.kind == "carried")
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:

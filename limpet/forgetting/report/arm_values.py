@@ -148,7 +148,7 @@ class ArmReport:
     progress has fewer rows than columns, and `metrics` are then those of the tasks learned so far. A home that grows
     has a row for each addition, `versions`, and `answering` are those that answer now, each since the step in
     `answering_since`; of a stream they are all.
-    `audited[i][j]` says that the score was not measured then, but carried forward by an audit.
+    `audited` has the rows and columns of the scores that were not measured, but carried forward by an audit.
     `of_home` says that it is a home that grows, and no arm of a stream.
     `answers_kept` says whether each version repeats what it answered at first, whatever took another's place.
     `negative_flip_rate`, `positive_flip_rate` and `mcnemar` have one entry for each earlier task, in task
@@ -184,7 +184,7 @@ class ArmReport:
     answering_since: tuple[int, ...] = ()
     answers_kept: bool | None = None
     of_home: bool = False
-    audited: tuple[tuple[bool, ...], ...] = ()
+    audited: frozenset[tuple[int, int]] = frozenset()
     reason: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -206,8 +206,8 @@ class ArmReport:
     @property
     def audited_now(self) -> tuple[str, ...]:
         """The tasks whose score after the last step was carried forward by an audit."""
-        last = self.audited[-1] if self.audited else ()
-        return tuple(task for task, audited in zip(self.tasks, last, strict=False) if audited)
+        last = len(self.matrix) - 1
+        return tuple(task for column, task in enumerate(self.tasks) if (last, column) in self.audited)
 
     @property
     def not_evaluated(self) -> tuple[str, ...]:
@@ -234,7 +234,9 @@ class ArmReport:
             "seed": self.seed,
             "task_identity": self.task_identity,
             "matrix": [list(row) for row in self.matrix],
-            "audited": [list(row) for row in self.audited],
+            "audited": [
+                [(step, column) in self.audited for column in range(len(row))] for step, row in enumerate(self.matrix)
+            ],
             "metrics": dict(self.metrics),
             "reason": self.reason,
             "intervals": {key: list(interval) for key, interval in self.intervals.items()},

@@ -144,14 +144,9 @@ def _answers(
     backbone: Backbone, method: str, files: Mapping[str, Path], *, inputs: tuple[str, ...], max_length: int
 ) -> Answered:
     with active(backbone, method, files, head=files) as model:
-<<<<<<< HEAD
+        loaded = model.loaded()
         # nothing to do in float32; a base that was cast since it was loaded shall answer, not fail in its head
         model.head.to(getattr(torch, _computed_dtype(backbone)))
-=======
-        loaded = model.loaded()
-        # nothing to do in float32; a base loaded in another dtype shall answer, not fail in its head
-        model.head.to(backbone.model.dtype)
->>>>>>> 3942246 (An addition evaluates the earlier tasks, audits them or leaves them alone; what was audited is told as such)
         encoded = model.encode(backbone.tokenizer, [Example(text) for text in inputs], max_length)
         outcome = run_batches(model, encoded, backbone.device)
         logits = tuple(tuple(model.head.summary(row)) for row in outcome.rows)

@@ -18,6 +18,7 @@ from limpet.forgetting.render.result_tables import matrix_table
 from limpet.forgetting.report.conclusion import conclusion
 from limpet.home import Home
 from limpet.registry.records import evaluations, streams
+from limpet.training.base import backbone as backbones
 from limpet.training.evaluation import reference_outputs
 from limpet.training.learning.settings import TrainingSettings
 from tests.forgetting.monitor.settings import QUICK
@@ -48,7 +49,7 @@ def test_an_audit_answers_no_example_again_and_carries_the_score_forward_marked(
     # it is no evaluation: nothing is held against it, and it proves nothing
     assert evaluations.full(trained.store, "place@1", "place@1") == (learned,)
     arm = trained.report("home").arms[0]
-    assert arm.audited == ((False, False), (True, False))
+    assert arm.audited == {(1, 0)}
     assert arm.matrix[1][0] == arm.matrix[0][0] == learned.score
     assert arm.identical_predictions is None
     assert arm.to_json()["audited"] == [[False, False], [True, False]]
@@ -144,11 +145,9 @@ def test_a_tensor_of_the_base_that_was_corrupted_past_torchs_count_is_found(
 def test_in_another_environment_one_full_evaluation_is_the_ground_of_later_audits(
     trained: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (canary_audit, monitor, reference_outputs):
-        real = module.current_environment
-        monkeypatch.setattr(
-            module, "current_environment", lambda dtype, real=real: replace(real(dtype), torch="99.0")
-        )
+    for module in (backbones, reference_outputs):
+        elsewhere = replace(module.current_environment("float32"), torch="99.0")
+        monkeypatch.setattr(module, "current_environment", lambda *_, there=elsewhere: there)
     first = trained.train("wet", PROBE, monitor="audit")
     assert first.audited == () and last_cell(trained, "place").kind == "full"
     second = trained.train("wet", replace(PROBE, seed=1), monitor="audit")
