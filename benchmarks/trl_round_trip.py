@@ -118,7 +118,7 @@ def _compare(home: Home, base: Path, folder: Path) -> int:
     home.adapter.register("headlines", folder)
     task = home.task.show("headlines")
     texts = [str(one.text) for one in read_split(home.store, task, "evaluation")][:TEXTS]
-    ours = [str(vars(answer)["answer"]) for answer in home.predict("headlines", texts)]
+    ours = [str(vars(answer)["answer"]) for answer in home.predict("headlines", texts, dtype="float32")]
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder).eval()
     wrong = 0
