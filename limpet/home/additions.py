@@ -19,6 +19,7 @@ from limpet.registry import versions
 from limpet.registry.records import alarms, gate_refusals, streams, tasks
 from limpet.registry.records.rows import PRODUCTION
 from limpet.registry.settings import MonitorMode, check_monitor_mode
+from limpet.registry.values import UNREADABLE_ANSWERS
 from limpet.registry.versions import aliases
 from limpet.training.progress import SILENT
 
@@ -240,7 +241,12 @@ def _promote_and_mirror(
         trained,
         version=version,
         promoted=promoted,
-        warnings=(*_cut_warnings(store, version), *_seen_warnings(version), *warnings),
+        warnings=(
+            *_cut_warnings(store, version),
+            *_unreadable_warnings(version),
+            *_seen_warnings(version),
+            *warnings,
+        ),
         replaced=judgement.outcome(promoted is not None or (terms.promote is None and answers)),
         majority_baseline=majority_baseline(store, tasks.of_version(store, version)),
         verdicts=judgement.verdicts,
@@ -291,6 +297,12 @@ def _cut_warnings(store: Store, version: VersionRecord) -> list[str]:
 
     sizes: dict[str, int] = {split.name: split.examples for split in tasks.of_version(store, version).splits}
     return describe(version.metrics.get("cut") or {}, sizes, int(version.config["max_length"]))
+
+
+def _unreadable_warnings(version: VersionRecord) -> list[str]:
+    """Say how many answers its metric could not read: they score 0, whatever was wanted."""
+    unreadable = version.metrics.get(UNREADABLE_ANSWERS)
+    return [f"{unreadable} evaluation answers are no JSON, and score 0"] if unreadable else []
 
 
 def _seen_warnings(version: VersionRecord) -> list[str]:

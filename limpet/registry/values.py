@@ -14,6 +14,7 @@ from limpet.registry.formats.json_values import JsonObject
 
 __all__ = [
     "SERVED_AGREEMENT",
+    "UNREADABLE_ANSWERS",
     "AbilityDraft",
     "AbilityRecord",
     "AliasEvent",
@@ -41,6 +42,8 @@ __all__ = [
 
 SERVED_AGREEMENT = "served_agreement"
 """Among a version's metrics: the share of its evaluation examples whose served answer is the measured one."""
+UNREADABLE_ANSWERS = "unreadable_answers"
+"""Among a version's metrics: how many evaluation answers its metric can't read, such as those that are no JSON."""
 Role = Literal["adapter", "baseline"]
 EvaluationKind = Literal["full", "audit", "elsewhere", "carried"]
 """Of all examples of a task's split, of a sample of them, or of data that are not the version's own task.

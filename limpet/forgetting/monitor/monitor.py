@@ -14,6 +14,7 @@ from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import (
     SERVED_AGREEMENT,
+    UNREADABLE_ANSWERS,
     EvaluationDraft,
     EvaluationKind,
     EvaluationRecord,
@@ -38,6 +39,7 @@ from limpet.training.evaluation.seen_before import seen_before
 from limpet.training.evaluation.served import agreement
 from limpet.training.model.task_model import Answering, active, version_files
 from limpet.training.progress import SILENT, Progress
+from limpet.training.task_types import metric as find_metric
 from limpet.training.task_types import score, task_type
 
 __all__ = [
@@ -379,6 +381,8 @@ def _scores(measured: Sequence[Measured], revision: int) -> JsonObject:
 
     total = score(metric, *pooled(measured))
     scores: JsonObject = {"score": total, metric: total}
+    if (is_readable := find_metric(metric).is_readable) is not None:
+        scores[UNREADABLE_ANSWERS] = sum(not is_readable(answer) for part in measured for answer in part.predictions)
     if len(measured) > 1 and measured[-1].split.since == revision:
         old, new = (score(metric, *pooled(parts)) for parts in (measured[:-1], measured[-1:]))
         scores["scores"] = {"old": old, "new": new, "all": total}

@@ -183,6 +183,7 @@ def _build(store: Store, known: TaskRecord, request: RevisionRequest) -> tuple[T
     content = {**rows.splits, "train": [*rows.splits["train"], *added.train]}
     content["validation"] = [*content["validation"], *added.validation]
     content |= {part: added.evaluation} if added.evaluation else {}
+    kind.check_targets(known.definition.metric, (target for split in content.values() for _, target in split))
     definition = replace(
         known.definition,
         data=spec_of(request.data),

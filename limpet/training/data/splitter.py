@@ -310,6 +310,8 @@ class Splitter:
                 "out: --near-duplicates keep keeps them"
             )
         self._note_cut(definition, places)
+        drawn = (place for name in sorted(places) for place in places[name])
+        notes += self.kind.check_targets(definition.metric, (self.rows[place].target for place in drawn))
         if definition.metric == "accuracy":
             [(commonest, _)] = Counter(self._strata[place] for place in places["train"]).most_common(1)
             targets = [self._strata[place] for place in places["evaluation"]]

@@ -42,6 +42,9 @@ class Metric:
         is_correct: Tells a right prediction from a wrong one; null where the metric knows no right and wrong.
         whole: The score of predictions and targets, where it is no sum over examples; `counts` and `combine` are
             null then, and the score has no interval.
+        is_readable: Tells a text that can be scored from one that scores nothing whatever was wanted, such as one
+        that
+            is no JSON; null where every one can. Targets must be readable.
         unit: What the score is counted in, with its range; only scores of one unit have a mean over tasks.
     """
 
@@ -52,6 +55,7 @@ class Metric:
     is_correct: Callable[[Any, Any], bool] | None = None
     whole: Callable[[Sequence[Any], Sequence[Any]], float] | None = None
     _: KW_ONLY
+    is_readable: Callable[[Any], bool] | None = None
     unit: Unit
 
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> float:

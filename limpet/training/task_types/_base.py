@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -126,6 +126,14 @@ class TaskType(Generic[Plain]):
     def reader(self, cells: Sequence[Any]) -> tuple[Callable[[Any], Any], str]:
         """Return what reads the cells of a column of targets as `read` does, and what had to be found out for it."""
         return self.read, ""
+
+    def check_targets(self, scored_by: str, targets: Iterable[Any]) -> list[str]:
+        """Check that a metric can score these targets, and return what there is to note of them.
+
+        Raises:
+            DataError: A target is none that the metric can score.
+        """
+        return []
 
     def constant(self, targets: Sequence[Any], texts: Sequence[Text]) -> list[Any]:
         """Return the same prediction for all texts: the commonest of the targets."""

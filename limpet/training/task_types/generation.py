@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpet.errors import DataError, UsageError
@@ -18,6 +18,7 @@ from limpet.training.generation.prompts import (
     encode_prompts,
 )
 from limpet.training.generation.turns import asked, form_of_turns, is_turns, read_turns
+from limpet.training.metrics.json_fields import JSON_EXACT, JSON_F1, is_json_object
 from limpet.training.metrics.text import CHRF, EXACT_MATCH, FORMER, NEG_PERPLEXITY, ROUGE_L, TOKEN_F1
 from limpet.training.task_types._answers import AnswerForm
 from limpet.training.task_types._base import TaskType
@@ -33,6 +34,7 @@ __all__ = ["DEFAULT_MAX_NEW_TOKENS", "TASK_TYPE", "Generation"]
 DEFAULT_MAX_NEW_TOKENS = 32
 """How many tokens an answer has at most, where neither the task nor its targets need more."""
 _ENDLESS = 2**31
+_SHOWN = 80  # characters of a target in a message
 _ASKING = ("instruction+input", "instruction", "prompt")
 """Columns that say what is asked for: their texts need no instruction in front."""
 
@@ -42,7 +44,7 @@ class Generation(TaskType[str]):
 
     name = "generation"
     summary = "a text written for each text"
-    metrics = (ROUGE_L, EXACT_MATCH, TOKEN_F1, CHRF, NEG_PERPLEXITY)
+    metrics = (ROUGE_L, EXACT_MATCH, TOKEN_F1, CHRF, JSON_F1, JSON_EXACT, NEG_PERPLEXITY)
     former_metrics = FORMER
     text_columns = (
         "instruction+input",
@@ -102,6 +104,21 @@ class Generation(TaskType[str]):
     def target_lengths(self, tokenizer: PreTrainedTokenizerBase, targets: Sequence[str]) -> list[int]:
         """See `TaskType.target_lengths`; what ends an answer is not counted."""
         return [len(ids) - 1 for ids in encode_answers(tokenizer, targets, 0)]
+
+    def check_targets(self, scored_by: str, targets: Iterable[str]) -> list[str]:
+        """See `TaskType.check_targets`: JSON where the metric reads JSON, and a hint where it might."""
+        is_readable = next((one.is_readable for one in self.metrics if one.name == scored_by), None)
+        if is_readable is None:
+            # the first that is none ends it
+            suggested = scored_by != NEG_PERPLEXITY.name and all(map(is_json_object, targets))
+            return ["every target is a JSON object: --metric json-f1 scores them field by field"] if suggested else []
+        for target in targets:
+            if not is_readable(target):
+                raise DataError(
+                    f"{scored_by} needs targets that are JSON, and one is {target[:_SHOWN]!r}.",
+                    f"correct it, or --metric {self.default_metric}",
+                )
+        return []
 
     def read_text(self, cell: object) -> Text | None:
         """See `TaskType.read_text`; a list of messages is what it asks, without an answer behind it."""

@@ -236,3 +236,17 @@ def test_what_writes_by_the_bases_own_head_is_not_exported_merged(tmp_path: Path
         home.adapter.export(reference, tmp_path / "merged", merged=True)
     assert refused.value.hint == f"limpet adapter export {reference} FOLDER"
     assert not (tmp_path / "merged").exists()
+
+
+def test_answers_that_are_no_json_are_counted_and_told(tmp_path: Path) -> None:
+    home = init(tmp_path / "home", base=str(tiny_base(tmp_path / "llama", "llama")), mlflow="off")
+    rows = [{"text": f"old {at}", "target": json.dumps({"at": at})} for at in range(40)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    data = f"jsonl:{tmp_path / 'rows.jsonl'}"
+    task = home.task.add("fields", data, type="generation", metric="json-f1", max_length=32, max_new_tokens=2)
+    trained = home.train("fields", TrainingSettings(epochs=1))
+    count = task.split("evaluation").examples
+    # the words that a tiny base knows are no JSON
+    assert trained.version.metrics["unreadable_answers"] == count
+    assert f"{count} evaluation answers are no JSON, and score 0" in trained.warnings
+    assert trained.version.metrics["json-f1"] == 0
