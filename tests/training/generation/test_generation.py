@@ -209,10 +209,11 @@ def test_options_belong_to_generation(tmp_path: Path) -> None:
     home = a_home(tmp_path, "llama", prompt="near {text} old")
     definition = home.task.show("headlines").definition
     assert definition.options == {"prompt": "near {text} old", "max_new_tokens": 6}
-    with pytest.raises(UsageError, match="Tasks of type 'classification' have no --prompt"):
-        home.task.add(
-            "x", f"csv:{tmp_path / 'news.csv'}", target_column="headline", text_column="body", prompt="{text}"
-        )
+    for option, text in ("prompt", "{text}"), ("system", "near"), ("chat_template", "{{ messages }}"):
+        named = f"Tasks of type 'classification' have no --{option.replace('_', '-')}"
+        more: dict[str, Any] = {option: text}
+        with pytest.raises(UsageError, match=named):
+            home.task.add("x", f"csv:{tmp_path / 'news.csv'}", target_column="headline", text_column="body", **more)
     with pytest.raises(UsageError, match="--max-new-tokens is 0"):
         home.task.add("y", f"csv:{tmp_path / 'news.csv'}", type="generation", max_new_tokens=0)
 

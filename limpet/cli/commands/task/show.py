@@ -12,11 +12,12 @@ from limpet.cli.commands.task.revisions import show_revisions
 from limpet.cli.invocation.command import Command
 from limpet.cli.invocation.invocation import Invocation, pass_invocation
 from limpet.errors import UsageError
+from limpet.registry.formats.canonical import digest_bytes
 
 if TYPE_CHECKING:
     from limpet.home import Home
     from limpet.registry.formats.json_values import JsonObject
-    from limpet.registry.values import TaskRecord
+    from limpet.registry.values import TaskDefinition, TaskRecord
 
 __all__ = ["show", "show_task"]
 
@@ -89,12 +90,12 @@ def show_task(invocation: Invocation, home: Home, record: TaskRecord) -> None:
             ("task", record.name if record.revision == 1 else record.reference),
             ("type", f"{definition.type}, scored by {definition.metric}"),
             ("majority baseline", output.digits(baseline)),
-            ("data", f"{definition.data}, {definition.text_column} -> {definition.target_column}"),
+            ("data", f"{definition.data}, {_columns(definition)}"),
             ("digest", record.data_digest),
             ("labels", record.labels),
             *((("label order", checks["label_order"]),) if "label_order" in checks else ()),
             ("longest text", _longest_text(definition.max_length, checks)),
-            *((key.replace("_", " "), value) for key, value in definition.options.items()),
+            *((key.replace("_", " "), _option(key, value)) for key, value in definition.options.items()),
             ("split seed", definition.split_seed),
             *((key.replace("_", " "), value) for key, value in _other_checks(checks) if key not in said),
             *(("rows", sentence) for sentence in left_out),
@@ -108,6 +109,17 @@ def show_task(invocation: Invocation, home: Home, record: TaskRecord) -> None:
     if record.labels:
         click.echo()
         _show_labels(record)
+
+
+def _columns(definition: TaskDefinition) -> str:
+    """Return the columns of texts and targets; conversations have both in one."""
+    columns = dict.fromkeys((definition.text_column, definition.target_column))
+    return " -> ".join(columns)
+
+
+def _option(key: str, value: object) -> object:
+    """Return an option of a task; a chat template is a program, and is known by its digest."""
+    return digest_bytes(str(value).encode("utf-8", "surrogatepass")) if key == "chat_template" else value
 
 
 def _other_checks(checks: JsonObject) -> Iterator[tuple[str, object]]:

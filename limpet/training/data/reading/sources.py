@@ -181,8 +181,22 @@ def _source(parts: Mapping[str, _Part], notes: tuple[str, ...], wanted: _Columns
         pools[name] = Pool(part.where, _texts(table.cells, text), table.cells[target])
         notes = (*notes, *table.notes)
         class_names = class_names or table.class_names.get(target, ())
+    if wanted.chats is not None and of_columns(text, target) == "alpaca":
+        notes = (*notes, *_unread(parts))
     form = "columns" if wanted.chats is None or wanted.chats.format == "columns" else of_columns(text, target)
     return Source(text, target, pools, notes, class_names, form, wanted.chats.system if wanted.chats else None)
+
+
+def _unread(parts: Mapping[str, _Part]) -> list[str]:
+    """Say what stands beside Alpaca's three columns and is not learned."""
+    notes = []
+    for name in ("history", "system"):
+        cells = [cell for part in parts.values() if name in part.columns for cell in part.table([name]).cells[name]]
+        if count := sum(cell not in (None, "", []) for cell in cells):
+            notes.append(
+                f"the column {name!r} is not read, which {count} rows fill: write them as messages to learn it"
+            )
+    return notes
 
 
 def _chat_source(

@@ -71,6 +71,13 @@ def test_texts_stay_what_they_were_in_every_form() -> None:
         source_of([{"prompt": "a", "instruction": "b"}], ChatRequest("alpaca"))
 
 
+def test_what_stands_beside_alpacas_columns_is_said() -> None:
+    row = {"instruction": "Count.", "output": "Two.", "history": [["a", "b"]], "system": ""}
+    assert source_of([row]).notes == (
+        "the column 'history' is not read, which 1 rows fill: write them as messages to learn it",
+    )
+
+
 def test_a_column_of_any_name_is_read_where_it_is_named(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps({"dialog": [USER, ANSWER]}) + "\n")
