@@ -105,7 +105,6 @@ def test_a_step_has_its_loss_on_the_assistants_turns_and_on_nothing_else(home: H
     encoded = head.encode(backbone.tokenizer, [Example(asked, "new star")], 64, learning=True)
     words = backbone.tokenizer.convert_ids_to_tokens(encoded.ids[0])
     assert " ".join(words) == "[CLS] the old [UNK] [MASK] wave tide old reef [SEP] [MASK] moon new star [SEP]"
-    ]
     batch = encoded.batch([0])
     targets = batch.pop("targets")
     assert backbone.tokenizer.decode(targets[0]) == "old reef [SEP] new star [SEP]"
