@@ -119,11 +119,11 @@ def limpet_side(model: Path, given: argparse.Namespace) -> dict[str, Any]:
         dtype="bfloat16",
         checkpointing=given.checkpointing,
     )
-    version = timed("train", lambda: home.train("words", settings))
+    version = timed("train", lambda: home.train("words", settings)).version
     trained = peak_bytes()
     backbone = home.backbone()
     timed("digest check", backbone.check_unchanged)
-    timed("evaluate", lambda: home.evaluate("words@1"))
+    timed("evaluate", lambda: home.evaluate(["words@1"]))
     timed("predict", lambda: home.predict("words@1", ["w1 w2 w3 w4"]))
     return {
         "loaded": loaded,
