@@ -12,6 +12,7 @@ from limpet.home.public import public_function
 from limpet.registry.records import bases
 from limpet.registry.settings import DEFAULT_BASE, SETTINGS_FILE, load_settings
 from limpet.registry.store import HOME_FOLDER, adopt_store, check_free, find_home, new_store, open_store
+from limpet.training.base.holding.recipes import with_recipe
 
 if TYPE_CHECKING:
     from limpet.training.progress import Progress
@@ -22,10 +23,13 @@ __all__ = ["HomeSettings", "init", "open_home"]
 class HomeSettings(TypedDict, total=False):
     """The settings of a home, over the environment and `limpet.toml`; null is as good as left out.
 
-    `base` is a base SPEC, `db` a database URL, `blobs` an fsspec URL, `mlflow` a tracking URI or `off`.
+    `base` is a base SPEC, `dtype` what its weights are held in (`auto`: as its files are), `quantize` is `nf4` or
+    `int8`, `db` a database URL, `blobs` an fsspec URL, `mlflow` a tracking URI or `off`.
     """
 
     base: str | None
+    dtype: str | None
+    quantize: str | None
     db: str | None
     blobs: str | None
     mlflow: str | None
@@ -56,6 +60,10 @@ def init(
             another home's; or the blob store is not empty or another home's.
     """
     folder = Path(path) if path else Path.cwd() / HOME_FOLDER
+    held = {"dtype": settings.pop("dtype", None), "quantize": settings.pop("quantize", None)}
+    if any(held.values()):
+        named = settings.get("base") or load_settings(folder).base or DEFAULT_BASE
+        settings = {**settings, "base": with_recipe(named, **held)}
     loaded = load_settings(folder, **settings)
     if adopt and not any(value is not None for value in settings.values()) and (folder / SETTINGS_FILE).is_file():
         return Home(adopt_store(folder))

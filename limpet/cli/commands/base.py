@@ -22,8 +22,10 @@ def command() -> None:
 
 @command.command()
 @click.argument("spec")
+@click.option("--dtype", metavar="T", help="Hold its weights in float32, bfloat16 or float16. [auto: as stored]")
+@click.option("--quantize", metavar="Q", help="Hold its weights in nf4 or int8: a base of its own.")
 @pass_invocation
-def add(invocation: Invocation, spec: str) -> None:
+def add(invocation: Invocation, spec: str, *, dtype: str | None, quantize: str | None) -> None:
     """Fetch a base, fingerprint it and keep the fingerprint.
 
     SPEC is sample:NAME, a hub id with optional @revision, a folder or a .gguf file.
@@ -31,7 +33,7 @@ def add(invocation: Invocation, spec: str) -> None:
     home = invocation.open()
     with invocation.progress() as progress:
         progress.note(f"fetching and fingerprinting {spec}")
-        record = home.base.add(spec, progress)
+        record = home.base.add(spec, progress, dtype=dtype, quantize=quantize)
     _show(invocation, record)
 
 

@@ -24,13 +24,23 @@ __all__ = ["command"]
 @click.option(
     "--base", metavar="SPEC", help="The base: sample:NAME, a hub id, a folder, a .gguf file. [sample:minilm]"
 )
+@click.option("--dtype", metavar="T", help="Hold its weights in float32, bfloat16 or float16. [auto: as stored]")
+@click.option("--quantize", metavar="Q", help="Hold its weights in nf4 or int8: a base of its own.")
 @click.option("--db", metavar="URL", help="The database. [SQLite in the home]")
 @click.option("--blobs", metavar="URL", help="Where files are kept. [a folder in the home]")
 @click.option("--mlflow", metavar="URI", help="The tracking server, or off. [SQLite in the home]")
 @click.option("--adopt", is_flag=True, help="Make a blob store this home's own that is not empty or is another's.")
 @pass_invocation
 def command(
-    invocation: Invocation, base: str | None, db: str | None, *, blobs: str | None, mlflow: str | None, adopt: bool
+    invocation: Invocation,
+    base: str | None,
+    db: str | None,
+    *,
+    dtype: str | None,
+    quantize: str | None,
+    blobs: str | None,
+    mlflow: str | None,
+    adopt: bool,
 ) -> None:
     """Make a home, the place where limpet keeps its registry.
 
@@ -45,7 +55,17 @@ def command(
     with invocation.progress() as progress:
         if base is not None:
             progress.note(f"fetching and fingerprinting {base}")
-        home = init(folder, base=base, db=db, blobs=blobs, mlflow=mlflow, adopt=adopt, progress=progress)
+        home = init(
+            folder,
+            base=base,
+            dtype=dtype,
+            quantize=quantize,
+            db=db,
+            blobs=blobs,
+            mlflow=mlflow,
+            adopt=adopt,
+            progress=progress,
+        )
     settings = home.store.settings
     record, size = _base(home)
     if invocation.json:

@@ -12,6 +12,7 @@ from limpet.first_few import first_few
 from limpet.registry.exchange.bundle_format import LARGEST_JSON, Index
 from limpet.registry.exchange.document_schemas import (
     BASE,
+    BASE_HELD,
     DEFINITION,
     MANIFEST,
     MANIFEST_SINCE_0004,
@@ -76,11 +77,12 @@ def is_reserved(name: str) -> bool:
 
 @dataclass(frozen=True)
 class BundledBase:
-    """The base that a bundle's version was trained on: what to call it, and its fingerprint."""
+    """The base that a bundle's version was trained on: what to call it, its fingerprint, and how it is held."""
 
     name: str
     kind: str
     digest: str
+    held: str | None = None
 
 
 @dataclass(frozen=True)
@@ -218,8 +220,8 @@ def _check_split_names(names: Sequence[str], revision: int) -> None:
 
 
 def _base(document: JsonValue) -> BundledBase:
-    content = _checked(BASE_FILE, document, BASE)
-    return BundledBase(content["name"], content["kind"], content["digest"])
+    content = _checked(BASE_FILE, document, BASE, optional=BASE_HELD)
+    return BundledBase(content["name"], content["kind"], content["digest"], content.get("held"))
 
 
 def _check_adapter(names: set[str], method: str, copies: Mapping[str, Path]) -> None:

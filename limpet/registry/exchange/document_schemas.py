@@ -14,6 +14,7 @@ from limpet.registry.versions.costs import COSTS, LATENCY
 
 __all__ = [
     "BASE",
+    "BASE_HELD",
     "DEFINITION",
     "MANIFEST",
     "MANIFEST_SINCE_0004",
@@ -213,6 +214,12 @@ BASE: dict[str, Check] = {
     **dict.fromkeys(("architecture", "family"), _TEXT_FIELD),
     **dict.fromkeys(("hidden_size", "parameters", "size"), _COUNT_FIELD),
 }
+
+
+BASE_HELD: dict[str, Check] = {
+    "held": (lambda value: value in ("nf4", "int8", "float32", "bfloat16", "float16"), "a way to hold a base"),
+}
+"""What the document of a base has that is held otherwise than its files are."""
 
 
 def wrong_fields(

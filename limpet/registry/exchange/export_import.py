@@ -225,7 +225,8 @@ def _portable(base: BaseRecord) -> dict[str, Any]:
     """Say what a base is, without a word about this machine."""
     kind = base.location["kind"]
     # a folder's name is a path; its last part tells people what it was
-    name = base.name if kind in ("sample", "hub") else PurePath(base.name.partition("@")[0]).name
+    spec = base.name.removesuffix(f"#{_held(base)}")
+    name = spec if kind in ("sample", "hub") else PurePath(spec.partition("@")[0]).name
     facts = ("weights_digest", "config_digest", "tokenizer_digest", "architecture", "family", "hidden_size")
     return {
         "schema": 1,
@@ -234,7 +235,15 @@ def _portable(base: BaseRecord) -> dict[str, Any]:
         "revision": base.location.get("revision"),
         "digest": base.digest,
         **{fact: getattr(base, fact) for fact in (*facts, "parameters", "size")},
+        **({"held": held} if (held := _held(base)) else {}),
     }
+
+
+def _held(base: BaseRecord) -> str | None:
+    """Return the word that says how a base is held, where that is not as its files are: `nf4`, or a dtype."""
+    recipe = base.location.get("recipe") or {}
+    word: str | None = recipe.get("quantize") or recipe.get("dtype")
+    return word
 
 
 @contextmanager
@@ -256,7 +265,8 @@ def _check_base(store: Store, bundled: BundledVersion) -> None:
     if any(base.digest == bundled.base.digest for base in bases.list_all(store)):
         return
     name = bundled.base.name
-    spec = name if bundled.base.kind in ("sample", "hub") else f"PATH, where PATH is a copy of {name!r}"
+    is_path, held = bundled.base.kind not in ("sample", "hub"), f"#{bundled.base.held}" if bundled.base.held else ""
+    spec = f"PATH{held}, where PATH is a copy of {name!r}" if is_path else f"{name}{held}"
     raise NotFoundError(
         f"The bundle's version was trained on the base {name!r} ({bundled.base.digest}), which this home does not "
         "know.",

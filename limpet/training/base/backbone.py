@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,10 +18,12 @@ from limpet.training.base import locate
 from limpet.training.base.base_checks import absent_pooler, check_nothing_missing
 from limpet.training.base.environment import current_environment
 from limpet.training.base.frozen_layers import LowerStates
-from limpet.training.base.held_weights import hold_as_stored
+from limpet.training.base.holding.quantised import hold_quantised, quantization_config
+from limpet.training.base.holding.recipes import check_library, recipe_of
+from limpet.training.base.holding.short_weights import hold_as_stored
 from limpet.training.base.lm_head import LanguageHead, split_head
 from limpet.training.base.precision import check_dtype, resolve_dtype
-from limpet.training.base.pretrained import load_pretrained, load_tokenizer, stored_dtype
+from limpet.training.base.pretrained import Pretrained, load_pretrained, load_tokenizer, stored_dtype
 from limpet.training.base.tensor_digests import Untouched, digests_of, module_tensors
 
 if TYPE_CHECKING:
@@ -34,7 +37,8 @@ class Backbone:
     """A base with its transformers model (evaluation mode, no gradients) and tokenizer.
 
     Weights are held in `held_dtype`, that of the base's files where all are of one: see
-    `limpet.training.base.held_weights`. `served_dtype` is what products of answers that go out are computed in.
+    `limpet.training.base.holding.short_weights`. `served_dtype` is what products of answers that go out are computed
+    in.
 
     `loaded` has the digest of every parameter and buffer as they were loaded, and `untouched` sees which of them were
     written to since they were last found to be so. `lm_head` is the base's own
@@ -139,11 +143,8 @@ def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "aut
     folder = locate.check(store, record)
     # on CPU, torch's fused attention is slower than plain products at small head sizes
     attention = "sdpa" if torch.cuda.is_available() else "eager"
-    dtype = stored_dtype(folder)
-    loaded = load_pretrained(folder, record.family, dtype=getattr(torch, dtype), attn_implementation=attention)
-    check_nothing_missing(loaded, record.name)
-    if not hold_as_stored(loaded.model.eval()):
-        dtype = "float32"
+    check_library(record)
+    loaded, dtype = _load_held(folder, record, attn_implementation=attention)
     pooler = absent_pooler(loaded.missing)
     with torch.no_grad():
         # nothing of a base is drawn at random, not even what nobody reads
@@ -172,6 +173,21 @@ def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "aut
         held_dtype=dtype,
         pooled=not pooler,
     )
+
+
+def _load_held(folder: Path, record: BaseRecord, **options: object) -> tuple[Pretrained, str]:
+    """Load a base as it is to be held; return it with the dtype of the weights that are not quantised."""
+    recipe = recipe_of(record) or {}
+    dtype = str(recipe.get("dtype", stored_dtype(folder)))
+    quantize = recipe.get("quantize")
+    if quantize is not None:
+        # what is not quantised, such as norms and embeddings, is held as is usual beside few bits
+        dtype, options = "bfloat16", {**options, "quantization_config": quantization_config(str(quantize))}
+    loaded = load_pretrained(folder, record.family, dtype=getattr(torch, dtype), **options)
+    check_nothing_missing(loaded, record.name)
+    if quantize is not None:
+        hold_quantised(loaded.model)
+    return loaded, dtype if hold_as_stored(loaded.model.eval()) else "float32"
 
 
 def _served_dtype(record: BaseRecord, held: str) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from limpet.training.base.held_weights import in_dtype_of
+from limpet.training.base.holding.short_weights import in_dtype_of
 from limpet.training.base.pretrained import Pretrained
 
 if TYPE_CHECKING:

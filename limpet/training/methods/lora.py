@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from limpet.errors import UsageError
+from limpet.training.base.holding.quantised import QuantisedLinear
 from limpet.training.methods._low_rank import fast_layers
 from limpet.training.methods._peft import ThroughPeft, attach, linear_targets
 from limpet.training.methods._protocol import ALL_HEADED, Capabilities
@@ -63,6 +65,8 @@ class Lora(ThroughPeft):
     def resolve(self, backbone: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return rank, alpha and the targets by name; see `Method.resolve`."""
         config = asdict(read_settings(self.name, LoraSettings, settings))
+        if config["dora"] and any(isinstance(layer, QuantisedLinear) for layer in backbone.modules()):
+            raise UsageError("DoRA reads the base's own weights, which are quantised.", "--set dora=false")
         targets, excluded = linear_targets(backbone, config.pop("target_modules"))
         return config | {"target_modules": targets, "exclude_modules": excluded}
 

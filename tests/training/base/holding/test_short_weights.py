@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from limpet.training.base.held_weights import hold_as_stored
+from limpet.training.base.holding.short_weights import hold_as_stored
 from limpet.training.base.precision import autocast
 from limpet.training.base.pretrained import load_pretrained
 from tests import tiny

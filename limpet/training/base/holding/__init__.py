@@ -1,0 +1,1 @@
+"""How a base is held in memory: in the dtype of its files, in another, or in few bits."""

@@ -1,0 +1,180 @@
+"""A base in few bits: a base of its own, the same after every use, and read alike by every method it is for."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from limpet.errors import IntegrityError, NotFoundError, UsageError
+from limpet.home import Home, init
+from limpet.registry.records import bases
+from limpet.registry.values import BaseRecord
+from limpet.training import methods
+from limpet.training.base import locate
+from limpet.training.base.holding.quantised import QuantisedLinear
+from limpet.training.base.holding.recipes import check_library, split_spec, with_recipe
+from tests import tiny
+from tests.training.learning.test_learn import QUICK
+
+WORDS = ("nf4", "int8")
+IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.enliven(tiny.tiny_base(tmp_path_factory.mktemp("quantised") / "base", "llama"))
+
+
+@pytest.fixture(scope="module", params=WORDS)
+def home(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = init(tmp_path_factory.mktemp("home") / "h", base=str(folder), quantize=request.param, mlflow="off")
+    home.task.add("place", f"csv:{tiny.tiny_csv(home.path.parent / 'place.csv', rows=45)}", max_length=16)
+    return home
+
+
+def layers(model: nn.Module) -> list[QuantisedLinear]:
+    return [layer for layer in model.modules() if isinstance(layer, QuantisedLinear)]
+
+
+def written_out(model: nn.Module) -> nn.Module:
+    """The same model with every weight as it is written out."""
+    plain = copy.deepcopy(model)
+    for name, layer in list(plain.named_modules()):
+        if isinstance(layer, QuantisedLinear):
+            linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+            linear.weight = nn.Parameter(layer.written_out(torch.float32), requires_grad=False)
+            owner, _, attribute = name.rpartition(".")
+            setattr(plain.get_submodule(owner), attribute, linear)
+    return plain
+
+
+def test_a_quantised_base_is_a_base_of_its_own_whose_files_are_the_same(home: Home, folder: Path) -> None:
+    record = home.base.show()
+    whole = locate.describe(locate.resolve(str(folder)))
+    assert record.digest != whole.digest
+    assert (record.weights_digest, record.config_digest) == (whole.weights_digest, whole.config_digest)
+    assert str(record.location["recipe"]["library"]).startswith("bitsandbytes ")
+    assert home.base.verify() == record
+    assert len(layers(home.backbone().model)) == 14
+
+
+def test_what_is_written_out_is_near_to_what_was_stored(home: Home, folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    stored = load_file(folder / "model.safetensors")["model.layers.0.self_attn.q_proj.weight"]
+    near = home.backbone().model.get_submodule("layers.0.self_attn.q_proj").written_out(torch.float32)
+    error = float((near - stored).norm() / stored.norm())
+    assert error < (0.25 if home.base.show().name.endswith("nf4") else 0.02)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name in methods.names() if methods.get(name).capabilities.quantised_base)
+)
+def test_a_method_answers_as_on_the_weights_that_are_written_out(home: Home, name: str) -> None:
+    method = methods.get(name)
+    if isinstance(method, methods.TrainingFree):
+        return
+    backbone = home.backbone()
+    outputs = []
+    for model in (copy.deepcopy(backbone.model), written_out(backbone.model)):
+        torch.manual_seed(0)
+        module = method.attach(model, method.resolve(model, {}))
+        generator = torch.Generator().manual_seed(1)
+        for _, parameter in sorted(module.named_parameters()):
+            if parameter.requires_grad:
+                parameter.data.normal_(std=0.1, generator=generator)
+        module.eval()
+        outputs.append(module(input_ids=IDS, attention_mask=torch.ones_like(IDS)).last_hidden_state)
+        outputs[-1].square().sum().backward() if outputs[-1].requires_grad else None
+    assert torch.allclose(outputs[0], outputs[1], atol=1e-5 * float(outputs[1].abs().max()))
+
+
+def test_it_is_trained_on_evaluated_and_the_same_afterwards(home: Home) -> None:
+    version = home.train("place", replace(QUICK, epochs=1, checkpointing=True), monitor=False).version
+    assert version.base_digest == home.base.show().digest
+    home.backbone().check_unchanged()
+    layer = layers(home.backbone().model)[3]
+    name = next(iter(dict(layer.named_buffers())))
+    kept = layer.get_buffer(name).clone()
+    with torch.no_grad():
+        layer.get_buffer(name).view(-1)[0] += 1
+        with pytest.raises(IntegrityError, match="was changed in memory"):
+            home.backbone().check_unchanged()
+        layer.get_buffer(name).copy_(kept)
+    home.backbone().check_unchanged()
+
+
+@pytest.mark.parametrize("method", ["full", "partial", "peft:hra"])
+def test_methods_that_read_or_train_the_bases_weights_are_refused(home: Home, method: str) -> None:
+    with pytest.raises(UsageError, match="which are quantised"):
+        home.train("place", replace(QUICK, method=method), monitor=False)
+
+
+def test_dora_is_refused(home: Home) -> None:
+    with pytest.raises(UsageError, match="DoRA reads"):
+        home.train("place", replace(QUICK, method_settings={"dora": True}), monitor=False)
+
+
+def test_an_adapter_answers_on_no_other_base_than_its_own(home: Home, folder: Path, tmp_path: Path) -> None:
+    version = home.train("place", replace(QUICK, epochs=1), monitor=False).version
+    bundle = tmp_path / "place.tar"
+    home.adapter.export(version.reference, bundle)
+    plain = init(tmp_path / "plain", base=str(folder), mlflow="off")
+    with pytest.raises(NotFoundError) as caught:
+        plain.adapter.import_bundle(bundle)
+    word = home.base.show().name.rpartition("#")[2]
+    assert caught.value.hint == f"limpet base add PATH#{word}, where PATH is a copy of 'base'"
+
+
+def test_another_version_of_the_library_makes_another_base(home: Home) -> None:
+    record = home.base.show()
+    recipe = {**record.location["recipe"], "library": "bitsandbytes 0.1.0"}
+    other = BaseRecord(**{**vars(record), "location": {**record.location, "recipe": recipe}})
+    with pytest.raises(IntegrityError) as caught:
+        check_library(other)
+    assert caught.value.hint == "pip install bitsandbytes==0.1.0"
+
+
+def test_a_dtype_that_the_files_are_not_in_makes_a_base_of_its_own_too(folder: Path, tmp_path: Path) -> None:
+    home = init(tmp_path / "home", base=str(folder), dtype="bfloat16", mlflow="off")
+    own, whole = home.base.show(), locate.describe(locate.resolve(str(folder)))
+    assert own.name == f"{folder}#bfloat16" and own.digest != whole.digest
+    assert home.backbone().held_dtype == "bfloat16"
+    assert {p.dtype for p in home.backbone().model.parameters()} == {torch.bfloat16}
+    assert locate.describe(locate.resolve(f"{folder}#float32")).digest == whole.digest
+    assert bases.get(home.store, own.digest) == own
+
+
+@pytest.mark.parametrize(
+    ("spec", "dtype", "quantize", "said"),
+    [
+        ("base", "float8", None, "can't be held in 'float8'"),
+        ("base", None, "q4", "can't be quantised to 'q4'"),
+        ("base", "bfloat16", "nf4", "bfloat16 and nf4 are two"),
+        ("base#nf4", None, "int8", "int8 and nf4 are two"),
+    ],
+)
+def test_a_base_is_held_in_one_way_that_there_is(spec: str, dtype: str, quantize: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        with_recipe(spec, dtype, quantize)
+
+
+def test_a_spec_says_how_a_base_is_held() -> None:
+    assert with_recipe("sample:minilm", "auto", None) == "sample:minilm"
+    assert with_recipe("sample:minilm#nf4", None, "nf4") == with_recipe("sample:minilm", None, "nf4")
+    assert split_spec("folder#1") == ("folder#1", None)
+    assert split_spec("org/name@main#int8") == ("org/name@main", "int8")
+
+
+@pytest.mark.slow
+def test_the_library_says_nothing_on_stderr() -> None:
+    code = "from limpet.training.methods import lora; from peft import LoraConfig; import peft.tuners.lora"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "gemm_4bit" not in done.stderr
