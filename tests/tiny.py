@@ -61,13 +61,22 @@ _HEADS = {
 }
 
 
-def tiny_base(folder: Path, kind: str = "bert", *, seed: int = 0, hidden: int = 32, shard_size: str = "5GB") -> Path:
-    """Save a random two-layer model of one of `KINDS` and a tokenizer of whole words."""
+def tiny_base(
+    folder: Path,
+    kind: str = "bert",
+    *,
+    seed: int = 0,
+    hidden: int = 32,
+    shard_size: str = "5GB",
+    positions: int | None = None,
+) -> Path:
+    """Save a random two-layer model of one of `KINDS` and a tokenizer of whole words; most have 64 positions."""
     import torch
     import transformers
 
     torch.manual_seed(seed)
-    config = getattr(transformers, f"{_NAMES[kind]}Config")(**_sizes(kind, hidden))
+    sizes = _sizes(kind, hidden) | ({"max_position_embeddings": positions} if positions else {})
+    config = getattr(transformers, f"{_NAMES[kind]}Config")(**sizes)
     model: transformers.PreTrainedModel = getattr(transformers, f"{_NAMES[kind]}{_HEADS.get(kind, 'Model')}")(config)
     model.save_pretrained(folder, max_shard_size=shard_size)
     _save_tokenizer(folder, framed=kind in _FRAMED)

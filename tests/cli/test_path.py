@@ -63,6 +63,7 @@ def test_from_an_empty_folder_to_the_gate(new: Limpet, base_folder: Path, tmp_pa
         "device",
         "dtype",
         "threads",
+        "activations",
     }
 
     new.ok("adapter", "promote", "place@1", "production", "--expect", "none", "--reason", "the first")

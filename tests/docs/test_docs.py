@@ -86,6 +86,12 @@ def commands(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def roomy_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base with positions for all that the pages' tasks read of a text."""
+    return tiny_base(tmp_path_factory.mktemp("roomy") / "tiny-bert", positions=256)
+
+
 @pytest.fixture
 def shell(commands: Path, base_folder: Path, tmp_path: Path) -> Shell:
     """A new folder with the tutorial's files in it; the home's base is a tiny one, and it has no mirror."""
@@ -134,7 +140,8 @@ def follow(page: Path, shell: Shell, instead: Mapping[str, str] | None = None) -
             assert shape(said) == shape(step.printed), step.line
 
 
-def test_the_tutorial_does_what_it_says(shell: Shell) -> None:
+def test_the_tutorial_does_what_it_says(shell: Shell, roomy_base: Path) -> None:
+    shell.environment["LIMPET_BASE"] = str(roomy_base)
     follow(TUTORIAL, shell)
     assert "identical_predictions" in (shell.folder / "report.html").read_text(encoding="utf-8")
 

@@ -98,7 +98,7 @@ def _inner_name(backbone: Backbone) -> str:
 
     classes = AutoModelForSeq2SeqLM if backbone.record.family == "encoder-decoder" else AutoModelForCausalLM
     with torch.device("meta"):
-        whole = classes.from_config(backbone.model.config)
+        whole = classes.from_config(backbone.model.config, trust_remote_code=False)
     name = str(backbone.model.base_model_prefix)
     # T5's has the backbone's parts themselves
     return f"{name}." if name and hasattr(whole, name) else ""

@@ -246,11 +246,11 @@ def compare(
         encoded = model.encode(beside.tokenizer, examples, length)
         return list(predict_split(attached, encoded, bypass_cache=True).predictions)
 
-    with active(backbone, "lora", files, head=files) as model:
-        ours = answers(backbone, "lora", model)
+    with active(backbone, methods.DEFAULT, files, head=files) as model:
+        ours = answers(backbone, methods.DEFAULT, model)
     whole = _whole(made, backbone)
     head = bound_head(whole, files)
-    theirs = answers(whole, "full", TaskModel(whole.model, head, frozenset()).eval())
+    theirs = answers(whole, methods.WHOLE_COPY, TaskModel(whole.model, head, frozenset()).eval())
     if task.definition.type == "regression":
         apart = [abs(float(one) - float(other)) for one, other in zip(ours, theirs, strict=True)]
         return {"examples": len(ours), "largest_difference": max(apart)}

@@ -16,7 +16,6 @@ from torch.nn.functional import log_softmax
 
 from limpet.training.base.lm_head import LanguageHead, inner_model
 from limpet.training.batching.batches import collate, on_device
-from limpet.training.generation.written_rows import is_plain
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
@@ -77,6 +76,8 @@ class Continuations:
             ids = torch.tensor([self._beginning or [0]], device=self._model.device)
             mask = torch.ones_like(ids)
             self._cache = self._module(input_ids=ids, attention_mask=mask, use_cache=True).past_key_values
+            from limpet.training.generation.written_rows import is_plain
+
             self._reuse = is_plain(self._cache)
             if self._reuse:
                 self._virtual = self._cache.get_seq_length() - ids.shape[1]

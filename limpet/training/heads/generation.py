@@ -18,7 +18,6 @@ from limpet.training.batching.encoded import Encoded, Field, plan_tokens
 from limpet.training.batching.examples import Conversation, Example, flat_text
 from limpet.training.batching.inference import Outcome, in_batches
 from limpet.training.generation import chat_templates
-from limpet.training.generation.greedy_decoding import greedy
 from limpet.training.generation.learned_turns import Lesson, lesson
 from limpet.training.generation.prompts import (
     Endings,
@@ -30,7 +29,6 @@ from limpet.training.generation.prompts import (
     render_prompt,
     shorten,
 )
-from limpet.training.generation.written_rows import tokens_at_once
 from limpet.training.heads.base import Head, HeadConfig
 from limpet.training.heads.protocols import Batch
 from limpet.training.metrics.text import NEG_PERPLEXITY
@@ -133,7 +131,9 @@ class GenerationHead(Head):
         Raises:
             UsageError: The base has no such head, or no token that ends a text.
         """
+        # transformers comes with it, and what answers without writing does without
         from limpet.training.base.backbone import positions
+        from limpet.training.generation.written_rows import tokens_at_once
 
         config = backbone.model.config
         start = config.decoder_start_token_id if config.is_encoder_decoder else None
@@ -270,6 +270,9 @@ class GenerationHead(Head):
 
         Where targets are scored: their log-likelihood and how many tokens they have.
         """
+        # transformers comes with it, and what answers without writing does without
+        from limpet.training.generation.greedy_decoding import greedy
+
         if "targets" in batch:
             return self._likelihoods(model, batch)
         bound = self._bound
@@ -286,6 +289,9 @@ class GenerationHead(Head):
 
     def first_pass(self, model: nn.Module, batch: Batch) -> None:
         """See `AnsweringHead.first_pass`: answers of two models may differ in length."""
+        # transformers comes with it, and what answers without writing does without
+        from limpet.training.generation.greedy_decoding import greedy
+
         if "targets" in batch:
             self.answer(model, batch)
             return

@@ -37,6 +37,7 @@ __all__ = [
     "NON_GENERATIVE",
     "NO_ADAPTER",
     "TABLE",
+    "WHOLE_COPY",
     "Capabilities",
     "Method",
     "Setting",
@@ -61,6 +62,8 @@ TABLE = Path(__file__).with_name("works.json")
 
 DEFAULT = "lora"
 """The method of a training that asks for none."""
+WHOLE_COPY = "full"
+"""The method whose files are a whole copy of the base."""
 NO_ADAPTER = "probe"
 """What records call the method that leaves the base as it is: a head alone, or a linear probe."""
 

@@ -14,7 +14,6 @@ from torch import nn
 from limpet.errors import IntegrityError, UsageError
 from limpet.registry.formats.adapter_files import PEFT_FILES
 from limpet.registry.formats.peft_allowed_fields import what_loading_uses
-from limpet.training.base.holding import quiet_bitsandbytes as _  # noqa: F401 (before peft imports it)
 from limpet.training.methods._detach import remember
 from limpet.training.methods._peft_fields import field_problems
 from limpet.training.methods._settings import OwnSettings

@@ -227,7 +227,7 @@ def test_the_json_has_every_run_and_null_for_what_is_not_known() -> None:
     first = content["methods"][0]
     assert first.keys() == {"method", "score", "interval", "cost", "against_full", "runs", "reason"}
     assert (first["reason"], first["cost"]["latency_ratio"], first["runs"][1]["seed"]) == (None, None, 1)
-    assert content["environments"] == [vars(ENVIRONMENT)]
+    assert content["environments"] == [ENVIRONMENT.content()]
 
 
 def test_the_page_needs_nothing_beside_it_and_escapes_what_users_wrote() -> None:

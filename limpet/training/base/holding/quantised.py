@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from limpet.training.base.holding.quiet_bitsandbytes import bitsandbytes
+from limpet.training.base.holding.library import bitsandbytes
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel

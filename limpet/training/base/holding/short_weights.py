@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.pytorch_utils import Conv1D
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,7 +33,12 @@ class HeldLinear(nn.Linear):
         return functional.linear(input, in_dtype_of(input, self.weight), _in_dtype_of(input, self.bias))
 
 
-class _HeldConv1D(Conv1D):  # type: ignore[misc]  # transformers does not say what it is
+class _Transposed:
+    """A linear layer whose weight is stored (in, out), as GPT-2 has it."""
+
+    weight: Tensor
+    bias: Tensor
+
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = in_dtype_of(x, self.weight), in_dtype_of(x, self.bias)
         return functional.linear(x, weight.t(), bias)
@@ -58,14 +62,16 @@ class _HeldLayerNorm(nn.LayerNorm):
 _HELD: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: HeldLinear,
     nn.LayerNorm: _HeldLayerNorm,
-    Conv1D: _HeldConv1D,
 }
 
 
 def _held_class(kind: type[nn.Module]) -> type[nn.Module]:
     """Return the class that computes as `kind` does, of weights that may be shorter than what passes through it."""
-    if kind not in _HELD and issubclass(kind, nn.Embedding):
-        _HELD[kind] = type(f"Held{kind.__name__}", (_Lengthened, kind), {})
+    from transformers.pytorch_utils import Conv1D
+
+    for found, own in ((nn.Embedding, _Lengthened), (Conv1D, _Transposed)):
+        if kind not in _HELD and issubclass(kind, found):
+            _HELD[kind] = type(f"Held{kind.__name__}", (own, kind), {})
     return _HELD.get(kind, kind)
 
 

@@ -124,7 +124,7 @@ def test_dora_is_refused(home: Home) -> None:
 
 def test_an_adapter_answers_on_no_other_base_than_its_own(home: Home, folder: Path, tmp_path: Path) -> None:
     version = home.train("place", replace(QUICK, epochs=1), monitor=False).version
-    bundle = tmp_path / "place.tar"
+    bundle = tmp_path / "place.limpet"
     home.adapter.export(version.reference, bundle)
     plain = init(tmp_path / "plain", base=str(folder), mlflow="off")
     with pytest.raises(NotFoundError) as caught:

@@ -1,17 +1,13 @@
-"""bitsandbytes, without what it says to everybody who imports it."""
+"""bitsandbytes, where it is installed."""
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 from types import ModuleType
 
 from limpet.errors import UnavailableError
 
 __all__ = ["bitsandbytes"]
-
-# peft imports it too where it is installed, and it tells everybody of optional kernels that it did not find
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 @cache
