@@ -29,10 +29,20 @@ if TYPE_CHECKING:
     from limpet.registry.store import Store
     from limpet.registry.values import VersionRecord
     from limpet.training.adoption.source import Source
+    from limpet.training.learning.ranks.launched import Launched
     from limpet.training.learning.settings import TrainingSettings
     from limpet.training.progress import Progress
 
-__all__ = ["Beginning", "AdditionTerms", "import_bundle", "mirror", "monitor_mode", "register_adopted", "train"]
+__all__ = [
+    "AdditionTerms",
+    "Beginning",
+    "follow",
+    "import_bundle",
+    "mirror",
+    "monitor_mode",
+    "register_adopted",
+    "train",
+]
 
 
 @dataclass(frozen=True)
@@ -85,10 +95,14 @@ def monitor_mode(context: HomeContext, asked: bool | str | None) -> MonitorMode:
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where training begins: at the tensors of a version, or at the newest checkpoint of an interrupted run."""
+    """Where training begins: at the tensors of a version, or at the newest checkpoint of an interrupted run.
+
+    It begins in so many `processes`; null for those that a launcher has started, and else for this one.
+    """
 
     version: str | None = None
     resume: bool = False
+    processes: int | None = None
 
 
 def train(
@@ -106,6 +120,7 @@ def train(
         from limpet.training import methods
         from limpet.training.data.stored_splits import read_once
         from limpet.training.learning.learn import learn
+        from limpet.training.learning.ranks.company import company
         from limpet.training.learning.runs.run_folder import Start, discard
         from limpet.training.learning.settings import TrainingSettings
         from limpet.training.learning.training_run import TrainingRun
@@ -119,24 +134,55 @@ def train(
         _check_beginning(context, task, start.version)
     if start.resume:
         settings, interrupted = _resumed(context, task, settings, progress=progress)
-        start = interrupted or start
-    backbone = context.backbone(progress)
-    check_growth(context.store, backbone)
-    parent = Start.from_version(context.store, backbone, start.version) if start.version else None
+        start = start if interrupted is None else replace(interrupted, processes=start.processes)
     settings = settings or TrainingSettings()
     with read_once(record):
-        try:
-            run = TrainingRun(context.store, backbone, record, settings, start=parent, progress=progress)
-            staged = learn(run, resume=start.resume)
-        except InterruptedRunError as error:
-            error.hint = f"limpet train {task} --resume"
-            raise
+        with company(start.processes, context.store, task, progress=progress) as ranks:
+            # before the others look for it
+            context.base(progress)
+            ranks.order({"task": task, "settings": settings.recorded(), "version": start.version})
+            backbone = context.backbone(progress)
+            check_growth(context.store, backbone)
+            parent = Start.from_version(context.store, backbone, start.version) if start.version else None
+            run = TrainingRun(context.store, backbone, record, settings, start=parent, progress=progress, ranks=ranks)
+            try:
+                staged = learn(run, resume=start.resume)
+            except InterruptedRunError as error:
+                error.hint = f"limpet train {task} --resume"
+                raise
         if not isinstance(run.method, methods.TrainingFree):
             config = staged.draft.config["method"]
             progress.note(describe(run.method, config, run.dtype, disable=settings.disable))
         added = measure_and_register(context.store, backbone, staged.draft, files=staged.files, progress=progress)
         discard(staged)
         return _join(context, added, terms, rules=rules, progress=progress)
+
+
+def follow(store: Store, launched: Launched) -> None:
+    """Take part in a training of several processes in one that does not lead them; nothing is written or said.
+
+    Raises:
+        SystemExit: The training has ended before its end.
+    """
+    with loading():
+        from limpet.home.context import HomeContext
+        from limpet.training.data.stored_splits import read_once
+        from limpet.training.learning.learn import learn_along
+        from limpet.training.learning.ranks.company import following
+        from limpet.training.learning.runs.run_folder import Start
+        from limpet.training.learning.settings import TrainingSettings
+        from limpet.training.learning.training_run import TrainingRun
+
+    with following(launched) as ranks:
+        order = ranks.read_order()
+        if order is None:
+            return
+        record, version = tasks.get(store, order["task"]), order["version"]
+        settings = TrainingSettings.from_record(order["settings"])
+        with read_once(record):
+            backbone = HomeContext(store).backbone()
+            parent = Start.from_version(store, backbone, version) if version else None
+            learn_along(TrainingRun(store, backbone, record, settings, start=parent, ranks=ranks))
 
 
 def register_adopted(

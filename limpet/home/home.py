@@ -60,7 +60,8 @@ class TrainOptions(TypedDict, total=False):
     what the home's settings say, else `full`. True is `full`, and False is `off`.
     `promote` is an alias to move to the new version, if the gate lets it. `max_forgetting` is the gate's limit on
     `forgetting_max`. With `mirror` (by default on) a process of its own brings the MLflow mirror up to date at the
-    end; without it, `Home.mirror` does so later. `progress` receives every step.
+    end; without it, `Home.mirror` does so later. `processes` is how many learn together, this one and others that are
+    started for it; by default those that a launcher has started, and else this one. `progress` receives every step.
     """
 
     start_from: str | None
@@ -69,6 +70,7 @@ class TrainOptions(TypedDict, total=False):
     promote: str | None
     max_forgetting: float | None
     mirror: bool
+    processes: int | None
     progress: Progress | None
 
 
@@ -132,11 +134,12 @@ class Home:
                 refused. Its `outcome` is what `train` would have returned.
             InterruptedRunError: A signal came; `resume` goes on from the checkpoint.
             IntegrityError: The base is not the one on record, or was changed.
+            TrainingError: The loss is not finite; or one of several processes has ended, and `resume` goes on.
         """
         from limpet.home.additions import AdditionTerms, Beginning, monitor_mode, train
         from limpet.training.progress import SILENT
 
-        start = Beginning(options.get("start_from"), options.get("resume", False))
+        start = Beginning(options.get("start_from"), options.get("resume", False), options.get("processes"))
         terms = AdditionTerms(
             monitor=monitor_mode(self._context, options.get("monitor")),
             promote=options.get("promote"),

@@ -13,6 +13,7 @@ from limpet.cli.invocation.key_values import parse_settings, whole_number
 from limpet.errors import UsageError
 from limpet.loading import loading
 from limpet.registry.settings import MonitorMode, check_monitor_mode
+from limpet.training.learning.ranks.launched import Launched
 
 if TYPE_CHECKING:
     from limpet.training.learning.settings import TrainingSettings
@@ -51,6 +52,7 @@ __all__ = ["command"]
 @click.option(
     "--replay", metavar="N|all", help="How many rows that --from was learned on come again in each epoch. [all]"
 )
+@click.option("--processes", type=int, metavar="N", help="Learn in N processes on this machine. [1, or a launcher's]")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of an interrupted run.")
 @click.option(
     "--monitor",
@@ -76,9 +78,14 @@ def command(
     promote: str | None,
     max_forgetting: float | None,
     without: tuple[str, ...],
+    processes: int | None,
     **options: Any,
 ) -> None:
     """Learn a task, register the version and evaluate every earlier task again."""
+    launched = Launched.from_environment()
+    if launched is not None and launched.rank:
+        _follow(invocation, launched)
+        return
     if without:
         invocation.note("--without is called --disable now")
         options["disable"] += without
@@ -105,6 +112,7 @@ def command(
             promote=promote,
             max_forgetting=max_forgetting,
             mirror=False,
+            processes=processes,
             progress=progress,
         )
         progress.finish()
@@ -116,6 +124,16 @@ def _monitor_mode(asked: str | None, no_monitor: bool) -> MonitorMode | None:
     if no_monitor and mode not in (None, "off"):
         raise UsageError(f"--no-monitor switches the monitor off, and --monitor {mode} does not.", "leave one out")
     return "off" if no_monitor else mode
+
+
+def _follow(invocation: Invocation, launched: Launched) -> None:
+    """Take part in what another process leads, which has the same home: in silence."""
+    launched.silence()
+    home = invocation.open()
+    with loading():
+        from limpet.home.additions import follow
+
+    follow(home.store, launched)
 
 
 def _check_replay(task: str, start_from: str | None) -> None:

@@ -19,6 +19,7 @@ from limpet.training.learning.fit_head import fit_head
 from limpet.training.learning.joint_training import NO_JOINT, JointTask
 from limpet.training.learning.loop import Fitted, Validation, fit
 from limpet.training.learning.objectives import Mixture, Replay, TaskLoss
+from limpet.training.learning.ranks.group import ALONE
 from limpet.training.learning.runs.checkpoint import Checkpoint
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.learning.validation import ValidationSplit
@@ -30,7 +31,7 @@ from limpet.training.task_types import no_common_unit, score
 __all__ = ["fit_task", "measure_untrained"]
 
 
-def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitted:
+def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitted | None:
     """Fit what is trainable in `model` on a task's training split; its validation split chooses the epoch.
 
     Where that is nothing but the head, the texts pass the backbone once, not in every epoch; where it is the top
@@ -42,8 +43,12 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
         model: The backbone with a method attached, and a head.
         checkpoint: Where to write the state, and to resume from.
 
+    Returns:
+        What training gave; null where it needs one process alone, and this is another one.
+
     Raises:
         InterruptedRunError: A signal came; a checkpoint was kept.
+        RankLostError: Another process of the training has ended; a checkpoint was kept.
         TrainingError: The loss is not finite.
         UsageError: Nothing but heads is trained, and there is something to learn jointly.
     """
@@ -58,7 +63,12 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
                 "The method trains nothing but heads, so there are no weights that tasks could share.",
                 "choose a method that trains more: limpet methods",
             )
-        fitted = fit_head(run, model, train, replay=rows.replay, validation=validation, checkpoint=checkpoint)
+        if not run.ranks.leads:
+            return None
+        if run.ranks.world > 1:
+            run.progress.note("nothing but a head is trained, so one process does it")
+        alone = replace(run, ranks=ALONE)
+        fitted = fit_head(alone, model, train, replay=rows.replay, validation=validation, checkpoint=checkpoint)
         return replace(fitted, inputs=inputs)
     started = time.perf_counter()
     if model.lower is not None and not run.joint.tasks:
@@ -69,10 +79,12 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
         inputs[f"train/{joint.task.name}"] = data.inputs_digest(targets=True)
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     validations = [validation, *_joint_validations(run, model)]
+    losses = _losses(run, model, [train, *joint_data], replay=rows.replay)
+    run.ranks.meet(run.folder.name, run.backbone.device)
     with activation_checkpointing(model) if run.settings.checkpointing else nullcontext():
         fitted = fit(
             model,
-            Mixture(_losses(run, model, [train, *joint_data], replay=rows.replay), run.joint.penalty, parameters),
+            Mixture(losses, run.joint.penalty, parameters, run.ranks.world),
             run.loop,
             validate=lambda: _validate(validations),
             checkpoint=checkpoint,
@@ -186,14 +198,21 @@ def _joint_validations(run: TrainingRun, model: TaskModel) -> list[ValidationSpl
 
 def _losses(run: TrainingRun, model: TaskModel, data: Sequence[Encoded], *, replay: Replay | None) -> list[TaskLoss]:
     """Return the loss of each task: the one that the run is for, then those that are learned jointly."""
-    loop = run.loop
+    loop, share = run.loop, run.ranks.share
     limit = loop.max_tokens_per_microbatch
     most = loop.batch_size if loop.accumulate > 1 else None
 
     def of_joint(index: int, joint: JointTask) -> TaskLoss:
         head = OtherHead(model, index).head
         return TaskLoss(
-            data[index + 1], head, run.backbone.device, index, limit, joint.draws, max_texts_per_microbatch=most
+            data[index + 1],
+            head,
+            run.backbone.device,
+            index,
+            limit,
+            joint.draws,
+            max_texts_per_microbatch=most,
+            share=share,
         )
 
     own = TaskLoss(
@@ -203,6 +222,7 @@ def _losses(run: TrainingRun, model: TaskModel, data: Sequence[Encoded], *, repl
         max_tokens_per_microbatch=limit,
         replay=replay,
         max_texts_per_microbatch=most,
+        share=share,
     )
     return [own, *(of_joint(index, joint) for index, joint in enumerate(run.joint.tasks))]
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from limpet.errors import LimpetError
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.system.atomic_files import place_folder
 from limpet.registry.values import TaskRecord, VersionDraft
@@ -24,6 +27,7 @@ from limpet.training.learning.fit_task import fit_task, measure_untrained
 from limpet.training.learning.loop import Fitted
 from limpet.training.learning.new_labels import place_new_labels
 from limpet.training.learning.peak_memory import PeakMemory
+from limpet.training.learning.ranks.group import RankLostError
 from limpet.training.learning.runs.checkpoint import Checkpoint
 from limpet.training.learning.runs.run_folder import (
     Staged,
@@ -39,8 +43,9 @@ from limpet.training.model.fast_paths import fast_paths
 from limpet.training.model.head_files import build_head, grow_head, load_head, save_head, write_labels
 from limpet.training.model.task_model import OtherHead, TaskModel, base_modules
 
-__all__ = ["learn"]
+__all__ = ["learn", "learn_along"]
 
+_CHECKPOINT = "checkpoint.safetensors"
 _CHECKPOINT_SECONDS = 20.0
 
 
@@ -55,6 +60,7 @@ def learn(run: TrainingRun, *, resume: bool = False) -> Staged:
         ConflictError: Another process is at the same run.
         InterruptedRunError: A signal came; a checkpoint was kept.
         IntegrityError: The base was changed.
+        TrainingError: Another process of the training has ended; a checkpoint was kept.
         UsageError: The method trains no weights that tasks could share, and there is something to learn jointly.
     """
     methods.check_task_type(run.method, run.task, run.backbone.record)
@@ -65,18 +71,69 @@ def learn(run: TrainingRun, *, resume: bool = False) -> Staged:
         if (staged := find_staged(run.folder / "staged", run.progress)) is not None:
             return staged
         if not resume:
-            (run.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+            (run.folder / _CHECKPOINT).unlink(missing_ok=True)
         parent = run.start.reference if run.start else None
         write_record(run.folder, run.task.name, run.settings, parent=parent)
-        return _train(run)
+        if run.ranks.world > 1 and not run.trains:
+            run.progress.note(f"{run.method.name} trains nothing, so one process does it")
+        try:
+            return _train(run)
+        except RankLostError as error:
+            raise _lost(run) from error
+
+
+def learn_along(run: TrainingRun) -> None:
+    """Take part in the training of the processes `run.ranks`, in one that does not lead them: it leaves nothing.
+
+    Raises:
+        InterruptedRunError: A signal came to one of them.
+        RankLostError: Another process has ended.
+    """
+    if not run.trains:
+        return
+    with _task_model(run) as model, _fast_paths(run, model):
+        fit_task(run, model, Checkpoint(run.folder / _CHECKPOINT, math.inf, writes=False))
+    run.backbone.check_unchanged()
+    run.ranks.wait_for_all()
+
+
+def _lost(run: TrainingRun) -> LimpetError:
+    """Return the error of a training whose other process has ended."""
+    error, processes = run.ranks.reason(), run.ranks.world
+    kept = (run.folder / _CHECKPOINT).exists()
+    error.message += f" Nothing was registered{'; a checkpoint was kept' if kept else ''}."
+    again = f"limpet train {run.task.name} --processes {processes}"
+    error.hint = error.hint or (f"{again} --resume" if kept else again)
+    return error
 
 
 def _train(run: TrainingRun) -> Staged:
-    method, base = run.method, run.backbone.model
-    if not isinstance(method, methods.SupportsFrozenPrefix):
+    if not isinstance(run.method, methods.SupportsFrozenPrefix):
         # kept for another method, it would count as this one's memory
         run.backbone.lower_states.clear()
     mark = peak_memory.begin()
+    with _task_model(run) as model:
+        with _fast_paths(run, model):
+            fitted = _fit(run, model)
+        cost = _cost(run, model, fitted, peak=peak_memory.peak(mark))
+        staging = run.folder / "staging"
+        shutil.rmtree(staging, ignore_errors=True)
+        adapters = _adapters(run, model, staging)
+        for adapter in adapters:
+            _save(run, model.module, adapter)
+    run.backbone.check_unchanged()
+    run.ranks.wait_for_all()
+    draft = _draft(run, fitted, cost)
+    for adapter in adapters:
+        write_draft(adapter.folder, _draft_of(run, draft, adapter.task))
+    place_folder(staging, run.folder / "staged")
+    return read_staged(run.folder / "staged")
+
+
+@contextmanager
+def _task_model(run: TrainingRun) -> Iterator[TaskModel]:
+    """Attach the method to the base, with the heads of all that is learned, for the length of a `with` block."""
+    method, base = run.method, run.backbone.model
     frozen = base_modules(run.backbone)
     # the method's and the head's initial values come from the seed alone
     torch.manual_seed(run.settings.seed)
@@ -86,23 +143,14 @@ def _train(run: TrainingRun) -> Staged:
         model = TaskModel(module, head, frozen, others=others)
         if isinstance(method, methods.SupportsFrozenPrefix) and "kept-layers" not in run.settings.disable:
             model.lower = method.lower_layers(module)
-        dtype = run.config["training"].get("dtype", "float32")
-        with fast_paths(method, module, dtype, disable=run.settings.disable):
-            fitted = _fit(run, model)
-        cost = _cost(run, model, fitted, peak=peak_memory.peak(mark))
-        staging = run.folder / "staging"
-        shutil.rmtree(staging, ignore_errors=True)
-        adapters = _adapters(run, model, staging)
-        for adapter in adapters:
-            _save(run, module, adapter)
+        yield model
     finally:
         method.detach(module)
-    run.backbone.check_unchanged()
-    draft = _draft(run, fitted, cost)
-    for adapter in adapters:
-        write_draft(adapter.folder, _draft_of(run, draft, adapter.task))
-    place_folder(staging, run.folder / "staged")
-    return read_staged(run.folder / "staged")
+
+
+def _fast_paths(run: TrainingRun, model: TaskModel) -> AbstractContextManager[None]:
+    dtype = run.config["training"].get("dtype", "float32")
+    return fast_paths(run.method, model.module, dtype, disable=run.settings.disable)
 
 
 def _fit(run: TrainingRun, model: TaskModel) -> Fitted:
@@ -110,7 +158,9 @@ def _fit(run: TrainingRun, model: TaskModel) -> Fitted:
         return measure_untrained(run, model)
     interval = float(os.environ.get("LIMPET_CHECKPOINT_SECONDS", _CHECKPOINT_SECONDS))
     before = place_new_labels(run, model)
-    fitted = fit_task(run, model, Checkpoint(run.folder / "checkpoint.safetensors", interval))
+    fitted = fit_task(run, model, Checkpoint(run.folder / _CHECKPOINT, interval))
+    if fitted is None:
+        raise TypeError("the process that leads was left out of its own training")
     return fitted.after(before) if before else fitted
 
 
@@ -188,6 +238,8 @@ def _cost(run: TrainingRun, model: TaskModel, fitted: Fitted, *, peak: PeakMemor
         "optimiser_steps": fitted.steps,
         "peak_memory_bytes": peak.total if peak else None,
         "peak_memory_added_bytes": peak.added if peak else None,
+        # versions of one process were recorded before there were several
+        **({"processes": fitted.processes} if fitted.processes > 1 else {}),
     }
 
 

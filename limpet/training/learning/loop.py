@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from limpet.errors import InterruptedRunError, TrainingError
 from limpet.training.learning.optimization.schedules import learning_rate_factor
 from limpet.training.learning.optimization.weight_decay import decayed_names
+from limpet.training.learning.ranks.group import ALONE, RankLostError, Ranks
 from limpet.training.learning.runs.checkpoint import Checkpoint, LoopState
 from limpet.training.metrics.units import mean_ranks
 from limpet.training.progress import Progress
@@ -69,7 +70,8 @@ class LoopSettings:
 
     `fused` lets the optimizer pass once over each weight, where the device has such a kernel.
     `max_tokens_per_microbatch` is how many tokens of a step are computed together at the most, null for all.
-    `weight_decay` is of the weights that `limpet.training.learning.optimization.weight_decay` names.
+    `weight_decay` is of the weights that `limpet.training.learning.optimization.weight_decay` names. `ranks` are the
+    processes that share each step.
     """
 
     epochs: int
@@ -87,6 +89,7 @@ class LoopSettings:
     max_seconds: float | None = None
     fused: bool = True
     max_tokens_per_microbatch: int | None = None
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Fitted:
 
     `best_score` is the validation score in that epoch: of the task and of those learned along with it the mean, and
     where they have no common unit, of the task itself. `inputs` has the digests of the token ids that were learned
-    on, by split.
+    on, by split. `processes` is how many learned it together.
     """
 
     best_score: float
@@ -106,6 +109,7 @@ class Fitted:
     seconds: float
     examples_per_second: float
     inputs: Mapping[str, str] = field(default_factory=dict)
+    processes: int = 1
 
     def after(self, seconds: float) -> Fitted:
         """Return the same with the seconds of what came before the first step and is a part of training."""
@@ -145,8 +149,10 @@ def fit(
 
     Raises:
         InterruptedRunError: SIGINT or SIGTERM came; a checkpoint was written.
+        RankLostError: Another process of the training has ended; a checkpoint was written.
         TrainingError: The loss is not finite.
     """
+    ranks = settings.ranks
     accelerator = new_accelerator(settings.dtype)
     parameters = {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}
     decayed = decayed_names(model)
@@ -162,16 +168,19 @@ def fit(
     # the optimizer is prepared after loading, so that its state is restored by parameter
     state = checkpoint.load(parameters, optimizer)
     prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
-    learner = _Learner(accelerator, prepared, prepared_optimizer, parameters)
+    ranks.begin(list(parameters.values()))
+    learner = _Learner(accelerator, prepared, prepared_optimizer, parameters, ranks)
     batch_size = settings.accumulate * settings.batch_size
     total = settings.epochs * len(objective.batches(batch_size, settings.seed, 0))
     progress.start("train", total)
-    with _stop_signals() as stopped:
+    kept = _keeping(lambda: checkpoint.save(state, parameters, optimizer))
+    with _stop_signals() as stopped, kept, ranks.sharing_dropout(model):
 
         def stop_if_asked() -> None:
-            if stopped.is_set() or checkpoint.due():
+            state.seconds, stop = ranks.agree(state.seconds, stopped.is_set())
+            if stop or checkpoint.due():
                 checkpoint.save(state, parameters, optimizer)
-            if stopped.is_set():
+            if stop:
                 progress.finish()
                 raise InterruptedRunError(f"Training was interrupted at step {state.step} of {total}.")
 
@@ -187,7 +196,7 @@ def fit(
                 _count(state, loss, len(batch), seconds=time.perf_counter() - started)
                 progress.advance(state.step, f"loss {loss:.3f}, {state.examples / state.seconds:.0f} examples/s")
                 if _is_due(state, settings) and state.batch < len(batches):
-                    _evaluate(state, validate(), parameters, at_step=True)
+                    _evaluate(state, _validation(ranks, validate), parameters, at_step=True)
                     learner.prepared.train()
                     # what validation takes is no part of the time of training
                     started = time.perf_counter() - state.seconds
@@ -195,7 +204,7 @@ def fit(
                 if _is_over(state, settings):
                     break
             if not _is_due(state, settings) or state.batch == len(batches):
-                _evaluate(state, validate(), parameters)
+                _evaluate(state, _validation(ranks, validate), parameters)
             state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
             stop_if_asked()
     progress.finish()
@@ -208,6 +217,7 @@ def fit(
         examples=state.examples,
         seconds=state.seconds,
         examples_per_second=state.examples / state.seconds if state.seconds else 0.0,
+        processes=ranks.world,
     )
 
 
@@ -219,6 +229,7 @@ class _Learner:
     prepared: nn.Module
     optimizer: AcceleratedOptimizer
     parameters: Mapping[str, Tensor]
+    ranks: Ranks
 
     def step(self, objective: Objective, batch: Sequence[int], learning_rate: float, *, clip_norm: float) -> float:
         """One optimizer step on one batch; returns the loss."""
@@ -226,6 +237,7 @@ class _Learner:
         for part in objective.losses(self.prepared, batch):
             self.accelerator.backward(part)
             loss += float(part.detach())
+        loss = self.ranks.sum_gradients(list(self.parameters.values()), loss)
         self.accelerator.clip_grad_norm_(list(self.parameters.values()), clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -242,6 +254,20 @@ class _Learner:
                 parameter.copy_(best[name])
         self.accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=False)
         self.optimizer.zero_grad(set_to_none=True)
+
+
+def _validation(ranks: Ranks, validate: Callable[[], Validation]) -> Validation:
+    return Validation(**ranks.from_leader(lambda: asdict(validate())))
+
+
+@contextmanager
+def _keeping(save: Callable[[], None]) -> Iterator[None]:
+    """Keep what was learned where another process is lost: it was lost between two steps, or within one not taken."""
+    try:
+        yield
+    except RankLostError:
+        save()
+        raise
 
 
 def _step_seed(seed: int, step: int) -> int:

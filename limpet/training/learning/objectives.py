@@ -19,6 +19,7 @@ from limpet.training.batching.batches import (
 )
 from limpet.training.heads import TrainableHead
 from limpet.training.learning.joint_training import Penalty
+from limpet.training.learning.ranks.share import Share
 
 __all__ = ["Mixture", "Replay", "TaskLoss", "TrainingData"]
 
@@ -63,6 +64,7 @@ class TaskLoss:
         draws: How many examples an epoch has; null for each of them once.
         replay: Which of them an epoch has only some of; null for none.
         max_texts_per_microbatch: How many examples of a batch are computed at once at the most; null for all.
+        share: Which rows of a microbatch this process computes; null for all.
     """
 
     data: TrainingData
@@ -73,6 +75,7 @@ class TaskLoss:
     draws: int | None = None
     replay: Replay | None = None
     max_texts_per_microbatch: int | None = None
+    share: Share | None = None
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """See `Objective.batches`."""
@@ -96,9 +99,19 @@ class TaskLoss:
         inputs = [self.data.batch(microbatch) for microbatch in self._microbatches(batch)]
         terms = [self.head.terms(microbatch["targets"]) for microbatch in inputs]
         for microbatch, count in zip(inputs, terms, strict=True):
+            if self.share is not None:
+                microbatch, count = self._shared(microbatch, self.share)
             loss = self._loss(model, microbatch)
+            if self.share is not None and not count:
+                # a mean over nothing is no number
+                loss = loss.nan_to_num()
             # a batch that is whole is not scaled: dividing and multiplying by the same need not give the same
-            yield loss if len(inputs) == 1 else loss * (count / max(1, sum(terms)))
+            yield loss if count == sum(terms) else loss * (count / max(1, sum(terms)))
+
+    def _shared(self, microbatch: Mapping[str, Tensor], share: Share) -> tuple[dict[str, Tensor], int]:
+        """Return this process's rows of a microbatch, and of how many terms they are: 0 where they do not count."""
+        rows, counts = share.of(microbatch)
+        return rows, self.head.terms(rows["targets"]) if counts else 0
 
     def _microbatches(self, batch: Sequence[int]) -> list[list[int]]:
         limit, most = self.max_tokens_per_microbatch, self.max_texts_per_microbatch
@@ -125,11 +138,13 @@ class Mixture:
         parts: The tasks' losses.
         penalty: Added in every step.
         parameters: The trained parameters by name, for the penalty.
+        processes: How many processes add up their losses.
     """
 
     parts: Sequence[TaskLoss]
     penalty: Penalty | None
     parameters: Mapping[str, Tensor]
+    processes: int = 1
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """See `Objective.batches`."""
@@ -151,4 +166,4 @@ class Mixture:
             first += len(part.data.lengths)
         yield from part.losses(model, [index - first for index in batch])
         if self.penalty is not None:
-            yield self.penalty(self.parameters)
+            yield self.penalty(self.parameters) / self.processes

@@ -20,6 +20,7 @@ from limpet.training.base.precision import resolve_dtype
 from limpet.training.batching.batches import PAD_TO, max_tokens_to_learn
 from limpet.training.learning.joint_training import NO_JOINT, JointTraining
 from limpet.training.learning.loop import LoopSettings
+from limpet.training.learning.ranks.group import ALONE, Ranks
 from limpet.training.learning.runs.run_folder import Start, run_folder
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.progress import SILENT, Progress
@@ -49,6 +50,7 @@ class TrainingRun:
         joint: Other tasks to learn, or to rehearse, with it, and a penalty on the weights.
         lineage: Recorded with the version (stream, arm); no part of its identity.
         progress: Receives every step.
+        ranks: The processes that learn it together; no part of its identity.
     """
 
     store: Store
@@ -59,6 +61,7 @@ class TrainingRun:
     joint: JointTraining = NO_JOINT
     lineage: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = SILENT
+    ranks: Ranks = ALONE
 
     @cached_property
     def method(self) -> methods.Method:
@@ -147,6 +150,7 @@ class TrainingRun:
             warmup=settings.warmup,
             patience=settings.patience,
             evaluate_every=settings.evaluate_every,
+            ranks=self.ranks,
         )
 
     def _check_start(self) -> None:

@@ -51,19 +51,23 @@ class Checkpoint:
     Args:
         path: The file; its folder exists.
         interval: Seconds between periodic checkpoints; 0 writes one after every step.
+        writes: Whether this process writes it; else another one does, of the same training.
     """
 
-    def __init__(self, path: Path, interval: float) -> None:
+    def __init__(self, path: Path, interval: float, *, writes: bool = True) -> None:
         self._path = path
+        self._writes = writes
         self._interval = interval
         self._written = time.monotonic()
 
     def due(self) -> bool:
         """Tell whether the last one is older than the interval."""
-        return time.monotonic() - self._written >= self._interval
+        return self._writes and time.monotonic() - self._written >= self._interval
 
     def save(self, state: LoopState, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
         """Write the file beside its old self, flush it to disk, and rename."""
+        if not self._writes:
+            return
         tensors = {f"parameter/{name}": tensor for name, tensor in parameters.items()}
         tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
         for name, parameter in parameters.items():
