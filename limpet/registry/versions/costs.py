@@ -56,7 +56,9 @@ _NEWEST = 100
 
 def figures(cost: Mapping[str, Any]) -> JsonObject:
     """Return every figure of a version's cost, null where it has none."""
-    return {key: cost.get(key) for key in COSTS}
+    found = {key: cost.get(key) for key in COSTS}
+    # versions of one process were recorded before there were several
+    return found | ({"processes": cost["processes"]} if "processes" in cost else {})
 
 
 def full_versions(store: Store, task: str) -> tuple[VersionRecord, ...]:
