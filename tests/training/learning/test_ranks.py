@@ -306,7 +306,7 @@ def test_an_error_of_another_process_is_the_error_of_all(home: Home, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["icl", "linear-probe"])
+@pytest.mark.parametrize("method", ["linear-probe"])
 def test_what_needs_one_process_alone_is_done_by_one(home: Home, method: str) -> None:
     trained = home.train("place", TrainingSettings(method), processes=2)
     assert "processes" not in trained.version.cost

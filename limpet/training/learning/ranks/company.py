@@ -39,8 +39,10 @@ def company(processes: int | None, store: Store, task: str, *, progress: Progres
         progress: Is told where the machine has fewer cores than that.
 
     Raises:
-        UsageError: There are fewer GPUs, or a launcher has started another number.
+        UsageError: It is none, there are fewer GPUs, or a launcher has started another number.
     """
+    if processes is not None and processes < 1:
+        raise UsageError(f"A task can't be learned by {processes} processes; it must be 1 or more.", "--processes 2")
     launched = Launched.from_environment()
     if launched is None and processes in (None, 1):
         yield ALONE
