@@ -34,7 +34,7 @@ def test_a_dir_of_limpet_shows_the_public_names_alone(home: Home) -> None:
 WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("train", (3,), {}, "home.train takes a text for 'task', not 3"),
     ("train", ("place",), {"epochs": 3}, "home.train has no option 'epochs'"),
-    ("train", ("place",), {"monitor": "yes"}, "takes True or False for 'monitor', not 'yes'"),
+    ("train", ("place",), {"monitor": "yes"}, "The monitor has no mode 'yes'"),
     ("train", (), {}, "missing a required argument: 'task'"),
     ("predict", ("place", "one text"), {}, "takes a list of texts for 'texts', not 'one text'"),
     ("evaluate", ("place",), {}, "takes a list of texts for 'references'"),
