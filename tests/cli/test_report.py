@@ -95,6 +95,7 @@ def test_the_gate_passes_isolated_arms_and_is_crossed_by_a_limit_below(streamed:
     assert crossed.error["type"] == "GateError"
 
 
+@pytest.mark.slow
 @pytest.mark.sample
 def test_the_demo_runs_and_goes_on_and_says_what_to_type_next(
     base_folder: Path, session_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -146,6 +146,7 @@ def test_the_tutorial_does_what_it_says(shell: Shell, roomy_base: Path) -> None:
     assert "identical_predictions" in (shell.folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_quarter_with_five_tasks_whose_data_change_does_what_its_page_says(shell: Shell) -> None:
     follow(QUARTER, shell, instead={"python mails.py": "python mails.py 0.25"})
     check_quarter(shell)

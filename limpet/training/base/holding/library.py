@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import cache
 from types import ModuleType
 
@@ -18,10 +19,9 @@ def bitsandbytes() -> ModuleType:
         UnavailableError: It is not installed.
     """
     try:
-        import bitsandbytes as package
+        return importlib.import_module("bitsandbytes")
     except ImportError as error:
         raise UnavailableError(
             f"A quantised base needs the package bitsandbytes, which can't be imported: {error}",
             "pip install 'limpet[quantised]'",
         ) from error
-    return package
