@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -145,5 +146,6 @@ def test_another_version_of_the_library_makes_another_base(home: Home) -> None:
 
 def test_the_library_says_nothing_on_stderr() -> None:
     code = "from limpet.training.methods import lora; from peft import LoraConfig; import peft.tuners.lora"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seen = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=seen)
     assert "gemm_4bit" not in done.stderr
