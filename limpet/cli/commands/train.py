@@ -35,6 +35,7 @@ __all__ = ["command"]
 )
 @click.option("--batch-size", type=int, metavar="B", help="Examples in a step. [16]")
 @click.option("--weight-decay", type=float, metavar="X", help="Of matrices; norms, biases, factors: none. [0.01]")
+@click.option("--optimizer", metavar="O", help="adamw, or adamw-8bit, whose states take a quarter. [adamw]")
 @click.option("--accumulate", type=int, metavar="N", help="Batches in a step of the optimizer. [1]")
 @click.option("--checkpointing", is_flag=True, default=None, help="Less memory: compute activations again.")
 @click.option("--schedule", metavar="S", help="Of the learning rate: linear, cosine or constant. [linear]")

@@ -43,7 +43,15 @@ _STREAM_KEYS = {
 }
 _READY = Path(__file__).with_name("ready")
 _RENAMED = "without is called disable now"
-_TRAINING_KEYS = {"epochs": int, "max_length": int, "batch_size": int, "lr": float, "dtype": str, "disable": list}
+_TRAINING_KEYS = {
+    "epochs": int,
+    "max_length": int,
+    "batch_size": int,
+    "lr": float,
+    "dtype": str,
+    "optimizer": str,
+    "disable": list,
+}
 _ARM_KEYS = {"name", "strategy", "method", "set", "sweep"}
 _TASK_KEYS = {
     "name": str,

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from limpet.errors import InterruptedRunError, TrainingError
+from limpet.training.learning.optimization.optimizers import new_optimizer
 from limpet.training.learning.optimization.schedules import learning_rate_factor
 from limpet.training.learning.optimization.weight_decay import decayed_names
 from limpet.training.learning.ranks.group import ALONE, RankLostError, Ranks
@@ -66,7 +67,8 @@ class Objective(Protocol):
 class LoopSettings:
     """Settings of the loop; `learning_rate` is the peak, `max_seconds` a budget.
 
-    What `accumulate`, `warmup`, `schedule`, `patience` and `evaluate_every` are, `TrainingSettings` says.
+    What `accumulate`, `warmup`, `schedule`, `patience`, `evaluate_every` and `optimizer` are, `TrainingSettings`
+    says.
 
     `fused` lets the optimizer pass once over each weight, where the device has such a kernel.
     `max_tokens_per_microbatch` is how many tokens of a step are computed together at the most, null for all.
@@ -88,6 +90,7 @@ class LoopSettings:
     clip_norm: float = 1.0
     max_seconds: float | None = None
     fused: bool = True
+    optimizer: str = "adamw"
     max_tokens_per_microbatch: int | None = None
     ranks: Ranks = ALONE
 
@@ -160,9 +163,10 @@ def fit(
         {"params": [p for name, p in parameters.items() if name in decayed], "weight_decay": settings.weight_decay},
         {"params": [p for name, p in parameters.items() if name not in decayed], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(
+    optimizer = new_optimizer(
+        settings.optimizer,
         [group for group in groups if group["params"]],
-        lr=settings.learning_rate,
+        learning_rate=settings.learning_rate,
         fused=settings.fused and all(p.device.type in ("cpu", "cuda") for p in parameters.values()),
     )
     # the optimizer is prepared after loading, so that its state is restored by parameter

@@ -12,6 +12,7 @@ from limpet.errors import UsageError
 from limpet.names import recorded_method
 from limpet.training import methods
 from limpet.training.base.precision import check_dtype
+from limpet.training.learning.optimization.optimizers import OPTIMIZERS, needs_library
 from limpet.training.learning.optimization.schedules import SCHEDULES
 from limpet.training.model.fast_paths import check_optimizations
 
@@ -31,6 +32,7 @@ _LOOP_KEYS = {
     "patience": "patience",
     "evaluate_every": "evaluate_every",
     "class_weights": "class_weights",
+    "optimizer": "optimizer",
     "disable": "disable",
     # as stream files had it, and as streams and versions are recorded
     "without": "disable",
@@ -46,6 +48,7 @@ _LATER: dict[str, Any] = {
     "patience": None,
     "evaluate_every": None,
     "class_weights": None,
+    "optimizer": "adamw",
 }
 """Settings that runs were recorded without before there were any, by what was done then."""
 
@@ -67,7 +70,8 @@ class TrainingSettings:
     learning rate rises over `warmup` (a share of all steps, from 1 on a number of them), then follows `schedule`:
     `linear` or `cosine` to 0, or `constant`. The validation split is scored after each epoch, and after every
     `evaluate_every` steps; after `patience` scores in a row without a better one, training ends. With
-    `class_weights` "balanced", labels weigh the more in the loss the rarer they are.
+    `class_weights` "balanced", labels weigh the more in the loss the rarer they are. `optimizer` is `adamw`, or
+    `adamw-8bit`, whose states take a quarter of the memory (see `limpet.training.learning.optimization.optimizers`).
     """
 
     method: str = methods.DEFAULT
@@ -89,6 +93,7 @@ class TrainingSettings:
     patience: int | None = None
     evaluate_every: int | None = None
     class_weights: str | None = None
+    optimizer: str = "adamw"
     without: InitVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -121,6 +126,7 @@ class TrainingSettings:
 
         Raises:
             UsageError: A value makes no sense.
+            UnavailableError: The library of its optimizer is not installed.
         """
         check_fields(self)
         object.__setattr__(self, "method", recorded_method(self.method))
@@ -145,6 +151,7 @@ class TrainingSettings:
             "patience": (self.patience is None or self.patience >= 1, "1 or more"),
             "evaluate_every": (self.evaluate_every is None or self.evaluate_every >= 1, "1 or more"),
             "class_weights": (self.class_weights in (None, "balanced"), "balanced"),
+            "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
         }
         check_optimizations(self.disable)
         check_dtype(self.dtype)
@@ -152,3 +159,4 @@ class TrainingSettings:
             if not fine:
                 words = name.replace("_", " ")
                 raise UsageError(f"The {words} can't be {getattr(self, name)!r}.", f"it must be {allowed}")
+        needs_library(self.optimizer)

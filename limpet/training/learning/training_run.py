@@ -150,6 +150,7 @@ class TrainingRun:
             warmup=settings.warmup,
             patience=settings.patience,
             evaluate_every=settings.evaluate_every,
+            optimizer=settings.optimizer,
             ranks=self.ranks,
         )
 

@@ -204,6 +204,7 @@ def test_a_rare_label_is_more_probable_where_it_weighs_more(home: Home, tmp_path
         ({"patience": 0}, "1 or more"),
         ({"evaluate_every": 0}, "1 or more"),
         ({"class_weights": "unbalanced"}, "balanced"),
+        ({"optimizer": "sgd"}, "one of adamw, adamw-8bit"),
     ],
 )
 def test_a_setting_out_of_its_range_is_refused(settings: dict[str, object], allowed: str) -> None:

@@ -12,8 +12,11 @@ __all__ = ["bitsandbytes"]
 
 
 @cache
-def bitsandbytes() -> ModuleType:
+def bitsandbytes(what: str = "A quantised base") -> ModuleType:
     """Return the package.
+
+    Args:
+        what: What needs it, for the message.
 
     Raises:
         UnavailableError: It is not installed.
@@ -22,6 +25,6 @@ def bitsandbytes() -> ModuleType:
         return importlib.import_module("bitsandbytes")
     except ImportError as error:
         raise UnavailableError(
-            f"A quantised base needs the package bitsandbytes, which can't be imported: {error}",
+            f"{what} needs the package bitsandbytes, which can't be imported: {error}",
             "pip install 'limpet[quantised]'",
         ) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from limpet.errors import IntegrityError
 from limpet.registry.system.atomic_files import sync_file
+from limpet.training.learning.optimization.optimizers import kept_state, restore_state
 
 __all__ = ["Checkpoint", "LoopState"]
 
@@ -71,8 +73,8 @@ class Checkpoint:
         tensors = {f"parameter/{name}": tensor for name, tensor in parameters.items()}
         tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
         for name, parameter in parameters.items():
-            for key, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{key}/{name}"] = value
+            kept = kept_state(optimizer.state.get(parameter, {}))
+            tensors |= {f"optimizer.{key}/{name}": tensor for key, tensor in kept.items()}
         counters = asdict(state)
         del counters["best"]
         # clones: safetensors refuses tensors that share memory
@@ -103,12 +105,11 @@ class Checkpoint:
         except Exception as error:
             raise IntegrityError(f"The checkpoint can't be read: {error}", "train again without --resume") from error
         state.best = {key.removeprefix("best/"): tensor for key, tensor in tensors.items() if key.startswith("best/")}
+        kept: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for key, tensor in tensors.items():
             kind, _, name = key.partition("/")
             if kind.startswith("optimizer."):
-                parameter = parameters[name]
-                # torch keeps step counters on the CPU, unless its fused kernel counts
-                fused = bool(optimizer.param_groups[0].get("fused"))
-                device = parameter.device if fused or tensor.dim() else tensor.device
-                optimizer.state[parameter][kind.removeprefix("optimizer.")] = tensor.to(device)
+                kept[name][kind.removeprefix("optimizer.")] = tensor
+        for name, tensors_of_one in kept.items():
+            restore_state(optimizer, parameters[name], tensors_of_one)
         return state
