@@ -81,3 +81,7 @@ class HomeContext:
         """Return the base of this fingerprint if it is in memory."""
         backbone = self._backbone
         return backbone if backbone is not None and backbone.record.digest == digest else None
+
+    def release(self) -> None:
+        """Let the base in memory go, so that there is room for another; who asks for it next loads it again."""
+        self._backbone = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from limpet.errors import NotFoundError, UsageError
-from limpet.home.context import HomeContext
+from limpet.home.context import HomeContext, describe_base
 from limpet.home.nouns.adapter import Adapters
 from limpet.home.nouns.base import Bases
 from limpet.home.nouns.bench import Benches
@@ -22,7 +22,7 @@ from limpet.home.public import public
 from limpet.loading import loading
 from limpet.registry import versions
 from limpet.registry.cleanup.gc import DAY, collect
-from limpet.registry.records import alarms, log, tasks
+from limpet.registry.records import alarms, bases, log, tasks
 from limpet.registry.records.alarms import check_no_alarm
 from limpet.registry.settings import MonitorMode
 from limpet.registry.store import Store
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from limpet.forgetting.gate.rules import GateRules
     from limpet.forgetting.mlflow_mirror.sync import MirrorReport
     from limpet.forgetting.monitor.elsewhere import Elsewhere
+    from limpet.forgetting.monitor.other_base import BaseComparison
     from limpet.forgetting.report.values import Report
     from limpet.home.results import MethodInfo, MethodSettings, Trained
     from limpet.home.status import HomeStatus
@@ -245,6 +246,41 @@ class Home:
         told = progress or SILENT
         backbone = self.backbone(progress)
         return elsewhere.evaluate_elsewhere(self.store, backbone, version, rows=rows, progress=told)
+
+    def compare_bases(self, reference: str, spec: str, *, progress: Progress | None = None) -> BaseComparison:
+        """Answer a version's evaluation examples on its own base and on another form of it, such as `SPEC#nf4`.
+
+        The evaluation on the other form is kept, and stands in no matrix; no gate reads it. The bases are in memory
+        one after the other.
+
+        Args:
+            reference: The version.
+            spec: The SPEC of the other form: the same files, held in another dtype or in other bits.
+            progress: Receives every batch.
+
+        Raises:
+            NotFoundError: There is no such version or base.
+            UsageError: The SPEC names the version's own base, or the version's method can't work on the other form.
+            IntegrityError: The SPEC names another model.
+        """
+        version = versions.resolve(self.store, reference)
+        with loading():
+            from limpet.forgetting.monitor import other_base
+            from limpet.training.base.backbone import load_backbone
+            from limpet.training.progress import SILENT
+
+        told = progress or SILENT
+        record = describe_base(spec, progress)
+        other_base.check_other_form(version, bases.get(self.store, version.base_digest), record)
+
+        def other() -> Backbone:
+            self._context.release()
+            with loading():
+                return load_backbone(self.store, record, self.store.settings.evaluation_dtype or "auto")
+
+        return other_base.compare_bases(
+            self.store, version, own=lambda: self.backbone(progress), other=other, progress=told
+        )
 
     def accept(self, reference: str, reason: str, *, progress: Progress | None = None) -> EvaluationRecord:
         """Resolve a version's alarm: evaluate it in full, and hold it against that evaluation from here on.

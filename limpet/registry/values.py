@@ -45,11 +45,12 @@ SERVED_AGREEMENT = "served_agreement"
 UNREADABLE_ANSWERS = "unreadable_answers"
 """Among a version's metrics: how many evaluation answers its metric can't read, such as those that are no JSON."""
 Role = Literal["adapter", "baseline"]
-EvaluationKind = Literal["full", "audit", "elsewhere", "carried"]
+EvaluationKind = Literal["full", "audit", "elsewhere", "carried", "comparison"]
 """Of all examples of a task's split, of a sample of them, or of data that are not the version's own task.
 
 `carried` is the score and the predictions of an earlier full evaluation, carried forward by an audit: nothing that
-they depend on had changed, and the version's reference outputs, answered again, were the same bits.
+they depend on had changed, and the version's reference outputs, answered again, were the same bits. `comparison` is
+of all examples on another form of the version's base, which it was not learned on.
 """
 Item = TypeVar("Item")
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_SHOWN = 5  # answers that differ
+
 
 @click.command("evaluate", cls=Command)
 @click.argument("versions", nargs=-1, metavar="[TASK[@V]]...")
@@ -26,6 +28,7 @@ __all__ = ["command"]
 @click.option("--task", "other_task", metavar="NAME", help="Evaluate one version on another task's rows instead.")
 @click.option("--text", metavar="COL", help="Of --data, the column of the texts. [the task's own]")
 @click.option("--label", metavar="COL", help="Of --data, the column of the labels or targets. [the task's own]")
+@click.option("--on", "base", metavar="SPEC", help="Compare one version on another form of its base, as SPEC#nf4.")
 @click.option("--accept", is_flag=True, help="Resolve a version's alarm: it is held against what it answers now.")
 @click.option("--reason", default="", metavar="TEXT", help="Why it is accepted, for the log.")
 @pass_invocation
@@ -40,11 +43,12 @@ def command(
     other_task: str | None,
     text: str | None,
     label: str | None,
+    base: str | None,
     accept: bool,
     reason: str,
     **precision: float | None,
 ) -> None:
-    """Evaluate versions on their tasks' evaluation splits, or one on other data.
+    """Evaluate versions on their tasks' evaluation splits, or one on other data or on another form of its base.
 
     Exit code 5 where a version does not answer as when it was registered: it has an alarm then, until that is
     accepted with a reason.
@@ -58,6 +62,14 @@ def command(
         raise UsageError("An alarm is accepted for one version at a time, in full and with a reason.", hint)
     if reason and not accept:
         raise UsageError("A reason is for what is accepted.", "limpet evaluate TASK@V --accept --reason TEXT")
+    if base is not None:
+        if len(versions) != 1 or audit or accept or data is not None or other_task is not None:
+            raise UsageError(
+                "One version at a time is compared on another form of its base, on its task's own rows.",
+                "limpet evaluate TASK@V --on SPEC",
+            )
+        _on_other_base(invocation, versions[0], base)
+        return
     if data is not None or other_task is not None:
         if len(versions) != 1 or audit or accept or (data is not None and other_task is not None):
             raise UsageError(
@@ -122,3 +134,35 @@ def _elsewhere(
             *(("note", note) for note in found.notes),
         ]
     )
+
+
+def _on_other_base(invocation: Invocation, version: str, spec: str) -> None:
+    from limpet.cli.terminal import output
+
+    home = invocation.open()
+    with invocation.progress() as progress:
+        found = home.compare_bases(version, spec, progress=progress)
+    if invocation.json:
+        output.emit(**output.to_json(found))
+        return
+    sides = (("on its own base", found.own), ("on the other form", found.other))
+    between = found.difference_interval
+    output.fields_table(
+        [
+            ("version", found.version),
+            *(
+                (name, f"{found.metric} {output.digits(side.score)}{_within(side.interval)}: {side.base}")
+                for name, side in sides
+            ),
+            ("difference", f"{found.difference:+.4f}{_within(between)}, on the same {found.examples} examples"),
+            *((("answers", f"{found.differing} of {found.examples} differ"),) if found.differing is not None else ()),
+        ]
+    )
+    if found.answers:
+        click.echo()
+        rows = [(f"{answer.split} {answer.row}", answer.own, answer.other) for answer in found.answers[:_SHOWN]]
+        output.table(("example", *(name for name, _ in sides)), rows)
+
+
+def _within(interval: tuple[float, float] | None) -> str:
+    return f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""

@@ -23,6 +23,7 @@ from limpet.training.data.splitter import Splitter
 from limpet.training.data.stored_splits import make_split, parse_examples, read_split
 from limpet.training.model.task_model import Answering, version_files
 from limpet.training.progress import SILENT, Progress
+from limpet.training.task_types import metric as find_metric
 from limpet.training.task_types import task_type
 
 __all__ = ["Elsewhere", "Rows", "evaluate_elsewhere", "rows_of_data", "rows_of_task"]
@@ -142,11 +143,17 @@ def evaluate_elsewhere(
     return Elsewhere(
         evaluation=evaluation,
         source=rows.source,
-        interval=score_interval(measured.metric, measured.predictions, measured.targets),
+        interval=_interval(measured),
         trained_on=_trained_on(store, version, rows.examples),
         unknown=_unknown(version, rows.task, measured),
         notes=rows.notes,
     )
+
+
+def _interval(measured: Measured) -> Interval | None:
+    if find_metric(measured.metric).counts is None:
+        return None
+    return score_interval(measured.metric, measured.predictions, measured.targets)
 
 
 def _trained_on(store: Store, version: VersionRecord, examples: Sequence[Example]) -> int:

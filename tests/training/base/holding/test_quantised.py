@@ -135,6 +135,23 @@ def test_an_adapter_answers_on_no_other_base_than_its_own(home: Home, folder: Pa
     assert caught.value.hint == f"limpet base add PATH#{word}, where PATH is a copy of 'base'"
 
 
+def test_an_adapter_is_compared_on_the_base_that_is_not_quantised_when_that_is_asked_for(
+    home: Home, folder: Path
+) -> None:
+    version = home.train("place", replace(QUICK, epochs=1), monitor=False).version
+    found = home.compare_bases(version.reference, str(folder))
+    assert (found.own.base_digest, found.own.score) == (version.base_digest, version.metrics["score"])
+    assert found.other.base_digest == locate.describe(locate.resolve(str(folder))).digest
+    assert found.differing is not None and len(found.answers) == min(found.differing, 20)
+    # in the other direction: learned on the base as it is stored, compared in few bits
+    plain = init(home.path.parent / f"plain-{version.number}", base=str(folder), mlflow="off")
+    plain.task.add("place", f"csv:{home.path.parent / 'place.csv'}", max_length=16)
+    learned = plain.train("place", replace(QUICK, epochs=1), monitor=False).version
+    there = plain.compare_bases(learned.reference, home.base.show().name)
+    assert (there.own.score, there.other.base_digest) == (learned.metrics["score"], version.base_digest)
+    assert home.evaluate([version.reference])[0].base_digest == version.base_digest
+
+
 def test_another_version_of_the_library_makes_another_base(home: Home) -> None:
     record = home.base.show()
     recipe = {**record.location["recipe"], "library": "bitsandbytes 0.1.0"}
