@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,12 +17,11 @@ from limpet.training.base import locate
 from limpet.training.base.base_checks import absent_pooler, check_nothing_missing
 from limpet.training.base.environment import current_environment
 from limpet.training.base.frozen_layers import LowerStates
-from limpet.training.base.holding.quantised import hold_quantised, quantization_config
 from limpet.training.base.holding.recipes import check_library, recipe_of
-from limpet.training.base.holding.short_weights import hold_as_stored
+from limpet.training.base.holding.stored import check_stored
 from limpet.training.base.lm_head import LanguageHead, split_head
 from limpet.training.base.precision import check_dtype, resolve_dtype
-from limpet.training.base.pretrained import Pretrained, load_pretrained, load_tokenizer, stored_dtype
+from limpet.training.base.pretrained import load_held, load_tokenizer
 from limpet.training.base.tensor_digests import Untouched, digests_of, module_tensors
 
 if TYPE_CHECKING:
@@ -144,7 +142,9 @@ def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "aut
     # on CPU, torch's fused attention is slower than plain products at small head sizes
     attention = "sdpa" if torch.cuda.is_available() else "eager"
     check_library(record)
-    loaded, dtype = _load_held(folder, record, attn_implementation=attention)
+    check_stored(record.location.get("stored"), record.name)
+    loaded, dtype = load_held(folder, record.family, recipe=recipe_of(record) or {}, attn_implementation=attention)
+    check_nothing_missing(loaded, record.name)
     pooler = absent_pooler(loaded.missing)
     with torch.no_grad():
         # nothing of a base is drawn at random, not even what nobody reads
@@ -173,21 +173,6 @@ def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "aut
         held_dtype=dtype,
         pooled=not pooler,
     )
-
-
-def _load_held(folder: Path, record: BaseRecord, **options: object) -> tuple[Pretrained, str]:
-    """Load a base as it is to be held; return it with the dtype of the weights that are not quantised."""
-    recipe = recipe_of(record) or {}
-    dtype = str(recipe.get("dtype", stored_dtype(folder)))
-    quantize = recipe.get("quantize")
-    if quantize is not None:
-        # what is not quantised, such as norms and embeddings, is held as is usual beside few bits
-        dtype, options = "bfloat16", {**options, "quantization_config": quantization_config(str(quantize))}
-    loaded = load_pretrained(folder, record.family, dtype=getattr(torch, dtype), **options)
-    check_nothing_missing(loaded, record.name)
-    if quantize is not None:
-        hold_quantised(loaded.model)
-    return loaded, dtype if hold_as_stored(loaded.model.eval()) else "float32"
 
 
 def _served_dtype(record: BaseRecord, held: str) -> str:

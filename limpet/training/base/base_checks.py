@@ -14,12 +14,13 @@ from limpet.errors import IntegrityError, UsageError
 from limpet.first_few import first_few
 from limpet.registry.base_fingerprint import WEIGHTS_FILE, Fingerprint, fingerprinted_files
 from limpet.registry.formats.safetensors_header import check_header
-from limpet.training.base.pretrained import Pretrained, load_pretrained, load_tokenizer
+from limpet.training.base.holding.stored import INSTEAD
+from limpet.training.base.pretrained import Pretrained, load_held, load_pretrained, load_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
-__all__ = ["absent_pooler", "check_base", "check_nothing_missing", "check_quantisation"]
+__all__ = ["absent_pooler", "check_base", "check_nothing_missing"]
 
 _SHOWN = 3
 # how torch and its companions name a model's tensors while it is wrapped, and how its user unwraps it
@@ -34,26 +35,35 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 _SAVE_ANEW = "save the whole model again: model.save_pretrained(NEW)"
 
 
-def check_base(folder: Path, name: str, family: str, *, fingerprint: Fingerprint) -> tuple[str, ...]:
+def check_base(
+    folder: Path, name: str, family: str, *, fingerprint: Fingerprint, stored: str | None = None
+) -> tuple[str, ...]:
     """Refuse a base whose answers would not follow from its files.
+
+    Weights that are stored quantised are read as they will be: their library has to make a model of them that answers
+    and is the same afterwards.
 
     Args:
         folder: Its files.
         name: What it is called, for messages.
         family: `encoder`, `decoder` or `encoder-decoder`.
         fingerprint: What its files were found to hold.
+        stored: What its weights are stored in, where quantised.
 
     Returns:
         The names of the tensors that its files lack and that only some tasks would read: those of its pooler and of
         its language-model head.
 
     Raises:
-        UsageError: Weights are missing, of another shape than the configuration says or quantised in their files, or
-            its tokenizer does not fit it.
+        UsageError: Weights are missing, of another shape than the configuration says or quantised in their files
+            where it does not say so, or its tokenizer does not fit it.
         IntegrityError: A weight is NaN or infinite.
     """
-    _check_dtypes(folder, name)
-    loaded = _without_numbers(folder, name, family)
+    if stored is None:
+        _check_dtypes(folder, name)
+        loaded = _without_numbers(folder, name, family)
+    else:
+        loaded = _as_stored(folder, name, family, stored=stored)
     check_nothing_missing(loaded, name)
     if loaded.reshaped:
         shown = first_few((f"{key} is {found}, not {due}" for key, found, due in loaded.reshaped), _SHOWN)
@@ -69,28 +79,6 @@ def check_base(folder: Path, name: str, family: str, *, fingerprint: Fingerprint
         )
     _check_tokenizer(folder, name, loaded.model)
     return tuple(key for key in loaded.missing if key in _optional(loaded))
-
-
-def check_quantisation(config: PretrainedConfig, name: str) -> None:
-    """Refuse a configuration that says that the weights are stored quantised.
-
-    Args:
-        config: The configuration, as transformers reads it.
-        name: What the base is called, for the message.
-
-    Raises:
-        UsageError: They are; the message names how.
-    """
-    quantisation = getattr(config, "quantization_config", None)
-    if not quantisation:
-        return
-    settings = quantisation if isinstance(quantisation, dict) else vars(quantisation)
-    method = settings.get("quant_method")
-    kind = str(getattr(method, "value", method) or "a method that its config.json does not name")[:60]
-    raise UsageError(
-        f"The weights of {name} are stored quantised ({kind}), and limpet reads float32, float16 and bfloat16.",
-        "name the model that it was made from, or a .gguf file of it, which is dequantised",
-    )
 
 
 def check_nothing_missing(loaded: Pretrained, name: str) -> None:
@@ -141,6 +129,32 @@ def _without_numbers(folder: Path, name: str, family: str) -> Pretrained:
         raise UsageError(f"transformers can't load {name}: {first}", _SAVE_ANEW) from error
 
 
+def _as_stored(folder: Path, name: str, family: str, *, stored: str) -> Pretrained:
+    # torch comes with them, and the doctor does without
+    import torch
+
+    from limpet.training.base.tensor_digests import module_digest
+
+    try:
+        loaded, _ = load_held(folder, family, recipe={})
+        model = loaded.model
+        before, ids = module_digest(model), torch.tensor([[1, 2, 3]], device=model.device)
+        inputs = {"input_ids": ids} | ({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {})
+        with torch.inference_mode():
+            answer = next(iter(model(**inputs).values()))
+        if not bool(torch.isfinite(answer).all()):
+            raise ArithmeticError("its answers are no numbers")
+        if module_digest(model) != before:
+            raise ArithmeticError("it is another model after its first answer")
+    # whatever the library stumbles over: its weights, this machine, what else it would need
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"The weights of {name} are stored quantised ({stored}), and can't be used here: {first}", INSTEAD
+        ) from error
+    return loaded
+
+
 def _check_dtypes(folder: Path, name: str) -> None:
     """Refuse weights in whole or 8-bit numbers: without the scales that belong to them they are other numbers."""
     wrong = []
@@ -155,7 +169,7 @@ def _check_dtypes(folder: Path, name: str) -> None:
         raise UsageError(
             f"{len(wrong)} of the weights of {name} are stored quantised, in other types than float32, float16 or "
             f"bfloat16: {first_few(sorted(wrong), _SHOWN)}.",
-            "name the model that it was made from, or a .gguf file of it, which is dequantised",
+            INSTEAD,
         )
 
 

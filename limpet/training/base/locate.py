@@ -26,11 +26,12 @@ from limpet.registry.formats.canonical import digest_file
 from limpet.registry.store import Store
 from limpet.registry.system.clock import utc_now
 from limpet.registry.values import BaseRecord
-from limpet.training.base.base_checks import check_base, check_quantisation
+from limpet.training.base.base_checks import check_base
 from limpet.training.base.gguf import convert_gguf
 from limpet.training.base.holding.recipes import digest_with, recipe_for, recipe_of, split_spec
+from limpet.training.base.holding.stored import check_stored, stored_in
 from limpet.training.base.hub_refusals import refusal
-from limpet.training.base.pretrained import load_config, stored_dtype
+from limpet.training.base.pretrained import count_parameters, load_config, stored_dtype
 from limpet.training.base.sample_wheels import SAMPLE_BASES, base_folder, sample_folder
 from limpet.training.progress import SILENT, Progress
 
@@ -108,8 +109,19 @@ def resolve(spec: str) -> ResolvedBase:
     else:
         raise NotFoundError(f"{spec!r} is no base: a base is {_FORMS}.", "limpet base add sample:minilm")
     _check_folder(folder)
+    if word is not None:
+        _check_not_stored(folder, spec, word)
     recipe = recipe_for(word, stored_dtype(folder))
     return ResolvedBase(spec, folder, location | ({} if recipe is None else {"recipe": recipe}))
+
+
+def _check_not_stored(folder: Path, spec: str, word: str) -> None:
+    """Refuse to hold weights in another way that are stored quantised."""
+    if kind := stored_in(load_config(folder)):
+        raise UsageError(
+            f"The weights of {spec} are stored quantised ({kind}) and held as they are, not in {word}.",
+            "leave out --dtype and --quantize, or name the model that it was made from",
+        )
 
 
 def _check_folder(folder: Path) -> None:
@@ -257,6 +269,7 @@ def describe(resolved: ResolvedBase, progress: Progress = SILENT) -> BaseRecord:
     Raises:
         UsageError: transformers doesn't know this architecture as a text model, or the base can't be one for a
             reason that `check_base` finds.
+        UnavailableError: Its weights are stored quantised, and what reads them is not installed.
         IntegrityError: A file of the base is corrupt.
     """
     fingerprint = fingerprint_folder(resolved.folder, _fingerprints())
@@ -269,8 +282,9 @@ def describe(resolved: ResolvedBase, progress: Progress = SILENT) -> BaseRecord:
             "choose another base, such as sample:minilm",
         ) from error
     kind = family(config, resolved.name)
-    check_quantisation(config, resolved.name)
-    if absent := check_base(resolved.folder, resolved.name, kind, fingerprint=fingerprint):
+    stored = stored_in(config)
+    check_stored(stored, resolved.name)
+    if absent := check_base(resolved.folder, resolved.name, kind, fingerprint=fingerprint, stored=stored):
         named = ", ".join(absent)
         progress.note(f"the files of {resolved.name} have no {named}: what reads these is refused, all else works")
     return BaseRecord(
@@ -282,9 +296,10 @@ def describe(resolved: ResolvedBase, progress: Progress = SILENT) -> BaseRecord:
         architecture=config.model_type,
         family=kind,
         hidden_size=hidden_size,
-        parameters=fingerprint.parameters,
+        # packed weights are fewer numbers than they stand for
+        parameters=fingerprint.parameters if stored is None else count_parameters(config, kind),
         size=fingerprint.size,
-        location=resolved.location,
+        location=resolved.location | ({} if stored is None else {"stored": stored}),
         created_at=utc_now(),
     )
 

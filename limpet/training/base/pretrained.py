@@ -6,6 +6,7 @@ its configuration to another model, and offers to run Python files. So it is nev
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +15,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpet.registry.base_fingerprint import fingerprinted_files
+from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.formats.safetensors_header import check_header
+from limpet.training.base.holding.stored import OF_BITSANDBYTES, WRITTEN_OUT, own_dtype, stored_in
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
-__all__ = ["Pretrained", "load_config", "load_pretrained", "load_tokenizer", "only_these", "stored_dtype"]
+__all__ = [
+    "Pretrained",
+    "count_parameters",
+    "load_config",
+    "load_held",
+    "load_pretrained",
+    "load_tokenizer",
+    "only_these",
+    "stored_dtype",
+]
 
 _SHORT = {"BF16": "bfloat16", "F16": "float16"}
 
@@ -97,12 +110,10 @@ def load_pretrained(folder: Path, family: str, **options: object) -> Pretrained:
         family: `encoder`, `decoder` or `encoder-decoder`.
         **options: Passed on to `from_pretrained`. With `device_map="meta"`, shapes and names alone are loaded.
     """
-    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import AutoModel
 
-    auto = {"decoder": AutoModelForCausalLM, "encoder-decoder": AutoModelForSeq2SeqLM}.get(family, AutoModel)
+    auto = _auto_class(load_config(folder), family)
     options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
-    if auto is not AutoModel and type(load_config(folder)) not in auto._model_mapping:
-        auto = AutoModel
     with only_these(fingerprinted_files(folder)) as seen, _no_bar():
         model, info = auto.from_pretrained(seen, trust_remote_code=False, **options)
     # where it came from, not the folder of links
@@ -114,6 +125,69 @@ def load_pretrained(folder: Path, family: str, **options: object) -> Pretrained:
         tuple(sorted(map(str, info["unexpected_keys"]))),
         tuple(sorted((name, tuple(found), tuple(due)) for name, found, due in info["mismatched_keys"])),
     )
+
+
+def load_held(folder: Path, family: str, *, recipe: JsonObject, **options: object) -> tuple[Pretrained, str]:
+    """Load a base as it is to be held; return it with the dtype of the weights that are not in few bits.
+
+    Args:
+        folder: The base's files.
+        family: `encoder`, `decoder` or `encoder-decoder`.
+        recipe: See `limpet.training.base.holding.recipes`; empty where it is held as its files are.
+        **options: Passed on to `from_pretrained`.
+    """
+    # torch comes with them, and the doctor does without
+    import torch
+
+    from limpet.training.base.holding.quantised import hold_quantised, quantization_config, take_marks_off
+    from limpet.training.base.holding.short_weights import hold_as_stored
+
+    config, quantize = load_config(folder), recipe.get("quantize")
+    stored = stored_in(config)
+    if quantize is not None:
+        # what is not quantised, such as norms and embeddings, is held as is usual beside few bits
+        dtype, options = "bfloat16", {**options, "quantization_config": quantization_config(str(quantize))}
+    elif stored is not None:
+        dtype = own_dtype(config)
+        if stored in WRITTEN_OUT:
+            config.quantization_config = {**config.quantization_config, "dequantize": True}
+            options = {**options, "config": config}
+    else:
+        dtype = str(recipe.get("dtype", stored_dtype(folder)))
+    loaded = load_pretrained(folder, family, dtype=getattr(torch, dtype), **options)
+    if quantize is not None or stored in OF_BITSANDBYTES:
+        hold_quantised(loaded.model)
+    if quantize is not None or stored is not None:
+        take_marks_off(loaded.model)
+    return loaded, dtype if hold_as_stored(loaded.model.eval()) else "float32"
+
+
+def count_parameters(config: PretrainedConfig, family: str) -> int:
+    """Return how many numbers a model of a configuration learns, however its files store them.
+
+    Args:
+        config: The configuration; what it says of quantised weights is left out of it.
+        family: `encoder`, `decoder` or `encoder-decoder`.
+    """
+    import torch
+
+    plain = copy.deepcopy(config)
+    del plain.quantization_config
+    with torch.device("meta"):
+        model = _auto_class(plain, family).from_config(plain, trust_remote_code=False)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _auto_class(config: PretrainedConfig, family: str) -> type[_BaseAutoModelClass]:
+    """Return the class that loads models of a kind, with their language-model head where they have one."""
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    headed: dict[str, type[_BaseAutoModelClass]] = {
+        "decoder": AutoModelForCausalLM,
+        "encoder-decoder": AutoModelForSeq2SeqLM,
+    }
+    auto = headed.get(family)
+    return auto if auto is not None and type(config) in auto._model_mapping else AutoModel
 
 
 @contextmanager

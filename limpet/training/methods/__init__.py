@@ -19,7 +19,7 @@ from pathlib import Path
 from limpet.errors import UsageError
 from limpet.names import recorded_method, shown_method
 from limpet.registry.values import BaseRecord, TaskRecord
-from limpet.training.base.holding.recipes import recipe_of
+from limpet.training.base.holding.stored import is_quantised
 from limpet.training.methods._protocol import (
     ALL_HEADED,
     NON_GENERATIVE,
@@ -155,7 +155,7 @@ def check_task_type(method: Method, task: TaskRecord, base: BaseRecord) -> None:
 
 def obstacle(method: Method, base: BaseRecord) -> str:
     """Return why a method does not work on models like `base`; an empty string means that it does."""
-    if "quantize" in (recipe_of(base) or {}) and not method.capabilities.quantised_base:
+    if is_quantised(base) and not method.capabilities.quantised_base:
         return "it reads or trains the base's own weights, which are quantised"
     if base.architecture in _tried():
         return _tried()[base.architecture].get(method.name, "")

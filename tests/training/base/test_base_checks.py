@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from limpet.errors import IntegrityError, LimpetError, UsageError
+from limpet.errors import IntegrityError, LimpetError, UnavailableError, UsageError
 from limpet.home import init
 from limpet.registry.records import bases as kept
 from limpet.registry.store import Store
@@ -144,10 +144,27 @@ def test_a_tokenizer_without_pad_and_end_token_is_refused(model: Path) -> None:
     assert "no pad token and no end token" in refused(model, UsageError).message
 
 
-@pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8"])
-def test_a_quantisation_is_named(model: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "needed"),
+    [
+        ("gptq", "needs optimum and gptqmodel, and optimum and gptqmodel are not installed"),
+        ("awq", "needs gptqmodel, and gptqmodel is not installed"),
+        ("aqlm", "needs aqlm, and aqlm is not installed"),
+    ],
+)
+def test_weights_that_a_library_reads_which_is_not_here_are_refused_with_its_name(
+    model: Path, method: str, needed: str
+) -> None:
     configure(model, quantization_config={"quant_method": method, "bits": 4})
-    assert f"stored quantised ({method})" in refused(model, UsageError).message
+    error = refused(model, UnavailableError)
+    assert f"stored quantised ({method}), which {needed}" in error.message
+    assert error.hint.startswith("pip install ") and ".gguf" in error.hint
+
+
+@pytest.mark.parametrize("settings", [{"quant_method": "mine"}, {"bits": 4}])
+def test_weights_that_no_known_library_reads_are_refused(model: Path, settings: dict[str, object]) -> None:
+    configure(model, quantization_config=settings)
+    assert "knows no library that reads them" in refused(model, UsageError).message
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])

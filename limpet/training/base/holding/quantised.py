@@ -20,7 +20,7 @@ from limpet.training.base.holding.library import bitsandbytes
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
 
-__all__ = ["QuantisedLinear", "hold_quantised", "quantization_config"]
+__all__ = ["QuantisedLinear", "hold_quantised", "quantization_config", "take_marks_off"]
 
 
 def quantization_config(word: str) -> BitsAndBytesConfig:
@@ -93,13 +93,17 @@ class _Product(torch.autograd.Function):
 
 
 def hold_quantised(model: PreTrainedModel) -> None:
-    """Put `QuantisedLinear` in the place of every layer that bitsandbytes made, and take its marks off the model."""
+    """Put `QuantisedLinear` in the place of every layer that bitsandbytes made."""
     library = bitsandbytes()
     made = (library.nn.Linear4bit, library.nn.Linear8bitLt)
     for name, layer in list(model.named_modules()):
         if isinstance(layer, made):
             owner, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(owner), attribute, QuantisedLinear(layer))
+
+
+def take_marks_off(model: PreTrainedModel) -> None:
+    """Take off a model what transformers marks it with that it read quantised weights for."""
     for part in model.modules():
         for mark in ("is_loaded_in_4bit", "is_loaded_in_8bit", "is_quantized", "quantization_method", "hf_quantizer"):
             vars(part).pop(mark, None)
