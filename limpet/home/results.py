@@ -126,7 +126,7 @@ def method_info(
     method: Method, architectures: tuple[str, ...], reason: str | None, *, nearest: str | None
 ) -> MethodInfo:
     """Return a method's line; `reason` is null without a base, and empty where the method works on it."""
-    from limpet.training.methods import default_settings
+    from limpet.training.methods import default_settings, works_on_quantised
 
     can = method.capabilities
     return MethodInfo(
@@ -141,7 +141,7 @@ def method_info(
         mergeable=can.mergeable,
         mixed_batches=can.mixed_batches,
         servable=can.servable,
-        quantised_base=can.quantised_base,
+        quantised_base=works_on_quantised(method),
         trains_base_copy=can.trains_base_copy,
         learning_rate=method.learning_rate,
     )

@@ -4,7 +4,8 @@ A method attaches itself to the frozen backbone, says what it saves, and takes i
 trainer outside this folder names one; adding one is one file here and one test. A module whose name does not begin
 with `_` offers `METHODS`, one or several.
 
-What works on which architecture was found by trying, and is kept in `works.json` beside this file.
+What works on which architecture was found by trying, and is kept in `works.json` beside this file; what works on a
+base in few bits, in `quantised.json`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ __all__ = [
     "DEFAULT",
     "NON_GENERATIVE",
     "NO_ADAPTER",
+    "QUANTISED",
     "TABLE",
     "WHOLE_COPY",
     "Capabilities",
@@ -54,11 +56,15 @@ __all__ = [
     "obstacle",
     "was_tried",
     "works_on",
+    "works_on_quantised",
 ]
 
 _OTHERS = "other_peft"
 TABLE = Path(__file__).with_name("works.json")
 """Architecture to method to the reason why it does not work there; an empty reason means that it works."""
+
+QUANTISED = Path(__file__).with_name("quantised.json")
+"""Method to the reason why it does not work on a quantised base; an empty reason means that it works."""
 
 DEFAULT = "lora"
 """The method of a training that asks for none."""
@@ -91,6 +97,12 @@ def _in_module(name: str) -> tuple[Method, ...]:
 @cache
 def _tried() -> dict[str, dict[str, str]]:
     table: dict[str, dict[str, str]] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return table
+
+
+@cache
+def _tried_quantised() -> dict[str, str]:
+    table: dict[str, str] = json.loads(QUANTISED.read_text(encoding="utf-8"))
     return table
 
 
@@ -155,7 +167,7 @@ def check_task_type(method: Method, task: TaskRecord, base: BaseRecord) -> None:
 
 def obstacle(method: Method, base: BaseRecord) -> str:
     """Return why a method does not work on models like `base`; an empty string means that it does."""
-    if is_quantised(base) and not method.capabilities.quantised_base:
+    if is_quantised(base) and not works_on_quantised(method):
         return "it reads or trains the base's own weights, which are quantised"
     if base.architecture in _tried():
         return _tried()[base.architecture].get(method.name, "")
@@ -167,6 +179,11 @@ def obstacle(method: Method, base: BaseRecord) -> str:
 def works_on(method: Method) -> tuple[str, ...]:
     """Return the architectures that a method was tried on and works on."""
     return tuple(kind for kind, found in sorted(_tried().items()) if found.get(method.name) == "")
+
+
+def works_on_quantised(method: Method) -> bool:
+    """Tell whether a method was tried on bases in few bits and works on them."""
+    return _tried_quantised().get(method.name) == ""
 
 
 def was_tried(base: BaseRecord) -> bool:

@@ -50,7 +50,6 @@ class Capabilities:
     mergeable: bool = False
     mixed_batches: bool = False
     servable: bool = False
-    quantised_base: bool = False
     trains_base_copy: bool = False
 
 

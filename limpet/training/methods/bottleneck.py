@@ -46,7 +46,7 @@ class Bottleneck(ThroughPeft):
 
     name = "bottleneck"
     summary = "small layers inside every block (Houlsby et al. 2019, Pfeiffer et al. 2021)"
-    capabilities = Capabilities(task_types=ALL_HEADED, quantised_base=True)
+    capabilities = Capabilities(task_types=ALL_HEADED)
     learning_rate = 6e-3
     settings = BottleneckSettings
     peft_type = "BOTTLENECK"

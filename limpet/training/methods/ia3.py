@@ -27,7 +27,6 @@ class Ia3(ThroughPeft):
     capabilities = Capabilities(
         task_types=ALL_HEADED,
         mergeable=True,
-        quantised_base=True,
     )
     learning_rate = 3e-2
     peft_type = "IA3"

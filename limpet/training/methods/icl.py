@@ -65,7 +65,6 @@ class InContextLearning(Untouched):
     capabilities = Capabilities(
         task_types=frozenset({"classification"}),
         families=frozenset({"decoder"}),
-        quantised_base=True,
     )
     learning_rate = 0.0
     settings = InContextSettings

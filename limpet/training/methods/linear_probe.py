@@ -28,7 +28,6 @@ class LinearProbe(Untouched):
     capabilities = Capabilities(
         task_types=NON_GENERATIVE,
         mixed_batches=True,
-        quantised_base=True,
     )
     learning_rate = 1e-2
     alternatives = ("lora",)

@@ -50,7 +50,6 @@ class Lora(ThroughPeft):
         mergeable=True,
         mixed_batches=True,
         servable=True,
-        quantised_base=True,
     )
     learning_rate = 2e-3
     settings = LoraSettings

@@ -41,7 +41,6 @@ class PTuning(_prompts.VirtualTokens):
     summary = "word vectors before the text, computed by a network (Liu et al. 2021)"
     capabilities = Capabilities(
         task_types=ALL_HEADED,
-        quantised_base=True,
     )
     learning_rate = 1e-2
     settings = PTuningSettings

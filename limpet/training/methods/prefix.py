@@ -45,7 +45,6 @@ class Prefix(_prompts.VirtualTokens):
     capabilities = Capabilities(
         task_types=ALL_HEADED,
         families=frozenset({"encoder", "decoder"}),
-        quantised_base=True,
     )
     learning_rate = 3e-2
     settings = PrefixSettings

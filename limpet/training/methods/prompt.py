@@ -46,7 +46,6 @@ class Prompt(_prompts.VirtualTokens):
     summary = "trained word vectors before the text (Lester et al. 2021)"
     capabilities = Capabilities(
         task_types=ALL_HEADED,
-        quantised_base=True,
     )
     learning_rate = 3e-2
     settings = PromptSettings

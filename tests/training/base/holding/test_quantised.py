@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from torch import nn
 from limpet.errors import IntegrityError, NotFoundError, UsageError
 from limpet.home import Home, init
 from limpet.registry.values import BaseRecord
-from limpet.training import methods
 from limpet.training.base import locate
 from limpet.training.base.holding.quantised import QuantisedLinear
 from limpet.training.base.holding.recipes import check_library
@@ -45,18 +43,6 @@ def layers(model: nn.Module) -> list[QuantisedLinear]:
     return [layer for layer in model.modules() if isinstance(layer, QuantisedLinear)]
 
 
-def written_out(model: nn.Module) -> nn.Module:
-    """The same model with every weight as it is written out."""
-    plain = copy.deepcopy(model)
-    for name, layer in list(plain.named_modules()):
-        if isinstance(layer, QuantisedLinear):
-            linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
-            linear.weight = nn.Parameter(layer.written_out(torch.float32), requires_grad=False)
-            owner, _, attribute = name.rpartition(".")
-            setattr(plain.get_submodule(owner), attribute, linear)
-    return plain
-
-
 def test_a_quantised_base_is_a_base_of_its_own_whose_files_are_the_same(home: Home, folder: Path) -> None:
     record = home.base.show()
     whole = locate.describe(locate.resolve(str(folder)))
@@ -74,28 +60,6 @@ def test_what_is_written_out_is_near_to_what_was_stored(home: Home, folder: Path
     near = home.backbone().model.get_submodule("layers.0.self_attn.q_proj").written_out(torch.float32)
     error = float((near - stored).norm() / stored.norm())
     assert error < (0.25 if home.base.show().name.endswith("nf4") else 0.02)
-
-
-@pytest.mark.parametrize(
-    "name", sorted(name for name in methods.names() if methods.get(name).capabilities.quantised_base)
-)
-def test_a_method_answers_as_on_the_weights_that_are_written_out(home: Home, name: str) -> None:
-    method = methods.get(name)
-    if isinstance(method, methods.TrainingFree):
-        return
-    backbone = home.backbone()
-    outputs = []
-    for model in (copy.deepcopy(backbone.model), written_out(backbone.model)):
-        torch.manual_seed(0)
-        module = method.attach(model, method.resolve(model, {}))
-        generator = torch.Generator().manual_seed(1)
-        for _, parameter in sorted(module.named_parameters()):
-            if parameter.requires_grad:
-                parameter.data.normal_(std=0.1, generator=generator)
-        module.eval()
-        outputs.append(module(input_ids=IDS, attention_mask=torch.ones_like(IDS)).last_hidden_state)
-        outputs[-1].square().sum().backward() if outputs[-1].requires_grad else None
-    assert torch.allclose(outputs[0], outputs[1], atol=1e-5 * float(outputs[1].abs().max()))
 
 
 def test_it_is_trained_on_evaluated_and_the_same_afterwards(home: Home) -> None:
