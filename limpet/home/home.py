@@ -29,6 +29,7 @@ from limpet.registry.store import Store
 from limpet.registry.system.text_checks import check_reason
 
 if TYPE_CHECKING:
+    from limpet.forgetting.ability.comparison import AbilityComparison
     from limpet.forgetting.gate.gate_report import GateReport
     from limpet.forgetting.gate.rules import GateRules
     from limpet.forgetting.mlflow_mirror.sync import MirrorReport
@@ -281,6 +282,37 @@ class Home:
         return other_base.compare_bases(
             self.store, version, own=lambda: self.backbone(progress), other=other, progress=told
         )
+
+    def evaluate_harness(
+        self, reference: str, file: str | Path, *, limit: int | None = None, progress: Progress | None = None
+    ) -> AbilityComparison:
+        """Ask a task of the evaluation harness (lm-eval) of the base alone and while a version is active.
+
+        The answers are kept as those of a stream's ability tasks are, so that nothing is asked twice.
+
+        Args:
+            reference: The version.
+            file: The task's YAML file, with its data in local files.
+            limit: How many of its documents are asked, the first ones; by default all.
+            progress: Receives every batch.
+
+        Raises:
+            NotFoundError: There is no such version or file.
+            UsageError: The file runs code or wants what is not local, or the base is no decoder.
+            DataError: The task does not fit its data.
+            UnavailableError: lm-eval is not installed.
+        """
+        version = versions.resolve(self.store, reference)
+        if limit is not None and limit < 2:
+            raise UsageError(f"A limit of {limit} documents has no interval.", "--limit 100")
+        with loading():
+            from limpet.forgetting.ability.comparison import compare_with_base
+            from limpet.training.evaluation.harness.task_file import read_task_file
+            from limpet.training.progress import SILENT
+
+        task = read_task_file(Path(file), limit)
+        backbone = self.backbone(progress)
+        return compare_with_base(self.store, backbone, version, question=task, progress=progress or SILENT)
 
     def accept(self, reference: str, reason: str, *, progress: Progress | None = None) -> EvaluationRecord:
         """Resolve a version's alarm: evaluate it in full, and hold it against that evaluation from here on.

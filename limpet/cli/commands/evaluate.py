@@ -29,6 +29,8 @@ _SHOWN = 5  # answers that differ
 @click.option("--text", metavar="COL", help="Of --data, the column of the texts. [the task's own]")
 @click.option("--label", metavar="COL", help="Of --data, the column of the labels or targets. [the task's own]")
 @click.option("--on", "base", metavar="SPEC", help="Compare one version on another form of its base, as SPEC#nf4.")
+@click.option("--harness", metavar="FILE", help="Ask one version and the base alone a task file of lm-eval.")
+@click.option("--limit", type=int, metavar="N", help="Of --harness, the first N documents. [all]")
 @click.option("--accept", is_flag=True, help="Resolve a version's alarm: it is held against what it answers now.")
 @click.option("--reason", default="", metavar="TEXT", help="Why it is accepted, for the log.")
 @pass_invocation
@@ -44,11 +46,16 @@ def command(
     text: str | None,
     label: str | None,
     base: str | None,
+    harness: str | None,
+    limit: int | None,
     accept: bool,
     reason: str,
     **precision: float | None,
 ) -> None:
     """Evaluate versions on their tasks' evaluation splits, or one on other data or on another form of its base.
+
+    With --harness, one version and the base alone are asked a task of the language-model evaluation harness, from
+    local files: general ability while the version is active.
 
     Exit code 5 where a version does not answer as when it was registered: it has an alarm then, until that is
     accepted with a reason.
@@ -63,12 +70,22 @@ def command(
     if reason and not accept:
         raise UsageError("A reason is for what is accepted.", "limpet evaluate TASK@V --accept --reason TEXT")
     if base is not None:
-        if len(versions) != 1 or audit or accept or data is not None or other_task is not None:
+        if len(versions) != 1 or audit or accept or any(one is not None for one in (data, other_task, harness)):
             raise UsageError(
                 "One version at a time is compared on another form of its base, on its task's own rows.",
                 "limpet evaluate TASK@V --on SPEC",
             )
         _on_other_base(invocation, versions[0], base)
+        return
+    if limit is not None and harness is None:
+        raise UsageError("--limit is about a task file.", "limpet evaluate TASK@V --harness FILE --limit N")
+    if harness is not None:
+        if len(versions) != 1 or audit or accept or data is not None or other_task is not None:
+            raise UsageError(
+                "One version at a time is asked a task file of the evaluation harness.",
+                "limpet evaluate TASK@V --harness FILE",
+            )
+        _harness(invocation, versions[0], harness, limit=limit)
         return
     if data is not None or other_task is not None:
         if len(versions) != 1 or audit or accept or (data is not None and other_task is not None):
@@ -103,6 +120,31 @@ def command(
         for record in records
     ]
     output.table(("version", "kind", "metric", "score", "examples", "seconds"), rows)
+
+
+def _harness(invocation: Invocation, version: str, file: str, *, limit: int | None) -> None:
+    from limpet.cli.terminal import output
+
+    home = invocation.open()
+    with invocation.progress() as progress:
+        found = home.evaluate_harness(version, file, limit=limit, progress=progress)
+    if invocation.json:
+        output.emit(**output.to_json(found))
+        return
+    low, high = found.interval or (found.difference, found.difference)
+    output.fields_table(
+        [
+            ("version", found.version),
+            ("task", f"{found.task}, of {file}"),
+            ("metric", f"{found.metric}, {'lower' if found.less_is_better else 'higher'} is better"),
+            ("documents", found.examples),
+            ("base alone", output.digits(found.base.score)),
+            ("version active", output.digits(found.active.score)),
+            ("difference", f"{found.difference:+.4f}"),
+            ("95 % interval", f"{low:+.4f} to {high:+.4f}"),
+            *((("p-value", f"{found.p_value:.4f}"),) if found.p_value is not None else ()),
+        ]
+    )
 
 
 def _elsewhere(

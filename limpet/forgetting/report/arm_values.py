@@ -11,6 +11,7 @@ from limpet.forgetting.metrics.intervals import Interval
 from limpet.forgetting.metrics.matrix import Row
 from limpet.forgetting.monitor.prediction_diff import Difference
 from limpet.registry.formats.json_values import JsonObject
+from limpet.training.metrics.ability import less_is_better
 
 __all__ = ["AbilityReport", "AdapterReport", "ArmReport", "Cost", "McNemar", "VersionReport"]
 
@@ -116,7 +117,7 @@ class AbilityReport:
     @property
     def less_is_better(self) -> bool:
         """Whether a smaller value is a better one."""
-        return self.metric == "perplexity"
+        return less_is_better(self.metric)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from limpet.forgetting.stream.general_ability import Where, ability_tasks_of, ad
 from limpet.registry.records import evaluations, tasks
 from limpet.registry.store import Store
 from limpet.registry.values import AbilityRecord, StreamRecord
-from limpet.training.evaluation.general_ability import PERPLEXITY, AbilityTask, score_of
-from limpet.training.metrics.text import NEG_PERPLEXITY
+from limpet.training.evaluation.general_ability import Question, score_of
+from limpet.training.metrics.ability import scored_by
 from limpet.training.task_types import metric, score
 
-__all__ = ["abilities_of", "adapters_of", "found_after", "over_first"]
+__all__ = ["abilities_of", "adapters_of", "found_after", "kept_answers", "over_first"]
 
 _SEED = 0  # the examples drawn are the same whenever a report is made
 _ROUNDING = 1e-9  # sums may differ in the last bits from machine to machine
@@ -66,7 +66,7 @@ def adapters_of(store: Store, stream: StreamRecord, evidence: ArmRunEvidence) ->
 
 
 def _ability(
-    store: Store, stream: StreamRecord, evidence: ArmRunEvidence, *, ability_task: AbilityTask
+    store: Store, stream: StreamRecord, evidence: ArmRunEvidence, *, ability_task: Question
 ) -> AbilityReport | None:
     def look(where: Where) -> AbilityRecord | None:
         return recall(store, ability_task.identity, stream.base_digest, where=where)
@@ -77,13 +77,13 @@ def _ability(
     if before is None or len(asked) < len(steps):
         return None
     again = look(Where(after=evidence.versions[-1].reference))
-    rows = [_answers(store, record)[0] for record in (before, *asked)]
+    rows = [kept_answers(store, record)[0] for record in (before, *asked)]
     intervals, p_values = over_first(
-        ability_task.task.name, ability_task.metric, _answers(store, before)[1], rows=rows
+        ability_task.name, ability_task.metric, kept_answers(store, before)[1], rows=rows
     )
     return AbilityReport(
         kind=ability_task.kind,
-        task=ability_task.task.name,
+        task=ability_task.name,
         metric=ability_task.metric,
         examples=before.examples,
         before=before.score,
@@ -115,7 +115,10 @@ def _adapter(store: Store, stream: StreamRecord, evidence: ArmRunEvidence, *, pl
     if without is None:
         return None
     own = evidence.read(cell)
-    rows = [own.predictions, *(_answers(store, record)[0] for record in (under_wrong, without) if record is not None)]
+    rows = [
+        own.predictions,
+        *(kept_answers(store, record)[0] for record in (under_wrong, without) if record is not None),
+    ]
     # own less another, where the interval is that of another less own
     intervals, p_values = over_first(name, cell.metric, own.targets, rows=rows)
     own_less_other = [_turn(interval) for interval in intervals]
@@ -136,8 +139,12 @@ def _turn(interval: Interval | None) -> Interval | None:
     return None if interval is None else (-interval[1], -interval[0])
 
 
-def _answers(store: Store, found: AbilityRecord) -> tuple[Rows, Rows]:
-    """Return the answers and what is right; a score that they don't give is refused."""
+def kept_answers(store: Store, found: AbilityRecord) -> tuple[Rows, Rows]:
+    """Return the kept answers to an ability task, and what is right.
+
+    Raises:
+        IntegrityError: They are missing or corrupt, or do not give the recorded score.
+    """
     content = evaluations.predictions(store, found)
     given = score_of(found.metric, content["predictions"], content["targets"])
     if abs(given - found.score) > _ROUNDING * max(1.0, abs(given)):
@@ -155,7 +162,7 @@ def over_first(
 
     The p-value is null where no answer differs.
     """
-    sign, scored = (-1.0, NEG_PERPLEXITY.name) if name == PERPLEXITY else (1.0, name)
+    scored, sign = scored_by(name)
     if metric(scored).counts is None:
         return (None,) * (len(rows) - 1), (None,) * (len(rows) - 1)
     column = Column(task, scored, targets, tuple(rows))

@@ -24,7 +24,7 @@ from limpet.registry.values import AbilityDraft, AbilityRecord, StreamRecord, Ta
 from limpet.training import methods
 from limpet.training.base.backbone import Backbone
 from limpet.training.evaluation import general_ability as ability
-from limpet.training.evaluation.general_ability import AbilityTask, Answers
+from limpet.training.evaluation.general_ability import AbilityTask, Answers, Question
 from limpet.training.generation.demonstrations import DEFAULT_TEMPLATE
 from limpet.training.model.task_model import Answering, version_files
 from limpet.training.progress import SILENT, Progress
@@ -51,19 +51,23 @@ class Where:
 
 
 def ability_task_of(
-    backbone: Backbone, spec: AbilitySpec, task: TaskRecord, *, learned: Sequence[TaskRecord]
-) -> AbilityTask:
+    backbone: Backbone, spec: AbilitySpec, task: TaskRecord | None, *, learned: Sequence[TaskRecord]
+) -> Question:
     """Return an ability task as it is asked.
 
     Args:
         backbone: The base in memory.
         spec: The ability task as the stream file has it.
-        task: Its task.
+        task: Its task; null where it is of the evaluation harness.
         learned: The tasks that the stream learns.
 
     Raises:
         UsageError: The base can't answer it, or the stream learns its data.
     """
+    if task is None:
+        assert spec.harness is not None
+        ability.check(backbone, spec.harness)
+        return spec.harness
     data = task.definition.data
     for other in learned:
         if _overlap(data, other.definition.data):
@@ -77,7 +81,7 @@ def ability_task_of(
     return ability_task
 
 
-def ability_tasks_of(store: Store, stream: StreamRecord) -> tuple[AbilityTask, ...]:
+def ability_tasks_of(store: Store, stream: StreamRecord) -> tuple[Question, ...]:
     """Return the ability tasks that a stream asks; none where its file has none.
 
     Raises:
@@ -86,10 +90,13 @@ def ability_tasks_of(store: Store, stream: StreamRecord) -> tuple[AbilityTask, .
     if "ability" not in stream.spec:
         return ()
     specs = parse_stream(stream.spec).ability
-    return tuple(_ability_task(spec, tasks.as_of(store, spec.task.name, stream.created_at)) for spec in specs)
+    return tuple(
+        spec.harness or _ability_task(spec, tasks.as_of(store, spec.task.name, stream.created_at)) for spec in specs
+    )
 
 
 def _ability_task(spec: AbilitySpec, task: TaskRecord) -> AbilityTask:
+    assert spec.size is not None
     return AbilityTask(
         kind=spec.kind,
         task=task,
@@ -107,7 +114,7 @@ def _overlap(one: str, other: str) -> bool:
 def ask(
     store: Store,
     backbone: Backbone,
-    ability_task: AbilityTask,
+    ability_task: Question,
     *,
     state: VersionRecord | None,
     after: VersionRecord | None = None,

@@ -28,7 +28,7 @@ from limpet.training.data.build_task import add_task
 from limpet.training.data.reading.sample_corpora import CORPORA
 from limpet.training.data.stored_splits import read_once
 from limpet.training.data.task_request import TaskRequest
-from limpet.training.evaluation.general_ability import AbilityTask
+from limpet.training.evaluation.general_ability import Question
 from limpet.training.learning.runs.run_folder import Staged, Start, discard
 from limpet.training.learning.settings import TrainingSettings
 from limpet.training.metrics.units import mean_ranks
@@ -48,7 +48,7 @@ class _Run:
     spec: StreamSpec
     first: str
     tasks: tuple[TaskRecord, ...]
-    ability_tasks: tuple[AbilityTask, ...]
+    ability_tasks: tuple[Question, ...]
     progress: Progress
 
 
@@ -102,7 +102,9 @@ def run_stream(store: Store, backbone: Backbone, spec: StreamSpec, *, progress: 
         general_ability.ability_task_of(
             backbone,
             ability_task,
-            _task(store, ability_task.task, spec.training, begun=begun, progress=progress),
+            None
+            if ability_task.harness
+            else _task(store, ability_task.task, spec.training, begun=begun, progress=progress),
             learned=records,
         )
         for ability_task in spec.ability

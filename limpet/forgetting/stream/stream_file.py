@@ -17,6 +17,7 @@ from limpet.forgetting.stream.published_figures import published_figures
 from limpet.names import check_name, parse_task, recorded_method, renamed_method, shown_method
 from limpet.registry.formats.json_values import JsonObject, JsonValue
 from limpet.registry.records.streams import HOME_STREAM
+from limpet.training.evaluation.harness.task_file import HarnessTask, from_record, read_task_file
 
 __all__ = [
     "AbilitySpec",
@@ -70,6 +71,8 @@ _TASK_KEYS = {
 }
 _ABILITY_KEYS = {**_TASK_KEYS, "kind": str, "size": int, "template": str, "label_words": str}
 _ABILITY_SIZES = {"perplexity": 100, "zero-shot": 200, "features": 200}
+_HARNESS = "harness"
+_HARNESS_KEYS = {"kind": str, "file": str, "size": int, "read": dict}
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,15 @@ class TaskSpec:
 class AbilitySpec:
     """An ability task: its kind, the task that gives its texts and is not learned, and how many are asked.
 
-    `options` holds `template` and `label_words` where the file has them.
+    `options` holds `template` and `label_words` where the file has them. `harness` is what a task file of the
+    evaluation harness says, which brings its own texts; `task` only names it then, and null is all of them.
     """
 
     kind: str
     task: TaskSpec
-    size: int
+    size: int | None
     options: Mapping[str, str]
+    harness: HarnessTask | None = None
 
 
 @dataclass(frozen=True)
@@ -194,13 +199,19 @@ def read_stream(path: Path) -> StreamSpec:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         hint = "check it against docs/guides/streams.md"
         raise UsageError(f"{path} can't be read as YAML: {error}", hint) from error
-    return parse_stream(content)
+    return parse_stream(content, path.parent)
 
 
-def parse_stream(content: JsonValue) -> StreamSpec:
+def parse_stream(content: JsonValue, folder: Path | None = None) -> StreamSpec:
     """Check the content of a stream file.
 
+    Args:
+        content: What the file says, or what was kept of it.
+        folder: Where the file is: task files of the evaluation harness are named from there, and read. Without it,
+            they are what was kept of them, enough to look up what was found.
+
     Raises:
+        NotFoundError: A task file of the evaluation harness or its data are not there.
         UsageError: It says something that a stream has not; the message names the key.
     """
     top = _mapping("the stream", content, _STREAM_KEYS)
@@ -227,6 +238,9 @@ def parse_stream(content: JsonValue) -> StreamSpec:
     if not isinstance(future, bool):
         raise _wrong(f"evaluate_future must be true or false, not {future!r}.", "evaluate_future: true")
     published_figures(top)
+    ability = _ability(top, tasks, folder)
+    if ability:
+        top |= {"ability": [_kept(item, one) for item, one in zip(top["ability"], ability, strict=True)]}
     return StreamSpec(
         name=name,
         base=str(base) if base else None,
@@ -237,7 +251,7 @@ def parse_stream(content: JsonValue) -> StreamSpec:
         source=top,
         orders=orders,
         evaluate_future=future,
-        ability=_ability(top, tasks),
+        ability=ability,
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -261,15 +275,15 @@ def _recorded(settings: JsonObject) -> JsonObject:
     return {"without" if key == "disable" else key: value for key, value in settings.items()}
 
 
-def _ability(top: JsonObject, tasks: tuple[TaskSpec, ...]) -> tuple[AbilitySpec, ...]:
+def _ability(top: JsonObject, tasks: tuple[TaskSpec, ...], folder: Path | None) -> tuple[AbilitySpec, ...]:
     if "ability" not in top:
         return ()
-    ability_tasks = tuple(_ability_task(item) for item in _list("ability", top["ability"]))
+    ability_tasks = tuple(_ability_task(item, folder) for item in _list("ability", top["ability"]))
     learned = {task.name for task in tasks}
     asked: set[tuple[str, str]] = set()
     for ability_task in ability_tasks:
         name = ability_task.task.name
-        if name in learned:
+        if name in learned and ability_task.harness is None:
             raise _wrong(f"ability asks about {name!r}, which the stream learns.", "name a task that is held back")
         if (ability_task.kind, name) in asked:
             raise _wrong(
@@ -279,11 +293,31 @@ def _ability(top: JsonObject, tasks: tuple[TaskSpec, ...]) -> tuple[AbilitySpec,
     return ability_tasks
 
 
-def _ability_task(item: JsonValue) -> AbilitySpec:
+def _kept(item: JsonObject, ability_task: AbilitySpec) -> JsonObject:
+    """Return an ability task as it is kept: of a task file, what it says, so that a changed one is another stream."""
+    return item if ability_task.harness is None else {**item, "read": ability_task.harness.record}
+
+
+def _harness_task(item: JsonValue, folder: Path | None) -> AbilitySpec:
+    content = _typed("an ability task", item, _HARNESS_KEYS)
+    file, size = str(_required("an ability task", content, "file")), content.get("size")
+    if size is not None and size < 2:
+        raise _wrong(f"an ability task needs a size of 2 or more, not {size}.", "size: 100")
+    if folder is not None and "read" in content:
+        raise _wrong("an ability task has an unknown key 'read'.", "the keys are file, kind, size")
+    if folder is None and "read" not in content:
+        raise _wrong(f"there is no saying where {file!r} is.", "give the stream as a file")
+    task = from_record(content["read"], size) if folder is None else read_task_file(folder / file, size)
+    return AbilitySpec(_HARNESS, TaskSpec(task.name, {}), size, {}, task)
+
+
+def _ability_task(item: JsonValue, folder: Path | None) -> AbilitySpec:
+    if isinstance(item, dict) and item.get("kind") == _HARNESS:
+        return _harness_task(item, folder)
     content = _typed("an ability task", item, _ABILITY_KEYS)
     kind = str(_required("an ability task", content, "kind"))
     if kind not in _ABILITY_SIZES:
-        kinds = ", ".join(_ABILITY_SIZES)
+        kinds = ", ".join((*_ABILITY_SIZES, _HARNESS))
         raise _wrong(f"there is no ability task {kind!r}; there are {kinds}.", "kind: perplexity")
     size = content.get("size", _ABILITY_SIZES[kind])
     if size < 2:

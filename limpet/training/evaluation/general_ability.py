@@ -2,7 +2,8 @@
 
 `perplexity` is how well it continues plain text, `zero-shot` how well it finds the label of a text from the labels'
 words alone (Brown et al. 2020, arXiv 2005.14165), `features` how well the nearest class mean of its features does.
-Each is asked of the base alone, or under the weights that a method has put on it.
+Each is asked of the base alone, or under the weights that a method has put on it. Tasks of the language-model
+evaluation harness are asked beside them: see `limpet.training.evaluation.harness`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from limpet.errors import UsageError
+from limpet.registry.formats.canonical import digest_json
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
 from limpet.training import methods
@@ -20,20 +22,20 @@ from limpet.training.base.backbone import Backbone
 from limpet.training.batching.inference import Outcome, run_batches
 from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation.class_means import class_means, has_class_means
+from limpet.training.evaluation.harness import ask_task
+from limpet.training.evaluation.harness.task_file import HarnessTask
 from limpet.training.generation.demonstrations import DEFAULT_TEMPLATE, Demonstrations, check_template, label_words
 from limpet.training.heads import Head
 from limpet.training.heads.in_context import InContextHead, room
 from limpet.training.heads.plain_text import PlainTextHead
-from limpet.training.metrics.text import NEG_PERPLEXITY
+from limpet.training.metrics.ability import PERPLEXITY, scored_by
 from limpet.training.model.fast_paths import fast_paths
 from limpet.training.model.task_model import active_behind
 from limpet.training.progress import SILENT, Progress
 from limpet.training.task_types import score
 
-__all__ = ["KINDS", "PERPLEXITY", "AbilityTask", "Answers", "Weights", "ask", "check", "score_of"]
+__all__ = ["KINDS", "AbilityTask", "Answers", "Question", "Weights", "ask", "check", "score_of"]
 
-PERPLEXITY = "perplexity"
-"""The one metric here of which less is better; it is named after itself and not negated."""
 _ACCURACY = "accuracy"
 _LONGEST = 2**20  # tokens; the base's positions are fewer
 
@@ -60,6 +62,11 @@ class AbilityTask:
     words: str = ""
 
     @property
+    def name(self) -> str:
+        """What is asked about: the task's name."""
+        return self.task.name
+
+    @property
     def metric(self) -> str:
         """The name of what is measured."""
         return PERPLEXITY if self.kind == PERPLEXITY else _ACCURACY
@@ -80,6 +87,10 @@ class AbilityTask:
         }
 
 
+Question: TypeAlias = AbilityTask | HarnessTask
+"""An ability task, Limpet's own or one of the evaluation harness."""
+
+
 @dataclass(frozen=True)
 class Answers:
     """What the base answered, what is right, and what that comes to."""
@@ -90,12 +101,16 @@ class Answers:
     plan_digest: str
 
 
-def check(backbone: Backbone, ability_task: AbilityTask) -> None:
+def check(backbone: Backbone, ability_task: Question) -> None:
     """Refuse an ability task that this base can't answer, before anything is learned.
 
     Raises:
         UsageError: It can't, or the labels' words can't be told apart.
+        UnavailableError: It is of the evaluation harness, which is not installed.
     """
+    if isinstance(ability_task, HarnessTask):
+        ask_task.check(backbone, ability_task)
+        return
     family, name = backbone.record.family, ability_task.task.name
     if ability_task.kind == PERPLEXITY and backbone.lm_head is None:
         raise _refused(
@@ -112,7 +127,7 @@ def check(backbone: Backbone, ability_task: AbilityTask) -> None:
 def ask(
     store: Store,
     backbone: Backbone,
-    ability_task: AbilityTask,
+    ability_task: Question,
     *,
     weights: Weights | None,
     progress: Progress = SILENT,
@@ -127,8 +142,10 @@ def ask(
         progress: Receives every batch.
 
     Raises:
-        IntegrityError: A file does not fit this base.
+        IntegrityError: A file does not fit this base, or data of a task file changed.
     """
+    if isinstance(ability_task, HarnessTask):
+        return _ask_harness(backbone, ability_task, weights=weights, progress=progress)
     method, files = weights or (methods.NO_ADAPTER, {})
     # a split is in random order
     examples = read_split(store, ability_task.task, "evaluation")[: ability_task.size]
@@ -147,11 +164,23 @@ def ask(
     return Answers(outcome, targets, value, encoded.plan.digest)
 
 
-def score_of(metric: str, predictions: Sequence[Any], targets: Sequence[Any]) -> float:
-    """Return what answers come to; perplexity is positive here, and lower is better."""
-    if metric == PERPLEXITY:
-        return -score(NEG_PERPLEXITY.name, predictions, targets)
-    return score(metric, predictions, targets)
+def _ask_harness(backbone: Backbone, task: HarnessTask, *, weights: Weights | None, progress: Progress) -> Answers:
+    method, files = weights or (methods.NO_ADAPTER, {})
+    head = PlainTextHead().to(backbone.device)
+    head.bind_base(backbone)
+    with (
+        active_behind(backbone, method, files, head=head) as model,
+        fast_paths(methods.get(method), model.module, backbone.evaluation_dtype),
+    ):
+        found = ask_task.ask_task(backbone, task, model, progress=progress)
+    outcome = Outcome(found.values, (), digest_json(found.answers), found.seconds)
+    return Answers(outcome, found.targets, score_of(task.metric, found.values, found.targets), found.requests_digest)
+
+
+def score_of(name: str, predictions: Sequence[Any], targets: Sequence[Any]) -> float:
+    """Return what answers come to by a metric; perplexity is positive here, and lower is better."""
+    metric, sign = scored_by(name)
+    return sign * score(metric, predictions, targets)
 
 
 def _plain_text(store: Store, backbone: Backbone, ability_task: AbilityTask, *, weights: Weights | None) -> Head:

@@ -6,19 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from limpet.errors import UsageError
+from limpet.training.metrics.ability import MEAN_VALUE, NEG_BITS
 from limpet.training.metrics.metric import Metric
 from limpet.training.task_types._discovery import every
 
 __all__ = ["metric", "no_common_unit", "score", "unit_key"]
 
+_OF_ABILITY = {one.name: one for one in (MEAN_VALUE, NEG_BITS)}
+
 
 def metric(name: str) -> Metric:
-    """Return the metric of that name, whichever type of task has it or had it.
+    """Return the metric of that name, whichever type of task has it or had it, or general ability is scored by.
 
     Raises:
         UsageError: There is no such metric.
     """
     metrics = {one.name: one for kind in every() for one in (*kind.metrics, *kind.former_metrics)}
+    if name in _OF_ABILITY:
+        return _OF_ABILITY[name]
     if name not in metrics:
         raise UsageError(f"There is no metric {name!r}.", f"choose one of {', '.join(sorted(metrics))}")
     return metrics[name]

@@ -1,0 +1,1 @@
+"""What a version does to general ability while it is active, beside the base alone."""
