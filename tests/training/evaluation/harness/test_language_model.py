@@ -16,6 +16,7 @@ import torch
 
 from limpet.errors import DataError, UsageError
 from limpet.home import Home, init
+from limpet.training.base import locate
 from limpet.training.base.backbone import Backbone
 from limpet.training.evaluation.general_ability import Answers, ask
 from limpet.training.evaluation.harness import library
@@ -106,11 +107,13 @@ def test_the_first_metric_of_the_file_is_the_one_that_is_taken(writing: Home, tm
 
 def test_answers_that_are_written_are_the_same_texts(writing: Home, tmp_path: Path, spied: list[Any]) -> None:
     task_file(tmp_path, WRITTEN)
+    texts = set()
     for adapter in (None, FIXTURE):
         samples, _ = by_lm_eval(tmp_path, "written", plain_model(writing.path.parent / "base", adapter))
         by_limpet(writing, tmp_path, "written", adapter=adapter is not None)
         assert spied.pop().answers == tuple(sample["resps"] for sample in samples)
-        assert len({str(sample["resps"]) for sample in samples}) > 1
+        texts |= {str(sample["resps"]) for sample in samples}
+    assert len(texts) > 1
 
 
 @pytest.fixture
@@ -155,8 +158,7 @@ def test_the_base_is_as_before_and_answers_the_same_bits_again(writing: Home, tm
 @pytest.mark.sample
 def test_smollm2_is_asked_as_by_lm_eval_s_own_class(tmp_path: Path, spied: list[Any]) -> None:
     home = init(tmp_path / "home", base="sample:smollm2", mlflow="off")
-    base = Path(str(home.backbone().model.name_or_path))
-    model = plain_model(base, None)
+    model = plain_model(locate.check(home.store, home.base.show()), None)
     for task in TASKS:
         task_file(tmp_path, task)
         samples, scores = by_lm_eval(tmp_path, task["task"], model)
