@@ -165,7 +165,7 @@ def test_stdin_that_is_closed_is_an_empty_file(grown: Limpet) -> None:
     assert b"has no text in it" in ended.stderr
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow), "utf-8"])
 def test_an_encoding_that_lacks_a_letter_gets_the_letter_written_out(copy: Limpet, encoding: str) -> None:
     copy.ok("adapter", "note", "place@1", "Käse und 한국 und 🐚")
     environment = copy.environment | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}

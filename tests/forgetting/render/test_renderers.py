@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
@@ -156,7 +157,7 @@ def test_matrices_stand_side_by_side_where_there_is_room(grown: Report) -> None:
     assert "sequential-full, seed 0" not in titles(80)[0]
 
 
-@pytest.mark.parametrize("change", [empty, short, long])
+@pytest.mark.parametrize("change", [empty, short, pytest.param(partial(long, count=21), id="long")])
 def test_every_form_can_show_every_state(grown: Report, change: object) -> None:
     assert callable(change)
     changed = change(grown)

@@ -105,7 +105,10 @@ def test_a_stream_that_has_ended_is_not_run_again(ran: Ran, tmp_path: Path) -> N
     assert scores(again) == scores(ran.report)
 
 
-@pytest.mark.parametrize("step", [1, 30], ids=["in its first step", "further on"])
+@pytest.mark.parametrize(
+    "step",
+    [pytest.param(1, id="in its first step", marks=pytest.mark.slow), pytest.param(30, id="further on")],
+)
 def test_an_interrupted_stream_goes_on_to_the_same_scores(home: Home, tmp_path: Path, ran: Ran, step: int) -> None:
     path = write(tmp_path)
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -119,7 +119,24 @@ def _released_rows() -> Rows:
 
 
 def prepare(name: str, home: Path, scratch: Path) -> Act:
-    """Make a home where an action can be done, and do it once in a copy."""
+    """Make a home where an action can be done; what the action makes of it was seen in a copy."""
+    template = _template(name, scratch)
+    shutil.copytree(template.home, home)
+    return replace(template, home=home)
+
+
+_TEMPLATES: dict[str, Act] = {}
+
+
+def _template(name: str, scratch: Path) -> Act:
+    """Return a home where an action can be done, made once for all tests of this file, by the first of them."""
+    if name not in _TEMPLATES:
+        _TEMPLATES[name] = _made(name, scratch / "template" / "home", scratch)
+    return _TEMPLATES[name]
+
+
+def _made(name: str, home: Path, scratch: Path) -> Act:
+    home.parent.mkdir()
     if name == "upgrade":
         home.mkdir()
         lay_home(RELEASED[0], home).close()
@@ -284,7 +301,7 @@ def _check_outcomes(act: Act, outcomes: list[Outcome]) -> None:
         shutil.rmtree(outcome.home)
 
 
-@pytest.mark.parametrize("name", ["register", "promote", "upgrade"])
+@pytest.mark.parametrize("name", ["register", "promote", pytest.param("upgrade", marks=pytest.mark.slow)])
 def test_a_call_that_fails_stops_an_action_whole_and_the_next_try_succeeds(
     library: Path, tmp_path: Path, name: str
 ) -> None:

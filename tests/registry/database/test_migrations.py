@@ -116,10 +116,12 @@ def _init(path: Path, url: str, blobs: str | None, outcome: multiprocessing.Queu
 def test_of_four_processes_that_make_a_home_of_one_database_those_with_its_blobs_are_let_in(
     url: str, tmp_path: Path, shared: bool
 ) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    outcome: multiprocessing.Queue[str] = spawn.Queue()
+    # they are forked from a process that has imported what they need, and has no threads
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    outcome: multiprocessing.Queue[str] = context.Queue()
     blobs = str(tmp_path / "blobs") if shared else None
-    workers = [spawn.Process(target=_init, args=(tmp_path / f"home{i}", url, blobs, outcome)) for i in range(4)]
+    workers = [context.Process(target=_init, args=(tmp_path / f"home{i}", url, blobs, outcome)) for i in range(4)]
     for worker in workers:
         worker.start()
     answers = sorted(outcome.get(timeout=60) for _ in workers)

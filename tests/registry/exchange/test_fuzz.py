@@ -46,7 +46,7 @@ from tests.registry.exchange.bundles import (
 )
 from tests.registry.homes import revise, stock
 
-QUICK = 300
+QUICK = 150
 # six fuzzers: 120,000 cases in all
 SLOW = 20_000
 
