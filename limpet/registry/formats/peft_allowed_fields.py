@@ -68,7 +68,7 @@ _KINDS = {
     "LORA": _WHERE
     + (
         "r lora_alpha lora_dropout fan_in_fan_out use_rslora init_lora_weights rank_pattern alpha_pattern "
-        "use_dora lora_bias target_parameters trainable_token_indices"
+        "use_dora lora_bias target_parameters trainable_token_indices modules_to_save"
     ),
     "MISS": _WHERE + "r miss_dropout mini_r init_weights",
     "OFT": _WHERE

@@ -33,7 +33,7 @@ EFFECTS = {
 """What peft would do by a field that loading does not hand to it."""
 
 _PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
-_PATTERNS = ("target_modules", "exclude_modules", "feedforward_modules", "layers_pattern")
+_PATTERNS = ("target_modules", "exclude_modules", "feedforward_modules", "layers_pattern", "modules_to_save")
 PATTERN_TABLES = ("rank_pattern", "alpha_pattern", "lambda_pattern", "n_frequency_pattern", "block_size_pattern")
 """Fields that hold a table whose keys are patterns of modules."""
 # a group that is repeated, or many open repetitions, can take for ever to match

@@ -22,6 +22,7 @@ from limpet.registry.values import VersionRecord
 from limpet.training.adoption.peft_names import named_by
 from limpet.training.adoption.peft_wrapper import PREFIX
 from limpet.training.base.backbone import Backbone
+from limpet.training.methods._saved_norms import wrapped_by
 
 if TYPE_CHECKING:
     from limpet.registry.formats.json_values import JsonObject
@@ -67,9 +68,9 @@ def export_for_peft(store: Store, backbone: Backbone, version: VersionRecord, *,
     with new_folder(folder) as temporary:
         write_files(store, version, temporary, names=[file.name for file in version.files])
         path = temporary / PEFT_FILES[0]
-        config = _for_its_class(json.loads(path.read_text(encoding="utf-8")), backbone)
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         inner = _inner_name(backbone)
+        config = _for_its_class(json.loads(path.read_text(encoding="utf-8")), backbone, inner)
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         # what does not begin so, such as a prompt, belongs to no module
         tensors = {
             f"{PREFIX}{inner}{name.removeprefix(PREFIX)}" if name.startswith(PREFIX) else name: tensor
@@ -80,8 +81,8 @@ def export_for_peft(store: Store, backbone: Backbone, version: VersionRecord, *,
     return folder.absolute()
 
 
-def _for_its_class(config: JsonObject, backbone: Backbone) -> JsonObject:
-    """Return a configuration that means the same modules where a longer name stands before each."""
+def _for_its_class(config: JsonObject, backbone: Backbone, inner: str) -> JsonObject:
+    """Return a configuration that means the same modules where `inner` stands before the name of each."""
     told = config | {"task_type": _TASK_TYPES[backbone.record.family]}
     names = [name for name, _ in backbone.model.named_modules() if name]
     for field in ("target_modules", "feedforward_modules", "exclude_modules"):
@@ -89,6 +90,10 @@ def _for_its_class(config: JsonObject, backbone: Backbone) -> JsonObject:
         # a list hits the ends of names, and a pattern the whole of them
         if isinstance(targets, str) and targets != "all-linear":
             told[field] = sorted(named_by(targets, names))
+    if saved := config.get("modules_to_save"):
+        assert isinstance(saved, list)
+        # peft compares no more than the ends of these, and there are more names now
+        told["modules_to_save"] = [f"{inner}{name}" for name in wrapped_by(map(str, saved), backbone.model)]
     return told
 
 

@@ -1,15 +1,16 @@
 """A LoRA of a whole fine-tuned copy of the base: what of the copy it holds, what not, and which answers that costs.
 
-Linear layers and word embeddings become low-rank updates, the biases of linear layers biases of these, and a head of
-transformers' is kept as it is. Norms have no place in a LoRA, nor has a language-model head: they are left out,
-counted and recorded. The copy is read tensor by tensor; it is in memory as a whole only while its answers are
-compared with those of the adapter.
+Linear layers and word embeddings become low-rank updates, the biases of linear layers biases of these; norms and a
+head of transformers' are kept as they are. peft's LoRA has no place for biases beside updates of embeddings: where
+both changed, an embedding keeps the rows that changed most. A language-model head of its own is left out, counted and
+recorded. The copy is read tensor by tensor; it is in memory as a whole only while its answers are compared with those
+of the adapter.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,14 @@ from limpet.registry.formats.adapter_files import PEFT_FILES
 from limpet.registry.store import Store
 from limpet.registry.values import TaskRecord
 from limpet.training import methods
-from limpet.training.adoption.low_rank_change import Change, Factors, factorise, refuse_large, refuse_left_out
+from limpet.training.adoption.low_rank_change import (
+    Change,
+    Factors,
+    factorise,
+    largest_rows,
+    refuse_large,
+    refuse_left_out,
+)
 from limpet.training.adoption.peft_wrapper import PREFIX, is_same
 from limpet.training.adoption.whole_model import LM_HEAD, WholeModel, open_whole_model
 from limpet.training.base.backbone import Backbone
@@ -31,6 +39,7 @@ from limpet.training.base.lm_head import LanguageHead
 from limpet.training.base.shared_copy import shared_copy
 from limpet.training.data.stored_splits import read_split
 from limpet.training.evaluation.predict_split import AttachedModel, predict_split
+from limpet.training.methods._saved_norms import is_norm, no_norms, wrapped_by
 from limpet.training.model.task_model import TaskModel, active, bound_head
 from limpet.training.progress import Progress
 
@@ -49,7 +58,10 @@ class MadeOfModel:
         change: What it changed, and how much of that is kept.
         layers: The factors of each linear layer, by the base's name of it.
         embeddings: Those of each embedding.
+        rows: The rows of each embedding that are kept instead, by their indices.
         biases: The change of each linear layer's bias.
+        norms: What each tensor of a norm has become.
+        modules_to_save: The norms that are kept, as peft's configuration names them.
         transposed: Whether linear layers keep their weights as (in, out), as GPT-2's.
     """
 
@@ -57,7 +69,10 @@ class MadeOfModel:
     change: Change = field(default_factory=Change)
     layers: dict[str, Factors] = field(default_factory=dict)
     embeddings: dict[str, Factors] = field(default_factory=dict)
+    rows: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     biases: dict[str, Tensor] = field(default_factory=dict)
+    norms: dict[str, Tensor] = field(default_factory=dict)
+    modules_to_save: list[str] = field(default_factory=list)
     transposed: bool = False
 
     def recorded(self, rank: float) -> JsonObject:
@@ -89,33 +104,39 @@ def make_adapter(
             "limpet init --home FOLDER --base SPEC, without --quantize",
         )
     made = MadeOfModel(open_whole_model(folder, backbone))
-    deltas = _changes(made, backbone, rank)
-    if task.definition.type == "generation":
-        _leave_out_words(made, backbone, deltas)
-    if made.change.energy + sum(deltas.values()) == 0:
+    embeddings = _changes(made, backbone, rank)
+    _keep_norms(made, backbone)
+    writes = task.definition.type == "generation"
+    if writes:
+        _leave_out_head(made, backbone)
+    if made.change.energy == 0 and not embeddings and not made.biases:
         raise UsageError(
             f"The model in {folder} is the base {backbone.record.name!r} itself, so there is nothing to make an "
             "adapter of.",
             f"limpet train {task.name} --method linear-probe",
         )
-    _keep_words_or_biases(made, backbone, deltas, rank=rank)
+    tied = backbone.model.get_input_embeddings() if writes and _is_tied(backbone) else None
+    for name in embeddings:
+        _keep_words(made, backbone, name, rank=rank, read_twice=backbone.model.get_submodule(name) is tied)
+    _keep_biases(made, backbone)
     refuse_left_out(made.change, rank, str(folder))
     ranks = [factors.rank for factors in (*made.layers.values(), *made.embeddings.values())]
     refuse_large(made.change, ranks or [0], rank=rank, model=str(folder))
-    _write(made, target, task)
+    _write(made, backbone, target, task=task)
     _tell(made, progress)
     return made
 
 
-def _changes(made: MadeOfModel, backbone: Backbone, rank: float) -> dict[str, float]:
-    """Factorise the linear layers, keep biases, leave out the rest; return the energy of each embedding's change."""
+def _changes(made: MadeOfModel, backbone: Backbone, rank: float) -> list[str]:
+    """Factorise the linear layers, read biases and norms, leave out the rest; return the embeddings that changed."""
     from transformers.pytorch_utils import Conv1D
 
-    embeddings: dict[str, float] = {}
+    embeddings: list[str] = []
     bare_names = {name: bare for bare, name in made.model.inner.items()}
     for name, tensor in made.model.read(sorted(bare_names)):
         bare = bare_names[name]
-        delta = _difference(tensor, backbone.model.get_parameter(bare))
+        own = backbone.model.get_parameter(bare)
+        delta = _difference(tensor, own)
         if delta is None:
             continue
         module_name, _, leaf = bare.rpartition(".")
@@ -127,7 +148,9 @@ def _changes(made: MadeOfModel, backbone: Backbone, rank: float) -> dict[str, fl
         elif isinstance(module, nn.Linear | Conv1D) and leaf == "bias":
             made.biases[module_name] = delta
         elif isinstance(module, nn.Embedding):
-            embeddings[module_name] = float(delta.double().square().sum())
+            embeddings.append(module_name)
+        elif is_norm(module):
+            made.norms[bare] = _changed(tensor, own, delta)
         else:
             made.change.leave_out(bare, delta)
     return embeddings
@@ -141,50 +164,91 @@ def _difference(tensor: Tensor, own: Tensor) -> Tensor | None:
     return tensor.float() - own.detach().cpu().to(tensor.dtype).float()
 
 
-def _leave_out_words(made: MadeOfModel, backbone: Backbone, embeddings: Mapping[str, float]) -> None:
-    """Count what changed of the language-model head, which belongs to the base."""
+def _changed(tensor: Tensor, own: Tensor, delta: Tensor) -> Tensor:
+    """Return a tensor of the base with what was changed of it, without what only rounding did."""
+    return tensor if tensor.dtype == own.dtype else own.detach().cpu().float() + delta
+
+
+def _keep_norms(made: MadeOfModel, backbone: Backbone) -> None:
+    """Keep the norms that changed, and leave out those that peft can't tell from what is no norm."""
+    for module in sorted({bare.rpartition(".")[0] for bare in made.norms}):
+        own = {name: p for name, p in _tensors_of([module], backbone) if name in made.norms}
+        deltas = {name: made.norms[name].float() - p.detach().cpu().float() for name, p in own.items()}
+        if no_norms([module], backbone.model):
+            for name, delta in deltas.items():
+                made.change.leave_out(name, delta)
+        else:
+            made.modules_to_save.append(module)
+            for delta in deltas.values():
+                made.change.keep(delta)
+
+
+def _tensors_of(modules: list[str], backbone: Backbone) -> Iterator[tuple[str, Tensor]]:
+    for module in modules:
+        for leaf, own in backbone.model.get_submodule(module).named_parameters():
+            yield f"{module}.{leaf}", own
+
+
+def _is_tied(backbone: Backbone) -> bool:
+    return backbone.lm_head is not None and backbone.lm_head.weight is None
+
+
+def _leave_out_head(made: MadeOfModel, backbone: Backbone) -> None:
+    """Count what changed of a language-model head of its own, which belongs to the base."""
     lm_head = backbone.lm_head
     if lm_head is not None and lm_head.weight is not None and made.model.words is not None:
         ((_, tensor),) = made.model.read([made.model.words])
         delta = _difference(tensor, lm_head.weight)
         if delta is not None:
             made.change.leave_out(LM_HEAD, delta)
-    elif lm_head is not None and lm_head.weight is None:
-        words = backbone.model.get_input_embeddings()
-        for name, energy in embeddings.items():
-            if backbone.model.get_submodule(name) is words:
-                made.change.left_out[LM_HEAD] = energy
-                made.change.energy += energy
 
 
-def _keep_words_or_biases(
-    made: MadeOfModel, backbone: Backbone, energies: Mapping[str, float], *, rank: float
-) -> None:
-    """Keep the embeddings or the biases, whichever changed more: peft's LoRA has no place for both."""
-    of_biases = sum(float(delta.double().square().sum()) for delta in made.biases.values())
-    if energies and sum(energies.values()) >= of_biases:
-        for name, delta in made.biases.items():
-            made.change.leave_out(f"{name}.bias", delta)
-        made.biases.clear()
-    for name in sorted(energies):
-        bare = f"{name}.weight"
-        ((_, tensor),) = made.model.read([made.model.inner[bare]])
-        changed = _difference(tensor, backbone.model.get_parameter(bare))
-        assert changed is not None
-        if made.biases:
-            made.change.leave_out(bare, changed)
-        else:
-            made.embeddings[name] = factorise(changed.T, rank, made.change)
+def _keep_words(made: MadeOfModel, backbone: Backbone, name: str, *, rank: float, read_twice: bool) -> None:
+    """Keep an embedding's change: as an update of low rank, or by its rows where biases need the place.
+
+    Args:
+        made: The adapter.
+        backbone: The base.
+        name: The embedding.
+        rank: The rank, or the share to keep.
+        read_twice: Whether the language-model head is the same matrix; of that, an update changes nothing.
+    """
+    bare = f"{name}.weight"
+    own = backbone.model.get_parameter(bare)
+    ((_, tensor),) = made.model.read([made.model.inner[bare]])
+    delta = _difference(tensor, own)
+    assert delta is not None
+    if made.biases and wrapped_by([name], backbone.model) == [name]:
+        changed = _changed(tensor, own, delta)
+        indices = largest_rows(delta, rank, made.change, times=2 if read_twice else 1)
+        made.rows[name] = {index: changed[index] for index in indices}
+    elif made.biases:
+        made.change.leave_out(bare, delta)
+    else:
+        made.embeddings[name] = factorise(delta.T, rank, made.change)
+    if read_twice and name not in made.rows:
+        made.change.leave_out(LM_HEAD, delta)
+
+
+def _keep_biases(made: MadeOfModel, backbone: Backbone) -> None:
+    """Keep the biases, each with an update of its layer: peft hangs one on the other."""
+    from transformers.pytorch_utils import Conv1D
+
+    linear = {name: layer for name, layer in backbone.model.named_modules() if isinstance(layer, nn.Linear | Conv1D)}
     for delta in made.biases.values():
         made.change.keep(delta)
-    for name in made.biases.keys() - made.layers.keys():
-        # peft hangs a bias on a layer's update, so there must be one
-        layer = backbone.model.get_submodule(name)
-        inputs, outputs = (layer.weight.T if made.transposed else layer.weight).T.shape
+    lacking = made.biases.keys() - made.layers.keys()
+    if not (lacking or made.layers or made.embeddings):
+        # a LoRA of no layer is none to peft
+        lacking = {next(iter(linear))}
+    for name in sorted(lacking):
+        made.transposed |= isinstance(linear[name], Conv1D)
+        weight = linear[name].weight
+        outputs, inputs = (weight.T if isinstance(linear[name], Conv1D) else weight).shape
         made.layers[name] = Factors(torch.zeros(1, inputs), torch.zeros(outputs, 1))
 
 
-def _write(made: MadeOfModel, target: Path, task: TaskRecord) -> None:
+def _write(made: MadeOfModel, backbone: Backbone, target: Path, *, task: TaskRecord) -> None:
     tensors: dict[str, Tensor] = {}
     for name, factors in made.layers.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = factors.a
@@ -195,6 +259,10 @@ def _write(made: MadeOfModel, target: Path, task: TaskRecord) -> None:
     for name, factors in made.embeddings.items():
         tensors[f"{PREFIX}{name}.lora_embedding_A"] = factors.a
         tensors[f"{PREFIX}{name}.lora_embedding_B"] = factors.b
+    for name, rows in made.rows.items():
+        tensors[f"{PREFIX}{name}.token_adapter.trainable_tokens_delta"] = torch.stack(list(rows.values()))
+    for name, own in _tensors_of(wrapped_by(made.modules_to_save, backbone.model), backbone):
+        tensors[f"{PREFIX}{name}"] = made.norms.get(name, own.detach().cpu())
     if task.definition.type != "generation":
         tensors |= {f"{PREFIX}{name}": tensor for name, tensor in made.model.read(made.model.outside)}
     ranks = {name: factors.rank for name, factors in sorted({**made.layers, **made.embeddings}.items())}
@@ -210,6 +278,7 @@ def _write(made: MadeOfModel, target: Path, task: TaskRecord) -> None:
         "alpha_pattern": lower,
         "lora_bias": bool(made.biases),
         "fan_in_fan_out": made.transposed,
+        "trainable_token_indices": {name: list(rows) for name, rows in made.rows.items()} or None,
     }
     (target / PEFT_FILES[0]).write_text(json.dumps(config), encoding="utf-8")
     contiguous = {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}

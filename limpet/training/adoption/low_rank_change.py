@@ -15,7 +15,7 @@ from torch import Tensor
 from limpet.errors import UsageError
 from limpet.first_few import first_few
 
-__all__ = ["CURVE", "Change", "Factors", "factorise", "refuse_large", "refuse_left_out"]
+__all__ = ["CURVE", "Change", "Factors", "factorise", "largest_rows", "refuse_large", "refuse_left_out"]
 
 CURVE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Ranks at which the energy that is kept is told."""
@@ -115,6 +115,33 @@ def factorise(delta: Tensor, rank: float, change: Change) -> Factors:
     return Factors(((vectors / roots).T @ delta).float(), (vectors * roots).float())
 
 
+def largest_rows(delta: Tensor, rank: float, change: Change, *, times: int) -> list[int]:
+    """Return which rows of an embedding's change are kept, the largest, in their order; and count what they keep.
+
+    Args:
+        delta: The change (words, width).
+        rank: They are as many numbers as factors of this rank; below 1, the fewest rows that keep this share.
+        change: Counts it.
+        times: In how many places the model reads the embedding.
+    """
+    squares, order = delta.double().square().sum(dim=1).sort(descending=True, stable=True)
+    energy = times * squares.cumsum(0)
+    total, changed = float(energy[-1]), int((squares > 0).sum())
+
+    def rows_of(at: int) -> int:
+        return min(max(1, at * sum(delta.shape) // delta.shape[1]), changed)
+
+    kept = int(torch.searchsorted(energy, rank * total)) + 1 if rank < 1 else rows_of(int(rank))
+    kept = min(kept, changed)
+    change.energy += total
+    change.kept += float(energy[kept - 1])
+    for one in CURVE:
+        change.by_rank[one] += float(energy[rows_of(one) - 1])
+    change.numbers += kept * delta.shape[1]
+    change.changed_numbers += delta.numel()
+    return sorted(order[:kept].tolist())
+
+
 def refuse_left_out(change: Change, rank: float, model: str) -> None:
     """Refuse a share of the change that can't be kept, whatever the rank.
 
@@ -122,7 +149,7 @@ def refuse_left_out(change: Change, rank: float, model: str) -> None:
         UsageError: What a LoRA can't hold is more than may be lost.
     """
     lost = sum(change.left_out.values()) / change.energy
-    if not change.changed_numbers:
+    if not change.kept:
         raise UsageError(
             f"All that {model} changed is in tensors that a LoRA can't hold: {first_few(sorted(change.left_out))}.",
             "limpet train --method full learns a whole copy here",
@@ -142,7 +169,7 @@ def refuse_large(change: Change, ranks: Sequence[int], *, rank: float, model: st
     Raises:
         UsageError: They are.
     """
-    if rank < 1 and change.numbers >= change.changed_numbers:
+    if rank < 1 and change.numbers >= change.changed_numbers > 0:
         raise UsageError(
             f"What {model} changed has no low rank: to keep {100 * rank:g} % of each layer's change takes ranks of "
             f"{min(ranks)} to {max(ranks)}, {change.numbers:,} numbers where the layers have "

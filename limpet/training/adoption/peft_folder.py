@@ -23,6 +23,7 @@ from limpet.first_few import first_few
 from limpet.registry.formats import peft_config
 from limpet.registry.formats.adapter_files import MODEL_FILE, PEFT_FILES
 from limpet.registry.formats.canonical import CHUNK
+from limpet.registry.formats.peft_allowed_fields import FIELDS
 from limpet.registry.formats.peft_config import Problem
 from limpet.registry.formats.safetensors_header import check_header
 from limpet.registry.formats.strict_json import read_json
@@ -212,7 +213,9 @@ def check(folder: Path, made: PeftFolder, backbone: Backbone, *, find: Callable[
         UsageError: Fields of the configuration are wrong; the message names each.
         IntegrityError: Tensors do not fit, and perhaps fields neither; the message names each.
     """
-    taken, parts = take_over(made.config), unwrap(made.tensors, backbone)
+    taken = take_over(made.config)
+    keeps_norms = "modules_to_save" in FIELDS.get(str(made.config["peft_type"]), ())
+    parts = unwrap(made.tensors, backbone, keeps_norms=keeps_norms)
     said = {"peft_type": made.config["peft_type"], "task_type": "FEATURE_EXTRACTION"}
     fields = [*taken.problems, *field_problems(taken.kept | said)]
     bad = {name for name, _ in fields}
@@ -225,6 +228,8 @@ def check(folder: Path, made: PeftFolder, backbone: Backbone, *, find: Callable[
         fields += [problem for problem in _value_problems(config) if problem[0] not in bad]
     named = {name for name, _ in fields}
     fields += [problem for problem in peft_config.problems(config | said) if problem[0] not in named]
+    if parts.modules_to_save:
+        config["modules_to_save"] = parts.modules_to_save
     if not {name for name, _ in fields} & _SHAPING:
         wrong_tensors += _shape_problems(config | said, parts.adapter, backbone)
     if fields or wrong_tensors:

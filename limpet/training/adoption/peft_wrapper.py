@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from limpet.training.base.backbone import Backbone
+from limpet.training.methods._saved_norms import is_norm, no_norms, wrapped_by
 
 __all__ = ["PREFIX", "Unwrapped", "is_same", "unwrap"]
 
@@ -33,6 +34,8 @@ class Unwrapped:
         adapter: The adapter's own tensors, named as peft names an adapter of the backbone alone.
         head: The tensors of a sequence or token classifier, without the head's name.
         copies: Names of tensors that are the base's own, and are left away.
+        norms: Trained copies of the base's norms, by the base's names of their tensors.
+        modules_to_save: The norms that the adapter has copies of, as peft's configuration names them.
         problems: What can't be taken over.
         trains_words: Whether a whole matrix of words was trained along.
     """
@@ -41,6 +44,8 @@ class Unwrapped:
     adapter: dict[str, Tensor] = field(default_factory=dict)
     head: dict[str, Tensor] = field(default_factory=dict)
     copies: list[str] = field(default_factory=list)
+    norms: dict[str, Tensor] = field(default_factory=dict)
+    modules_to_save: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     trains_words: bool = False
 
@@ -50,12 +55,13 @@ class Unwrapped:
             self.problems.append(problem)
 
 
-def unwrap(tensors: Mapping[str, Tensor], backbone: Backbone) -> Unwrapped:
+def unwrap(tensors: Mapping[str, Tensor], backbone: Backbone, *, keeps_norms: bool) -> Unwrapped:
     """Tell the tensors of a peft folder apart.
 
     Args:
         tensors: As they were saved.
         backbone: The base that the adapter must fit.
+        keeps_norms: Whether an adapter of this kind can have copies of norms.
     """
     parts = Unwrapped(_prefix(tensors, backbone))
     own = dict(backbone.model.named_parameters())
@@ -77,10 +83,32 @@ def unwrap(tensors: Mapping[str, Tensor], backbone: Backbone) -> Unwrapped:
                 parts.adapter[PREFIX + bare] = tensor
             elif is_same(tensor, copied):
                 parts.copies.append(short)
+            elif keeps_norms and tensor.shape == copied.shape and _is_of_norm(_unwrapped(bare), backbone):
+                parts.norms[_unwrapped(bare)] = tensor
             else:
                 parts.add_problem(f"it brings {_unwrapped(short)}, {_difference(tensor, copied)}")
                 parts.trains_words |= copied is backbone.model.get_input_embeddings().weight
+    if parts.norms:
+        _keep_norms(parts, backbone)
     return parts
+
+
+def _is_of_norm(name: str, backbone: Backbone) -> bool:
+    return is_norm(backbone.model.get_submodule(name.rpartition(".")[0]))
+
+
+def _keep_norms(parts: Unwrapped, backbone: Backbone) -> None:
+    """Make trained norms a part of the adapter, whole, with the others that peft can't tell from them."""
+    entries = sorted({name.rpartition(".")[0] for name in parts.norms})
+    if why := no_norms(entries, backbone.model):
+        parts.add_problem(f"it brings trained norms ({entries[0]}), and peft's modules_to_save {why}")
+        return
+    parts.modules_to_save = entries
+    for module in wrapped_by(entries, backbone.model):
+        for leaf, own in backbone.model.get_submodule(module).named_parameters():
+            name = f"{module}.{leaf}"
+            parts.adapter[PREFIX + name] = parts.norms.get(name, own.detach().cpu().clone())
+            parts.copies = [copy for copy in parts.copies if _unwrapped(copy).removeprefix(parts.prefix) != name]
 
 
 def _unwrapped(name: str) -> str:

@@ -16,6 +16,7 @@ from limpet.registry.formats.adapter_files import PEFT_FILES
 from limpet.registry.formats.peft_allowed_fields import what_loading_uses
 from limpet.training.methods._detach import remember
 from limpet.training.methods._peft_fields import field_problems
+from limpet.training.methods._saved_norms import no_norms
 from limpet.training.methods._settings import OwnSettings
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ def load(
         # peft would fail halfway, with some modules of the base replaced
         if wrong := [f"{name} {what}" for name, what in field_problems(settings)]:
             raise ValueError("; ".join(wrong))
+        if (saved := settings.get("modules_to_save")) and (why := no_norms(saved, backbone)):
+            raise ValueError(f"modules_to_save {why}")
         # a configuration for inference would freeze the adapter, and training could not go on from it
         settings |= {"inference_mode": False, **(overrides or {})}
         module = attach(backbone, PeftConfig.from_peft_type(**settings))

@@ -160,11 +160,13 @@ def take_over(config: Mapping[str, Any]) -> TakenOver:
     kept, ignored, problems = {}, [], []
     used = what_loading_uses(config)
     for name, value in sorted(config.items()):
+        if name in DESCRIPTIVE or name in _ROUTINE:
+            continue
         if name in used:
             # peft's own tests of it take null for the empty value that is its default
             if value is not None or defaults.get(name) is None or not is_off(name, defaults[name]):
                 kept[name] = value
-        elif name in DESCRIPTIVE or name in _ROUTINE or is_off(name, value):
+        elif is_off(name, value):
             continue
         elif name in _BEGINNINGS:
             ignored.append(name)

@@ -146,6 +146,53 @@ def test_an_adapter_for_writing_answers_as_with_plain_peft(
     assert not any("model." in name for name in kept(llama, version.reference)["target_modules"])
 
 
+@pytest.mark.parametrize("saved", [["model.norm"], ["input_layernorm", "lm_head"]], ids=str)
+def test_norms_that_were_trained_along_are_kept(
+    llama: Home, llama_folder: Path, tmp_path: Path, saved: list[str]
+) -> None:
+    folder = tmp_path / "elsewhere"
+    made_elsewhere(llama_folder, folder, "CAUSAL_LM", target_modules=ATTENTION, modules_to_save=saved)
+
+    def train(tensors: dict[str, torch.Tensor]) -> None:
+        for name in tensors:
+            if "norm" in name:
+                tensors[name] += torch.linspace(0, 1, 32)
+
+    edit(folder, train)
+    version = llama.adapter.register("write", folder).version
+    torch.testing.assert_close(written(llama, version.reference), loaded(llama_folder, folder), rtol=0, atol=1e-5)
+    llama.backbone().check_unchanged()
+
+
+def loaded(base: Path, adapter: Path) -> torch.Tensor:
+    """Return plain peft's logits for IDS."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    with torch.no_grad():
+        model: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
+        logits: torch.Tensor = model(input_ids=IDS).logits
+    return logits
+
+
+def test_a_version_whose_configuration_copies_more_than_norms_is_not_loaded(
+    llama: Home, llama_folder: Path, tmp_path: Path
+) -> None:
+    made_elsewhere(llama_folder, tmp_path / "elsewhere", "CAUSAL_LM", target_modules=ATTENTION)
+    version = llama.adapter.register("write", tmp_path / "elsewhere").version
+    files = dict(version_files(llama.store, llama.backbone(), version))
+    content = json.loads(files["adapter_config.json"].read_text()) | {"modules_to_save": ["layers.0"]}
+    files["adapter_config.json"] = tmp_path / "adapter_config.json"
+    files["adapter_config.json"].write_text(json.dumps(content))
+    backbone = llama.backbone()
+    with (
+        pytest.raises(IntegrityError, match=r"names layers\.0, and only norms can be kept"),
+        active(backbone, "lora", files, head=files),
+    ):
+        pass
+    backbone.check_unchanged()
+
+
 def test_a_lazy_pattern_becomes_a_list_that_any_home_takes_in(
     llama: Home, llama_folder: Path, tmp_path: Path
 ) -> None:
