@@ -38,6 +38,7 @@ __all__ = ["command"]
 @click.option("--optimizer", metavar="O", help="adamw, or adamw-8bit, whose states take a quarter. [adamw]")
 @click.option("--accumulate", type=int, metavar="N", help="Batches in a step of the optimizer. [1]")
 @click.option("--checkpointing", is_flag=True, default=None, help="Less memory: compute activations again.")
+@click.option("--packing", is_flag=True, default=None, help="Short texts share rows, without seeing each other.")
 @click.option("--schedule", metavar="S", help="Of the learning rate: linear, cosine or constant. [linear]")
 @click.option("--warmup", type=float, metavar="X", help="A share of all steps, or from 1 on a number. [0.1]")
 @click.option("--patience", type=int, metavar="N", help="End after so many evaluations without a better one.")

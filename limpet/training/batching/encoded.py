@@ -29,12 +29,14 @@ __all__ = ["Encoded", "EvaluationData", "Field", "encode_texts", "plan_tokens"]
 class Field:
     """What a batch has beside token ids: one tensor for each example, padded with `fill` where their lengths differ.
 
-    `aligned` fields have one value for each token, and become as wide as the token ids.
+    `aligned` fields have one value for each token, and become as wide as the token ids. `pointing` fields are indices
+    of tokens.
     """
 
     rows: Sequence[Tensor]
     fill: int = 0
     aligned: bool = False
+    pointing: bool = False
 
     def batch(self, indices: Sequence[int], width: int) -> Tensor:
         """Return the tensors of some examples as one, padded on the right.
@@ -51,6 +53,21 @@ class Field:
             return stacked
         # `pad` counts dimensions from the last: of (batch, tokens, ...) it is the second that grows
         return pad(stacked, (*(0, 0) * (stacked.dim() - 2), 0, width - stacked.shape[1]), value=self.fill)
+
+    def joined(self, rows: Sequence[Sequence[int]], starts: Sequence[Sequence[int]]) -> Field:
+        """Return a field of rows in which several examples stand one after the other.
+
+        Args:
+            rows: The examples of each row.
+            starts: At which token each of them begins.
+        """
+        moved = [
+            torch.cat(
+                [self.rows[index] + (start if self.pointing else 0) for index, start in zip(row, begun, strict=False)]
+            )
+            for row, begun in zip(rows, starts, strict=True)
+        ]
+        return replace(self, rows=moved)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,10 @@ class Head(nn.Module):
     config_class: ClassVar[type[HeadConfig]] = HeadConfig
     config: HeadConfig
     class_weights: Tensor | None = None
-    """Weights of the labels in the loss (labels,), while it is trained; null where all weigh the same."""
+    """Weights of the labels in the loss (labels,), while it is trained; null where all weigh the same.
+
+    Of a task with several labels for a text, they are those of labels that are there.
+    """
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-__all__ = ["balanced_weights", "weighted_cross_entropy"]
+__all__ = ["balanced_weights", "positive_weights", "weighted_cross_entropy"]
 
 
 def balanced_weights(targets: Sequence[Tensor], labels: int) -> Tensor:
@@ -27,6 +27,23 @@ def balanced_weights(targets: Sequence[Tensor], labels: int) -> Tensor:
     counts = torch.bincount(ids[ids >= 0], minlength=labels).double()
     seen = int((counts > 0).sum())
     return torch.where(counts > 0, counts.sum() / (seen * counts.clamp(min=1)), 0.0).float()
+
+
+def positive_weights(targets: Sequence[Tensor]) -> Tensor:
+    """Return (n - n_c) / n_c for every label c, with n examples of which n_c have it, for where a label is there.
+
+    So a label that is there weighs in sum as much as where it is not. One that no example has, or every one, is not
+    weighed.
+
+    Args:
+        targets: 0 or 1 for each label (labels,), of each example.
+
+    Returns:
+        Weights (labels,), float32.
+    """
+    counts, examples = torch.stack(list(targets)).double().sum(dim=0), len(targets)
+    there = (counts > 0) & (counts < examples)
+    return torch.where(there, (examples - counts) / counts.clamp(min=1), 1.0).float()
 
 
 def weighted_cross_entropy(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:

@@ -227,7 +227,7 @@ class GenerationHead(Head):
         # the token before gives the probability of the next
         before = [torch.tensor([at - 1 for at in places]) for places in learned]
         encoded = replace(plan_tokens(tokenizer, ids), most=_READ_AT_ONCE)
-        return encoded.having(places=Field(before), targets=Field(targets, fill=_NOTHING))
+        return encoded.having(places=Field(before, pointing=True), targets=Field(targets, fill=_NOTHING))
 
     def _room(self, max_length: int, answer: int) -> int:
         """Return how many tokens a prompt may have, so that the answer has positions left."""

@@ -46,7 +46,8 @@ class MultiLabelHead(Head):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean sigmoid cross-entropy of logits against 0 and 1, both (batch, labels)."""
-        return binary_cross_entropy_with_logits(outputs, targets)
+        weights = None if self.class_weights is None else self.class_weights.to(outputs.device)
+        return binary_cross_entropy_with_logits(outputs, targets, pos_weight=weights)
 
     def predict(self, rows: Sequence[Tensor]) -> list[tuple[int, ...]]:
         """The ids of labels with a probability above one half, sorted."""

@@ -8,17 +8,19 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from limpet.errors import UsageError
+from limpet.registry.values import TaskRecord
 from limpet.training import methods
 from limpet.training.batching.encoded import Encoded
 from limpet.training.batching.examples import Example
 from limpet.training.batching.inference import run_batches
+from limpet.training.batching.packing import PackedTexts
 from limpet.training.data.replayed_rows import Replayed, ReplayTerms, replay_rows
 from limpet.training.data.stored_splits import read_split
-from limpet.training.heads.class_weights import balanced_weights
+from limpet.training.heads.class_weights import balanced_weights, positive_weights
 from limpet.training.learning.fit_head import fit_head
 from limpet.training.learning.joint_training import NO_JOINT, JointTask
 from limpet.training.learning.loop import Fitted, Validation, fit
-from limpet.training.learning.objectives import Mixture, Replay, TaskLoss
+from limpet.training.learning.objectives import Mixture, Replay, TaskLoss, TrainingData
 from limpet.training.learning.ranks.group import ALONE
 from limpet.training.learning.runs.checkpoint import Checkpoint
 from limpet.training.learning.training_run import TrainingRun
@@ -63,6 +65,11 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
                 "The method trains nothing but heads, so there are no weights that tasks could share.",
                 "choose a method that trains more: limpet methods",
             )
+        if run.settings.checkpointing:
+            raise UsageError(
+                "The method trains nothing but a head, so no layer keeps anything for a backward pass.",
+                "leave out --checkpointing",
+            )
         if not run.ranks.leads:
             return None
         if run.ranks.world > 1:
@@ -97,19 +104,20 @@ def _weigh_labels(run: TrainingRun, model: TaskModel, train: Encoded) -> None:
     """Let rare labels weigh more in the loss, where that was asked for.
 
     Raises:
-        UsageError: The type of task has no one label for each thing that is learned.
+        UsageError: The task has no labels.
     """
     if run.settings.class_weights is None:
         return
-    kind = run.task.definition.type
-    if kind not in ("classification", "token-classification"):
+    kind, head = run.task.definition.type, model.head
+    if kind not in ("classification", "token-classification", "multi-label"):
         raise UsageError(
-            f"Class weights are of tasks with one label for each text or word, and {run.task.name!r} is of type "
-            f"{kind!r}.",
+            f"Class weights are of tasks with labels, and {run.task.name!r} is of type {kind!r}.",
             "leave out --class-weights",
         )
-    head = model.head
-    head.class_weights = balanced_weights(train.fields["targets"].rows, head.config.outputs)
+    rows = train.fields["targets"].rows
+    head.class_weights = (
+        positive_weights(rows) if kind == "multi-label" else balanced_weights(rows, head.config.outputs)
+    )
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,7 @@ def _losses(run: TrainingRun, model: TaskModel, data: Sequence[Encoded], *, repl
     def of_joint(index: int, joint: JointTask) -> TaskLoss:
         head = OtherHead(model, index).head
         return TaskLoss(
-            data[index + 1],
+            _packed(run, joint.task, data[index + 1]),
             head,
             run.backbone.device,
             index,
@@ -216,7 +224,7 @@ def _losses(run: TrainingRun, model: TaskModel, data: Sequence[Encoded], *, repl
         )
 
     own = TaskLoss(
-        data[0],
+        _packed(run, run.task, data[0]),
         model.head,
         run.backbone.device,
         max_tokens_per_microbatch=limit,
@@ -225,6 +233,12 @@ def _losses(run: TrainingRun, model: TaskModel, data: Sequence[Encoded], *, repl
         share=share,
     )
     return [own, *(of_joint(index, joint) for index, joint in enumerate(run.joint.tasks))]
+
+
+def _packed(run: TrainingRun, task: TaskRecord, data: Encoded) -> TrainingData:
+    """Return a task's training examples in shared rows, where that was asked for and answers are learned."""
+    packs = run.settings.packing and task.definition.type not in methods.NON_GENERATIVE
+    return PackedTexts(data, run.max_length) if packs else data
 
 
 def _validate(splits: Sequence[ValidationSplit]) -> Validation:

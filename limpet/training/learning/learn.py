@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from limpet.errors import LimpetError
+from limpet.errors import LimpetError, UsageError
+from limpet.names import shown_method
 from limpet.registry.formats.json_values import JsonObject
 from limpet.registry.system.atomic_files import place_folder
 from limpet.registry.values import TaskRecord, VersionDraft
@@ -41,6 +42,7 @@ from limpet.training.learning.runs.run_lock import alone_in
 from limpet.training.learning.training_run import TrainingRun
 from limpet.training.model.fast_paths import fast_paths
 from limpet.training.model.head_files import build_head, grow_head, load_head, save_head, write_labels
+from limpet.training.model.packing_trial import check_packing
 from limpet.training.model.task_model import OtherHead, TaskModel, base_modules
 
 __all__ = ["learn", "learn_along"]
@@ -64,6 +66,7 @@ def learn(run: TrainingRun, *, resume: bool = False) -> Staged:
         UsageError: The method trains no weights that tasks could share, and there is something to learn jointly.
     """
     methods.check_task_type(run.method, run.task, run.backbone.record)
+    _check_settings(run)
     if run.trains and is_emulated(run.dtype):
         run.progress.note(EMULATED)
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -91,10 +94,40 @@ def learn_along(run: TrainingRun) -> None:
     """
     if not run.trains:
         return
-    with _task_model(run) as model, _fast_paths(run, model):
-        fit_task(run, model, Checkpoint(run.folder / _CHECKPOINT, math.inf, writes=False))
+    _check_settings(run)
+    with _task_model(run) as model:
+        if run.settings.packing:
+            check_packing(model)
+        with _fast_paths(run, model):
+            fit_task(run, model, Checkpoint(run.folder / _CHECKPOINT, math.inf, writes=False))
     run.backbone.check_unchanged()
     run.ranks.wait_for_all()
+
+
+def _check_settings(run: TrainingRun) -> None:
+    """Refuse settings that have nothing to act on.
+
+    Raises:
+        UsageError: There is such a setting.
+    """
+    if not run.trains and (idle := sorted(set(run.settings.later()) - {"replay"})):
+        flag = f"--{idle[0].replace('_', '-')}"
+        raise UsageError(
+            f"{shown_method(run.method.name)!r} trains nothing, so {flag} has no effect.", f"leave out {flag}"
+        )
+    if not run.settings.packing:
+        return
+    if run.task.definition.type in methods.NON_GENERATIVE:
+        why = (
+            f"{run.task.name!r} is of type {run.task.definition.type!r}, and only answers that are written are packed"
+        )
+    elif run.backbone.record.family == "encoder-decoder":
+        why = "an encoder-decoder's texts stand on two sides"
+    elif run.method.virtual_tokens(run.config["method"]):
+        why = f"{shown_method(run.method.name)!r} puts virtual tokens in front of each row"
+    else:
+        return
+    raise UsageError(f"Texts can't share rows: {why}.", "leave out --packing")
 
 
 def _lost(run: TrainingRun) -> LimpetError:
@@ -113,6 +146,8 @@ def _train(run: TrainingRun) -> Staged:
         run.backbone.lower_states.clear()
     mark = peak_memory.begin()
     with _task_model(run) as model:
+        if run.settings.packing:
+            check_packing(model)
         with _fast_paths(run, model):
             fitted = _fit(run, model)
         cost = _cost(run, model, fitted, peak=peak_memory.peak(mark))

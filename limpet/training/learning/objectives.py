@@ -17,6 +17,7 @@ from limpet.training.batching.batches import (
     on_device,
     training_batches,
 )
+from limpet.training.batching.packing import PackedTexts
 from limpet.training.heads import TrainableHead
 from limpet.training.learning.joint_training import Penalty
 from limpet.training.learning.ranks.share import Share
@@ -96,7 +97,7 @@ class TaskLoss:
 
     def losses(self, model: nn.Module, batch: Sequence[int]) -> Iterator[Tensor]:
         """See `Objective.losses`: the batch's loss is a mean, and a microbatch has its share of what that is over."""
-        inputs = [self.data.batch(microbatch) for microbatch in self._microbatches(batch)]
+        inputs = self._parts(batch)
         terms = [self.head.terms(microbatch["targets"]) for microbatch in inputs]
         for microbatch, count in zip(inputs, terms, strict=True):
             if self.share is not None:
@@ -113,11 +114,13 @@ class TaskLoss:
         rows, counts = share.of(microbatch)
         return rows, self.head.terms(rows["targets"]) if counts else 0
 
-    def _microbatches(self, batch: Sequence[int]) -> list[list[int]]:
+    def _parts(self, batch: Sequence[int]) -> list[dict[str, Tensor]]:
         limit, most = self.max_tokens_per_microbatch, self.max_texts_per_microbatch
+        if isinstance(self.data, PackedTexts):
+            return self.data.parts(batch, limit, most)
         if limit is None:
-            return [list(batch)]
-        return microbatches(self.data.lengths, batch, limit, max_texts=most)
+            return [self.data.batch(batch)]
+        return [self.data.batch(part) for part in microbatches(self.data.lengths, batch, limit, max_texts=most)]
 
     def _loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         inputs: dict[str, Any] = {**on_device(batch, self.device)}

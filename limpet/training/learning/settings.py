@@ -33,6 +33,7 @@ _LOOP_KEYS = {
     "evaluate_every": "evaluate_every",
     "class_weights": "class_weights",
     "optimizer": "optimizer",
+    "packing": "packing",
     "disable": "disable",
     # as stream files had it, and as streams and versions are recorded
     "without": "disable",
@@ -49,6 +50,7 @@ _LATER: dict[str, Any] = {
     "evaluate_every": None,
     "class_weights": None,
     "optimizer": "adamw",
+    "packing": False,
 }
 """Settings that runs were recorded without before there were any, by what was done then."""
 
@@ -72,6 +74,8 @@ class TrainingSettings:
     `evaluate_every` steps; after `patience` scores in a row without a better one, training ends. With
     `class_weights` "balanced", labels weigh the more in the loss the rarer they are. `optimizer` is `adamw`, or
     `adamw-8bit`, whose states take a quarter of the memory (see `limpet.training.learning.optimization.optimizers`).
+    With `packing`, the texts of a step share rows of at most `max_length` tokens, without seeing each other (see
+    `limpet.training.batching.packing`).
     """
 
     method: str = methods.DEFAULT
@@ -94,6 +98,7 @@ class TrainingSettings:
     evaluate_every: int | None = None
     class_weights: str | None = None
     optimizer: str = "adamw"
+    packing: bool = False
     without: InitVar[tuple[str, ...]] = ()
 
     @classmethod

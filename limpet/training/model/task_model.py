@@ -176,10 +176,14 @@ class OtherHead(nn.Module):
         return self.head.predict(rows)
 
 
-def backbone_inputs(config: PretrainedConfig, batch: Batch) -> dict[str, Tensor]:
+def backbone_inputs(config: PretrainedConfig, batch: Batch) -> dict[str, Any]:
     """Return what a backbone of this configuration takes of a batch."""
-    names = ("input_ids", "attention_mask", "decoder_input_ids")
-    inputs = {name: batch[name] for name in names if name in batch}
+    names = ("input_ids", "attention_mask", "decoder_input_ids", "position_ids")
+    inputs: dict[str, Any] = {name: batch[name] for name in names if name in batch}
+    if "position_ids" in inputs:
+        # texts that share a row are told apart by their positions, and only where no mask and no cache are given
+        del inputs["attention_mask"]
+        return inputs | {"use_cache": False}
     if config.is_encoder_decoder and "decoder_input_ids" not in inputs:
         # the decoder reads the text too, one place later, as the sequence classifiers of T5 and BART do
         start = torch.full_like(inputs["input_ids"][:, :1], config.decoder_start_token_id)
