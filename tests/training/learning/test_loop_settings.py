@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from limpet.errors import InterruptedRunError, UsageError
 from limpet.home import Home, init
 from limpet.training.batching.batches import microbatches
-from limpet.training.heads.class_weights import balanced_weights, weighted_cross_entropy
+from limpet.training.heads.class_weights import balanced_weights, positive_weights, weighted_cross_entropy
 from limpet.training.learning.learn import learn
 from limpet.training.learning.optimization.schedules import learning_rate_factor
 from limpet.training.learning.runs.run_folder import Staged
@@ -20,6 +21,7 @@ from limpet.training.learning.settings import TrainingSettings
 from limpet.training.learning.training_run import TrainingRun
 from tests import tiny
 from tests.training.learning.test_learn import QUICK, StopAt, contents, staged
+from tests.training.typed_data import write_rows
 
 
 def tensors(result: Staged) -> dict[str, torch.Tensor]:
@@ -219,6 +221,35 @@ def test_class_weights_of_a_task_without_classes_are_refused(home: Home, tmp_pat
     home.task.add("numbers", f"csv:{path}", type="regression", max_length=16)
     with pytest.raises(UsageError, match="tasks with labels"):
         staged(home, "numbers", replace(QUICK, class_weights="balanced"))
+
+
+def test_labels_that_are_there_weigh_more_where_they_are_rare(home: Home, tmp_path: Path) -> None:
+    targets = [torch.tensor(row) for row in ([1.0, 0.0, 1.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0])]
+    assert positive_weights(targets).tolist() == [1.0, 1.0, 3.0]
+    home.task.add("some", write_rows(tmp_path / "rows.jsonl", "multi-label"), type="multi-label", max_length=16)
+    plain, weighed = (staged(home, "some", replace(QUICK, class_weights=w)) for w in (None, "balanced"))
+    assert weighed.draft.config["training"]["class_weights"] == "balanced"
+    losses = [result.draft.metrics["history"][0]["loss"] for result in (plain, weighed)]
+    assert losses[1] > 1.1 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "why"),
+    [
+        ("linear-probe", {"checkpointing": True}, "nothing but a head"),
+        ("icl", {"checkpointing": True}, "'icl' trains nothing, so --checkpointing has no effect"),
+        ("icl", {"evaluate_every": 3}, "so --evaluate-every has no effect"),
+    ],
+)
+def test_a_setting_with_nothing_to_act_on_is_refused(
+    tmp_path: Path, method: str, settings: dict[str, Any], why: str
+) -> None:
+    base = tiny.tiny_base(tmp_path / "base", "llama")
+    home = init(tmp_path / "home", base=str(base), mlflow="off")
+    home.task.add("place", f"csv:{tiny.tiny_csv(tmp_path / 'place.csv', rows=45)}", max_length=16)
+    with pytest.raises(UsageError, match=why) as caught:
+        staged(home, settings=replace(QUICK, method=method, **settings))
+    assert str(caught.value.hint).startswith("leave out --")
 
 
 def test_what_is_done_by_default_is_recorded_as_before_there_was_a_choice(home: Home) -> None:
