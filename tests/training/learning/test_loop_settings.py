@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from safetensors.torch import load_file
 from limpet.errors import InterruptedRunError, UsageError
 from limpet.home import Home, init
 from limpet.training.batching.batches import microbatches
+from limpet.training.heads.base import HeadConfig
 from limpet.training.heads.class_weights import balanced_weights, positive_weights, weighted_cross_entropy
+from limpet.training.heads.multi_label import MultiLabelHead
 from limpet.training.learning.learn import learn
 from limpet.training.learning.optimization.schedules import learning_rate_factor
 from limpet.training.learning.runs.run_folder import Staged
@@ -229,8 +232,12 @@ def test_labels_that_are_there_weigh_more_where_they_are_rare(home: Home, tmp_pa
     home.task.add("some", write_rows(tmp_path / "rows.jsonl", "multi-label"), type="multi-label", max_length=16)
     plain, weighed = (staged(home, "some", replace(QUICK, class_weights=w)) for w in (None, "balanced"))
     assert weighed.draft.config["training"]["class_weights"] == "balanced"
-    losses = [result.draft.metrics["history"][0]["loss"] for result in (plain, weighed)]
-    assert losses[1] > 1.1 * losses[0]
+    assert difference(plain, weighed) > 0
+    head = MultiLabelHead(HeadConfig("multi-label", "mean", 4, 3))
+    head.class_weights = positive_weights(targets)
+    # a logit of 0 costs log 2, and where a label of weight 3 is there, three times that
+    loss = head.loss(torch.zeros(4, 3), torch.stack(targets))
+    assert float(loss) == pytest.approx(math.log(2) * 14 / 12)
 
 
 @pytest.mark.parametrize(
