@@ -6,7 +6,8 @@ transformers itself, on a model that has names and shapes but no numbers, so it 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,8 +60,8 @@ def check_base(
             where it does not say so, or its tokenizer does not fit it.
         IntegrityError: A weight is NaN or infinite.
     """
+    _check_dtypes(folder, name, stored)
     if stored is None:
-        _check_dtypes(folder, name)
         loaded = _without_numbers(folder, name, family)
     else:
         loaded = _as_stored(folder, name, family, stored=stored)
@@ -155,22 +156,35 @@ def _as_stored(folder: Path, name: str, family: str, *, stored: str) -> Pretrain
     return loaded
 
 
-def _check_dtypes(folder: Path, name: str) -> None:
+def _check_dtypes(folder: Path, name: str, stored: str | None) -> None:
     """Refuse weights in whole or 8-bit numbers: without the scales that belong to them they are other numbers."""
-    wrong = []
+    kinds: dict[str, str] = {}
+    owners: Counter[str] = Counter()
     for path in fingerprinted_files(folder):
         if path.suffix == Path(WEIGHTS_FILE).suffix:
-            wrong += [
-                f"{key} is {dtype}"
-                for key, (dtype, shape) in check_header(path).items()
-                if "weight" in key.rpartition(".")[2] and len(shape) > 1 and dtype not in _FLOATS
-            ]
-    if wrong:
+            for key, (dtype, shape) in check_header(path).items():
+                owner, _, part = key.rpartition(".")
+                owners[owner] += part != "bias"
+                if "weight" in part and len(shape) > 1 and dtype not in _FLOATS:
+                    kinds[key] = dtype
+    if stored is None and kinds:
         raise UsageError(
-            f"{len(wrong)} of the weights of {name} are stored quantised, in other types than float32, float16 or "
-            f"bfloat16: {first_few(sorted(wrong), _SHOWN)}.",
+            f"{len(kinds)} of the weights of {name} are stored quantised, in other types than float32, float16 or "
+            f"bfloat16: {_first(kinds)}.",
             INSTEAD,
         )
+    # scales stand beside a weight, or under its name
+    alone = {key: dtype for key, dtype in kinds.items() if owners[key.rpartition(".")[0]] + owners[key] < 2}
+    if alone:
+        raise UsageError(
+            f"{len(alone)} of the weights of {name} are stored quantised ({stored}) without the scales that belong "
+            f"to them: {_first(alone)}.",
+            f"download the model again, or {INSTEAD}",
+        )
+
+
+def _first(kinds: Mapping[str, str]) -> str:
+    return first_few((f"{key} is {kinds[key]}" for key in sorted(kinds)), _SHOWN)
 
 
 def _check_tokenizer(folder: Path, name: str, model: PreTrainedModel) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from limpet.errors import UnavailableError, UsageError
 from limpet.home import Home, init
+from limpet.training import methods
 from limpet.training.base import locate
 from limpet.training.base.holding.quantised import QuantisedLinear
 from limpet.training.base.pretrained import load_pretrained
@@ -46,11 +47,21 @@ def in_fp8(name: str, weight: torch.Tensor) -> Tensors:
     return {name: short, f"{name}_scale_inv": scales}
 
 
+def without_scales(name: str, weight: torch.Tensor) -> Tensors:
+    return {name: weight.to(torch.float8_e4m3fn)}
+
+
+def with_wrong_scales(name: str, weight: torch.Tensor) -> Tensors:
+    return {key: tensor * float("nan") if "scale" in key else tensor for key, tensor in in_fp8(name, weight).items()}
+
+
+FP8: dict[str, object] = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [16, 16]}
+
+
 @pytest.fixture(scope="module")
 def in_bytes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tiny.enliven(tiny.tiny_base(tmp_path_factory.mktemp("fp8") / "base", "llama"))
-    quantisation = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [16, 16]}
-    return rewrite(base, quantisation, in_fp8)
+    return rewrite(base, FP8, in_fp8)
 
 
 def test_weights_of_8_bit_floats_are_written_out(in_bytes: Path, tmp_path: Path) -> None:
@@ -68,7 +79,22 @@ def test_weights_of_8_bit_floats_are_written_out(in_bytes: Path, tmp_path: Path)
     assert record.parameters == sum(tensor.numel() for tensor in tensors.values()) - scale_numbers
     assert not hasattr(model.config, "quantization_config")
     assert home.base.verify() == record
-    assert [method.name for method in home.methods() if method.name == "full" and method.works]
+    assert not methods.obstacle(methods.get("full"), record)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (without_scales, r"14 of the weights .* stored quantised \(fp8\) without the scales"),
+        (with_wrong_scales, "can't be used here: its answers are no numbers"),
+    ],
+)
+def test_weights_that_their_scales_do_not_make_numbers_of_are_refused(
+    change: Callable[[str, torch.Tensor], Tensors], said: str, tmp_path: Path
+) -> None:
+    base = rewrite(tiny.tiny_base(tmp_path / "base", "llama"), FP8, change)
+    with pytest.raises(UsageError, match=said):
+        locate.describe(locate.resolve(str(base)))
 
 
 def test_weights_that_are_stored_quantised_are_held_in_no_other_way(in_bytes: Path) -> None:
