@@ -122,6 +122,7 @@ def shape(lines: list[str] | tuple[str, ...]) -> list[str]:
     text = re.sub(r"sha256:\S+|\b[0-9a-f]{12}\b", "DIGEST", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[T ][\d:.]+Z?", "TIME", text)
     text = re.sub(r"[\d.]+ (kB|MB|GB|B)\b", "SIZE", text)
+    text = re.sub(r"^took [\d.]+ s$", "took TIME", text, flags=re.MULTILINE)
     text = re.sub(r"[+-]?\b\d\.\d+", "SCORE", text)
     text = re.sub(r"\d+ of \d+ examples lost and \d+ gained \(McNemar p [=<] SCORE\)", "FLIPS", text)
     # what is fast differs from processor to processor
