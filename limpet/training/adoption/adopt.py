@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +34,13 @@ from limpet.training.adoption.mutated_start import without_start
 from limpet.training.adoption.peft_folder import Fitting, PeftFolder
 from limpet.training.adoption.peft_wrapper import Unwrapped
 from limpet.training.adoption.source import Source
-from limpet.training.adoption.trained_prompt import TOKENIZER_FILES, differences
+from limpet.training.adoption.trained_prompt import TOKENIZER_FILES, differences, own_ends
 from limpet.training.base.backbone import Backbone
 from limpet.training.base.environment import current_environment
 from limpet.training.base.locate import is_called
 from limpet.training.data.stored_splits import read_split
+from limpet.training.heads import Head
+from limpet.training.heads.generation import GenerationConfig
 from limpet.training.learning.fit_task import fit_task
 from limpet.training.learning.runs.checkpoint import Checkpoint
 from limpet.training.learning.settings import TrainingSettings
@@ -131,6 +133,7 @@ def adopt(
                 "method": method.recorded(peft_files.config | fitting.config),
                 "training": {"source": "registered"} | trained,
                 "max_length": task.definition.max_length,
+                **_recorded_ends(head),
             },
             base_digest=backbone.record.digest,
             data_digest=task.data_digest,
@@ -148,6 +151,11 @@ def adopt(
             lineage={"registered": origin} if origin else {},
         )
         yield draft, files
+
+
+def _recorded_ends(head: Head) -> dict[str, Any]:
+    ends = head.config.ends if isinstance(head.config, GenerationConfig) else None
+    return {"end_tokens": list(ends)} if ends else {}
 
 
 def _read(source: Source, copies: Path) -> PeftFolder:
@@ -243,7 +251,11 @@ def _put_head(
         return None
     train = read_split(store, task, "train")
     if not has_tensors(task.definition.type):
-        save_head(build_head(task, backbone.record, train), staging)
+        head = build_head(task, backbone.record, train)
+        ends = own_ends(brought.copies, backbone)
+        if ends and isinstance(head.config, GenerationConfig):
+            head = type(head)(replace(head.config, ends=ends))
+        save_head(head, staging)
         return {}
     if brought.order:
         said = "as --labels says" if brought.labels is not None else "another order: --labels a,b,c"

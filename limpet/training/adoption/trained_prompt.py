@@ -1,7 +1,7 @@
 """How an adapter was trained to be asked and to end, as the tokenizer's files beside it say, held against its task.
 
-Nothing of them is used: a task asks in its own form, with the base's tokenizer. Where the adapter was trained
-otherwise it would answer worse, and nothing else in its folder tells.
+A task asks in its own form, with the base's tokenizer. Where the adapter was trained otherwise it would answer worse,
+and nothing else in its folder tells. What it was trained to end answers with is kept: that is the version's own.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from limpet.training.generation.prompts import PromptForm, endings
 if TYPE_CHECKING:
     from limpet.registry.formats.json_values import JsonObject, JsonValue
 
-__all__ = ["TOKENIZER_FILES", "Said", "differences"]
+__all__ = ["TOKENIZER_FILES", "Said", "differences", "own_ends"]
 
-TOKENIZER_FILES = ("tokenizer_config.json", "chat_template.jinja", "added_tokens.json")
+TOKENIZER_FILES = ("tokenizer_config.json", "chat_template.jinja", "added_tokens.json", "generation_config.json")
 """The files that are read; vocabularies are not."""
-_CONFIG, _TEMPLATE, _ADDED = TOKENIZER_FILES
+_CONFIG, _TEMPLATE, _ADDED, _GENERATION = TOKENIZER_FILES
 
 Said = tuple[str, "JsonValue", str]
 """What is recorded of a difference, under which name, and what is said."""
@@ -46,12 +46,19 @@ def differences(folder: Path, copies: Path, backbone: Backbone, *, task: TaskRec
     yield from _template_difference(folder, copies, config, backbone=backbone, task=task)
     words = backbone.tokenizer.get_vocab()
     end = _word(config.get("eos_token"))
-    if end and words.get(end) not in endings(backbone.tokenizer, backbone.model.config).known:
+    if end and end not in words:
         yield (
             "eos_token",
             end[:100],
-            f"its tokenizer ends answers with {end[:40]!r}, which ends none on this base: what was learned so goes "
-            "on to the task's --max-new-tokens",
+            f"its tokenizer ends answers with {end[:40]!r}, a word that the base does not have: what was learned so "
+            "goes on to the task's --max-new-tokens",
+        )
+    elif ends := own_ends(copies, backbone):
+        said = " or ".join(repr(backbone.tokenizer.decode([token])) for token in ends)
+        yield (
+            "eos_token",
+            end[:100],
+            f"its answers end with {said[:200]}, as its files say, and not with the base's end",
         )
     added = [*_read(copies / _ADDED), *map(_word, _table(config, "added_tokens_decoder").values())]
     if unknown := sorted({word for word in added if word and word not in words}):
@@ -61,6 +68,25 @@ def differences(folder: Path, copies: Path, backbone: Backbone, *, task: TaskRec
             f"its tokenizer has words that the base's does not have, and no prompt here has them as one: "
             f"{first_few((repr(word[:40]) for word in unknown), 3)}",
         )
+
+
+def own_ends(copies: Path, backbone: Backbone) -> tuple[int, ...]:
+    """Return the tokens that an adapter was trained to end answers with, first its tokenizer's.
+
+    Args:
+        copies: Where its files are.
+        backbone: The base.
+
+    Returns:
+        Nothing where they are all the base's.
+    """
+    vocabulary = backbone.tokenizer.get_vocab()
+    end = vocabulary.get(_word(_read(copies / _CONFIG).get("eos_token")))
+    named = _read(copies / _GENERATION).get("eos_token_id")
+    tokens = [end, *(named if isinstance(named, list) else [named])]
+    words = len(backbone.tokenizer)
+    ends = tuple(dict.fromkeys(token for token in tokens if type(token) is int and 0 <= token < words))
+    return () if set(ends) <= endings(backbone.tokenizer, backbone.model.config).known else ends
 
 
 def _template_difference(

@@ -64,7 +64,8 @@ class Written:
 class GenerationConfig(HeadConfig):
     """How answers are written: after which prompt, how long at most, and whether targets are scored instead.
 
-    `system` is the system message of what has none itself, `chat_template` takes the place of the base's.
+    `system` is the system message of what has none itself, `chat_template` takes the place of the base's. `ends` are
+    the tokens that end an answer where they are not the base's, first the one that is learned.
     """
 
     prompt: str = "{text}"
@@ -72,6 +73,7 @@ class GenerationConfig(HeadConfig):
     scores_targets: bool = False
     system: str | None = None
     chat_template: str | None = None
+    ends: tuple[int, ...] | None = None
 
     @property
     def form(self) -> PromptForm:
@@ -122,7 +124,7 @@ class GenerationHead(Head):
 
     def content(self) -> dict[str, Any]:
         """See `StoredHead.content`; what a head has not is left away, as it was before there was any."""
-        lacking = [name for name in ("system", "chat_template") if getattr(self.config, name) is None]
+        lacking = [name for name in ("system", "chat_template", "ends") if getattr(self.config, name) is None]
         return {name: value for name, value in super().content().items() if name not in lacking}
 
     def bind_base(self, backbone: Backbone) -> None:
@@ -138,7 +140,8 @@ class GenerationHead(Head):
         config = backbone.model.config
         start = config.decoder_start_token_id if config.is_encoder_decoder else None
         lm_head = backbone.language_head()
-        ends = endings(backbone.tokenizer, config)
+        own = self.config.ends
+        ends = Endings(own[0], frozenset(own)) if own else endings(backbone.tokenizer, config)
         at_once = None if start is not None else tokens_at_once(backbone.model, backbone.evaluation_dtype)
         self._base = _Bound(lm_head, backbone.tokenizer, ends, start, positions(backbone.model), at_once)
 
@@ -389,7 +392,11 @@ class GenerationHead(Head):
             raise TypeError("its system message is no text")
         if type(config.max_new_tokens) is not int or config.max_new_tokens < 1:
             raise ValueError(f"its longest answer is {config.max_new_tokens!r} tokens")
-        return cls(config)
+        if config.ends is None:
+            return cls(config)
+        if not config.ends or not all(type(token) is int and token >= 0 for token in config.ends):
+            raise ValueError(f"its answers end with {config.ends!r}, which are no tokens")
+        return cls(replace(config, ends=tuple(config.ends)))
 
     @property
     def _bound(self) -> _Bound:

@@ -1,6 +1,8 @@
-"""Adapters of the real trl for a task of generation: taken in as they are, answered word for word, and given back.
+"""Adapters of the real trainers for a task of generation: taken in as they are, and answered word for word.
 
-`fixtures/trl` was made by `benchmarks/trl_round_trip.py --keep`, which says how to make an environment with trl.
+`fixtures/trl` was made by `benchmarks/trl_round_trip.py --keep`, which says how to make an environment with trl;
+`fixtures/llama-factory` by LLaMA-Factory 0.9.5 (`llamafactory-cli train`, template alpaca), `fixtures/axolotl` by
+axolotl 0.19.0 (type alpaca), both on a CPU, on the same tiny Llama and headlines.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ def folder(tmp_path: Path) -> Path:
 ASKED = "Write the headline of the following text.\n\n{text}\n\n"
 
 
-def plain_answers(base: Path, adapter: Path, texts: list[str], asked: str = ASKED) -> list[str]:
+def plain_answers(
+    base: Path, adapter: Path, texts: list[str], asked: str = ASKED, end: int | None = None
+) -> list[str]:
     """What plain peft writes, greedily, after the prompts that the adapter was trained with."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -49,7 +53,8 @@ def plain_answers(base: Path, adapter: Path, texts: list[str], asked: str = ASKE
     for text in texts:
         ids = tokenizer(asked.replace("{text}", text), return_tensors="pt")["input_ids"]
         with torch.no_grad():
-            out = model.generate(input_ids=ids, max_new_tokens=6, do_sample=False, pad_token_id=0)
+            ended = {} if end is None else {"eos_token_id": end}
+            out = model.generate(input_ids=ids, max_new_tokens=6, do_sample=False, pad_token_id=0, **ended)
         written.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip())
     return written
 
@@ -83,6 +88,34 @@ def test_a_task_can_ask_in_plain_words_with_nothing_put_behind_them(writing: Hom
     writing.adapter.register("alpaca", FIXTURE)
     written = [vars(answer)["answer"] for answer in writing.predict("alpaca", TEXTS)]
     assert written == plain_answers(writing.path.parent / "base", FIXTURE, TEXTS, asked)
+
+
+ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\nWrite the headline of the following text.\n\n{text}\n\n### Response:\n"
+)
+PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize("trainer", ["llama-factory", "axolotl"])
+def test_what_other_trainers_leave_answers_word_for_word_as_plain_peft(
+    writing: Home, tmp_path: Path, trainer: str
+) -> None:
+    outer = Path(shutil.copytree(FIXTURE.parent / trainer, tmp_path / "out"))
+    # what lies in these folders beside the adapter
+    shutil.copytree(outer, outer / "checkpoint-100")
+    for name in ("README.md", "trainer_state.json", "config.json", "tokenizer.json", "training_args.bin"):
+        (outer / name).write_text("{}")
+    template = outer / "chat_template.jinja"
+    form: dict[str, Any] = {"chat_template": template.read_text()} if template.exists() else {"prompt": ALPACA}
+    data = f"csv:{writing.path.parent / 'news.csv'}"
+    writing.task.add(trainer, data, type="generation", max_new_tokens=6, **{"chat_template": PLAIN, **form})
+    notes = Notes()
+    writing.adapter.register(trainer, outer, progress=notes)
+    assert not [told for told in notes.told if "template" in told or "tokenizer" in told]
+    written = [str(vars(answer)["answer"]) for answer in writing.predict(trainer, TEXTS)]
+    assert written == plain_answers(writing.path.parent / "base", outer, TEXTS, ALPACA)
+    assert any(written)
 
 
 def test_only_what_writes_text_is_exported_for_peft(home: Home, tmp_path: Path) -> None:
@@ -182,7 +215,8 @@ def test_how_an_adapter_was_trained_to_be_asked_and_to_end_is_told_where_its_tas
     writing: Home, folder: Path, beside: str
 ) -> None:
     template, config = "{{ messages[0].content }}", folder / "tokenizer_config.json"
-    said: dict[str, object] = {"eos_token": {"content": "moon"}, "added_tokens_decoder": {"33": {"content": "<new>"}}}
+    end = "moon" if beside == "tokenizer_config.json" else "<new>"
+    said: dict[str, object] = {"eos_token": {"content": end}, "added_tokens_decoder": {"33": {"content": "<new>"}}}
     if beside == "tokenizer_config.json":
         said["chat_template"] = [{"name": "default", "template": template}]
     else:
@@ -196,9 +230,26 @@ def test_how_an_adapter_was_trained_to_be_asked_and_to_end_is_told_where_its_tas
     assert "asks in another (none, as the base has none)" in told
     assert f"--chat-template {folder}/chat_template.jinja" in told
     assert ("save the field chat_template of" in told) == (beside == "tokenizer_config.json")
-    assert "ends answers with 'moon', which ends none on this base" in told
+    ended = {
+        "moon": "its answers end with 'moon', as its files say",
+        "<new>": "its tokenizer ends answers with '<new>', a word that the base does not have",
+    }
+    assert ended[end] in told
     assert "words that the base's does not have, and no prompt here has them as one: '<new>'" in told
     assert version.lineage["registered"].keys() >= {"chat_template", "eos_token", "added_words"}
+
+
+def test_answers_end_where_the_files_beside_an_adapter_say(writing: Home, folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": "tide"}))
+    version = writing.adapter.register("headlines", folder).version
+    tide = writing.backbone().tokenizer.get_vocab()["tide"]
+    assert version.config["end_tokens"] == [tide]
+    expected = plain_answers(writing.path.parent / "base", folder, TEXTS, end=tide)
+    assert expected[0].endswith("tide")
+    assert written_here(writing) == [answer.removesuffix("tide").strip() for answer in expected]
+    exported = writing.adapter.export(version.reference, tmp_path / "out", for_engine="peft")
+    assert not writing.adapter.register("headlines", exported).created
 
 
 def test_a_tokenizer_that_is_the_bases_own_says_nothing(writing: Home) -> None:
