@@ -104,7 +104,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits_in_any_dtype(home: Home, au
     kept = contents(undisturbed)
     discard(undisturbed)
     with pytest.raises(InterruptedRunError):
-        staged(home, settings=AUTO, progress=StopAt(13))
+        staged(home, settings=AUTO, progress=StopAt(13, signal.SIGTERM))
     assert contents(staged(home, settings=AUTO, resume=True)) == kept
 
 
@@ -114,7 +114,7 @@ def test_another_seed_gives_another_adapter(home: Home) -> None:
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("step", [1, 9, 13], ids=["first step", "last step of an epoch", "inside the second epoch"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_run_goes_on_to_the_same_bits(home: Home, method: str, step: int, number: int) -> None:
     settings = replace(QUICK, method=method, method_settings={"dropout": 0.1} if method == "lora" else {})
     undisturbed = staged(home, settings=settings)
