@@ -105,7 +105,7 @@ def train_peer(job: TrainingJob) -> Run:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from limpet.training.base.environment import bf16_is_fast
-    from limpet.training.learning import peak_memory
+    from limpet.training.learning.runs import peak_memory
 
     base = job.folder / "base"
     tokenizer = AutoTokenizer.from_pretrained(base)

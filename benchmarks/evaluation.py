@@ -73,7 +73,7 @@ def learn_limpet(job: Job) -> None:
 def evaluate_limpet(job: Job) -> Run:
     """Evaluate as the monitor does."""
     from limpet.registry.records import evaluations
-    from limpet.training.learning import peak_memory as memory
+    from limpet.training.learning.runs import peak_memory as memory
 
     home = home_of(job.folder)
     home.backbone()
@@ -89,7 +89,7 @@ def evaluate_peer(job: Job) -> Run:
     from transformers import AutoTokenizer
 
     from limpet.training.base.environment import bf16_is_fast
-    from limpet.training.learning import peak_memory as memory
+    from limpet.training.learning.runs import peak_memory as memory
 
     tokenizer = AutoTokenizer.from_pretrained(job.folder / "base")
     examples = Examples.read(job.folder / f"{job.task}.json").evaluation[: job.limit]

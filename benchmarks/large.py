@@ -109,8 +109,6 @@ def limpet_side(model: Path, given: argparse.Namespace) -> dict[str, Any]:
         metric="neg-perplexity",
         near_duplicates="keep",
     )
-    timed("load", home.backbone)
-    loaded = peak_bytes()
     settings = TrainingSettings(
         "lora",
         {"r": RANK, "alpha": 2 * RANK},
@@ -119,6 +117,11 @@ def limpet_side(model: Path, given: argparse.Namespace) -> dict[str, Any]:
         dtype="bfloat16",
         checkpointing=given.checkpointing,
     )
+    started = time.perf_counter()
+    reckoned = home.estimate("words", settings)
+    seconds["estimate"] = time.perf_counter() - started
+    timed("load", home.backbone)
+    loaded = peak_bytes()
     version = timed("train", lambda: home.train("words", settings)).version
     trained = peak_bytes()
     backbone = home.backbone()
@@ -134,6 +137,7 @@ def limpet_side(model: Path, given: argparse.Namespace) -> dict[str, Any]:
         "train_seconds": version.cost["train_seconds"],
         "tokens": train * given.length,
         "loss": version.metrics["history"][-1]["loss"],
+        "estimate": {"peak": reckoned.peak_memory_bytes, "train_seconds": reckoned.phases["train"].seconds},
     }
 
 
@@ -235,6 +239,14 @@ def main() -> None:
                 f"loss {outcome['loss']:.3f} ({parts})",
                 flush=True,
             )
+    if "limpet" in outcomes:
+        ours = outcomes["limpet"]
+        check, reckoned = ours["seconds"]["digest check"], ours["estimate"]
+        print(f"digest check: {check:.2f} s, {check / ours['seconds']['train']:.1%} of training and its evaluation")
+        print(
+            f"estimate: peak {reckoned['peak'] / ours['peak']:.2f} of what it was, "
+            f"seconds of the steps {reckoned['train_seconds'] / ours['train_seconds']:.2f}"
+        )
     if len(outcomes) == 2:
         ours, peer = outcomes["limpet"], outcomes["peer"]
         print(f"peak: {ours['peak'] / peer['peak']:.2f} of the peer's")

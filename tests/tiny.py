@@ -6,6 +6,10 @@ import csv
 import itertools
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 TOPICS = {
     "sea": ["wave", "tide", "salt", "reef", "boat", "shell"],
@@ -75,12 +79,20 @@ def tiny_base(
     import transformers
 
     torch.manual_seed(seed)
-    sizes = _sizes(kind, hidden) | ({"max_position_embeddings": positions} if positions else {})
-    config = getattr(transformers, f"{_NAMES[kind]}Config")(**sizes)
+    config = tiny_config(kind, hidden=hidden, positions=positions)
     model: transformers.PreTrainedModel = getattr(transformers, f"{_NAMES[kind]}{_HEADS.get(kind, 'Model')}")(config)
     model.save_pretrained(folder, max_shard_size=shard_size)
     _save_tokenizer(folder, framed=kind in _FRAMED)
     return folder
+
+
+def tiny_config(kind: str, *, hidden: int = 32, positions: int | None = None) -> PretrainedConfig:
+    """Return the configuration of a tiny base of one of `KINDS`; see `tiny_base`."""
+    import transformers
+
+    sizes = _sizes(kind, hidden) | ({"max_position_embeddings": positions} if positions else {})
+    config: PretrainedConfig = getattr(transformers, f"{_NAMES[kind]}Config")(**sizes)
+    return config
 
 
 def _sizes(kind: str, hidden: int) -> dict[str, object]:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from limpet.registry.values import EvaluationRecord, LogEvent, Page
     from limpet.training.base.backbone import Backbone
     from limpet.training.evaluation.predict_texts import Prediction
+    from limpet.training.learning.estimation.estimate import Estimate
     from limpet.training.learning.settings import TrainingSettings
     from limpet.training.progress import Progress
     from limpet.training.serving import Server
@@ -150,6 +151,32 @@ class Home:
         )
         progress = options.get("progress") or SILENT
         return train(self._context, task, settings, start=start, terms=terms, progress=progress)
+
+    def estimate(
+        self, task: str, settings: TrainingSettings | None = None, *, progress: Progress | None = None
+    ) -> Estimate:
+        """Tell how much memory and time it takes to learn a task, before the base is loaded in full.
+
+        A few steps are taken on the first layers of the base, in processes of their own; all else is reckoned from
+        them. What the monitor's evaluations of earlier tasks take comes on top. Nothing is registered.
+
+        Args:
+            task: The task's name.
+            settings: How it is to be learned.
+            progress: Receives every measurement.
+
+        Raises:
+            NotFoundError: There is no such task.
+            UsageError: The settings make no sense for this task and base.
+        """
+        record = tasks.get(self.store, task)
+        with loading():
+            from limpet.training.learning.estimation.estimate import estimate
+            from limpet.training.learning.settings import TrainingSettings
+            from limpet.training.progress import SILENT
+
+        self._context.base(progress)
+        return estimate(self.store, record, settings or TrainingSettings(), progress=progress or SILENT)
 
     def evaluate(
         self,

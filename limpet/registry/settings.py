@@ -24,6 +24,7 @@ __all__ = [
     "SETTINGS_FILE",
     "MonitorMode",
     "Settings",
+    "as_variables",
     "check_monitor_mode",
     "load_settings",
     "read_table",
@@ -87,6 +88,21 @@ def load_settings(path: Path, **flags: str | Path | None) -> Settings:
     own = values.pop("cache", None)
     cache = cache_folder() if own in (None, os.environ.get("LIMPET_CACHE")) else Path(own).expanduser().absolute()
     return Settings(cache=cache, **{name: str(value) for name, value in values.items()})
+
+
+def as_variables(path: Path, settings: Settings) -> dict[str, str]:
+    """Return the environment variables that open the home `path` with these settings in another process.
+
+    Settings may hold passwords, so they never stand in a command line.
+    """
+    own = {
+        "HOME": str(path.absolute()),
+        "DB": settings.db,
+        "BLOBS": settings.blobs,
+        "EVALUATION_DTYPE": settings.evaluation_dtype,
+        "CACHE": str(settings.cache),
+    }
+    return {f"LIMPET_{name}": value for name, value in own.items() if value}
 
 
 def check_monitor_mode(mode: str, hint: str = '--monitor full, or monitor = "full" in limpet.toml') -> MonitorMode:

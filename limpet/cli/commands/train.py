@@ -16,6 +16,7 @@ from limpet.registry.settings import MonitorMode, check_monitor_mode
 from limpet.training.learning.ranks.launched import Launched
 
 if TYPE_CHECKING:
+    from limpet.home import Home
     from limpet.training.learning.settings import TrainingSettings
 
 __all__ = ["command"]
@@ -66,6 +67,7 @@ __all__ = ["command"]
 @click.option(
     "--max-forgetting", type=float, metavar="X", help="The gate's limit on forgetting_max; exit code 6 above it."
 )
+@click.option("--estimate", "estimates", is_flag=True, help="Only tell what memory and time it will take.")
 @pass_invocation
 def command(
     invocation: Invocation,
@@ -81,6 +83,7 @@ def command(
     max_forgetting: float | None,
     without: tuple[str, ...],
     processes: int | None,
+    estimates: bool,
     **options: Any,
 ) -> None:
     """Learn a task, register the version and evaluate every earlier task again."""
@@ -104,6 +107,13 @@ def command(
     home = invocation.open()
     # before the base is loaded: a name mistyped is answered at once
     home.task.show(task)
+    if estimates:
+        if resume or processes not in (None, 1):
+            raise UsageError(
+                "An estimate is of one process that learns from the beginning.", "leave out --resume and --processes"
+            )
+        _show_estimate(invocation, home, task, settings=_settings(given, resume))
+        return
     with mirroring_after(home), showing_refused(invocation), invocation.progress() as progress:
         trained = home.train(
             task,
@@ -119,6 +129,29 @@ def command(
         )
         progress.finish()
         show_trained(invocation, trained)
+
+
+def _show_estimate(invocation: Invocation, home: Home, task: str, *, settings: TrainingSettings | None) -> None:
+    from limpet.cli.terminal import output
+
+    with invocation.progress() as progress:
+        found = home.estimate(task, settings, progress=progress)
+    if invocation.json:
+        output.emit(**output.to_json(found), fits=found.fits)
+        return
+    free, peak = output.size(found.available_memory_bytes), output.size(found.peak_memory_bytes)
+    layers = " and ".join(map(str, found.measured_layers))
+    output.table(
+        ("phase", "peak memory", "seconds"),
+        [(name, output.size(phase.bytes), output.digits(phase.seconds, 1)) for name, phase in found.phases.items()],
+    )
+    output.fields_table(
+        [
+            ("memory", f"{peak} at its peak; {free} are free: {'it fits' if found.fits else 'it does NOT fit'}"),
+            ("time", f"about {output.digits(found.seconds, 0)} s, {found.steps} steps"),
+            ("measured", f"on {layers} of the {found.layers} layers of {found.base}"),
+        ]
+    )
 
 
 def _monitor_mode(asked: str | None, no_monitor: bool) -> MonitorMode | None:

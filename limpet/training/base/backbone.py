@@ -21,7 +21,7 @@ from limpet.training.base.holding.recipes import check_library, recipe_of
 from limpet.training.base.holding.stored import check_stored
 from limpet.training.base.lm_head import LanguageHead, split_head
 from limpet.training.base.precision import check_dtype, resolve_dtype
-from limpet.training.base.pretrained import load_held, load_tokenizer
+from limpet.training.base.pretrained import load_config, load_held, load_tokenizer
 from limpet.training.base.tensor_digests import Untouched, digests_of, module_tensors
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Backbone:
     written to since they were last found to be so. `lm_head` is the base's own
     language-model head, where it has one; the model itself is without it. `evaluation_dtype` is what the monitor
     computes products in, `float32` or `bfloat16`. `lower_states` has what its lower layers gave for texts. With
-    `pooled` false, the base's files have no pooler, and its output is never read.
+    `pooled` false, the base's files have no pooler, and its output is never read. `layers` is how many the base has,
+    also where only its first ones were loaded.
     """
 
     record: BaseRecord
@@ -56,6 +57,7 @@ class Backbone:
     held_dtype: str = "float32"
     lower_states: LowerStates = field(default_factory=LowerStates)
     pooled: bool = True
+    layers: int = 0
 
     @property
     def device(self) -> torch.device:
@@ -126,13 +128,16 @@ class Backbone:
             )
 
 
-def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "auto") -> Backbone:
+def load_backbone(
+    store: Store, record: BaseRecord, evaluation_dtype: str = "auto", *, first_layers: int | None = None
+) -> Backbone:
     """Check the base's files against its fingerprint, then load them.
 
     Args:
         store: The home's registry.
         record: The base.
         evaluation_dtype: What the monitor is to compute products in: `auto`, `float32` or `bfloat16`.
+        first_layers: Load so many of its layers alone, to measure what they take: no answer is made by them.
 
     Raises:
         IntegrityError: The files are not those of the fingerprint.
@@ -143,7 +148,10 @@ def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "aut
     attention = "sdpa" if torch.cuda.is_available() else "eager"
     check_library(record)
     check_stored(record.location.get("stored"), record.name)
-    loaded, dtype = load_held(folder, record.family, recipe=recipe_of(record) or {}, attn_implementation=attention)
+    recipe = recipe_of(record) or {}
+    loaded, dtype = load_held(
+        folder, record.family, recipe=recipe, first_layers=first_layers, attn_implementation=attention
+    )
     check_nothing_missing(loaded, record.name)
     pooler = absent_pooler(loaded.missing)
     with torch.no_grad():
@@ -172,6 +180,7 @@ def load_backbone(store: Store, record: BaseRecord, evaluation_dtype: str = "aut
         served_dtype=_served_dtype(record, dtype),
         held_dtype=dtype,
         pooled=not pooler,
+        layers=int(load_config(folder).num_hidden_layers),
     )
 
 

@@ -26,14 +26,17 @@ if TYPE_CHECKING:
 __all__ = [
     "Pretrained",
     "count_parameters",
+    "depth",
     "load_config",
     "load_held",
     "load_pretrained",
     "load_tokenizer",
     "only_these",
+    "shortened",
     "stored_dtype",
 ]
 
+_DECODER_LAYERS = ("num_decoder_layers", "decoder_layers")
 _SHORT = {"BF16": "bfloat16", "F16": "float16"}
 
 
@@ -72,6 +75,33 @@ def load_config(folder: Path) -> PretrainedConfig:
 
     with only_these(fingerprinted_files(folder)) as seen:
         return AutoConfig.from_pretrained(seen, local_files_only=True, trust_remote_code=False)
+
+
+def depth(config: PretrainedConfig) -> int:
+    """Return how many layers a model of this configuration has, those of its decoder among them."""
+    return int(config.num_hidden_layers) + (_decoder_layers(config) if config.is_encoder_decoder else 0)
+
+
+def shortened(config: PretrainedConfig, layers: int) -> PretrainedConfig:
+    """Return the configuration of a base's first `layers` layers; of as many of its encoder and its decoder each.
+
+    Args:
+        config: The base's configuration.
+        layers: How many; a part that has fewer keeps those.
+    """
+    fields, whole = config.to_dict(), int(config.num_hidden_layers)
+    names = {"num_hidden_layers", *(_DECODER_LAYERS if config.is_encoder_decoder else ())}
+    for name in {config.attribute_map.get(name, name) for name in names} & fields.keys():
+        fields[name] = min(layers, int(fields[name]))
+    for name, value in fields.items():
+        # what kind of layer each of them is
+        if isinstance(value, list) and len(value) == whole and "layer" in name:
+            fields[name] = value[:layers]
+    return type(config).from_dict(fields)
+
+
+def _decoder_layers(config: PretrainedConfig) -> int:
+    return next((int(getattr(config, name)) for name in _DECODER_LAYERS if hasattr(config, name)), 0)
 
 
 def stored_dtype(folder: Path) -> str:
@@ -127,13 +157,16 @@ def load_pretrained(folder: Path, family: str, **options: object) -> Pretrained:
     )
 
 
-def load_held(folder: Path, family: str, *, recipe: JsonObject, **options: object) -> tuple[Pretrained, str]:
+def load_held(
+    folder: Path, family: str, *, recipe: JsonObject, first_layers: int | None = None, **options: object
+) -> tuple[Pretrained, str]:
     """Load a base as it is to be held; return it with the dtype of the weights that are not in few bits.
 
     Args:
         folder: The base's files.
         family: `encoder`, `decoder` or `encoder-decoder`.
         recipe: See `limpet.training.base.holding.recipes`; empty where it is held as its files are.
+        first_layers: Load so many of its layers alone.
         **options: Passed on to `from_pretrained`.
     """
     # torch comes with them, and the doctor does without
@@ -144,6 +177,9 @@ def load_held(folder: Path, family: str, *, recipe: JsonObject, **options: objec
 
     config, quantize = load_config(folder), recipe.get("quantize")
     stored = stored_in(config)
+    if first_layers is not None:
+        config = shortened(config, first_layers)
+        options = {**options, "config": config}
     if quantize is not None:
         # what is not quantised, such as norms and embeddings, is held as is usual beside few bits
         dtype, options = "bfloat16", {**options, "quantization_config": quantization_config(str(quantize))}

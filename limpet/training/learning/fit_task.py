@@ -30,7 +30,7 @@ from limpet.training.model.frozen_layer_cache import add_frozen_states
 from limpet.training.model.task_model import OtherHead, TaskModel
 from limpet.training.task_types import no_common_unit, score
 
-__all__ = ["fit_task", "measure_untrained"]
+__all__ = ["fit_task", "measure_untrained", "own_loss"]
 
 
 def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitted | None:
@@ -98,6 +98,14 @@ def fit_task(run: TrainingRun, model: TaskModel, checkpoint: Checkpoint) -> Fitt
             progress=run.progress,
         )
     return replace(fitted.after(before), inputs=inputs)
+
+
+def own_loss(run: TrainingRun, model: TaskModel) -> TaskLoss:
+    """Return the loss of the training examples of a task that is learned alone, every layer computing each time."""
+    rows = _rows(run)
+    train = model.encode(run.backbone.tokenizer, rows.examples, run.max_length, learning=True)
+    _weigh_labels(run, model, train)
+    return _losses(run, model, [train], replay=rows.replay)[0]
 
 
 def _weigh_labels(run: TrainingRun, model: TaskModel, train: Encoded) -> None:

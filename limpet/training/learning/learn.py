@@ -23,13 +23,13 @@ from limpet.training.base.precision import EMULATED, is_emulated
 from limpet.training.data.overlong import cut
 from limpet.training.data.stored_splits import read_split
 from limpet.training.heads import Head
-from limpet.training.learning import peak_memory
 from limpet.training.learning.fit_task import fit_task, measure_untrained
 from limpet.training.learning.loop import Fitted
 from limpet.training.learning.new_labels import place_new_labels
-from limpet.training.learning.peak_memory import PeakMemory
 from limpet.training.learning.ranks.group import RankLostError
+from limpet.training.learning.runs import peak_memory
 from limpet.training.learning.runs.checkpoint import Checkpoint
+from limpet.training.learning.runs.peak_memory import PeakMemory
 from limpet.training.learning.runs.run_folder import (
     Staged,
     find_staged,
@@ -45,7 +45,7 @@ from limpet.training.model.head_files import build_head, grow_head, load_head, s
 from limpet.training.model.packing_trial import check_packing
 from limpet.training.model.task_model import OtherHead, TaskModel, base_modules
 
-__all__ = ["learn", "learn_along"]
+__all__ = ["attached", "computing", "learn", "learn_along"]
 
 _CHECKPOINT = "checkpoint.safetensors"
 _CHECKPOINT_SECONDS = 20.0
@@ -95,10 +95,10 @@ def learn_along(run: TrainingRun) -> None:
     if not run.trains:
         return
     _check_settings(run)
-    with _task_model(run) as model:
+    with attached(run) as model:
         if run.settings.packing:
             check_packing(model)
-        with _fast_paths(run, model):
+        with computing(run, model):
             fit_task(run, model, Checkpoint(run.folder / _CHECKPOINT, math.inf, writes=False))
     run.backbone.check_unchanged()
     run.ranks.wait_for_all()
@@ -145,10 +145,10 @@ def _train(run: TrainingRun) -> Staged:
         # kept for another method, it would count as this one's memory
         run.backbone.lower_states.clear()
     mark = peak_memory.begin()
-    with _task_model(run) as model:
+    with attached(run) as model:
         if run.settings.packing:
             check_packing(model)
-        with _fast_paths(run, model):
+        with computing(run, model):
             fitted = _fit(run, model)
         cost = _cost(run, model, fitted, peak=peak_memory.peak(mark))
         staging = run.folder / "staging"
@@ -166,7 +166,7 @@ def _train(run: TrainingRun) -> Staged:
 
 
 @contextmanager
-def _task_model(run: TrainingRun) -> Iterator[TaskModel]:
+def attached(run: TrainingRun) -> Iterator[TaskModel]:
     """Attach the method to the base, with the heads of all that is learned, for the length of a `with` block."""
     method, base = run.method, run.backbone.model
     frozen = base_modules(run.backbone)
@@ -183,7 +183,8 @@ def _task_model(run: TrainingRun) -> Iterator[TaskModel]:
         method.detach(module)
 
 
-def _fast_paths(run: TrainingRun, model: TaskModel) -> AbstractContextManager[None]:
+def computing(run: TrainingRun, model: TaskModel) -> AbstractContextManager[None]:
+    """Let a model compute as the run's settings say, for the length of a `with` block."""
     dtype = run.config["training"].get("dtype", "float32")
     return fast_paths(run.method, model.module, dtype, disable=run.settings.disable)
 

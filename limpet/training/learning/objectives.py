@@ -15,6 +15,7 @@ from limpet.training.batching.batches import (
     draw_evenly,
     microbatches,
     on_device,
+    padded_tokens,
     training_batches,
 )
 from limpet.training.batching.packing import PackedTexts
@@ -108,6 +109,11 @@ class TaskLoss:
                 loss = loss.nan_to_num()
             # a batch that is whole is not scaled: dividing and multiplying by the same need not give the same
             yield loss if count == sum(terms) else loss * (count / max(1, sum(terms)))
+
+    def tokens(self, batch: Sequence[int]) -> int:
+        """Return how many tokens a step on these examples computes, padding included."""
+        lengths, parts = self.data.lengths, self._microbatches(batch)
+        return sum(padded_tokens([lengths[index] for index in part]) for part in parts)
 
     def _shared(self, microbatch: Mapping[str, Tensor], share: Share) -> tuple[dict[str, Tensor], int]:
         """Return this process's rows of a microbatch, and of how many terms they are: 0 where they do not count."""

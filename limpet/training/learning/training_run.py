@@ -134,7 +134,7 @@ class TrainingRun:
         """The settings of the loop, where something is trained."""
         training, settings, disabled = self.config["training"], self.settings, self.settings.disable
         model, record = self.backbone.model, self.backbone.record
-        limit = max_tokens_to_learn(model.device.type, model.config.num_hidden_layers, record.hidden_size)
+        limit = max_tokens_to_learn(model.device.type, self.backbone.layers, record.hidden_size)
         return LoopSettings(
             epochs=training["epochs"],
             learning_rate=training["learning_rate"],

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from limpet.errors import UsageError
+from limpet.registry.settings import as_variables
 from limpet.registry.store import Store
 from limpet.training.learning.ranks.group import ALONE, PATIENCE, RankLostError, Ranks
 from limpet.training.learning.ranks.launched import Launched
@@ -140,17 +141,9 @@ def _started(number: int, store: Store, task: str) -> Iterator[Ranks]:
 
 
 def _environment(store: Store) -> dict[str, str]:
-    """Return the variables of a process to start: the home with its settings, which may hold passwords; threads."""
-    settings = store.settings
-    own = {
-        "HOME": str(store.path.absolute()),
-        "DB": settings.db,
-        "BLOBS": settings.blobs,
-        "EVALUATION_DTYPE": settings.evaluation_dtype,
-        "CACHE": str(settings.cache),
-    }
+    """Return the variables of a process to start: the home with its settings, and threads."""
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    return os.environ | {f"LIMPET_{name}": value for name, value in own.items() if value} | threads
+    return os.environ | as_variables(store.path, store.settings) | threads
 
 
 @dataclass

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limpet.training.learning import peak_memory
+from limpet.training.learning.runs import peak_memory
 
 MEGABYTE = 2**20
 
