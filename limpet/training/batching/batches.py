@@ -31,7 +31,6 @@ __all__ = [
     "evaluation_plan",
     "on_device",
     "microbatches",
-    "padded_tokens",
     "texts_in_batch",
     "training_batches",
 ]
@@ -172,11 +171,6 @@ def microbatches(
             parts.append([])
         parts[-1].append(index)
     return parts
-
-
-def padded_tokens(lengths: Sequence[int]) -> int:
-    """Return how many tokens a batch of texts has, with the padding up to the longest of them."""
-    return len(lengths) * _round_up(max(lengths))
 
 
 def max_tokens_per_microbatch(device: str) -> int:

@@ -15,7 +15,6 @@ from limpet.training.batching.batches import (
     draw_evenly,
     microbatches,
     on_device,
-    padded_tokens,
     training_batches,
 )
 from limpet.training.batching.packing import PackedTexts
@@ -112,8 +111,7 @@ class TaskLoss:
 
     def tokens(self, batch: Sequence[int]) -> int:
         """Return how many tokens a step on these examples computes, padding included."""
-        lengths, parts = self.data.lengths, self._microbatches(batch)
-        return sum(padded_tokens([lengths[index] for index in part]) for part in parts)
+        return sum(part["input_ids"].numel() for part in self._parts(batch))
 
     def _shared(self, microbatch: Mapping[str, Tensor], share: Share) -> tuple[dict[str, Tensor], int]:
         """Return this process's rows of a microbatch, and of how many terms they are: 0 where they do not count."""

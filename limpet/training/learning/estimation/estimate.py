@@ -32,7 +32,7 @@ from limpet.training.progress import Progress
 __all__ = ["Estimate", "Phase", "estimate"]
 
 _FIRST, _SECOND, _DEEP = 2, 4, 6
-_SHALLOW = 16
+_SHALLOW = 8
 
 
 @dataclass(frozen=True)
