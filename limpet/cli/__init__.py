@@ -30,7 +30,7 @@ COMMANDS = {
     "task": "Datasets with their type, labels, metric and splits.",
     "train": "Learn a task, register the version and evaluate every earlier task again.",
     "adapter": "The versions of tasks, and the aliases that point at them.",
-    "evaluate": "Evaluate versions on their tasks' evaluation splits, or one on other data or another form of its base.",
+    "evaluate": "Evaluate versions on their evaluation splits, or one on other data or another form of its base.",
     "stream": "Sequential task training: several arms, several seeds.",
     "report": "Show who forgot what: matrices, metrics, comparisons and cost.",
     "gate": "Hold a stream against rules; exit code 6 where one is crossed.",

@@ -52,7 +52,7 @@ def command(
     reason: str,
     **precision: float | None,
 ) -> None:
-    """Evaluate versions on their tasks' evaluation splits, or one on other data or another form of its base.
+    """Evaluate versions on their evaluation splits, or one on other data or another form of its base.
 
     With --harness, one version and the base alone are asked a task of the language-model evaluation harness, from
     local files: general ability while the version is active.
