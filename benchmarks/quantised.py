@@ -132,15 +132,15 @@ def _interval(home: Any, evaluation: Any) -> tuple[float, float]:
     return score_interval(evaluation.metric, kept.predictions, kept.targets)
 
 
-def _settings(epochs: int) -> Any:
+def _settings(epochs: int, seed: int = 0) -> Any:
     from limpet.training.learning.settings import TrainingSettings
 
     return TrainingSettings(
-        "lora", {"r": RANK, "alpha": 2 * RANK}, epochs=epochs, batch_size=BATCH_SIZE, learning_rate=RATE
+        "lora", {"r": RANK, "alpha": 2 * RANK}, epochs=epochs, batch_size=BATCH_SIZE, learning_rate=RATE, seed=seed
     )
 
 
-def time_both(folder: Path) -> tuple[float, float]:
+def time_both(folder: Path, seed: int) -> tuple[float, float]:
     """Return the seconds in which a few texts are learned, and in which they are answered."""
     from limpet.forgetting.monitor.monitor import Part, measure
     from limpet.training.learning.learn import learn as learn_only
@@ -149,7 +149,7 @@ def time_both(folder: Path) -> tuple[float, float]:
 
     home = home_of(folder)
     task, backbone = home.task.show("timed"), home.backbone()
-    staged = learn_only(TrainingRun(home.store, backbone, task, _settings(1)))
+    staged = learn_only(TrainingRun(home.store, backbone, task, _settings(1, seed)))
     answering = Answering("lora", staged.files, staged.files, task.definition.max_length)
     measured = measure(home.store, backbone, task, answering=answering, part=Part(bypass_cache=True))
     cost: Any = staged.draft.cost
@@ -190,7 +190,8 @@ def main() -> None:
         seconds: dict[str, list[tuple[float, float]]] = {form: [] for form in forms}
         for repetition in range(given.repetitions + 1):
             for form, side in sides.items():
-                taken = side.do(time_both, Path(name) / form)
+                # by another seed each time: a run that was learned already is not learned again
+                taken = side.do(time_both, Path(name) / form, repetition)
                 # in the first, libraries and caches are warmed
                 seconds[form] += [taken] if repetition else []
         for form in forms:
