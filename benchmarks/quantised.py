@@ -89,7 +89,7 @@ def learn(folder: Path, task: str, epochs: int) -> Row:
     """Learn a task, and return what that took and gave."""
     from limpet.registry.records import evaluations, tasks
     from limpet.training.data.stored_splits import read_split
-    from limpet.training.learning import peak_memory
+    from limpet.training.learning.runs import peak_memory
 
     home = home_of(folder)
     version = home.train(task, _settings(epochs), monitor=False, mirror=False).version
