@@ -2,6 +2,10 @@
 
 Layers of a language model are alike: what one more of them takes is the difference between two measurements, and the
 base as it is takes that as many times as it has more. So a base is never loaded in full.
+
+glibc keeps some of what is freed, how much differs from run to run, and the difference of two measurements would have
+that many times over. So memory is measured once more with an allocator that gives all of it back: from this is
+reckoned what one more layer takes, and from the other by how much more memory is taken than is in use.
 """
 
 from __future__ import annotations
@@ -11,8 +15,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from limpet import errors
 from limpet.errors import LimpetError, UsageError
@@ -33,6 +38,7 @@ __all__ = ["Estimate", "Phase", "estimate"]
 
 _FIRST, _SECOND, _DEEP = 2, 4, 6
 _SHALLOW = 8
+_EXACT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 18), "MALLOC_TRIM_THRESHOLD_": str(1 << 18)}
 
 
 @dataclass(frozen=True)
@@ -87,23 +93,19 @@ def estimate(store: Store, task: TaskRecord, settings: TrainingSettings, *, prog
     methods.check_task_type(methods.get_for(settings.method, record), task, record)
     config = load_config(locate.locate(record))
     whole, total = int(config.num_hidden_layers), depth(config)
-    progress.start("measure", 2)
     pairs = [pair for pair in _pairs(whole) if pair[-1] < whole]
     for pair in [*pairs, (whole,)]:
         try:
-            taken = []
-            for done, layers in enumerate(pair, 1):
-                taken.append(_measured(store, task, settings, layers=layers))
-                progress.advance(done, f"{layers} of {whole} layers")
+            taken = _measure_all(store, task, settings, pair=pair, progress=progress)
             break
         except UsageError:
             # too few layers for the method's settings, unless it is so with all of them
             if pair == (whole,):
                 raise
-    progress.finish()
     measured = [depth(shortened(config, layers)) for layers in pair]
-    epochs = int(taken[0]["epochs"])
-    phases = {name: _reckoned(name, taken, measured, total=total, epochs=epochs) for name in PHASES}
+    steps, epochs = (int(taken.usual[0][name]) for name in ("steps", "epochs"))
+    times = {name: epochs if name in ("train", "validation") else 1 for name in PHASES}
+    phases = {name: taken.reckon(name, measured, total=total, times=times[name]) for name in PHASES}
     return Estimate(
         task=task.name,
         method=settings.method,
@@ -112,7 +114,7 @@ def estimate(store: Store, task: TaskRecord, settings: TrainingSettings, *, prog
         available_memory_bytes=memory_here(),
         base_bytes=record.size,
         seconds=sum(phase.seconds for phase in phases.values()),
-        steps=epochs * int(taken[0]["steps"]),
+        steps=epochs * steps,
         phases=phases,
         layers=whole,
         measured_layers=pair,
@@ -125,21 +127,53 @@ def _pairs(whole: int) -> tuple[tuple[int, ...], ...]:
     return ((_FIRST, second), (2 * _FIRST, 2 * second))
 
 
-def _reckoned(name: str, taken: list[JsonObject], measured: list[int], *, total: int, epochs: int) -> Phase:
-    times = epochs if name in ("train", "validation") else 1
-    whole = {}
-    for figure in ("bytes", "seconds"):
-        values = [float(one[name][figure]) for one in taken]
-        more = 0.0
-        if len(values) > 1:
-            more = max(0.0, (values[-1] - values[0]) / (measured[-1] - measured[0])) * (total - measured[-1])
-        whole[figure] = values[-1] + more
-    return Phase(int(whole["bytes"]), times * whole["seconds"])
+@dataclass(frozen=True)
+class _Taken:
+    """What the first layers took, with the usual allocator and with one that gives all freed memory back."""
+
+    usual: tuple[JsonObject, ...]
+    exact: tuple[JsonObject, ...]
+
+    def reckon(self, name: str, measured: Sequence[int], *, total: int, times: int) -> Phase:
+        """Return what a phase takes that is gone through so many times, on `total` layers."""
+        before, added = (_further(measured, self.exact, name, figure, total=total) for figure in ("before", "added"))
+        usual, exact = (float(one[-1][name]["added"]) for one in (self.usual, self.exact))
+        kept = max(1.0, usual / exact) if exact else 1.0
+        seconds = times * _further(measured, self.usual, name, "seconds", total=total)
+        return Phase(int(before + kept * added), seconds)
 
 
-def _measured(store: Store, task: TaskRecord, settings: TrainingSettings, *, layers: int) -> JsonObject:
+def _further(measured: Sequence[int], taken: Sequence[JsonObject], *where: str, total: int) -> float:
+    """Return a figure of `total` layers by the line through those that were measured; it never falls."""
+    phase, figure = where
+    values = [float(one[phase][figure]) for one in taken]
+    if len(values) == 1:
+        return values[0]
+    slope = (values[-1] - values[0]) / (measured[-1] - measured[0])
+    return values[-1] + max(0.0, slope) * (total - measured[-1])
+
+
+def _measure_all(
+    store: Store, task: TaskRecord, settings: TrainingSettings, *, pair: tuple[int, ...], progress: Progress
+) -> _Taken:
+    taken: dict[bool, list[JsonObject]] = {True: [], False: []}
+    progress.start("measure", 2 * len(pair))
+    for done, (layers, timed) in enumerate(product(pair, taken)):
+        progress.advance(done, f"{layers} layers")
+        taken[timed].append(_measured(store, task, settings, layers=layers, timed=timed))
+    progress.finish()
+    return _Taken(tuple(taken[True]), tuple(taken[False]))
+
+
+def _measured(store: Store, task: TaskRecord, settings: TrainingSettings, *, layers: int, timed: bool) -> JsonObject:
     """Measure in a process of its own: peak memory is that of a whole process."""
-    asked = {"home": str(store.path.absolute()), "task": task.name, "settings": settings.recorded(), "layers": layers}
+    asked = {
+        "home": str(store.path.absolute()),
+        "task": task.name,
+        "settings": settings.recorded(),
+        "layers": layers,
+        "timed": timed,
+    }
     done = subprocess.run(
         # -P: what lies in the current folder is never taken for a library
         [sys.executable, "-P", "-m", "limpet.training.learning.estimation.first_layers"],
@@ -147,7 +181,7 @@ def _measured(store: Store, task: TaskRecord, settings: TrainingSettings, *, lay
         capture_output=True,
         text=True,
         errors="replace",
-        env=os.environ | as_variables(store.path, store.settings),
+        env=os.environ | as_variables(store.path, store.settings) | ({} if timed else _EXACT),
         check=False,
     )
     if done.returncode:

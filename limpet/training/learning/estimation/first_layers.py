@@ -65,12 +65,20 @@ class _Few:
         yield from self.loss.losses(model, batch)
 
 
-def measure(home: Path, task: str, settings: TrainingSettings, *, layers: int) -> JsonObject:
+def measure(home: Path, task: str, settings: TrainingSettings, *, layers: int, timed: bool = True) -> JsonObject:
     """Load the first layers of a home's base, take a few steps on them, and evaluate a few texts.
 
+    Args:
+        home: The home's folder.
+        task: The task's name.
+        settings: How it is to be learned.
+        layers: How many layers.
+        timed: Measure seconds too, by steps and answers of the usual length; else only what the largest take.
+
     Returns:
-        For each of `PHASES` the peak memory in `bytes`, that of the largest batch, and the `seconds` of all of it,
-        by the usual batch; `steps` is how many an epoch has, `epochs` how many there are.
+        For each of `PHASES` the bytes in use at its beginning (`before`) and those that it `added` at its peak, that
+        of the largest batch, and the `seconds` of all of it; `steps` is how many an epoch has, `epochs` how many
+        there are.
 
     Raises:
         UsageError: The settings make no sense for this task, or for so few layers.
@@ -87,12 +95,12 @@ def measure(home: Path, task: str, settings: TrainingSettings, *, layers: int) -
     with attached(run) as model, computing(run, model):
         # what a lower layer gives may be kept, and every layer computes here: never less than it takes
         model.lower = None
-        seconds, steps = _train(run, model)
+        seconds, steps = _train(run, model, timed=timed)
         phases["train"] = _phase(mark, seconds)
         splits = {"validation": ["validation"], "evaluation": [part.name for part in record.evaluation_parts]}
         for name, parts in splits.items():
             mark = peak_memory.begin()
-            phases[name] = _phase(mark, sum(_evaluate(run, model, part) for part in parts))
+            phases[name] = _phase(mark, sum(_evaluate(run, model, part, timed=timed) for part in parts))
     mark, started = peak_memory.begin(), time.perf_counter()
     backbone.check_unchanged()
     phases["check"] = _phase(mark, time.perf_counter() - started)
@@ -100,24 +108,24 @@ def measure(home: Path, task: str, settings: TrainingSettings, *, layers: int) -
 
 
 def _phase(mark: peak_memory.MemoryMark, seconds: float) -> JsonObject:
-    peak = peak_memory.peak(mark)
-    return {"bytes": mark.highest if peak is None else peak.total, "seconds": seconds}
+    peak, before = peak_memory.peak(mark), mark.in_use or 0
+    return {"before": before, "added": (mark.highest if peak is None else peak.total) - before, "seconds": seconds}
 
 
-def _train(run: TrainingRun, model: TaskModel) -> tuple[float, int]:
+def _train(run: TrainingRun, model: TaskModel, *, timed: bool) -> tuple[float, int]:
     """Take a few steps; return the seconds of an epoch and the number of its steps."""
     if not run.trains:
         return 0.0, 0
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
         # the texts pass the base once, in whichever epoch; the head alone is trained on what it gives
-        return _evaluate(run, model, "train") / run.settings.epochs, 1
+        return _evaluate(run, model, "train", timed=timed) / run.settings.epochs, 1
     loss, settings = own_loss(run, model), run.settings
     batches = loss.batches(settings.accumulate * settings.batch_size, settings.seed, 0)
     tokens = [loss.tokens(batch) for batch in batches]
     order = sorted(range(len(batches)), key=tokens.__getitem__)
     usual, largest = batches[order[len(order) // 2]], batches[order[-1]]
     # in a second epoch, what is kept of the best one is in memory too
-    few = _Few(loss, ((largest, *[usual] * _TIMED), (largest,)))
+    few = _Few(loss, ((largest, *[usual] * (_TIMED if timed else 0)), (largest,)))
     loop = replace(run.loop, epochs=2, max_seconds=None, patience=None, evaluate_every=None)
     checkpointing = activation_checkpointing(model) if settings.checkpointing else nullcontext()
     with tempfile.TemporaryDirectory() as folder, checkpointing:
@@ -129,11 +137,13 @@ def _train(run: TrainingRun, model: TaskModel) -> tuple[float, int]:
             checkpoint=Checkpoint(Path(folder) / "checkpoint.safetensors", math.inf, writes=False),
             progress=SILENT,
         )
+    if not timed:
+        return 0.0, len(batches)
     taken = (few.began[_TIMED] - few.began[1]) / (_TIMED - 1)
     return taken / loss.tokens(usual) * sum(tokens), len(batches)
 
 
-def _evaluate(run: TrainingRun, model: TaskModel, split: str) -> float:
+def _evaluate(run: TrainingRun, model: TaskModel, split: str, *, timed: bool) -> float:
     """Answer the largest batch of a split and the usual one; return the seconds of all."""
     texts = model.encode(run.backbone.tokenizer, read_split(run.store, run.task, split), run.max_length)
     new = texts.writing.new_tokens if texts.writing else 0
@@ -143,6 +153,8 @@ def _evaluate(run: TrainingRun, model: TaskModel, split: str) -> float:
     largest, usual = order[-1], order[len(order) // 2]
     model.eval()
     _answer(run, model, texts, planned=plan[largest])
+    if not timed:
+        return 0.0
     started = time.perf_counter()
     _answer(run, model, texts, planned=plan[usual])
     return (time.perf_counter() - started) / tokens[usual] * sum(tokens)
@@ -161,7 +173,8 @@ def _main() -> None:
     asked: JsonObject = json.load(sys.stdin)
     try:
         settings = TrainingSettings.from_record(asked["settings"])
-        answer = measure(Path(asked["home"]), asked["task"], settings, layers=asked["layers"])
+        home, layers, timed = Path(asked["home"]), asked["layers"], asked["timed"]
+        answer = measure(home, asked["task"], settings, layers=layers, timed=timed)
     except LimpetError as error:
         answer = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
     sys.stdout.write(json.dumps(answer) + "\n")
