@@ -130,3 +130,16 @@ def test_the_library_says_nothing_on_stderr() -> None:
     seen = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=seen)
     assert "gemm_4bit" not in done.stderr
+
+
+def test_every_command_of_the_guide_runs_on_a_stand_in() -> None:
+    script = Path(__file__).parents[4] / "benchmarks" / "one_gpu.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--layers", "2"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "limpet train support --epochs 1" in done.stdout
