@@ -2,8 +2,8 @@
 
 python benchmarks/one_gpu.py [--layers 22]
 
-The stand-in is that of `large.py`, with a chat template: 1.1 B parameters at 22 layers. Its words are made up, so what
-it answers means nothing. Needs the extra `quantised`.
+The stand-in is that of `large.py`, with a chat template: 1.1 B parameters at 22 layers. Its words are made up, so
+what it answers means nothing. Needs the extra `quantised`.
 """
 
 from __future__ import annotations
