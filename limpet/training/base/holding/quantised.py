@@ -100,6 +100,14 @@ def hold_quantised(model: PreTrainedModel) -> None:
         if isinstance(layer, made):
             owner, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(owner), attribute, QuantisedLinear(layer))
+    _leave_files(model)
+
+
+def _leave_files(model: PreTrainedModel) -> None:
+    """Copy what is not quantised: where it is read from the mapped file, the whole file stays in memory beside it."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point() and tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
 
 
 def take_marks_off(model: PreTrainedModel) -> None:
