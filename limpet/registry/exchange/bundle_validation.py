@@ -238,7 +238,12 @@ def _check_adapter(names: set[str], method: str, copies: Mapping[str, Path]) -> 
         raise _bad(f"{PEFT_FILES[0]} is of peft type {str(kind)[:40]!r}, and {MANIFEST_FILE} says method {method!r}")
     if wrong := peft_config.problems(config):
         raise _bad(f"{PEFT_FILES[0]}: {'; '.join(f'{name} {what}' for name, what in wrong[:5])}")
-    if peft_config.oversized(config, (shape for _, shape in headers[PEFT_FILES[1]].values())):
+    shapes = {name: shape for name, (_, shape) in headers[PEFT_FILES[1]].items()}
+    if others := peft_config.unlike_norms(config, shapes):
+        raise _bad(
+            f"{PEFT_FILES[0]}: modules_to_save names {others[0][:60]!r}, and the adapter keeps no norm of that name"
+        )
+    if peft_config.oversized(config, shapes.values()):
         raise _bad(f"{PEFT_FILES[0]}: its rank is not that of a tensor")
 
 

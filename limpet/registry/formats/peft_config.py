@@ -12,7 +12,16 @@ from typing import Any
 
 from limpet.registry.formats.peft_allowed_fields import DESCRIPTIVE, FIELDS, is_off
 
-__all__ = ["EFFECTS", "PATTERN_TABLES", "Problem", "changes_the_base", "is_plain_pattern", "oversized", "problems"]
+__all__ = [
+    "EFFECTS",
+    "PATTERN_TABLES",
+    "Problem",
+    "changes_the_base",
+    "is_plain_pattern",
+    "oversized",
+    "problems",
+    "unlike_norms",
+]
 
 EFFECTS = {
     **dict.fromkeys(("auto_mapping", "megatron_config"), "makes peft import a module that the file names"),
@@ -71,6 +80,25 @@ def oversized(config: Mapping[str, Any], shapes: Iterable[tuple[int, ...]]) -> b
     return not all(type(rank) is int and 1 <= rank <= most for rank in ranks)
 
 
+def unlike_norms(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Return what `modules_to_save` names that is not kept as a norm is: as vectors among the adapter's tensors.
+
+    What a norm is on the base is seen when the adapter is attached to it; this much a file shows without a base.
+
+    Args:
+        config: The content of an `adapter_config.json`.
+        shapes: The shapes of the adapter's tensors by their names.
+    """
+    saved = config.get("modules_to_save") or []
+    kept = [(name.rpartition(".")[0], shape) for name, shape in shapes.items()]
+
+    def is_kept(entry: str) -> bool:
+        own = [shape for module, shape in kept if module.endswith(entry)]
+        return bool(own) and all(len(shape) == 1 for shape in own)
+
+    return [str(entry) for entry in saved if not (isinstance(entry, str) and entry and is_kept(entry))]
+
+
 def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     kind = config.get("peft_type")
     if not isinstance(kind, str) or kind not in FIELDS:
@@ -88,6 +116,8 @@ def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
             "before training (limpet adapter register TASK FOLDER --initial FOLDER), or convert it with "
             "save_pretrained(path_initial_model_for_weight_conversion=...)",
         )
+    if not isinstance(config.get("modules_to_save"), list | None):
+        yield "modules_to_save", "is no list of names"
     for name in _PATTERNS:
         value = config.get(name)
         for pattern in value if isinstance(value, list) else [value]:

@@ -30,7 +30,6 @@ POISON = {
     "auto_mapping": {"base_model_class": "X", "parent_library": EVIL},
     "megatron_config": {"a": 1},
     "megatron_core": EVIL,
-    "modules_to_save": ["embeddings"],
     "bias": "all",
 }
 touched: list[str] = []
@@ -67,7 +66,8 @@ def test_no_path_and_no_address_of_a_configuration_is_followed(model: Any, tmp_p
     clean = methods.get(name).load(model, files)
     expected = {key: tensor.clone() for key, tensor in clean.state_dict().items()}
     methods.get(name).detach(clean)
-    poison(files)
+    # copies of the base's own modules: a LoRA may have such of norms, and what it has is looked at
+    poison(files, **({} if name == "lora" else {"modules_to_save": ["embeddings"]}))
     sys.addaudithook(_listen)
     touched.clear()
     _listening.append(True)
@@ -93,6 +93,14 @@ def test_a_configuration_of_another_kind_than_the_method_is_not_loaded(
         methods.get("lora").load(model, files)
 
 
+@pytest.mark.parametrize("saved_modules", [["embeddings"], ["query"], ["no_such_norm"], [""]])
+def test_no_module_but_a_norm_is_copied(model: Any, tmp_path: Path, saved_modules: list[str]) -> None:
+    files = saved(model, "lora", tmp_path)
+    poison(files, modules_to_save=saved_modules)
+    with pytest.raises(IntegrityError, match="modules_to_save names"):
+        methods.get("lora").load(model, files)
+
+
 def test_every_method_that_saves_for_peft_has_its_list_and_no_field_of_it_names_a_place() -> None:
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType
@@ -107,7 +115,8 @@ def test_every_method_that_saves_for_peft_has_its_list_and_no_field_of_it_names_
             continue
         fields = {field.name for field in dataclasses.fields(PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)])}
         assert fields >= FIELDS[kind], name
-        assert not FIELDS[kind] & (DESCRIPTIVE | EFFECTS.keys()), name
+        checked = {"modules_to_save"} if name == "lora" else set()
+        assert FIELDS[kind] & (DESCRIPTIVE | EFFECTS.keys()) == checked, name
         assert not [field for field in FIELDS[kind] if "path" in field or "tokenizer" in field], name
 
 

@@ -8,6 +8,8 @@ same after every use.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
 
 __all__ = ["QuantisedLinear", "hold_quantised", "quantization_config", "take_marks_off"]
+
+# of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGE, _KEPT = 8 << 20, 1 << 28
 
 
 def quantization_config(word: str) -> BitsAndBytesConfig:
@@ -101,6 +107,7 @@ def hold_quantised(model: PreTrainedModel) -> None:
             owner, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(owner), attribute, QuantisedLinear(layer))
     _leave_files(model)
+    _map_what_is_large()
 
 
 def _leave_files(model: PreTrainedModel) -> None:
@@ -108,6 +115,17 @@ def _leave_files(model: PreTrainedModel) -> None:
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point() and tensor.device.type == "cpu":
             tensor.data = tensor.data.clone()
+
+
+def _map_what_is_large() -> None:
+    """Let glibc give a weight that was written out back to the system when its product is done.
+
+    Between smaller tensors in its heap, freed weights leave gaps, which grew to more than the bits of the base.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        # setting the one fixes the other, and small tensors are to come from the heap as before
+        library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
 def take_marks_off(model: PreTrainedModel) -> None:
