@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from limpet.errors import IntegrityError, NotFoundError, UsageError
-from limpet.home import Home
+from limpet.home import Home, init
 from limpet.training.adoption.low_rank_change import Change, factorise
 from tests.tiny import tiny_base
 from tests.training.adoption.test_adopt import TEXTS, plain_backbone
@@ -119,8 +119,13 @@ def test_a_copy_of_which_norms_alone_changed_is_an_adapter(home: Home, tmp_path:
         parameters[NORM] += 0.3
 
     expected = fine_tuned(tmp_path / "base", tmp_path / "copy", change)
-    home.adapter.register("place", from_model=tmp_path / "copy", rank=0.95)
+    version = home.adapter.register("place", from_model=tmp_path / "copy", rank=0.95).version
     torch.testing.assert_close(logits_of(home), expected, rtol=0, atol=1e-5)
+    elsewhere = init(tmp_path / "elsewhere", base=str(tmp_path / "base"), mlflow="off")
+    bundle = home.adapter.export(version.reference, tmp_path / "norms.limpet")
+    taken, _ = elsewhere.adapter.import_bundle(bundle, mirror=False)
+    assert taken.digest == version.digest
+    assert torch.equal(logits_of(elsewhere), logits_of(home))
 
 
 def test_embeddings_are_kept_by_the_layer_where_no_bias_changed(home: Home, tmp_path: Path) -> None:
